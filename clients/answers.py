@@ -1,0 +1,162 @@
+"""What a site answers: opens the site, calls the library, packs the reply."""
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from torch import nn
+
+from clients.progress import progress_writer
+from clients.site import OpenSite, open_site
+from clients.site_state import RoundState
+from primia_flwr import records
+from primia_flwr.config.schema import Experiment
+from primia_flwr.data.statistics import PixelSums
+from primia_flwr.errors import ProtocolError
+from primia_flwr.models.registry import build_model
+from primia_flwr.training.device import derive_seed
+from primia_flwr.training.evaluate import Evaluation, evaluate
+from primia_flwr.training.fit import FitResult, fit
+from primia_flwr.training.loss import balanced_weights
+from primia_flwr.training.normalisation import Normalisation
+from primia_flwr.training.plan import plan_round
+from primia_flwr.training.site_stopping import SiteStopping
+
+
+def answer_statistics(message: Message, context: Context) -> Message:
+    """Answer `query.statistics`: sums that add up over sites, nothing about one image."""
+    site = open_site(context)
+    sums = PixelSums.of(site.data.train).to_dict()
+    metrics = MetricRecord({**sums, records.NUM_VAL: len(site.data.val)})
+    return _reply(message, site, metrics)
+
+
+def answer_train(message: Message, context: Context) -> Message:
+    """Answer `train`: the update and what it cost, or only a verdict where the site rests."""
+    site = open_site(context)
+    config, number = _round_config(message)
+    model, normalisation = _arrived_model(site, message)
+    incoming = _verdict(site, model, normalisation)
+    before = site.state.load(number - 1)
+    stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()
+    metrics = MetricRecord({records.NUM_EXAMPLES: len(site.data.train)})
+    _put(metrics, records.INCOMING, incoming)
+    early_stopping = site.experiment.training.early_stopping.site
+    if not stopping.should_train(early_stopping, incoming):
+        site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
+        return _reply(message, site, metrics)
+    result = _train(site, model, normalisation, config, number, before)
+    stopping.record_round(early_stopping, stopped_early=result.stopped_early)
+    site.state.save(number, RoundState(result.optimizer_state or {}, stopping.to_dict()))
+    _put_result(metrics, site.experiment, result)
+    return _reply(message, site, metrics, records.to_arrays(result.state))
+
+
+def answer_evaluate(message: Message, context: Context) -> Message:
+    """Answer `evaluate`: the verdict on the model as it arrives."""
+    site = open_site(context)
+    model, normalisation = _arrived_model(site, message)
+    metrics = MetricRecord({records.NUM_EXAMPLES: len(site.data.val)})
+    _put(metrics, records.INCOMING, _verdict(site, model, normalisation))
+    return _reply(message, site, metrics)
+
+
+def _train(
+    site: OpenSite,
+    model: nn.Module,
+    normalisation: Normalisation,
+    config: ConfigRecord,
+    number: int,
+    before: RoundState,
+) -> FitResult:
+    experiment = site.experiment
+    plan = plan_round(
+        experiment.training,
+        num_examples=len(site.data.train),
+        round_number=number,
+        num_rounds=experiment.federation.rounds,
+    )
+    counts = records.floats(config, records.CLASS_COUNTS)
+    return fit(
+        model,
+        site.data.train,
+        site.data.val,
+        experiment.training,
+        normalisation=normalisation,
+        seed=derive_seed(experiment.seed, "site", site.name),
+        plan=plan,
+        augmentation=experiment.data.augmentation,
+        mixup=experiment.data.mixup,
+        optimizer_state=before.optimizer or None,
+        class_weights=balanced_weights(counts) if sum(counts) else None,
+        device=site.device,
+        on_progress=progress_writer(site, number),
+    )
+
+
+def _arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalisation]:
+    """Return the model that arrived and the pixel normalisation that it expects."""
+    config, arrays = message.content[records.CONFIG], message.content[records.ARRAYS]
+    if not isinstance(config, ConfigRecord) or not isinstance(arrays, ArrayRecord):
+        raise ProtocolError("the message has no arrays or no config; expected both")
+    experiment = site.experiment
+    model = build_model(
+        experiment.model,
+        num_classes=len(site.data.train.classes),
+        channels=experiment.data.channels,
+        first_weights=False,
+    )
+    records.load_arrays(model, arrays)
+    normalisation = Normalisation(
+        mean=records.floats(config, records.PIXEL_MEAN),
+        std=records.floats(config, records.PIXEL_STD),
+    )
+    return model, normalisation
+
+
+def _verdict(site: OpenSite, model: nn.Module, normalisation: Normalisation) -> Evaluation | None:
+    """Return the model's evaluation on the site's validation images; None where it has none."""
+    if len(site.data.val) == 0:
+        return None
+    training = site.experiment.training
+    return evaluate(
+        model,
+        site.data.val,
+        normalisation=normalisation,
+        batch_size=training.batch_size,
+        device=site.device,
+        precision=training.precision,
+    )
+
+
+def _put_result(metrics: MetricRecord, experiment: Experiment, result: FitResult) -> None:
+    weights = {"images": result.num_examples, "batches": result.num_batches, "equal": 1}
+    metrics[records.WEIGHT] = float(weights[experiment.strategy.weighting])
+    metrics[records.NUM_BATCHES] = int(result.num_batches)
+    metrics["epochs"] = float(result.epochs)
+    metrics["stopped-early"] = int(result.stopped_early)
+    metrics["seconds"] = float(result.seconds)
+    metrics["images-per-second"] = float(result.images_per_second)
+    metrics["train-loss"] = float(result.train_loss)
+    _put(metrics, records.LOCAL, result.val)
+
+
+def _put(metrics: MetricRecord, prefix: str, evaluation: Evaluation | None) -> None:
+    if evaluation is not None:
+        records.put_evaluation(metrics, prefix, evaluation)
+
+
+def _round_config(message: Message) -> tuple[ConfigRecord, int]:
+    config = message.content[records.CONFIG]
+    number = config.get(records.ROUND) if isinstance(config, ConfigRecord) else None
+    if not isinstance(config, ConfigRecord) or not isinstance(number, int) or number < 1:
+        raise ProtocolError(f"{records.ROUND}={number!r}; expected the round's number, from 1")
+    return config, number
+
+
+def _reply(
+    message: Message, site: OpenSite, metrics: MetricRecord, arrays: ArrayRecord | None = None
+) -> Message:
+    content = RecordDict(
+        {records.METRICS: metrics, records.SITE: ConfigRecord({records.SITE_NAME: site.name})}
+    )
+    if arrays is not None:
+        content[records.ARRAYS] = arrays
+    return Message(content=content, reply_to=message)

@@ -1,0 +1,104 @@
+"""Which site this is, its data and its private folder, from what the SuperNode was started with.
+
+In a simulation the site is a partition of the experiment's data. In a deployment it is what
+the hospital's own site file says, and nothing the coordinator wrote changes that.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from flwr.app import Context
+
+from clients.site_state import SiteState
+from primia_flwr.config.load import config_hash, load_experiment
+from primia_flwr.config.schema import Experiment
+from primia_flwr.data.dataset import SiteData, load_own_site, load_site
+from primia_flwr.errors import ConfigError
+from primia_flwr.site.policy import load_policy
+from primia_flwr.training.device import pick_device
+
+
+@dataclass(frozen=True)
+class OpenSite:
+    """A site that is ready to answer a message.
+
+    `folder` is private to the site; `simulated` sites also write their progress into it,
+    for the live view of the same machine.
+    """
+
+    name: str
+    experiment: Experiment
+    data: SiteData
+    device: torch.device
+    folder: Path
+    simulated: bool
+
+    @property
+    def state(self) -> SiteState:
+        """Return the site's private state of this experiment."""
+        experiment = self.experiment
+        return SiteState(
+            self.folder, config_hash(experiment), keep=experiment.client.keep_states
+        )
+
+
+def open_site(context: Context) -> OpenSite:
+    """Open the site that this node stands for.
+
+    Raises
+    ------
+    ConfigError
+        If the node says neither which partition nor which site it is.
+    """
+    text = str(context.run_config.get("config", ""))
+    node = context.node_config
+    if "partition-id" in node:
+        return _simulated(text, int(node["partition-id"]))
+    if "site-file" in node:
+        return _deployed(text, str(node["site-file"]))
+    raise ConfigError(
+        f"node-config={dict(node)}; expected partition-id (simulation) or site-file (a site's "
+        "own file); start the SuperNode with primia site run"
+    )
+
+
+@lru_cache(maxsize=4)
+def _simulated(text: str, index: int) -> OpenSite:
+    experiment = load_experiment(text)
+    names = experiment.federation.sites
+    data = load_site(
+        experiment.data,
+        seed=experiment.seed,
+        site_index=index,
+        num_sites=len(names),
+        site_names=names,
+    )
+    return OpenSite(
+        name=names[index],
+        experiment=experiment,
+        data=data,
+        device=pick_device(experiment.training.device),
+        folder=Path(experiment.output_dir or ".") / "sites" / names[index],
+        simulated=True,
+    )
+
+
+def _deployed(text: str, site_file: str) -> OpenSite:
+    experiment, policy = load_experiment(text), load_policy(Path(site_file))
+    own = replace(
+        experiment.data,
+        layout=policy.data_layout,
+        root=str(policy.path(policy.data_root)) if policy.data_root else "",
+        manifest=str(policy.path(policy.data_manifest)) if policy.data_manifest else "",
+        cache_dir=str(policy.state_folder / "cache"),
+    )
+    return OpenSite(
+        name=policy.site,
+        experiment=replace(experiment, data=own),
+        data=load_own_site(own, seed=experiment.seed, name=policy.site),
+        device=pick_device(policy.device),
+        folder=policy.state_folder / "experiments",
+        simulated=False,
+    )

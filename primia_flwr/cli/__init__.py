@@ -1,0 +1,1 @@
+"""The command line, `primia <verb> [key=value ...]`: one verb a file."""

@@ -1,0 +1,71 @@
+"""`primia federation status`: which sites of the roster are registered and online."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from primia_flwr.cli.verb import Verb
+from primia_flwr.config.load import compose
+from primia_flwr.errors import ConfigError
+from primia_flwr.federation.roster import NodeStatus, load_roster, node_states, register_sites
+
+_COLOURS = {"online": "green", "offline": "yellow", "registered": "blue", "missing": "red"}
+
+
+@dataclass
+class StatusArguments:
+    """Arguments of `primia federation status`."""
+
+    deployment: str = "fl"
+    register: bool = False
+    quiet: bool = False
+
+
+def run(cfg: StatusArguments) -> dict[str, Any]:
+    """Ask the SuperLink; with `register=true` first register the keys that are missing."""
+    section = compose("config", [f"deployment={cfg.deployment}"]).deployment
+    if section.kind != "deployment":
+        raise ConfigError(
+            f"deployment={cfg.deployment} is a simulation; expected a federation that "
+            "`primia provision` made, e.g. deployment=fl"
+        )
+    roster, ca = load_roster(Path(section.roster)), Path(section.root_certificates)
+    if cfg.register:
+        register_sites(section.superlink, ca, roster)
+    states = node_states(section.superlink, ca, roster)
+    _print_table(states, section.superlink, Console(stderr=cfg.quiet))
+    online = [state.site for state in states if state.status == "online"]
+    return {
+        "superlink": section.superlink,
+        "sites": {state.site: state.status for state in states},
+        "nodes": {state.site: str(state.node_id) for state in states if state.node_id},
+        "ok": len(online) == len(states),
+    }
+
+
+def _print_table(states: list[NodeStatus], superlink: str, console: Console) -> None:
+    table = Table(title=f"Sites at {superlink}")
+    for column in ("site", "status", "node", "since"):
+        table.add_column(column)
+    for state in states:
+        colour = _COLOURS.get(state.status, "white")
+        node = str(state.node_id) if state.node_id else "-"
+        table.add_row(state.site, f"[{colour}]{state.status}[/]", node, state.since[:19] or "-")
+    console.print(table)
+
+
+VERB = Verb(
+    words=("federation", "status"),
+    summary="which sites of a provisioned federation are registered and online",
+    examples=(
+        "primia federation status deployment=fl",
+        "primia federation status deployment=fl register=true",
+    ),
+    config_name="federation_status",
+    schema=StatusArguments,
+    run=run,
+    positional="deployment",
+)

@@ -1,0 +1,150 @@
+"""The live view of a run: rounds, sites, images per second, time left.
+
+A run writes its events to `events.jsonl`; simulated sites also write how far they are. The
+view only reads files, so it shows the same for a simulation and for a real federation, and
+a run does not care whether anybody watches. Without a terminal it prints a line per round.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Event = dict[str, Any]
+
+
+class EventTail:
+    """Reads the lines that were added to a JSON-lines file since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = path.stat().st_size if path.exists() else 0
+
+    def new(self) -> list[Event]:
+        """Return the complete new lines, oldest first."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            data = file.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._position += len(complete)
+        return [json.loads(line) for line in complete.splitlines() if line.strip()]
+
+
+class LiveView:
+    """Shows the events of one run on standard error; a context manager."""
+
+    def __init__(self, run_dir: Path, rounds: int, sites: list[str], *, quiet: bool) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._tail = EventTail(run_dir / "events.jsonl")
+        self._site_files = {name: run_dir / "sites" / name / "progress.json" for name in sites}
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._rounds = self._progress.add_task("rounds", total=rounds, note="starting")
+        self._sites: dict[str, TaskID] = {
+            name: self._progress.add_task(f"  {name}", total=None, note="waiting", start=False)
+            for name in sites
+        }
+
+        self._steps: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "LiveView":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self) -> None:
+        """Read what is new and redraw; call it a few times a second."""
+        for event in self._tail.new():
+            handler = _HANDLERS.get(str(event.get("event")))
+            if handler:
+                handler(self, event)
+        if self._console.is_terminal:
+            self._update_sites()
+
+    def say(self, text: str) -> None:
+        """Print one line above the bars."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def step(self, name: str, done: float, total: float, note: str) -> None:
+        """Show how far a step is that runs in this process, e.g. the pooled baseline."""
+        if name not in self._steps:
+            self._steps[name] = self._progress.add_task(name, total=total, note="")
+            if not self._console.is_terminal:
+                self.say(f"{name} ...")
+        self._progress.update(self._steps[name], completed=done, total=total, note=note)
+
+    def _update_sites(self) -> None:
+        for name, path in self._site_files.items():
+            state = _read_json(path)
+            if state:
+                self._progress.update(
+                    self._sites[name],
+                    completed=state["batch"],
+                    total=state["batches"],
+                    note=f"{state['images_per_second']:.0f} images/s",
+                )
+
+    def _round_started(self, event: Event) -> None:
+        self._progress.update(self._rounds, note=f"round {event['round']} training")
+
+    def _site_reply(self, event: Event) -> None:
+        name, status = str(event.get("site")), str(event.get("status"))
+        if name in self._sites:
+            self._progress.update(self._sites[name], note=status)
+        if status not in ("ok", "evaluated"):
+            self.say(f"[yellow]{name}: {status}[/] {event.get('reason', '')}")
+
+    def _round_finished(self, event: Event) -> None:
+        note = (
+            f"train loss {_number(event, 'train_loss')}  "
+            f"val loss {_number(event, 'val_loss')}  val MCC {_number(event, 'val_mcc')}"
+        )
+        self._progress.update(self._rounds, completed=int(event["round"]), note=note)
+        if not self._console.is_terminal:
+            seconds = _number(event, "seconds", 1)
+            self.say(f"round {event['round']}: {note}  {event.get('sites')} sites  {seconds} s")
+
+
+_HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
+    "round_started": LiveView._round_started,
+    "site_reply": LiveView._site_reply,
+    "round_finished": LiveView._round_finished,
+}
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _number(event: Event, key: str, digits: int = 3) -> str:
+    value = event.get(key)
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"

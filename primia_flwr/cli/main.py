@@ -1,0 +1,82 @@
+"""The entry point `primia`: finds the verb in a closed table and hands it the arguments."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from primia_flwr import __version__
+from primia_flwr.cli.verb import EXIT_MISTAKE, call
+from primia_flwr.config.checks import nearest
+
+# words -> (module, one line of help). Modules are imported only when their verb is called.
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("train", "train a model over all sites, simulated or real"),
+    "evaluate": ("evaluate", "score a saved model on a folder of images"),
+    "data check": ("data_check", "what is in a data folder, and what is broken"),
+    "data partition": ("data_partition", "write one manifest per site"),
+    "provision": ("provision", "make certificates, keys and a start-up kit per site"),
+    "federation status": ("federation_status", "which sites are registered and online"),
+    "site check": ("site_check", "is this site ready: data, keys, clock, link, disk"),
+    "site policy": ("site_policy", "show what this site allows"),
+    "site run": ("site_run", "run a SuperNode that only runs approved bundles"),
+    "site review": ("site_review", "show the code that asks to run here"),
+    "site approve": ("site_approve", "allow a bundle to run here"),
+    "site log": ("site_log", "who asked for what, and what left the house"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `primia` and exit with the verb's exit code."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run `primia` and return the exit code: 0 only for success."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        _print_overview()
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    for length in (2, 1):
+        words = " ".join(arguments[:length])
+        if len(arguments) >= length and words in VERBS:
+            return _dispatch(words, arguments[length:])
+    group = [words for words in VERBS if words.split()[0] == arguments[0]]
+    if group and len(arguments) == 1 or group and arguments[1] in ("-h", "--help"):
+        _print_overview(group)
+        return 0
+    return _unknown(arguments)
+
+
+def _dispatch(words: str, rest: list[str]) -> int:
+    module = importlib.import_module(f"primia_flwr.cli.{VERBS[words][0]}")
+    if words == "train":
+        return int(module.main(rest))
+    return call(module.VERB, rest)
+
+
+def _unknown(arguments: list[str]) -> int:
+    typed = " ".join(arguments[:2]) if len(arguments) > 1 and "=" not in arguments[1] else ""
+    typed = typed or arguments[0]
+    hint = nearest(typed, VERBS) or nearest(arguments[0], VERBS)
+    Console(stderr=True).print(
+        f"[bold red]error:[/] 'primia {typed}' is not a verb{hint}; see primia --help",
+        soft_wrap=True,
+    )
+    return EXIT_MISTAKE
+
+
+def _print_overview(only: Sequence[str] = ()) -> None:
+    console = Console()
+    console.print("primia: train and use medical image classifiers without sharing images\n")
+    console.print("[bold]Usage[/]  primia <verb> \\[key=value ...]   (primia <verb> --help explains)\n")
+    for words, (_, summary) in VERBS.items():
+        if not only or words in only:
+            console.print(f"  [bold]{words:<20}[/] {summary}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""`primia train -m`: Hydra's own sweep, with our jobs and one line of JSON at its end."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from primia_flwr.config.load import app_root, explain, search_path
+from primia_flwr.errors import ConfigError, PrimiaError
+
+Job = Callable[[DictConfig, Path], dict[str, Any]]
+
+
+def run_multirun(overrides: Sequence[str], job: Job) -> dict[str, Any]:
+    """Sweep over the values that the overrides list, one job after the other.
+
+    Returns
+    -------
+    dict
+        `runs`: what each job returned, with its overrides; `ok`: whether all succeeded.
+
+    Raises
+    ------
+    PrimiaError
+        If the sweep cannot start, or a job fails; jobs done before keep their folders.
+    """
+    results: list[dict[str, Any]] = []
+
+    def task(cfg: DictConfig) -> None:
+        runtime = HydraConfig.get()
+        result = job(cfg, Path(runtime.runtime.output_dir))
+        results.append({"overrides": list(runtime.overrides.task), **result})
+
+    extra = search_path()
+    path = [f"hydra.searchpath=[{','.join(extra)}]"] if extra else []
+    arguments = ["primia train", "--multirun", *overrides, *path]
+    entry = hydra.main(version_base="1.3", config_path=str(app_root() / "conf"), config_name="config")
+    with patch.object(sys, "argv", arguments), patch.dict("os.environ", {"HYDRA_FULL_ERROR": "1"}):
+        try:
+            entry(task)()
+        except PrimiaError:
+            raise
+        except Exception as error:
+            raise ConfigError(explain(error)) from None
+    return {"runs": results}

@@ -1,0 +1,69 @@
+"""`dry_run=true`: what would happen, checked as far as it can be without doing it."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from primia_flwr.config.load import config_hash
+from primia_flwr.config.schema import Experiment
+from primia_flwr.federation.baselines import first_model
+from primia_flwr.federation.bundle import stage_bundle
+from primia_flwr.federation.facts import data_facts
+from primia_flwr.federation.pipeline import simulated_sites, test_set
+from primia_flwr.federation.readiness import federation_facts
+from primia_flwr.federation.simulation import concurrent_sites
+from primia_flwr.training.plan import steps_a_round
+
+_BYTES = 4  # of a float32
+
+
+def make_plan(experiment: Experiment) -> dict[str, Any]:
+    """Check data or federation, print the plan, and return it as plain values.
+
+    Raises
+    ------
+    PrimiaError
+        As the run itself would, before it starts.
+    """
+    console = Console(stderr=experiment.quiet, quiet=experiment.quiet)
+    with TemporaryDirectory(prefix="primia-plan-") as folder:
+        bundle = stage_bundle(Path(folder)).sha256
+    plan: dict[str, Any] = {
+        "plan": experiment.name,
+        "config_hash": config_hash(experiment),
+        "bundle": bundle,
+        "rounds": experiment.federation.rounds,
+        "strategy": experiment.strategy.name,
+    }
+    if experiment.deployment.kind == "simulation":
+        plan |= _simulation(experiment, console)
+    else:
+        plan |= federation_facts(experiment, console)
+    console.print(f"bundle to approve at the sites: {bundle}")
+    return plan
+
+
+def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
+    sites = simulated_sites(experiment)
+    facts = data_facts(sites, test_set(experiment))
+    model = first_model(experiment, len(facts["classes"]))
+    parameters = sum(p.numel() for p in model.parameters())
+    at_once, cores = concurrent_sites(experiment.federation)
+    table = Table(title=f"{experiment.name}: {experiment.federation.rounds} rounds")
+    for column in ("site", "train", "validation", *facts["classes"], "batches a round"):
+        table.add_column(column, justify="left" if column == "site" else "right")
+    for row in facts["sites"]:
+        steps = steps_a_round(experiment.training, row["train"])
+        counts = [str(n) for n in row["class_counts"].values()]
+        table.add_row(row["site"], str(row["train"]), str(row["val"]), *counts, str(steps))
+    console.print(table)
+    console.print(
+        f"test set: {facts['test']['n'] if facts['test'] else 'none'} images; "
+        f"model: {experiment.model.name}, {parameters:,} parameters, "
+        f"{parameters * _BYTES / 1e6:.1f} MB a site and direction each round; "
+        f"{at_once} site(s) at once on {cores} core(s) each"
+    )
+    return {**facts, "parameters": parameters}

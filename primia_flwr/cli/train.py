@@ -1,0 +1,134 @@
+"""`primia train`: one experiment from its data to its report, or a sweep of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from primia_flwr.cli.live import LiveView
+from primia_flwr.cli.multirun import run_multirun
+from primia_flwr.cli.plan import make_plan
+from primia_flwr.cli.verb import Verb, call, finish, interrupted, mistake
+from primia_flwr.config.load import compose, config_hash, load_experiment, parse
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.evaluation.table import results_table
+from primia_flwr.federation.facts import read_json
+from primia_flwr.federation.pipeline import run_experiment, settle
+
+_MULTIRUN = ("-m", "--multirun")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `primia train` with the user's arguments and return the exit code."""
+    if any(flag in arguments for flag in _MULTIRUN):
+        words = [word for word in arguments if word not in _MULTIRUN]
+        try:
+            return finish(run_multirun(words, _one_job))
+        except KeyboardInterrupt:
+            return interrupted()
+        except PrimiaError as error:
+            return mistake(error)
+    return call(VERB, arguments)
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Train one experiment, or go on with the one in `resume`, or only plan it.
+
+    Raises
+    ------
+    PrimiaError
+        If the configuration, the data, the federation or the disk does not allow it.
+    """
+    if experiment.resume:
+        experiment = resumed(experiment)
+    if experiment.dry_run:
+        return make_plan(experiment)
+    run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
+    return train_in(experiment, run_dir)
+
+
+def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
+    """Train one experiment in a folder, with the live view and the table at the end."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    rounds, sites = experiment.federation.rounds, experiment.federation.sites
+    with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
+        view.say(f"run folder: {run_dir}")
+        result = run_experiment(experiment, run_dir, view)
+    console = Console(stderr=experiment.quiet, quiet=experiment.quiet)
+    metrics = read_json(run_dir / "metrics.json")
+    if metrics.get("federated"):
+        console.print(results_table(metrics))
+    if read_json(run_dir / "run.json").get("synthetic"):
+        console.print("[yellow]The images are synthetic: the figures say nothing about patients.[/]")
+    console.print(f"report: {(run_dir / 'report.html').resolve().as_uri()}", soft_wrap=True)
+    return result
+
+
+def resumed(asked: Experiment) -> Experiment:
+    """Return the experiment of the folder in `resume`, which goes on where it stopped.
+
+    The folder's own configuration counts; what else was given must agree with it.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no run.
+    """
+    folder = Path(asked.resume)
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"resume={folder}; expected the output folder of a run (with a config.yaml), e.g. "
+            "resume=outputs/2026-11-21/12-00-00-demo"
+        )
+    before = load_experiment(path.read_text())
+    before.output_dir, before.resume = str(folder), str(folder)
+    before.quiet, before.dry_run = asked.quiet, asked.dry_run
+    return before
+
+
+def new_run_dir(experiment: Experiment) -> Path:
+    """Make and return a new folder as `hydra.run.dir` names it; never one that exists."""
+    cfg = compose("config", [f"name={experiment.name}"], return_hydra_config=True)
+    wanted = Path(str(cfg.hydra.run.dir))
+    for attempt in range(1, 1000):
+        folder = wanted if attempt == 1 else wanted.with_name(f"{wanted.name}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{wanted} and 998 folders like it exist; expected room for a new run")
+
+
+def _one_job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Run one job of a sweep in the folder that Hydra made for it."""
+    experiment = settle(parse(Experiment, cfg), folder)
+    if experiment.dry_run:
+        return {**make_plan(experiment), "config_hash": config_hash(experiment)}
+    return train_in(experiment, folder)
+
+
+VERB = Verb(
+    words=("train",),
+    summary=(
+        "train one image classifier over several sites, simulated on this machine or real, and "
+        "write model, history, predictions and report.html into outputs/."
+    ),
+    examples=(
+        "primia train experiment=demo",
+        "primia train experiment=pneumonia data.root=chest_xray/train",
+        "primia train experiment=pneumonia data.root=chest_xray/train dry_run=true",
+        "primia train experiment=pneumonia strategy=fedadam federation.rounds=20 data.root=...",
+        "primia train -m experiment=demo seed=1,2,3",
+        "primia train experiment=pneumonia deployment=fl",
+        "primia train resume=outputs/2026-11-21/12-00-00-pneumonia",
+        "primia train --cfg job",
+    ),
+    config_name="config",
+    schema=Experiment,
+    run=run,
+)

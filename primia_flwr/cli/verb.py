@@ -1,0 +1,114 @@
+"""What every verb of the command line has in common.
+
+A verb is one entry of `conf/` with a dataclass for it and a function. The arguments are Hydra
+overrides; `--help` teaches, `--cfg job` prints the composed configuration, a user's mistake
+is one sentence on standard error and exit code 2, and the last line of standard output is
+one JSON object where there is a result.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.config.load import compose, parse, to_yaml
+from primia_flwr.errors import PrimiaError
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb of the command line.
+
+    `words` are what the user types, e.g. `("data", "check")`. `positional` names the key that
+    a bare word sets, e.g. `primia site approve <hash>`.
+    """
+
+    words: tuple[str, ...]
+    summary: str
+    examples: tuple[str, ...]
+    config_name: str
+    schema: type[Any]
+    run: Callable[[Any], dict[str, Any] | None]
+    positional: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the words as typed."""
+        return " ".join(self.words)
+
+
+def call(verb: Verb, arguments: Sequence[str]) -> int:
+    """Run a verb with the user's arguments and return the exit code."""
+    if "--help" in arguments or "-h" in arguments:
+        print_help(verb)
+        return 0
+    try:
+        overrides = [_as_override(verb, word) for word in arguments if not word.startswith("-")]
+        config = parse(verb.schema, compose(verb.config_name, overrides))
+        if "--cfg" in arguments:
+            sys.stdout.write(to_yaml(config))
+            return 0
+        return finish(verb.run(config))
+    except KeyboardInterrupt:
+        return interrupted()
+    except PrimiaError as error:
+        return mistake(error)
+
+
+def finish(result: dict[str, Any] | None) -> int:
+    """Print a verb's result as the last line of standard output; exit code from `"ok"`."""
+    if result is None:
+        return 0
+    sys.stdout.flush()
+    print(json.dumps(result, default=str), flush=True)
+    return 0 if result.get("ok", True) else 1
+
+
+def mistake(error: Exception) -> int:
+    """Print one sentence for a user's mistake and return its exit code."""
+    sentence = " ".join(str(error).split())
+    Console(stderr=True).print(f"[bold red]error:[/] {_escaped(sentence)}", soft_wrap=True)
+    return EXIT_MISTAKE
+
+
+def interrupted() -> int:
+    """Say that the user stopped the command."""
+    Console(stderr=True).print("stopped by the user")
+    return EXIT_INTERRUPTED
+
+
+def print_help(verb: Verb) -> None:
+    """Print what a verb does, examples, and every key with its default."""
+    console = Console()
+    console.print(f"[bold]primia {verb.name}[/]: {_escaped(verb.summary)}\n", soft_wrap=True)
+    console.print("[bold]Examples[/]")
+    for example in verb.examples:
+        console.print(f"  {_escaped(example)}", soft_wrap=True, highlight=False)
+    console.print("\n[bold]Keys[/] (set them as key=value; --cfg job prints them composed)")
+    for line in to_yaml(_defaults(verb)).splitlines():
+        console.print(f"  {_escaped(line)}", soft_wrap=True, highlight=False)
+
+
+def _defaults(verb: Verb) -> Any:
+    return parse(verb.schema, compose(verb.config_name))
+
+
+def _as_override(verb: Verb, word: str) -> str:
+    if "=" in word or word.startswith("~"):
+        return word
+    if verb.positional:
+        return f"{verb.positional}={word}"
+    raise PrimiaError(
+        f"{word!r} is not an argument of 'primia {verb.name}'; expected key=value; "
+        f"see primia {verb.name} --help"
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,59 @@
+"""Compose and check every YAML file of `conf/`: `python -m primia_flwr.cli.verify_conf`.
+
+Each file in a group is composed as that group's choice, each file at the top as an entry, and
+the result goes through its dataclass, so a typo in a rarely used choice is found before a
+user finds it.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from primia_flwr.cli.main import VERBS
+from primia_flwr.config.load import app_root, compose, parse
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import ConfigError
+
+
+def choices() -> Iterator[tuple[Path, list[str]]]:
+    """Yield every YAML file in a group of `conf/` with the overrides that select it."""
+    conf = app_root() / "conf"
+    for path in sorted(conf.glob("*/*.yaml")):
+        yield path, [f"{path.parent.name}={path.stem}"]
+
+
+def verify() -> list[str]:
+    """Return one sentence for each file that does not compose or validate."""
+    problems = []
+    for path, overrides in choices():
+        try:
+            parse(Experiment, compose("config", overrides))
+        except ConfigError as error:
+            problems.append(f"{path}: {error}")
+    return problems + _verify_verbs()
+
+
+def _verify_verbs() -> list[str]:
+    problems = []
+    for module_name, _ in VERBS.values():
+        module = importlib.import_module(f"primia_flwr.cli.{module_name}")
+        verb = module.VERB
+        try:
+            parse(verb.schema, compose(verb.config_name))
+        except ConfigError as error:
+            problems.append(f"conf/{verb.config_name}.yaml: {error}")
+    return problems
+
+
+def main() -> int:
+    """Print the problems; exit code 1 if there are any."""
+    problems = verify()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"conf/: {len(list(choices()))} choices checked, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

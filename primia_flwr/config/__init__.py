@@ -1,0 +1,1 @@
+"""Configuration: dataclasses that check themselves, and the one function that loads them."""

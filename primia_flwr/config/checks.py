@@ -1,0 +1,83 @@
+"""Checks that a configuration section runs on itself, with one form of message.
+
+Each message names the key, the value, what was expected and an example that works:
+`data.image_size=7; expected an integer from 16 to 1024, e.g. 64`.
+"""
+
+import difflib
+import math
+from collections.abc import Collection, Sequence
+
+from primia_flwr.errors import ConfigError
+
+
+def check_range(
+    key: str,
+    value: float,
+    low: float,
+    high: float = math.inf,
+    *,
+    example: float,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Refuse a number outside an interval.
+
+    Raises
+    ------
+    ConfigError
+        If `value` is not finite or outside the interval.
+    """
+    above = value > low if open_low else value >= low
+    below = value < high if open_high else value <= high
+    if math.isfinite(value) and above and below:
+        return
+    raise ConfigError(
+        f"{key}={value}; expected a number {_interval(low, high, open_low, open_high)}, "
+        f"e.g. {example}"
+    )
+
+
+def check_choice(key: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a name that is not in a closed table, and propose the nearest one.
+
+    Raises
+    ------
+    ConfigError
+        If `value` is not one of `choices`.
+    """
+    if value in choices:
+        return
+    raise ConfigError(
+        f"{key}={value}; expected one of {', '.join(choices)}{nearest(value, choices)}"
+    )
+
+
+def nearest(value: str, choices: Collection[str]) -> str:
+    """Return `; did you mean X?` for the choice that looks most like `value`, or nothing."""
+    near = difflib.get_close_matches(value, list(choices), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def check_length(key: str, value: Sequence[object], low: int, high: int, *, example: str) -> None:
+    """Refuse a list that is too short or too long.
+
+    Raises
+    ------
+    ConfigError
+        If the number of entries is outside [low, high].
+    """
+    if low <= len(value) <= high:
+        return
+    expected = f"{low}" if low == high else f"{low} to {high}"
+    raise ConfigError(
+        f"{key} has {len(value)} entries; expected {expected}, e.g. {example}"
+    )
+
+
+def _interval(low: float, high: float, open_low: bool, open_high: bool) -> str:
+    lower = f"above {low}" if open_low else f"of at least {low}"
+    if math.isinf(high):
+        return lower
+    upper = f"below {high}" if open_high else f"at most {high}"
+    return f"{lower} and {upper}"

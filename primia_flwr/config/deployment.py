@@ -1,0 +1,64 @@
+"""Where a run happens: simulated on one machine, or at real sites behind a SuperLink."""
+
+import re
+from dataclasses import dataclass, field
+
+from primia_flwr.config.checks import check_choice
+from primia_flwr.errors import ConfigError
+
+DEPLOYMENT_KINDS = ("simulation", "deployment")
+ISOLATIONS = ("process", "subprocess")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+
+
+@dataclass
+class DeploymentConfig:
+    """Simulation, or the address and the roster of a provisioned federation.
+
+    `primia provision` writes this section for a real federation. Paths are on the coordinator's
+    machine. `isolation=process`: the ServerApp lives in its own process and outlasts the
+    SuperLink. `nodes` maps each site to its SuperLink node id; the launcher fills it in from
+    the registered keys, nobody writes it by hand.
+    """
+
+    name: str = "simulation"
+    kind: str = "simulation"
+    superlink: str = ""
+    root_certificates: str = ""
+    roster: str = ""
+    isolation: str = "process"
+    nodes: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", self.name):
+            raise ConfigError(
+                f"deployment.name={self.name!r}; expected 1 to 32 letters, digits, '-' or '_', "
+                "e.g. fl"
+            )
+        check_choice("deployment.kind", self.kind, DEPLOYMENT_KINDS)
+        check_choice("deployment.isolation", self.isolation, ISOLATIONS)
+        if self.kind == "deployment":
+            self._check_deployment()
+
+    def _check_deployment(self) -> None:
+        check_address("deployment.superlink", self.superlink)
+        for key in ("root_certificates", "roster"):
+            if not getattr(self, key):
+                raise ConfigError(
+                    f"deployment.{key}=''; expected the file that `primia provision` wrote, "
+                    f"e.g. federations/fl/{'ca.crt' if key == 'root_certificates' else 'roster.yaml'}"
+                )
+
+
+def check_address(key: str, value: str) -> None:
+    """Refuse what is not `host:port` with a port from 1 to 65535.
+
+    Raises
+    ------
+    ConfigError
+        If `value` has another form.
+    """
+    match = _ADDRESS.fullmatch(value)
+    if match and 1 <= int(match[2]) <= 65535:
+        return
+    raise ConfigError(f"{key}={value!r}; expected host:port, e.g. fl.example.org:9391")

@@ -1,0 +1,91 @@
+"""How the federation trains: the strategy, the rounds, and what a site does between them."""
+
+from dataclasses import dataclass, field
+
+from primia_flwr.config.checks import check_choice, check_length, check_range
+from primia_flwr.errors import ConfigError
+
+STRATEGY_NAMES = (
+    "fedavg",
+    "fedprox",
+    "fedadam",
+    "fedyogi",
+    "fedmedian",
+    "fedtrimmedavg",
+    "krum",
+)
+WEIGHTINGS = ("images", "batches", "equal")
+
+
+@dataclass
+class StrategyConfig:
+    """The aggregation rule.
+
+    `weighting` sets w_k of the weighted mean sum(w_k x_k) / sum(w_k): the number of training
+    images of the site, the number of batches it computed this round, or one.
+    """
+
+    name: str = "fedavg"
+    weighting: str = "images"
+    server_learning_rate: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    tau: float = 1e-3
+    trim_fraction: float = 0.2
+    num_malicious: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("strategy.name", self.name, STRATEGY_NAMES)
+        check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
+        check_range(
+            "strategy.server_learning_rate", self.server_learning_rate, 0, example=0.1, open_low=True
+        )
+        for key in ("beta_1", "beta_2"):
+            check_range(f"strategy.{key}", getattr(self, key), 0, 1, example=0.9, open_high=True)
+        check_range("strategy.tau", self.tau, 0, example=1e-3, open_low=True)
+        check_range("strategy.trim_fraction", self.trim_fraction, 0, 0.5, example=0.2, open_high=True)
+        check_range("strategy.num_malicious", self.num_malicious, 0, example=1)
+
+
+@dataclass
+class FederationConfig:
+    """Who takes part and for how long.
+
+    `sites` names the simulated sites (or, in a deployment, the roster's sites); a run starts
+    and a round counts only with at least `min_sites` of them. Times are in seconds.
+    """
+
+    rounds: int = 8
+    sites: list[str] = field(default_factory=lambda: ["site-1", "site-2", "site-3"])
+    min_sites: int = 2
+    round_timeout: float = 3600.0
+    wait_for_sites: float = 600.0
+    cpus_per_site: int = 0
+    gpus_per_site: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("federation.rounds", self.rounds, 1, 10_000, example=10)
+        check_length("federation.sites", self.sites, 1, 1000, example="[munich,paris,london]")
+        if len(set(self.sites)) != len(self.sites):
+            raise ConfigError(
+                f"federation.sites={self.sites}; expected different names, e.g. [munich,paris]"
+            )
+        check_range("federation.min_sites", self.min_sites, 1, len(self.sites), example=2)
+        check_range("federation.round_timeout", self.round_timeout, 1, example=3600)
+        check_range("federation.wait_for_sites", self.wait_for_sites, 0, example=600)
+        check_range("federation.cpus_per_site", self.cpus_per_site, 0, example=0)
+        check_range("federation.gpus_per_site", self.gpus_per_site, 0, example=0.25)
+
+
+@dataclass
+class ClientConfig:
+    """What a site keeps of a run.
+
+    `keep_states`: how many rounds of its private state (optimiser, early stopping) a site
+    keeps, so that a run that goes on from an older checkpoint finds the one it needs.
+    """
+
+    keep_states: int = 3
+
+    def __post_init__(self) -> None:
+        check_range("client.keep_states", self.keep_states, 2, 100, example=3)

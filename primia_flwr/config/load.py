@@ -1,0 +1,159 @@
+"""Load a configuration: compose the YAML of `conf/`, check it, turn it into dataclasses.
+
+`conf/` is the one source of truth. A composed experiment crosses the network as one YAML
+string; both ends read it with `load_experiment`, so an unknown key or a wrong type is the
+same error everywhere. Nothing here instantiates a class that a configuration names.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TypeVar, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import ConfigError
+
+T = TypeVar("T")
+
+# Where a run happens does not change its result: two runs that differ only here are the same
+# experiment, and one may resume the other.
+_NOT_PART_OF_THE_RESULT = ("output_dir", "resume", "dry_run", "quiet", "tracking", "deployment")
+
+
+@cache
+def app_root() -> Path:
+    """Return the folder that holds `conf/`, `clients/` and `strategies/`.
+
+    In a checkout or an arrived Flower bundle it is the folder beside the package; in an
+    installed wheel it is `primia_flwr/_bundle`.
+
+    Raises
+    ------
+    ConfigError
+        If neither holds a `conf/config.yaml`.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for root in (package.parent, package / "_bundle"):
+        if (root / "conf" / "config.yaml").is_file():
+            return root
+    raise ConfigError(
+        f"{package.parent / 'conf'} not found; expected the folder conf/ beside the package; "
+        "install primia-flwr again"
+    )
+
+
+def search_path() -> list[str]:
+    """Return folders beside `conf/` that may hold choices, e.g. provisioned deployments."""
+    provisioned = Path.cwd() / "federations" / "conf"
+    return [f"file://{provisioned}"] if provisioned.is_dir() else []
+
+
+def compose(
+    config_name: str = "config",
+    overrides: Sequence[str] = (),
+    *,
+    return_hydra_config: bool = False,
+) -> DictConfig:
+    """Compose one entry of `conf/` with command-line overrides.
+
+    With `return_hydra_config` Hydra's own section `hydra` comes along.
+
+    Raises
+    ------
+    ConfigError
+        If a key or a choice does not exist, or an override cannot be parsed.
+    """
+    extra = search_path()
+    path_override = [f"hydra.searchpath=[{','.join(extra)}]"] if extra else []
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(app_root() / "conf"), version_base="1.3"):
+            return hydra_compose(
+                config_name,
+                overrides=[*overrides, *path_override],
+                return_hydra_config=return_hydra_config,
+            )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from None
+
+
+def parse(schema: type[T], cfg: DictConfig) -> T:
+    """Turn a composed configuration into its checked dataclass.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, has the wrong type, is missing or is out of range.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
+        return cast(T, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from None
+
+
+def load_experiment(text: str) -> Experiment:
+    """Read the experiment that the coordinator sent; empty text means the defaults of `conf/`.
+
+    Raises
+    ------
+    ConfigError
+        If the text is not a valid experiment.
+    """
+    if not text.strip():
+        return parse(Experiment, compose())
+    try:
+        cfg = OmegaConf.create(text)
+    except Exception as error:
+        raise ConfigError(f"the experiment is not valid YAML: {error}") from None
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError("the experiment is not a mapping; expected the YAML of one experiment")
+    return parse(Experiment, cfg)
+
+
+def to_yaml(config: object) -> str:
+    """Write a configuration dataclass as YAML that `load_experiment` reads back unchanged."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def config_hash(experiment: Experiment) -> str:
+    """Return 16 hexadecimal digits that change when anything changes that decides the result."""
+    cfg = OmegaConf.structured(experiment)
+    kept = {key: cfg[key] for key in cfg if key not in _NOT_PART_OF_THE_RESULT}
+    text = OmegaConf.to_yaml(OmegaConf.create(kept), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def explain(error: Exception) -> str:
+    """Return one sentence for an error of Hydra or OmegaConf: key, value, expectation, remedy."""
+    if isinstance(error.__cause__, OmegaConfBaseException | HydraException):
+        return explain(error.__cause__)
+    key = getattr(error, "full_key", None) or ""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} is missing; give it as {key}=<value>"
+    if isinstance(error, ConfigKeyError | AttributeError):
+        unknown = key or _quoted(first)
+        return f"unknown key {unknown}; see the keys with --cfg job"
+    if isinstance(error, ValidationError):
+        return f"{key}: {first}; see the type and the default with --cfg job"
+    return " ".join(str(error).split())
+
+
+def _quoted(text: str) -> str:
+    match = re.search(r"'([^']+)'", text)
+    return match.group(1) if match else text

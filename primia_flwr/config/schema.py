@@ -1,0 +1,49 @@
+"""The experiment: one tree of dataclasses that the whole federation agrees on."""
+
+import re
+from dataclasses import dataclass, field
+
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.data import DataConfig
+from primia_flwr.config.deployment import DeploymentConfig
+from primia_flwr.config.federation import ClientConfig, FederationConfig, StrategyConfig
+from primia_flwr.config.tracking import TrackingConfig
+from primia_flwr.config.training import ModelConfig, TrainingConfig
+from primia_flwr.errors import ConfigError
+
+BASELINES = ("alone", "pooled")
+
+
+@dataclass
+class Experiment:
+    """All that decides the result of a run.
+
+    `output_dir` and `resume` are folders on the coordinator's machine. `baselines` asks a
+    simulation to also train each site alone and all sites pooled, with as many image passes.
+    """
+
+    name: str = "demo"
+    seed: int = 1
+    output_dir: str = ""
+    resume: str = ""
+    dry_run: bool = False
+    quiet: bool = False
+    baselines: list[str] = field(default_factory=list)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
+    client: ClientConfig = field(default_factory=ClientConfig)
+    deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
+            raise ConfigError(
+                f"name={self.name!r}; expected 1 to 64 letters, digits, '.', '_' or '-', "
+                "e.g. pneumonia"
+            )
+        check_range("seed", self.seed, 0, 2**32 - 1, example=1)
+        for baseline in self.baselines:
+            check_choice("baselines", baseline, BASELINES)

@@ -1,0 +1,186 @@
+"""What a site trains, and how: the model, the optimiser, the schedule, the early stopping.
+
+The comments in `conf/model/` and `conf/training/` explain each key to the person who sets it.
+"""
+
+from dataclasses import dataclass, field
+
+from primia_flwr.config.checks import check_choice, check_length, check_range
+from primia_flwr.errors import ConfigError
+
+MODEL_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv")
+NORMS = ("batch", "group")
+POOLS = ("avg", "max")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle")
+PRECISIONS = ("fp32", "bf16", "fp16")
+SITE_MONITORS = ("loss", "mcc")
+FEDERATION_MONITORS = ("loss", "mcc", "accuracy", "balanced_accuracy")
+WEIGHT_SUFFIXES = (".safetensors", ".pth")
+
+
+@dataclass
+class ModelConfig:
+    """The architecture and where its first weights come from."""
+
+    name: str = "resnet18"
+    norm: str = "batch"
+    norm_groups: int = 32
+    pool: str = "avg"
+    weights: str = "none"
+
+    def __post_init__(self) -> None:
+        check_choice("model.name", self.name, MODEL_NAMES)
+        check_choice("model.norm", self.norm, NORMS)
+        check_choice("model.pool", self.pool, POOLS)
+        if self.norm_groups not in (1, 2, 4, 8, 16, 32):
+            raise ConfigError(
+                f"model.norm_groups={self.norm_groups}; expected 1, 2, 4, 8, 16 or 32 "
+                "(the models' channel counts are multiples of 32), e.g. 32"
+            )
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.weights == "imagenet":
+            if self.name == "simpleconv":
+                raise ConfigError(
+                    "model.weights=imagenet with model.name=simpleconv; expected a model that "
+                    "has ImageNet weights, e.g. model.name=resnet18"
+                )
+            if self.norm == "group":
+                raise ConfigError(
+                    "model.weights=imagenet with model.norm=group; ImageNet weights belong to "
+                    "batch norm; set model.norm=batch, or give a file trained with group norm"
+                )
+        elif self.weights != "none" and not self.weights.endswith(WEIGHT_SUFFIXES):
+            raise ConfigError(
+                f"model.weights={self.weights}; expected none, imagenet, or a file ending in "
+                f"{' or '.join(WEIGHT_SUFFIXES)}, e.g. model.weights=resnet18.safetensors"
+            )
+
+
+@dataclass
+class SiteStoppingConfig:
+    """Early stopping within one site's round; `patience` 0 switches it off."""
+
+    monitor: str = "loss"
+    patience: int = 0
+    min_delta: float = 0.0
+    retire_after: int = 0
+
+    def __post_init__(self) -> None:
+        key = "training.early_stopping.site"
+        check_choice(f"{key}.monitor", self.monitor, SITE_MONITORS)
+        check_range(f"{key}.patience", self.patience, 0, example=2)
+        check_range(f"{key}.min_delta", self.min_delta, 0, example=0.001)
+        check_range(f"{key}.retire_after", self.retire_after, 0, example=3)
+        if self.retire_after and not self.patience:
+            raise ConfigError(
+                f"{key}.retire_after={self.retire_after} with {key}.patience=0; a site retires "
+                f"only after early stops; set {key}.patience to 1 or more, or retire_after=0"
+            )
+
+
+@dataclass
+class FederationStoppingConfig:
+    """Early stopping of the whole run, and the choice of the best round; patience 0 is off."""
+
+    monitor: str = "mcc"
+    patience: int = 0
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        key = "training.early_stopping.federation"
+        check_choice(f"{key}.monitor", self.monitor, FEDERATION_MONITORS)
+        check_range(f"{key}.patience", self.patience, 0, example=5)
+        check_range(f"{key}.min_delta", self.min_delta, 0, example=0.001)
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """Both kinds of early stopping: at each site within a round, and over the rounds."""
+
+    site: SiteStoppingConfig = field(default_factory=SiteStoppingConfig)
+    federation: FederationStoppingConfig = field(default_factory=FederationStoppingConfig)
+
+
+@dataclass
+class TrainingConfig:
+    """How a site trains between two synchronisations."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 1e-6
+    schedule: str = "one_cycle"
+    warmup: float = 0.3
+    momentum: float = 0.9
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 0.05
+    optimizer_state: str = "reset"
+    batch_size: int = 32
+    local_epochs: int = 1
+    sync_every_n_batches: int = 0
+    class_weights: str = "none"
+    label_smoothing: float = 0.0
+    gradient_clip: float = 0.0
+    proximal_mu: float = 0.0
+    precision: str = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = False
+    device: str = "auto"
+    workers: int = 0
+    threads: int = 0
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+
+    def __post_init__(self) -> None:
+        self._check_optimizer()
+        self._check_rounds()
+        check_choice("training.class_weights", self.class_weights, ("none", "balanced"))
+        check_range(
+            "training.label_smoothing", self.label_smoothing, 0, 1, example=0.1, open_high=True
+        )
+        check_range("training.gradient_clip", self.gradient_clip, 0, example=1.0)
+        check_range("training.proximal_mu", self.proximal_mu, 0, example=0.01)
+        check_choice("training.precision", self.precision, PRECISIONS)
+        check_choice("training.device", self.device, ("auto", "cpu", "cuda"))
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ConfigError(
+                "training.precision=fp16 with training.device=cpu; fp16 needs a GPU; "
+                "set training.precision=fp32 or bf16"
+            )
+        check_range("training.workers", self.workers, 0, 256, example=4)
+        check_range("training.threads", self.threads, 0, 1024, example=0)
+
+    def _check_optimizer(self) -> None:
+        check_choice("training.optimizer", self.optimizer, OPTIMIZERS)
+        rate = self.learning_rate
+        check_range("training.learning_rate", rate, 0, example=1e-3, open_low=True)
+        check_range(
+            "training.min_learning_rate",
+            self.min_learning_rate,
+            0,
+            rate,
+            example=rate / 100,
+            open_low=True,
+        )
+        check_choice("training.schedule", self.schedule, SCHEDULES)
+        check_range("training.warmup", self.warmup, 0, 1, example=0.1, open_high=True)
+        check_range("training.momentum", self.momentum, 0, 1, example=0.9, open_high=True)
+        check_length("training.betas", self.betas, 2, 2, example="[0.9,0.999]")
+        for beta in self.betas:
+            check_range("training.betas", beta, 0, 1, example=0.9, open_high=True)
+        check_range("training.weight_decay", self.weight_decay, 0, example=0.05)
+        check_choice("training.optimizer_state", self.optimizer_state, ("reset", "keep"))
+
+    def _check_rounds(self) -> None:
+        check_range("training.batch_size", self.batch_size, 1, 65536, example=32)
+        check_range("training.local_epochs", self.local_epochs, 1, 10_000, example=1)
+        check_range("training.sync_every_n_batches", self.sync_every_n_batches, 0, example=50)
+        patience = self.early_stopping.site.patience
+        if patience and not self.sync_every_n_batches and patience >= self.local_epochs:
+            raise ConfigError(
+                f"training.early_stopping.site.patience={patience} with "
+                f"training.local_epochs={self.local_epochs} can never stop a site; expected a "
+                f"patience below the local epochs, e.g. training.local_epochs={patience + 1}"
+            )

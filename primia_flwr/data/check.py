@@ -1,0 +1,229 @@
+"""Look through a data set before training: what is there, what is broken, what is double."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from primia_flwr.config.data import DataConfig
+from primia_flwr.data.files import kind_of, read_head
+from primia_flwr.data.images import decode
+from primia_flwr.data.layouts.common import SPLIT_FOLDERS, split_folders, sub_folders
+from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.readers import in_split, read_manifest
+from primia_flwr.data.store import describe_unreadable, in_parallel
+from primia_flwr.errors import DataError, PrimiaError
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What one file turned out to be; `problem` is empty if it can be read."""
+
+    path: str
+    problem: str = ""
+    kind: str = ""
+    height: int = 0
+    width: int = 0
+    colour: bool = False
+    file_hash: str = ""
+    pixel_hash: str = ""
+
+
+@dataclass
+class Findings:
+    """The result of a check; `ok` unless one of `errors` makes training impossible."""
+
+    root: str = ""
+    synthetic: bool = False
+    images: int = 0
+    patients: int = 0
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    sites: dict[str, dict[str, int]] = field(default_factory=dict)
+    kinds: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    duplicates: list[list[str]] = field(default_factory=list)
+    contradicting_duplicates: list[list[str]] = field(default_factory=list)
+    patients_on_both_sides: dict[str, list[str]] = field(default_factory=dict)
+    patients_at_two_sites: dict[str, list[str]] = field(default_factory=dict)
+    ignored_folders: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether training on this data is possible."""
+        return not self.errors
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def check_data(cfg: DataConfig, *, seed: int) -> Findings:
+    """Read and decode every image that the configuration names; collect all problems.
+
+    Raises nothing for bad data: every problem ends up in the findings.
+    """
+    try:
+        manifest = in_split(read_manifest(cfg, seed=seed), cfg.split)
+    except PrimiaError as error:
+        return Findings(root=cfg.root or cfg.manifest, errors=[str(error)])
+    facts = examine(manifest, workers=cfg.workers)
+    readable = manifest.with_samples(
+        [s for s, fact in zip(manifest.samples, facts, strict=True) if not fact.problem]
+    )
+    findings = _describe(manifest, readable, facts)
+    findings.errors += _errors(findings, readable, cfg)
+    findings.warnings += _warnings(findings, readable, cfg)
+    return findings
+
+
+def examine(manifest: Manifest, *, workers: int = 0) -> list[FileFacts]:
+    """Decode every file at full size, in the manifest's order."""
+    paths = [sample.path for sample in manifest.samples]
+    return list(in_parallel(lambda path: _examine(manifest.root, path), paths, workers=workers))
+
+
+def _examine(root: Path, path: str) -> FileFacts:
+    try:
+        pixels = decode(root / path)
+        return FileFacts(
+            path,
+            "",
+            kind_of(read_head(root / path)) or "dicom",
+            pixels.shape[0],
+            pixels.shape[1],
+            pixels.ndim == 3,
+            hashlib.sha256((root / path).read_bytes()).hexdigest(),
+            hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(),
+        )
+    except (DataError, OSError) as error:
+        return FileFacts(path, str(error))
+
+
+def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) -> Findings:
+    good = [fact for fact in facts if not fact.problem]
+    label_of = {sample.path: sample.label for sample in readable.samples}
+    groups = _duplicates(good)
+    empty = {name: {"images": 0, "patients": 0} for name in manifest.classes}
+    return Findings(
+        root=str(manifest.root),
+        synthetic=manifest.synthetic,
+        images=len(readable),
+        patients=len(readable.patients()),
+        classes={**empty, **_counts(readable, "label")},
+        splits=_counts(readable, "split"),
+        sites=_counts(readable, "site"),
+        kinds=dict(sorted(Counter(fact.kind for fact in good).items())),
+        sizes=_sizes(good),
+        unreadable={fact.path: fact.problem for fact in facts if fact.problem},
+        duplicates=groups,
+        contradicting_duplicates=[g for g in groups if len({label_of[path] for path in g}) > 1],
+        patients_on_both_sides=_shared(manifest, "split"),
+        patients_at_two_sites=_shared(manifest, "site"),
+        ignored_folders=_ignored(manifest),
+    )
+
+
+def _counts(manifest: Manifest, attribute: str) -> dict[str, dict[str, int]]:
+    """Images and patients by class, split or site; nothing if no sample has one."""
+    images: Counter[str] = Counter()
+    patients: dict[str, set[str]] = defaultdict(set)
+    for sample in manifest.samples:
+        value = getattr(sample, attribute)
+        name = manifest.classes[value] if attribute == "label" else str(value)
+        images[name] += 1
+        patients[name].add(sample.patient)
+    if set(images) <= {""}:
+        return {}
+    return {name: {"images": images[name], "patients": len(patients[name])} for name in images}
+
+
+def _sizes(facts: Iterable[FileFacts]) -> dict[str, list[int]]:
+    """Smallest, median and largest height and width."""
+    shapes = np.array([(fact.height, fact.width) for fact in facts])
+    if not len(shapes):
+        return {}
+    return {
+        name: [
+            int(shapes[:, axis].min()),
+            int(np.median(shapes[:, axis])),
+            int(shapes[:, axis].max()),
+        ]
+        for axis, name in enumerate(("height", "width"))
+    }
+
+
+def _duplicates(facts: Iterable[FileFacts]) -> list[list[str]]:
+    """Group files with the same pixels, hence also those with the same bytes."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for fact in facts:
+        groups[fact.pixel_hash].append(fact.path)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def _shared(manifest: Manifest, attribute: str) -> dict[str, list[str]]:
+    """Patients with more than one split or site; train and val are one side of a split."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for sample in manifest.samples:
+        places[sample.patient].add(getattr(sample, attribute))
+    return {name: sorted(found) for name, found in sorted(places.items()) if len(found) > 1}
+
+
+def _ignored(manifest: Manifest) -> list[str]:
+    """Folders beside `train`, `val`, `test` that no layout reads."""
+    if not split_folders(manifest.root)[0][0] or not any(s.split for s in manifest.samples):
+        return []
+    names = (path.name for path in sub_folders(manifest.root))
+    return [name for name in names if name.lower() not in SPLIT_FOLDERS]
+
+
+def _errors(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[str]:
+    found = []
+    if findings.unreadable and not cfg.skip_unreadable:
+        found.append(describe_unreadable(findings.unreadable))
+    present = [name for name, counts in findings.classes.items() if counts["images"]]
+    if len(present) < 2:
+        found.append(
+            f"{readable.root}: readable images of {len(present)} class(es) {present}; expected at "
+            "least two: add images or correct data.root"
+        )
+    test = [p for p, sides in findings.patients_on_both_sides.items() if "test" in sides]
+    if test and cfg.split == "auto":
+        found.append(
+            f"{len(test)} patient(s), e.g. {test[0]}, are in the test folder and outside it; "
+            "expected each on one side: move them, or set data.split=all"
+        )
+    if findings.patients_at_two_sites:
+        patient, sites = next(iter(findings.patients_at_two_sites.items()))
+        found.append(
+            f"{len(findings.patients_at_two_sites)} patient(s), e.g. {patient}, are at the sites "
+            f"{' and '.join(sites)}; expected each at one: correct the manifest's site column"
+        )
+    return found
+
+
+def _warnings(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[str]:
+    found = []
+    if findings.unreadable and cfg.skip_unreadable:
+        found.append(f"{len(findings.unreadable)} unreadable file(s) will be left out")
+    if findings.duplicates:
+        found.append(f"{len(findings.duplicates)} group(s) of identical images")
+    if findings.contradicting_duplicates:
+        first = findings.contradicting_duplicates[0]
+        found.append(f"identical images with different labels, e.g. {' and '.join(first)}")
+    unknown = sum(sample.patient == f"image:{sample.path}" for sample in readable.samples)
+    if unknown:
+        found.append(
+            f"the patient of {unknown} image(s) is unknown, each counts as its own: two images of "
+            "one patient may end up in training and test (see data.patient_pattern)"
+        )
+    if findings.ignored_folders:
+        found.append(f"beside train/val/test these folders are ignored: {findings.ignored_folders}")
+    return found

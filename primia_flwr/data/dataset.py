@@ -1,0 +1,282 @@
+"""Labelled images in memory: one site's, all sites' pooled, or the test set's.
+
+In a simulation every process derives the same split from the same files: the test set is taken
+off by patient, the rest is dealt to the sites, and every site holds out its validation set.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from primia_flwr.config.data import DataConfig
+from primia_flwr.data.manifest import Manifest, shared_patients
+from primia_flwr.data.partition import partition_over_sites, sites_of, split_by_patient
+from primia_flwr.data.readers import in_split, read_manifest
+from primia_flwr.data.store import Store, open_store
+from primia_flwr.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Decoded images with their labels.
+
+    Attributes
+    ----------
+    images
+        (N, C, S, S) uint8; perhaps mapped from a file.
+    labels
+        (N,) int64, indices into `classes`.
+    files, patients
+        Path (below the data root) and patient of every image.
+    synthetic
+        Whether the images were drawn by formula; to be said wherever a result is shown.
+    """
+
+    images: Tensor
+    labels: Tensor
+    files: tuple[str, ...]
+    patients: tuple[str, ...]
+    classes: tuple[str, ...]
+    synthetic: bool = False
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def select(self, indices: Sequence[int] | Tensor) -> "LabelledImages":
+        """Copy the images at `indices`, in that order."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        rows = index.tolist()
+        return LabelledImages(
+            self.images[index],
+            self.labels[index],
+            tuple(self.files[row] for row in rows),
+            tuple(self.patients[row] for row in rows),
+            self.classes,
+            self.synthetic,
+        )
+
+    def class_counts(self) -> list[int]:
+        """Images of every class."""
+        return [int(n) for n in torch.bincount(self.labels, minlength=len(self.classes))]
+
+
+@dataclass(frozen=True)
+class SiteData:
+    """What one site trains on and what it validates with; they share no patient."""
+
+    name: str
+    train: LabelledImages
+    val: LabelledImages
+
+
+def load_images(manifest: Manifest, cfg: DataConfig) -> LabelledImages:
+    """Decode (once) all images of a manifest and map them from the cache.
+
+    Raises
+    ------
+    DataError
+        If files cannot be decoded and `data.skip_unreadable` is off; the message names them.
+    """
+    store = open_store(manifest, cfg)
+    return _labelled(_readable(manifest, store), store.mapped())
+
+
+def load_site(
+    cfg: DataConfig,
+    *,
+    seed: int,
+    site_index: int,
+    num_sites: int,
+    site_names: Sequence[str] = (),
+) -> SiteData:
+    """Load one site of a simulation.
+
+    Raises
+    ------
+    ConfigError
+        If `site_index` is not below `num_sites`.
+    DataError
+        If the data cannot be read or split this way.
+    """
+    if not 0 <= site_index < num_sites:
+        raise ConfigError(f"site_index={site_index}; expected 0 to {num_sites - 1}")
+    whole, develop, _ = _held_out(cfg, seed)
+    sites = named_sites(develop, cfg, seed=seed, num_sites=num_sites, site_names=site_names)
+    name = list(sites)[site_index]
+    return _site_data(name, sites[name], open_store(whole, cfg), cfg, seed)
+
+
+def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
+    """Load a real site: all images under `data.root` or in `data.manifest` are its own.
+
+    With `data.split=auto` a `test` folder is left alone. Of a manifest that names several sites,
+    only the rows of `name` are used.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be read, has one class only, or the manifest does not name the site.
+    """
+    manifest = in_split(read_manifest(cfg, seed=seed), cfg.split)
+    if cfg.split == "auto":
+        manifest = manifest.with_samples([s for s in manifest.samples if s.split != "test"])
+    if len({sample.site for sample in manifest.samples}) > 1:
+        sites = sites_of(manifest)
+        if name not in sites:
+            raise DataError(f"site {name} is not in the manifest; expected one of {list(sites)}")
+        manifest = sites[name]
+    _check_classes(manifest)
+    return _site_data(name, manifest, open_store(manifest, cfg), cfg, seed)
+
+
+def load_test(cfg: DataConfig, *, seed: int) -> LabelledImages:
+    """Load the test set: the test folder, else the held-out share of the patients.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be read or there is no test set.
+    """
+    whole, _, test = _held_out(cfg, seed)
+    if test is None:
+        raise DataError(
+            f"data.test_fraction={cfg.test_fraction} and {whole.root} has no test folder; expected "
+            "a test set: set data.test_fraction, e.g. 0.2"
+        )
+    return _picked(test, open_store(whole, cfg))
+
+
+def load_pooled(
+    cfg: DataConfig, *, seed: int, num_sites: int, site_names: Sequence[str] = ()
+) -> SiteData:
+    """Load the union of all sites' training and of all sites' validation images."""
+    whole, develop, _ = _held_out(cfg, seed)
+    sites = named_sites(develop, cfg, seed=seed, num_sites=num_sites, site_names=site_names)
+    parts = [_train_and_val(site, cfg, seed, name) for name, site in sites.items()]
+    train = develop.with_samples([s for part in parts for s in part["train"].samples])
+    val = develop.with_samples([s for part in parts for s in part["val"].samples])
+    store = open_store(whole, cfg)
+    return SiteData("pooled", _picked(train, store), _picked(val, store))
+
+
+def load_all(cfg: DataConfig, *, seed: int) -> LabelledImages:
+    """Load every image that `data.split` selects, e.g. to score a saved model on it."""
+    return load_images(in_split(read_manifest(cfg, seed=seed), cfg.split), cfg)
+
+
+def hold_out_test(
+    cfg: DataConfig, manifest: Manifest, seed: int
+) -> tuple[Manifest, Manifest | None]:
+    """Split a manifest into what the sites may have and the test set (None if there is none).
+
+    Raises
+    ------
+    DataError
+        If a patient is in the test folder and in another one.
+    """
+    manifest = in_split(manifest, cfg.split)
+    test = [s for s in manifest.samples if s.split == "test"]
+    if cfg.split == "auto" and test:
+        develop = manifest.with_samples([s for s in manifest.samples if s.split != "test"])
+        _check_disjoint(develop, manifest.with_samples(test))
+        return develop, manifest.with_samples(test)
+    if cfg.test_fraction == 0:
+        return manifest, None
+    fractions = {"develop": 1 - cfg.test_fraction, "test": cfg.test_fraction}
+    parts = split_by_patient(manifest, fractions, seed=seed)
+    return parts["develop"], parts["test"]
+
+
+def named_sites(
+    develop: Manifest,
+    cfg: DataConfig,
+    *,
+    seed: int,
+    num_sites: int,
+    site_names: Sequence[str] = (),
+) -> dict[str, Manifest]:
+    """Deal the patients to the sites; without names they are called site-1, site-2 and so on.
+
+    If the manifest decides (`data.partition.kind=manifest`) and its sites have these names,
+    each gets its own rows; other names are matched in sorted order.
+    """
+    names = list(site_names) or [f"site-{index + 1}" for index in range(num_sites)]
+    if len(set(names)) != num_sites:
+        raise ConfigError(f"site names {names}; expected {num_sites} different ones")
+    if cfg.partition.kind == "manifest":
+        sites = sites_of(develop)
+        if set(sites) == set(names):
+            return {name: sites[name] for name in names}
+    parts = partition_over_sites(develop, cfg.partition, num_sites=num_sites, seed=seed)
+    return dict(zip(names, parts, strict=True))
+
+
+def _held_out(cfg: DataConfig, seed: int) -> tuple[Manifest, Manifest, Manifest | None]:
+    whole = read_manifest(cfg, seed=seed)
+    develop, test = hold_out_test(cfg, whole, seed)
+    _check_classes(develop)
+    return whole, develop, test
+
+
+def _site_data(name: str, manifest: Manifest, store: Store, cfg: DataConfig, seed: int) -> SiteData:
+    parts = _train_and_val(manifest, cfg, seed, name)
+    return SiteData(name, _picked(parts["train"], store), _picked(parts["val"], store))
+
+
+def _train_and_val(
+    manifest: Manifest, cfg: DataConfig, seed: int, name: str
+) -> dict[str, Manifest]:
+    fractions = {"train": 1 - cfg.val_fraction, "val": cfg.val_fraction}
+    try:
+        return split_by_patient(manifest, fractions, seed=seed)
+    except DataError as error:
+        raise DataError(f"site {name}: {error}") from error
+
+
+def _readable(manifest: Manifest, store: Store) -> Manifest:
+    kept = [sample for sample in manifest.samples if sample.path not in store.unreadable]
+    if len(kept) < len(manifest):
+        logger.warning("left out %d unreadable file(s)", len(manifest) - len(kept))
+    if not kept:
+        raise DataError(f"{manifest.root}: no readable image remains; see primia data check")
+    return manifest.with_samples(kept)
+
+
+def _picked(manifest: Manifest, store: Store) -> LabelledImages:
+    kept = _readable(manifest, store)
+    return _labelled(kept, store.rows([sample.path for sample in kept.samples]))
+
+
+def _labelled(manifest: Manifest, images: Tensor) -> LabelledImages:
+    return LabelledImages(
+        images,
+        torch.tensor([sample.label for sample in manifest.samples], dtype=torch.int64),
+        tuple(sample.path for sample in manifest.samples),
+        tuple(sample.patient for sample in manifest.samples),
+        manifest.classes,
+        manifest.synthetic,
+    )
+
+
+def _check_classes(manifest: Manifest) -> None:
+    present = [name for name, n in zip(manifest.classes, manifest.class_counts(), strict=True) if n]
+    if len(present) < 2:
+        raise DataError(
+            f"{manifest.root}: holds only the class(es) {present}; expected images of at least two "
+            f"of {list(manifest.classes)}: correct data.root or add images"
+        )
+
+
+def _check_disjoint(develop: Manifest, test: Manifest) -> None:
+    shared = shared_patients({"train or val": develop, "test": test})
+    if shared:
+        raise DataError(
+            f"{len(shared)} patient(s), e.g. {next(iter(shared))}, are in the test folder and in "
+            "train or val; expected each on one side: move them, or set data.split=all to split "
+            "anew by patient"
+        )

@@ -1,0 +1,120 @@
+"""Files: which ones are images, and folders that appear complete or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from primia_flwr.errors import DataError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
+_NOT_SCANNED = frozenset({"__MACOSX", "DICOMDIR", "Thumbs.db"})
+
+
+def kind_of(head: bytes) -> str:
+    """Tell a file's format from its first 132 bytes: jpeg, png, tiff, dicom, or nothing."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
+        return "tiff"
+    return "dicom" if head[128:132] == b"DICM" else ""
+
+
+def read_head(path: Path) -> bytes:
+    """Read the first 132 bytes."""
+    with path.open("rb") as file:
+        return file.read(132)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files below `folder`, sorted, that claim to be images by name or are so by content.
+
+    Hidden files and the by-catch of archives are passed over.
+    """
+    found = []
+    for directory, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if _is_wanted(name))
+        found += [Path(directory, name) for name in files if _is_wanted(name)]
+    return sorted(path for path in found if _claims_to_be_image(path))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file is a DICOM file by content, or by name if it lacks the preamble."""
+    try:
+        kind = kind_of(read_head(path))
+    except OSError:
+        return False
+    return kind == "dicom" or (not kind and path.suffix.lower() in (".dcm", ".dicom"))
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `target` when the block ends without an error.
+
+    Safe for several processes at once: the first to finish wins, the others' work is dropped.
+
+    Raises
+    ------
+    DataError
+        If the disk is full or the place cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    try:
+        yield draft
+        draft.chmod(0o755)
+        with suppress(FileExistsError):
+            _publish(draft, target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Let one process at a time make `target`; where the system has no locks, let all."""
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(target.with_name(f".{target.name}.lock").open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _publish(draft: Path, target: Path) -> None:
+    try:
+        draft.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        raise FileExistsError(target) from None
+
+
+def _cannot_write(target: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{target.parent}: cannot be written ({error.strerror}); expected a writable folder with "
+        "free space; set data.cache_dir to another one"
+    )
+
+
+def _is_wanted(name: str) -> bool:
+    return not name.startswith(".") and name not in _NOT_SCANNED
+
+
+def _claims_to_be_image(path: Path) -> bool:
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        return path.is_file() and bool(kind_of(read_head(path)))
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""The layouts in which image folders come, one per file."""

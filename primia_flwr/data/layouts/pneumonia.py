@@ -1,0 +1,88 @@
+"""The public paediatric pneumonia layout: NORMAL and PNEUMONIA, told apart by file name.
+
+Source: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2.
+"""
+
+import re
+from pathlib import Path
+
+from primia_flwr.config.data import DataConfig
+from primia_flwr.data.files import image_files
+from primia_flwr.data.layouts.common import class_names, existing_root, no_images, split_folders
+from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.errors import DataError
+
+CLASSES = ("bacterial", "normal", "viral")
+FOLDERS = ("NORMAL", "PNEUMONIA")
+_NORMAL = re.compile(r"(?P<patient>(?:NORMAL2-)?IM-\d+)-")
+_PNEUMONIA = re.compile(r"person(?P<number>\d+)_(?P<kind>bacteria|virus)_\d+")
+_KINDS = {"bacteria": "bacterial", "virus": "viral"}
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """Class and patient of a file name.
+
+    A patient is a person's number with the kind of infection (the numbers of the two kinds are
+    independent), or the study number of a normal image.
+
+    Raises
+    ------
+    DataError
+        If the name follows neither pattern.
+    """
+    if match := _PNEUMONIA.match(name):
+        kind = _KINDS[match["kind"]]
+        return kind, f"person{match['number']}-{kind}"
+    if match := _NORMAL.match(name):
+        return "normal", match["patient"]
+    raise DataError(
+        f"{name}: not a name of the pneumonia layout; expected IM-<n>-<m>, NORMAL2-IM-<n>-<m>, "
+        "person<n>_bacteria_<m> or person<n>_virus_<m>: rename it or set data.layout=folder"
+    )
+
+
+def is_pneumonia(root: Path) -> bool:
+    """Whether a folder (or its split folders) has NORMAL and PNEUMONIA with such names."""
+    for _, folder in split_folders(root):
+        for name in FOLDERS:
+            first = next(iter(image_files(folder / name)), None)
+            if first is None or not (_PNEUMONIA.match(first.name) or _NORMAL.match(first.name)):
+                return False
+    return True
+
+
+def read_pneumonia(cfg: DataConfig, *, seed: int) -> Manifest:
+    """Read `[train|val|test/]{NORMAL,PNEUMONIA}/<image>` as three classes.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or empty, or a file's name or folder contradicts the layout.
+    """
+    root = existing_root(cfg)
+    found = [
+        (path.relative_to(root), *_class_and_patient(root, path), split)
+        for split, folder in split_folders(root)
+        for name in FOLDERS
+        for path in image_files(folder / name)
+    ]
+    if not found:
+        raise no_images(root, "[train/]NORMAL/ and [train/]PNEUMONIA/ with image files")
+    present = {name for _, name, _, _ in found}
+    classes = class_names(cfg, present if cfg.classes else CLASSES, where=str(root))
+    samples = tuple(
+        Sample(path.as_posix(), classes.index(name), patient, split=split)
+        for path, name, patient, split in found
+    )
+    return Manifest(root, classes, samples)
+
+
+def _class_and_patient(root: Path, path: Path) -> tuple[str, str]:
+    name, patient = parse_name(path.name)
+    folder = FOLDERS[int(name != "normal")]
+    relative = path.relative_to(root)
+    if folder not in relative.parts:
+        raise DataError(
+            f"{relative}: a {name} image by its name; expected below {folder}/: move it there"
+        )
+    return name, patient

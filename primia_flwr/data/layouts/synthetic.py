@@ -1,0 +1,101 @@
+"""Synthetic radiographs, written once as PNG files under names of the pneumonia layout."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from primia_flwr.config.data import DataConfig, SyntheticConfig
+from primia_flwr.data import radiograph
+from primia_flwr.data.files import atomic_folder, locked
+from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
+from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.seeding import generator
+from primia_flwr.errors import ConfigError
+
+VERSION = 1
+"""Raise with every change of the drawing: another version is another folder."""
+
+IMAGES_PER_PATIENT = (1, 1, 1, 2, 3)
+"""Drawn from uniformly: 1.6 images a patient in the mean."""
+
+_FINDINGS = (0, 1, 2, 1, 2, 0, 1, 0, 2, 1)
+"""Findings of ten patients in a row: 30 % normal, 40 % bacterial, 30 % viral."""
+
+
+@dataclass(frozen=True)
+class _Picture:
+    name: str
+    finding: int
+    patient: int
+    number: int
+
+
+def read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
+    """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them.
+
+    Raises
+    ------
+    ConfigError
+        If real data is named as well.
+    """
+    if cfg.root or cfg.manifest:
+        raise ConfigError(
+            f"data.root={cfg.root or cfg.manifest}; expected nothing with data.layout=synthetic: "
+            "set data.layout=auto to read these files"
+        )
+    root = write_synthetic(cfg.synthetic, Path(cfg.cache_dir).expanduser().resolve())
+    manifest = read_pneumonia(replace(cfg, root=str(root)), seed=seed)
+    return replace(manifest, synthetic=True)
+
+
+def write_synthetic(cfg: SyntheticConfig, cache: Path) -> Path:
+    """Write the PNG files below `cache` and return their folder.
+
+    Raises
+    ------
+    DataError
+        If the cache cannot be written.
+    """
+    text = json.dumps({"version": VERSION, **asdict(cfg)}, sort_keys=True)
+    target = cache / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    with locked(target):
+        if not target.is_dir():
+            with atomic_folder(target) as draft:
+                _write_all(cfg, draft)
+    return target
+
+
+def _write_all(cfg: SyntheticConfig, folder: Path) -> None:
+    for name in FOLDERS:
+        (folder / name).mkdir()
+    note = "Drawn by formula, of no patient: for demonstrations and tests only.\n"
+    (folder / "SYNTHETIC.txt").write_text(note, encoding="utf-8")
+    for picture in _pictures(cfg):
+        pixels = radiograph.draw(
+            picture.finding,
+            generator("synthetic", cfg.seed, "patient", picture.patient),
+            generator("synthetic", cfg.seed, "image", picture.patient, picture.number),
+            severity=cfg.severity,
+        )
+        Image.fromarray(pixels).save(folder / picture.name, compress_level=1)
+
+
+def _pictures(cfg: SyntheticConfig) -> Iterator[_Picture]:
+    for patient in range(cfg.patients):
+        finding = _FINDINGS[patient % len(_FINDINGS)]
+        rng = generator("synthetic", cfg.seed, "count", patient)
+        count = int(rng.choice(np.array(IMAGES_PER_PATIENT)))
+        for number in range(1, count + 1):
+            yield _Picture(_name(finding, patient, number), finding, patient, number)
+
+
+def _name(finding: int, patient: int, number: int) -> str:
+    if finding == radiograph.NORMAL:
+        return f"NORMAL/IM-{patient:04d}-{number:04d}.png"
+    kind = "bacteria" if finding == radiograph.BACTERIAL else "virus"
+    return f"PNEUMONIA/person{patient}_{kind}_{number}.png"

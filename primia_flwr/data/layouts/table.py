@@ -1,0 +1,106 @@
+"""A CSV manifest: `path,label[,patient,site,split]`."""
+
+import csv
+from pathlib import Path, PurePosixPath
+
+from primia_flwr.config.data import DataConfig
+from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing_root
+from primia_flwr.data.layouts.folder import own_patient
+from primia_flwr.data.manifest import COLUMNS, Manifest, Sample
+from primia_flwr.errors import ConfigError, DataError
+
+Row = dict[str, str]
+
+
+def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
+    """Read `data.manifest`; paths count from `data.root`, or from the manifest's folder.
+
+    Raises
+    ------
+    ConfigError
+        If `data.manifest` is empty.
+    DataError
+        If the file cannot be read, lacks a column or a value, names an image twice, or a path
+        leaves the root.
+    """
+    if not cfg.manifest:
+        raise ConfigError("data.manifest is empty; expected a CSV file, e.g. data.manifest=a.csv")
+    path = Path(cfg.manifest).expanduser().resolve()
+    root = existing_root(cfg) if cfg.root else path.parent
+    rows = _read_rows(path)
+    classes = class_names(cfg, (row["label"] for row in rows), where=path.name)
+    index = {name: label for label, name in enumerate(classes)}
+    samples = [_sample(root, row, index) for row in rows]
+    _refuse_repeated(path, samples)
+    return Manifest(root, classes, tuple(sorted(samples, key=lambda sample: sample.path)))
+
+
+def _read_rows(path: Path) -> list[Row]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            _check_header(path, list(reader.fieldnames or []))
+            rows = [_checked_row(path, number, row) for number, row in enumerate(reader, start=2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"data.manifest={path}: cannot be read ({error}); expected a CSV file in UTF-8"
+        ) from error
+    if not rows:
+        raise DataError(f"{path}: has no rows; expected one line for each image")
+    return rows
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    unknown = [name for name in header if name not in COLUMNS]
+    if {"path", "label"} <= set(header) and not unknown and len(set(header)) == len(header):
+        return
+    raise DataError(
+        f"{path}: first line is {header}; expected path,label and optionally patient,site,split, "
+        "separated by commas"
+    )
+
+
+def _checked_row(path: Path, number: int, row: dict[str, str | None]) -> Row:
+    values = {name: (value or "").strip() for name, value in row.items() if name is not None}
+    for name in ("path", "label"):
+        if None in row or not values[name]:
+            raise DataError(
+                f"{path}, line {number}: {name} is {values[name]!r} and the line is {list(values)};"
+                " expected one value for each column of the first line"
+            )
+    return values
+
+
+def _sample(root: Path, row: Row, index: dict[str, int]) -> Sample:
+    path = _inside(root, row["path"])
+    split = row.get("split", "").lower()
+    if split and split not in SPLIT_FOLDERS:
+        raise DataError(f"{path}: split={split}; expected train, val, test or nothing")
+    return Sample(
+        path,
+        index[row["label"]],
+        row.get("patient") or own_patient(path),
+        row.get("site", ""),
+        SPLIT_FOLDERS.get(split, ""),
+    )
+
+
+def _inside(root: Path, text: str) -> str:
+    path = Path(text)
+    if path.is_absolute() and path.is_relative_to(root):
+        path = path.relative_to(root)
+    posix = PurePosixPath(path.as_posix())
+    if posix.is_absolute() or ".." in posix.parts:
+        raise DataError(
+            f"{text}: leads out of {root}; expected a path below it: set data.root to a folder "
+            "that holds all images"
+        )
+    return str(posix)
+
+
+def _refuse_repeated(path: Path, samples: list[Sample]) -> None:
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.path in seen:
+            raise DataError(f"{path}: names {sample.path} twice; expected each image once")
+        seen.add(sample.path)

@@ -1,0 +1,185 @@
+"""Decoded images on disk: every file is decoded once, in parallel, for all sites of a machine.
+
+A store is a folder `images-<key>` with `pixels.u8` (rows of (C, S, S) bytes) and `index.json`.
+The key covers paths, sizes and times of the files and how they are decoded, so a changed file
+makes another store. Stores appear complete or not at all.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from primia_flwr.config.data import DataConfig
+from primia_flwr.data.files import atomic_folder, locked
+from primia_flwr.data.images import Pixels, decode, resize
+from primia_flwr.data.manifest import Manifest
+from primia_flwr.errors import DataError
+
+VERSION = 1
+"""Raise with every change of decoding or resizing."""
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class Store:
+    """Rows of decoded pixels, and which path each row shows.
+
+    `unreadable` maps the paths that could not be decoded to the reason.
+    """
+
+    folder: Path
+    shape: tuple[int, int, int]
+    row_of: dict[str, int]
+    unreadable: dict[str, str]
+
+    def rows(self, paths: Sequence[str]) -> Tensor:
+        """Read the images of `paths` into memory: (N, C, S, S) uint8."""
+        size = int(np.prod(self.shape))
+        pixels = np.empty((len(paths), *self.shape), dtype=np.uint8)
+        with self._pixels_file.open("rb", buffering=0) as file:
+            for index, path in enumerate(paths):
+                file.seek(self.row_of[path] * size)
+                file.readinto(pixels[index].data.cast("B"))
+        return torch.from_numpy(pixels)
+
+    def mapped(self) -> Tensor:
+        """Return all rows as one (N, C, S, S) uint8 tensor mapped from the file, loaded as used."""
+        shape = (len(self.row_of), *self.shape)
+        pixels = np.memmap(self._pixels_file, dtype=np.uint8, mode="c", shape=shape)
+        return torch.from_numpy(np.asarray(pixels))
+
+    @property
+    def _pixels_file(self) -> Path:
+        return self.folder / "pixels.u8"
+
+    def is_whole(self) -> bool:
+        """Whether the file has the length that the index promises."""
+        expected = len(self.row_of) * int(np.prod(self.shape))
+        return self._pixels_file.is_file() and self._pixels_file.stat().st_size == expected
+
+
+def open_store(manifest: Manifest, cfg: DataConfig) -> Store:
+    """Open the store of a manifest's images, decoding them if it does not exist yet.
+
+    Raises
+    ------
+    DataError
+        If files cannot be decoded (unless `data.skip_unreadable`), none can, or the cache
+        cannot be written.
+    """
+    target = Path(cfg.cache_dir).expanduser().resolve() / f"images-{_key(manifest, cfg)}"
+    with locked(target):
+        if not _is_usable(target):
+            _write_store(target, manifest, cfg)
+    return _read_index(target)
+
+
+def in_parallel(
+    function: Callable[[In], Out], items: Sequence[In], *, workers: int
+) -> Iterator[Out]:
+    """Apply `function` on several threads; results in order, a bounded number at a time.
+
+    `workers` = 0 takes as many threads as this process may use cores.
+    """
+    count = workers or _usable_cores()
+    with ThreadPoolExecutor(count) as pool:
+        for start in range(0, len(items), _AT_ONCE):
+            yield from pool.map(function, items[start : start + _AT_ONCE])
+
+
+def describe_unreadable(unreadable: dict[str, str]) -> str:
+    """Return one sentence that names the first files with their reasons, and the remedies."""
+    shown = "; ".join(list(unreadable.values())[:3])
+    more = f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+    return (
+        f"{len(unreadable)} unreadable file(s): {shown}{more}; expected none: repair them, or "
+        "leave them out with data.skip_unreadable=true (primia data check lists all)"
+    )
+
+
+def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
+    def load(path: str) -> Pixels | DataError:
+        try:
+            pixels = decode(manifest.root / path, at_least=cfg.image_size)
+            return resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels)
+        except DataError as error:
+            return error
+
+    paths = [sample.path for sample in manifest.samples]
+    kept: list[str] = []
+    unreadable: dict[str, str] = {}
+    with atomic_folder(target) as draft:
+        with (draft / "pixels.u8").open("wb") as file:
+            for path, result in zip(
+                paths, in_parallel(load, paths, workers=cfg.workers), strict=True
+            ):
+                if isinstance(result, DataError):
+                    unreadable[path] = str(result)
+                else:
+                    file.write(result.data)
+                    kept.append(path)
+        _check_unreadable(manifest, unreadable, cfg)
+        shape = (cfg.channels, cfg.image_size, cfg.image_size)
+        index = {"shape": shape, "paths": kept, "unreadable": unreadable}
+        (draft / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _check_unreadable(manifest: Manifest, unreadable: dict[str, str], cfg: DataConfig) -> None:
+    if unreadable and (not cfg.skip_unreadable or len(unreadable) == len(manifest)):
+        raise DataError(describe_unreadable(unreadable))
+
+
+def _read_index(folder: Path) -> Store:
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    channels, height, width = index["shape"]
+    row_of = {path: row for row, path in enumerate(index["paths"])}
+    return Store(folder, (channels, height, width), row_of, index["unreadable"])
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether the folder holds a whole store; a damaged one is moved out of the way."""
+    if not folder.exists():
+        return False
+    try:
+        if _read_index(folder).is_whole():
+            return True
+    except (OSError, ValueError, KeyError):
+        pass
+    folder.rename(folder.with_name(f".damaged-{folder.name}-{os.getpid()}"))
+    return False
+
+
+def _key(manifest: Manifest, cfg: DataConfig) -> str:
+    how = (VERSION, cfg.image_size, cfg.channels, cfg.resize, cfg.skip_unreadable)
+    digest = hashlib.sha256(repr((how, str(manifest.root))).encode("utf-8", "surrogateescape"))
+    for sample in manifest.samples:
+        line = f"{sample.path}\x1f{_stamp(manifest.root / sample.path)}\x1e"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:24]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

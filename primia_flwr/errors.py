@@ -1,0 +1,51 @@
+"""The exceptions of primia_flwr.
+
+Every error that a user can cause derives from `PrimiaError`; the command line prints its
+message as one sentence (field or file, value, what was expected, remedy) and no traceback.
+
+PrimiaError
+├── ConfigError (ValueError)    a configuration key or value
+├── DataError                   a file, a folder or a manifest
+├── CheckpointError             a checkpoint that cannot be written, read or used
+├── TrackingError               experiment tracking
+├── FederationError             SuperLink, SuperNodes, certificates, ports
+├── ProtocolError               a message that breaks the agreed protocol
+├── PolicyRefusal               a site's policy says no
+└── PrivacyBudgetError          a release would pass the privacy budget
+"""
+
+
+class PrimiaError(Exception):
+    """Base of all errors that primia_flwr raises on purpose."""
+
+
+class ConfigError(PrimiaError, ValueError):
+    """A configuration key is unknown, has the wrong type, or is out of range."""
+
+
+class DataError(PrimiaError):
+    """A data folder, file or manifest cannot be used."""
+
+
+class CheckpointError(PrimiaError):
+    """A checkpoint cannot be written, read, or belongs to another experiment."""
+
+
+class TrackingError(PrimiaError):
+    """Experiment tracking cannot start or upload."""
+
+
+class FederationError(PrimiaError):
+    """The SuperLink, a SuperNode, a certificate or a port cannot be used."""
+
+
+class ProtocolError(PrimiaError):
+    """A message does not follow the agreed protocol."""
+
+
+class PolicyRefusal(PrimiaError):
+    """A site's policy does not allow what was asked of it."""
+
+
+class PrivacyBudgetError(PrimiaError):
+    """A release would exceed the privacy budget."""

@@ -1,0 +1,121 @@
+"""What a run left behind, read back: the only input of the report.
+
+Everything but `run.json` is optional, because a deployment has no test set, a run may have
+been made without baselines, and a report of a run that broke off is worth having.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.errors import DataError
+from primia_flwr.evaluation.metrics import Scores
+from primia_flwr.evaluation.predictions import Predictions, read_predictions
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The content of one output folder.
+
+    `run` is run.json. `history` holds one row a round and `sites` one row a (round, site), cells
+    as text and empty where unknown. `results` maps a name for people (Federated, site-1 alone,
+    Pooled) to scores. `predictions` are the federated model's on the test set.
+    """
+
+    path: Path
+    run: dict[str, Any]
+    config: str
+    history: list[Row]
+    sites: list[Row]
+    results: dict[str, Scores]
+    predictions: Predictions | None
+
+
+def read_run_folder(path: Path) -> RunFolder:
+    """Read an output folder.
+
+    Raises
+    ------
+    DataError
+        If it is no output folder, or a file in it cannot be read.
+    """
+    if not (path / "run.json").is_file():
+        raise DataError(
+            f"{path}: no run.json there; expected the output folder of a run, e.g. "
+            "outputs/2026-11-21/12-00-00-demo"
+        )
+    config = path / "config.yaml"
+    predictions = path / "predictions.csv"
+    return RunFolder(
+        path=path,
+        run=_read_json(path / "run.json"),
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        history=_read_csv(path / "history.csv"),
+        sites=_read_csv(path / "sites.csv"),
+        results=results_by_name(_read_json(path / "metrics.json")),
+        predictions=read_predictions(predictions) if predictions.is_file() else None,
+    )
+
+
+def results_by_name(metrics: Mapping[str, Any]) -> dict[str, Scores]:
+    """Return the scores in metrics.json by a name for people, in the order of the tables.
+
+    Raises
+    ------
+    DataError
+        If an entry is not the scores of one model.
+    """
+    results: dict[str, Scores] = {}
+    if metrics.get("federated"):
+        results["Federated"] = Scores.from_dict(metrics["federated"])
+    for site, values in (metrics.get("alone") or {}).items():
+        results[f"{site} alone"] = Scores.from_dict(values)
+    if metrics.get("pooled"):
+        results["Pooled"] = Scores.from_dict(metrics["pooled"])
+    return results
+
+
+def number(row: Mapping[str, Any], key: str) -> float:
+    """Return a cell as a number; NaN where it is missing, empty or no number."""
+    try:
+        return float(row.get(key) or "nan")
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def flag(row: Mapping[str, str], key: str) -> bool:
+    """Return a cell as yes or no."""
+    return row.get(key, "").strip().lower() in ("1", "true", "yes")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is not valid JSON ({error}); expected the file as the run wrote it"
+        ) from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path} holds a {type(values).__name__}; expected a JSON object")
+    return values
+
+
+def _read_csv(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [{k: v or "" for k, v in row.items() if k} for row in csv.DictReader(stream)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); expected the CSV file as the run wrote it"
+        ) from None

@@ -1,0 +1,1 @@
+"""The coordinator's machinery: provisioning, the SuperLink, the roster, the launch."""

@@ -1,0 +1,98 @@
+"""What a simulated federation is compared with: every site alone, and all sites pooled.
+
+Every model starts from the federation's first weights and sees as many image passes as its
+data gives in the federated run.
+"""
+
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+from primia_flwr.config.load import config_hash
+from primia_flwr.config.schema import Experiment
+from primia_flwr.data.dataset import SiteData, load_pooled
+from primia_flwr.data.statistics import PixelSums
+from primia_flwr.models.registry import build_model
+from primia_flwr.models.saved import ModelCard
+from primia_flwr.training.baselines import BaselineResult, BaselineRound, train_alone, train_pooled
+from primia_flwr.training.device import derive_seed
+from primia_flwr.training.loss import balanced_weights
+from primia_flwr.training.normalisation import Normalisation
+
+Step = Callable[[str, float, float, str], None]
+Trained = tuple[str, nn.Module, ModelCard]
+
+
+def train_baselines(experiment: Experiment, sites: list[SiteData], step: Step) -> Iterator[Trained]:
+    """Train the baselines that `baselines` names; yields name, model and card of each.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The federated run's.
+    sites : list of SiteData
+        What the simulated sites hold.
+    step : callable
+        Told name, rounds done, rounds in all, and a note, after every round.
+    """
+    if "alone" in experiment.baselines:
+        for site in sites:
+            yield _train(experiment, f"alone-{site.name}", site, step)
+    if "pooled" in experiment.baselines:
+        names = experiment.federation.sites
+        pooled = load_pooled(
+            experiment.data, seed=experiment.seed, num_sites=len(names), site_names=names
+        )
+        yield _train(experiment, "pooled", pooled, step)
+
+
+def first_model(experiment: Experiment, num_classes: int) -> nn.Module:
+    """Build the model with the first weights that every training of a run starts from."""
+    return build_model(
+        experiment.model,
+        num_classes=num_classes,
+        channels=experiment.data.channels,
+        seed=derive_seed(experiment.seed, "model"),
+    )
+
+
+def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Trained:
+    sums = PixelSums.of(data.train)
+    normalisation = Normalisation(sums.mean(), sums.std())
+    model = first_model(experiment, len(data.train.classes))
+
+    def on_round(done: BaselineRound) -> None:
+        step(name, done.number, done.num_rounds, f"{done.images_per_second:.0f} images/s")
+
+    common = {
+        "num_rounds": experiment.federation.rounds,
+        "normalisation": normalisation,
+        "seed": derive_seed(experiment.seed, "baseline", name),
+        "augmentation": experiment.data.augmentation,
+        "mixup": experiment.data.mixup,
+        "class_weights": balanced_weights(sums.class_counts),
+        "on_round": on_round,
+    }
+    if name == "pooled":
+        sites = len(experiment.federation.sites)
+        result = train_pooled(model, data, experiment.training, num_sites=sites, **common)
+    else:
+        result = train_alone(model, data, experiment.training, **common)
+    return name, model, _card(experiment, data, normalisation, result)
+
+
+def _card(
+    experiment: Experiment, data: SiteData, normalisation: Normalisation, result: BaselineResult
+) -> ModelCard:
+    return ModelCard(
+        model=experiment.model,
+        classes=data.train.classes,
+        channels=experiment.data.channels,
+        image_size=experiment.data.image_size,
+        resize=experiment.data.resize,
+        mean=normalisation.mean,
+        std=normalisation.std,
+        config_hash=config_hash(experiment),
+        round=result.best_round,
+        synthetic=data.train.synthetic,
+    )

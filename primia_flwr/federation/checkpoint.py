@@ -1,0 +1,233 @@
+"""Checkpoints of a federated run: whole or absent, proven intact when they are read.
+
+A checkpoint is a folder of two files: `arrays.safetensors` (groups of named arrays) and
+`state.json` (everything else, with the SHA-256 of both). It is written beside its place,
+flushed to the disk, and renamed; the last two are kept, so that a damaged one costs one round.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from primia_flwr.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+ArrayMap = dict[str, npt.NDArray[Any]]
+
+FORMAT = 1
+KEPT = 2
+GLOBAL = "global"  # the group of arrays whose names, shapes and dtypes must be the model's
+_ARRAYS_FILE, _STATE_FILE = "arrays.safetensors", "state.json"
+_NAME = re.compile(r"checkpoint-(\d{6,})")
+_UNFINISHED = ".unfinished-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on as if it had never stopped.
+
+    `round` is the last completed round. `arrays` maps a group (`global`, `best`, `strategy`)
+    to its named arrays; `state` holds plain JSON types.
+    """
+
+    config_hash: str
+    round: int
+    arrays: Mapping[str, ArrayMap]
+    state: Mapping[str, Any]
+
+
+class _DamagedError(Exception):
+    """One checkpoint cannot be read; the one before may."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint atomically and delete all but the last two.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written, e.g. on a full disk; those written before are unharmed.
+    """
+    done = list(_checkpoints(folder))
+    number = done[0][0] + 1 if done else 1
+    target = folder / f"checkpoint-{number:06d}"
+    unfinished = folder / f"{_UNFINISHED}{target.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left_over)
+        unfinished.mkdir()
+        for name, content in _encode(checkpoint).items():
+            _write(unfinished / name, content)
+        _sync_folder(unfinished)
+        os.rename(unfinished, target)
+        _sync_folder(folder)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise CheckpointError(
+            f"the checkpoint of round {checkpoint.round} cannot be written to {folder} "
+            f"({error.strerror or error}); expected a writable folder with free space; "
+            "the checkpoints written before are unharmed, so make room and resume the run"
+        ) from None
+    for _, path in done[KEPT - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+    return target
+
+
+def load_latest(
+    folder: Path, *, config_hash: str, model: Mapping[str, npt.NDArray[Any]]
+) -> Checkpoint | None:
+    """Read the newest intact checkpoint; None if there is none at all.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's `checkpoints` folder.
+    config_hash : str
+        Of the experiment that wants to go on.
+    model : mapping of name to array
+        The configured model's arrays; only names, shapes and dtypes are compared.
+
+    Raises
+    ------
+    CheckpointError
+        If all checkpoints are damaged, or the newest intact one belongs to another experiment
+        or another model.
+    """
+    reasons: list[str] = []
+    for _, path in _checkpoints(folder):
+        try:
+            checkpoint = _decode(path)
+        except _DamagedError as error:
+            logger.warning("%s is damaged (%s); falling back to the one before", path, error)
+            reasons.append(f"{path.name}: {error}")
+            continue
+        _check_origin(path, checkpoint, config_hash, model)
+        return checkpoint
+    if reasons:
+        raise CheckpointError(
+            f"{folder} holds no intact checkpoint ({'; '.join(reasons)}); expected at least one; "
+            "start the run again without resume"
+        )
+    return None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new one, never a part."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        _write(unfinished, content)
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Finished checkpoints, newest first."""
+    paths = folder.iterdir() if folder.is_dir() else iter(())
+    found = ((match, path) for path in paths if (match := _NAME.fullmatch(path.name)))
+    return iter(sorted(((int(match[1]), path) for match, path in found), reverse=True))
+
+
+def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
+    arrays = save_tensors(
+        {
+            f"{group}/{name}": np.asarray(array, order="C")
+            for group, named in checkpoint.arrays.items()
+            for name, array in named.items()
+        }
+    )
+    content = {
+        "round": checkpoint.round,
+        "config_hash": checkpoint.config_hash,
+        "groups": list(checkpoint.arrays),
+        "state": checkpoint.state,
+    }
+    sealed = {
+        "format": FORMAT,
+        "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
+        "content_sha256": _digest(content),
+        "content": content,
+    }
+    return {_ARRAYS_FILE: arrays, _STATE_FILE: json.dumps(sealed, indent=1).encode()}
+
+
+def _decode(path: Path) -> Checkpoint:
+    try:
+        sealed = json.loads((path / _STATE_FILE).read_bytes())
+        packed = (path / _ARRAYS_FILE).read_bytes()
+        content = sealed["content"]
+        if sealed["format"] != FORMAT:
+            raise _DamagedError(f"format {sealed['format']!r}, expected {FORMAT}")
+        if sealed["content_sha256"] != _digest(content):
+            raise _DamagedError(f"{_STATE_FILE} does not match its SHA-256")
+        if sealed["arrays_sha256"] != hashlib.sha256(packed).hexdigest():
+            raise _DamagedError(f"{_ARRAYS_FILE} does not match its SHA-256")
+        arrays: dict[str, ArrayMap] = {group: {} for group in content["groups"]}
+        for name, array in load_tensors(packed).items():
+            group, _, rest = name.partition("/")
+            arrays[group][rest] = array
+        return Checkpoint(content["config_hash"], content["round"], arrays, content["state"])
+    except OSError as error:
+        raise _DamagedError(f"{Path(error.filename or path).name}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _DamagedError(f"not a checkpoint: {type(error).__name__}") from None
+
+
+def _check_origin(
+    path: Path,
+    checkpoint: Checkpoint,
+    config_hash: str,
+    model: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    if checkpoint.config_hash != config_hash:
+        raise CheckpointError(
+            f"{path} belongs to another experiment (config hash {checkpoint.config_hash}); "
+            f"expected {config_hash}; resume with the config.yaml of that run, or start anew"
+        )
+    stored = checkpoint.arrays.get(GLOBAL, {})
+    for name in sorted(stored.keys() | model.keys()):
+        found, expected = (_form(arrays.get(name)) for arrays in (stored, model))
+        if found != expected:
+            raise CheckpointError(
+                f"{path} holds another model: {name!r} is {found}; expected {expected}; "
+                "resume with the model that the run was started with"
+            )
+
+
+def _form(array: npt.NDArray[Any] | None) -> str:
+    return "absent" if array is None else f"{array.dtype} {tuple(array.shape)}"
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

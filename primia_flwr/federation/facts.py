@@ -1,0 +1,124 @@
+"""What was run: the content of `run.json`, so that a result can be traced and repeated."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from primia_flwr import __version__
+from primia_flwr.config.load import app_root, config_hash
+from primia_flwr.config.schema import Experiment
+from primia_flwr.data.dataset import LabelledImages, SiteData
+from primia_flwr.errors import PrimiaError
+
+_PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
+# Strategies under which the coordinator never sees one site's update.
+_PRIVATE_STRATEGIES: tuple[str, ...] = ()
+
+
+def run_facts(experiment: Experiment) -> dict[str, Any]:
+    """Return what is known of a run before it starts."""
+    return {
+        "name": experiment.name,
+        "status": "running",
+        "versions": versions(),
+        "git_commit": git_commit(app_root()),
+        "config_hash": config_hash(experiment),
+        "seed": experiment.seed,
+        "deployment": experiment.deployment.kind,
+        "strategy": experiment.strategy.name,
+        "private": experiment.strategy.name in _PRIVATE_STRATEGIES,
+        "device": device_name(experiment.training.device),
+        "cpu_count": os.cpu_count(),
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def data_facts(sites: list[SiteData], test: LabelledImages | None) -> dict[str, Any]:
+    """Return what a simulation knows of its data: counts of images, never of a real site."""
+    first = sites[0].train
+    return {
+        "synthetic": first.synthetic,
+        "classes": list(first.classes),
+        "sites": [
+            {
+                "site": site.name,
+                "train": len(site.train),
+                "val": len(site.val),
+                "class_counts": class_counts(site.train),
+            }
+            for site in sites
+        ],
+        "test": {"n": len(test), "class_counts": class_counts(test)} if test else None,
+    }
+
+
+def class_counts(images: LabelledImages) -> dict[str, int]:
+    """Return the number of images of each class, by the class's name."""
+    return dict(zip(images.classes, images.class_counts(), strict=True))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of primia_flwr and of what decides a result."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), "primia-flwr": __version__, **found}
+
+
+def git_commit(folder: Path) -> str:
+    """Return the commit of a checkout, `-dirty` if it was changed since; empty outside of one."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return described.stdout.strip()
+
+
+def device_name(configured: str) -> str:
+    """Return the name of the device that training uses on this machine."""
+    if configured != "cpu" and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return platform.processor() or platform.machine()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file so that a reader never sees half of it.
+
+    Raises
+    ------
+    PrimiaError
+        If the file cannot be written, e.g. because the disk is full.
+    """
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+        os.replace(file.name, path)
+    except OSError as error:
+        raise PrimiaError(
+            f"{path} cannot be written: {error.strerror}; expected a writable disk with free "
+            "space; free some and run again with resume"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty where there is none."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,84 @@
+"""Flower's own command line, called as a user would: submit a run, ask for its status."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.errors import FederationError
+from primia_flwr.processes import flower_environment, flower_program
+
+CONNECTION = "run"
+_COMMAND_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How `flwr` reaches a SuperLink: `address` is host:port; no CA file means no TLS."""
+
+    home: Path
+    address: str
+    root_certificates: Path | None = None
+
+    def write(self) -> None:
+        """Write the connection into Flower's configuration under `home`."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        trust = (
+            f"root-certificates = {json.dumps(str(self.root_certificates.resolve()))}"
+            if self.root_certificates
+            else "insecure = true"
+        )
+        (self.home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{CONNECTION}"\n\n'
+            f"[superlink.{CONNECTION}]\naddress = {json.dumps(self.address)}\n{trust}\n"
+        )
+
+    def call(self, *arguments: str) -> dict[str, Any]:
+        """Run one `flwr` command and return its JSON answer.
+
+        Raises
+        ------
+        FederationError
+            If the command fails; the message carries Flower's own reason.
+        """
+        done = subprocess.run(
+            [flower_program("flwr"), *arguments, "--format", "json"],
+            env=flower_environment(self.home),
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+        )
+        answer = _last_json(done.stdout)
+        if done.returncode == 0 and answer.get("success", True):
+            return answer
+        reason = answer.get("error-message") or done.stderr or done.stdout
+        raise FederationError(f"flwr {' '.join(arguments[:2])} failed: {' '.join(reason.split())}")
+
+    def submit(self, app: Path, run_config: Path, *, federation_options: str = "") -> int:
+        """Submit the app and return the run's id."""
+        options = ["--federation-config", federation_options] if federation_options else []
+        answer = self.call(
+            "run", str(app), CONNECTION, "--run-config", str(run_config), *options
+        )
+        return int(answer["run-id"])
+
+    def status(self, run_id: int) -> str:
+        """Return the run's status in Flower's words, e.g. `running` or `finished:failed`."""
+        runs = self.call("list", CONNECTION, "--run-id", str(run_id)).get("runs", [])
+        return str(runs[0]["status"]) if runs else "unknown"
+
+
+def write_run_config(path: Path, experiment: str) -> None:
+    """Write the one run-config key (docs/adr/0002): JSON's escapes are TOML's."""
+    path.write_text(f"config = {json.dumps(experiment)}\n")
+
+
+def _last_json(text: str) -> dict[str, Any]:
+    start = text.find("{")
+    try:
+        value = json.loads(text[start:]) if start >= 0 else {}
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

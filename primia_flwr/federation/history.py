@@ -1,0 +1,137 @@
+"""What happened in a run: one row a round, one row a (round, site), and a stream of events.
+
+`history.csv` and `sites.csv` are rewritten whole after every round; `events.jsonl` grows by one
+line as things happen and is what a live view follows.
+"""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from primia_flwr.federation.checkpoint import replace_file
+
+OK, EVALUATED = "ok", "evaluated"
+REFUSED, FAILED, REJECTED, LATE = "refused", "failed", "rejected", "late"
+
+
+@dataclass
+class RoundRow:
+    """One line of history.csv.
+
+    `val_*` describe the global model after this round on all sites' validation images, None
+    until they are known. `sites`: good replies; `failed`: sites of the roster without one.
+    `seconds_outside_training`: time of the round in which no site was training. `best` marks
+    the round whose model is the best so far.
+    """
+
+    round: int
+    seconds: float = 0.0
+    seconds_outside_training: float = 0.0
+    train_loss: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    val_balanced_accuracy: float | None = None
+    val_mcc: float | None = None
+    sites: int = 0
+    failed: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    images_per_second: float | None = None
+    best: bool = False
+
+
+@dataclass
+class SiteRow:
+    """One line of sites.csv: what one site answered in one round.
+
+    `status`: ok (its update was averaged), evaluated (it only validated), refused (its policy),
+    failed (an error, or offline), rejected (by the screening), late (no answer in time).
+    """
+
+    round: int
+    site: str
+    status: str
+    reason: str = ""
+    num_examples: int | None = None
+    num_batches: int | None = None
+    epochs: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    val_mcc: float | None = None
+    stopped_early: bool | None = None
+    images_per_second: float | None = None
+    seconds: float | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the site's answer counts."""
+        return self.status in (OK, EVALUATED)
+
+
+class History:
+    """The rows of a run and their files.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's output folder; created if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self.rounds: list[RoundRow] = []
+        self.sites: list[SiteRow] = []
+
+    def write(self) -> None:
+        """Rewrite history.csv and sites.csv."""
+        for name, kind, rows in (
+            ("history.csv", RoundRow, self.rounds),
+            ("sites.csv", SiteRow, self.sites),
+        ):
+            replace_file(self._folder / name, _to_csv(kind, rows).encode())
+
+    def event(self, name: str, **values: object) -> None:
+        """Append one line to events.jsonl, with the wall time in seconds since 1970."""
+        line = json.dumps({"event": name, "time": round(time.time(), 3), **values})
+        with (self._folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def mark_best(self, best_round: int) -> None:
+        """Mark the one round whose model is the best so far."""
+        for row in self.rounds:
+            row.best = row.round == best_round
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON."""
+        return {
+            "rounds": [asdict(row) for row in self.rounds],
+            "sites": [asdict(row) for row in self.sites],
+        }
+
+    def restore(self, values: dict[str, Any]) -> Self:
+        """Take the rows of `to_dict`'s result in place of the present ones."""
+        self.rounds = [RoundRow(**row) for row in values["rounds"]]
+        self.sites = [SiteRow(**row) for row in values["sites"]]
+        return self
+
+
+def _to_csv(kind: type[RoundRow] | type[SiteRow], rows: Sequence[RoundRow | SiteRow]) -> str:
+    names = [field.name for field in fields(kind)]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    return int(value) if isinstance(value, bool) else value

@@ -1,0 +1,160 @@
+"""The texts that provisioning writes: a site's policy, its README, the coordinator's steps."""
+
+import shlex
+from pathlib import Path
+
+from primia_flwr.federation.roster import Roster, RosterSite
+from primia_flwr.federation.superlink import (
+    SuperLinkFiles,
+    superexec_arguments,
+    superlink_arguments,
+)
+
+_SITE_YAML = """\
+# What {site} allows. The hospital edits this file; it is read anew for every message.
+# `primia site policy` shows how it is understood, `primia site check` whether all is ready.
+
+site: {site}
+superlink: "{superlink}"
+
+# --- Your data: a folder of images, or a table of them. Never copied, never sent. ---------
+data_root: ""                 # e.g. /data/chest
+data_layout: auto             # auto | folder | pneumonia | manifest
+data_manifest: ""             # a CSV (path,label,patient), if data_layout is manifest
+device: auto                  # auto | cpu | cuda | cuda:0
+
+# --- What may happen here -----------------------------------------------------------------
+# Code that may run, by SHA-256. `primia site approve <hash>` adds a line.
+approved_bundles: []
+# Names of the experiments that may run, e.g. [pneumonia]; "*" allows any.
+allowed_experiments: []
+# Kinds of messages: train, evaluate, query, or one of them by name (query.pixel_sums).
+allowed_verbs: [train, evaluate, query]
+# Refuse runs that would go on with fewer sites than this.
+min_sites: {min_sites}
+
+# --- Files of this kit (relative to this file) ----------------------------------------------
+root_certificates: ca.crt
+supernode_key: supernode.key
+identity_key: identity.key
+roster: roster.yaml
+state: state                  # log, arrived bundles, private training state
+"""
+
+_README = """\
+# Start-up kit of {site} for the federation {federation}
+
+This folder makes your computer a site of the federation. It holds two private keys
+(`supernode.key`, `identity.key`): never send them to anybody, the coordinator included.
+
+1. Install Python 3.11 or newer and `pip install primia-flwr`.
+2. Compare these fingerprints with the coordinator by phone, not by e-mail:
+   - CA of the federation: `{ca_fingerprint}`
+   - your SuperNode key: `{supernode_fingerprint}`
+   - your identity: `{identity_fingerprint}`
+3. Edit `site.yaml`: where your images are (`data_root`), which experiments you allow
+   (`allowed_experiments`).
+4. `primia site check` says whether data, keys, clock, link, disk and device are ready.
+5. `primia site run` connects to {superlink}. Nothing listens on your side: the connection goes
+   out, and no port must be opened for incoming traffic.
+
+When the coordinator starts an experiment, its code arrives here and is **refused** until you
+approve it:
+
+    primia site review                 # what has arrived
+    primia site review <hash>          # its files; add file=<path> to read one
+    primia site approve <hash>         # this code may run here from now on
+    primia site policy                 # what you allow
+    primia site log                    # who asked for what, what left the house
+
+Images never leave your house. What leaves is what the approved code sends: model arrays and
+counts. Each message is written to the log, with its size, before it leaves.
+"""
+
+_UNIT = """\
+[Unit]
+Description={description}
+After=network-online.target{after}
+Wants=network-online.target
+
+[Service]
+WorkingDirectory={folder}
+Environment=FLWR_HOME={folder}/flower
+Environment=FLWR_TELEMETRY_ENABLED=0
+Environment=FLWR_DISABLE_UPDATE_CHECK=1
+Environment=FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
+ExecStart=/usr/bin/env {command}
+Restart=always
+RestartSec=3
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def site_yaml(site: RosterSite, roster: Roster, *, min_sites: int) -> str:
+    """Return the policy that a site starts with: nothing is approved, nothing is allowed."""
+    return _SITE_YAML.format(site=site.name, superlink=roster.superlink, min_sites=min_sites)
+
+
+def readme(site: RosterSite, roster: Roster) -> str:
+    """Return the README of a site's kit."""
+    return _README.format(
+        site=site.name,
+        federation=roster.federation,
+        superlink=roster.superlink,
+        ca_fingerprint=roster.ca_fingerprint,
+        supernode_fingerprint=site.supernode_fingerprint,
+        identity_fingerprint=site.identity_fingerprint,
+    )
+
+
+def superlink_line(folder: Path, *, port: int) -> str:
+    """Return the command that starts the SuperLink on all interfaces."""
+    arguments = superlink_arguments(SuperLinkFiles(folder.resolve()), host="0.0.0.0", port=port)
+    return shlex.join(["flower-superlink", *arguments])
+
+
+def superexec_line(folder: Path, *, address: str) -> str:
+    """Return the command that starts the process which runs ServerApps."""
+    arguments = superexec_arguments(SuperLinkFiles(folder.resolve()), address=address)
+    return shlex.join(["flower-superexec", *arguments])
+
+
+def register_lines(roster: Roster, folder: Path) -> list[str]:
+    """Return the commands that register the sites' keys at the SuperLink."""
+    keys = folder.resolve() / "keys"
+    return [
+        shlex.join(
+            [
+                "flwr",
+                "supernode",
+                "register",
+                str(keys / f"{n}.pub"),
+                roster.federation,
+                "--name",
+                n,
+            ]
+        )
+        for n in roster.names()
+    ]
+
+
+def units(folder: Path, roster: Roster, *, port: int, address: str) -> dict[str, str]:
+    """Return systemd units by file name: the SuperLink and the ServerApps' starter."""
+    name, place = roster.federation, str(folder.resolve())
+    link = f"primia-{name}-superlink.service"
+    return {
+        link: _UNIT.format(
+            description=f"SuperLink of the federation {name}",
+            after="",
+            folder=place,
+            command=superlink_line(folder, port=port),
+        ),
+        f"primia-{name}-superexec.service": _UNIT.format(
+            description=f"ServerApps of the federation {name}",
+            after=f" {link}",
+            folder=place,
+            command=superexec_line(folder, address=address),
+        ),
+    }

@@ -1,0 +1,147 @@
+"""Run one experiment: submit it to a SuperLink, watch it, and bring its result home.
+
+The launcher and the ServerApp speak through files of the run folder: `events.jsonl` as the
+run goes, `result.json` when it is done, `error.json` when it could not. So the launcher may
+die and the run goes on, and a run looks the same in simulation and at real sites.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from primia_flwr.config.load import to_yaml
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import FederationError
+from primia_flwr.federation.bundle import Bundle, stage_bundle
+from primia_flwr.federation.flower import CONNECTION, Connection, write_run_config
+from primia_flwr.federation.simulation import (
+    concurrent_sites,
+    federation_options,
+    simulation_superlink,
+)
+from primia_flwr.processes import Child, Children, flower_environment, flower_program
+
+RESULT_FILE, ERROR_FILE = "result.json", "error.json"
+_LOOK_EVERY = 0.3  # seconds between two looks at the run folder
+_ASK_EVERY = 15.0  # seconds between two questions to the SuperLink
+
+
+def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> dict[str, Any]:
+    """Run the federated part of an experiment and return the content of `result.json`.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Resolved and checked; `output_dir` is `run_dir`.
+    run_dir : Path
+        The run's folder; Flower's own files go into its folder `flower`.
+    watch : callable
+        Called a few times a second while the run goes on.
+
+    Raises
+    ------
+    FederationError
+        If the run fails, or another process already works in `run_dir`.
+    """
+    with _only_one(run_dir):
+        for name in (RESULT_FILE, ERROR_FILE):
+            (run_dir / name).unlink(missing_ok=True)
+        folder = run_dir / "flower"
+        bundle = stage_bundle(folder / "app")
+        write_run_config(folder / "run-config.toml", to_yaml(experiment))
+        with _superlink(experiment, folder) as (connection, options):
+            return _run(connection, bundle, run_dir, options, watch)
+
+
+def _run(
+    connection: Connection, bundle: Bundle, run_dir: Path, options: str, watch: Callable[[], None]
+) -> dict[str, Any]:
+    run_id = connection.submit(
+        bundle.folder, run_dir / "flower" / "run-config.toml", federation_options=options
+    )
+    command = [flower_program("flwr"), "log", str(run_id), CONNECTION, "--stream"]
+    with Children() as children:
+        children.add(
+            Child(
+                "log",
+                command,
+                log_file=run_dir / "logs" / "flower.log",
+                environment=flower_environment(connection.home),
+                folder=run_dir,
+            )
+        )
+        return _wait(connection, run_id, run_dir, watch)
+
+
+def _wait(
+    connection: Connection, run_id: int, run_dir: Path, watch: Callable[[], None]
+) -> dict[str, Any]:
+    asked = time.monotonic()
+    while True:
+        watch()
+        result = _outcome(run_dir)
+        if result is not None:
+            return result
+        if time.monotonic() - asked > _ASK_EVERY:
+            asked = time.monotonic()
+            _check_alive(connection, run_id, run_dir)
+        time.sleep(_LOOK_EVERY)
+
+
+def _outcome(run_dir: Path) -> dict[str, Any] | None:
+    """Return the result once it is there; raise the error once there is one."""
+    if (run_dir / ERROR_FILE).exists():
+        raise FederationError(_read(run_dir / ERROR_FILE)["error"])
+    if (run_dir / RESULT_FILE).exists():
+        return _read(run_dir / RESULT_FILE)
+    return None
+
+
+def _check_alive(connection: Connection, run_id: int, run_dir: Path) -> None:
+    """Refuse to wait for a run that Flower has given up; a silent SuperLink may come back."""
+    try:
+        status = connection.status(run_id)
+    except FederationError:
+        return
+    if status.startswith("finished") and _outcome(run_dir) is None:
+        raise FederationError(
+            f"the run ended as {status} without a result; see {run_dir / 'logs' / 'flower.log'}; "
+            f"go on from its last checkpoint with primia train resume={run_dir}"
+        )
+
+
+@contextmanager
+def _superlink(experiment: Experiment, folder: Path) -> Iterator[tuple[Connection, str]]:
+    if experiment.deployment.kind == "simulation":
+        _, threads = concurrent_sites(experiment.federation)
+        with simulation_superlink(folder, threads=threads) as connection:
+            yield connection, federation_options(experiment.federation)
+        return
+    deployment = experiment.deployment
+    connection = Connection(
+        folder / "home", deployment.superlink, Path(deployment.root_certificates)
+    )
+    connection.write()
+    yield connection, ""
+
+
+@contextmanager
+def _only_one(run_dir: Path) -> Iterator[None]:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run_dir / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise FederationError(
+            f"{run_dir} is in use by another primia train; wait for it, or start a new run"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text())
+    return value if isinstance(value, dict) else {}

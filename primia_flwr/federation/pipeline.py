@@ -1,0 +1,152 @@
+"""One experiment from its data to its report.
+
+Data → federated training → score on the test set → baselines → tracking → report. Each step
+reads and writes the run's folder, so that the steps after a failure can be repeated.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from primia_flwr.config.data import with_absolute_paths
+from primia_flwr.config.load import to_yaml
+from primia_flwr.config.schema import Experiment
+from primia_flwr.data.dataset import LabelledImages, SiteData, load_site, load_test
+from primia_flwr.evaluation.metrics import Scores
+from primia_flwr.evaluation.report import write_report
+from primia_flwr.federation.baselines import train_baselines
+from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
+from primia_flwr.federation.launcher import launch
+from primia_flwr.federation.readiness import with_roster
+from primia_flwr.federation.scoring import score_model
+from primia_flwr.federation.track import track
+from primia_flwr.models.saved import load_model
+
+
+class Watcher(Protocol):
+    """Somebody who is told how a run goes on."""
+
+    def update(self) -> None:
+        """Look at the run's files."""
+
+    def say(self, text: str) -> None:
+        """Hear one sentence."""
+
+    def step(self, name: str, done: float, total: float, note: str) -> None:
+        """Hear how far a step of its own is."""
+
+
+def run_experiment(experiment: Experiment, run_dir: Path, watcher: Watcher) -> dict[str, Any]:
+    """Run an experiment and return what `primia train` prints as its last line.
+
+    Raises
+    ------
+    PrimiaError
+        If the data, the federation or the disk does not allow it.
+    """
+    started = time.monotonic()
+    experiment = settle(experiment, run_dir)
+    if experiment.deployment.kind == "deployment":
+        experiment = with_roster(experiment)
+    before = read_json(run_dir / "run.json")
+    write_text(run_dir / "config.yaml", to_yaml(experiment))
+    facts = {**run_facts(experiment), **_data(experiment, watcher)}
+    write_json(run_dir / "run.json", facts)
+    result = launch(experiment, run_dir, watcher.update)
+    facts |= {key: value for key, value in result.items() if key not in ("sites",)}
+    metrics = _evaluate(experiment, run_dir, watcher)
+    seconds = time.monotonic() - started + float(before.get("seconds") or 0)
+    facts |= {"status": "finished", "seconds": round(seconds, 1)}
+    write_json(run_dir / "metrics.json", {**metrics, "seconds": round(seconds, 1)})
+    write_json(run_dir / "run.json", facts)
+    track(experiment, run_dir)
+    write_report(run_dir)
+    return summary(run_dir, facts, metrics)
+
+
+def settle(experiment: Experiment, run_dir: Path) -> Experiment:
+    """Return the experiment with its output folder and paths that hold in any process."""
+    return replace(
+        experiment,
+        output_dir=str(run_dir.resolve()),
+        data=with_absolute_paths(experiment.data),
+    )
+
+
+def simulated_sites(experiment: Experiment) -> list[SiteData]:
+    """Return the data of every simulated site; decodes it once for all processes."""
+    names = experiment.federation.sites
+    return [
+        load_site(
+            experiment.data,
+            seed=experiment.seed,
+            site_index=index,
+            num_sites=len(names),
+            site_names=names,
+        )
+        for index in range(len(names))
+    ]
+
+
+def summary(run_dir: Path, facts: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the one JSON line of a run; scores are None where no test set is at hand."""
+    federated = metrics.get("federated") or {}
+    return {
+        "run": str(run_dir),
+        "rounds": facts.get("rounds"),
+        "accuracy": federated.get("accuracy"),
+        "mcc": federated.get("mcc"),
+        "roc_auc": federated.get("roc_auc"),
+        "seconds": facts.get("seconds"),
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file of the run."""
+    path.write_text(text, encoding="utf-8")
+
+
+def _data(experiment: Experiment, watcher: Watcher) -> dict[str, Any]:
+    if experiment.deployment.kind != "simulation":
+        return {"synthetic": False, "sites": [], "test": None}
+    watcher.say("reading the data ...")
+    return data_facts(simulated_sites(experiment), test_set(experiment))
+
+
+def test_set(experiment: Experiment) -> LabelledImages | None:
+    """Return the test set that no site holds; None where there is none."""
+    if experiment.deployment.kind != "simulation" or experiment.data.test_fraction == 0:
+        return None
+    return load_test(experiment.data, seed=experiment.seed)
+
+
+def _evaluate(experiment: Experiment, run_dir: Path, watcher: Watcher) -> dict[str, Any]:
+    test = test_set(experiment)
+    if test is None:
+        return {"test": None}
+    model, card = load_model(run_dir)
+    scores: dict[str, Any] = {"test": {"n": len(test)}}
+    federated = score_model(
+        model, card, test, run_dir / "predictions.csv", experiment.training
+    )
+    scores["federated"] = federated.to_dict()
+    write_json(run_dir / "metrics.json", scores)
+    return scores | _baselines(experiment, run_dir, test, watcher)
+
+
+def _baselines(
+    experiment: Experiment, run_dir: Path, test: LabelledImages, watcher: Watcher
+) -> dict[str, Any]:
+    if not experiment.baselines:
+        return {}
+    trained = train_baselines(experiment, simulated_sites(experiment), watcher.step)
+    results: dict[str, Any] = {}
+    for name, model, card in trained:
+        path = run_dir / f"predictions-{name}.csv"
+        scores: Scores = score_model(model, card, test, path, experiment.training)
+        if name == "pooled":
+            results["pooled"] = scores.to_dict()
+        else:
+            results.setdefault("alone", {})[name.removeprefix("alone-")] = scores.to_dict()
+    return results

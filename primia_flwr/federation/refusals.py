@@ -1,0 +1,22 @@
+"""How a site's refusal looks when it arrives at the coordinator."""
+
+import re
+
+# Flower's ClientApp process writes an exception as "<class 'module.Name'>:<'message'>".
+_EXCEPTION = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>:<'(.*)'>", re.DOTALL)
+_REFUSAL = "PolicyRefusal"
+
+
+def refusal_reason(error_reason: str) -> str | None:
+    """Return the sentence of a site's refusal, or None if the error is something else.
+
+    `error_reason` is `reply.error.reason` of a failed Flower message.
+    """
+    match = _EXCEPTION.fullmatch(error_reason.strip())
+    return match[2] if match and match[1] == _REFUSAL else None
+
+
+def failure_reason(error_reason: str) -> str:
+    """Return one readable line for any failed reply: `DataError: …` or the sentence as it is."""
+    match = _EXCEPTION.fullmatch(error_reason.strip())
+    return " ".join((f"{match[1]}: {match[2]}" if match else error_reason).split())

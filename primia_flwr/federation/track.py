@@ -1,0 +1,49 @@
+"""Hand a finished run to experiment tracking, from the files that it wrote."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from primia_flwr.config.schema import Experiment
+from primia_flwr.evaluation.run_folder import RunFolder, number, read_run_folder
+from primia_flwr.tracking import Tracker
+
+_ROUND_CURVES = ("train_loss", "val_loss", "val_accuracy", "val_mcc", "images_per_second")
+_SITE_CURVES = ("train_loss", "val_loss", "val_mcc", "images_per_second")
+
+
+def track(experiment: Experiment, run_dir: Path) -> None:
+    """Log configuration, curves, tables and the model of a finished run."""
+    folder = read_run_folder(run_dir)
+    config = OmegaConf.to_container(OmegaConf.structured(experiment))
+    with Tracker(experiment.tracking, run_dir, name=experiment.name) as tracker:
+        tracker.start(config if isinstance(config, dict) else {})
+        for row in folder.history:
+            tracker.log_round(int(row["round"]), {k: number(row, k) for k in _ROUND_CURVES})
+        for row in folder.sites:
+            values = {k: number(row, k) for k in _SITE_CURVES}
+            tracker.log_site(row["site"], int(row["round"]), values)
+        _log_tables(tracker, folder)
+        tracker.log_model([run_dir / "model.safetensors", run_dir / "model.json"])
+
+
+def _log_tables(tracker: Tracker, folder: RunFolder) -> None:
+    for name in ("history", "sites"):
+        path = folder.path / f"{name}.csv"
+        if path.is_file():
+            with path.open(newline="") as file:
+                header, *rows = list(csv.reader(file))
+            tracker.log_table(name, header, rows)
+    columns = ("model", "accuracy", "balanced accuracy", "MCC", "ROC-AUC", "n")
+    rows: list[list[Any]] = [
+        [name, s.accuracy, s.balanced_accuracy, s.mcc, s.roc_auc, s.n]
+        for name, s in folder.results.items()
+    ]
+    tracker.log_table("results", columns, rows)
+    federated = folder.results.get("Federated")
+    if federated:
+        tracker.log_summary(
+            {"accuracy": federated.accuracy, "mcc": federated.mcc, "roc_auc": federated.roc_auc}
+        )

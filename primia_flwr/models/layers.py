@@ -1,0 +1,40 @@
+"""The parts that the architectures share: norm layers and global pooling."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from primia_flwr.config.training import ModelConfig
+
+
+class GlobalMaxPool(nn.Module):
+    """The maximum over the whole map: (N, C, H, W) -> (N, C, 1, 1).
+
+    Unlike `nn.AdaptiveMaxPool2d(1)` its gradient is deterministic on a GPU too.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maximum of each map."""
+        return x.amax(dim=(2, 3), keepdim=True)
+
+
+def norm_layer(cfg: ModelConfig) -> Callable[[int], nn.Module]:
+    """Return the constructor of the norm layer that follows a convolution of n channels."""
+    if cfg.norm == "group":
+        return partial(nn.GroupNorm, cfg.norm_groups)
+    return nn.BatchNorm2d
+
+
+def global_pool(cfg: ModelConfig) -> nn.Module:
+    """Return the pooling that leaves one number a channel."""
+    return GlobalMaxPool() if cfg.pool == "max" else nn.AdaptiveAvgPool2d(1)
+
+
+def activation(cfg: ModelConfig) -> nn.ReLU:
+    """Return a ReLU: in place, except with group norm.
+
+    Per-sample gradient hooks (differential privacy) cannot see through in-place changes of
+    the tensors that they hold.
+    """
+    return nn.ReLU(inplace=cfg.norm != "group")

@@ -1,0 +1,167 @@
+"""A trained model on disk: `model.safetensors` and `model.json`, no pickles.
+
+The card holds what is needed to rebuild the model and to prepare its images, and the SHA-256
+of the weights, so that two files of different moments are noticed.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.errors import CheckpointError, ConfigError
+from primia_flwr.models.registry import build_model
+
+FORMAT = 1
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a user of the weights must know.
+
+    `image_size` in pixels, `resize` as in the data configuration; `mean` and `std` per
+    channel of pixels in [0, 1]; `round` is the federated round that the weights come from;
+    `synthetic` tells that the training images were synthetic.
+    """
+
+    model: ModelConfig
+    classes: tuple[str, ...]
+    channels: int
+    image_size: int
+    resize: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    config_hash: str
+    round: int
+    synthetic: bool
+    format: int = FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelCard":
+        """Rebuild a card from `to_dict`'s result; keys that it does not know are left out.
+
+        Raises
+        ------
+        CheckpointError
+            If a key is missing, has another form, or the format is another one.
+        """
+        if values.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{CARD_FILE}: format={values.get('format')!r}; expected {FORMAT}; "
+                "use the version of primia_flwr that wrote the model"
+            )
+        try:
+            known: dict[str, Any] = {item.name: values[item.name] for item in fields(cls)}
+            known["model"] = ModelConfig(**known["model"])
+            for name in ("classes", "mean", "std"):
+                known[name] = tuple(known[name])
+            return cls(**known)
+        except (KeyError, TypeError, ConfigError) as error:
+            raise CheckpointError(
+                f"{CARD_FILE} is not a model card ({error}); expected a file that primia_flwr wrote"
+            ) from None
+
+
+def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write the weights, then the card; each file appears whole or not at all.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder cannot be written, e.g. a full disk; an earlier file survives.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = save_tensors(state)
+    described = {**card.to_dict(), "sha256": hashlib.sha256(weights).hexdigest()}
+    try:
+        _write_atomically(run_dir / WEIGHTS_FILE, weights)
+        _write_atomically(run_dir / CARD_FILE, (json.dumps(described, indent=1) + "\n").encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"{run_dir} cannot be written ({error.strerror or error}); expected a writable "
+            "folder with free space; the files that were there are unchanged"
+        ) from None
+
+
+def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
+    """Rebuild the model of a run folder, on the CPU, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or damaged, or the two do not belong together.
+    """
+    card, digest = _read_card(run_dir / CARD_FILE)
+    path = run_dir / WEIGHTS_FILE
+    try:
+        weights = path.read_bytes()
+        if hashlib.sha256(weights).hexdigest() != digest:
+            raise CheckpointError(
+                f"{path} does not belong to its {CARD_FILE}, or is damaged; expected the two "
+                "files of one moment; copy the whole run folder again"
+            )
+        model = build_model(
+            card.model,
+            num_classes=len(card.classes),
+            channels=card.channels,
+            seed=0,
+            first_weights=False,
+        )
+        model.load_state_dict(load_tensors(weights))
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}); expected the folder of a finished run, "
+            "e.g. run=outputs/2026-01-31/12-00-00-demo"
+        ) from None
+    except (SafetensorError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{path} does not fit the model of {CARD_FILE} ({' '.join(str(error).split())[:200]})"
+        ) from None
+    return model.eval(), card
+
+
+def _read_card(path: Path) -> tuple[ModelCard, str]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}); expected the folder of a finished run, "
+            "e.g. run=outputs/2026-01-31/12-00-00-demo"
+        ) from None
+    except ValueError:
+        raise CheckpointError(f"{path} is not JSON; expected the card of a saved model") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is not a JSON object; expected the card of a saved model")
+    return ModelCard.from_dict(values), str(values.get("sha256"))
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the target, flush to the disk, then take the target's name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,34 @@
+"""A small convolutional network: four convolutions, each halving the resolution."""
+
+from torch import Tensor, nn
+
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.models.layers import activation, global_pool, norm_layer
+
+WIDTHS = (32, 64, 128, 256)
+
+
+class SimpleConv(nn.Module):
+    """Four blocks of convolution, norm, ReLU and pooling; global pooling; one linear layer."""
+
+    def __init__(self, cfg: ModelConfig, num_classes: int, channels: int) -> None:
+        super().__init__()
+        norm = norm_layer(cfg)
+        layers: list[nn.Module] = []
+        for width in WIDTHS:
+            convolution = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            layers += [convolution, norm(width), activation(cfg), nn.MaxPool2d(2)]
+            channels = width
+        self.features = nn.Sequential(*layers)
+        self.pool = global_pool(cfg)
+        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W), H and W at least 16, to logits (N, classes)."""
+        return self.classifier(self.pool(self.features(x)).flatten(1))  # type: ignore[no-any-return]
+
+
+def build_simpleconv(cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Module:
+    """Build the network; images (N, channels, H, W) -> logits (N, num_classes)."""
+    return SimpleConv(cfg, num_classes, channels)

@@ -1,0 +1,145 @@
+"""Models and measurements as Flower records, and the names of their keys.
+
+Only floating-point tensors travel. Integer buffers (BatchNorm's `num_batches_tracked`, which
+no model of the table reads) stay what they are at each end: averaging counters means nothing,
+and leaving them out keeps one rule for plain and for secure aggregation.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.training.evaluate import Evaluation
+
+# Records of a message
+ARRAYS = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+SITE = "site"
+
+# Names of the routes
+STATISTICS = "statistics"
+
+# Keys of the records
+ROUND = "server-round"
+SITE_NAME = "name"
+WEIGHT = "weight"
+NUM_EXAMPLES = "num-examples"
+NUM_BATCHES = "num-batches"
+NUM_VAL = "num-val"
+PIXEL_MEAN = "pixel-mean"
+PIXEL_STD = "pixel-std"
+CLASS_COUNTS = "class-counts"
+INCOMING = "incoming"  # prefix: the global model, as it arrived, on the site's validation data
+LOCAL = "local"  # prefix: the site's own model after its training
+
+StateDict = Mapping[str, torch.Tensor]
+
+
+def to_arrays(state: StateDict) -> ArrayRecord:
+    """Pack the floating-point tensors of a state dict.
+
+    Parameters
+    ----------
+    state : mapping of name to tensor
+        Any shapes and devices; integer tensors are left out.
+
+    Returns
+    -------
+    ArrayRecord
+        In the order of `state`, each with the tensor's own dtype.
+    """
+    return ArrayRecord(
+        {
+            name: Array(tensor.detach().cpu().contiguous().numpy())
+            for name, tensor in state.items()
+            if tensor.is_floating_point()
+        }
+    )
+
+
+def load_arrays(module: torch.nn.Module, arrays: ArrayRecord) -> None:
+    """Load the floating-point tensors of a message into a model, leaving the others alone.
+
+    Raises
+    ------
+    ProtocolError
+        If a name, a shape or a dtype differs from the model's.
+    """
+    own = module.state_dict()
+    expected = {name: tensor for name, tensor in own.items() if tensor.is_floating_point()}
+    received = {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+    if received.keys() != expected.keys():
+        odd = sorted(received.keys() ^ expected.keys())
+        raise ProtocolError(
+            f"the model's arrays differ from the configured model in {odd[0]!r} "
+            f"({len(odd)} names in all); expected the arrays of the same architecture"
+        )
+    for name, tensor in received.items():
+        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
+            raise ProtocolError(
+                f"array {name!r} is {tensor.dtype} {tuple(tensor.shape)}; "
+                f"expected {expected[name].dtype} {tuple(expected[name].shape)}"
+            )
+    module.load_state_dict({**own, **received})
+
+
+def num_bytes(arrays: ArrayRecord) -> int:
+    """Return the bytes that the arrays' data takes on the wire, framing left out."""
+    return sum(len(array.data) for array in arrays.values())
+
+
+def put_evaluation(metrics: MetricRecord, prefix: str, evaluation: Evaluation) -> None:
+    """Add an evaluation to a metric record, as sums that add up over sites."""
+    metrics[f"{prefix}-loss-sum"] = float(evaluation.loss_sum)
+    metrics[f"{prefix}-num-examples"] = int(evaluation.num_examples)
+    metrics[f"{prefix}-confusion"] = [int(n) for n in evaluation.confusion.ravel()]
+
+
+def get_evaluation(metrics: MetricRecord, prefix: str) -> Evaluation | None:
+    """Read an evaluation that `put_evaluation` wrote; None where there is none.
+
+    Raises
+    ------
+    ProtocolError
+        If the confusion counts are not those of a square matrix.
+    """
+    counts = metrics.get(f"{prefix}-confusion")
+    if counts is None:
+        return None
+    flat = np.asarray(counts, dtype=np.int64)
+    side = round(flat.size**0.5)
+    if side * side != flat.size or (flat < 0).any():
+        raise ProtocolError(
+            f"{prefix}-confusion has {flat.size} entries, smallest {flat.min()}; "
+            "expected the counts of a square confusion matrix"
+        )
+    return Evaluation(
+        loss_sum=_number(metrics, f"{prefix}-loss-sum"),
+        num_examples=int(_number(metrics, f"{prefix}-num-examples")),
+        confusion=flat.reshape(side, side),
+    )
+
+
+def _number(metrics: MetricRecord, key: str) -> float:
+    value = metrics.get(key)
+    if isinstance(value, int | float):
+        return float(value)
+    raise ProtocolError(f"{key}={value!r}; expected one number")
+
+
+def floats(config: ConfigRecord, key: str) -> tuple[float, ...]:
+    """Return a list of numbers from a config record.
+
+    Raises
+    ------
+    ProtocolError
+        If the key is missing or holds something else.
+    """
+    value = config.get(key)
+    if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+        return tuple(float(item) for item in value)  # type: ignore[arg-type]
+    raise ProtocolError(f"{key}={value!r}; expected a list of numbers")

@@ -1,0 +1,231 @@
+"""Is this site ready? Data, keys, clock, certificate, link, disk, device: one line each.
+
+Every check returns a finding and never raises for a site's mistake, so that the hospital sees
+all of them at once.
+"""
+
+import shutil
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from primia_flwr.errors import PrimiaError
+from primia_flwr.site.policy import SitePolicy
+
+MIN_FREE_BYTES = 2 * 2**30
+MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
+WARN_DAYS = 30
+_KEY_KINDS = {
+    "supernode_key": (ec.EllipticCurvePrivateKey, "P-384"),
+    "identity_key": (ed25519.Ed25519PrivateKey, "Ed25519"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check: ready or not, what was found, and what to do."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def check_site(policy: SitePolicy) -> list[Finding]:
+    """Run all checks of a site, in the order in which one would repair them."""
+    return [
+        check_key(policy, "supernode_key"),
+        check_key(policy, "identity_key"),
+        check_certificate(policy),
+        *check_link(policy),
+        check_policy(policy),
+        check_disk(policy),
+        check_device(policy),
+        *check_data(policy),
+    ]
+
+
+def check_key(policy: SitePolicy, key: str) -> Finding:
+    """Check a private key: there, of the right kind, readable by its owner only."""
+    file = policy.path(getattr(policy, key))
+    kind, label = _KEY_KINDS[key]
+    try:
+        private = load_ssh_private_key(file.read_bytes(), None)
+    except (OSError, ValueError) as error:
+        return Finding(key, False, f"{file}: {_short(error)}", "unzip the start-up kit again")
+    if not isinstance(private, kind):
+        return Finding(key, False, f"{file} is no {label} key", "use the key of the start-up kit")
+    mode = file.stat().st_mode & 0o777
+    if mode & 0o077:
+        return Finding(key, False, f"{file} has mode {mode:o}", f"run chmod 600 {file}")
+    return Finding(key, True, f"{label}, mode {mode:o}")
+
+
+def check_certificate(policy: SitePolicy, *, now: datetime | None = None) -> Finding:
+    """Check the CA certificate: readable, valid today, and its fingerprint."""
+    now = now or datetime.now(UTC)
+    file = policy.path(policy.root_certificates)
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError) as error:
+        return Finding(
+            "certificate", False, f"{file}: {_short(error)}", "unzip the start-up kit again"
+        )
+    until = certificate.not_valid_after_utc
+    if not certificate.not_valid_before_utc <= now <= until:
+        return Finding(
+            "certificate",
+            False,
+            f"valid from {certificate.not_valid_before_utc:%Y-%m-%d} to {until:%Y-%m-%d}, "
+            f"today is {now:%Y-%m-%d}",
+            "set the clock, or ask the coordinator for a new kit",
+        )
+    fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+    soon = " (soon: ask for a new kit)" if until - now < timedelta(days=WARN_DAYS) else ""
+    return Finding("certificate", True, f"valid to {until:%Y-%m-%d}{soon}, CA {fingerprint}")
+
+
+def check_link(policy: SitePolicy, *, timeout: float = 5.0) -> list[Finding]:
+    """Try TCP and TLS to the SuperLink with the CA of the kit, and its clock against ours."""
+    host, _, port = policy.superlink.rpartition(":")
+    try:
+        context = ssl.create_default_context(cafile=str(policy.path(policy.root_certificates)))
+    except (OSError, ValueError) as error:
+        return [
+            Finding("link", False, f"root_certificates: {_short(error)}", "unzip the kit again")
+        ]
+    connection = HTTPSConnection(host.strip("[]"), int(port), timeout=timeout, context=context)
+    try:
+        connection.request("GET", "/")
+        date = connection.getresponse().getheader("Date", "")
+    except ssl.SSLError as error:
+        return [_tls_finding(policy, error)]
+    except socket.gaierror:
+        return [Finding("link", False, f"no address for {host}", "check superlink and your DNS")]
+    except (OSError, HTTPException) as error:
+        return [
+            Finding(
+                "link",
+                False,
+                f"{policy.superlink}: {_short(error)}",
+                "is the SuperLink running, and may this computer connect out to that port?",
+            )
+        ]
+    finally:
+        connection.close()
+    return [Finding("link", True, f"TLS to {policy.superlink}"), _clock_finding(date)]
+
+
+def check_policy(policy: SitePolicy) -> Finding:
+    """Check whether anything at all is allowed."""
+    if not policy.allowed_experiments or not policy.allowed_verbs:
+        return Finding(
+            "policy",
+            False,
+            "no experiment or no verb is allowed",
+            "name experiments in allowed_experiments of site.yaml",
+        )
+    return Finding(
+        "policy",
+        True,
+        f"experiments {', '.join(policy.allowed_experiments)}; "
+        f"{len(policy.approved_bundles)} approved bundles; at least {policy.min_sites} sites",
+    )
+
+
+def check_disk(policy: SitePolicy) -> Finding:
+    """Check the free space where the site keeps its state."""
+    folder = policy.state_folder
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**30:.1f} GiB free in {folder}"
+    return Finding(
+        "disk", free >= MIN_FREE_BYTES, found, "" if free >= MIN_FREE_BYTES else "free 2 GiB"
+    )
+
+
+def check_device(policy: SitePolicy) -> Finding:
+    """Check the device that the policy names."""
+    import torch  # heavy, and only this check needs it
+
+    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    found = ", ".join(cards) or f"no GPU; CPU with {torch.get_num_threads()} threads"
+    wanted = policy.device
+    index = int(wanted.partition(":")[2] or 0) if wanted.startswith("cuda") else -1
+    if index >= len(cards):
+        return Finding("device", False, found, f"device={wanted} is not here; set auto or cpu")
+    return Finding("device", True, found)
+
+
+def check_data(policy: SitePolicy) -> list[Finding]:
+    """Check that images are readable as configured: how many, of how many patients and classes."""
+    from primia_flwr.config.data import DataConfig  # heavy, and only this check needs them
+    from primia_flwr.data.images import decode
+    from primia_flwr.data.readers import read_manifest
+
+    if not (policy.data_root or policy.data_manifest):
+        return [Finding("data", False, "no data named", "set data_root in site.yaml")]
+    root, table = (
+        str(policy.path(value)) if value else ""
+        for value in (policy.data_root, policy.data_manifest)
+    )
+    cfg = DataConfig(layout=policy.data_layout, root=root, manifest=table)
+    try:
+        manifest = read_manifest(cfg, seed=0)
+    except PrimiaError as error:
+        return [Finding("data", False, str(error), "correct the data or data_root")]
+    counts = manifest.class_counts()
+    named = ", ".join(f"{c} {int(n)}" for c, n in zip(manifest.classes, counts, strict=True))
+    found = f"{len(manifest.samples)} images of {len(manifest.patients())} patients ({named})"
+    first = manifest.root / manifest.samples[0].path
+    sample = _guarded("sample", lambda: f"{first.name}: {decode(first).shape} decoded", first)
+    return [Finding("data", True, found), sample]
+
+
+def _guarded(name: str, look: Callable[[], str], file: Path) -> Finding:
+    try:
+        return Finding(name, True, look())
+    except PrimiaError as error:
+        return Finding(name, False, str(error), f"see primia data check data.root={file.parent}")
+
+
+def _tls_finding(policy: SitePolicy, error: ssl.SSLError) -> Finding:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Finding(
+            "link",
+            False,
+            f"the certificate of {policy.superlink} is not one of this federation "
+            f"({error.verify_message})",
+            "compare the CA fingerprint with the coordinator; do not go on before it fits",
+        )
+    return Finding(
+        "link", False, f"{policy.superlink} does not speak TLS ({_short(error)})", "check superlink"
+    )
+
+
+def _clock_finding(date: str, *, now: datetime | None = None) -> Finding:
+    now = now or datetime.now(UTC)
+    try:
+        difference = abs(now - parsedate_to_datetime(date))
+    except (TypeError, ValueError):
+        return Finding("clock", True, "the SuperLink names no time; not compared")
+    found = f"{difference.total_seconds():.0f} s from the SuperLink's"
+    if difference > MAX_CLOCK_DIFFERENCE:
+        return Finding("clock", False, found, "set the clock (NTP): signatures carry the time")
+    return Finding("clock", True, found)
+
+
+def _short(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:160]

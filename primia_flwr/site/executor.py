@@ -1,0 +1,112 @@
+"""The site's executor: asks the SuperNode for work and starts the gate for each message.
+
+It is Flower's own SuperExec with another way to start a task: an isolated Python process that
+runs `primia_flwr.site.gate`. The SuperNode runs with `--isolation process`: without this
+executor nothing at all is started, so that a failure here keeps the door shut.
+"""
+
+import argparse
+import importlib
+import os
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
+
+from primia_flwr.errors import FederationError
+from primia_flwr.processes import isolated_module
+from primia_flwr.site.gate import POLICY_VARIABLE, check_flower
+from primia_flwr.site.policy import load_policy
+
+# By name: packages of Flower export functions that are called like their modules.
+superexec_runtime = importlib.import_module("flwr.supercore.superexec.run_superexec")
+
+# An agent task has no place at a hospital; the gate answers it with a refusal, since a task
+# that nobody takes would block the SuperNode.
+GATED_TASKS = frozenset({TaskType.CLIENT_APP, TaskType.AGENT_APP})
+
+
+class GateExecutor:
+    """Flower's executor protocol; every launch is a gate process."""
+
+    def __init__(self, policy_file: Path) -> None:
+        self._policy_file = policy_file
+        self._work = load_policy(policy_file).state_folder / "work"
+        self._work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def get_eligible_capacity(
+        self, supported_task_types: set[TaskType], **_: Any
+    ) -> tuple[set[TaskType], set[str]]:
+        """Return the task types that the gate can answer."""
+        return supported_task_types & GATED_TASKS, set()
+
+    def wait_for_capacity(self, task_type: TaskType | None = None, **_: Any) -> None:
+        """Return at once: a SuperNode hands out one message at a time."""
+
+    def launch(self, spec: ExecutionSpec) -> LaunchResult:
+        """Start the gate for one message."""
+        if spec.task_type not in GATED_TASKS:
+            return LaunchResult.failed(f"task type {spec.task_type} is not answered at this site")
+        command = isolated_module(
+            "primia_flwr.site.gate",
+            "--runtime-api-address",
+            spec.runtime_api_address,
+            "--token",
+            spec.token,
+            "--insecure",  # loopback only, see primia_flwr/site/run.py
+            "--parent-pid",
+            str(os.getpid()),
+        )
+        environment = os.environ | {POLICY_VARIABLE: str(self._policy_file)}
+        self._running.append(subprocess.Popen(command, cwd=self._work, env=environment))
+        return LaunchResult.accepted()
+
+    def reconcile(self) -> None:
+        """Collect the exit codes of finished gates."""
+        self._running = [process for process in self._running if process.poll() is None]
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process in self._running:
+            process.terminate()
+
+
+def use_gate(policy_file: Path, runtime: ModuleType = superexec_runtime) -> None:
+    """Let Flower's SuperExec start tasks through the gate.
+
+    Raises
+    ------
+    FederationError
+        If this Flower's SuperExec does not choose its executor where it did.
+    """
+    check_flower()
+    code = getattr(getattr(runtime, "run_superexec", None), "__code__", None)
+    if code is None or "get_executor" not in code.co_names or not hasattr(runtime, "get_executor"):
+        raise FederationError(
+            "flwr's run_superexec no longer asks get_executor for its executor; expected flwr "
+            "1.41 or 1.42; install a version of primia-flwr that was tried with this flwr"
+        )
+    executor = GateExecutor(policy_file)
+    runtime.get_executor = lambda *_, **__: executor  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Run the executor until its parent ends."""
+    parser = argparse.ArgumentParser(description="The executor of a site (started by primia)")
+    parser.add_argument("--policy", type=Path, required=True)
+    parser.add_argument("--runtime-api-address", required=True)
+    parser.add_argument("--secret-file", type=Path, required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    args = parser.parse_args()
+    use_gate(args.policy)
+    superexec_runtime.run_superexec(
+        runtime_api_address=args.runtime_api_address,
+        insecure=True,
+        superexec_auth_secret=args.secret_file.read_bytes(),
+        parent_pid=args.parent_pid,
+        runtime_dependency_install=False,
+    )

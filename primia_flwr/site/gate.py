@@ -1,0 +1,221 @@
+"""The gate: Flower's ClientApp process, with the hospital's judgement before the bundle.
+
+`main()` is what the site's executor starts for every message instead of `flwr-clientapp`. It
+runs Flower's own `run_clientapp`, in which three steps are wrapped (see docs/adr/0003):
+
+- the message, run and bundle are noted as they are pulled,
+- before the bundle is installed the policy judges; a refusal is raised there, so that Flower
+  sends it back to the coordinator as the reason of the failed message,
+- before a reply is sent it is written to the site log.
+
+If this Flower does not have these steps, the gate does not open: nothing runs.
+"""
+
+import importlib
+import os
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.supercore.fab import Fab
+from flwr.supercore.run import Run
+from flwr.supernode.cli import flwr_clientapp
+
+from primia_flwr.errors import FederationError, PolicyRefusal, PrimiaError
+from primia_flwr.site import installed
+from primia_flwr.site.bundles import BundleStore, sha256
+from primia_flwr.site.judgement import Request, UnknownBundle, judge
+from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.site.site_log import SiteLog
+
+POLICY_VARIABLE = "PRIMIA_SITE_POLICY"
+FLOWER_VERSIONS = ((1, 41), (1, 42))
+# The steps of Flower's run_clientapp that the gate wraps, in the order in which they come.
+_STEPS = ("pull_task_input", "install_from_fab", "get_load_client_app_fn", "push_message")
+
+# By name: packages of Flower export functions that are called like their modules.
+clientapp_runtime = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+
+Pulled = tuple[Message, Context, Run, Fab]
+
+
+class Gate:
+    """Judges one message and lets its bundle pass, or not."""
+
+    def __init__(self, policy_file: Path) -> None:
+        self._policy_file = policy_file
+        self._pulled: Pulled | None = None
+        self._admitted = False
+        self._log: SiteLog | None = None
+
+    def note(self, pulled: Pulled) -> Pulled:
+        """Remember what arrived."""
+        self._pulled = pulled
+        return pulled
+
+    def admit(self, content: bytes) -> None:
+        """Judge the arrived message; return only if its bundle may be installed.
+
+        Raises
+        ------
+        PolicyRefusal
+            If the policy does not allow it, or cannot be read.
+        """
+        if self._pulled is None:
+            raise PolicyRefusal("a bundle came without a message; refused")
+        policy = self._load_policy()
+        self._log = SiteLog(policy.log_file)
+        message, context, run, fab = self._pulled
+        facts: dict[str, Any] = {
+            "run": str(run.run_id),
+            "message": message.metadata.message_type,
+            "round": message.metadata.group_id,
+            "bundle": sha256(content),
+        }
+        self._log.append("request", **facts, **_size(message))
+        try:
+            admission = judge(_request(content, message, context, run, fab), policy)
+        except PolicyRefusal as refusal:
+            if isinstance(refusal, UnknownBundle):
+                self._keep(policy, content)
+            self._log.append("refused", **facts, reason=str(refusal))
+            raise PolicyRefusal(str(refusal)) from None
+        self._log.append("accepted", **facts, experiment=admission.experiment)
+        installed.prepare(policy.bundle_folder, admission.bundle, content)
+        self._admitted = True
+
+    def check_admitted(self) -> None:
+        """Refuse to load code that was not admitted by this gate.
+
+        Raises
+        ------
+        PolicyRefusal
+            If `admit` has not succeeded before.
+        """
+        if not self._admitted:
+            raise PolicyRefusal("code was about to run that the site's gate has not admitted")
+
+    def leaving(self, reply: Message) -> None:
+        """Write down what is about to leave the house; no record, no reply.
+
+        A refusal leaves in any case: it holds nothing but the gate's own sentence.
+        """
+        refusal = reply.has_error() and not self._admitted
+        if self._log is None and not refusal:
+            raise PolicyRefusal("a reply was about to leave that the site's gate knows nothing of")
+        if self._log is None:
+            return
+        error = {"error": reply.error.reason} if reply.has_error() else {}
+        try:
+            self._log.append("left", message=reply.metadata.message_type, **_size(reply), **error)
+        except OSError:
+            if not refusal:
+                raise
+
+    def _load_policy(self) -> SitePolicy:
+        try:
+            return load_policy(self._policy_file)
+        except PrimiaError as error:
+            print(f"[gate] {error}", flush=True)
+            raise PolicyRefusal(
+                "the site's policy cannot be read, so nothing is allowed; its staff finds the "
+                "reason in the site's log folder"
+            ) from None
+
+    def _keep(self, policy: SitePolicy, content: bytes) -> None:
+        store = BundleStore(policy.bundle_folder)
+        if sha256(content) not in store.hashes() and store.add(content) and self._log:
+            self._log.append("stored", bundle=sha256(content), bytes=len(content))
+
+
+def check_flower(runtime: ModuleType = clientapp_runtime, version: str = "") -> None:
+    """Refuse to work with a Flower in which the gate might not stand in the way.
+
+    Raises
+    ------
+    FederationError
+        If the version was not tried, or `run_clientapp` has other steps than it had.
+    """
+    found = version or metadata.version("flwr")
+    numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
+    names = getattr(getattr(runtime, "run_clientapp", None), "__code__", None)
+    steps = [name for name in names.co_names if name in _STEPS] if names else []
+    complete = steps == list(_STEPS) and all(callable(getattr(runtime, s, None)) for s in _STEPS)
+    if numbers in FLOWER_VERSIONS and complete:
+        return
+    raise FederationError(
+        f"flwr {found}; expected flwr 1.41 or 1.42 with the steps {', '.join(_STEPS)} in "
+        "run_clientapp, where the site's gate stands; install a version of primia-flwr that was "
+        "tried with it"
+    )
+
+
+def close(gate: Gate, runtime: ModuleType = clientapp_runtime) -> None:
+    """Put the gate into Flower's ClientApp process.
+
+    Raises
+    ------
+    FederationError
+        If this Flower has no place for it.
+    """
+    check_flower(runtime)
+    pull, install, loader, push = (getattr(runtime, step) for step in _STEPS)
+
+    def gated_pull(*args: Any, **kwargs: Any) -> Pulled:
+        return gate.note(pull(*args, **kwargs))
+
+    def gated_install(content: bytes, *args: Any, **kwargs: Any) -> Path:
+        gate.admit(content)
+        target: Path = install(content, *args, **kwargs)
+        return target
+
+    def gated_loader(*args: Any, **kwargs: Any) -> Callable[..., Any]:
+        load = loader(*args, **kwargs)
+
+        def gated_load(*names: str) -> Any:
+            gate.check_admitted()
+            installed.forget_own_modules()
+            return load(*names)
+
+        return gated_load
+
+    def gated_push(client: Any, message: Message, context: Context) -> None:
+        gate.leaving(message)
+        push(client, message, context)
+
+    gated = (gated_pull, gated_install, gated_loader, gated_push)
+    for step, wrapper in zip(_STEPS, gated, strict=True):
+        setattr(runtime, step, wrapper)
+
+
+def main() -> None:
+    """Answer one message behind the gate; the arguments are those of `flwr-clientapp`."""
+    policy_file = Path(os.environ[POLICY_VARIABLE])
+    close(Gate(policy_file))
+    flwr_clientapp()
+
+
+def _request(content: bytes, message: Message, context: Context, run: Run, fab: Fab) -> Request:
+    return Request(
+        bundle=content,
+        claimed_hashes=(fab.hash_str, run.fab_hash),
+        app_id=run.fab_id,
+        app_version=run.fab_version,
+        run_task=str(run.primary_task_type),
+        message_type=message.metadata.message_type,
+        run_config=context.run_config,
+    )
+
+
+def _size(message: Message) -> dict[str, int]:
+    if not message.has_content():
+        return {"arrays": 0, "bytes": 0}
+    content = message.content
+    arrays = [a for record in content.array_records.values() for a in record.values()]
+    size = sum(len(array.data) for array in arrays)
+    size += sum(record.count_bytes() for record in content.metric_records.values())
+    size += sum(record.count_bytes() for record in content.config_records.values())
+    return {"arrays": len(arrays), "bytes": size}

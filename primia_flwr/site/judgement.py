@@ -1,0 +1,123 @@
+"""May this message be answered here? A pure function of the message's facts and the policy.
+
+Nothing of the arriving bundle is imported or executed to find out. What is looked at was
+pulled by the hospital's own SuperNode: the bundle's bytes, the run, the message's type and the
+run's configuration.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from primia_flwr.errors import ConfigError, PolicyRefusal
+from primia_flwr.site.bundles import Bundle, inspect, sha256
+from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
+
+MAX_CONFIG_CHARACTERS = 1_000_000
+# A run's primary task; Flower 1.41 calls ordinary federated runs "flwr-serverapp".
+_FEDERATED_TASKS = ("", "flwr-serverapp")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is known of a message before any of its code runs."""
+
+    bundle: bytes
+    claimed_hashes: tuple[str, ...]
+    app_id: str
+    app_version: str
+    run_task: str
+    message_type: str
+    run_config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A message that the policy allows: its bundle and the name of its experiment."""
+
+    bundle: Bundle
+    experiment: str
+
+
+class UnknownBundle(PolicyRefusal):
+    """The bundle is not among the approved ones."""
+
+
+def judge(request: Request, policy: SitePolicy) -> Admission:
+    """Return the admission, or refuse with the first reason that applies.
+
+    Raises
+    ------
+    UnknownBundle
+        If the hospital has not approved the bundle.
+    PolicyRefusal
+        If anything else is not allowed. The sentence is meant for the coordinator too.
+    """
+    bundle = _check_bundle(request, policy)
+    _check_verb(request.message_type, policy)
+    return Admission(bundle, _check_experiment(request.run_config, policy))
+
+
+def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:
+    digest = sha256(request.bundle)
+    if request.run_task not in _FEDERATED_TASKS:
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: task {request.run_task!r}; expected a federated run"
+        )
+    if any(claimed != digest for claimed in request.claimed_hashes):
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: the bundle's content has the hash {digest[:12]}, not "
+            "the one that the run names; expected the bundle that was submitted"
+        )
+    if digest not in policy.approved_bundles:
+        raise UnknownBundle(
+            f"site {policy.site} refuses: bundle {digest} is not approved here; the hospital "
+            f"looks at it with `primia site review {digest[:12]}` and may approve it"
+        )
+    bundle = inspect(request.bundle)
+    if (bundle.app_id, bundle.version) != (request.app_id, request.app_version):
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: the run names the app {request.app_id} "
+            f"{request.app_version}, the bundle holds {bundle.app_id} {bundle.version}"
+        )
+    return bundle
+
+
+def _check_verb(message_type: str, policy: SitePolicy) -> None:
+    category = message_type.split(".", maxsplit=1)[0]
+    if not {message_type, category} & set(policy.allowed_verbs):
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: message {message_type!r}; allowed here: "
+            f"{', '.join(policy.allowed_verbs) or 'none'}"
+        )
+
+
+def _check_experiment(run_config: Mapping[str, Any], policy: SitePolicy) -> str:
+    content = _composed_config(run_config, policy)
+    name = content.get("name")
+    if not isinstance(name, str) or not {name, ANY} & set(policy.allowed_experiments):
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: experiment {name!r}; allowed here: "
+            f"{', '.join(policy.allowed_experiments) or 'none'}"
+        )
+    federation = content.get("federation")
+    min_sites = federation.get("min_sites") if isinstance(federation, dict) else None
+    if type(min_sites) is not int or min_sites < policy.min_sites:
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: federation.min_sites={min_sites!r}; expected at least "
+            f"{policy.min_sites}"
+        )
+    return name
+
+
+def _composed_config(run_config: Mapping[str, Any], policy: SitePolicy) -> dict[str, Any]:
+    text = run_config.get("config")
+    if not isinstance(text, str) or not text.strip() or len(text) > MAX_CONFIG_CHARACTERS:
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: the run carries no readable experiment (run-config key "
+            "'config'); start it with `primia train`"
+        )
+    try:
+        return load_yaml_mapping(text, what="the run's experiment")
+    except ConfigError as error:
+        raise PolicyRefusal(f"site {policy.site} refuses: {error}") from None

@@ -1,0 +1,189 @@
+"""What a hospital allows: one YAML file that it edits itself.
+
+The file is read anew for every message, so that an edit counts at once. An unknown key, a
+wrong type or a value out of range is an error that names the key: a policy that cannot be
+understood allows nothing.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.deployment import check_address
+from primia_flwr.errors import ConfigError
+
+ANY = "*"
+CATEGORIES = ("train", "evaluate", "query")
+LAYOUTS = ("auto", "folder", "pneumonia", "manifest", "synthetic")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_VERB = re.compile(rf"({'|'.join(CATEGORIES)})(\.[A-Za-z0-9_]+)?")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+@dataclass
+class SitePolicy:
+    """The hospital's side of the contract.
+
+    Paths may be relative to the folder of the file. `approved_bundles` are SHA-256 hashes of
+    code that may run here. `allowed_experiments` are names of experiments, or `*`.
+    `allowed_verbs` are message types: `train` allows every kind of training message,
+    `query.pixel_sums` only that one. `min_sites`: refuse runs that would go on with fewer
+    sites, because an average over few sites hides little.
+    """
+
+    site: str
+    superlink: str
+    root_certificates: str = "ca.crt"
+    supernode_key: str = "supernode.key"
+    identity_key: str = "identity.key"
+    roster: str = "roster.yaml"
+    data_root: str = ""
+    data_layout: str = "auto"
+    data_manifest: str = ""
+    device: str = "auto"
+    state: str = "state"
+    approved_bundles: list[str] = field(default_factory=list)
+    allowed_experiments: list[str] = field(default_factory=list)
+    allowed_verbs: list[str] = field(default_factory=lambda: list(CATEGORIES))
+    min_sites: int = 2
+    folder: Path = field(default=Path(), metadata={"internal": True})
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.site):
+            raise ConfigError(
+                f"site={self.site!r}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
+            )
+        check_address("superlink", self.superlink)
+        check_choice("data_layout", self.data_layout, LAYOUTS)
+        check_range("min_sites", self.min_sites, 1, 1000, example=3)
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(f"device={self.device!r}; expected auto, cpu, cuda or cuda:0")
+        _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")
+        _check_each("allowed_verbs", self.allowed_verbs, _VERB, "train, evaluate or query[.name]")
+        for name in self.allowed_experiments:
+            if name != ANY and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+                raise ConfigError(
+                    f"allowed_experiments={name!r}; expected names of experiments or '*', "
+                    "e.g. [pneumonia]"
+                )
+
+    def path(self, value: str) -> Path:
+        """Return a path of the policy, resolved against the folder of its file."""
+        return (self.folder / Path(value).expanduser()).resolve()
+
+    @property
+    def state_folder(self) -> Path:
+        """The folder in which the site keeps its log, its bundles and its private state."""
+        return self.path(self.state)
+
+    @property
+    def log_file(self) -> Path:
+        """The append-only log of the site."""
+        return self.state_folder / "site-log.jsonl"
+
+    @property
+    def bundle_folder(self) -> Path:
+        """The folder of bundles that arrived here."""
+        return self.state_folder / "bundles"
+
+
+def load_policy(file: Path) -> SitePolicy:
+    """Read and check a policy file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, or a key is unknown, missing or wrong.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read ({error.strerror}); expected the site's policy, e.g. the "
+            "site.yaml of the start-up kit"
+        ) from None
+    try:
+        return parse_policy(text, folder=file.resolve().parent)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def parse_policy(text: str, *, folder: Path) -> SitePolicy:
+    """Turn the text of a policy into a checked `SitePolicy`.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a YAML mapping of known keys with values of the right type.
+    """
+    content = load_yaml_mapping(text, what="the policy")
+    known = {f.name: f for f in dataclasses.fields(SitePolicy) if "internal" not in f.metadata}
+    for key in content:
+        check_choice("key", str(key), known)
+    for key, spec in known.items():
+        if key in content:
+            _check_type(key, content[key], spec.type)
+        elif spec.default is spec.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{key} is missing; expected it in the policy, e.g. {_EXAMPLES[key]}")
+    return SitePolicy(**content, folder=folder)
+
+
+def load_yaml_mapping(text: str, *, what: str) -> dict[str, Any]:
+    """Parse a YAML mapping and refuse duplicate keys, which two readers may read differently.
+
+    Raises
+    ------
+    ConfigError
+        If the text is not one mapping with unique keys.
+    """
+    try:
+        content = yaml.load(text, Loader=_UniqueKeys)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        first = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(f"{what} is not valid YAML ({first}); expected key: value") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{what} is {type(content).__name__}; expected YAML with key: value")
+    return content
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, str(key_node.value))
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key_node.value!r} stands twice"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_EXAMPLES = {"site": "munich", "superlink": "fl.example.org:9391"}
+
+
+def _check_type(key: str, value: object, annotation: Any) -> None:
+    if get_origin(annotation) is list:
+        (element,) = get_args(annotation)
+        if isinstance(value, list) and all(type(v) is element for v in value):
+            return
+        expected = f"a list of {element.__name__}"
+    else:
+        if type(value) is annotation:
+            return
+        expected = {"str": "text", "int": "a whole number"}[annotation.__name__]
+    raise ConfigError(f"{key}={value!r}; expected {expected}")
+
+
+def _check_each(key: str, values: list[str], pattern: re.Pattern[str], expected: str) -> None:
+    for value in values:
+        if not pattern.fullmatch(value):
+            raise ConfigError(f"{key}={value!r}; expected {expected}")

@@ -1,0 +1,202 @@
+"""Run a site: Flower's SuperNode and the site's executor, until told to stop.
+
+The SuperNode talks to the SuperLink (TLS, authenticated by the site's key) and to the executor
+over loopback, guarded by a secret that is new at every start.
+"""
+
+import os
+import re
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from primia_flwr.errors import FederationError, PrimiaError
+from primia_flwr.processes import (
+    Child,
+    Children,
+    flower_environment,
+    flower_program,
+    free_port,
+    isolated_module,
+)
+from primia_flwr.site.bundles import write_atomically
+from primia_flwr.site.gate import check_flower
+from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.site.site_log import SiteLog
+
+_POLL_SECONDS = 0.5
+# What Flower's SuperNode writes when it gives up, and what the hospital should read instead.
+_KNOWN_ENDS = (
+    (
+        r"(?i)certificate verify failed|CERTIFICATE_VERIFY_FAILED|self-signed",
+        "superlink={superlink} shows a certificate that root_certificates={ca} did not sign; "
+        "expected the federation's own SuperLink; ask the coordinator for the right ca.crt and "
+        "compare fingerprints by phone",
+    ),
+    (
+        r"(?i)public key|not registered|unauthenticated|permission_?denied|401|NODE_AUTH",
+        "supernode_key={key} is not registered at superlink={superlink}; expected the key that "
+        "the coordinator registered; send it the fingerprint shown by `primia site check`",
+    ),
+)
+
+
+def supernode_command(policy: SitePolicy, policy_file: Path, *, port: int) -> list[str]:
+    """Return the command line of the site's SuperNode."""
+    settings = f'site="{policy.site}" site-file="{policy_file}"'
+    return [
+        flower_program("flower-supernode"),
+        *("--superlink", policy.superlink),
+        *("--root-certificates", str(policy.path(policy.root_certificates))),
+        *("--auth-supernode-private-key", str(policy.path(policy.supernode_key))),
+        *("--isolation", "process"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--superexec-auth-secret-file", str(policy.state_folder / "executor.secret")),
+        *("--node-config", settings),
+    ]
+
+
+def executor_command(policy: SitePolicy, policy_file: Path, *, port: int) -> list[str]:
+    """Return the command line of the site's executor."""
+    return isolated_module(
+        "primia_flwr.site.executor",
+        *("--policy", str(policy_file)),
+        *("--runtime-api-address", f"127.0.0.1:{port}"),
+        *("--secret-file", str(policy.state_folder / "executor.secret")),
+        *("--parent-pid", str(os.getpid())),
+    )
+
+
+def run_site(
+    policy_file: Path,
+    *,
+    stop: threading.Event,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run the site until `stop` is set.
+
+    Raises
+    ------
+    ConfigError
+        If the policy is wrong.
+    FederationError
+        If a key file is missing, this Flower has no place for the gate, or the SuperNode ends
+        (wrong certificate, unregistered key).
+    """
+    policy_file = policy_file.resolve()
+    policy = load_policy(policy_file)
+    _check_path(policy_file)
+    check_flower()
+    check_key_files(policy)
+    policy.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(policy.state_folder / "executor.secret", secrets.token_bytes(32))
+    log = SiteLog(policy.log_file)
+    log.append("started", superlink=policy.superlink, pid=os.getpid())
+    try:
+        with Children() as children:
+            supernode, executor = _start(policy, policy_file, children)
+            say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")
+            _watch(policy, supernode, executor, stop, say)
+    finally:
+        log.append("stopped", superlink=policy.superlink, pid=os.getpid())
+
+
+def check_key_files(policy: SitePolicy) -> None:
+    """Refuse missing key files and private keys that other users may read.
+
+    Raises
+    ------
+    FederationError
+        At the first file that is missing or too open.
+    """
+    for key in ("root_certificates", "supernode_key"):
+        file = policy.path(getattr(policy, key))
+        if not file.is_file():
+            raise FederationError(
+                f"{key}={file} not found; expected the file of the start-up kit; unzip it again"
+            )
+    private = policy.path(policy.supernode_key)
+    mode = private.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise FederationError(
+            f"supernode_key={private} has mode {mode:o}; expected 600, readable by its owner "
+            f"only; run chmod 600 {private}"
+        )
+
+
+def main() -> None:
+    """Run the site whose policy file is the one argument, until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run_site(Path(sys.argv[1]), stop=stop, say=lambda line: print(line, flush=True))
+    except PrimiaError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _start(policy: SitePolicy, policy_file: Path, children: Children) -> tuple[Child, Child]:
+    port = free_port()
+    home = policy.state_folder / "flower"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    environment = flower_environment(home)
+    work = policy.state_folder / "work"
+    work.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def start(name: str, command: list[str]) -> Child:
+        log_file = _logs(policy) / f"{name}.log"
+        return children.add(
+            Child(name, command, log_file=log_file, environment=environment, folder=work)
+        )
+
+    supernode = start("supernode", supernode_command(policy, policy_file, port=port))
+    executor = start("executor", executor_command(policy, policy_file, port=port))
+    return supernode, executor
+
+
+def _watch(
+    policy: SitePolicy,
+    supernode: Child,
+    executor: Child,
+    stop: threading.Event,
+    say: Callable[[str], None],
+) -> None:
+    connected = False
+    while not stop.wait(_POLL_SECONDS):
+        for child in (supernode, executor):
+            if child.poll() is not None:
+                raise FederationError(_why_ended(policy, child))
+        if not connected and "SuperNode ID:" in supernode.log_tail(200):
+            connected = True
+            say(f"site {policy.site}: connected; waiting for messages")
+
+
+def _why_ended(policy: SitePolicy, child: Child) -> str:
+    text = child.log_tail(60)
+    for pattern, sentence in _KNOWN_ENDS:
+        if child.name == "supernode" and re.search(pattern, text):
+            return sentence.format(
+                superlink=policy.superlink,
+                ca=policy.path(policy.root_certificates),
+                key=policy.path(policy.supernode_key),
+            )
+    lines = [line for line in text.splitlines() if line.strip()]
+    return (
+        f"the {child.name} of site {policy.site} ended with exit code {child.poll()}; expected "
+        f"it to run; see {child.log_file}: {lines[-1] if lines else '(no output)'}"
+    )
+
+
+def _check_path(policy_file: Path) -> None:
+    if '"' in str(policy_file) or "'" in str(policy_file):
+        raise FederationError(
+            f"site={policy_file}; expected a path without quotation marks; move the folder"
+        )
+
+
+def _logs(policy: SitePolicy) -> Path:
+    return policy.state_folder / "logs"

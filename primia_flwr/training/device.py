@@ -1,0 +1,100 @@
+"""Where and how a site computes: the device, its share of the cores, and its seeds."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from primia_flwr.errors import ConfigError
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Derive a seed in [0, 2**63) from parts, e.g. `derive_seed(seed, "order", epoch)`.
+
+    The parts' types count too: 1 and "1" give different seeds. These seeds order images and
+    draw augmentations; they are no source of secrets.
+    """
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:<n>` into a device.
+
+    Raises
+    ------
+    ConfigError
+        If a GPU is asked for that this machine does not have.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, number = name.partition(":")
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and (not number or number.isdigit()) and int(number or 0) < available:
+        return torch.device("cuda", int(number or 0))
+    raise ConfigError(
+        f"training.device={name}; expected auto, cpu or one of this machine's {available} CUDA "
+        "devices; set training.device=cpu or auto"
+    )
+
+
+def available_cpus() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def site_threads(num_concurrent: int) -> int:
+    """Return the threads of each of `num_concurrent` sites that train at once; at least 1."""
+    return max(1, available_cpus() // max(1, num_concurrent))
+
+
+@contextmanager
+def compute_settings(
+    device: torch.device, *, seed: int, threads: int = 0, deterministic: bool = False
+) -> Iterator[None]:
+    """Seed PyTorch's generators and set its switches for the block; put all back afterwards.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the block computes.
+    seed : int
+        For the global generators of the CPU and of `device`, e.g. for dropout.
+    threads : int
+        CPU threads; 0 leaves them as they are.
+    deterministic : bool
+        Only deterministic kernels where PyTorch has them; it warns where it has none.
+    """
+    before = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    strict, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        try:
+            torch.default_generator.manual_seed(seed)
+            if on_gpu:
+                _seed_gpu(device, seed)
+            if deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.backends.cudnn.benchmark = on_gpu and not deterministic
+            if threads:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.backends.cudnn.benchmark = before[1]
+            torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+
+
+def _seed_gpu(device: torch.device, seed: int) -> None:
+    with torch.cuda.device(device):
+        torch.cuda.manual_seed(seed)

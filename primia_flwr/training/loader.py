@@ -1,0 +1,163 @@
+"""From a site's images in memory to shuffled, augmented batches on the way to the device.
+
+The one place where training touches the data. Order and augmentation of an image depend on
+(seed, epoch, image) alone: not on the number of worker processes, and not on where the last
+round stopped.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from primia_flwr.config.data import AugmentationConfig, MixupConfig
+from primia_flwr.config.training import TrainingConfig
+from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.data.transforms import build_augmentation
+from primia_flwr.data.transforms import mixup as mix
+from primia_flwr.training.device import derive_seed
+from primia_flwr.training.normalisation import Normalisation
+from primia_flwr.training.plan import batches_an_epoch, epoch_batches
+
+Augment = Callable[[Tensor], Tensor]
+_AHEAD = 4  # batches that each worker prepares ahead
+
+
+@dataclass(frozen=True)
+class BatchKey:
+    """Names one batch: the epoch, and the int64 indices of its images."""
+
+    epoch: int
+    indices: Tensor
+
+
+class AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Fetches whole batches: images (B, C, H, W) uint8 or float in [0, 1], labels (B,) int64."""
+
+    def __init__(self, data: LabelledImages, augment: Augment | None, seed: int) -> None:
+        self._images = data.images
+        self._labels = data.labels
+        self._augment = augment
+        self._seed = seed
+
+    def __getitems__(self, key: BatchKey) -> tuple[Tensor, Tensor]:
+        """Return one batch; PyTorch's random state is left as it was."""
+        images, labels = self._images[key.indices], self._labels[key.indices]
+        augment = self._augment
+        if augment is None:
+            return images, labels
+        varied = []
+        with torch.random.fork_rng(devices=[]):
+            for image, index in zip(images, key.indices.tolist(), strict=True):
+                seed = derive_seed(self._seed, "augment", key.epoch, index)
+                torch.default_generator.manual_seed(seed)
+                varied.append(augment(image))
+        return torch.stack(varied), labels
+
+
+class _Keys:
+    """The batches of a round, in order, computed epoch by epoch."""
+
+    def __init__(
+        self, num_examples: int, batch_size: int, seed: int, start_step: int, num_batches: int
+    ) -> None:
+        self._num_examples = num_examples
+        self._batch_size = batch_size
+        self._seed = seed
+        self._steps = range(start_step, start_step + num_batches)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        a_epoch = batches_an_epoch(self._num_examples, self._batch_size)
+        epoch, batches = -1, list[Tensor]()
+        for step in self._steps:
+            if step // a_epoch != epoch:
+                epoch = step // a_epoch
+                batches = epoch_batches(
+                    self._num_examples, self._batch_size, seed=self._seed, epoch=epoch
+                )
+            yield BatchKey(epoch, batches[step % a_epoch])
+
+
+def training_batches(
+    data: LabelledImages,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    num_batches: int,
+    augmentation: AugmentationConfig | None,
+    workers: int,
+    pin_memory: bool,
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Return the batches of one round, one iteration over all its epochs.
+
+    Parameters
+    ----------
+    data : LabelledImages
+        The site's training images.
+    batch_size : int
+        At most this many images a batch.
+    seed : int
+        Of the experiment and the site.
+    start_step, num_batches : int
+        The steps of this round; the epoch goes on where the step before ended.
+    augmentation : AugmentationConfig or None
+        Random changes of each image.
+    workers : int
+        Processes that read and augment; 0: this process.
+    pin_memory : bool
+        Put the batches into page-locked memory, for a GPU.
+    """
+    augment = None if augmentation is None else build_augmentation(augmentation)
+    keys: Any = _Keys(len(data), batch_size, seed, start_step, num_batches)
+    return DataLoader(
+        AugmentedImages(data, augment, seed),
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=_as_is,
+        pin_memory=pin_memory,
+        prefetch_factor=_AHEAD if workers else None,
+        generator=torch.Generator().manual_seed(derive_seed(seed, "workers", start_step)),
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class BatchPreparation:
+    """Bring one batch to the device: normalised images, hard or mixed targets."""
+
+    def __init__(
+        self,
+        cfg: TrainingConfig,
+        normalisation: Normalisation,
+        mixup: MixupConfig | None,
+        device: torch.device,
+        seed: int,
+        num_classes: int,
+    ) -> None:
+        self._layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
+        self._normalisation = normalisation
+        self._mixup = mixup if mixup is not None and mixup.probability > 0 else None
+        self.device = device
+        self._seed = seed
+        self._num_classes = num_classes
+
+    def __call__(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return float images (B, C, H, W), and labels (B,) or mixed targets (B, classes)."""
+        images = self._normalisation.apply(images.to(self.device, non_blocking=True))
+        images = images.to(memory_format=self._layout)
+        labels = labels.to(self.device, non_blocking=True)
+        if self._mixup is None:
+            return images, labels
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "mixup", step))
+        targets = functional.one_hot(labels, self._num_classes).float()
+        return mix(images, targets, self._mixup.alpha, self._mixup.probability, generator)

@@ -1,0 +1,70 @@
+"""The learning rate as a pure function of the global step, so that a new round does not reset it.
+
+Each curve maps the progress p in [0, 1] after the warm-up to a rate between the highest
+(p = 0) and the lowest (p = 1).
+"""
+
+import math
+from collections.abc import Callable
+
+from primia_flwr.config.training import TrainingConfig
+
+# The rate at which the one-cycle schedule begins, as a share of the highest.
+ONE_CYCLE_START = 1 / 25
+
+
+def constant(progress: float, high: float, low: float) -> float:
+    """Stay at the highest rate."""
+    return high
+
+
+def log_linear(progress: float, high: float, low: float) -> float:
+    """Follow a straight line of the rate's logarithm: high^(1-p) low^p."""
+    return math.exp((1 - progress) * math.log(high) + progress * math.log(low))
+
+
+def log_cosine(progress: float, high: float, low: float) -> float:
+    """Follow a half cosine of the rate's logarithm."""
+    return log_linear((1 - math.cos(math.pi * progress)) / 2, high, low)
+
+
+def cosine(progress: float, high: float, low: float) -> float:
+    """Follow a half cosine of the rate: low + (high - low) (1 + cos(pi p)) / 2."""
+    return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
+
+
+CURVES: dict[str, Callable[[float, float, float], float]] = {
+    "constant": constant,
+    "log_linear": log_linear,
+    "log_cosine": log_cosine,
+    "one_cycle": cosine,
+}
+
+
+def learning_rate(cfg: TrainingConfig, step: int, total_steps: int) -> float:
+    """Return the rate of a step.
+
+    Parameters
+    ----------
+    cfg : TrainingConfig
+        Schedule, highest and lowest rate, warm-up fraction.
+    step : int
+        Steps taken before this one over all rounds; from `total_steps` on the last rate stays.
+    total_steps : int
+        Steps of all rounds together.
+
+    Returns
+    -------
+    float
+        At step `warmup * total_steps` the highest rate; at the last step the lowest (or still
+        the highest, if constant).
+    """
+    high, low = cfg.learning_rate, cfg.min_learning_rate
+    warmup_steps = math.floor(cfg.warmup * total_steps)
+    if step < warmup_steps:
+        if cfg.schedule == "one_cycle":
+            return cosine(1 - step / warmup_steps, high, high * ONE_CYCLE_START)
+        return high * (step + 1) / (warmup_steps + 1)
+    remaining = total_steps - 1 - warmup_steps
+    progress = min(1.0, (step - warmup_steps) / remaining) if remaining > 0 else 0.0
+    return CURVES[cfg.schedule](progress, high, low)

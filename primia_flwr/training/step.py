@@ -1,0 +1,102 @@
+"""One training step: forward, loss, backward, proximal term, clipping, update."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from primia_flwr.config.training import TrainingConfig
+from primia_flwr.errors import CheckpointError
+from primia_flwr.training.evaluate import autocast
+from primia_flwr.training.loss import TrainingLoss
+from primia_flwr.training.optimizer import (
+    build_optimizer,
+    pack_state,
+    set_learning_rate,
+    unpack_state,
+)
+
+SCALE = "grad_scaler/scale"  # beside the optimiser's own tensors, only with fp16
+
+
+class TrainingStep:
+    """Everything that changes the weights of one model during one round."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        cfg: TrainingConfig,
+        device: torch.device,
+        *,
+        class_weights: Sequence[float] | None,
+        optimizer_state: Mapping[str, Tensor] | None,
+        global_state: Mapping[str, Tensor] | None,
+    ) -> None:
+        self._model = model
+        self._forward = torch.compile(model) if cfg.compile else model
+        self._cfg = cfg
+        self._device = device
+        self._trainable = [p for p in model.parameters() if p.requires_grad]
+        self._loss = TrainingLoss(
+            class_weights=class_weights, label_smoothing=cfg.label_smoothing
+        ).to(device)
+        self._anchors = _anchors(model, global_state) if cfg.proximal_mu else []
+        self._optimizer = build_optimizer(model, cfg)
+        state = dict(optimizer_state or {})
+        scale = float(state.pop(SCALE, torch.tensor(2.0**16)))
+        unpack_state(self._optimizer, model, state, kind=cfg.optimizer)
+        self._scaler = torch.amp.GradScaler(
+            device.type, init_scale=scale, enabled=cfg.precision == "fp16"
+        )
+
+    def __call__(self, images: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
+        """Take one step and return the batch's mean loss, without waiting for the device."""
+        set_learning_rate(self._optimizer, learning_rate)
+        self._optimizer.zero_grad(set_to_none=True)
+        with autocast(self._device, self._cfg.precision):
+            logits = self._forward(images)
+        loss: Tensor = self._loss(logits, targets)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self._anchors or self._cfg.gradient_clip:
+            self._change_gradients()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return the optimiser's state as named tensors on the CPU."""
+        state = pack_state(self._optimizer, self._model)
+        if self._scaler.is_enabled():
+            state[SCALE] = torch.tensor(self._scaler.get_scale())
+        return state
+
+    def _change_gradients(self) -> None:
+        self._scaler.unscale_(self._optimizer)
+        with torch.no_grad():
+            for parameter, anchor in self._anchors:
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter - anchor, alpha=self._cfg.proximal_mu)
+        if self._cfg.gradient_clip:
+            nn.utils.clip_grad_norm_(self._trainable, self._cfg.gradient_clip)
+
+
+def _anchors(
+    model: nn.Module, global_state: Mapping[str, Tensor] | None
+) -> list[tuple[nn.Parameter, Tensor]]:
+    """Pair each trainable parameter with its global value.
+
+    The gradient of FedProx's mu/2 ||w - w_global||^2 is mu (w - w_global); adding it to the
+    gradients is the term itself. Without `global_state` the model as it arrived is the global.
+    """
+    pairs = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        value = parameter if global_state is None else global_state.get(name)
+        if value is None or value.shape != parameter.shape:
+            raise CheckpointError(
+                f"the global state has no {name!r} of shape {tuple(parameter.shape)} for the "
+                "proximal term; expected the state of the same model"
+            )
+        pairs.append((parameter, torch.empty_like(parameter).copy_(value).detach()))
+    return pairs

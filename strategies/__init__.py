@@ -1,0 +1,1 @@
+"""The coordinator's half of the Flower app: which sites to ask, and how to aggregate."""

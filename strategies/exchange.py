@@ -1,0 +1,100 @@
+"""The seam between the rounds and how a round's result is learned from the sites.
+
+`RoundLoop` decides who is asked, when to repeat and when to stop; an `Exchange` talks to the
+sites and turns their answers into one result. The plain one sees every update; another may see
+sums only. It may send as many messages a round as it needs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flwr.app import ConfigRecord
+
+from primia_flwr.data.statistics import PixelSums
+from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.federation.history import EVALUATED, OK, SiteRow
+from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.training.evaluate import Evaluation
+
+OnRow = Callable[[SiteRow], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a round asks of every selected site.
+
+    `arrays`: the global model, float tensors only. `config`: without the round's number.
+    `timeout` in seconds. `min_updates`: with fewer good updates nothing is aggregated, so that
+    the round can be repeated.
+    """
+
+    server_round: int
+    arrays: ArrayMap
+    config: ConfigRecord
+    timeout: float
+    min_updates: int = 1
+
+
+@dataclass(frozen=True)
+class SiteSums:
+    """A site's contribution to the statistics: pixel sums of its training images."""
+
+    sums: PixelSums
+    num_val: int
+
+
+@dataclass
+class Outcome:
+    """What a round brought.
+
+    `arrays`: the new global model, None if there were too few updates. `validation`: of the
+    model that was sent, summed over the sites. `rows`: one for each site that was asked.
+    `training_seconds`: time in which at least one site was busy; `images`: trained on.
+    """
+
+    rows: list[SiteRow] = field(default_factory=list)
+    arrays: ArrayMap | None = None
+    validation: Evaluation | None = None
+    train_loss: float | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    training_seconds: float = 0.0
+    images: float = 0.0
+
+    def count(self, *statuses: str) -> int:
+        """Return how many sites have one of the statuses; without statuses, the good ones."""
+        wanted = statuses or (OK, EVALUATED)
+        return sum(row.status in wanted for row in self.rows)
+
+
+class Exchange(ABC):
+    """How the coordinator learns the result of a round."""
+
+    @abstractmethod
+    def statistics(
+        self, grid: RosterGrid, nodes: list[int], *, timeout: float
+    ) -> dict[int, SiteSums | SiteRow]:
+        """Ask nodes for their names and pixel statistics, and introduce them to the grid.
+
+        Returns
+        -------
+        dict
+            By node: the sums, or a row (round 0) that says why there are none.
+        """
+
+    @abstractmethod
+    def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
+        """Have the selected sites validate and train, and aggregate what they send."""
+
+    @abstractmethod
+    def evaluate(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
+        """Have the selected sites validate a model; `arrays` of the outcome is None."""
+
+    @abstractmethod
+    def state(self) -> ArrayMap:
+        """Return what must outlive a crash of the coordinator, for the checkpoint."""
+
+    @abstractmethod
+    def load_state(self, state: ArrayMap) -> None:
+        """Take back what `state` returned."""

@@ -1,0 +1,205 @@
+"""The plain exchange: every site's update reaches the coordinator, is screened and aggregated.
+
+A strategy (FedAvg, Adam, median, ...) works on the model's parameters. Floating buffers, which
+are the statistics of normalisation layers, are always the weighted mean over all good updates,
+whatever the strategy: a server optimiser could make a variance negative, and a coordinate-wise
+median of mean and variance describes no batch. With Krum the parameters are those of one site
+and the buffers still the mean of all. Integer buffers never travel.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import Strategy
+
+from primia_flwr.errors import FederationError
+from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.federation.history import FAILED, LATE, SiteRow
+from primia_flwr.federation.roster_grid import Answer, RosterGrid
+from primia_flwr.records import ARRAYS, CONFIG, METRICS, WEIGHT, num_bytes
+from strategies.census import ask_statistics
+from strategies.exchange import Exchange, OnRow, Outcome, Request, SiteSums
+from strategies.screening import Screen, Screened, Update
+from strategies.weighted_fedavg import weighted_mean
+
+_MOMENTS = ("m_t", "v_t")
+
+
+class PlainExchange(Exchange):
+    """Asks with a Flower strategy's messages and aggregates with it.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        Given parameters only.
+    model : mapping of name to array
+        The initial global model: float arrays.
+    parameters : collection of str
+        Which of them are parameters; the others are buffers.
+    num_classes, channels : int
+        What statistics and confusion counts must fit.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        model: ArrayMap,
+        parameters: Iterable[str],
+        *,
+        num_classes: int,
+        channels: int,
+    ) -> None:
+        self._strategy = strategy
+        self._parameters = frozenset(parameters)
+        self._dtypes = {name: array.dtype for name, array in model.items()}
+        self._screen = Screen(model, num_classes=num_classes)
+        self._ask_statistics = partial(ask_statistics, channels=channels, num_classes=num_classes)
+
+    def statistics(
+        self, grid: RosterGrid, nodes: list[int], *, timeout: float
+    ) -> dict[int, SiteSums | SiteRow]:
+        """Ask nodes for their names and pixel statistics, in the clear."""
+        return self._ask_statistics(grid, nodes, timeout=timeout)
+
+    def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
+        """Have the selected sites train; aggregate if at least `min_updates` are good."""
+        own = {name: request.arrays[name] for name in request.arrays if name in self._parameters}
+        messages = self._strategy.configure_train(
+            request.server_round, _pack(own), _copy(request.config), grid
+        )
+        outcome, updates = self._send(messages, request, grid, on_row)
+        if len(updates) >= request.min_updates:
+            outcome.arrays = self._aggregate(request.server_round, updates)
+            outcome.train_loss = _mean_loss(outcome.rows, updates)
+        return outcome
+
+    def evaluate(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
+        """Have the selected sites validate a model."""
+        messages = self._strategy.configure_evaluate(
+            request.server_round, ArrayRecord(), _copy(request.config), grid
+        )
+        return self._send(messages, request, grid, on_row)[0]
+
+    def state(self) -> ArrayMap:
+        """Return the server optimiser's moments, e.g. `m_t/fc.weight`."""
+        return {
+            f"{moment}/{name}": array
+            for moment in _MOMENTS
+            for name, array in (getattr(self._strategy, moment, None) or {}).items()
+        }
+
+    def load_state(self, state: ArrayMap) -> None:
+        """Put the server optimiser's moments back."""
+        for moment in _MOMENTS:
+            prefix = f"{moment}/"
+            named = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if named:
+                setattr(self._strategy, moment, named)
+
+    def _send(
+        self, messages: Iterable[Message], request: Request, grid: RosterGrid, on_row: OnRow
+    ) -> tuple[Outcome, list[Update]]:
+        """Ask, screen each reply as it comes, and sort what came by the sites' names."""
+        arrays = _pack(request.arrays)
+        outgoing = [_complete(message, arrays, request.server_round) for message in messages]
+        outcome = Outcome(bytes_down=num_bytes(arrays) * len(outgoing))
+        screened: dict[str, Screened] = {}
+        busy: list[tuple[float, float]] = []
+
+        def on_answer(answer: Answer) -> None:
+            site = grid.name_of(answer.node)
+            screened[site] = self._screen.check(request.server_round, site, answer.message)
+            outcome.bytes_up += _bytes_of(answer.message)
+            row = screened[site].row
+            busy.append((max(answer.arrived - (row.seconds or 0.0), started), answer.arrived))
+            on_row(row)
+
+        started = time.monotonic()
+        grid.ask(outgoing, timeout=request.timeout, on_answer=on_answer)
+        for message in outgoing:
+            site = grid.name_of(message.metadata.dst_node_id)
+            if site not in screened:
+                screened[site] = Screened(_missing(request, site, message))
+                on_row(screened[site].row)
+        ordered = [screened[site] for site in sorted(screened)]
+        outcome.rows = [one.row for one in ordered]
+        for one in ordered:
+            if one.incoming is not None:
+                known = outcome.validation
+                outcome.validation = one.incoming if known is None else known + one.incoming
+        outcome.training_seconds = _covered(busy)
+        outcome.images = sum((r.images_per_second or 0) * (r.seconds or 0) for r in outcome.rows)
+        return outcome, [one.update for one in ordered if one.update is not None]
+
+    def _aggregate(self, server_round: int, updates: Sequence[Update]) -> ArrayMap:
+        replies = [self._as_reply(update) for update in updates]
+        arrays, _ = self._strategy.aggregate_train(server_round, replies)
+        if arrays is None:
+            raise FederationError(f"round {server_round}: the strategy returned no model")
+        own = {name: array.numpy() for name, array in arrays.items()}
+        weights = [update.weight for update in updates]
+        model: ArrayMap = {}
+        for name, dtype in self._dtypes.items():
+            if name in self._parameters:
+                model[name] = np.asarray(own[name], dtype=dtype)
+            else:
+                model[name] = weighted_mean([u.arrays[name] for u in updates], weights)
+            if not np.isfinite(model[name]).all():
+                raise FederationError(
+                    f"round {server_round}: the strategy made {name!r} NaN or infinite; expected "
+                    "finite numbers; lower strategy.server_learning_rate"
+                )
+        return model
+
+    def _as_reply(self, update: Update) -> Message:
+        """Rebuild a reply that holds nothing but screened parameters and the weight."""
+        own = {name: array for name, array in update.arrays.items() if name in self._parameters}
+        content = RecordDict({ARRAYS: _pack(own), METRICS: MetricRecord({WEIGHT: update.weight})})
+        return Message(content, 0, "train")
+
+
+def _pack(arrays: ArrayMap) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def _copy(config: ConfigRecord) -> ConfigRecord:
+    return ConfigRecord(dict(config))
+
+
+def _complete(message: Message, arrays: ArrayRecord, server_round: int) -> Message:
+    """Give a strategy's message the whole model, buffers included."""
+    message.content = RecordDict({ARRAYS: arrays, CONFIG: message.content.config_records[CONFIG]})
+    message.metadata.group_id = str(server_round)
+    return message
+
+
+def _bytes_of(message: Message) -> int:
+    if not message.has_content():
+        return 0
+    return sum(num_bytes(record) for record in message.content.array_records.values())
+
+
+def _missing(request: Request, site: str, message: Message) -> SiteRow:
+    if not message.metadata.message_id:
+        return SiteRow(request.server_round, site, FAILED, "the message could not be sent")
+    reason = f"no answer within {request.timeout:g} s"
+    return SiteRow(request.server_round, site, LATE, reason)
+
+
+def _mean_loss(rows: Sequence[SiteRow], updates: Sequence[Update]) -> float | None:
+    losses = {row.site: row.train_loss for row in rows}
+    pairs = [(loss, u.weight) for u in updates if (loss := losses[u.site]) is not None]
+    total = sum(weight for _, weight in pairs)
+    return sum(loss * weight for loss, weight in pairs) / total if pairs else None
+
+
+def _covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the length of the union of time spans."""
+    length, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        length += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return length

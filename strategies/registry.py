@@ -1,0 +1,134 @@
+"""The closed table of strategies: a name in the configuration, and what it builds."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, Strategy
+
+from primia_flwr.config.checks import check_choice
+from primia_flwr.config.federation import FederationConfig, StrategyConfig
+from primia_flwr.errors import ConfigError
+from primia_flwr.records import ARRAYS, CONFIG, WEIGHT
+from strategies.weighted_fedavg import (
+    WeightedFedAdam,
+    WeightedFedAvg,
+    WeightedFedProx,
+    WeightedFedYogi,
+)
+
+logger = logging.getLogger(__name__)
+
+Factory = Callable[[StrategyConfig, FederationConfig, float], Strategy]
+
+# All nodes that the round has selected are asked, so that sampling never waits: who takes part
+# is decided before, by the roster.
+_ALL_SELECTED: dict[str, Any] = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+    "weighted_by_key": WEIGHT,
+    "arrayrecord_key": ARRAYS,
+    "configrecord_key": CONFIG,
+}
+
+
+def build_strategy(
+    cfg: StrategyConfig, federation: FederationConfig, *, proximal_mu: float
+) -> Strategy:
+    """Build the configured strategy.
+
+    Parameters
+    ----------
+    cfg : StrategyConfig
+        The rule and its numbers.
+    federation : FederationConfig
+        For the rules that need a certain number of sites.
+    proximal_mu : float
+        `training.proximal_mu`, the one place where the proximal term is set.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown or the numbers do not fit each other.
+    """
+    check_choice("strategy.name", cfg.name, STRATEGIES)
+    return STRATEGIES[cfg.name](cfg, federation, proximal_mu)
+
+
+def _fedavg(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
+    return WeightedFedAvg(**_ALL_SELECTED)
+
+
+def _fedprox(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
+    if mu <= 0:
+        raise ConfigError(
+            f"training.proximal_mu={mu} with strategy.name=fedprox; expected a number above 0, "
+            "e.g. training.proximal_mu=0.01"
+        )
+    return WeightedFedProx(**_ALL_SELECTED, proximal_mu=mu)
+
+
+def _fedadam(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
+    return WeightedFedAdam(**_ALL_SELECTED, **_server_optimizer(cfg))
+
+
+def _fedyogi(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
+    return WeightedFedYogi(**_ALL_SELECTED, **_server_optimizer(cfg))
+
+
+def _server_optimizer(cfg: StrategyConfig) -> dict[str, float]:
+    return {
+        "eta": cfg.server_learning_rate,
+        "beta_1": cfg.beta_1,
+        "beta_2": cfg.beta_2,
+        "tau": cfg.tau,
+    }
+
+
+def _fedmedian(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
+    return FedMedian(**_ALL_SELECTED)
+
+
+def _fedtrimmedavg(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
+    if int(cfg.trim_fraction * len(federation.sites)) == 0:
+        logger.warning(
+            "strategy.trim_fraction=%s cuts no one off among %d sites: fedtrimmedavg is the plain "
+            "unweighted mean here",
+            cfg.trim_fraction,
+            len(federation.sites),
+        )
+    return FedTrimmedAvg(**_ALL_SELECTED, beta=cfg.trim_fraction)
+
+
+def _krum(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
+    """Build Krum, which takes over one site's parameters unchanged and discards the others'.
+
+    Normalisation buffers are not chosen with them: as with every rule they are the weighted mean
+    of all sites' that passed the screening (see `strategies.plain`). Krum, the median and the
+    trimmed mean therefore protect the parameters only; where sites may lie, use
+    `model.norm=group`, which has no such buffers.
+
+    Source: Blanchard et al. 2017, whose guarantee needs n >= 2 f + 3 updates.
+    """
+    needed = 2 * cfg.num_malicious + 3
+    if cfg.num_malicious and federation.min_sites < needed:
+        raise ConfigError(
+            f"strategy.num_malicious={cfg.num_malicious} with "
+            f"federation.min_sites={federation.min_sites}; krum needs 2*{cfg.num_malicious}+3 "
+            f"updates in every round; set federation.min_sites={needed} or more"
+        )
+    return Krum(**_ALL_SELECTED, num_malicious_nodes=cfg.num_malicious)
+
+
+STRATEGIES: dict[str, Factory] = {
+    "fedavg": _fedavg,
+    "fedprox": _fedprox,
+    "fedadam": _fedadam,
+    "fedyogi": _fedyogi,
+    "fedmedian": _fedmedian,
+    "fedtrimmedavg": _fedtrimmedavg,
+    "krum": _krum,
+}

@@ -1,0 +1,236 @@
+"""Look at every reply before it counts: a site that sends rubbish is left out, with a reason.
+
+Nothing a site sends can end the round. Array bytes are checked against the model's shapes and
+dtypes before they are read, so that a forged header costs no memory.
+"""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from numpy.lib import format as npy
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.federation.history import EVALUATED, FAILED, OK, REFUSED, REJECTED, SiteRow
+from primia_flwr.federation.refusals import failure_reason, refusal_reason
+from primia_flwr.records import (
+    ARRAYS,
+    INCOMING,
+    LOCAL,
+    METRICS,
+    NUM_BATCHES,
+    NUM_EXAMPLES,
+    SITE,
+    SITE_NAME,
+    WEIGHT,
+    get_evaluation,
+)
+from primia_flwr.training.evaluate import Evaluation
+
+_LONGEST_REASON = 300
+_LARGEST_WEIGHT = 1e15
+_NUMPY_MAGIC = b"\x93NUMPY\x01\x00"
+_LONGEST_HEADER = 1024
+# What reading a forged reply may raise, besides a ProtocolError.
+_UNREADABLE = (ArithmeticError, KeyError, MemoryError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a site wants averaged: its model and its weight."""
+
+    site: str
+    weight: float
+    arrays: ArrayMap
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A reply after the screening; only `row` is there for one that was left out."""
+
+    row: SiteRow
+    update: Update | None = None
+    incoming: Evaluation | None = None
+
+
+class Screen:
+    """Checks replies against the model that they must fit.
+
+    Parameters
+    ----------
+    model : mapping of name to array
+        The global model's float arrays; names, shapes and dtypes count.
+    num_classes : int
+        Side of the confusion matrices.
+    """
+
+    def __init__(self, model: Mapping[str, npt.NDArray[Any]], *, num_classes: int) -> None:
+        self._model = {name: (array.shape, array.dtype) for name, array in model.items()}
+        self._num_classes = num_classes
+
+    def check(self, server_round: int, site: str, reply: Message) -> Screened:
+        """Read one reply to a train or evaluate message; never raises for what it holds."""
+        if reply.has_error():
+            return Screened(error_row(server_round, site, reply))
+        try:
+            return self._read(server_round, site, reply)
+        except ProtocolError as error:
+            reason = str(error)
+        except _UNREADABLE as error:
+            reason = f"unreadable reply ({type(error).__name__}: {error})"
+        return Screened(SiteRow(server_round, site, REJECTED, clean(reason)))
+
+    def _read(self, server_round: int, site: str, reply: Message) -> Screened:
+        check_name(reply, site)
+        metrics = reply.content.metric_records.get(METRICS)
+        if metrics is None:
+            raise ProtocolError("the reply has no metrics; expected a record 'metrics'")
+        incoming = self._evaluation(metrics, INCOMING)
+        local = self._evaluation(metrics, LOCAL)
+        arrays = reply.content.array_records.get(ARRAYS)
+        row = SiteRow(server_round, site, OK if arrays is not None else EVALUATED)
+        _describe(row, metrics, local)
+        if arrays is not None:
+            return Screened(row, self._update(site, metrics, arrays), incoming)
+        if incoming is None:
+            raise ProtocolError("the reply has neither arrays nor a validation of the model")
+        return Screened(row, incoming=incoming)
+
+    def _update(self, site: str, metrics: MetricRecord, arrays: ArrayRecord) -> Update:
+        weight = number(metrics, WEIGHT)
+        if not 0 < weight <= _LARGEST_WEIGHT:
+            raise ProtocolError(
+                f"{WEIGHT}={weight:g}; expected a number above 0, at most {_LARGEST_WEIGHT:g}"
+            )
+        for key in (NUM_EXAMPLES, NUM_BATCHES, "train-loss"):
+            number(metrics, key)
+        odd = sorted(arrays.keys() ^ self._model.keys())
+        if odd:
+            have = "unknown" if odd[0] in arrays else "missing"
+            raise ProtocolError(f"array {odd[0]!r} is {have}; expected the model's own arrays")
+        return Update(site, weight, {name: self._array(name, arrays[name]) for name in self._model})
+
+    def _array(self, name: str, array: Array) -> npt.NDArray[Any]:
+        shape, dtype = self._model[name]
+        values = decode(name, array, shape, dtype)
+        if not np.isfinite(values).all():
+            bad = int(values.size - np.isfinite(values).sum())
+            raise ProtocolError(f"array {name!r} has {bad} NaN or infinite entries; expected none")
+        if name.endswith("running_var") and values.min(initial=0) < 0:
+            raise ProtocolError(f"array {name!r} has negative entries; expected variances")
+        return values
+
+    def _evaluation(self, metrics: MetricRecord, prefix: str) -> Evaluation | None:
+        evaluation = get_evaluation(metrics, prefix)
+        if evaluation is None or evaluation.num_examples == 0:
+            return None
+        side, classes = evaluation.confusion.shape[0], self._num_classes
+        if side != classes:
+            raise ProtocolError(f"{prefix}-confusion is {side}x{side}; expected {classes}x{classes}")
+        if int(evaluation.confusion.sum()) != evaluation.num_examples:
+            raise ProtocolError(
+                f"{prefix}-confusion counts {int(evaluation.confusion.sum())} images; expected "
+                f"{prefix}-num-examples={evaluation.num_examples}"
+            )
+        if not (math.isfinite(evaluation.loss_sum) and evaluation.loss_sum >= 0):
+            raise ProtocolError(f"{prefix}-loss-sum={evaluation.loss_sum}; expected 0 or more")
+        return evaluation
+
+
+def decode(
+    name: str, array: Array, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """Read an array's bytes, read-only and without a copy, if they hold what is expected.
+
+    Raises
+    ------
+    ProtocolError
+        If the stated or the actual shape, dtype or size is another one.
+    """
+    head = io.BytesIO(array.data[:_LONGEST_HEADER])
+    if array.stype != "numpy.ndarray" or head.read(len(_NUMPY_MAGIC)) != _NUMPY_MAGIC:
+        raise ProtocolError(f"array {name!r} is no NumPy array; expected the .npy format")
+    found_shape, by_columns, found_dtype = npy.read_array_header_1_0(
+        head, max_header_size=_LONGEST_HEADER
+    )
+    if (found_shape, found_dtype) != (shape, dtype) or (by_columns and len(shape) > 1):
+        raise ProtocolError(
+            f"array {name!r} is {found_dtype} {found_shape}; expected {dtype} {shape}, row by row"
+        )
+    size, expected = len(array.data) - head.tell(), math.prod(shape) * dtype.itemsize
+    if size != expected:
+        raise ProtocolError(f"array {name!r} has {size} bytes of data; expected {expected}")
+    return np.frombuffer(array.data, dtype=dtype, offset=head.tell()).reshape(shape)
+
+
+def error_row(server_round: int, site: str, reply: Message) -> SiteRow:
+    """Return the row of a reply that carries an error: a refusal or a failure."""
+    text = reply.error.reason or f"error code {reply.error.code} without a reason"
+    refusal = refusal_reason(text)
+    if refusal is not None:
+        return SiteRow(server_round, site, REFUSED, clean(refusal))
+    return SiteRow(server_round, site, FAILED, clean(failure_reason(text)))
+
+
+def check_name(reply: Message, site: str) -> None:
+    """Refuse a reply that comes under another site's name.
+
+    Raises
+    ------
+    ProtocolError
+        If the reply names another site.
+    """
+    record = reply.content.config_records.get(SITE, ConfigRecord())
+    if record.get(SITE_NAME, site) != site:
+        raise ProtocolError(f"answers as {record.get(SITE_NAME)!r}; expected {site!r}")
+
+
+def number(metrics: MetricRecord, key: str) -> float:
+    """Return one finite number of a reply's metrics.
+
+    Raises
+    ------
+    ProtocolError
+        If it is missing, a list, NaN or infinite.
+    """
+    value = metrics.get(key)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    raise ProtocolError(f"{key}={value!r}; expected a finite number")
+
+
+def clean(reason: str) -> str:
+    """Return a reason as one printable line of bounded length: sites write it, people read it."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
+
+
+def _describe(row: SiteRow, metrics: MetricRecord, local: Evaluation | None) -> None:
+    """Fill in what the site reports of itself; anything odd in these fields stays empty."""
+    row.num_examples = _whole(metrics, NUM_EXAMPLES)
+    row.num_batches = _whole(metrics, NUM_BATCHES)
+    row.epochs = _positive(metrics, "epochs")
+    row.train_loss = _positive(metrics, "train-loss")
+    row.images_per_second = _positive(metrics, "images-per-second")
+    row.seconds = _positive(metrics, "seconds")
+    stopped = _whole(metrics, "stopped-early")
+    row.stopped_early = None if stopped is None else bool(stopped)
+    if local is not None:
+        row.val_loss, row.val_accuracy, row.val_mcc = local.loss, local.accuracy, local.mcc
+
+
+def _positive(metrics: MetricRecord, key: str) -> float | None:
+    value = metrics.get(key)
+    fits = isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return float(value) if fits else None  # type: ignore[arg-type]
+
+
+def _whole(metrics: MetricRecord, key: str) -> int | None:
+    value = _positive(metrics, key)
+    return None if value is None else int(value)

@@ -1,0 +1,77 @@
+"""Federated averaging in double precision, and Flower's server optimisers on top of it."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx, FedYogi
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.records import WEIGHT
+
+
+class WeightedFedAvg(FedAvg):
+    """Flower's FedAvg with sums in float64 and results in the arrays' own dtype.
+
+    The mean is sum(w_k x_k) / sum(w_k). What w_k is (images, batches or one) is decided where
+    the images are: each reply brings it as the metric `weight`. The result depends on the order
+    of the replies only in the last bits of the float64 sum; callers sort them by site.
+
+    Source: McMahan et al. 2017, https://arxiv.org/abs/1602.05629
+    """
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the replies' arrays; (None, None) if no reply has content."""
+        valid, _ = self._check_and_log_replies(replies, is_train=True)
+        if not valid:
+            return None, None
+        records = [next(iter(reply.content.array_records.values())) for reply in valid]
+        weights = [_weight(reply, self.weighted_by_key) for reply in valid]
+        mean = {
+            name: Array(weighted_mean([record[name].numpy() for record in records], weights))
+            for name in records[0]
+        }
+        metrics = self.train_metrics_aggr_fn([r.content for r in valid], self.weighted_by_key)
+        return ArrayRecord(mean), metrics
+
+
+# Flower's own, whose `super().aggregate_train` is now the mean above.
+class WeightedFedProx(FedProx, WeightedFedAvg):
+    """FedProx: the sites add a proximal term, the server averages (Li et al. 2020)."""
+
+
+class WeightedFedAdam(FedAdam, WeightedFedAvg):
+    """FedAdam: Adam on the mean update (Reddi et al. 2021)."""
+
+
+class WeightedFedYogi(FedYogi, WeightedFedAvg):
+    """FedYogi: Yogi on the mean update (Reddi et al. 2021)."""
+
+
+def weighted_mean(
+    arrays: Sequence[npt.NDArray[np.floating]], weights: Sequence[float]
+) -> npt.NDArray[np.floating]:
+    """Return sum(w_k x_k) / sum(w_k), computed in float64, in the arrays' dtype and shape.
+
+    Parameters
+    ----------
+    arrays : sequence of arrays
+        All of one shape and one floating dtype.
+    weights : sequence of float
+        Positive and finite, one for each array.
+    """
+    total = np.zeros(arrays[0].shape, dtype=np.float64)
+    for array, weight in zip(arrays, weights, strict=True):
+        total += np.multiply(array, weight, dtype=np.float64)
+    total /= sum(weights)
+    return np.asarray(total, dtype=arrays[0].dtype)
+
+
+def _weight(reply: Message, key: str) -> float:
+    value = next(iter(reply.content.metric_records.values()))[key]
+    if isinstance(value, list):
+        raise ProtocolError(f"metric {key} is a list; expected one number")
+    return float(value)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from primia_flwr.evaluation.metrics import score
+from primia_flwr.evaluation.table import class_table, figure, results_table
+
+
+def _printed(table: object) -> list[str]:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table)
+    return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
+
+
+def test_figures_have_three_decimals_a_true_minus_and_a_dash_for_none() -> None:
+    assert [figure(0.5), figure(-0.25), figure(None), figure(float("nan"))] == [
+        "0.500",
+        "\N{MINUS SIGN}0.250",
+        "\N{EN DASH}",
+        "\N{EN DASH}",
+    ]
+
+
+def test_models_stand_in_the_order_federated_alone_pooled(
+    make_run_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    metrics = json.loads((make_run_folder(tmp_path / "r") / "metrics.json").read_text())
+    lines = _printed(results_table(metrics))
+    assert "Results on 400 test images" in lines[0]
+    order = ("Federated", "munich alone", "paris alone", "london alone", "Pooled")
+    where = [next(i for i, line in enumerate(lines) if name in line) for name in order]
+    assert where == sorted(where)
+    assert f"{metrics['federated']['mcc']:.3f}" in lines[where[0]]
+    assert f"{metrics['pooled']['roc_auc']:.3f}" in lines[where[-1]]
+
+
+def test_a_run_without_results_has_an_empty_table() -> None:
+    assert results_table({}).row_count == 0
+
+
+def test_the_class_table_shows_a_dash_where_a_figure_is_undefined() -> None:
+    lines = _printed(class_table(score([0, 0], [[0.9, 0.1]] * 2, ("a", "b")), title="t"))
+    row = next(line for line in lines if " a " in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["a", "2", "1.000", "–", "–"]  # noqa: RUF001

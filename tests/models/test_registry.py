@@ -1,0 +1,143 @@
+import pytest
+import torch
+from torch import nn
+
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.errors import ConfigError
+from primia_flwr.models import MODELS, build_model, check_image_size
+
+# By hand for one input channel and three classes, batch norm. ResNet-18 of torchvision has
+# 11,689,512: minus its head 512*1000+1000, minus two stem channels 2*64*49, plus 512*3+3.
+PARAMETERS = {
+    "resnet18": 11_689_512 - 513_000 - 2 * 64 * 49 + 1_539,
+    "resnet34": 21_797_672 - 513_000 - 2 * 64 * 49 + 1_539,
+    "resnet50": 25_557_032 - 2_049_000 - 2 * 64 * 49 + 2048 * 3 + 3,
+    # 13 convolutions with bias (14,714,688 for 3 channels), two numbers a norm channel (4,224
+    # channels), head.
+    "vgg16": 14_714_688 - 2 * 64 * 9 + 2 * 4224 + 512 * 3 + 3,
+    # 9*(1*32 + 32*64 + 64*128 + 128*256) + 2*480 + 256*3 + 3
+    "simpleconv": 9 * 43_040 + 960 + 771,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_number_of_parameters(name: str) -> None:
+    with torch.device("meta"):
+        model = build_model(ModelConfig(name=name), num_classes=3, channels=1)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+@pytest.mark.parametrize(("norm", "channels"), [("batch", 3), ("group", 1)])
+@pytest.mark.parametrize("name", MODELS)
+def test_maps_images_to_logits_and_gives_every_parameter_a_gradient(
+    name: str, norm: str, channels: int, pool: str
+) -> None:
+    cfg = ModelConfig(name=name, norm=norm, norm_groups=8, pool=pool)
+    model = build_model(cfg, num_classes=3, channels=channels, seed=0)
+    logits = model(torch.rand(2, channels, 64, 64))
+    assert logits.shape == (2, 3)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "simpleconv"])
+def test_group_norm_models_have_no_batch_norm_and_change_nothing_in_place(name: str) -> None:
+    cfg = ModelConfig(name=name, norm="group")
+    with torch.device("meta"):
+        modules = list(build_model(cfg, num_classes=2, channels=1).modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in modules)
+    assert not any(isinstance(module, nn.ReLU) and module.inplace for module in modules)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "simpleconv"])
+def test_full_backward_hooks_work_with_group_norm(name: str) -> None:
+    """Per-sample gradients hang on such hooks; in-place changes after them are errors."""
+    cfg = ModelConfig(name=name, norm="group")
+    model = build_model(cfg, num_classes=2, channels=1, seed=0)
+    seen = []
+    for module in model.modules():
+        if next(module.children(), None) is None and next(module.parameters(), None) is not None:
+            module.register_full_backward_hook(lambda m, gi, go: seen.append(go[0].shape[0]))
+    model(torch.rand(2, 1, 32, 32)).sum().backward()
+    assert seen
+    assert set(seen) == {2}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
+    cfg = ModelConfig(name=name, norm="group")
+    ours = build_model(cfg, num_classes=2, channels=3, seed=1).eval()
+    from primia_flwr.models import resnet
+
+    stock = resnet._resnet.ResNet(
+        resnet.BLOCKS[resnet.LAYOUTS[name][0], "batch"],
+        resnet.LAYOUTS[name][1],
+        num_classes=2,
+        norm_layer=lambda width: nn.GroupNorm(32, width),
+    ).eval()
+    stock.load_state_dict(ours.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours(images), stock(images))
+
+
+def test_batch_of_one_model_is_independent_of_other_images_with_group_norm() -> None:
+    cfg = ModelConfig(name="simpleconv", norm="group")
+    model = build_model(cfg, num_classes=2, channels=1, seed=0).train()
+    images = torch.rand(4, 1, 32, 32)
+    torch.testing.assert_close(model(images)[:1], model(images[:1]))
+
+
+def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
+    cfg = ModelConfig(name="simpleconv")
+    before = torch.get_rng_state()
+    first = build_model(cfg, num_classes=2, channels=1, seed=5).state_dict()
+    assert torch.equal(before, torch.get_rng_state())
+    second = build_model(cfg, num_classes=2, channels=1, seed=5).state_dict()
+    other = build_model(cfg, num_classes=2, channels=1, seed=6).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["features.0.weight"], other["features.0.weight"])
+
+
+def test_max_head_takes_the_maximum() -> None:
+    model = build_model(ModelConfig(pool="max"), num_classes=2, channels=1, seed=0)
+    maps = torch.tensor([[[[1.0, 7.0], [3.0, -2.0]]]])
+    pooled = model.get_submodule("avgpool")(maps)
+    assert pooled.tolist() == [[[[7.0]]]]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "resnet19"}, "model.name=resnet19; expected one of .*did you mean resnet1"),
+        ({"norm": "layer"}, "model.norm=layer"),
+        ({"pool": "sum"}, "model.pool=sum"),
+        ({"norm_groups": 5}, "model.norm_groups=5"),
+        ({"weights": "weights.pkl"}, "model.weights=weights.pkl.*safetensors"),
+        ({"weights": "imagenet", "name": "simpleconv"}, "model.name=simpleconv"),
+        ({"weights": "imagenet", "norm": "group"}, "set model.norm=batch"),
+    ],
+)
+def test_model_config_refuses(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**values)  # type: ignore[arg-type]
+
+
+def test_build_refuses_two_channels_and_one_class() -> None:
+    with pytest.raises(ConfigError, match=r"data\.channels=2"):
+        build_model(ModelConfig(), num_classes=2, channels=2)
+    with pytest.raises(ConfigError, match="number of classes=1"):
+        build_model(ModelConfig(), num_classes=1, channels=1)
+
+
+def test_image_size_must_survive_the_poolings() -> None:
+    check_image_size(ModelConfig(name="vgg16"), 32)
+    with pytest.raises(ConfigError, match=r"data\.image_size=31.*vgg16.*32"):
+        check_image_size(ModelConfig(name="vgg16"), 31)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_smallest_image_size_works_and_is_in_the_table(name: str) -> None:
+    model = build_model(ModelConfig(name=name), num_classes=2, channels=1, seed=0).eval()
+    side = MODELS[name].min_image_size
+    assert model(torch.rand(1, 1, side, side)).shape == (1, 2)

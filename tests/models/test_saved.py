@@ -1,0 +1,122 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.errors import CheckpointError
+from primia_flwr.models import ModelCard, build_model, load_model, save_model
+
+CARD = ModelCard(
+    model=ModelConfig(name="simpleconv", norm="group", norm_groups=8, pool="max"),
+    classes=("normal", "bacterial", "viral"),
+    channels=1,
+    image_size=32,
+    resize="squash",
+    mean=(0.4,),
+    std=(0.2,),
+    config_hash="0123456789abcdef",
+    round=4,
+    synthetic=True,
+)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    built = build_model(CARD.model, num_classes=3, channels=1, seed=9)
+    return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def test_what_was_saved_comes_back(model: nn.Module, tmp_path: Path) -> None:
+    save_model(tmp_path / "run", model, CARD)
+    loaded, card = load_model(tmp_path / "run")
+    assert card == CARD
+    assert not loaded.training
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(loaded(images), model.eval()(images))
+    assert sorted(os.listdir(tmp_path / "run")) == ["model.json", "model.safetensors"]
+
+
+def test_card_has_the_agreed_keys(model: nn.Module, tmp_path: Path) -> None:
+    save_model(tmp_path, model, CARD)
+    written = json.loads((tmp_path / "model.json").read_text())
+    assert written.keys() == {
+        *("format", "model", "classes", "channels", "image_size", "resize", "mean", "std"),
+        *("config_hash", "round", "synthetic", "sha256"),
+    }
+    assert written["format"] == 1
+
+
+def test_weights_of_a_file_are_not_looked_for_again(model: nn.Module, tmp_path: Path) -> None:
+    cfg = replace(CARD.model, weights="/gone/pretrained.safetensors")
+    save_model(tmp_path, model, replace(CARD, model=cfg))
+    assert load_model(tmp_path)[1].model.weights == "/gone/pretrained.safetensors"
+
+
+def test_full_disk_leaves_the_model_that_was_there(
+    model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path, model, CARD)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        save_model(tmp_path, model, replace(CARD, round=5))
+    monkeypatch.undo()
+    assert load_model(tmp_path)[1].round == 4
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.safetensors"]
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nothing/model\.json cannot be read"):
+        load_model(tmp_path / "nothing")
+
+
+def test_missing_weights_are_named(model: nn.Module, tmp_path: Path) -> None:
+    save_model(tmp_path, model, CARD)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
+        load_model(tmp_path)
+
+
+def test_one_changed_byte_is_noticed(model: nn.Module, tmp_path: Path) -> None:
+    save_model(tmp_path, model, CARD)
+    path = tmp_path / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format=2; expected 1"),
+        ({"model": {"name": "resnet19"}}, "not a model card.*resnet19"),
+        ({"classes": None}, "not a model card"),
+        ({"channels": 3}, "does not fit"),
+    ],
+)
+def test_other_cards_are_refused(
+    change: dict[str, object], message: str, model: nn.Module, tmp_path: Path
+) -> None:
+    save_model(tmp_path, model, CARD)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CheckpointError, match=message):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "not json"])
+def test_cards_that_are_no_cards_are_refused(text: str, model: nn.Module, tmp_path: Path) -> None:
+    save_model(tmp_path, model, CARD)
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"model\.json is not"):
+        load_model(tmp_path)
