@@ -1,7 +1,8 @@
 """Children that never outlive their parent: start, watch, stop, with a log file each.
 
 Each child leads its own process group, so that its own children go with it, and the kernel
-ends it when the parent dies without having cleaned up (Linux).
+ends it when the parent dies without having cleaned up (Linux: strictly, when the thread that
+started it ends, so start children from a thread that lasts).
 """
 
 import contextlib

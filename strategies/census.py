@@ -4,7 +4,7 @@ Asked once of every node; the answer also introduces the node under its site's n
 normalisation that follows from the first answers stays fixed for the whole run.
 """
 
-import math
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -13,19 +13,12 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation.history import LATE, REJECTED, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
-from primia_flwr.records import (
-    CLASS_COUNTS,
-    CONFIG,
-    METRICS,
-    SITE,
-    SITE_NAME,
-    STATISTICS,
-    floats,
-)
+from primia_flwr.records import CONFIG, METRICS, NUM_VAL, SITE, SITE_NAME, STATISTICS
 from strategies.exchange import SiteSums
 from strategies.screening import clean, error_row, number
 
 _QUERY = f"{MessageType.QUERY}.{STATISTICS}"
+_MOST_PIXELS = 1e15
 
 
 def ask_statistics(
@@ -80,33 +73,20 @@ def read_sums(content: RecordDict, *, channels: int, num_classes: int) -> SiteSu
     Raises
     ------
     ProtocolError
-        If a sum is missing, of another length, negative, not finite, or impossible.
+        If a sum is missing, of another length, negative, not finite, or there are no images.
     """
     metrics = content.metric_records.get(METRICS, MetricRecord())
-    total = _sums(metrics, "total", channels)
-    squares = _sums(metrics, "total-squares", channels)
-    counts = _sums(metrics, CLASS_COUNTS, num_classes)
-    count, num_val = number(metrics, "count"), number(metrics, "num-val")
-    if count <= 0 or num_val < 0 or sum(counts) <= 0:
+    sums = PixelSums.from_dict(cast(Mapping[str, Iterable[float]], metrics))
+    lengths, images = (len(sums.total), len(sums.class_counts)), sum(sums.class_counts)
+    if lengths != (channels, num_classes):
         raise ProtocolError(
-            f"count={count:g}, num-val={num_val:g}, class-counts={counts}; expected a site with "
-            "training images"
+            f"statistics of {lengths[0]} channels and {lengths[1]} classes; expected {channels} "
+            f"and {num_classes}, as configured in data.channels and data.classes"
         )
-    for one, square in zip(total, squares, strict=True):
-        # Pixels lie in [0, 1], so n mean^2 <= sum of squares <= sum <= n.
-        if not one**2 / count <= square * (1 + 1e-6) <= one * (1 + 1e-5) <= count * (1 + 1e-4):
-            raise ProtocolError(
-                f"total={one:g}, total-squares={square:g}, count={count:g}; expected sums of "
-                "pixels between 0 and 1"
-            )
-    pixel_sums = PixelSums(
-        count=count, total=total, total_squares=squares, class_counts=[int(n) for n in counts]
-    )
-    return SiteSums(pixel_sums, int(num_val))
-
-
-def _sums(metrics: MetricRecord, key: str, length: int) -> list[float]:
-    values = floats(cast(ConfigRecord, metrics), key)
-    if len(values) == length and all(math.isfinite(value) and value >= 0 for value in values):
-        return list(values)
-    raise ProtocolError(f"{key}={list(values)[:8]}; expected {length} numbers of 0 or more")
+    num_val = number(metrics, NUM_VAL)
+    if not 0 < images <= sums.count <= _MOST_PIXELS or not 0 <= num_val <= _MOST_PIXELS:
+        raise ProtocolError(
+            f"{sums.count:g} pixels, {images:g} training and {num_val:g} validation images; "
+            "expected a site with training images"
+        )
+    return SiteSums(sums, int(num_val))

@@ -12,7 +12,15 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.errors import FederationError
@@ -66,11 +74,11 @@ class PlainExchange(Exchange):
 
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites train; aggregate if at least `min_updates` are good."""
-        own = {name: request.arrays[name] for name in request.arrays if name in self._parameters}
+        arrays = _pack(request.arrays)
         messages = self._strategy.configure_train(
-            request.server_round, _pack(own), _copy(request.config), grid
+            request.server_round, self._own(arrays), _copy(request.config), grid
         )
-        outcome, updates = self._send(messages, request, grid, on_row)
+        outcome, updates = self._send(messages, arrays, request, grid, on_row)
         if len(updates) >= request.min_updates:
             outcome.arrays = self._aggregate(request.server_round, updates)
             outcome.train_loss = _mean_loss(outcome.rows, updates)
@@ -81,7 +89,7 @@ class PlainExchange(Exchange):
         messages = self._strategy.configure_evaluate(
             request.server_round, ArrayRecord(), _copy(request.config), grid
         )
-        return self._send(messages, request, grid, on_row)[0]
+        return self._send(messages, _pack(request.arrays), request, grid, on_row)[0]
 
     def state(self) -> ArrayMap:
         """Return the server optimiser's moments, e.g. `m_t/fc.weight`."""
@@ -100,10 +108,14 @@ class PlainExchange(Exchange):
                 setattr(self._strategy, moment, named)
 
     def _send(
-        self, messages: Iterable[Message], request: Request, grid: RosterGrid, on_row: OnRow
+        self,
+        messages: Iterable[Message],
+        arrays: ArrayRecord,
+        request: Request,
+        grid: RosterGrid,
+        on_row: OnRow,
     ) -> tuple[Outcome, list[Update]]:
         """Ask, screen each reply as it comes, and sort what came by the sites' names."""
-        arrays = _pack(request.arrays)
         outgoing = [_complete(message, arrays, request.server_round) for message in messages]
         outcome = Outcome(bytes_down=num_bytes(arrays) * len(outgoing))
         screened: dict[str, Screened] = {}
@@ -119,10 +131,10 @@ class PlainExchange(Exchange):
 
         started = time.monotonic()
         grid.ask(outgoing, timeout=request.timeout, on_answer=on_answer)
-        for message in outgoing:
-            site = grid.name_of(message.metadata.dst_node_id)
+        for node in (message.metadata.dst_node_id for message in outgoing):
+            site = grid.name_of(node)
             if site not in screened:
-                screened[site] = Screened(_missing(request, site, message))
+                screened[site] = Screened(_missing(request, site, sent=node not in grid.unsent))
                 on_row(screened[site].row)
         ordered = [screened[site] for site in sorted(screened)]
         outcome.rows = [one.row for one in ordered]
@@ -144,7 +156,8 @@ class PlainExchange(Exchange):
         model: ArrayMap = {}
         for name, dtype in self._dtypes.items():
             if name in self._parameters:
-                model[name] = np.asarray(own[name], dtype=dtype)
+                with np.errstate(over="ignore"):
+                    model[name] = np.asarray(own[name], dtype=dtype)
             else:
                 model[name] = weighted_mean([u.arrays[name] for u in updates], weights)
             if not np.isfinite(model[name]).all():
@@ -156,9 +169,13 @@ class PlainExchange(Exchange):
 
     def _as_reply(self, update: Update) -> Message:
         """Rebuild a reply that holds nothing but screened parameters and the weight."""
-        own = {name: array for name, array in update.arrays.items() if name in self._parameters}
-        content = RecordDict({ARRAYS: _pack(own), METRICS: MetricRecord({WEIGHT: update.weight})})
-        return Message(content, 0, "train")
+        metrics = MetricRecord({WEIGHT: update.weight})
+        content = RecordDict({ARRAYS: self._own(update.packed), METRICS: metrics})
+        return Message(content, 0, MessageType.TRAIN)
+
+    def _own(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Return the parameters among a model's arrays, sharing their bytes."""
+        return ArrayRecord({n: a for n, a in arrays.items() if n in self._parameters})
 
 
 def _pack(arrays: ArrayMap) -> ArrayRecord:
@@ -182,8 +199,8 @@ def _bytes_of(message: Message) -> int:
     return sum(num_bytes(record) for record in message.content.array_records.values())
 
 
-def _missing(request: Request, site: str, message: Message) -> SiteRow:
-    if not message.metadata.message_id:
+def _missing(request: Request, site: str, *, sent: bool) -> SiteRow:
+    if not sent:
         return SiteRow(request.server_round, site, FAILED, "the message could not be sent")
     reason = f"no answer within {request.timeout:g} s"
     return SiteRow(request.server_round, site, LATE, reason)

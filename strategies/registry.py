@@ -1,7 +1,7 @@
 """The closed table of strategies: a name in the configuration, and what it builds."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, Strategy
@@ -9,7 +9,10 @@ from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, Strategy
 from primia_flwr.config.checks import check_choice
 from primia_flwr.config.federation import FederationConfig, StrategyConfig
 from primia_flwr.errors import ConfigError
+from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.records import ARRAYS, CONFIG, WEIGHT
+from strategies.exchange import Exchange
+from strategies.plain import PlainExchange
 from strategies.weighted_fedavg import (
     WeightedFedAdam,
     WeightedFedAvg,
@@ -58,6 +61,38 @@ def build_strategy(
     return STRATEGIES[cfg.name](cfg, federation, proximal_mu)
 
 
+def build_exchange(
+    cfg: StrategyConfig,
+    federation: FederationConfig,
+    *,
+    proximal_mu: float,
+    model: ArrayMap,
+    parameters: Iterable[str],
+    num_classes: int,
+    channels: int,
+) -> Exchange:
+    """Build the way in which the coordinator learns a round's result.
+
+    Parameters
+    ----------
+    cfg, federation, proximal_mu
+        As for `build_strategy`.
+    model : mapping of name to array
+        The initial global model's float arrays.
+    parameters : iterable of str
+        Which of them are parameters; the others are buffers of normalisation layers.
+    num_classes, channels : int
+        What the sites' answers must fit.
+
+    Raises
+    ------
+    ConfigError
+        As `build_strategy`.
+    """
+    strategy = build_strategy(cfg, federation, proximal_mu=proximal_mu)
+    return PlainExchange(strategy, model, parameters, num_classes=num_classes, channels=channels)
+
+
 def _fedavg(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:
     return WeightedFedAvg(**_ALL_SELECTED)
 
@@ -79,7 +114,7 @@ def _fedyogi(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> St
     return WeightedFedYogi(**_ALL_SELECTED, **_server_optimizer(cfg))
 
 
-def _server_optimizer(cfg: StrategyConfig) -> dict[str, float]:
+def _server_optimizer(cfg: StrategyConfig) -> dict[str, Any]:
     return {
         "eta": cfg.server_learning_rate,
         "beta_1": cfg.beta_1,

@@ -34,20 +34,24 @@ from primia_flwr.records import (
 from primia_flwr.training.evaluate import Evaluation
 
 _LONGEST_REASON = 300
-_LARGEST_WEIGHT = 1e15
+_LARGEST_WEIGHT = _LARGEST_SUM = 1e15
 _NUMPY_MAGIC = b"\x93NUMPY\x01\x00"
 _LONGEST_HEADER = 1024
 # What reading a forged reply may raise, besides a ProtocolError.
-_UNREADABLE = (ArithmeticError, KeyError, MemoryError, RecursionError, TypeError, ValueError)
+_UNREADABLE = (ArithmeticError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a site wants averaged: its model and its weight."""
+    """What a site wants averaged: its model and its weight.
+
+    `arrays` are read-only views of the bytes in `packed`.
+    """
 
     site: str
     weight: float
     arrays: ArrayMap
+    packed: ArrayRecord
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class Screen:
         if odd:
             have = "unknown" if odd[0] in arrays else "missing"
             raise ProtocolError(f"array {odd[0]!r} is {have}; expected the model's own arrays")
-        return Update(site, weight, {name: self._array(name, arrays[name]) for name in self._model})
+        values = {name: self._array(name, arrays[name]) for name in self._model}
+        return Update(site, weight, values, arrays)
 
     def _array(self, name: str, array: Array) -> npt.NDArray[Any]:
         shape, dtype = self._model[name]
@@ -132,14 +137,19 @@ class Screen:
             return None
         side, classes = evaluation.confusion.shape[0], self._num_classes
         if side != classes:
-            raise ProtocolError(f"{prefix}-confusion is {side}x{side}; expected {classes}x{classes}")
-        if int(evaluation.confusion.sum()) != evaluation.num_examples:
             raise ProtocolError(
-                f"{prefix}-confusion counts {int(evaluation.confusion.sum())} images; expected "
+                f"{prefix}-confusion is {side}x{side}; expected {classes}x{classes}"
+            )
+        counted = sum(evaluation.confusion.ravel().tolist())
+        if counted != evaluation.num_examples or counted > _LARGEST_SUM:
+            raise ProtocolError(
+                f"{prefix}-confusion counts {counted} images; expected "
                 f"{prefix}-num-examples={evaluation.num_examples}"
             )
-        if not (math.isfinite(evaluation.loss_sum) and evaluation.loss_sum >= 0):
-            raise ProtocolError(f"{prefix}-loss-sum={evaluation.loss_sum}; expected 0 or more")
+        if not 0 <= evaluation.loss_sum <= _LARGEST_SUM:
+            raise ProtocolError(
+                f"{prefix}-loss-sum={evaluation.loss_sum:g}; expected 0 or more, and finite"
+            )
         return evaluation
 
 
@@ -156,9 +166,12 @@ def decode(
     head = io.BytesIO(array.data[:_LONGEST_HEADER])
     if array.stype != "numpy.ndarray" or head.read(len(_NUMPY_MAGIC)) != _NUMPY_MAGIC:
         raise ProtocolError(f"array {name!r} is no NumPy array; expected the .npy format")
-    found_shape, by_columns, found_dtype = npy.read_array_header_1_0(
-        head, max_header_size=_LONGEST_HEADER
-    )
+    try:
+        found_shape, by_columns, found_dtype = npy.read_array_header_1_0(
+            head, max_header_size=_LONGEST_HEADER
+        )
+    except Exception as error:  # NumPy tokenises and parses the header: anything may come out
+        raise ProtocolError(f"array {name!r} has no readable header: {error}") from None
     if (found_shape, found_dtype) != (shape, dtype) or (by_columns and len(shape) > 1):
         raise ProtocolError(
             f"array {name!r} is {found_dtype} {found_shape}; expected {dtype} {shape}, row by row"

@@ -8,7 +8,6 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx, FedYogi
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.records import WEIGHT
 
 
 class WeightedFedAvg(FedAvg):

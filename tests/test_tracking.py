@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
-from primia_flwr.config.tracking import TrackingConfig
+from primia_flwr.config.load import parse
+from primia_flwr.config.tracking import TRACKING_MODES, TrackingConfig
 from primia_flwr.errors import ConfigError, TrackingError
 from primia_flwr.tracking import Tracker, has_key, resolve_mode
+
+CONF = Path(__file__).parents[1] / "conf" / "tracking"
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +57,14 @@ def test_a_wrong_section_names_key_value_and_expectation(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         TrackingConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", TRACKING_MODES)
+def test_every_choice_in_conf_spells_all_keys(mode: str) -> None:
+    cfg = OmegaConf.load(CONF / f"{mode}.yaml")
+    assert isinstance(cfg, DictConfig)
+    assert set(cfg) == set(TrackingConfig.__dataclass_fields__)
+    assert parse(TrackingConfig, cfg) == TrackingConfig(mode=mode)
 
 
 def test_auto_is_offline_without_and_online_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +134,7 @@ def test_offline_run_keeps_its_files_in_the_run_folder_and_off_the_network(
     tracker.log_model([run_dir / "model.safetensors"], {"round": 1})
     tracker.finish()
     tracker.finish()
+    sys.modules["wandb"].teardown()  # its service closes the files a moment after the finish
 
     logs = [p.read_bytes() for p in sorted((run_dir / "wandb").glob("offline-run-*/run-*.wandb"))]
     assert len(logs) == 2, "one W&B run of the coordinator, one of the site"

@@ -11,7 +11,7 @@ from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation import kit_texts
-from primia_flwr.federation.provision import Federation, provision, write_deployment
+from primia_flwr.federation.provision import Federation, Plan, provision, write_deployment
 
 
 @dataclass
@@ -49,16 +49,16 @@ def run(cfg: ProvisionArguments) -> dict[str, Any]:
         raise ConfigError(
             f"name={cfg.name}; expected a new name, since {conf}/deployment/{cfg.name}.yaml exists"
         )
-    federation = provision(
+    plan = Plan(
         name=cfg.name,
         sites=cfg.sites,
         server=cfg.server,
         port=cfg.port,
-        output=output,
         days=cfg.days,
         loopback=cfg.loopback,
         min_sites=cfg.min_sites,
     )
+    federation = provision(plan, output)
     deployment = write_deployment(federation, conf)
     address = f"127.0.0.1:{cfg.port}" if cfg.loopback else federation.roster.superlink
     units = kit_texts.units(output, federation.roster, port=cfg.port, address=address)

@@ -1,4 +1,4 @@
-"""`primia site check`: is this site ready?"""
+"""`primia site check`: whether this site is ready, and what to do if not."""
 
 from pathlib import Path
 from typing import Any

@@ -49,9 +49,10 @@ def call(verb: Verb, arguments: Sequence[str]) -> int:
         print_help(verb)
         return 0
     try:
-        overrides = [_as_override(verb, word) for word in arguments if not word.startswith("-")]
+        words, show = _split_flags(verb, arguments)
+        overrides = [_as_override(verb, word) for word in words]
         config = parse(verb.schema, compose(verb.config_name, overrides))
-        if "--cfg" in arguments:
+        if show:
             sys.stdout.write(to_yaml(config))
             return 0
         return finish(verb.run(config))
@@ -97,6 +98,26 @@ def print_help(verb: Verb) -> None:
 
 def _defaults(verb: Verb) -> Any:
     return parse(verb.schema, compose(verb.config_name))
+
+
+def _split_flags(verb: Verb, arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the words that are no flags, and whether `--cfg job` asks to see the result."""
+    words, rest = list[str](), list(arguments)
+    show = False
+    while rest:
+        word = rest.pop(0)
+        if word in ("--cfg", "-c"):
+            show = True
+            if rest and rest[0] == "job":
+                rest.pop(0)
+        elif word.startswith("-"):
+            raise PrimiaError(
+                f"{word!r} is not a flag of 'primia {verb.name}'; expected --help, --cfg job or "
+                f"key=value; see primia {verb.name} --help"
+            )
+        else:
+            words.append(word)
+    return words, show
 
 
 def _as_override(verb: Verb, word: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from primia_flwr.config.checks import check_choice, check_length, check_range
+from primia_flwr.errors import ConfigError
 
 LAYOUT_NAMES = ("auto", "folder", "pneumonia", "manifest", "synthetic")
 SPLIT_NAMES = ("auto", "all", "train", "val", "test")
@@ -259,6 +260,11 @@ class DataConfig:
         check_choice("data.split", self.split, SPLIT_NAMES)
         check_choice("data.resize", self.resize, RESIZE_NAMES)
         check_choice("data.channels", str(self.channels), ("1", "3"))
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
+            raise ConfigError(
+                f"data.classes={list(self.classes)}; expected nothing, or at least two different "
+                "names, e.g. [ill,well]"
+            )
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)

@@ -42,11 +42,11 @@ class DeploymentConfig:
 
     def _check_deployment(self) -> None:
         check_address("deployment.superlink", self.superlink)
-        for key in ("root_certificates", "roster"):
+        for key, file in (("root_certificates", "ca.crt"), ("roster", "roster.yaml")):
             if not getattr(self, key):
                 raise ConfigError(
                     f"deployment.{key}=''; expected the file that `primia provision` wrote, "
-                    f"e.g. federations/fl/{'ca.crt' if key == 'root_certificates' else 'roster.yaml'}"
+                    f"e.g. federations/fl/{file}"
                 )
 
 

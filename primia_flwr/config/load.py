@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigKeyError,
@@ -24,6 +24,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from primia_flwr.config.checks import nearest
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
 
@@ -142,6 +143,8 @@ def explain(error: Exception) -> str:
     """Return one sentence for an error of Hydra or OmegaConf: key, value, expectation, remedy."""
     if isinstance(error.__cause__, OmegaConfBaseException | HydraException):
         return explain(error.__cause__)
+    if isinstance(error, MissingConfigException):
+        return _explain_missing_choice(error)
     key = getattr(error, "full_key", None) or ""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, MissingMandatoryValue):
@@ -152,6 +155,16 @@ def explain(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return f"{key}: {first}; see the type and the default with --cfg job"
     return " ".join(str(error).split())
+
+
+def _explain_missing_choice(error: MissingConfigException) -> str:
+    """Name the group, the choice that is not there, those that are, and the nearest."""
+    asked = error.missing_cfg_file or _quoted(str(error))
+    group, _, choice = asked.rpartition("/")
+    options = list(error.options or [])
+    if not group or not options:
+        return f"no configuration {asked!r} in conf/; see the choices with --help"
+    return f"{group}={choice}; expected one of {', '.join(options)}{nearest(choice, options)}"
 
 
 def _quoted(text: str) -> str:

@@ -8,6 +8,7 @@ makes another store. Stores appear complete or not at all.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def _read_index(folder: Path) -> Store:
 
 
 def _is_usable(folder: Path) -> bool:
-    """Whether the folder holds a whole store; a damaged one is moved out of the way."""
+    """Whether the folder holds a whole store; a damaged one is removed."""
     if not folder.exists():
         return False
     try:
@@ -158,7 +159,7 @@ def _is_usable(folder: Path) -> bool:
             return True
     except (OSError, ValueError, KeyError):
         pass
-    folder.rename(folder.with_name(f".damaged-{folder.name}-{os.getpid()}"))
+    shutil.rmtree(folder, ignore_errors=True)
     return False
 
 

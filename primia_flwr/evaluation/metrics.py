@@ -97,12 +97,9 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence
         not a finite number of at least zero with row sums of one.
     """
     y, p = _checked(labels, probabilities, classes)
-    indices = np.arange(len(classes))
-    confusion = sk.confusion_matrix(y, p.argmax(axis=1), labels=indices)
+    confusion = sk.confusion_matrix(y, p.argmax(axis=1), labels=range(len(classes)))
     counts = confusion.sum(axis=1)
-    per_class = {
-        name: _class_scores(confusion, k, y, p) for k, name in zip(indices, classes, strict=True)
-    }
+    per_class = {name: _class_scores(confusion, k, y, p) for k, name in enumerate(classes)}
     recalls = [s.sensitivity for s in per_class.values() if s.sensitivity is not None]
     areas = [(s.roc_auc, s.n) for s in per_class.values() if s.roc_auc is not None and s.n]
     return Scores(

@@ -10,7 +10,8 @@ import html
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class Plot:
 
 def global_curves(history: Sequence[Row], best_round: int) -> Plot:
     """Draw loss and validation figures of the global model per round; the best round marked."""
-    with mpl.rc_context(_STYLE):
+    with _style():
         figure, (left, right) = _panels()
         rounds = _column(history, "round")
         lines = (("train_loss", "training"), ("val_loss", "validation"))
@@ -97,7 +98,7 @@ def global_curves(history: Sequence[Row], best_round: int) -> Plot:
 def site_curves(sites: Sequence[Row]) -> Plot:
     """Draw each site's validation loss and MCC after local training, with its early stops."""
     names = list(dict.fromkeys(row["site"] for row in sites))
-    with mpl.rc_context(_STYLE):
+    with _style():
         figure, (left, right) = _panels()
         for index, name in enumerate(names):
             rows = [row for row in sites if row["site"] == name]
@@ -105,9 +106,9 @@ def site_curves(sites: Sequence[Row]) -> Plot:
                 rounds, values = _column(rows, "round"), _column(rows, key)
                 _line(axes, rounds, values, name, index)
                 _marks(axes, rows, rounds, values)
-        _finish(left, "Validation loss at the site", "round", "cross-entropy")
-        _finish(right, "Validation MCC at the site", "round", "")
-        _marks_legend(left)
+        _finish(left, "Validation loss at the site", "round", "cross-entropy", legend=False)
+        _finish(right, "Validation MCC at the site", "round", "", legend=False)
+        _marks_legend(figure, left)
         stops = sum(flag(row, "stopped_early") for row in sites)
         only = sum(row.get("status") == "evaluated" for row in sites)
         return _plot(
@@ -124,7 +125,7 @@ def confusion_matrix(scores: Scores) -> Plot:
     counts = np.array(scores.confusion, np.float64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = list(scores.per_class)
-    with mpl.rc_context({**_STYLE, "axes.grid": False}):
+    with _style({"axes.grid": False}):
         side = min(1.9 + 0.7 * len(names), 7.5)
         figure = Figure(figsize=(side + 0.6, side), layout="constrained")
         axes = figure.subplots()
@@ -158,7 +159,7 @@ def roc_curves(predictions: Predictions, scores: Scores) -> Plot | None:
     found = [(k, name) for k, name in enumerate(predictions.classes) if name in areas]
     if not found:
         return None
-    with mpl.rc_context({**_STYLE, "axes.grid.axis": "both"}):
+    with _style({"axes.grid.axis": "both"}):
         figure = Figure(figsize=(4.3, 4.1), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
@@ -176,7 +177,7 @@ def roc_curves(predictions: Predictions, scores: Scores) -> Plot | None:
 def comparison(results: dict[str, Scores]) -> Plot:
     """Draw MCC and ROC-AUC of every model as dots on one scale."""
     names = list(results)[::-1]
-    with mpl.rc_context({**_STYLE, "axes.grid.axis": "x"}):
+    with _style({"axes.grid.axis": "x"}):
         figure = Figure(figsize=(9.4, 0.9 + 0.32 * len(names)), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         keys = (("MCC", "mcc"), ("ROC-AUC", "roc_auc"))
@@ -209,7 +210,7 @@ def timings(history: Sequence[Row]) -> Plot:
     rounds, seconds = _column(history, "round"), _column(history, "seconds")
     outside = np.nan_to_num(_column(history, "seconds_outside_training"))
     training = np.clip(np.nan_to_num(seconds) - outside, 0, None)
-    with mpl.rc_context(_STYLE):
+    with _style():
         figure = Figure(figsize=(9.4, 2.3), layout="constrained")
         axes = figure.subplots()
         axes.bar(rounds, training, width=0.66, color="#9fb3c8", label="training at the sites")
@@ -226,6 +227,11 @@ def timings(history: Sequence[Row]) -> Plot:
         )
 
 
+def _style(changes: Mapping[str, Any] | None = None) -> AbstractContextManager[None]:
+    settings: Any = {**_STYLE, **(changes or {})}
+    return mpl.rc_context(settings)
+
+
 def _panels() -> tuple[Figure, tuple[Axes, Axes]]:
     figure = Figure(figsize=(9.4, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -237,7 +243,8 @@ def _line(axes: Axes, x: Any, y: Any, label: str, index: int) -> None:
         marker = MARKERS[index % len(MARKERS)]
         style: dict[str, Any] = {"color": _colour(index), "linestyle": _dash(index)}
         known = np.isfinite(y)
-        axes.plot(x[known], y[known], marker=marker, label=label, **style)
+        every = max(1, int(known.sum()) // 18)
+        axes.plot(x[known], y[known], marker=marker, markevery=every, label=label, **style)
 
 
 def _marks(axes: Axes, rows: Sequence[Row], rounds: Any, values: Any) -> None:
@@ -248,18 +255,21 @@ def _marks(axes: Axes, rows: Sequence[Row], rounds: Any, values: Any) -> None:
     axes.plot(rounds[only], values[only], "x", markersize=10, markeredgewidth=1.6, color=INK)
 
 
-def _marks_legend(axes: Axes) -> None:
+def _marks_legend(figure: Figure, axes: Axes) -> None:
+    """Name sites and marks once, below both panels: they may be many."""
     axes.plot([], [], "o", markersize=9, markerfacecolor="none", color=INK, label="stopped early")
     axes.plot([], [], "x", markersize=8, markeredgewidth=1.6, color=INK, label="evaluated only")
-    axes.legend()
+    handles, labels = axes.get_legend_handles_labels()
+    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(labels) / 6))
+    figure.legend(handles, labels, loc="outside lower left", ncols=min(6, len(labels)))
 
 
-def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+def _finish(axes: Axes, title: str, x_label: str, y_label: str, *, legend: bool = True) -> None:
     axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if axes.get_legend_handles_labels()[0]:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if legend and axes.get_legend_handles_labels()[0]:
         axes.legend()
 
 
@@ -272,7 +282,7 @@ def _note(axes: Axes, x: float, text: str) -> None:
 
 def _plot(name: str, figure: Figure, alt: str) -> Plot:
     buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": f"primia-{name}"}):
+    with _style({"svg.hashsalt": f"primia-{name}"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -7,13 +7,17 @@ line as things happen and is what a live view follows.
 import csv
 import io
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from primia_flwr.errors import CheckpointError
 from primia_flwr.federation.checkpoint import replace_file
+
+logger = logging.getLogger(__name__)
 
 OK, EVALUATED = "ok", "evaluated"
 REFUSED, FAILED, REJECTED, LATE = "refused", "failed", "rejected", "late"
@@ -90,18 +94,33 @@ class History:
         self.sites: list[SiteRow] = []
 
     def write(self) -> None:
-        """Rewrite history.csv and sites.csv."""
+        """Rewrite history.csv and sites.csv.
+
+        Raises
+        ------
+        CheckpointError
+            If they cannot be written; the old ones stay.
+        """
         for name, kind, rows in (
             ("history.csv", RoundRow, self.rounds),
             ("sites.csv", SiteRow, self.sites),
         ):
-            replace_file(self._folder / name, _to_csv(kind, rows).encode())
+            try:
+                replace_file(self._folder / name, _to_csv(kind, rows).encode())
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self._folder / name} cannot be written ({error.strerror or error}); "
+                    "expected a writable folder with free space; make room and resume the run"
+                ) from None
 
     def event(self, name: str, **values: object) -> None:
         """Append one line to events.jsonl, with the wall time in seconds since 1970."""
         line = json.dumps({"event": name, "time": round(time.time(), 3), **values})
-        with (self._folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with (self._folder / "events.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            logger.warning("events.jsonl cannot be written (%s)", error.strerror)
 
     def mark_best(self, best_round: int) -> None:
         """Mark the one round whose model is the best so far."""

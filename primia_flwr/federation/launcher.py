@@ -29,6 +29,7 @@ from primia_flwr.processes import Child, Children, flower_environment, flower_pr
 RESULT_FILE, ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder
 _ASK_EVERY = 15.0  # seconds between two questions to the SuperLink
+_LAST_LINES = 8.0  # seconds that Flower's log may take to end after the run
 
 
 def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def _run(
     )
     command = [flower_program("flwr"), "log", str(run_id), CONNECTION, "--stream"]
     with Children() as children:
-        children.add(
+        log = children.add(
             Child(
                 "log",
                 command,
@@ -75,7 +76,17 @@ def _run(
                 folder=run_dir,
             )
         )
-        return _wait(connection, run_id, run_dir, watch)
+        try:
+            return _wait(connection, run_id, run_dir, watch)
+        finally:
+            _let_end(log)
+
+
+def _let_end(log: Child) -> None:
+    """Give the log stream time to bring the last lines: it ends when the run has ended."""
+    deadline = time.monotonic() + _LAST_LINES
+    while log.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _wait(

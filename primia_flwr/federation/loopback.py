@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.provision import Federation, provision
+from primia_flwr.federation.provision import Federation, Plan, provision
 from primia_flwr.federation.roster import register_sites
 from primia_flwr.federation.superlink import SuperLink
 from primia_flwr.federation.supernodes import LocalSite
@@ -66,16 +66,15 @@ class LoopbackFederation:
         self._experiments = list(experiments)
         self._min_sites = min_sites
         self._stack = ExitStack()
-        self.federation: Federation = provision(
+        plan = Plan(
             name="loopback",
             sites=[site.name for site in sites],
             server="127.0.0.1",
             port=self.port,
-            output=folder / "federation",
             days=_CERTIFICATE_DAYS,
-            loopback=True,
             min_sites=min_sites,
         )
+        self.federation: Federation = provision(plan, folder / "federation")
         self.sites = {
             site.name: LocalSite(site.name, self.federation.kits[site.name]) for site in sites
         }

@@ -44,29 +44,54 @@ class Federation:
         return self.folder / "roster.yaml"
 
 
-def provision(
-    *,
-    name: str,
-    sites: Sequence[str],
-    server: str,
-    port: int,
-    output: Path,
-    days: int,
-    loopback: bool,
-    min_sites: int,
-) -> Federation:
-    """Make the keys, certificates, roster and kits of a federation in the new folder `output`.
+@dataclass(frozen=True)
+class Plan:
+    """What to provision.
 
     `server` is the DNS name or address at which the sites reach the SuperLink; with `loopback`
     its certificate also holds for 127.0.0.1, where the coordinator's own processes connect.
-    Certificates are valid for `days`.
+    Certificates are valid for `days`; `min_sites` is what the sites' policies start with.
+    """
+
+    name: str
+    sites: Sequence[str]
+    server: str
+    port: int
+    days: int = 730
+    loopback: bool = True
+    min_sites: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.sites:
+            raise FederationError("sites=[]; expected at least one, e.g. sites=[munich,paris]")
+        for key, value in [("name", self.name), *(("sites", site) for site in self.sites)]:
+            if not _NAME.fullmatch(value):
+                raise FederationError(
+                    f"{key}={value!r}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
+                )
+        if len({site.lower() for site in self.sites}) != len(self.sites):
+            raise FederationError(f"sites={list(self.sites)}; expected different names")
+
+    @property
+    def superlink(self) -> str:
+        """`host:port` at which the sites reach the SuperLink."""
+        host = f"[{self.server}]" if ":" in self.server else self.server
+        return f"{host}:{self.port}"
+
+    @property
+    def server_names(self) -> list[str]:
+        """The names and addresses that the SuperLink's certificate holds for."""
+        return list(dict.fromkeys([self.server, *(_LOOPBACK if self.loopback else ())]))
+
+
+def provision(plan: Plan, output: Path) -> Federation:
+    """Make the keys, certificates, roster and kits of a federation in the new folder `output`.
 
     Raises
     ------
     FederationError
-        If a name does not fit, or something is there already (nothing is overwritten).
+        If something is there already (nothing is overwritten).
     """
-    _check_names(name, sites)
     if output.exists():
         raise FederationError(
             f"output={output} exists; expected a folder that does not exist yet, since keys are "
@@ -77,12 +102,12 @@ def provision(
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(mode=0o700)
     try:
-        roster = _make_all(building, name, sites, server, port, days, loopback, min_sites)
+        roster = _make_all(building, plan)
         building.rename(output)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return Federation(output, roster, {site: output / f"kit-{site}" for site in sites})
+    return Federation(output, roster, {site: output / f"kit-{site}" for site in plan.sites})
 
 
 def write_deployment(federation: Federation, conf: Path) -> Path:
@@ -116,50 +141,32 @@ def write_deployment(federation: Federation, conf: Path) -> Path:
     return file
 
 
-def _check_names(name: str, sites: Sequence[str]) -> None:
-    if not sites:
-        raise FederationError("sites=[]; expected at least one site, e.g. sites=[munich,paris]")
-    for key, value in [("name", name), *(("sites", site) for site in sites)]:
-        if not _NAME.fullmatch(value):
-            raise FederationError(
-                f"{key}={value!r}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
-            )
-    if len({site.lower() for site in sites}) != len(sites):
-        raise FederationError(f"sites={list(sites)}; expected different names")
-
-
-def _make_all(
-    folder: Path,
-    name: str,
-    sites: Sequence[str],
-    server: str,
-    port: int,
-    days: int,
-    loopback: bool,
-    min_sites: int,
-) -> Roster:
-    authority = certs.make_authority(name, days=days)
-    files = SuperLinkFiles(folder)
-    certs.write_private(folder / "ca.key", certs.private_bytes(authority.key, openssh=False))
-    certs.write_certificate(files.ca, authority.certificate)
-    names = list(dict.fromkeys([server, *(_LOOPBACK if loopback else ())]))
-    key, certificate = certs.issue_server_certificate(authority, names, days=days)
-    certs.write_private(files.key, certs.private_bytes(key, openssh=False))
-    certs.write_certificate(files.certificate, certificate)
-    superlink = f"[{server}]:{port}" if ":" in server else f"{server}:{port}"
+def _make_all(folder: Path, plan: Plan) -> Roster:
+    authority = _make_certificates(SuperLinkFiles(folder), plan)
     roster = Roster(
-        federation=name,
-        superlink=superlink,
+        federation=plan.name,
+        superlink=plan.superlink,
         ca_fingerprint=certs.certificate_fingerprint(authority.certificate),
-        sites=tuple(_make_keys(folder / f"kit-{site}", site) for site in sites),
+        sites=tuple(_make_keys(folder / f"kit-{site}", site) for site in plan.sites),
     )
     (folder / "roster.yaml").write_text(roster.to_yaml())
     keys = folder / "keys"
     keys.mkdir()
-    for entry in roster.sites:
-        (keys / f"{entry.name}.pub").write_text(entry.supernode_key + "\n")
-        _complete_kit(folder / f"kit-{entry.name}", entry, roster, files.ca, min_sites)
+    for site in roster.sites:
+        (keys / f"{site.name}.pub").write_text(site.supernode_key + "\n")
+        _complete_kit(folder, site, roster, plan.min_sites)
     return roster
+
+
+def _make_certificates(files: SuperLinkFiles, plan: Plan) -> certs.Authority:
+    authority = certs.make_authority(plan.name, days=plan.days)
+    ca_key = files.folder / "ca.key"
+    certs.write_private(ca_key, certs.private_bytes(authority.key, openssh=False))
+    certs.write_certificate(files.ca, authority.certificate)
+    key, certificate = certs.issue_server_certificate(authority, plan.server_names, days=plan.days)
+    certs.write_private(files.key, certs.private_bytes(key, openssh=False))
+    certs.write_certificate(files.certificate, certificate)
+    return authority
 
 
 def _make_keys(kit: Path, site: str) -> RosterSite:
@@ -178,8 +185,9 @@ def _make_keys(kit: Path, site: str) -> RosterSite:
     )
 
 
-def _complete_kit(kit: Path, site: RosterSite, roster: Roster, ca: Path, min_sites: int) -> None:
-    shutil.copyfile(ca, kit / "ca.crt")
+def _complete_kit(folder: Path, site: RosterSite, roster: Roster, min_sites: int) -> None:
+    kit = folder / f"kit-{site.name}"
+    shutil.copyfile(folder / "ca.crt", kit / "ca.crt")
     (kit / "roster.yaml").write_text(roster.to_yaml())
     (kit / "site.yaml").write_text(kit_texts.site_yaml(site, roster, min_sites=min_sites))
     (kit / "README.md").write_text(kit_texts.readme(site, roster))

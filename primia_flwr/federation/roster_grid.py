@@ -39,6 +39,11 @@ class RosterGrid(Grid):
         The names on the experiment's roster.
     nodes : mapping of str to int, optional
         Which node is which site. Without it (simulation) any node may introduce itself.
+
+    Attributes
+    ----------
+    unsent : set of int
+        Nodes to which the last `ask` could not send.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class RosterGrid(Grid):
         self._names: dict[int, str] = {}
         self._silent: set[int] = set()
         self._selected: list[int] = []
+        self.unsent: set[int] = set()
 
     def online(self) -> list[int]:
         """Return the nodes that are online and may belong to the roster, sorted."""
@@ -134,8 +140,9 @@ class RosterGrid(Grid):
             message.metadata.ttl = timeout + CLOCK_TOLERANCE
         accepted = set(self._grid.push_messages(messages)) if messages else set()
         sent = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
-        for message_id in sent.keys() - accepted:
-            logger.warning("no message could be handed to %s", self.name_of(sent[message_id]))
+        self.unsent = {sent[message_id] for message_id in sent.keys() - accepted}
+        for node in self.unsent:
+            logger.warning("no message could be handed to %s", self.name_of(node))
         return {message_id: node for message_id, node in sent.items() if message_id in accepted}
 
     # --- Flower's interface ---------------------------------------------------------------

@@ -7,7 +7,6 @@ the run's folder, and ends with the run.
 
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from primia_flwr.processes import (
     flower_program,
     free_port,
     is_listening,
+    isolated_module,
     wait_until,
 )
 
@@ -46,11 +46,13 @@ def simulation_superlink(folder: Path, *, threads: int) -> Iterator[Connection]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": str(threads),
     }
-    command = [
+    command = isolated_module(
+        "primia_flwr.guardian",
+        ray_folder,
         flower_program("flower-superlink"),
         *("--simulation", "--insecure", "--host", "127.0.0.1", "--port", str(port)),
         "--disable-runtime-dependency-installation",
-    ]
+    )
     log_file = folder / "superlink.log"
     child = Child(
         "SuperLink", command, log_file=log_file, environment=environment, folder=folder
@@ -64,8 +66,7 @@ def simulation_superlink(folder: Path, *, threads: int) -> Iterator[Connection]:
         )
         yield connection
     finally:
-        child.stop()
-        shutil.rmtree(ray_folder, ignore_errors=True)
+        child.stop(patience=20.0)
 
 
 def concurrent_sites(federation: FederationConfig, cores: int | None = None) -> tuple[int, int]:

@@ -7,7 +7,6 @@ all of them at once.
 import shutil
 import socket
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -169,10 +168,9 @@ def check_device(policy: SitePolicy) -> Finding:
 
 
 def check_data(policy: SitePolicy) -> list[Finding]:
-    """Check that images are readable as configured: how many, of how many patients and classes."""
+    """Check that every image can be read, and that patients are consistent."""
     from primia_flwr.config.data import DataConfig  # heavy, and only this check needs them
-    from primia_flwr.data.images import decode
-    from primia_flwr.data.readers import read_manifest
+    from primia_flwr.data import check as data_check
 
     if not (policy.data_root or policy.data_manifest):
         return [Finding("data", False, "no data named", "set data_root in site.yaml")]
@@ -180,24 +178,31 @@ def check_data(policy: SitePolicy) -> list[Finding]:
         str(policy.path(value)) if value else ""
         for value in (policy.data_root, policy.data_manifest)
     )
-    cfg = DataConfig(layout=policy.data_layout, root=root, manifest=table)
+    remedy = f"primia data check data.root={root or Path(table).parent} names every file"
     try:
-        manifest = read_manifest(cfg, seed=0)
+        cfg = DataConfig(layout=policy.data_layout, root=root, manifest=table)
+        found = data_check.check_data(cfg, seed=0)
     except PrimiaError as error:
-        return [Finding("data", False, str(error), "correct the data or data_root")]
-    counts = manifest.class_counts()
-    named = ", ".join(f"{c} {int(n)}" for c, n in zip(manifest.classes, counts, strict=True))
-    found = f"{len(manifest.samples)} images of {len(manifest.patients())} patients ({named})"
-    first = manifest.root / manifest.samples[0].path
-    sample = _guarded("sample", lambda: f"{first.name}: {decode(first).shape} decoded", first)
-    return [Finding("data", True, found), sample]
+        return [Finding("data", False, str(error), "correct data_root or the data")]
+    unreadable = [f"{file}: {why}" for file, why in found.unreadable.items()]
+    problems = [*found.errors, *unreadable]
+    if problems:
+        return [Finding("data", False, f"{len(problems)} problems, first {problems[0]}", remedy)]
+    return [
+        Finding(
+            "data", True, f"{found.images} images in {len(found.classes)} classes, all readable"
+        ),
+        _patients_finding(found.patients, found.patients_on_both_sides, remedy),
+    ]
 
 
-def _guarded(name: str, look: Callable[[], str], file: Path) -> Finding:
-    try:
-        return Finding(name, True, look())
-    except PrimiaError as error:
-        return Finding(name, False, str(error), f"see primia data check data.root={file.parent}")
+def _patients_finding(count: int, shared: dict[str, list[str]], remedy: str) -> Finding:
+    if shared:
+        first = next(iter(shared))
+        return Finding(
+            "patients", False, f"{len(shared)} on both sides of a split, first {first}", remedy
+        )
+    return Finding("patients", True, f"{count} patients, none on both sides of a split")
 
 
 def _tls_finding(policy: SitePolicy, error: ssl.SSLError) -> Finding:

@@ -31,15 +31,16 @@ _POLL_SECONDS = 0.5
 # What Flower's SuperNode writes when it gives up, and what the hospital should read instead.
 _KNOWN_ENDS = (
     (
-        r"(?i)certificate verify failed|CERTIFICATE_VERIFY_FAILED|self-signed",
+        r"(?i)certificate verify failed|CERTIFICATE_VERIFY_FAILED|SSL/TLS handshake error",
         "superlink={superlink} shows a certificate that root_certificates={ca} did not sign; "
         "expected the federation's own SuperLink; ask the coordinator for the right ca.crt and "
         "compare fingerprints by phone",
     ),
     (
-        r"(?i)public key|not registered|unauthenticated|permission_?denied|401|NODE_AUTH",
-        "supernode_key={key} is not registered at superlink={superlink}; expected the key that "
-        "the coordinator registered; send it the fingerprint shown by `primia site check`",
+        r"\[code: 2004\]|Failed to activate SuperNode",
+        "supernode_key={key} is not registered at superlink={superlink}, or is connected there "
+        "already; expected a registered key and one SuperNode for it; give the coordinator the "
+        "fingerprint of `ssh-keygen -l -f` and stop a second `primia site run`",
     ),
 )
 

@@ -84,7 +84,7 @@ def test_a_folder_is_scored_and_the_files_agree_with_each_other(
 
 def test_without_data_the_runs_own_test_set_is_scored(run_dir: Path, trained_on: Path) -> None:
     result = evaluate(run_dir)
-    assert result["n"] == round(0.2 * 24) or result["n"] in (4, 5, 6)
+    assert result["n"] in (4, 6), "a fifth of 12 patients in each of two classes, rounded"
     assert Path(str(result["output"])).name == "own-test"
     again = evaluate(run_dir, data={"split": "test"}, name="again")
     first = read_predictions(run_dir / "evaluation" / "own-test" / "predictions.csv")

@@ -55,11 +55,15 @@ def test_full_backward_hooks_work_with_group_norm(name: str) -> None:
     """Per-sample gradients hang on such hooks; in-place changes after them are errors."""
     cfg = ModelConfig(name=name, norm="group")
     model = build_model(cfg, num_classes=2, channels=1, seed=0)
-    seen = []
+    seen: list[int] = []
+
+    def count(module: nn.Module, inputs: object, outputs: tuple[torch.Tensor, ...]) -> None:
+        seen.append(len(outputs[0]))
+
     for module in model.modules():
         if next(module.children(), None) is None and next(module.parameters(), None) is not None:
-            module.register_full_backward_hook(lambda m, gi, go: seen.append(go[0].shape[0]))
-    model(torch.rand(2, 1, 32, 32)).sum().backward()
+            module.register_full_backward_hook(count)
+    model(torch.rand(2, 1, 32, 32, requires_grad=True)).sum().backward()
     assert seen
     assert set(seen) == {2}
 

@@ -70,7 +70,7 @@ def test_imagenet_weights_go_through_torchvision(monkeypatch: pytest.MonkeyPatch
     """What torchvision would download, made here: same names, 3 channels, 1000 classes."""
     stock = torchvision.models.resnet18()
     weights = torchvision.models.ResNet18_Weights.DEFAULT
-    asked = {}
+    asked: dict[str, object] = {}
 
     def state(self: object, **options: object) -> dict[str, Tensor]:
         asked.update(options, weights=self)
@@ -124,7 +124,7 @@ def test_pickles_that_execute_are_refused_unexecuted(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "executed"),)
 
     path = tmp_path / "bomb.pth"
-    path.write_bytes(pickle.dumps({"features.0.weight": Bomb()}))
+    path.write_bytes(pickle.dumps({"features.0.weight": Bomb()}, protocol=2))
     with pytest.raises(ConfigError, match=r"bomb\.pth cannot be read"):
         _simple(1, weights=str(path))
     assert not (tmp_path / "executed").exists()

@@ -31,8 +31,7 @@ def parse_name(name: str) -> tuple[str, str]:
         If the name follows neither pattern.
     """
     if match := _PNEUMONIA.match(name):
-        kind = _KINDS[match["kind"]]
-        return kind, f"person{match['number']}-{kind}"
+        return _KINDS[match["kind"]], f"person{match['number']}-{match['kind']}"
     if match := _NORMAL.match(name):
         return "normal", match["patient"]
     raise DataError(

@@ -1,0 +1,133 @@
+"""Who takes part: wait for enough sites, and take in those that join late."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from primia_flwr.config.federation import FederationConfig
+from primia_flwr.errors import FederationError
+from primia_flwr.federation.history import FAILED, SiteRow
+from primia_flwr.federation.roster_grid import RosterGrid
+from strategies.exchange import Exchange, SiteSums
+
+# Seconds: between two looks at who is online; after enough sites are online, for the others to
+# come before the first round; between two statistics queries to a node that gave no good answer;
+# for a late joiner's answer, while the others wait.
+PAUSE = 1.0
+GRACE = 10.0
+ASK_AGAIN = 30.0
+LATE_JOINER_TIMEOUT = 120.0
+
+
+class Attendance:
+    """Keeps account of nodes and sites.
+
+    Parameters
+    ----------
+    cfg : FederationConfig
+        The roster's names, and how long to wait.
+    grid : RosterGrid
+        Learns the names and selects who is asked.
+    exchange : Exchange
+        Asks the nodes for their names and statistics.
+    on_event : callable
+        Called with a name and values when something is worth showing.
+    """
+
+    def __init__(
+        self,
+        cfg: FederationConfig,
+        grid: RosterGrid,
+        exchange: Exchange,
+        on_event: Callable[..., None],
+    ) -> None:
+        self._cfg = cfg
+        self._grid = grid
+        self._exchange = exchange
+        self._on_event = on_event
+        self._asked: dict[int, float] = {}
+        self._introduced: set[int] = set()
+        self._not_introduced: dict[int, SiteRow] = {}
+        self.statistics: dict[str, SiteSums] = {}
+
+    def gather(self, server_round: int, needed: int) -> list[SiteRow]:
+        """Wait until `needed` sites are online and select all that are.
+
+        Before the first round the others get a short time of grace, so that the statistics are
+        those of all sites if all are about to come.
+
+        Returns
+        -------
+        list of SiteRow
+            Why the other sites of the roster are not asked.
+
+        Raises
+        ------
+        FederationError
+            If they are not online within `federation.wait_for_sites`.
+        """
+        starts = time.monotonic()
+        first = not self.statistics
+        enough_since: float | None = None
+        shown: list[str] | None = None
+        while True:
+            self._introduce(self._cfg.round_timeout if first else LATE_JOINER_TIMEOUT)
+            present = self._grid.select()
+            now = time.monotonic()
+            if len(present) >= needed:
+                enough_since = now if enough_since is None else enough_since
+                complete = len(present) == len(self._cfg.sites)
+                if complete or not first or now - enough_since >= min(GRACE, self._waiting()):
+                    return self._absent(server_round, present)
+            elif now - starts >= self._waiting():
+                raise self._too_few(present, needed)
+            if present != shown:
+                self._on_event("waiting", online=present, needed=needed)
+                shown = present
+            time.sleep(PAUSE)
+
+    def _waiting(self) -> float:
+        return self._cfg.wait_for_sites
+
+    def _introduce(self, timeout: float) -> None:
+        """Ask nodes that are new, or that gave no good answer a while ago."""
+        now = time.monotonic()
+        nodes = [
+            node
+            for node in self._grid.online()
+            if node not in self._introduced and now - self._asked.get(node, -ASK_AGAIN) >= ASK_AGAIN
+        ]
+        if not nodes:
+            return
+        timeout = min(timeout, self._cfg.round_timeout)
+        for node, answer in self._exchange.statistics(self._grid, nodes, timeout=timeout).items():
+            self._asked[node] = time.monotonic()
+            if isinstance(answer, SiteRow):
+                self._not_introduced[node] = answer
+                self._on_event(
+                    "site_reply", site=answer.site, status=answer.status, reason=answer.reason
+                )
+            else:
+                self._not_introduced.pop(node, None)
+                self._introduced.add(node)
+                self.statistics[self._grid.name_of(node)] = answer
+
+    def _absent(self, server_round: int, present: list[str]) -> list[SiteRow]:
+        online = set(self._grid.online())
+        rows = {
+            row.site: replace(row, round=server_round)
+            for node, row in self._not_introduced.items()
+            if node in online and row.site not in present
+        }
+        for site in self._cfg.sites:
+            if site not in present and site not in rows:
+                rows[site] = SiteRow(server_round, site, FAILED, "offline")
+        return [rows[site] for site in sorted(rows)]
+
+    def _too_few(self, present: list[str], needed: int) -> FederationError:
+        missing = "; ".join(f"{row.site}: {row.reason}" for row in self._absent(0, present))
+        return FederationError(
+            f"{len(present)} of at least {needed} sites are online after "
+            f"federation.wait_for_sites={self._cfg.wait_for_sites:g} s ({missing}); start the "
+            "missing SuperNodes and go on with `primia train resume=<output folder>`"
+        )

@@ -1,0 +1,339 @@
+"""The rounds of a run: ask, aggregate, validate, stop early, keep the best, write it all down.
+
+A site validates the incoming model before it trains, so round r's answers tell how good the
+model of round r-1 is; the last model gets one exchange of its own. After every round a
+checkpoint holds all that decides the future, so a resumed run repeats an uninterrupted one.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ConfigRecord
+
+from primia_flwr.config.data import NormalisationConfig
+from primia_flwr.config.federation import FederationConfig
+from primia_flwr.config.training import FederationStoppingConfig
+from primia_flwr.data.statistics import PixelSums
+from primia_flwr.errors import FederationError
+from primia_flwr.federation.checkpoint import (
+    GLOBAL,
+    ArrayMap,
+    Checkpoint,
+    load_latest,
+    save_checkpoint,
+)
+from primia_flwr.federation.history import EVALUATED, OK, History, RoundRow, SiteRow
+from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.records import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
+from primia_flwr.training.early_stopping import Patience
+from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.training.normalisation import Normalisation
+from strategies.attendance import Attendance
+from strategies.exchange import Exchange, Outcome, Request, SiteSums
+
+logger = logging.getLogger(__name__)
+
+# A round with too few good updates is asked again, this often in all.
+MAX_ATTEMPTS = 3
+# Why a run ended: all rounds done; no better model for `patience` rounds; sites stopped training.
+ALL_ROUNDS, EARLY, SITES_STOPPED = "rounds", "early-stopping", "sites-stopped"
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What the loop needs of an experiment."""
+
+    federation: FederationConfig
+    stopping: FederationStoppingConfig
+    normalisation: NormalisationConfig
+    channels: int
+    config_hash: str
+
+
+@dataclass
+class RunState:
+    """Where a run is. `validated` is the last round whose model has been validated."""
+
+    model: ArrayMap
+    best: ArrayMap
+    patience: Patience
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_counts: list[int]
+    sites: list[dict[str, Any]] = field(default_factory=list)
+    round: int = 0
+    validated: int = 0
+    stopped: str = ""
+
+    @property
+    def best_round(self) -> int:
+        """The round of the best model; the last round where none was validated."""
+        return self.patience.best_step or self.round
+
+
+class RoundLoop:
+    """Runs the federation.
+
+    Parameters
+    ----------
+    cfg : LoopConfig
+        Rounds, sites, early stopping.
+    grid : RosterGrid
+        Who can be asked.
+    exchange : Exchange
+        How they are asked.
+    folder : Path
+        The run's output folder: history, events and checkpoints go there.
+    """
+
+    def __init__(self, cfg: LoopConfig, grid: RosterGrid, exchange: Exchange, folder: Path) -> None:
+        self._cfg = cfg
+        self._federation = cfg.federation
+        self._grid = grid
+        self._exchange = exchange
+        self._checkpoints = folder / "checkpoints"
+        self._history = History(folder)
+        self._attendance = Attendance(cfg.federation, grid, exchange, self._history.event)
+        self._mark = time.monotonic()
+
+    def run(self, model: ArrayMap, *, resume: bool = False) -> RunState:
+        """Train from an initial model, or go on from the last checkpoint.
+
+        Returns
+        -------
+        RunState
+            With the best model in `best`.
+
+        Raises
+        ------
+        FederationError
+            If too few sites are there or answer well; the run can be resumed.
+        CheckpointError
+            If a checkpoint cannot be written, or none fits when resuming.
+        """
+        state = (self._resume(model) if resume else None) or self._begin(model)
+        while not state.stopped:
+            self._round(state)
+        if state.validated < state.round:
+            self._validate_last(state)
+        self._history.write()
+        self._event(
+            "finished", rounds=state.round, best_round=state.best_round, stopped=state.stopped
+        )
+        return state
+
+    # --- Beginnings -----------------------------------------------------------------------
+
+    def _begin(self, model: ArrayMap) -> RunState:
+        self._event("started", rounds=self._federation.rounds, sites=self._federation.sites)
+        self._attendance.gather(0, self._federation.min_sites)
+        statistics = self._attendance.statistics
+        sums = PixelSums.merge(statistics[site].sums for site in sorted(statistics))
+        normalisation = self._normalisation(sums)
+        stopping = self._cfg.stopping
+        self._mark = time.monotonic()
+        return RunState(
+            model=model,
+            best=model,
+            patience=Patience(stopping.monitor, stopping.patience, stopping.min_delta),
+            mean=normalisation.mean,
+            std=normalisation.std,
+            class_counts=[int(count) for count in sums.class_counts],
+        )
+
+    def _normalisation(self, sums: PixelSums) -> Normalisation:
+        cfg = self._cfg.normalisation
+        if cfg.kind == "federated":
+            return Normalisation(sums.mean(), sums.std())
+        repeat = self._cfg.channels if len(cfg.mean) == len(cfg.std) == 1 else 1
+        return Normalisation(tuple(cfg.mean) * repeat, tuple(cfg.std) * repeat)
+
+    def _resume(self, model: ArrayMap) -> RunState | None:
+        found = load_latest(self._checkpoints, config_hash=self._cfg.config_hash, model=model)
+        if found is None:
+            logger.warning("%s holds no checkpoint; starting at round 1", self._checkpoints)
+            return None
+        values = dict(found.state)
+        self._history.restore(values.pop("history"))
+        self._exchange.load_state(found.arrays.get("strategy", {}))
+        self._event("resumed", round=found.round)
+        return RunState(
+            model={name: found.arrays[GLOBAL][name] for name in model},
+            best={name: found.arrays["best"][name] for name in model},
+            patience=Patience.from_dict(values.pop("patience")),
+            mean=tuple(values.pop("mean")),
+            std=tuple(values.pop("std")),
+            round=found.round,
+            **values,
+        )
+
+    # --- One round ------------------------------------------------------------------------
+
+    def _round(self, state: RunState) -> None:
+        number = state.round + 1
+        self._event("round_started", round=number, rounds=self._federation.rounds)
+        needed = self._federation.min_sites
+        earlier: dict[str, str] = {}
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            absent = self._attendance.gather(number, needed)
+            outcome = self._exchange.train(self._request(state, number), self._grid, self._on_row)
+            rows = _with_earlier([*outcome.rows, *absent], earlier)
+            if outcome.arrays is not None:
+                return self._finish_round(state, outcome, rows)
+            if self._have_stopped(outcome):
+                return self._stop_with_sites(state, outcome, rows)
+            earlier = {row.site: f"attempt {attempt}: {_why(row)}" for row in rows if not row.good}
+            needed = min(needed + outcome.count(EVALUATED), len(self._federation.sites))
+            self._event("round_repeated", round=number, attempt=attempt, updates=outcome.count(OK))
+        self._history.sites.extend(rows)
+        self._history.write()
+        raise FederationError(
+            f"round {number}: {outcome.count(OK)} good updates in each of {MAX_ATTEMPTS} attempts "
+            f"({'; '.join(f'{row.site}: {_why(row)}' for row in rows if not row.good)}); expected "
+            f"federation.min_sites={self._federation.min_sites}; see to those sites and go on with "
+            "`primia train resume=<output folder>`"
+        )
+
+    def _request(self, state: RunState, number: int) -> Request:
+        config = ConfigRecord(
+            {
+                PIXEL_MEAN: list(state.mean),
+                PIXEL_STD: list(state.std),
+                CLASS_COUNTS: list(state.class_counts),
+            }
+        )
+        federation = self._federation
+        return Request(number, state.model, config, federation.round_timeout, federation.min_sites)
+
+    def _have_stopped(self, outcome: Outcome) -> bool:
+        """Whether so many sites only validate that enough updates can no longer come."""
+        left = len(self._federation.sites) - outcome.count(EVALUATED)
+        return left < self._federation.min_sites
+
+    def _finish_round(self, state: RunState, outcome: Outcome, rows: list[SiteRow]) -> None:
+        self._take_validation(state, outcome.validation)
+        if outcome.arrays is not None:
+            state.model, state.round = outcome.arrays, state.round + 1
+        self._history.rounds.append(self._row(state.round, outcome, rows))
+        self._history.sites.extend(rows)
+        if state.patience.should_stop:
+            state.stopped = EARLY
+        elif state.round == self._federation.rounds:
+            state.stopped = ALL_ROUNDS
+        self._save(state)
+        shown = asdict(self._history.rounds[-1])
+        if len(self._history.rounds) > 1:
+            known = asdict(self._history.rounds[-2])
+            shown |= {key: value for key, value in known.items() if key.startswith("val_")}
+        self._event("round_finished", **shown, val_round=state.validated)
+
+    def _stop_with_sites(self, state: RunState, outcome: Outcome, rows: list[SiteRow]) -> None:
+        """End the run: the model stays, and has just been validated."""
+        self._take_validation(state, outcome.validation)
+        state.stopped = SITES_STOPPED
+        self._history.sites.extend(rows)
+        self._save(state)
+
+    def _row(self, number: int, outcome: Outcome, rows: Sequence[SiteRow]) -> RoundRow:
+        now = time.monotonic()
+        seconds, self._mark = now - self._mark, now
+        good = outcome.count()
+        training = outcome.training_seconds
+        return RoundRow(
+            round=number,
+            seconds=round(seconds, 3),
+            seconds_outside_training=round(max(seconds - training, 0.0), 3),
+            train_loss=outcome.train_loss,
+            sites=good,
+            failed=len(rows) - good,
+            bytes_up=outcome.bytes_up,
+            bytes_down=outcome.bytes_down,
+            images_per_second=round(outcome.images / training, 2) if training > 0 else None,
+        )
+
+    # --- Validation and the record ----------------------------------------------------------
+
+    def _take_validation(self, state: RunState, validation: Evaluation | None) -> None:
+        """Book what is now known of the model of `state.round`."""
+        if state.round == 0 or state.validated == state.round:
+            return
+        state.validated = state.round
+        if validation is None:
+            return
+        row = self._history.rounds[state.round - 1]
+        row.val_loss, row.val_mcc = validation.loss, validation.mcc
+        row.val_accuracy = validation.accuracy
+        row.val_balanced_accuracy = validation.balanced_accuracy
+        if state.patience.update(validation, state.round):
+            state.best = state.model
+        self._history.mark_best(state.best_round)
+
+    def _validate_last(self, state: RunState) -> None:
+        for _ in range(MAX_ATTEMPTS):
+            self._attendance.gather(state.round, self._federation.min_sites)
+            request = self._request(state, state.round)
+            outcome = self._exchange.evaluate(request, self._grid, self._on_row)
+            if outcome.count() >= self._federation.min_sites:
+                break
+        else:
+            logger.warning("too few sites validated the last model; it is not compared")
+            outcome = Outcome()
+        self._take_validation(state, outcome.validation)
+        if state.patience.best_step is None:
+            state.best = state.model
+        self._save(state)
+        row = self._history.rounds[state.round - 1]
+        self._event("validated", **asdict(row))
+
+    def _save(self, state: RunState) -> None:
+        known = {site["site"]: site for site in state.sites}
+        known |= {name: _describe(name, s) for name, s in self._attendance.statistics.items()}
+        state.sites = [known[name] for name in sorted(known)]
+        arrays: Mapping[str, ArrayMap] = {
+            GLOBAL: state.model,
+            "best": state.best,
+            "strategy": self._exchange.state(),
+        }
+        values = {
+            "patience": state.patience.to_dict(),
+            "mean": list(state.mean),
+            "std": list(state.std),
+            "class_counts": state.class_counts,
+            "sites": state.sites,
+            "validated": state.validated,
+            "stopped": state.stopped,
+            "history": self._history.to_dict(),
+        }
+        save_checkpoint(
+            self._checkpoints, Checkpoint(self._cfg.config_hash, state.round, arrays, values)
+        )
+        self._history.write()
+
+    def _on_row(self, row: SiteRow) -> None:
+        known = {key: value for key, value in asdict(row).items() if value is not None}
+        self._event("site_reply", **known)
+
+    def _event(self, name: str, **values: object) -> None:
+        self._history.event(name, **values)
+
+
+def _describe(name: str, site: SiteSums) -> dict[str, Any]:
+    counts = [int(count) for count in site.sums.class_counts]
+    return {"site": name, "train": sum(counts), "val": site.num_val, "class_counts": counts}
+
+
+def _with_earlier(rows: Sequence[SiteRow], earlier: Mapping[str, str]) -> list[SiteRow]:
+    """Keep what went wrong in an earlier attempt in the row of the site, sorted by name."""
+    noted = [
+        replace(row, reason=earlier[row.site]) if row.good and row.site in earlier else row
+        for row in rows
+    ]
+    return sorted(noted, key=lambda row: row.site)
+
+
+def _why(row: SiteRow) -> str:
+    return f"{row.status} ({row.reason})"

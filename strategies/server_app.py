@@ -1,0 +1,155 @@
+"""The coordinator's Flower app: load the experiment, run the rounds, save the best model."""
+
+import contextlib
+import json
+from datetime import datetime
+from pathlib import Path
+
+from flwr.app import Array, ArrayRecord, Context
+from flwr.serverapp import Grid, ServerApp
+
+from primia_flwr.config.load import config_hash, load_experiment
+from primia_flwr.config.schema import Experiment
+from primia_flwr.data.readers import read_manifest
+from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.models import ModelCard, build_model, save_model
+from primia_flwr.records import load_arrays, to_arrays
+from primia_flwr.training.device import derive_seed
+from strategies.registry import build_exchange
+from strategies.rounds import LoopConfig, RoundLoop, RunState
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment of the run-config's one key; write the result or the error."""
+    experiment = load_experiment(str(context.run_config.get("config", "")))
+    folder = output_folder(experiment)
+    try:
+        run(experiment, grid, folder)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            _write_json(folder / "error.json", {"error": _sentence(error)})
+        raise
+
+
+def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
+    """Run an experiment on a grid; model.safetensors, model.json and result.json are the end.
+
+    Raises
+    ------
+    PrimiaError
+        If the run cannot start or go on; what was done so far can be resumed.
+    """
+    classes = class_names(experiment)
+    model = build_model(
+        experiment.model,
+        num_classes=len(classes),
+        channels=experiment.data.channels,
+        seed=derive_seed(experiment.seed, "model"),
+    )
+    initial = {name: array.numpy() for name, array in to_arrays(model.state_dict()).items()}
+    exchange = build_exchange(
+        experiment.strategy,
+        experiment.federation,
+        proximal_mu=experiment.training.proximal_mu,
+        model=initial,
+        parameters=[name for name, _ in model.named_parameters()],
+        num_classes=len(classes),
+        channels=experiment.data.channels,
+    )
+    sites, nodes = experiment.federation.sites, experiment.deployment.nodes
+    loop = RoundLoop(_loop_config(experiment), RosterGrid(grid, sites, nodes), exchange, folder)
+    state = loop.run(initial, resume=bool(experiment.resume))
+    load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
+    save_model(folder, model, _card(experiment, classes, state))
+    _write_json(folder / "result.json", _result(state))
+    return state
+
+
+def output_folder(experiment: Experiment) -> Path:
+    """Return the run's folder: as configured, or a new one below the current directory."""
+    configured = experiment.output_dir or experiment.resume
+    now = datetime.now()
+    new = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{experiment.name}"
+    folder = (Path(configured) if configured else new).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"output_dir={folder} ({error.strerror}); expected a folder that can be written to"
+        ) from None
+    for stale in ("result.json", "error.json"):
+        (folder / stale).unlink(missing_ok=True)
+    return folder
+
+
+def class_names(experiment: Experiment) -> tuple[str, ...]:
+    """Return the classes' names: as configured or, in a simulation, as found in the data.
+
+    Raises
+    ------
+    ConfigError
+        If a coordinator without data is not told the classes.
+    """
+    if experiment.data.classes:
+        return tuple(experiment.data.classes)
+    if experiment.deployment.kind == "simulation":
+        return read_manifest(experiment.data, seed=experiment.seed).classes
+    raise ConfigError(
+        "data.classes=[]; expected the classes in the order of the model's outputs, because the "
+        "coordinator of a deployment has no data, e.g. data.classes=[normal,bacterial,viral]"
+    )
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, PrimiaError):
+        return str(error)
+    return (
+        f"the coordinator stopped unexpectedly ({type(error).__name__}: {error}); see its log; "
+        "go on from the last checkpoint with `primia train resume=<output folder>`"
+    )
+
+
+def _loop_config(experiment: Experiment) -> LoopConfig:
+    return LoopConfig(
+        federation=experiment.federation,
+        stopping=experiment.training.early_stopping.federation,
+        normalisation=experiment.data.normalisation,
+        channels=experiment.data.channels,
+        config_hash=config_hash(experiment),
+    )
+
+
+def _card(experiment: Experiment, classes: tuple[str, ...], state: RunState) -> ModelCard:
+    return ModelCard(
+        model=experiment.model,
+        classes=classes,
+        channels=experiment.data.channels,
+        image_size=experiment.data.image_size,
+        resize=experiment.data.resize,
+        mean=state.mean,
+        std=state.std,
+        config_hash=config_hash(experiment),
+        round=state.best_round,
+        synthetic=experiment.data.layout == "synthetic",
+    )
+
+
+def _result(state: RunState) -> dict[str, object]:
+    return {
+        "rounds": state.round,
+        "best_round": state.best_round,
+        "stopped": state.stopped,
+        "pixel_mean": list(state.mean),
+        "pixel_std": list(state.std),
+        "class_counts": state.class_counts,
+        "sites": state.sites,
+    }
+
+
+def _write_json(path: Path, values: dict[str, object]) -> None:
+    replace_file(path, (json.dumps(values, indent=1) + "\n").encode())

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.data.statistics import PixelSums
+from primia_flwr.errors import DataError, ProtocolError
+
+
+def labelled(pixels: np.ndarray, labels: list[int] | None = None) -> LabelledImages:
+    count = len(pixels)
+    names = tuple(str(i) for i in range(count))
+    wanted = labels if labels is not None else [0] * count
+    return LabelledImages(
+        torch.from_numpy(pixels), torch.tensor(wanted, dtype=torch.int64), names, names, ("a", "b")
+    )
+
+
+IMAGES = st.integers(1, 3).flatmap(
+    lambda channels: st.lists(
+        arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(channels), st.just(4), st.just(4))),
+        min_size=1,
+        max_size=4,
+    )
+)
+
+
+@given(IMAGES)
+def test_merged_sums_equal_numpy_over_all_images(sites: list[np.ndarray]) -> None:
+    sums = PixelSums.merge(PixelSums.of(labelled(site)) for site in sites)
+    pooled = np.concatenate(sites).astype(np.float64) / 255
+    assert np.allclose(sums.mean(), pooled.mean(axis=(0, 2, 3)), atol=1e-9, rtol=0)
+    assert np.allclose(sums.std(), pooled.std(axis=(0, 2, 3)), atol=1e-6, rtol=0)
+
+
+def test_variance_between_sites_is_included() -> None:
+    dark, bright = (np.full((3, 1, 2, 2), value, np.uint8) for value in (0, 255))
+    sums = PixelSums.merge([PixelSums.of(labelled(dark)), PixelSums.of(labelled(bright))])
+    assert sums.mean() == (0.5,)
+    assert sums.std() == (0.5,)  # each site alone has a standard deviation of 0
+
+
+def test_by_hand() -> None:
+    sums = PixelSums.of(labelled(np.array([[[[0, 255]]], [[[51, 102]]]], np.uint8), [0, 1]))
+    assert sums.count == 4
+    assert sums.total == pytest.approx((1.6,))
+    assert sums.total_squares == pytest.approx((1.2,))
+    assert sums.class_counts == (1, 1)
+
+
+def test_many_images_are_exact() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 1, 40, 40), dtype=np.uint8)
+    sums = PixelSums.of(labelled(pixels))
+    assert abs(sums.mean()[0] - (pixels / 255).mean()) < 1e-12
+    assert abs(sums.std()[0] - (pixels / 255).std()) < 1e-9
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=4, max_dims=4, max_side=4)))
+def test_round_trip_over_the_wire(pixels: np.ndarray) -> None:
+    sums = PixelSums.of(labelled(pixels))
+    assert PixelSums.from_dict(sums.to_dict()) == sums
+
+
+GOOD = {"count": [4.0], "total": [1.6], "total_squares": [1.2], "class_counts": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"total": [float("nan")]},
+        {"total_squares": [float("inf")]},
+        {"count": [-4.0]},
+        {"count": [4.0, 4.0]},
+        {"count": []},
+        {"total": [5.0]},
+        {"total_squares": [5.0]},
+        {"total": [1.0, 1.0]},
+        {"total": ["much"]},
+        {"total": None},
+        {"class_counts": []},
+    ],
+)
+def test_impossible_sums_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        PixelSums.from_dict({**GOOD, **change})
+    with pytest.raises(ProtocolError, match="lack"):
+        PixelSums.from_dict({"count": [1.0]})
+
+
+def test_sites_that_do_not_fit_together() -> None:
+    grey, colour = (np.zeros((1, channels, 2, 2), np.uint8) for channels in (1, 3))
+    with pytest.raises(ProtocolError, match="same channels"):
+        PixelSums.merge([PixelSums.of(labelled(grey)), PixelSums.of(labelled(colour))])
+    with pytest.raises(ProtocolError):
+        PixelSums.merge([])
+
+
+def test_no_images() -> None:
+    with pytest.raises(DataError, match="at least one image"):
+        PixelSums.of(labelled(np.zeros((0, 1, 2, 2), np.uint8))).mean()

@@ -1,0 +1,79 @@
+"""Whole-system cases: the real command line, real Flower processes, tiny images and models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+TINY = (
+    "data.synthetic.patients=60",
+    "data.image_size=32",
+    "model=simpleconv",
+    "training.batch_size=16",
+    "tracking=disabled",
+    "training.threads=1",
+)
+
+
+class Primia:
+    """Runs `primia` in a folder of its own, as a user would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "primia_flwr.cli.main", *arguments]
+
+    def __call__(self, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def last_json(output: str) -> dict[str, Any]:
+    value = json.loads(output.strip().splitlines()[-1])
+    assert isinstance(value, dict)
+    return value
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    path = run_dir / "events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Return processes whose command line, folder or Flower home lies in `folder`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "pid"]):
+        if process.pid == os.getpid():
+            continue
+        try:
+            texts: Sequence[str] = [*(process.info["cmdline"] or []), process.cwd()]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if any(str(folder) in text for text in texts):
+            found.append(process)
+    return found

@@ -1,0 +1,82 @@
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.errors import CheckpointError
+from primia_flwr.federation.history import History, RoundRow, SiteRow
+
+
+@pytest.fixture
+def history(tmp_path):
+    history = History(tmp_path / "run")
+    history.rounds = [
+        RoundRow(1, 2.5, 0.5, 0.25, sites=2, failed=1, bytes_up=10, bytes_down=20),
+        RoundRow(2, 2.0, 0.25, 0.125, 0.5, 0.75, 0.7, 0.4, 3, 0, 30, 30, 99.5),
+    ]
+    history.sites = [
+        SiteRow(1, "munich", "ok", "", 20, 2, 1.0, 0.25, 0.5, 0.75, 0.5, True, 100.0, 0.5),
+        SiteRow(1, "paris", "refused", 'says "no", firmly'),
+    ]
+    return history
+
+
+def test_the_tables_have_the_agreed_columns_and_cells(history, tmp_path):
+    history.mark_best(2)
+    history.write()
+    assert (tmp_path / "run" / "history.csv").read_text() == (
+        "round,seconds,seconds_outside_training,train_loss,val_loss,val_accuracy,"
+        "val_balanced_accuracy,val_mcc,sites,failed,bytes_up,bytes_down,images_per_second,best\n"
+        "1,2.5,0.5,0.25,,,,,2,1,10,20,,0\n"
+        "2,2.0,0.25,0.125,0.5,0.75,0.7,0.4,3,0,30,30,99.5,1\n"
+    )
+    assert (tmp_path / "run" / "sites.csv").read_text() == (
+        "round,site,status,reason,num_examples,num_batches,epochs,train_loss,val_loss,"
+        "val_accuracy,val_mcc,stopped_early,images_per_second,seconds\n"
+        "1,munich,ok,,20,2,1.0,0.25,0.5,0.75,0.5,1,100.0,0.5\n"
+        '1,paris,refused,"says ""no"", firmly",,,,,,,,,,\n'
+    )
+
+
+def test_rows_survive_a_checkpoint(history, tmp_path):
+    stored = json.loads(json.dumps(history.to_dict()))
+    restored = History(tmp_path / "other").restore(stored)
+    assert (restored.rounds, restored.sites) == (history.rounds, history.sites)
+
+
+def test_good_answers_are_those_that_count():
+    statuses = ["ok", "evaluated", "refused", "failed", "rejected", "late"]
+    assert [SiteRow(1, "a", status).good for status in statuses] == [True] * 2 + [False] * 4
+
+
+def test_events_are_appended_with_their_time(history, tmp_path):
+    history.event("round_started", round=1)
+    history.event("site_reply", site="munich", status="ok")
+    lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert (first["event"], first["round"]) == ("round_started", 1)
+    assert (second["site"], second["status"]) == ("munich", "ok")
+    assert 0 <= second["time"] - first["time"] < 60
+
+
+def full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_keeps_the_old_table(history, tmp_path, monkeypatch):
+    history.write()
+    before = (tmp_path / "run" / "history.csv").read_text()
+    history.rounds.pop()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"history.csv cannot be written .No space left"):
+        history.write()
+    assert (tmp_path / "run" / "history.csv").read_text() == before
+
+
+def test_an_event_that_cannot_be_written_does_not_end_the_run(history, monkeypatch, caplog):
+    monkeypatch.setattr(Path, "open", full)
+    with caplog.at_level(logging.WARNING):
+        history.event("round_started", round=1)
+    assert "events.jsonl cannot be written" in caplog.text

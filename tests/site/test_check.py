@@ -1,0 +1,137 @@
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from primia_flwr.federation.provision import Federation, Plan, provision
+from primia_flwr.processes import free_port
+from primia_flwr.site import check
+from primia_flwr.site.policy import SitePolicy, load_policy
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    plan = Plan(name="fl", sites=["munich"], server="127.0.0.1", port=free_port())
+    return provision(plan, tmp_path_factory.mktemp("check") / "fl")
+
+
+@pytest.fixture
+def policy(federation: Federation) -> SitePolicy:
+    return load_policy(federation.kits["munich"] / "site.yaml")
+
+
+@pytest.fixture
+def server(federation: Federation) -> Iterator[None]:
+    """An HTTPS server with the SuperLink's certificate."""
+
+    class Quiet(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    port = int(federation.roster.superlink.rpartition(":")[2])
+    http = HTTPServer(("127.0.0.1", port), Quiet)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(federation.files.certificate, federation.files.key)
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    yield
+    http.shutdown()
+    http.server_close()
+
+
+def test_keys_of_a_fresh_kit_are_ready(policy: SitePolicy) -> None:
+    assert check.check_key(policy, "supernode_key").ok
+    assert check.check_key(policy, "identity_key").ok
+
+
+def test_open_missing_and_swapped_keys_are_named(policy: SitePolicy) -> None:
+    key = policy.path("supernode.key")
+    key.chmod(0o644)
+    finding = check.check_key(policy, "supernode_key")
+    key.chmod(0o600)
+    assert (finding.ok, finding.remedy) == (False, f"run chmod 600 {key}")
+    policy.supernode_key = "identity.key"
+    assert "is no P-384 key" in check.check_key(policy, "supernode_key").found
+    policy.supernode_key = "nowhere.key"
+    assert "nowhere.key: No such file" in check.check_key(policy, "supernode_key").found
+
+
+def test_certificate_is_valid_only_in_its_time(policy: SitePolicy) -> None:
+    now = datetime.now(UTC)
+    assert check.check_certificate(policy).ok
+    assert not check.check_certificate(policy, now=now + timedelta(days=731)).ok
+    assert not check.check_certificate(policy, now=now - timedelta(hours=2)).ok
+    soon = check.check_certificate(policy, now=now + timedelta(days=710))
+    assert soon.ok
+    assert "ask for a new kit" in soon.found
+
+
+def test_link_and_clock_over_tls(policy: SitePolicy, server: None) -> None:
+    link, clock = check.check_link(policy)
+    assert link.ok, link
+    assert clock.ok, clock
+
+
+def test_certificate_of_another_authority_is_one_clear_sentence(
+    policy: SitePolicy, server: None, tmp_path: Path
+) -> None:
+    other = provision(Plan(name="x", sites=["a"], server="127.0.0.1", port=9), tmp_path / "x")
+    policy.root_certificates = str(other.files.ca)
+    (link,) = check.check_link(policy)
+    assert not link.ok
+    assert "is not one of this federation" in link.found
+    assert "compare the CA fingerprint" in link.remedy
+
+
+def test_silent_port_is_not_ready(policy: SitePolicy) -> None:
+    policy.superlink = f"127.0.0.1:{free_port()}"
+    (link,) = check.check_link(policy)
+    assert not link.ok
+    assert "Connection refused" in link.found
+
+
+@pytest.mark.parametrize(("seconds", "ok"), [(0, True), (4, True), (90, False), (-90, False)])
+def test_clock_difference(seconds: int, ok: bool) -> None:
+    now = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC) + timedelta(seconds=seconds)
+    finding = check._clock_finding("Thu, 01 Jan 2026 12:00:00 GMT", now=now)
+    assert finding.ok is ok
+
+
+def test_nothing_allowed_and_full_disk_and_missing_gpu(
+    policy: SitePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not check.check_policy(policy).ok
+    policy.allowed_experiments = ["pneumonia"]
+    assert check.check_policy(policy).ok
+    monkeypatch.setattr(check, "MIN_FREE_BYTES", 2**60)
+    assert check.check_disk(policy).remedy == "free 2 GiB"
+    policy.device = "cuda:63"
+    assert "device=cuda:63 is not here" in check.check_device(policy).remedy
+
+
+def test_data_is_read_and_a_broken_file_is_named(policy: SitePolicy, tmp_path: Path) -> None:
+    assert check.check_data(policy)[0].remedy == "set data_root in site.yaml"
+    for label in ("healthy", "ill"):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / label / f"{label}{number}.png")
+    policy.data_root, policy.data_layout = str(tmp_path), "folder"
+    data, patients = check.check_data(policy)
+    assert (data.ok, patients.ok) == (True, True)
+    assert data.found == "6 images in 2 classes, all readable"
+    (tmp_path / "ill" / "ill0.png").write_text("not an image")
+    (broken,) = check.check_data(policy)
+    assert not broken.ok
+    assert "ill0.png" in broken.found

@@ -1,0 +1,89 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bundle_maker import make_bundle
+
+from primia_flwr.errors import PolicyRefusal
+from primia_flwr.site.bundles import sha256
+from primia_flwr.site.judgement import Request, UnknownBundle, judge
+from primia_flwr.site.policy import SitePolicy
+
+BUNDLE = make_bundle()
+HASH = sha256(BUNDLE)
+POLICY = SitePolicy(
+    site="munich",
+    superlink="fl.example.org:9391",
+    approved_bundles=[HASH],
+    allowed_experiments=["pneumonia"],
+    allowed_verbs=["train", "query.pixel_sums"],
+    min_sites=3,
+)
+REQUEST = Request(
+    bundle=BUNDLE,
+    claimed_hashes=(HASH, HASH),
+    app_id="tests/light-app",
+    app_version="1.0.0",
+    run_task="flwr-serverapp",
+    message_type="train",
+    run_config={"config": "name: pneumonia\nfederation:\n  min_sites: 3\n"},
+)
+
+
+def config(text: str) -> Request:
+    return replace(REQUEST, run_config={"config": text})
+
+
+def test_what_is_allowed_is_admitted() -> None:
+    admission = judge(REQUEST, POLICY)
+    assert admission.experiment == "pneumonia"
+    assert admission.bundle.sha256 == HASH
+    judge(replace(REQUEST, message_type="train.head"), POLICY)
+    judge(replace(REQUEST, message_type="query.pixel_sums"), POLICY)
+    judge(config("name: x\nfederation: {min_sites: 9}"), replace(POLICY, allowed_experiments=["*"]))
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (replace(REQUEST, run_task="flwr-agentapp"), "task 'flwr-agentapp'"),
+        (replace(REQUEST, claimed_hashes=(HASH, "00" * 32)), "not the one that the run names"),
+        (replace(REQUEST, app_id="tests/other"), "the run names the app tests/other"),
+        (replace(REQUEST, app_id="../x/y"), "the run names the app"),
+        (replace(REQUEST, app_version="1.0.1"), "1.0.1"),
+        (replace(REQUEST, message_type="evaluate"), "message 'evaluate'"),
+        (replace(REQUEST, message_type="query"), "message 'query'"),
+        (replace(REQUEST, message_type="query.images"), "message 'query.images'"),
+        (replace(REQUEST, run_config={}), "no readable experiment"),
+        (replace(REQUEST, run_config={"config": 3}), "no readable experiment"),
+        (config(""), "no readable experiment"),
+        (config("a: " + "x" * 1_000_001), "no readable experiment"),
+        (config("- a"), "expected YAML"),
+        (config("name: [pneumonia"), "not valid YAML"),
+        (config("name: pneumonia\nname: spy\nfederation: {min_sites: 3}"), "stands twice"),
+        (config("name: spy\nfederation: {min_sites: 3}"), "experiment 'spy'; allowed here: pneu"),
+        (config("name: '*'\nfederation: {min_sites: 3}"), "experiment '*'"),
+        (config("federation: {min_sites: 3}"), "experiment None"),
+        (config("name: pneumonia"), "federation.min_sites=None"),
+        (config("name: pneumonia\nfederation: {min_sites: 2}"), "expected at least 3"),
+        (config("name: pneumonia\nfederation: {min_sites: true}"), "min_sites=True"),
+        (config("name: pneumonia\nfederation: {min_sites: '9'}"), "min_sites='9'"),
+        (config("name: pneumonia\nfederation: 3"), "min_sites=None"),
+        (config("a: !!python/object/apply:os.getcwd []"), "not valid YAML"),
+    ],
+)
+def test_everything_else_is_refused_by_name(request_: Request, sentence: str) -> None:
+    with pytest.raises(PolicyRefusal) as caught:
+        judge(request_, POLICY)
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith("site munich refuses: ")
+
+
+def test_unknown_bundle_is_refused_before_it_is_looked_into() -> None:
+    garbage = b"not a zip file"
+    request = replace(REQUEST, bundle=garbage, claimed_hashes=(sha256(garbage),))
+    with pytest.raises(UnknownBundle, match=sha256(garbage)):
+        judge(request, POLICY)
