@@ -41,6 +41,9 @@ from flwr.serverapp import ServerApp
 
 app = ServerApp()
 
+def total(reply):
+    return float(reply.content["arrays"]["x"].numpy().sum())
+
 @app.main()
 def main(grid, context):
     config = context.run_config
@@ -63,7 +66,7 @@ def main(grid, context):
                 "round": number,
                 "node": reply.metadata.src_node_id,
                 "error": reply.error.reason if reply.has_error() else "",
-                "sum": float(reply.content["arrays"]["x"].numpy().sum()) if reply.has_content() else 0,
+                "sum": total(reply) if reply.has_content() else 0,
                 "package": reply.content["info"]["package"] if reply.has_content() else "",
             })
         tell()
