@@ -77,7 +77,7 @@ def _train(
     return fit(
         model,
         site.data.train,
-        site.data.val,
+        site.data.val if _validates_itself(experiment) else None,
         experiment.training,
         normalisation=normalisation,
         seed=derive_seed(experiment.seed, "site", site.name),
@@ -89,6 +89,12 @@ def _train(
         device=site.device,
         on_progress=progress_writer(site, number),
     )
+
+
+def _validates_itself(experiment: Experiment) -> bool:
+    """Whether a site also scores its own model after training: not after a part of an epoch."""
+    training = experiment.training
+    return training.sync_every_n_batches == 0 or training.early_stopping.site.patience > 0
 
 
 def _arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalisation]:

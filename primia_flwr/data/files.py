@@ -14,14 +14,19 @@ _NOT_SCANNED = frozenset({"__MACOSX", "DICOMDIR", "Thumbs.db"})
 
 
 def kind_of(head: bytes) -> str:
-    """Tell a file's format from its first 132 bytes: jpeg, png, tiff, dicom, or nothing."""
+    """Tell a file's format from its first 132 bytes: jpeg, png, tiff, dicom, or nothing.
+
+    DICOM comes first: its preamble may begin like a TIFF file, for readers of both.
+    """
+    if head[128:132] == b"DICM":
+        return "dicom"
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
         return "tiff"
-    return "dicom" if head[128:132] == b"DICM" else ""
+    return ""
 
 
 def read_head(path: Path) -> bytes:

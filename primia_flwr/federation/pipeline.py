@@ -21,6 +21,7 @@ from primia_flwr.federation.launcher import launch
 from primia_flwr.federation.readiness import with_roster
 from primia_flwr.federation.scoring import score_model
 from primia_flwr.federation.track import track
+from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
 
 
@@ -66,7 +67,14 @@ def run_experiment(experiment: Experiment, run_dir: Path, watcher: Watcher) -> d
 
 
 def settle(experiment: Experiment, run_dir: Path) -> Experiment:
-    """Return the experiment with its output folder and paths that hold in any process."""
+    """Return the experiment with its output folder and paths that hold in any process.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot take images of the configured size.
+    """
+    check_image_size(experiment.model, experiment.data.image_size)
     return replace(
         experiment,
         output_dir=str(run_dir.resolve()),
@@ -109,9 +117,10 @@ def write_text(path: Path, text: str) -> None:
 
 def _data(experiment: Experiment, watcher: Watcher) -> dict[str, Any]:
     if experiment.deployment.kind != "simulation":
-        return {"synthetic": False, "sites": [], "test": None}
+        return {"synthetic": False, "sites": [], "test": None, "data_layout": experiment.data.layout}
     watcher.say("reading the data ...")
-    return data_facts(simulated_sites(experiment), test_set(experiment))
+    layout = {"data_layout": experiment.data.layout}
+    return layout | data_facts(simulated_sites(experiment), test_set(experiment))
 
 
 def test_set(experiment: Experiment) -> LabelledImages | None:

@@ -166,3 +166,24 @@ def test_unusable_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(dicom, "MAX_PIXELS", 3)
     with pytest.raises(DataError, match="claims 2 x 2 pixels"):
         decode(make(tmp_path / "bomb.dcm", DEEP))
+
+
+# Real files that pydicom ships, one for each way to store pixels; shapes from their headers.
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("CT_small.dcm", (128, 128)),  # its preamble begins like a TIFF file
+        ("MR_small_RLE.dcm", (64, 64)),
+        ("MR_small_bigendian.dcm", (64, 64)),
+        ("MR_small_jp2klossless.dcm", (64, 64)),
+        ("MR_small_jpeg_ls_lossless.dcm", (64, 64)),
+        ("JPEGLSNearLossless_16.dcm", (50, 10)),
+        ("JPEG2000.dcm", (1024, 256)),
+        ("SC_rgb_jpeg_dcmtk.dcm", (100, 100, 3)),
+    ],
+)
+def test_real_transfer_syntaxes(name: str, shape: tuple[int, ...]) -> None:
+    pixels = decode(Path(pydicom.__file__).parent / "data" / "test_files" / name)
+    assert pixels.shape == shape
+    assert pixels.dtype == np.uint8
+    assert pixels.min() < pixels.max()
