@@ -30,7 +30,7 @@ demo: install  ## three simulated hospitals on synthetic radiographs, then a rep
 	@$(BIN)/primia train experiment=demo $(ARGS)
 
 federation: install  ## a real SuperLink and three real SuperNodes on loopback, over TLS
-	@$(BIN)/python -m benchmarks.loopback_federation $(ARGS)
+	@$(BIN)/primia federation trial experiment=demo federation.rounds=3 $(ARGS)
 
 test: install  ## the tests (under 25 minutes on two cores)
 	@$(BIN)/python -m pytest $(ARGS)

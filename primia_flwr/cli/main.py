@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data partition": ("data_partition", "write one manifest per site"),
     "provision": ("provision", "make certificates, keys and a start-up kit per site"),
     "federation status": ("federation_status", "which sites are registered and online"),
+    "federation trial": ("federation_trial", "run a real federation on this machine"),
     "site check": ("site_check", "is this site ready: data, keys, clock, link, disk"),
     "site policy": ("site_policy", "show what this site allows"),
     "site run": ("site_run", "run a SuperNode that only runs approved bundles"),

@@ -57,6 +57,12 @@ def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
         result = run_experiment(experiment, run_dir, view)
+    show_result(experiment, run_dir)
+    return result
+
+
+def show_result(experiment: Experiment, run_dir: Path) -> None:
+    """Print the table of a finished run, and where its report lies."""
     console = Console(stderr=experiment.quiet, quiet=experiment.quiet)
     metrics = read_json(run_dir / "metrics.json")
     if metrics.get("federated"):
@@ -64,7 +70,6 @@ def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     if read_json(run_dir / "run.json").get("synthetic"):
         console.print("[yellow]The images are synthetic: the figures say nothing about patients.[/]")
     console.print(f"report: {(run_dir / 'report.html').resolve().as_uri()}", soft_wrap=True)
-    return result
 
 
 def resumed(asked: Experiment) -> Experiment:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from primia_flwr.errors import FederationError
 from primia_flwr.processes import flower_environment, flower_program
 
@@ -24,15 +26,7 @@ class Connection:
     def write(self) -> None:
         """Write the connection into Flower's configuration under `home`."""
         self.home.mkdir(parents=True, exist_ok=True)
-        trust = (
-            f"root-certificates = {json.dumps(str(self.root_certificates.resolve()))}"
-            if self.root_certificates
-            else "insecure = true"
-        )
-        (self.home / "config.toml").write_text(
-            f'[superlink]\ndefault = "{CONNECTION}"\n\n'
-            f"[superlink.{CONNECTION}]\naddress = {json.dumps(self.address)}\n{trust}\n"
-        )
+        write_connection(self.home, CONNECTION, self.address, self.root_certificates)
 
     def call(self, *arguments: str) -> dict[str, Any]:
         """Run one `flwr` command and return its JSON answer.
@@ -70,9 +64,21 @@ class Connection:
         return str(runs[0]["status"]) if runs else "unknown"
 
 
+def write_connection(flower_home: Path, name: str, address: str, ca: Path | None) -> Path:
+    """Write the connection `name` that `flwr run . NAME` looks up in Flower's home.
+
+    Without a CA certificate the connection has no TLS, for loopback alone.
+    """
+    file = flower_home / "config.toml"
+    trust = {"root-certificates": str(ca.resolve())} if ca else {"insecure": True}
+    connection = {"address": address, **trust}
+    file.write_text(tomli_w.dumps({"superlink": {"default": name, name: connection}}))
+    return file
+
+
 def write_run_config(path: Path, experiment: str) -> None:
-    """Write the one run-config key (docs/adr/0002): JSON's escapes are TOML's."""
-    path.write_text(f"config = {json.dumps(experiment)}\n")
+    """Write the one run-config key (docs/adr/0002) as the TOML file that `flwr run` takes."""
+    path.write_text(tomli_w.dumps({"config": experiment}))
 
 
 def _last_json(text: str) -> dict[str, Any]:

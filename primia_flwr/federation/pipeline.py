@@ -38,8 +38,21 @@ class Watcher(Protocol):
         """Hear how far a step of its own is."""
 
 
-def run_experiment(experiment: Experiment, run_dir: Path, watcher: Watcher) -> dict[str, Any]:
+def run_experiment(
+    experiment: Experiment, run_dir: Path, watcher: Watcher, *, test: LabelledImages | None = None
+) -> dict[str, Any]:
     """Run an experiment and return what `primia train` prints as its last line.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Checked; simulated or deployed.
+    run_dir : Path
+        The folder for all that comes of it; one with a checkpoint to go on from, or a new one.
+    watcher : Watcher
+        Told how it goes on.
+    test : LabelledImages, optional
+        For a deployment whose coordinator has a test set; a simulation holds out its own.
 
     Raises
     ------
@@ -52,11 +65,15 @@ def run_experiment(experiment: Experiment, run_dir: Path, watcher: Watcher) -> d
         experiment = with_roster(experiment)
     before = read_json(run_dir / "run.json")
     write_text(run_dir / "config.yaml", to_yaml(experiment))
-    facts = {**run_facts(experiment), **_data(experiment, watcher)}
+    simulated = experiment.deployment.kind == "simulation"
+    test = test_set(experiment) if simulated else test
+    facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
     write_json(run_dir / "run.json", facts)
     result = launch(experiment, run_dir, watcher.update)
-    facts |= {key: value for key, value in result.items() if key not in ("sites",)}
-    metrics = _evaluate(experiment, run_dir, watcher)
+    facts |= {key: value for key, value in result.items() if key != "sites"}
+    if not simulated:
+        facts["sites"] = _reported_sites(result, facts["classes"])
+    metrics = _evaluate(experiment, run_dir, test, watcher)
     seconds = time.monotonic() - started + float(before.get("seconds") or 0)
     facts |= {"status": "finished", "seconds": round(seconds, 1)}
     write_json(run_dir / "metrics.json", {**metrics, "seconds": round(seconds, 1)})
@@ -115,31 +132,42 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _data(experiment: Experiment, watcher: Watcher) -> dict[str, Any]:
-    if experiment.deployment.kind != "simulation":
-        return {"synthetic": False, "sites": [], "test": None, "data_layout": experiment.data.layout}
-    watcher.say("reading the data ...")
-    layout = {"data_layout": experiment.data.layout}
-    return layout | data_facts(simulated_sites(experiment), test_set(experiment))
+def _data(
+    experiment: Experiment, test: LabelledImages | None, watcher: Watcher
+) -> dict[str, Any]:
+    """Return what is known of the data before the run: of real sites, nothing."""
+    facts: dict[str, Any] = {"data_layout": experiment.data.layout}
+    if experiment.deployment.kind == "simulation":
+        watcher.say("reading the data ...")
+        return facts | data_facts(simulated_sites(experiment), test)
+    synthetic = experiment.data.layout == "synthetic"
+    return facts | {"synthetic": synthetic, "classes": experiment.data.classes, "sites": []}
+
+
+def _reported_sites(result: dict[str, Any], classes: list[str]) -> list[dict[str, Any]]:
+    """Return the sites as they reported themselves, with the names of the classes."""
+    return [
+        {**site, "class_counts": dict(zip(classes, site["class_counts"], strict=True))}
+        for site in result["sites"]
+    ]
 
 
 def test_set(experiment: Experiment) -> LabelledImages | None:
-    """Return the test set that no site holds; None where there is none."""
-    if experiment.deployment.kind != "simulation" or experiment.data.test_fraction == 0:
+    """Return the test set that no simulated site holds; None where there is none."""
+    if experiment.data.test_fraction == 0:
         return None
     return load_test(experiment.data, seed=experiment.seed)
 
 
-def _evaluate(experiment: Experiment, run_dir: Path, watcher: Watcher) -> dict[str, Any]:
-    test = test_set(experiment)
+def _evaluate(
+    experiment: Experiment, run_dir: Path, test: LabelledImages | None, watcher: Watcher
+) -> dict[str, Any]:
     if test is None:
         return {"test": None}
     model, card = load_model(run_dir)
     scores: dict[str, Any] = {"test": {"n": len(test)}}
-    federated = score_model(
-        model, card, test, run_dir / "predictions.csv", experiment.training
-    )
-    scores["federated"] = federated.to_dict()
+    path = run_dir / "predictions.csv"
+    scores["federated"] = score_model(model, card, test, path, experiment.training).to_dict()
     write_json(run_dir / "metrics.json", scores)
     return scores | _baselines(experiment, run_dir, test, watcher)
 
@@ -147,7 +175,7 @@ def _evaluate(experiment: Experiment, run_dir: Path, watcher: Watcher) -> dict[s
 def _baselines(
     experiment: Experiment, run_dir: Path, test: LabelledImages, watcher: Watcher
 ) -> dict[str, Any]:
-    if not experiment.baselines:
+    if not experiment.baselines or experiment.deployment.kind != "simulation":
         return {}
     trained = train_baselines(experiment, simulated_sites(experiment), watcher.step)
     results: dict[str, Any] = {}

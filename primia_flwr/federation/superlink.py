@@ -12,10 +12,9 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from types import TracebackType
 
-import tomli_w
-
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import write_private
+from primia_flwr.federation.flower import write_connection
 from primia_flwr.processes import (
     Child,
     check_port_free,
@@ -196,10 +195,3 @@ def answers(address: str, ca: Path, *, timeout: float = 2.0) -> bool:
         connection.close()
     return True
 
-
-def write_connection(flower_home: Path, name: str, address: str, ca: Path) -> Path:
-    """Write the connection `name` that `flwr run . NAME` looks up in Flower's home."""
-    file = flower_home / "config.toml"
-    connection = {"address": address, "root-certificates": str(ca.resolve())}
-    file.write_text(tomli_w.dumps({"superlink": {"default": name, name: connection}}))
-    return file
