@@ -39,9 +39,7 @@ class OpenSite:
     def state(self) -> SiteState:
         """Return the site's private state of this experiment."""
         experiment = self.experiment
-        return SiteState(
-            self.folder, config_hash(experiment), keep=experiment.client.keep_states
-        )
+        return SiteState(self.folder, config_hash(experiment), keep=experiment.client.keep_states)
 
 
 def open_site(context: Context) -> OpenSite:

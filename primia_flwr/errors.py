@@ -43,7 +43,7 @@ class ProtocolError(PrimiaError):
     """A message does not follow the agreed protocol."""
 
 
-class PolicyRefusal(PrimiaError):
+class PolicyRefusal(PrimiaError):  # noqa: N818 - a refusal is a right, not a failure
     """A site's policy does not allow what was asked of it."""
 
 

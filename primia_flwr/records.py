@@ -141,5 +141,5 @@ def floats(config: ConfigRecord, key: str) -> tuple[float, ...]:
     """
     value = config.get(key)
     if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
-        return tuple(float(item) for item in value)  # type: ignore[arg-type]
+        return tuple(float(item) for item in value)
     raise ProtocolError(f"{key}={value!r}; expected a list of numbers")

@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
         if len(arguments) >= length and words in VERBS:
             return _dispatch(words, arguments[length:])
     group = [words for words in VERBS if words.split()[0] == arguments[0]]
-    if group and len(arguments) == 1 or group and arguments[1] in ("-h", "--help"):
+    if (group and len(arguments) == 1) or (group and arguments[1] in ("-h", "--help")):
         _print_overview(group)
         return 0
     return _unknown(arguments)
@@ -73,7 +73,9 @@ def _unknown(arguments: list[str]) -> int:
 def _print_overview(only: Sequence[str] = ()) -> None:
     console = Console()
     console.print("primia: train and use medical image classifiers without sharing images\n")
-    console.print("[bold]Usage[/]  primia <verb> \\[key=value ...]   (primia <verb> --help explains)\n")
+    console.print(
+        "[bold]Usage[/]  primia <verb> \\[key=value ...]   (primia <verb> --help explains)\n"
+    )
     for words, (_, summary) in VERBS.items():
         if not only or words in only:
             console.print(f"  [bold]{words:<20}[/] {summary}")

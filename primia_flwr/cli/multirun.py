@@ -39,7 +39,9 @@ def run_multirun(overrides: Sequence[str], job: Job) -> dict[str, Any]:
     extra = search_path()
     path = [f"hydra.searchpath=[{','.join(extra)}]"] if extra else []
     arguments = ["primia train", "--multirun", *overrides, *path]
-    entry = hydra.main(version_base="1.3", config_path=str(app_root() / "conf"), config_name="config")
+    entry = hydra.main(
+        version_base="1.3", config_path=str(app_root() / "conf"), config_name="config"
+    )
     with patch.object(sys, "argv", arguments), patch.dict("os.environ", {"HYDRA_FULL_ERROR": "1"}):
         try:
             entry(task)()

@@ -68,7 +68,9 @@ def show_result(experiment: Experiment, run_dir: Path) -> None:
     if metrics.get("federated"):
         console.print(results_table(metrics))
     if read_json(run_dir / "run.json").get("synthetic"):
-        console.print("[yellow]The images are synthetic: the figures say nothing about patients.[/]")
+        console.print(
+            "[yellow]The images are synthetic: the figures say nothing about patients.[/]"
+        )
     console.print(f"report: {(run_dir / 'report.html').resolve().as_uri()}", soft_wrap=True)
 
 

@@ -70,9 +70,7 @@ def check_length(key: str, value: Sequence[object], low: int, high: int, *, exam
     if low <= len(value) <= high:
         return
     expected = f"{low}" if low == high else f"{low} to {high}"
-    raise ConfigError(
-        f"{key} has {len(value)} entries; expected {expected}, e.g. {example}"
-    )
+    raise ConfigError(f"{key} has {len(value)} entries; expected {expected}, e.g. {example}")
 
 
 def _interval(low: float, high: float, open_low: bool, open_high: bool) -> str:

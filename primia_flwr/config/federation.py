@@ -38,12 +38,18 @@ class StrategyConfig:
         check_choice("strategy.name", self.name, STRATEGY_NAMES)
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
         check_range(
-            "strategy.server_learning_rate", self.server_learning_rate, 0, example=0.1, open_low=True
+            "strategy.server_learning_rate",
+            self.server_learning_rate,
+            0,
+            example=0.1,
+            open_low=True,
         )
         for key in ("beta_1", "beta_2"):
             check_range(f"strategy.{key}", getattr(self, key), 0, 1, example=0.9, open_high=True)
         check_range("strategy.tau", self.tau, 0, example=1e-3, open_low=True)
-        check_range("strategy.trim_fraction", self.trim_fraction, 0, 0.5, example=0.2, open_high=True)
+        check_range(
+            "strategy.trim_fraction", self.trim_fraction, 0, 0.5, example=0.2, open_high=True
+        )
         check_range("strategy.num_malicious", self.num_malicious, 0, example=1)
 
 

@@ -6,8 +6,10 @@ same error everywhere. Nothing here instantiates a class that a configuration na
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
@@ -33,6 +35,7 @@ T = TypeVar("T")
 # Where a run happens does not change its result: two runs that differ only here are the same
 # experiment, and one may resume the other.
 _NOT_PART_OF_THE_RESULT = ("output_dir", "resume", "dry_run", "quiet", "tracking", "deployment")
+_NOT_PART_OF_THE_DATA = ("root", "manifest", "cache_dir", "workers")
 
 
 @cache
@@ -133,9 +136,12 @@ def to_yaml(config: object) -> str:
 
 def config_hash(experiment: Experiment) -> str:
     """Return 16 hexadecimal digits that change when anything changes that decides the result."""
-    cfg = OmegaConf.structured(experiment)
-    kept = {key: cfg[key] for key in cfg if key not in _NOT_PART_OF_THE_RESULT}
-    text = OmegaConf.to_yaml(OmegaConf.create(kept), sort_keys=True)
+    settings = asdict(experiment)
+    for key in _NOT_PART_OF_THE_RESULT:
+        del settings[key]
+    for key in _NOT_PART_OF_THE_DATA:
+        del settings["data"][key]
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -47,3 +47,19 @@ class Experiment:
         check_range("seed", self.seed, 0, 2**32 - 1, example=1)
         for baseline in self.baselines:
             check_choice("baselines", baseline, BASELINES)
+        self._check_strategy()
+
+    def _check_strategy(self) -> None:
+        mu, liars = self.training.proximal_mu, self.strategy.num_malicious
+        if self.strategy.name == "fedprox" and mu == 0:
+            raise ConfigError(
+                f"training.proximal_mu={mu} with strategy.name=fedprox; expected a number above "
+                "0, e.g. training.proximal_mu=0.01"
+            )
+        needed = 2 * liars + 3  # Blanchard et al. 2017: n >= 2 f + 3
+        if self.strategy.name == "krum" and 0 < liars and self.federation.min_sites < needed:
+            raise ConfigError(
+                f"strategy.num_malicious={liars} with "
+                f"federation.min_sites={self.federation.min_sites}; krum needs 2*{liars}+3 "
+                f"updates in every round; set federation.min_sites={needed} or more"
+            )

@@ -5,6 +5,7 @@ data gives in the federated run.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -64,7 +65,7 @@ def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Tra
     def on_round(done: BaselineRound) -> None:
         step(name, done.number, done.num_rounds, f"{done.images_per_second:.0f} images/s")
 
-    common = {
+    common: dict[str, Any] = {
         "num_rounds": experiment.federation.rounds,
         "normalisation": normalisation,
         "seed": derive_seed(experiment.seed, "baseline", name),

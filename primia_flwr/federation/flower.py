@@ -53,9 +53,7 @@ class Connection:
     def submit(self, app: Path, run_config: Path, *, federation_options: str = "") -> int:
         """Submit the app and return the run's id."""
         options = ["--federation-config", federation_options] if federation_options else []
-        answer = self.call(
-            "run", str(app), CONNECTION, "--run-config", str(run_config), *options
-        )
+        answer = self.call("run", str(app), CONNECTION, "--run-config", str(run_config), *options)
         return int(answer["run-id"])
 
     def status(self, run_id: int) -> str:

@@ -132,9 +132,7 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _data(
-    experiment: Experiment, test: LabelledImages | None, watcher: Watcher
-) -> dict[str, Any]:
+def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher) -> dict[str, Any]:
     """Return what is known of the data before the run: of real sites, nothing."""
     facts: dict[str, Any] = {"data_layout": experiment.data.layout}
     if experiment.deployment.kind == "simulation":

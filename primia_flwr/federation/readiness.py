@@ -22,9 +22,7 @@ def with_roster(experiment: Experiment) -> Experiment:
     """
     deployment, federation = experiment.deployment, experiment.federation
     roster = load_roster(Path(deployment.roster))
-    nodes = registered_nodes(
-        deployment.superlink, Path(deployment.root_certificates), roster
-    )
+    nodes = registered_nodes(deployment.superlink, Path(deployment.root_certificates), roster)
     if len(nodes) < federation.min_sites:
         raise FederationError(
             f"{len(nodes)} of the roster's sites are registered at {deployment.superlink}; "

@@ -54,9 +54,7 @@ def simulation_superlink(folder: Path, *, threads: int) -> Iterator[Connection]:
         "--disable-runtime-dependency-installation",
     )
     log_file = folder / "superlink.log"
-    child = Child(
-        "SuperLink", command, log_file=log_file, environment=environment, folder=folder
-    )
+    child = Child("SuperLink", command, log_file=log_file, environment=environment, folder=folder)
     try:
         wait_until(
             lambda: is_listening("127.0.0.1", port),

@@ -194,4 +194,3 @@ def answers(address: str, ca: Path, *, timeout: float = 2.0) -> bool:
     finally:
         connection.close()
     return True
-

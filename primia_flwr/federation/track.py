@@ -1,10 +1,9 @@
 """Hand a finished run to experiment tracking, from the files that it wrote."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from primia_flwr.config.schema import Experiment
 from primia_flwr.evaluation.run_folder import RunFolder, number, read_run_folder
@@ -17,9 +16,8 @@ _SITE_CURVES = ("train_loss", "val_loss", "val_mcc", "images_per_second")
 def track(experiment: Experiment, run_dir: Path) -> None:
     """Log configuration, curves, tables and the model of a finished run."""
     folder = read_run_folder(run_dir)
-    config = OmegaConf.to_container(OmegaConf.structured(experiment))
     with Tracker(experiment.tracking, run_dir, name=experiment.name) as tracker:
-        tracker.start(config if isinstance(config, dict) else {})
+        tracker.start(_settings(experiment))
         for row in folder.history:
             tracker.log_round(int(row["round"]), {k: number(row, k) for k in _ROUND_CURVES})
         for row in folder.sites:
@@ -27,6 +25,16 @@ def track(experiment: Experiment, run_dir: Path) -> None:
             tracker.log_site(row["site"], int(row["round"]), values)
         _log_tables(tracker, folder)
         tracker.log_model([run_dir / "model.safetensors", run_dir / "model.json"])
+
+
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the configuration without what names this machine: folders, addresses, the roster."""
+    settings: dict[str, Any] = asdict(experiment)
+    for key in ("output_dir", "resume", "deployment"):
+        del settings[key]
+    for key in ("root", "manifest", "cache_dir"):
+        del settings["data"][key]
+    return settings
 
 
 def _log_tables(tracker: Tracker, folder: RunFolder) -> None:
@@ -37,11 +45,11 @@ def _log_tables(tracker: Tracker, folder: RunFolder) -> None:
                 header, *rows = list(csv.reader(file))
             tracker.log_table(name, header, rows)
     columns = ("model", "accuracy", "balanced accuracy", "MCC", "ROC-AUC", "n")
-    rows: list[list[Any]] = [
+    results: list[list[Any]] = [
         [name, s.accuracy, s.balanced_accuracy, s.mcc, s.roc_auc, s.n]
         for name, s in folder.results.items()
     ]
-    tracker.log_table("results", columns, rows)
+    tracker.log_table("results", columns, results)
     federated = folder.results.get("Federated")
     if federated:
         tracker.log_summary(

@@ -1,0 +1,134 @@
+"""The real app over a real federation (TLS, keys, gates), and which kills it survives."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from primia_flwr.config.load import compose, parse
+from primia_flwr.config.schema import Experiment
+from primia_flwr.federation.loopback import LoopbackFederation
+from primia_flwr.federation.pipeline import run_experiment, settle
+from primia_flwr.federation.trial import deployed, loopback_federation
+from primia_flwr.models.saved import load_model
+from primia_flwr.site.site_log import SiteLog
+from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
+
+pytestmark = pytest.mark.timeout(600)
+ROUNDS = 4
+
+
+class _Silent:
+    def update(self) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def step(self, name: str, done: float, total: float, note: str) -> None: ...
+
+
+class Disturbed:
+    """A run over a real federation, and something that happens to it in its second round."""
+
+    def __init__(self, folder: Path, **federation: Any) -> None:
+        overrides = [*TINY, f"output_dir={folder}", f"data.cache_dir={folder}/cache"]
+        experiment = parse(Experiment, compose("config", overrides))
+        settings = replace(experiment.federation, rounds=ROUNDS, min_sites=2, **federation)
+        self.folder = folder
+        self.experiment = settle(replace(experiment, federation=settings), folder)
+
+    def run(self, disturb: Callable[[LoopbackFederation], None]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        with loopback_federation(self.experiment, self.folder / "trial") as federation:
+            experiment = deployed(self.experiment, federation)
+            thread = threading.Thread(target=self._when_in_round_two, args=(disturb, federation))
+            thread.start()
+            result = run_experiment(experiment, self.folder, _Silent())
+            thread.join()
+        assert not processes_of(self.folder)
+        return result
+
+    def _when_in_round_two(
+        self, disturb: Callable[[LoopbackFederation], None], federation: LoopbackFederation
+    ) -> None:
+        def in_round_two() -> bool:
+            return any(e["event"] == "round_started" and e["round"] == 2 for e in self.events())
+
+        end = time.monotonic() + 300
+        while not in_round_two() and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        disturb(federation)
+
+    def events(self) -> list[dict[str, Any]]:
+        return events(self.folder)
+
+    def sites(self) -> list[dict[str, str]]:
+        return list(csv.DictReader((self.folder / "sites.csv").open()))
+
+    def model_hash(self) -> str:
+        return hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_trial_from_certificates_to_report(primia: Primia) -> None:
+    done = primia("federation", "trial", *TINY, "federation.rounds=2", seconds=400)
+    assert done.returncode == 0, done.stderr
+    result = last_json(done.stdout)
+    run_dir = primia.folder / result["run"]
+    assert result["rounds"] == 2
+    assert 0 <= result["accuracy"] <= 1
+    rows = list(csv.DictReader((run_dir / "sites.csv").open()))
+    assert [(row["round"], row["site"], row["status"]) for row in rows] == [
+        (str(number), f"site-{site}", "ok") for number in (1, 2) for site in (1, 2, 3)
+    ]
+    assert load_model(run_dir)[1].synthetic
+    assert "synthetic" in (run_dir / "report.html").read_text().lower()
+    log = SiteLog(run_dir / "trial/federation/kit-site-1/state/site-log.jsonl")
+    left = [entry for entry in log.entries() if entry.event == "left"]
+    assert [entry.details["message"] for entry in left] == [
+        "query.statistics",
+        "train",
+        "train",
+        "evaluate",
+    ]
+
+
+@pytest.mark.slow
+def test_killed_supernode_costs_its_round_and_no_more(tmp_path: Path) -> None:
+    run = Disturbed(tmp_path / "run", round_timeout=45.0)
+
+    def kill(federation: LoopbackFederation) -> None:
+        federation.sites["site-2"].kill()
+
+    assert run.run(kill)["rounds"] == ROUNDS
+    status = {(row["round"], row["site"]): row["status"] for row in run.sites()}
+    assert all(
+        status[str(number), site] == "ok"
+        for number in (1, 2, 3, 4)
+        for site in ("site-1", "site-3")
+    )
+    assert status["1", "site-2"] == "ok"
+    assert status["4", "site-2"] in ("failed", "late")
+
+
+@pytest.mark.slow
+def test_killed_superlink_changes_nothing(tmp_path: Path) -> None:
+    undisturbed = Disturbed(tmp_path / "undisturbed")
+    assert undisturbed.run(lambda _: None)["rounds"] == ROUNDS
+
+    def kill_and_restart(federation: LoopbackFederation) -> None:
+        federation.superlink.kill_link()
+        time.sleep(3)
+        federation.superlink.start_link()
+
+    disturbed = Disturbed(tmp_path / "disturbed")
+    assert disturbed.run(kill_and_restart)["rounds"] == ROUNDS
+    assert all(row["status"] == "ok" for row in disturbed.sites())
+    assert disturbed.model_hash() == undisturbed.model_hash()
