@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from primia_flwr.errors import FederationError
 
@@ -134,7 +135,33 @@ class Child:
             os.killpg(self.pid, number)
 
 
-class Children:
+class Service:
+    """Something that is started and stopped; as a context manager it never stays half-started."""
+
+    def start(self) -> None:
+        """Start; what was started is stopped again if this fails within a `with` block."""
+
+    def stop(self) -> None:
+        """Stop all of it; harmless where nothing runs."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class Children(Service):
     """A context in which children are started and after which none is left."""
 
     def __init__(self) -> None:
@@ -149,17 +176,6 @@ class Children:
         """Stop all, the youngest first."""
         while self._children:
             self._children.pop().stop()
-
-    def __enter__(self) -> "Children":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def wait_until(

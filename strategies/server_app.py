@@ -13,10 +13,11 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.readers import read_manifest
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.federation.roster_grid import RosterGrid
-from primia_flwr.models import ModelCard, build_model, save_model
+from primia_flwr.models import save_model
 from primia_flwr.records import load_arrays, to_arrays
-from primia_flwr.training.device import derive_seed
+from primia_flwr.training.normalisation import Normalisation
 from strategies.registry import build_exchange
 from strategies.rounds import LoopConfig, RoundLoop, RunState
 
@@ -45,12 +46,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
         If the run cannot start or go on; what was done so far can be resumed.
     """
     classes = class_names(experiment)
-    model = build_model(
-        experiment.model,
-        num_classes=len(classes),
-        channels=experiment.data.channels,
-        seed=derive_seed(experiment.seed, "model"),
-    )
+    model = first_model(experiment, len(classes))
     initial = {name: array.numpy() for name, array in to_arrays(model.state_dict()).items()}
     exchange = build_exchange(
         experiment.strategy,
@@ -65,7 +61,8 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
     loop = RoundLoop(_loop_config(experiment), RosterGrid(grid, sites, nodes), exchange, folder)
     state = loop.run(initial, resume=bool(experiment.resume))
     load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
-    save_model(folder, model, _card(experiment, classes, state))
+    normalisation = Normalisation(state.mean, state.std)
+    save_model(folder, model, model_card(experiment, classes, normalisation, state.best_round))
     _write_json(folder / "result.json", _result(state))
     return state
 
@@ -121,21 +118,6 @@ def _loop_config(experiment: Experiment) -> LoopConfig:
         normalisation=experiment.data.normalisation,
         channels=experiment.data.channels,
         config_hash=config_hash(experiment),
-    )
-
-
-def _card(experiment: Experiment, classes: tuple[str, ...], state: RunState) -> ModelCard:
-    return ModelCard(
-        model=experiment.model,
-        classes=classes,
-        channels=experiment.data.channels,
-        image_size=experiment.data.image_size,
-        resize=experiment.data.resize,
-        mean=state.mean,
-        std=state.std,
-        config_hash=config_hash(experiment),
-        round=state.best_round,
-        synthetic=experiment.data.layout == "synthetic",
     )
 
 

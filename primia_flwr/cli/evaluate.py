@@ -70,12 +70,8 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the run, its model or the data cannot be used together.
     """
-    from primia_flwr.evaluation.metrics import score
-    from primia_flwr.evaluation.predictions import write_predictions
+    from primia_flwr.federation.scoring import score_model
     from primia_flwr.models.saved import load_model
-    from primia_flwr.training.device import pick_device
-    from primia_flwr.training.evaluate import predict
-    from primia_flwr.training.normalisation import Normalisation
 
     run_dir = _run_dir(cfg)
     model, card = load_model(run_dir)
@@ -88,24 +84,10 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         resize=card.resize,
     )
     images, origin = _images(wanted, cfg.data, own_split=base.split, seed=seed)
-    probabilities = predict(
-        model,
-        images,
-        normalisation=Normalisation(card.mean, card.std),
-        batch_size=cfg.batch_size,
-        device=pick_device(cfg.device),
-    )
-    scores = score(images.labels.numpy(), probabilities, card.classes)
     warning = _overlap(base, wanted, origin)
     target = _target(run_dir, cfg, wanted, origin)
-    write_predictions(
-        target / "predictions.csv",
-        images.files,
-        images.patients,
-        images.labels.numpy(),
-        probabilities,
-        card.classes,
-    )
+    path = target / "predictions.csv"
+    scores = score_model(model, card, images, path, batch_size=cfg.batch_size, device=cfg.device)
     about = {
         "run": str(run_dir),
         "round": card.round,

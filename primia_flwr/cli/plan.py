@@ -9,9 +9,9 @@ from rich.table import Table
 
 from primia_flwr.config.load import config_hash
 from primia_flwr.config.schema import Experiment
-from primia_flwr.federation.baselines import first_model
 from primia_flwr.federation.bundle import stage_bundle
 from primia_flwr.federation.facts import data_facts
+from primia_flwr.federation.first_model import first_model
 from primia_flwr.federation.pipeline import simulated_sites, test_set
 from primia_flwr.federation.readiness import federation_facts
 from primia_flwr.federation.simulation import concurrent_sites

@@ -57,7 +57,7 @@ class Experiment:
                 "0, e.g. training.proximal_mu=0.01"
             )
         needed = 2 * liars + 3  # Blanchard et al. 2017: n >= 2 f + 3
-        if self.strategy.name == "krum" and 0 < liars and self.federation.min_sites < needed:
+        if self.strategy.name == "krum" and liars > 0 and self.federation.min_sites < needed:
             raise ConfigError(
                 f"strategy.num_malicious={liars} with "
                 f"federation.min_sites={self.federation.min_sites}; krum needs 2*{liars}+3 "

@@ -9,13 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from primia_flwr.config.load import config_hash
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import SiteData, load_pooled
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.models.registry import build_model
+from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.models.saved import ModelCard
-from primia_flwr.training.baselines import BaselineResult, BaselineRound, train_alone, train_pooled
+from primia_flwr.training.baselines import BaselineRound, train_alone, train_pooled
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.normalisation import Normalisation
@@ -47,16 +46,6 @@ def train_baselines(experiment: Experiment, sites: list[SiteData], step: Step) -
         yield _train(experiment, "pooled", pooled, step)
 
 
-def first_model(experiment: Experiment, num_classes: int) -> nn.Module:
-    """Build the model with the first weights that every training of a run starts from."""
-    return build_model(
-        experiment.model,
-        num_classes=num_classes,
-        channels=experiment.data.channels,
-        seed=derive_seed(experiment.seed, "model"),
-    )
-
-
 def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Trained:
     sums = PixelSums.of(data.train)
     normalisation = Normalisation(sums.mean(), sums.std())
@@ -79,21 +68,5 @@ def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Tra
         result = train_pooled(model, data, experiment.training, num_sites=sites, **common)
     else:
         result = train_alone(model, data, experiment.training, **common)
-    return name, model, _card(experiment, data, normalisation, result)
-
-
-def _card(
-    experiment: Experiment, data: SiteData, normalisation: Normalisation, result: BaselineResult
-) -> ModelCard:
-    return ModelCard(
-        model=experiment.model,
-        classes=data.train.classes,
-        channels=experiment.data.channels,
-        image_size=experiment.data.image_size,
-        resize=experiment.data.resize,
-        mean=normalisation.mean,
-        std=normalisation.std,
-        config_hash=config_hash(experiment),
-        round=result.best_round,
-        synthetic=data.train.synthetic,
-    )
+    card = model_card(experiment, data.train.classes, normalisation, result.best_round)
+    return name, model, card

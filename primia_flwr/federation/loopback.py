@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
@@ -18,7 +17,7 @@ from primia_flwr.federation.provision import Federation, Plan, provision
 from primia_flwr.federation.roster import register_sites
 from primia_flwr.federation.superlink import SuperLink
 from primia_flwr.federation.supernodes import LocalSite
-from primia_flwr.processes import free_port
+from primia_flwr.processes import Service, free_port
 
 _CERTIFICATE_DAYS = 7
 
@@ -33,7 +32,7 @@ class LoopbackSite:
     policy: Mapping[str, Any] = field(default_factory=dict)
 
 
-class LoopbackFederation:
+class LoopbackFederation(Service):
     """Provision into `folder`, start a SuperLink and the sites, stop all on exit.
 
     With `bundle`, each site approves that file before it starts. `experiments` are the names
@@ -135,22 +134,6 @@ class LoopbackFederation:
     def stop(self) -> None:
         """Stop all processes."""
         self._stack.close()
-
-    def __enter__(self) -> "LoopbackFederation":
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _settings(site: LoopbackSite, experiments: list[str], min_sites: int) -> dict[str, Any]:

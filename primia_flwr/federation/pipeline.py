@@ -6,6 +6,7 @@ reads and writes the run's folder, so that the steps after a failure can be repe
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,6 @@ from primia_flwr.config.data import with_absolute_paths
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, SiteData, load_site, load_test
-from primia_flwr.evaluation.metrics import Scores
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
@@ -61,22 +61,18 @@ def run_experiment(
     """
     started = time.monotonic()
     experiment = settle(experiment, run_dir)
-    if experiment.deployment.kind == "deployment":
-        experiment = with_roster(experiment)
-    before = read_json(run_dir / "run.json")
-    write_text(run_dir / "config.yaml", to_yaml(experiment))
     simulated = experiment.deployment.kind == "simulation"
+    if not simulated:
+        experiment = with_roster(experiment)
+    earlier = float(read_json(run_dir / "run.json").get("seconds") or 0)
+    write_text(run_dir / "config.yaml", to_yaml(experiment))
     test = test_set(experiment) if simulated else test
     facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
-    write_json(run_dir / "run.json", facts)
-    result = launch(experiment, run_dir, watcher.update)
-    facts |= {key: value for key, value in result.items() if key != "sites"}
-    if not simulated:
-        facts["sites"] = _reported_sites(result, facts["classes"])
-    metrics = _evaluate(experiment, run_dir, test, watcher)
-    seconds = time.monotonic() - started + float(before.get("seconds") or 0)
-    facts |= {"status": "finished", "seconds": round(seconds, 1)}
-    write_json(run_dir / "metrics.json", {**metrics, "seconds": round(seconds, 1)})
+    facts |= _federate(experiment, run_dir, facts, watcher)
+    metrics = _score(experiment, run_dir, test, watcher)
+    seconds = round(time.monotonic() - started + earlier, 1)
+    facts |= {"status": "finished", "seconds": seconds}
+    write_json(run_dir / "metrics.json", {**metrics, "seconds": seconds})
     write_json(run_dir / "run.json", facts)
     track(experiment, run_dir)
     write_report(run_dir)
@@ -142,6 +138,31 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
     return facts | {"synthetic": synthetic, "classes": experiment.data.classes, "sites": []}
 
 
+def test_set(experiment: Experiment) -> LabelledImages | None:
+    """Return the test set that no simulated site holds; None where there is none."""
+    if experiment.data.test_fraction == 0:
+        return None
+    return load_test(experiment.data, seed=experiment.seed)
+
+
+def _federate(
+    experiment: Experiment, run_dir: Path, facts: dict[str, Any], watcher: Watcher
+) -> dict[str, Any]:
+    """Run the federation; return what it adds to the facts. A failure is kept in run.json."""
+    write_json(run_dir / "run.json", facts)
+    try:
+        result = launch(experiment, run_dir, watcher.update)
+    except BaseException:
+        write_json(run_dir / "run.json", {**facts, "status": "failed"})
+        raise
+    model, _ = load_model(run_dir)
+    added = {key: value for key, value in result.items() if key != "sites"}
+    added["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    if experiment.deployment.kind == "deployment":
+        added["sites"] = _reported_sites(result, facts["classes"])
+    return added
+
+
 def _reported_sites(result: dict[str, Any], classes: list[str]) -> list[dict[str, Any]]:
     """Return the sites as they reported themselves, with the names of the classes."""
     return [
@@ -150,38 +171,29 @@ def _reported_sites(result: dict[str, Any], classes: list[str]) -> list[dict[str
     ]
 
 
-def test_set(experiment: Experiment) -> LabelledImages | None:
-    """Return the test set that no simulated site holds; None where there is none."""
-    if experiment.data.test_fraction == 0:
-        return None
-    return load_test(experiment.data, seed=experiment.seed)
-
-
-def _evaluate(
+def _score(
     experiment: Experiment, run_dir: Path, test: LabelledImages | None, watcher: Watcher
 ) -> dict[str, Any]:
+    """Return the content of metrics.json: scores of the federated model and of the baselines."""
     if test is None:
         return {"test": None}
+    scored = partial(
+        score_model,
+        test=test,
+        batch_size=experiment.training.batch_size,
+        device=experiment.training.device,
+    )
     model, card = load_model(run_dir)
-    scores: dict[str, Any] = {"test": {"n": len(test)}}
-    path = run_dir / "predictions.csv"
-    scores["federated"] = score_model(model, card, test, path, experiment.training).to_dict()
-    write_json(run_dir / "metrics.json", scores)
-    return scores | _baselines(experiment, run_dir, test, watcher)
-
-
-def _baselines(
-    experiment: Experiment, run_dir: Path, test: LabelledImages, watcher: Watcher
-) -> dict[str, Any]:
-    if not experiment.baselines or experiment.deployment.kind != "simulation":
-        return {}
-    trained = train_baselines(experiment, simulated_sites(experiment), watcher.step)
-    results: dict[str, Any] = {}
-    for name, model, card in trained:
-        path = run_dir / f"predictions-{name}.csv"
-        scores: Scores = score_model(model, card, test, path, experiment.training)
+    federated = scored(model, card, path=run_dir / "predictions.csv")
+    metrics: dict[str, Any] = {"test": {"n": len(test)}, "federated": federated.to_dict()}
+    write_json(run_dir / "metrics.json", metrics)
+    if experiment.deployment.kind == "deployment" or not experiment.baselines:
+        return metrics
+    sites = simulated_sites(experiment)
+    for name, model, card in train_baselines(experiment, sites, watcher.step):
+        scores = scored(model, card, path=run_dir / f"predictions-{name}.csv").to_dict()
         if name == "pooled":
-            results["pooled"] = scores.to_dict()
+            metrics["pooled"] = scores
         else:
-            results.setdefault("alone", {})[name.removeprefix("alone-")] = scores.to_dict()
-    return results
+            metrics.setdefault("alone", {})[name.removeprefix("alone-")] = scores
+    return metrics

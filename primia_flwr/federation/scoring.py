@@ -1,10 +1,9 @@
-"""Score one model on the test set and keep its predictions."""
+"""Score one model on labelled images and keep its predictions."""
 
 from pathlib import Path
 
 from torch import nn
 
-from primia_flwr.config.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.evaluation.metrics import Scores, score
 from primia_flwr.evaluation.predictions import write_predictions
@@ -15,15 +14,21 @@ from primia_flwr.training.normalisation import Normalisation
 
 
 def score_model(
-    model: nn.Module, card: ModelCard, test: LabelledImages, path: Path, training: TrainingConfig
+    model: nn.Module,
+    card: ModelCard,
+    test: LabelledImages,
+    path: Path,
+    *,
+    batch_size: int,
+    device: str,
 ) -> Scores:
-    """Predict the test set, write the predictions to `path`, and return the scores."""
+    """Predict the images, write the predictions to `path`, and return the scores."""
     probabilities = predict(
         model,
         test,
         normalisation=Normalisation(card.mean, card.std),
-        batch_size=training.batch_size,
-        device=pick_device(training.device),
+        batch_size=batch_size,
+        device=pick_device(device),
     )
     labels = test.labels.numpy()
     write_predictions(path, test.files, test.patients, labels, probabilities, test.classes)

@@ -10,13 +10,13 @@ import ssl
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from types import TracebackType
 
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import write_private
 from primia_flwr.federation.flower import write_connection
 from primia_flwr.processes import (
     Child,
+    Service,
     check_port_free,
     flower_environment,
     flower_program,
@@ -82,7 +82,7 @@ def superexec_arguments(files: SuperLinkFiles, *, address: str) -> list[str]:
     ]
 
 
-class SuperLink:
+class SuperLink(Service):
     """A SuperLink and its SuperExec as children of this process; a context manager.
 
     `flower_home` is where Flower keeps what it unpacks and finds its connections; logs go to
@@ -154,22 +154,6 @@ class SuperLink:
             if child is not None:
                 child.stop()
         self._exec = self._link = None
-
-    def __enter__(self) -> "SuperLink":
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _child(self, name: str, program: str, arguments: list[str]) -> Child:
         return Child(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -59,10 +60,8 @@ def test_what_is_written_is_read_back(
 
 @given(st.text(max_size=200))
 def test_any_text_is_an_experiment_or_a_config_error(text: str) -> None:
-    try:
+    with contextlib.suppress(ConfigError):
         assert isinstance(load_experiment(text), Experiment)
-    except ConfigError as error:
-        assert str(error)
 
 
 def test_the_hash_is_of_what_decides_the_result() -> None:

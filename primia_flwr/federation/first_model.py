@@ -1,0 +1,37 @@
+"""The model that every training of an experiment starts from, and the card of what comes of it."""
+
+from torch import nn
+
+from primia_flwr.config.load import config_hash
+from primia_flwr.config.schema import Experiment
+from primia_flwr.models import ModelCard, build_model
+from primia_flwr.training.device import derive_seed
+from primia_flwr.training.normalisation import Normalisation
+
+
+def first_model(experiment: Experiment, num_classes: int) -> nn.Module:
+    """Build the model with the experiment's first weights: the same in every process."""
+    return build_model(
+        experiment.model,
+        num_classes=num_classes,
+        channels=experiment.data.channels,
+        seed=derive_seed(experiment.seed, "model"),
+    )
+
+
+def model_card(
+    experiment: Experiment, classes: tuple[str, ...], normalisation: Normalisation, round_: int
+) -> ModelCard:
+    """Return the card of a model that was trained for `round_` rounds of an experiment."""
+    return ModelCard(
+        model=experiment.model,
+        classes=classes,
+        channels=experiment.data.channels,
+        image_size=experiment.data.image_size,
+        resize=experiment.data.resize,
+        mean=normalisation.mean,
+        std=normalisation.std,
+        config_hash=config_hash(experiment),
+        round=round_,
+        synthetic=experiment.data.layout == "synthetic",
+    )
