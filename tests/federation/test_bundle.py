@@ -1,0 +1,44 @@
+"""The bundle that sites approve: the same files give the same hash, and only the app is in it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.errors import FederationError
+from primia_flwr.federation import bundle as bundle_module
+from primia_flwr.federation.bundle import stage_bundle
+
+
+def test_the_same_code_has_the_same_hash(tmp_path: Path) -> None:
+    one, two = stage_bundle(tmp_path / "one"), stage_bundle(tmp_path / "two")
+    assert one.sha256 == two.sha256
+    assert len(one.sha256) == 64
+
+
+def test_changed_code_has_another_hash(tmp_path: Path) -> None:
+    before = stage_bundle(tmp_path / "a")
+    changed = before.folder / "clients" / "client_app.py"
+    changed.write_text(changed.read_text() + "\n# changed\n")
+    assert bundle_module.build_fab_from_disk(before.folder) != before.content
+
+
+def test_only_the_app_travels(tmp_path: Path) -> None:
+    content = stage_bundle(tmp_path).content
+    names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {
+        "primia_flwr", "clients", "strategies", "conf", "pyproject.toml", "LICENSE", ".info",
+    }  # fmt: skip
+    assert "conf/experiment/demo.yaml" in names
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+    assert len(content) < 1_000_000
+
+
+def test_an_incomplete_app_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "app_root", lambda: tmp_path / "nothing")
+    with pytest.raises(FederationError, match=r"pyproject.toml not found"):
+        stage_bundle(tmp_path / "out")
