@@ -1,0 +1,55 @@
+"""The live view reads a run's files: events as they come, half-written lines later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.cli.live import EventTail, LiveView
+
+
+def test_the_tail_gives_each_complete_line_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    tail = EventTail(path)
+    assert tail.new() == []
+    path.write_text('{"event": "a"}\n{"event": "b"}\n{"eve')
+    assert [event["event"] for event in tail.new()] == ["a", "b"]
+    assert tail.new() == []
+    with path.open("a") as file:
+        file.write('nt": "c"}\n')
+    assert tail.new() == [{"event": "c"}]
+
+
+def test_a_resumed_run_does_not_repeat_old_events(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "old"}\n')
+    assert EventTail(path).new() == []
+
+
+def test_without_a_terminal_there_is_a_line_per_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LiveView(tmp_path, 2, ["munich"], quiet=False) as view:
+        events = [
+            {"event": "round_started", "round": 1},
+            {"event": "site_reply", "round": 1, "site": "munich", "status": "refused",
+             "reason": "policy"},
+            {"event": "round_finished", "round": 1, "train_loss": 0.5, "val_loss": None,
+             "val_mcc": 0.25, "sites": 2, "seconds": 3.0},
+            {"event": "unknown"},
+        ]  # fmt: skip
+        (tmp_path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+        view.update()
+    text = capsys.readouterr().err
+    assert "munich: refused policy" in text
+    assert "round 1: train loss 0.500  val loss -  val MCC 0.250  2 sites  3.0 s" in text
+
+
+def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LiveView(tmp_path, 1, [], quiet=True) as view:
+        view.say("hello")
+        view.step("pooled", 1, 2, "fast")
+    captured = capsys.readouterr()
+    assert captured.err == captured.out == ""

@@ -1,0 +1,93 @@
+"""The command line's common part: help, --cfg, one line of JSON, one sentence for a mistake."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from primia_flwr.cli import main as main_module
+from primia_flwr.cli.main import VERBS, run
+from primia_flwr.cli.verb import Verb, call
+from primia_flwr.errors import DataError
+
+
+@dataclass
+class Arguments:
+    site: str = "site.yaml"
+    quiet: bool = False
+
+
+def verb(result: dict[str, object] | None = None, error: Exception | None = None) -> Verb:
+    def body(arguments: Arguments) -> dict[str, object] | None:
+        if error:
+            raise error
+        return result if result is not None else {"site": arguments.site}
+
+    return Verb(
+        words=("site", "run"),
+        summary="run it",
+        examples=("primia site run site=kit/site.yaml",),
+        config_name="site_run",
+        schema=Arguments,
+        run=body,
+        positional="site",
+    )
+
+
+def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb(), ["site=a.yaml"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"site": "a.yaml"}
+
+
+def test_a_bare_word_sets_the_positional_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb(), ["b.yaml"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"site": "b.yaml"}
+
+
+def test_not_ok_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb({"ok": False}), []) == 1
+    assert json.loads(capsys.readouterr().out) == {"ok": False}
+
+
+def test_a_mistake_is_one_sentence_and_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb(error=DataError("data.root=x [0, 1]; expected\n a folder")), []) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "error: data.root=x [0, 1]; expected a folder\n"
+    assert captured.out == ""
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        call(verb(error=ZeroDivisionError()), [])
+
+
+def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb(error=KeyboardInterrupt()), []) == 130  # type: ignore[arg-type]
+    assert "stopped by the user" in capsys.readouterr().err
+
+
+def test_cfg_shows_the_composed_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb(), ["--cfg", "job", "quiet=true"]) == 0
+    assert capsys.readouterr().out == "site: site.yaml\nquiet: true\n"
+
+
+@pytest.mark.parametrize("words", list(VERBS))
+def test_every_verb_teaches(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"primia {words}" in text
+    assert "Examples" in text
+    assert "Keys" in text
+
+
+def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    text = capsys.readouterr().out
+    assert all(words in text for words in VERBS)
+
+
+def test_an_unknown_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "chek"]) == main_module.EXIT_MISTAKE
+    assert "did you mean data check?" in capsys.readouterr().err
