@@ -6,6 +6,7 @@ public things besides.
 """
 
 import re
+import secrets
 import shutil
 import stat
 import zipfile
@@ -166,6 +167,7 @@ def _make_certificates(files: SuperLinkFiles, plan: Plan) -> certs.Authority:
     key, certificate = certs.issue_server_certificate(authority, plan.server_names, days=plan.days)
     certs.write_private(files.key, certs.private_bytes(key, openssh=False))
     certs.write_certificate(files.certificate, certificate)
+    certs.write_private(files.secret, secrets.token_hex(32).encode())
     return authority
 
 

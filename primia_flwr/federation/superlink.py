@@ -5,14 +5,12 @@ does. When the SuperLink is killed and started again on the same database, the S
 reconnects and the run goes on.
 """
 
-import secrets
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import write_private
 from primia_flwr.federation.flower import write_connection
 from primia_flwr.processes import (
     Child,
@@ -114,8 +112,6 @@ class SuperLink(Service):
             If the port is in use, a file is missing, or the SuperLink does not come up.
         """
         self.flower_home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self.files.secret.exists():
-            write_private(self.files.secret, secrets.token_hex(32).encode())
         write_connection(self.flower_home, "primia", self.address, self.files.ca)
         self.start_link()
         self._exec = self._child(
@@ -130,7 +126,8 @@ class SuperLink(Service):
         FederationError
             If the port is in use, a file is missing, or the SuperLink does not come up.
         """
-        for file in (self.files.ca, self.files.certificate, self.files.key):
+        files = self.files
+        for file in (files.ca, files.certificate, files.key, files.secret):
             if not file.is_file():
                 raise FederationError(f"{file} not found; expected what `primia provision` wrote")
         check_port_free(self.host, self.port, key="port")

@@ -156,3 +156,11 @@ def test_verb_prints_the_commands_and_refuses_twice(
     assert "name=fl; expected a new name" in capsys.readouterr().err
     assert call(VERB, ["sites=[a]", "name=two"]) == 2
     assert "server=''" in capsys.readouterr().err
+
+
+def test_the_executors_secret_is_private_and_in_no_kit(federation: Federation) -> None:
+    secret = federation.files.secret
+    assert len(secret.read_bytes()) == 64
+    assert secret.stat().st_mode & 0o777 == 0o600
+    for kit in federation.kits.values():
+        assert secret.name not in {file.name for file in kit.rglob("*")}
