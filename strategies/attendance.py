@@ -129,5 +129,6 @@ class Attendance:
         return FederationError(
             f"{len(present)} of at least {needed} sites are online after "
             f"federation.wait_for_sites={self._cfg.wait_for_sites:g} s ({missing}); start the "
-            "missing SuperNodes and go on with `primia train resume=<output folder>`"
+            "missing SuperNodes, or have the sites that refuse approve this run, and go on with "
+            "`primia train resume=<output folder>`"
         )

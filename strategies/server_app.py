@@ -1,7 +1,6 @@
 """The coordinator's Flower app: load the experiment, run the rounds, save the best model."""
 
 import contextlib
-import json
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from primia_flwr.config.load import config_hash, load_experiment
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.readers import read_manifest
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.federation.facts import write_json
 from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.models import save_model
@@ -32,8 +31,8 @@ def main(grid: Grid, context: Context) -> None:
     try:
         run(experiment, grid, folder)
     except Exception as error:
-        with contextlib.suppress(OSError):
-            _write_json(folder / "error.json", {"error": _sentence(error)})
+        with contextlib.suppress(PrimiaError):
+            write_json(folder / "error.json", {"error": _sentence(error)})
         raise
 
 
@@ -63,7 +62,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
     load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
     normalisation = Normalisation(state.mean, state.std)
     save_model(folder, model, model_card(experiment, classes, normalisation, state.best_round))
-    _write_json(folder / "result.json", _result(state))
+    write_json(folder / "result.json", _result(state))
     return state
 
 
@@ -131,7 +130,3 @@ def _result(state: RunState) -> dict[str, object]:
         "class_counts": state.class_counts,
         "sites": state.sites,
     }
-
-
-def _write_json(path: Path, values: dict[str, object]) -> None:
-    replace_file(path, (json.dumps(values, indent=1) + "\n").encode())

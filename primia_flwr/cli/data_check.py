@@ -83,7 +83,7 @@ VERB = Verb(
     summary="read every image: counts, unreadable files, duplicates, patients on both sides",
     examples=(
         "primia data check data.root=chest_xray/train",
-        "primia data check data=folder data.root=scans data.patient_pattern='(?P<patient>P\\d+)'",
+        "primia data check data.root=scans 'data.patient_pattern=\"(?P<patient>P\\d+)\"'",
         "primia data check data.manifest=site.csv data.root=/images quiet=true",
     ),
     config_name="data_check",

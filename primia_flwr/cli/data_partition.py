@@ -115,7 +115,7 @@ VERB = Verb(
     summary="deal patients to sites and write one CSV manifest per site; images stay in place",
     examples=(
         "primia data partition data.root=chest_xray/train sites=3",
-        "primia data partition data.root=scans data.partition={kind:dirichlet,alpha:0.3}",
+        "primia data partition data.root=scans data.partition.kind=quantity sites=5",
         "primia data partition data.root=scans site_names=[munich,paris,london] output=manifests",
     ),
     config_name="data_partition",

@@ -19,18 +19,18 @@ _COLOURS = {"online": "green", "offline": "yellow", "registered": "blue", "missi
 class StatusArguments:
     """Arguments of `primia federation status`."""
 
-    deployment: str = "fl"
+    name: str = "fl"
     register: bool = False
     quiet: bool = False
 
 
 def run(cfg: StatusArguments) -> dict[str, Any]:
     """Ask the SuperLink; with `register=true` first register the keys that are missing."""
-    section = compose("config", [f"deployment={cfg.deployment}"]).deployment
+    section = compose("config", [f"deployment={cfg.name}"]).deployment
     if section.kind != "deployment":
         raise ConfigError(
-            f"deployment={cfg.deployment} is a simulation; expected a federation that "
-            "`primia provision` made, e.g. deployment=fl"
+            f"name={cfg.name} is a simulation; expected a federation that `primia provision` "
+            "made, e.g. name=fl"
         )
     roster, ca = load_roster(Path(section.roster)), Path(section.root_certificates)
     if cfg.register:
@@ -61,11 +61,11 @@ VERB = Verb(
     words=("federation", "status"),
     summary="which sites of a provisioned federation are registered and online",
     examples=(
-        "primia federation status deployment=fl",
-        "primia federation status deployment=fl register=true",
+        "primia federation status",
+        "primia federation status name=fl register=true",
     ),
     config_name="federation_status",
     schema=StatusArguments,
     run=run,
-    positional="deployment",
+    positional="name",
 )

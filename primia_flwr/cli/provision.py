@@ -95,9 +95,8 @@ def _explain(
     show("   export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1")
     show(f"   {kit_texts.superlink_line(folder, port=cfg.port)}")
     show(f"   {kit_texts.superexec_line(folder, address=address)}")
-    show("\n3. Register the sites (primia federation status register=true does it too):")
-    for line in kit_texts.register_lines(roster, folder):
-        show(f"   {line}")
+    show("\n3. Register the sites' keys, and see who is there:")
+    show(f"   primia federation status name={roster.federation} register=true")
     show(f"\n4. primia train experiment=pneumonia deployment={roster.federation} dry_run=true")
     show(f"   ({deployment} is the entry; keep {folder}/ca.key offline)\n")
 

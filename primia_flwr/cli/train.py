@@ -1,6 +1,7 @@
 """`primia train`: one experiment from its data to its report, or a sweep of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,21 @@ def show_result(experiment: Experiment, run_dir: Path) -> None:
 def resumed(asked: Experiment) -> Experiment:
     """Return the experiment of the folder in `resume`, which goes on where it stopped.
 
-    The folder's own configuration counts; what else was given must agree with it.
+    The folder's own configuration counts, so nothing else may be given.
 
     Raises
     ------
     ConfigError
-        If the folder holds no run.
+        If the folder holds no run, or other keys are given.
     """
     folder = Path(asked.resume)
+    plain = parse(Experiment, compose("config"))
+    given = replace(asked, resume=plain.resume, quiet=plain.quiet, dry_run=plain.dry_run)
+    if given != plain:
+        raise ConfigError(
+            f"resume={folder} goes on with its own configuration; expected no other keys but "
+            "quiet and dry_run; start a new run to change them"
+        )
     path = folder / "config.yaml"
     if not path.is_file():
         raise ConfigError(

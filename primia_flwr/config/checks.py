@@ -54,9 +54,9 @@ def check_choice(key: str, value: str, choices: Collection[str]) -> None:
 
 
 def nearest(value: str, choices: Collection[str]) -> str:
-    """Return `; did you mean X?` for the choice that looks most like `value`, or nothing."""
+    """Return ` (did you mean X?)` for the choice that looks most like `value`, or nothing."""
     near = difflib.get_close_matches(value, list(choices), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def check_length(key: str, value: Sequence[object], low: int, high: int, *, example: str) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from primia_flwr.config.load import app_root, config_hash
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.errors import PrimiaError
+from primia_flwr.federation.checkpoint import replace_file
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
 # Strategies under which the coordinator never sees one site's update.
@@ -104,10 +104,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         If the file cannot be written, e.g. because the disk is full.
     """
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-        os.replace(file.name, path)
+        replace_file(path, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise PrimiaError(
             f"{path} cannot be written: {error.strerror}; expected a writable disk with free "

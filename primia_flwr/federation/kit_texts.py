@@ -9,6 +9,7 @@ from primia_flwr.federation.superlink import (
     superexec_arguments,
     superlink_arguments,
 )
+from primia_flwr.processes import flower_program
 
 _SITE_YAML = """\
 # What {site} allows. The hospital edits this file; it is read anew for every message.
@@ -28,7 +29,7 @@ device: auto                  # auto | cpu | cuda | cuda:0
 approved_bundles: []
 # Names of the experiments that may run, e.g. [pneumonia]; "*" allows any.
 allowed_experiments: []
-# Kinds of messages: train, evaluate, query, or one of them by name (query.pixel_sums).
+# Kinds of messages: train, evaluate, query, or one of them by name (query.statistics).
 allowed_verbs: [train, evaluate, query]
 # Refuse runs that would go on with fewer sites than this.
 min_sites: {min_sites}
@@ -83,7 +84,7 @@ Environment=FLWR_HOME={folder}/flower
 Environment=FLWR_TELEMETRY_ENABLED=0
 Environment=FLWR_DISABLE_UPDATE_CHECK=1
 Environment=FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
-ExecStart=/usr/bin/env {command}
+ExecStart={command}
 Restart=always
 RestartSec=3
 
@@ -112,32 +113,13 @@ def readme(site: RosterSite, roster: Roster) -> str:
 def superlink_line(folder: Path, *, port: int) -> str:
     """Return the command that starts the SuperLink on all interfaces."""
     arguments = superlink_arguments(SuperLinkFiles(folder.resolve()), host="0.0.0.0", port=port)
-    return shlex.join(["flower-superlink", *arguments])
+    return shlex.join([flower_program("flower-superlink"), *arguments])
 
 
 def superexec_line(folder: Path, *, address: str) -> str:
     """Return the command that starts the process which runs ServerApps."""
     arguments = superexec_arguments(SuperLinkFiles(folder.resolve()), address=address)
-    return shlex.join(["flower-superexec", *arguments])
-
-
-def register_lines(roster: Roster, folder: Path) -> list[str]:
-    """Return the commands that register the sites' keys at the SuperLink."""
-    keys = folder.resolve() / "keys"
-    return [
-        shlex.join(
-            [
-                "flwr",
-                "supernode",
-                "register",
-                str(keys / f"{n}.pub"),
-                roster.federation,
-                "--name",
-                n,
-            ]
-        )
-        for n in roster.names()
-    ]
+    return shlex.join([flower_program("flower-superexec"), *arguments])
 
 
 def units(folder: Path, roster: Roster, *, port: int, address: str) -> dict[str, str]:

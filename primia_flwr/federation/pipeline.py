@@ -13,7 +13,14 @@ from typing import Any, Protocol
 from primia_flwr.config.data import with_absolute_paths
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
-from primia_flwr.data.dataset import LabelledImages, SiteData, load_site, load_test
+from primia_flwr.data.dataset import (
+    LabelledImages,
+    SiteData,
+    hold_out_test,
+    load_site,
+    load_test,
+)
+from primia_flwr.data.readers import read_manifest
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
@@ -140,9 +147,11 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
 
 def test_set(experiment: Experiment) -> LabelledImages | None:
     """Return the test set that no simulated site holds; None where there is none."""
-    if experiment.data.test_fraction == 0:
+    data, seed = experiment.data, experiment.seed
+    whole = read_manifest(data, seed=seed)
+    if data.test_fraction == 0 and hold_out_test(data, whole, seed)[1] is None:
         return None
-    return load_test(experiment.data, seed=experiment.seed)
+    return load_test(data, seed=seed)
 
 
 def _federate(

@@ -27,7 +27,7 @@ def with_roster(experiment: Experiment) -> Experiment:
         raise FederationError(
             f"{len(nodes)} of the roster's sites are registered at {deployment.superlink}; "
             f"expected at least federation.min_sites={federation.min_sites}; register them with "
-            f"primia federation status deployment={deployment.name} register=true"
+            f"primia federation status name={deployment.name} register=true"
         )
     return replace(
         experiment,

@@ -28,6 +28,15 @@ def run_trial(experiment: Experiment, run_dir: Path, watcher: Watcher) -> dict[s
     """
     experiment = settle(experiment, run_dir)
     federation = loopback_federation(experiment, run_dir.resolve() / "trial")
+    try:
+        return _run(experiment, federation, run_dir, watcher)
+    finally:
+        _forget_keys(run_dir / "trial")
+
+
+def _run(
+    experiment: Experiment, federation: LoopbackFederation, run_dir: Path, watcher: Watcher
+) -> dict[str, Any]:
     with federation:
         watcher.say(f"SuperLink at {federation.superlink.address}; {len(federation.nodes)} sites")
         test = test_set(experiment)
@@ -61,6 +70,13 @@ def deployed(experiment: Experiment, federation: LoopbackFederation) -> Experime
     return replace(
         experiment, deployment=deployment, data=replace(experiment.data, classes=classes)
     )
+
+
+def _forget_keys(folder: Path) -> None:
+    """Delete the private keys of a federation that is over; logs and certificates stay."""
+    for pattern in ("*.key", "*.secret", "*.zip"):
+        for path in folder.rglob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:

@@ -6,20 +6,21 @@ runs Flower's own `run_clientapp`, in which three steps are wrapped (see docs/ad
 - the message, run and bundle are noted as they are pulled,
 - before the bundle is installed the policy judges; a refusal is raised there, so that Flower
   sends it back to the coordinator as the reason of the failed message,
-- before a reply is sent it is written to the site log.
+- before a reply is sent it is written to the site log, and a failure loses its details.
 
 If this Flower does not have these steps, the gate does not open: nothing runs.
 """
 
 import importlib
 import os
+import re
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 from flwr.supernode.cli import flwr_clientapp
@@ -31,6 +32,7 @@ from primia_flwr.site.judgement import Request, UnknownBundle, judge
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.site_log import SiteLog
 
+KEPT_AT_HOME = "the reason is in the site's own log"
 POLICY_VARIABLE = "PRIMIA_SITE_POLICY"
 FLOWER_VERSIONS = ((1, 41), (1, 42))
 # The steps of Flower's run_clientapp that the gate wraps, in the order in which they come.
@@ -115,6 +117,20 @@ class Gate:
             if not refusal:
                 raise
 
+    def without_details(self, reply: Message) -> Message:
+        """Return a reply whose failure says only of what kind it is.
+
+        The text of an exception may hold the name of a file, and so of a patient: it goes into
+        the site log, and its class to the coordinator. Refusals keep their sentence.
+        """
+        if not (reply.has_error() and self._admitted and self._pulled and self._log):
+            return reply
+        reason = reply.error.reason or ""
+        self._log.append("failed", message=reply.metadata.message_type, reason=reason)
+        kind = re.match(r"<class '[\w.]{1,200}'>", reason)
+        kept = f"{kind[0] if kind else 'failed'}:<'{KEPT_AT_HOME}'>"
+        return Message(Error(code=reply.error.code, reason=kept), reply_to=self._pulled[0])
+
     def _load_policy(self) -> SitePolicy:
         try:
             return load_policy(self._policy_file)
@@ -183,6 +199,7 @@ def close(gate: Gate, runtime: ModuleType = clientapp_runtime) -> None:
         return gated_load
 
     def gated_push(client: Any, message: Message, context: Context) -> None:
+        message = gate.without_details(message)
         gate.leaving(message)
         push(client, message, context)
 

@@ -33,7 +33,7 @@ class SitePolicy:
     Paths may be relative to the folder of the file. `approved_bundles` are SHA-256 hashes of
     code that may run here. `allowed_experiments` are names of experiments, or `*`.
     `allowed_verbs` are message types: `train` allows every kind of training message,
-    `query.pixel_sums` only that one. `min_sites`: refuse runs that would go on with fewer
+    `query.statistics` only that one. `min_sites`: refuse runs that would go on with fewer
     sites, because an average over few sites hides little.
     """
 

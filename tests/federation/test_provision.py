@@ -148,7 +148,7 @@ def test_verb_prints_the_commands_and_refuses_twice(
     assert "flower-superlink --host 0.0.0.0 --port 9391" in shown
     assert "--enable-supernode-auth" in shown
     assert "flower-superexec --runtime-api-address 127.0.0.1:9391" in shown
-    assert "flwr supernode register" in shown
+    assert "primia federation status name=fl register=true" in shown
     result = yaml.safe_load(shown.splitlines()[-1])
     assert Path(result["kits"]["paris"]).is_file()
     assert all("ExecStart=" in Path(unit).read_text() for unit in result["units"])

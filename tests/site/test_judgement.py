@@ -19,7 +19,7 @@ POLICY = SitePolicy(
     superlink="fl.example.org:9391",
     approved_bundles=[HASH],
     allowed_experiments=["pneumonia"],
-    allowed_verbs=["train", "query.pixel_sums"],
+    allowed_verbs=["train", "query.statistics"],
     min_sites=3,
 )
 REQUEST = Request(
@@ -42,7 +42,7 @@ def test_what_is_allowed_is_admitted() -> None:
     assert admission.experiment == "pneumonia"
     assert admission.bundle.sha256 == HASH
     judge(replace(REQUEST, message_type="train.head"), POLICY)
-    judge(replace(REQUEST, message_type="query.pixel_sums"), POLICY)
+    judge(replace(REQUEST, message_type="query.statistics"), POLICY)
     judge(config("name: x\nfederation: {min_sites: 9}"), replace(POLICY, allowed_experiments=["*"]))
 
 

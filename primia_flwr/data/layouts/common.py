@@ -6,6 +6,7 @@ from pathlib import Path
 from primia_flwr.config.data import DataConfig
 from primia_flwr.errors import ConfigError, DataError
 
+SYNTHETIC_NOTE = "SYNTHETIC.txt"
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -35,6 +36,11 @@ def existing_root(cfg: DataConfig) -> Path:
             f"data.root={cfg.root}; expected an existing folder, {root} is none: correct the path"
         )
     return root
+
+
+def is_synthetic(root: Path) -> bool:
+    """Whether a folder, or the one it lies in, says that its images were drawn by formula."""
+    return any((folder / SYNTHETIC_NOTE).is_file() for folder in (root, root.parent))
 
 
 def sub_folders(folder: Path) -> list[Path]:

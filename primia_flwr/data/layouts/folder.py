@@ -10,6 +10,7 @@ from primia_flwr.data.files import image_files, is_dicom
 from primia_flwr.data.layouts.common import (
     class_names,
     existing_root,
+    is_synthetic,
     no_images,
     split_folders,
     sub_folders,
@@ -55,7 +56,7 @@ def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
         )
         for split, name, path in found
     )
-    return Manifest(root, classes, samples)
+    return Manifest(root, classes, samples, is_synthetic(root))
 
 
 def own_patient(path: str) -> str:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from primia_flwr.config.data import DataConfig
 from primia_flwr.data.files import image_files
-from primia_flwr.data.layouts.common import class_names, existing_root, no_images, split_folders
+from primia_flwr.data.layouts.common import (
+    class_names,
+    existing_root,
+    is_synthetic,
+    no_images,
+    split_folders,
+)
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 
@@ -73,7 +79,7 @@ def read_pneumonia(cfg: DataConfig, *, seed: int) -> Manifest:
         Sample(path.as_posix(), classes.index(name), patient, split=split)
         for path, name, patient, split in found
     )
-    return Manifest(root, classes, samples)
+    return Manifest(root, classes, samples, is_synthetic(root))
 
 
 def _class_and_patient(root: Path, path: Path) -> tuple[str, str]:

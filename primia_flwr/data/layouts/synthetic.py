@@ -12,6 +12,7 @@ from PIL import Image
 from primia_flwr.config.data import DataConfig, SyntheticConfig
 from primia_flwr.data import radiograph
 from primia_flwr.data.files import atomic_folder, locked
+from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
 from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.seeding import generator
@@ -74,7 +75,7 @@ def _write_all(cfg: SyntheticConfig, folder: Path) -> None:
     for name in FOLDERS:
         (folder / name).mkdir()
     note = "Drawn by formula, of no patient: for demonstrations and tests only.\n"
-    (folder / "SYNTHETIC.txt").write_text(note, encoding="utf-8")
+    (folder / SYNTHETIC_NOTE).write_text(note, encoding="utf-8")
     for picture in _pictures(cfg):
         pixels = radiograph.draw(
             picture.finding,

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path, PurePosixPath
 
 from primia_flwr.config.data import DataConfig
-from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing_root
+from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing_root, is_synthetic
 from primia_flwr.data.layouts.folder import own_patient
 from primia_flwr.data.manifest import COLUMNS, Manifest, Sample
 from primia_flwr.errors import ConfigError, DataError
@@ -32,7 +32,8 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
     index = {name: label for label, name in enumerate(classes)}
     samples = [_sample(root, row, index) for row in rows]
     _refuse_repeated(path, samples)
-    return Manifest(root, classes, tuple(sorted(samples, key=lambda sample: sample.path)))
+    ordered = tuple(sorted(samples, key=lambda sample: sample.path))
+    return Manifest(root, classes, ordered, is_synthetic(root))
 
 
 def _read_rows(path: Path) -> list[Row]:
