@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import make_bundle
@@ -250,3 +252,26 @@ def make_file(name: str) -> str:
 
     with zipfile.ZipFile(io.BytesIO(BUNDLE)) as archive:
         return archive.read(name).decode()
+
+
+def test_a_failure_keeps_its_details_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    arrived = Message(RecordDict(), 7, "train")
+    text = "<class 'primia_flwr.errors.DataError'>:<'mueller_anna.dcm: cut off'>"
+    failed = Message(Error(code=1, reason=text), reply_to=arrived)
+    gate = Gate(tmp_path / "site.yaml")
+    gate.note((arrived, Stub(), Stub(), Stub()))  # type: ignore[arg-type]
+    assert gate.without_details(failed) is failed  # a refusal, before anything was admitted
+    gate._admitted, gate._log = True, SiteLog(tmp_path / "log.jsonl")
+    sent = gate.without_details(failed)
+    assert sent.error.reason == (
+        "<class 'primia_flwr.errors.DataError'>:<'the reason is in the site's own log'>"
+    )
+    assert sent.error.code == 1
+    (entry,) = gate._log.entries()
+    assert (entry.event, entry.details["reason"]) == ("failed", text)
+    good = Message(RecordDict(), reply_to=arrived)
+    assert gate.without_details(good) is good
