@@ -41,7 +41,7 @@ test-all: install  ## the tests, slow whole-system cases included
 check: install  ## ruff, mypy --strict, import contracts, every YAML of conf/
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports
 	@$(BIN)/python -m primia_flwr.cli.verify_conf
 
 bench: install  ## measure: training throughput against a bare loop, seconds outside training

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, publish
 from primia_flwr.cli.train import run
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--sites", type=int, nargs="+", default=[3, 10])
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", default="", help="also write the JSON to this file")
     arguments = parser.parse_args()
     results = []
     for sites in arguments.sites:
@@ -62,9 +62,7 @@ def main() -> None:
             results.append(measure(sites, arguments.rounds, Path(folder) / "run"))
             print(json.dumps(results[-1]), file=sys.stderr)
     document = {"benchmark": "round_overhead", "machine": describe_machine(), "results": results}
-    if arguments.output:
-        arguments.output.write_text(json.dumps(document, indent=2) + "\n")
-    print(json.dumps(document))
+    publish(document, arguments.output)
 
 
 if __name__ == "__main__":

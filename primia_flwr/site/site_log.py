@@ -17,7 +17,10 @@ from typing import Any, BinaryIO
 
 from primia_flwr.errors import DataError
 
-EVENTS = ("started", "stopped", "request", "refused", "accepted", "left", "approved", "stored")
+EVENTS = (
+    *("started", "stopped", "request", "stored", "refused", "accepted"),
+    *("failed", "left", "approved"),
+)
 _GENESIS = "0" * 64
 
 
