@@ -52,7 +52,7 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
         (["train", "model.name=resnet19"], ["model.name=resnet19", "did you mean resnet18"]),
         (["train", "strategy=fedagv"], ["strategy=fedagv", "did you mean fedavg"]),
         (["train", "federation.min_sites=4"], ["federation.min_sites=4", "at most 3"]),
-        (["train", "strategy=fedprox", *TINY, "dry_run=true"], ["training.proximal_mu", "0.01"]),
+        (["train", "strategy.name=fedprox"], ["training.proximal_mu=0.0", "0.01"]),
         (["train", "experiment=nope"], ["experiment=nope", "demo, pneumonia"]),
         (["train", "resume=nowhere"], ["resume=nowhere", "config.yaml"]),
         (["train", "--fast"], ["--fast", "--help"]),
