@@ -48,9 +48,15 @@ def flower_program(name: str) -> str:
     Raises
     ------
     FederationError
-        If it is not there.
+        If it is not there, or its path has a space: Ray starts workers through a shell, and
+        Flower's database migrations split the path.
     """
     program = Path(sysconfig.get_path("scripts")) / name
+    if " " in str(program):
+        raise FederationError(
+            f"{program} has a space in its path, with which Flower cannot run; move the checkout, "
+            "or make its environment elsewhere"
+        )
     if not program.is_file():
         raise FederationError(f"{program} not found; expected Flower beside Python; install flwr")
     return str(program)
