@@ -45,7 +45,7 @@ def trap(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"mode": "ofline"}, r"tracking\.mode=ofline; expected one of .* did you mean offline\?"),
+        ({"mode": "ofline"}, r"tracking\.mode=ofline; expected one of .*did you mean offline\?"),
         ({"project": "a/b"}, r"tracking\.project='a/b'; expected 1 to 128 characters"),
         ({"project": ""}, r"tracking\.project=''"),
         ({"group": "g" * 129}, r"tracking\.group has 129 characters; expected at most 128"),
