@@ -78,7 +78,7 @@ class Disturbed:
 
 
 def test_trial_from_certificates_to_report(primia: Primia) -> None:
-    done = primia("federation", "trial", *TINY, "federation.rounds=2", seconds=400)
+    done = primia("federation", "trial", *TINY, "federation.rounds=2", seconds=550)
     assert done.returncode == 0, done.stderr
     result = last_json(done.stdout)
     run_dir = primia.folder / result["run"]
