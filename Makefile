@@ -27,7 +27,7 @@ install-locked:
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' && \
 	  touch $(STAMP); fi
 
-demo: install  ## three simulated hospitals on synthetic radiographs, then a report (about 2 minutes)
+demo: install  ## three simulated hospitals on synthetic radiographs, then a report (under 3 minutes)
 	@$(BIN)/primia train experiment=demo $(ARGS)
 
 federation: install  ## a real SuperLink and three real SuperNodes on loopback, over TLS
