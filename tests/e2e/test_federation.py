@@ -45,27 +45,28 @@ class Disturbed:
         self.experiment = settle(replace(experiment, federation=settings), folder)
 
     def run(self, disturb: Callable[[LoopbackFederation], None]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+        """Run in a thread; disturb from the main one, whose children outlive it (PDEATHSIG)."""
+        results: list[dict[str, Any]] = []
         with loopback_federation(self.experiment, self.folder / "trial") as federation:
             experiment = deployed(self.experiment, federation)
-            thread = threading.Thread(target=self._when_in_round_two, args=(disturb, federation))
+
+            def train() -> None:
+                results.append(run_experiment(experiment, self.folder, _Silent()))
+
+            thread = threading.Thread(target=train)
             thread.start()
-            result = run_experiment(experiment, self.folder, _Silent())
+            self._wait_for_round_two()
+            disturb(federation)
             thread.join()
         assert not processes_of(self.folder)
-        return result
+        return results[0]
 
-    def _when_in_round_two(
-        self, disturb: Callable[[LoopbackFederation], None], federation: LoopbackFederation
-    ) -> None:
-        def in_round_two() -> bool:
-            return any(e["event"] == "round_started" and e["round"] == 2 for e in self.events())
-
+    def _wait_for_round_two(self) -> None:
         end = time.monotonic() + 300
-        while not in_round_two() and time.monotonic() < end:
+        while not any(e["event"] == "round_started" and e["round"] == 2 for e in self.events()):
+            assert time.monotonic() < end, "round 2 never came"
             time.sleep(0.1)
         time.sleep(0.5)
-        disturb(federation)
 
     def events(self) -> list[dict[str, Any]]:
         return events(self.folder)
