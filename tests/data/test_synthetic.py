@@ -67,11 +67,10 @@ def test_layout_is_that_of_real_data_and_says_it_is_synthetic(tmp_path: Path) ->
     assert len(manifest.patients()) == 20
     per_patient = Counter(sample.patient for sample in manifest.samples)
     assert set(per_patient.values()) == {1, 2, 3}
-    real = read_manifest(
-        DataConfig(layout="auto", root=str(manifest.root), cache_dir=str(tmp_path)), seed=1
-    )
-    assert real.samples == manifest.samples
-    assert not real.synthetic
+    as_folder = DataConfig(layout="auto", root=str(manifest.root), cache_dir=str(tmp_path))
+    found = read_manifest(as_folder, seed=1)
+    assert found.samples == manifest.samples
+    assert found.synthetic, "SYNTHETIC.txt says so to every reader"
     assert load_all(cfg, seed=1).synthetic
     assert load_site(cfg, seed=1, site_index=0, num_sites=2).train.synthetic
     assert load_test(cfg, seed=1).synthetic
