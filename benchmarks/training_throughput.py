@@ -32,6 +32,7 @@ from primia_flwr.training.device import pick_device
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import LocalPlan
+from primia_flwr.training.recipe import Recipe
 
 NORMALISATION = Normalisation(mean=(0.5,), std=(0.25,))
 AUGMENTATION = AugmentationConfig(
@@ -103,16 +104,9 @@ def ours(model: nn.Module, data: LabelledImages, args: argparse.Namespace) -> in
         workers=args.workers,
         device=args.device,
     )
-    result = fit(
-        model,
-        data,
-        None,
-        cfg,
-        normalisation=NORMALISATION,
-        seed=1,
-        plan=LocalPlan(0, 10_000, max_epochs=args.epochs),
-        augmentation=AUGMENTATION if args.augment else None,
-    )
+    recipe = Recipe(cfg, NORMALISATION, 1, augmentation=AUGMENTATION if args.augment else None)
+    plan = LocalPlan(0, 10_000, max_epochs=args.epochs)
+    result = fit(model, data, None, recipe, plan)
     return result.images_seen
 
 

@@ -17,6 +17,7 @@ from primia_flwr.training.fit import FitResult, fit
 from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import plan_round
+from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.site_stopping import SiteStopping
 
 
@@ -74,19 +75,22 @@ def _train(
         num_rounds=experiment.federation.rounds,
     )
     counts = records.floats(config, records.CLASS_COUNTS)
+    recipe = Recipe(
+        experiment.training,
+        normalisation,
+        derive_seed(experiment.seed, "site", site.name),
+        augmentation=experiment.data.augmentation,
+        mixup=experiment.data.mixup,
+        class_weights=balanced_weights(counts) if sum(counts) else None,
+        device=site.device,
+    )
     return fit(
         model,
         site.data.train,
         site.data.val if _validates_itself(experiment) else None,
-        experiment.training,
-        normalisation=normalisation,
-        seed=derive_seed(experiment.seed, "site", site.name),
-        plan=plan,
-        augmentation=experiment.data.augmentation,
-        mixup=experiment.data.mixup,
+        recipe,
+        plan,
         optimizer_state=before.optimizer or None,
-        class_weights=balanced_weights(counts) if sum(counts) else None,
-        device=site.device,
         on_progress=progress_writer(site, number),
     )
 

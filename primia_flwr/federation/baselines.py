@@ -5,7 +5,6 @@ data gives in the federated run.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from torch import nn
 
@@ -18,6 +17,7 @@ from primia_flwr.training.baselines import BaselineRound, train_alone, train_poo
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.normalisation import Normalisation
+from primia_flwr.training.recipe import Recipe
 
 Step = Callable[[str, float, float, str], None]
 Trained = tuple[str, nn.Module, ModelCard]
@@ -54,19 +54,21 @@ def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Tra
     def on_round(done: BaselineRound) -> None:
         step(name, done.number, done.num_rounds, f"{done.images_per_second:.0f} images/s")
 
-    common: dict[str, Any] = {
-        "num_rounds": experiment.federation.rounds,
-        "normalisation": normalisation,
-        "seed": derive_seed(experiment.seed, "baseline", name),
-        "augmentation": experiment.data.augmentation,
-        "mixup": experiment.data.mixup,
-        "class_weights": balanced_weights(sums.class_counts),
-        "on_round": on_round,
-    }
+    recipe = Recipe(
+        experiment.training,
+        normalisation,
+        derive_seed(experiment.seed, "baseline", name),
+        augmentation=experiment.data.augmentation,
+        mixup=experiment.data.mixup,
+        class_weights=balanced_weights(sums.class_counts),
+    )
+    rounds = experiment.federation.rounds
     if name == "pooled":
         sites = len(experiment.federation.sites)
-        result = train_pooled(model, data, experiment.training, num_sites=sites, **common)
+        result = train_pooled(
+            model, data, recipe, num_sites=sites, num_rounds=rounds, on_round=on_round
+        )
     else:
-        result = train_alone(model, data, experiment.training, **common)
+        result = train_alone(model, data, recipe, num_rounds=rounds, on_round=on_round)
     card = model_card(experiment, data.train.classes, normalisation, result.best_round)
     return name, model, card

@@ -4,20 +4,18 @@ Both are given as many image passes as the federated run and keep the best round
 monitor on validation images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.data import AugmentationConfig, MixupConfig
 from primia_flwr.config.training import EarlyStoppingConfig, SiteStoppingConfig, TrainingConfig
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
-from primia_flwr.training.fit import fit
-from primia_flwr.training.normalisation import Normalisation
+from primia_flwr.training.fit import FitResult, fit
 from primia_flwr.training.plan import plan_round
+from primia_flwr.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,19 @@ class BaselineRound:
     images_seen: int
     images_per_second: float
     seconds: float
+
+    @classmethod
+    def of(cls, result: FitResult, number: int, num_rounds: int) -> "BaselineRound":
+        """Keep the figures of one stretch, without its weights."""
+        return cls(
+            number,
+            num_rounds,
+            result.train_loss,
+            result.val,
+            result.images_seen,
+            result.images_per_second,
+            result.seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -49,16 +60,10 @@ OnRound = Callable[[BaselineRound], None]
 def train_pooled(
     model: nn.Module,
     data: SiteData,
-    cfg: TrainingConfig,
+    recipe: Recipe,
     *,
     num_sites: int,
     num_rounds: int,
-    normalisation: Normalisation,
-    seed: int,
-    augmentation: AugmentationConfig | None = None,
-    mixup: MixupConfig | None = None,
-    class_weights: Sequence[float] | None = None,
-    device: torch.device | None = None,
     on_round: OnRound | None = None,
 ) -> BaselineResult:
     """Train on the union of all sites' images, as if no border were between them.
@@ -66,34 +71,18 @@ def train_pooled(
     With `sync_every_n_batches` a federated round is that many batches at each of `num_sites`
     sites: here it is their sum. The parameters are those of `train_alone`.
     """
+    cfg = recipe.training
     pooled = replace(cfg, sync_every_n_batches=cfg.sync_every_n_batches * num_sites)
-    return train_alone(
-        model,
-        data,
-        pooled,
-        num_rounds=num_rounds,
-        normalisation=normalisation,
-        seed=seed,
-        augmentation=augmentation,
-        mixup=mixup,
-        class_weights=class_weights,
-        device=device,
-        on_round=on_round,
-    )
+    recipe = replace(recipe, training=pooled)
+    return train_alone(model, data, recipe, num_rounds=num_rounds, on_round=on_round)
 
 
 def train_alone(
     model: nn.Module,
     data: SiteData,
-    cfg: TrainingConfig,
+    recipe: Recipe,
     *,
     num_rounds: int,
-    normalisation: Normalisation,
-    seed: int,
-    augmentation: AugmentationConfig | None = None,
-    mixup: MixupConfig | None = None,
-    class_weights: Sequence[float] | None = None,
-    device: torch.device | None = None,
     on_round: OnRound | None = None,
 ) -> BaselineResult:
     """Train on one site's images without a federation: one training in `num_rounds` stretches.
@@ -104,15 +93,11 @@ def train_alone(
         The same first weights as the federation's; trained in place, ends with the best.
     data : SiteData
         Training and validation images.
-    cfg : TrainingConfig
+    recipe : Recipe
         As in the federation. The optimiser's state is kept, the proximal term and the local
         early stopping are off: there is nothing to synchronise with.
     num_rounds : int
         Of the federated run.
-    normalisation, augmentation, mixup, class_weights, device : optional
-        As in `fit`.
-    seed : int
-        Orders and augments the images.
     on_round : callable, optional
         Called after each round.
 
@@ -121,41 +106,22 @@ def train_alone(
     PrimiaError
         As `fit`.
     """
-    central = _central(cfg)
-    stopping = cfg.early_stopping.federation
+    recipe = replace(recipe, training=_central(recipe.training))
+    stopping = recipe.training.early_stopping.federation
     patience = Patience(stopping.monitor, stopping.patience, stopping.min_delta)
     optimizer_state: dict[str, Tensor] | None = None
     best_state: dict[str, Tensor] = {}
     rounds: list[BaselineRound] = []
     for number in range(1, num_rounds + 1):
-        result = fit(
-            model,
-            data.train,
-            data.val,
-            central,
-            normalisation=normalisation,
-            seed=seed,
-            plan=plan_round(
-                central, num_examples=len(data.train), round_number=number, num_rounds=num_rounds
-            ),
-            augmentation=augmentation,
-            mixup=mixup,
-            optimizer_state=optimizer_state,
-            class_weights=class_weights,
-            device=device,
+        plan = plan_round(
+            recipe.training,
+            num_examples=len(data.train),
+            round_number=number,
+            num_rounds=num_rounds,
         )
+        result = fit(model, data.train, data.val, recipe, plan, optimizer_state=optimizer_state)
         optimizer_state = result.optimizer_state
-        rounds.append(
-            BaselineRound(
-                number,
-                num_rounds,
-                result.train_loss,
-                result.val,
-                result.images_seen,
-                result.images_per_second,
-                result.seconds,
-            )
-        )
+        rounds.append(BaselineRound.of(result, number, num_rounds))
         if result.val is None or patience.update(result.val, number) or not best_state:
             best_state, best_round = result.state, number
         if on_round:

@@ -6,16 +6,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.data import AugmentationConfig, MixupConfig
 from primia_flwr.config.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.training.device import compute_settings, derive_seed, pick_device
-from primia_flwr.training.evaluate import evaluate
+from primia_flwr.training.evaluate import Evaluation, evaluate
 from primia_flwr.training.loader import BatchPreparation, training_batches
 from primia_flwr.training.loss import balanced_weights
-from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch
+from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.round import FitResult, Progress, Round
 from primia_flwr.training.step import TrainingStep
 
@@ -26,17 +25,11 @@ def fit(
     model: nn.Module,
     train: LabelledImages,
     val: LabelledImages | None,
-    cfg: TrainingConfig,
-    *,
-    normalisation: Normalisation,
-    seed: int,
+    recipe: Recipe,
     plan: LocalPlan,
-    augmentation: AugmentationConfig | None = None,
-    mixup: MixupConfig | None = None,
+    *,
     global_state: Mapping[str, Tensor] | None = None,
     optimizer_state: Mapping[str, Tensor] | None = None,
-    class_weights: Sequence[float] | None = None,
-    device: torch.device | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> FitResult:
     """Train for one round. Given the seed, the same on the CPU bit for bit.
@@ -47,24 +40,14 @@ def fit(
         Moved to the device and trained in place; ends with the returned state.
     train, val : LabelledImages
         Of one site. Without `val` the round is not validated.
-    cfg : TrainingConfig
+    recipe : Recipe
         How to train.
-    normalisation : Normalisation
-        Of the pixels, over the federation.
-    seed : int
-        Of the experiment and the site: orders and augments the images.
     plan : LocalPlan
         Which steps this round takes.
-    augmentation, mixup : optional
-        Random changes of the training images.
     global_state : mapping of name to tensor, optional
         The centre of the proximal term; the model as it arrives if not given.
     optimizer_state : mapping of name to tensor, optional
         Of the round before, as `FitResult.optimizer_state` returned it.
-    class_weights : sequence of float, optional
-        For `class_weights=balanced`: of the federation; from `train` alone if not given.
-    device : torch.device, optional
-        Overrules `cfg.device`.
     on_progress : callable, optional
         Called about twice a second.
 
@@ -77,11 +60,12 @@ def fit(
     PrimiaError
         If the loss or the weights become NaN or infinite.
     """
-    device = device or pick_device(cfg.device)
+    cfg = recipe.training
+    device = recipe.device or pick_device(cfg.device)
     _check(model, train, val, cfg, device)
     with compute_settings(
         device,
-        seed=derive_seed(seed, "fit", plan.start_step),
+        seed=derive_seed(recipe.seed, "fit", plan.start_step),
         threads=cfg.threads,
         deterministic=cfg.deterministic,
     ):
@@ -92,7 +76,7 @@ def fit(
             model,
             cfg,
             device,
-            class_weights=_class_weights(cfg, class_weights, train),
+            class_weights=_class_weights(recipe, train),
             optimizer_state=optimizer_state if cfg.optimizer_state == "keep" else None,
             global_state=global_state,
         )
@@ -102,32 +86,12 @@ def fit(
             plan,
             num_examples=len(train),
             step=step,
-            prepare=BatchPreparation(cfg, normalisation, mixup, device, seed, len(train.classes)),
-            validate=None
-            if val is None or len(val) == 0
-            else partial(
-                evaluate,
-                model,
-                val,
-                normalisation=normalisation,
-                batch_size=cfg.batch_size,
-                device=device,
-                precision=cfg.precision,
-            ),
+            prepare=BatchPreparation(recipe, device, num_classes=len(train.classes)),
+            validate=_validation(model, val, recipe, device),
             on_progress=on_progress,
         )
-        return a_round.run(
-            training_batches(
-                train,
-                batch_size=cfg.batch_size,
-                seed=seed,
-                start_step=plan.start_step,
-                num_batches=a_round.num_batches,
-                augmentation=augmentation,
-                workers=cfg.workers,
-                pin_memory=device.type == "cuda",
-            )
-        )
+        steps = range(plan.start_step, plan.start_step + a_round.num_batches)
+        return a_round.run(training_batches(train, recipe, steps, pin_memory=device.type == "cuda"))
 
 
 def _check(
@@ -159,11 +123,23 @@ def _check(
         )
 
 
-def _class_weights(
-    cfg: TrainingConfig, given: Sequence[float] | None, train: LabelledImages
-) -> Sequence[float] | None:
-    if cfg.class_weights == "none":
+def _class_weights(recipe: Recipe, train: LabelledImages) -> Sequence[float] | None:
+    if recipe.training.class_weights == "none":
         return None
-    if given is not None:
-        return given
-    return balanced_weights(train.class_counts())
+    return recipe.class_weights or balanced_weights(train.class_counts())
+
+
+def _validation(
+    model: nn.Module, val: LabelledImages | None, recipe: Recipe, device: torch.device
+) -> Callable[[], Evaluation] | None:
+    if val is None or len(val) == 0:
+        return None
+    return partial(
+        evaluate,
+        model,
+        val,
+        normalisation=recipe.normalisation,
+        batch_size=recipe.training.batch_size,
+        device=device,
+        precision=recipe.training.precision,
+    )

@@ -14,14 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from primia_flwr.config.data import AugmentationConfig, MixupConfig
-from primia_flwr.config.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.data.transforms import mixup as mix
 from primia_flwr.training.device import derive_seed
-from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import batches_an_epoch, epoch_batches
+from primia_flwr.training.recipe import Recipe
 
 Augment = Callable[[Tensor], Tensor]
 _AHEAD = 4  # batches that each worker prepares ahead
@@ -62,13 +60,11 @@ class AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
 class _Keys:
     """The batches of a round, in order, computed epoch by epoch."""
 
-    def __init__(
-        self, num_examples: int, batch_size: int, seed: int, start_step: int, num_batches: int
-    ) -> None:
+    def __init__(self, num_examples: int, batch_size: int, seed: int, steps: range) -> None:
         self._num_examples = num_examples
         self._batch_size = batch_size
         self._seed = seed
-        self._steps = range(start_step, start_step + num_batches)
+        self._steps = steps
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -86,15 +82,7 @@ class _Keys:
 
 
 def training_batches(
-    data: LabelledImages,
-    *,
-    batch_size: int,
-    seed: int,
-    start_step: int,
-    num_batches: int,
-    augmentation: AugmentationConfig | None,
-    workers: int,
-    pin_memory: bool,
+    data: LabelledImages, recipe: Recipe, steps: range, *, pin_memory: bool
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return the batches of one round, one iteration over all its epochs.
 
@@ -102,29 +90,24 @@ def training_batches(
     ----------
     data : LabelledImages
         The site's training images.
-    batch_size : int
-        At most this many images a batch.
-    seed : int
-        Of the experiment and the site.
-    start_step, num_batches : int
-        The steps of this round; the epoch goes on where the step before ended.
-    augmentation : AugmentationConfig or None
-        Random changes of each image.
-    workers : int
-        Processes that read and augment; 0: this process.
+    recipe : Recipe
+        Batch size, seed, augmentation, and the processes that read (0: this one).
+    steps : range
+        The global steps of this round; the epoch goes on where the step before ended.
     pin_memory : bool
         Put the batches into page-locked memory, for a GPU.
     """
-    augment = None if augmentation is None else build_augmentation(augmentation)
-    keys: Any = _Keys(len(data), batch_size, seed, start_step, num_batches)
+    cfg, seed = recipe.training, recipe.seed
+    augment = None if recipe.augmentation is None else build_augmentation(recipe.augmentation)
+    keys: Any = _Keys(len(data), cfg.batch_size, seed, steps)
     return DataLoader(
         AugmentedImages(data, augment, seed),
         batch_sampler=keys,
-        num_workers=workers,
+        num_workers=cfg.workers,
         collate_fn=_as_is,
         pin_memory=pin_memory,
-        prefetch_factor=_AHEAD if workers else None,
-        generator=torch.Generator().manual_seed(derive_seed(seed, "workers", start_step)),
+        prefetch_factor=_AHEAD if cfg.workers else None,
+        generator=torch.Generator().manual_seed(derive_seed(seed, "workers", steps.start)),
     )
 
 
@@ -135,20 +118,14 @@ def _as_is(batch: Any) -> Any:
 class BatchPreparation:
     """Bring one batch to the device: normalised images, hard or mixed targets."""
 
-    def __init__(
-        self,
-        cfg: TrainingConfig,
-        normalisation: Normalisation,
-        mixup: MixupConfig | None,
-        device: torch.device,
-        seed: int,
-        num_classes: int,
-    ) -> None:
-        self._layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
-        self._normalisation = normalisation
+    def __init__(self, recipe: Recipe, device: torch.device, *, num_classes: int) -> None:
+        last = recipe.training.channels_last
+        self._layout = torch.channels_last if last else torch.contiguous_format
+        self._normalisation = recipe.normalisation
+        mixup = recipe.mixup
         self._mixup = mixup if mixup is not None and mixup.probability > 0 else None
         self.device = device
-        self._seed = seed
+        self._seed = recipe.seed
         self._num_classes = num_classes
 
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:

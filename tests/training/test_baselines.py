@@ -13,6 +13,7 @@ from primia_flwr.data.dataset import SiteData
 from primia_flwr.training.baselines import BaselineRound, train_alone, train_pooled
 from primia_flwr.training.fit import fit
 from primia_flwr.training.plan import LocalPlan
+from primia_flwr.training.recipe import Recipe
 
 SITE = SiteData("site-1", random_images(30), random_images(10, seed=5))
 ADAMW = replace(
@@ -29,37 +30,27 @@ def test_as_many_image_passes_as_the_federation_by_epochs() -> None:
     result = train_pooled(
         OnePixel(),
         SITE,
-        replace(PLAIN, local_epochs=2),
+        Recipe(replace(PLAIN, local_epochs=2), HALF, seed=1),
         num_sites=3,
         num_rounds=4,
-        normalisation=HALF,
-        seed=1,
     )
     assert sum(r.images_seen for r in result.rounds) == 4 * 2 * 30
 
 
 def test_as_many_batches_as_all_sites_together() -> None:
     # 30 images make 4 batches of 7 or 8; 3 sites of 2 batches in each of 2 rounds: 12 batches
-    cfg = replace(PLAIN, sync_every_n_batches=2)
-    options = {"num_rounds": 2, "normalisation": HALF, "seed": 1}
-    pooled = train_pooled(OnePixel(), SITE, cfg, num_sites=3, **options)  # type: ignore[arg-type]
-    alone = train_alone(OnePixel(), SITE, cfg, **options)  # type: ignore[arg-type]
+    recipe = Recipe(replace(PLAIN, sync_every_n_batches=2), HALF, seed=1)
+    pooled = train_pooled(OnePixel(), SITE, recipe, num_sites=3, num_rounds=2)
+    alone = train_alone(OnePixel(), SITE, recipe, num_rounds=2)
     assert sum(r.images_seen for r in pooled.rounds) == 3 * 30
     assert sum(r.images_seen for r in alone.rounds) == 30
 
 
 def test_rounds_are_one_continuous_training() -> None:
     data = SiteData("site-1", SITE.train, SITE.train.select([]))
-    result = train_alone(small_net(), data, ADAMW, num_rounds=3, normalisation=HALF, seed=2)
-    whole = fit(
-        small_net(),
-        data.train,
-        None,
-        ADAMW,
-        normalisation=HALF,
-        seed=2,
-        plan=LocalPlan(0, 12, max_epochs=3),
-    )
+    recipe = Recipe(ADAMW, HALF, seed=2)
+    result = train_alone(small_net(), data, recipe, num_rounds=3)
+    whole = fit(small_net(), data.train, None, recipe, LocalPlan(0, 12, max_epochs=3))
     assert result.best_round == 3  # nothing to choose by: the last
     assert all(torch.equal(result.state[name], whole.state[name]) for name in whole.state)
 
@@ -72,10 +63,8 @@ def test_keeps_the_best_round_and_leaves_it_in_the_model() -> None:
     result = train_alone(
         model,
         data,
-        monitored(PLAIN, "loss"),
+        Recipe(monitored(PLAIN, "loss"), HALF, seed=1),
         num_rounds=3,
-        normalisation=HALF,
-        seed=1,
         on_round=seen.append,
     )
     assert result.best_round == 1
@@ -87,6 +76,6 @@ def test_keeps_the_best_round_and_leaves_it_in_the_model() -> None:
 
 def test_stops_as_the_federation_would() -> None:
     data = SiteData("odd", one_pixel([0, 0], [1, 1]), one_pixel([0, 0], [0, 0]))
-    cfg = monitored(PLAIN, "loss", patience=2)
-    result = train_alone(OnePixel(), data, cfg, num_rounds=9, normalisation=HALF, seed=1)
+    recipe = Recipe(monitored(PLAIN, "loss", patience=2), HALF, seed=1)
+    result = train_alone(OnePixel(), data, recipe, num_rounds=9)
     assert len(result.rounds) == 3

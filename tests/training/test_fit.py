@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from primia_flwr.training import fit as fit_module
 from primia_flwr.training.evaluate import Evaluation, evaluate
 from primia_flwr.training.fit import FitResult, Progress, fit
 from primia_flwr.training.plan import LocalPlan, plan_round
+from primia_flwr.training.recipe import Recipe
 
 ADAMW = replace(
     PLAIN, optimizer="adamw", learning_rate=1e-2, min_learning_rate=1e-4, schedule="one_cycle"
@@ -38,9 +39,12 @@ def run(
     val: LabelledImages | None = None,
     **options: object,
 ) -> FitResult:
-    plan = plan_round(cfg, num_examples=len(train), round_number=1, num_rounds=1)
-    defaults = {"normalisation": HALF, "seed": 1, "plan": plan}
-    return fit(model, train, val, cfg, **(defaults | options))  # type: ignore[arg-type]
+    given: dict[str, Any] = dict(options)
+    plan = given.pop("plan", None)
+    plan = plan or plan_round(cfg, num_examples=len(train), round_number=1, num_rounds=1)
+    of_recipe = {f.name for f in fields(Recipe)} & given.keys()
+    recipe = {"normalisation": HALF, "seed": 1} | {key: given.pop(key) for key in of_recipe}
+    return fit(model, train, val, Recipe(training=cfg, **recipe), plan, **given)
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -322,10 +326,8 @@ def test_no_training_images() -> None:
             small_net(),
             random_images(4).select([]),
             None,
-            PLAIN,
-            normalisation=HALF,
-            seed=1,
-            plan=LocalPlan(0, 1, max_epochs=1),
+            Recipe(PLAIN, HALF, seed=1),
+            LocalPlan(0, 1, max_epochs=1),
         )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from primia_flwr.config.data import AugmentationConfig, FlipConfig, MixupConfig, SigmaConfig
 from primia_flwr.training.loader import BatchPreparation, training_batches
+from primia_flwr.training.recipe import Recipe
 
 NOISE = AugmentationConfig(
     noise=SigmaConfig(probability=1.0, magnitude=0.1), flip=FlipConfig(horizontal=0.5)
@@ -15,16 +16,10 @@ NOISE = AugmentationConfig(
 def batches(
     start: int, count: int, augmentation: AugmentationConfig | None = None, workers: int = 0
 ) -> list[tuple[Tensor, Tensor]]:
-    loader = training_batches(
-        random_images(30),
-        batch_size=8,
-        seed=4,
-        start_step=start,
-        num_batches=count,
-        augmentation=augmentation,
-        workers=workers,
-        pin_memory=False,
-    )
+    cfg = replace(PLAIN, batch_size=8, workers=workers)
+    recipe = Recipe(cfg, HALF, seed=4, augmentation=augmentation)
+    steps = range(start, start + count)
+    loader = training_batches(random_images(30), recipe, steps, pin_memory=False)
     assert len(loader) == count
     return list(loader)
 
@@ -68,7 +63,8 @@ def test_augmentation_varies_between_epochs_and_leaves_the_generator_alone() -> 
 
 
 def prepare(mixup: MixupConfig | None) -> BatchPreparation:
-    return BatchPreparation(PLAIN, IDENTITY, mixup, torch.device("cpu"), 1, 2)
+    recipe = Recipe(PLAIN, IDENTITY, seed=1, mixup=mixup)
+    return BatchPreparation(recipe, torch.device("cpu"), num_classes=2)
 
 
 def test_preparation_without_mixup_keeps_hard_labels() -> None:
@@ -95,6 +91,6 @@ def test_mixup_blends_images_and_labels_alike_and_by_the_step() -> None:
 def test_preparation_lays_out_channels_last() -> None:
     cfg = replace(PLAIN, channels_last=True)
     colour = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    device = torch.device("cpu")
-    images, _ = BatchPreparation(cfg, HALF, None, device, 1, 2)(colour, torch.zeros(2).long(), 0)
+    prepare = BatchPreparation(Recipe(cfg, HALF, seed=1), torch.device("cpu"), num_classes=2)
+    images, _ = prepare(colour, torch.zeros(2).long(), 0)
     assert images.is_contiguous(memory_format=torch.channels_last)
