@@ -19,7 +19,6 @@ $(STAMP): pyproject.toml
 
 .PHONY: install-locked
 install-locked:
-	@case "$$PWD" in *" "*) echo "error: $$PWD has a space in it, with which Flower cannot run; move the checkout" >&2; exit 1;; esac
 	@if [ ! -f $(STAMP) ] || [ pyproject.toml -nt $(STAMP) ]; then \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=python3.12")' && \
 	  $(PYTHON) -m venv $(VENV) && \

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from primia_flwr.errors import FederationError
+from primia_flwr.programs import programs_folder
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
@@ -42,32 +42,11 @@ def isolated_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-c", _BOOT, str(package_parent), module, *arguments]
 
 
-def flower_program(name: str) -> str:
-    """Return the path of a program of the Flower that is installed beside this interpreter.
-
-    Raises
-    ------
-    FederationError
-        If it is not there, or its path has a space: Ray starts workers through a shell, and
-        Flower's database migrations split the path.
-    """
-    program = Path(sysconfig.get_path("scripts")) / name
-    if " " in str(program):
-        raise FederationError(
-            f"{program} has a space in its path, with which Flower cannot run; move the checkout, "
-            "or make its environment elsewhere"
-        )
-    if not program.is_file():
-        raise FederationError(f"{program} not found; expected Flower beside Python; install flwr")
-    return str(program)
-
-
 def flower_environment(home: Path) -> dict[str, str]:
     """Return the environment of a Flower process: its own home, nothing phones home."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FLWR_"))}
-    scripts = sysconfig.get_path("scripts")
     return environment | {
-        "PATH": f"{scripts}{os.pathsep}{environment.get('PATH', '')}",
+        "PATH": f"{programs_folder()}{os.pathsep}{environment.get('PATH', '')}",
         "FLWR_HOME": str(home.resolve()),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",

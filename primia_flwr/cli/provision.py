@@ -1,6 +1,7 @@
 """`primia provision`: everything that a real federation needs before it starts."""
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ class ProvisionArguments:
 
 def run(cfg: ProvisionArguments) -> dict[str, Any]:
     """Make the federation, print what to do next, and return the written files."""
+    if " " in sys.prefix:
+        raise ConfigError(
+            f"the environment {sys.prefix} has a space in its path, from which Flower's SuperLink "
+            "cannot keep a database; install primia_flwr at a path without spaces"
+        )
     if not cfg.sites:
         raise ConfigError("sites=[]; expected the names of the sites, e.g. sites=[munich,paris]")
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", cfg.server):

@@ -9,7 +9,8 @@ from typing import Any
 import tomli_w
 
 from primia_flwr.errors import FederationError
-from primia_flwr.processes import flower_environment, flower_program
+from primia_flwr.processes import flower_environment
+from primia_flwr.programs import flower_program
 
 CONNECTION = "run"
 _COMMAND_SECONDS = 120

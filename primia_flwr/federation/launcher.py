@@ -24,7 +24,8 @@ from primia_flwr.federation.simulation import (
     federation_options,
     simulation_superlink,
 )
-from primia_flwr.processes import Child, Children, flower_environment, flower_program
+from primia_flwr.processes import Child, Children, flower_environment
+from primia_flwr.programs import flower_program
 
 RESULT_FILE, ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder

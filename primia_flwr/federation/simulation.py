@@ -17,12 +17,12 @@ from primia_flwr.federation.flower import Connection
 from primia_flwr.processes import (
     Child,
     flower_environment,
-    flower_program,
     free_port,
     is_listening,
     isolated_module,
     wait_until,
 )
+from primia_flwr.programs import flower_program
 
 
 @contextmanager

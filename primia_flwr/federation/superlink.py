@@ -17,9 +17,9 @@ from primia_flwr.processes import (
     Service,
     check_port_free,
     flower_environment,
-    flower_program,
     wait_until,
 )
+from primia_flwr.programs import flower_program
 
 _READY_SECONDS = 60.0
 

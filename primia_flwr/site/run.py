@@ -18,10 +18,10 @@ from primia_flwr.processes import (
     Child,
     Children,
     flower_environment,
-    flower_program,
     free_port,
     isolated_module,
 )
+from primia_flwr.programs import flower_program
 from primia_flwr.site.bundles import write_atomically
 from primia_flwr.site.gate import check_flower
 from primia_flwr.site.policy import SitePolicy, load_policy

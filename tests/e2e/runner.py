@@ -25,11 +25,12 @@ TINY = (
 class Primia:
     """Runs `primia` in a folder of its own, as a user would."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, python: Path = Path(sys.executable)) -> None:
         self.folder = folder
+        self._python = str(python)
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "primia_flwr.cli.main", *arguments]
+        return [self._python, "-m", "primia_flwr.cli.main", *arguments]
 
     def __call__(self, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

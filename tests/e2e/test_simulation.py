@@ -53,6 +53,16 @@ def test_a_run_leaves_what_it_promises_and_nothing_else(primia: Primia) -> None:
     assert "synthetic" in (run_dir / "report.html").read_text().lower()
 
 
+def test_a_checkout_may_have_any_name(environment_with_a_space: Path) -> None:
+    folder = environment_with_a_space.parents[1] / "my checkout"
+    folder.mkdir()
+    primia = Primia(folder, python=environment_with_a_space)
+    done = primia("train", *TINY, "federation.rounds=1")
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["rounds"] == 1
+    assert not processes_of(folder)
+
+
 def test_killed_launcher_resumes_bit_for_bit(primia: Primia) -> None:
     options = [*TINY, "federation.rounds=4", "training.optimizer_state=keep"]
     whole = primia("train", *options, "output_dir=whole")

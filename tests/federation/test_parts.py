@@ -16,11 +16,11 @@ from primia_flwr.processes import (
     Children,
     check_port_free,
     flower_environment,
-    flower_program,
     free_port,
     isolated_module,
     wait_until,
 )
+from primia_flwr.programs import flower_program
 
 
 def child(folder: Path, code: str) -> Child:

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.programs import make_stand_in
+
+
+@pytest.fixture
+def environment_with_a_space(tmp_path: Path) -> Path:
+    """Return the Python of an environment like this one whose path has a space."""
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    return make_stand_in(Path(sysconfig.get_path("scripts")), folder) / "python"
