@@ -1,0 +1,136 @@
+"""What client and server both derive from what was announced: who masks with whom, and with what.
+
+Each quantity binds all that was announced before it, so that clients which were told different
+things end up with keys that do not match.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.graph import neighbours
+from primia_flwr.secagg.keys import KeyPair, PublicKeys, bind, digest
+from primia_flwr.secagg.masks import mask_key
+from primia_flwr.secagg.parties import Session, flat
+from primia_flwr.secagg.wire import VERSION, Names
+
+LIST_PURPOSE = f"{VERSION} survivors"
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """U1: whose keys are in use in an instance, and the threshold.
+
+    Parameters
+    ----------
+    session : Session
+        Run and roster.
+    instance : int
+        Never repeats in a run.
+    threshold : int
+        Shares that rebuild a secret.
+    keys : mapping of str to PublicKeys
+        Of each client in U1.
+    degree : int, optional
+        Of a sparse neighbour graph (Bell et al. 2020); None: everybody masks with everybody.
+        A sparse graph holds against an honest-but-curious server only.
+    """
+
+    session: Session
+    instance: int
+    threshold: int
+    keys: Mapping[str, PublicKeys]
+    degree: int | None = None
+
+    def verify(self) -> None:
+        """Check that every key is of a site on the roster, signed for this instance, and unique.
+
+        Raises
+        ------
+        ProtocolError
+            Naming the site whose keys are wrong.
+        """
+        owner: dict[bytes, str] = {}
+        for name, keys in self.keys.items():
+            identity = self.session.identity(name)
+            keys.verify(identity, run=self.session.run, instance=self.instance, sender=name)
+            for key in (keys.sealing, keys.masking):
+                if key in owner:
+                    raise ProtocolError(
+                        f"{name!r} and {owner[key]!r} announce the same key; expected one each"
+                    )
+                owner[key] = name
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of all of it."""
+        keys = {name: keys.to_bytes() for name, keys in self.keys.items()}
+        fixed = (self.session.run, self.session.roster_digest, self.instance, self.threshold)
+        return digest(f"{VERSION} U1", *fixed, self.degree or 0, *flat(keys))
+
+    @cached_property
+    def graph(self) -> Mapping[str, frozenset[str]]:
+        """Who exchanges shares and masks with whom."""
+        return neighbours(sorted(self.keys), self.degree, self.digest)
+
+    def peers(self, name: str) -> Names:
+        """Return a client's neighbours, sorted."""
+        return tuple(sorted(self.graph[name]))
+
+    def holders(self, name: str) -> dict[str, int]:
+        """Return who holds shares of a client's secrets, itself included: x-coordinate by name."""
+        return {holder: x for x, holder in enumerate(sorted({name, *self.graph[name]}), start=1)}
+
+    def sealing_context(self, sender: str, receiver: str) -> bytes:
+        """Return the associated data of sealed shares."""
+        return bind(self.instance, sender, receiver, self.digest, self.threshold)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """U2: who masks with whom, and what all of them were told before they masked.
+
+    Parameters
+    ----------
+    announcement : Announcement
+        Of the same instance.
+    members : tuple of str
+        U2, sorted: who handed in a share for every neighbour.
+    told : bytes
+        Digest of the model, the round's configuration, the scale, the weight rule.
+    """
+
+    announcement: Announcement
+    members: Names
+    told: bytes
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of all that the masks are bound to."""
+        return digest(f"{VERSION} U2", self.announcement.digest, self.told, *self.members)
+
+    def partners(self, name: str) -> Names:
+        """Return with whom a client masks: its neighbours in U2."""
+        peers = self.announcement.graph[name]
+        return tuple(member for member in self.members if member in peers)
+
+    def self_mask(self, name: str, seed: bytes) -> tuple[bytes, int]:
+        """Return key and sign of the mask that only the client knows."""
+        return mask_key(seed, bind("self", name, self.digest)), 1
+
+    def pair_mask(self, name: str, pair: KeyPair, partner: str) -> tuple[bytes, int]:
+        """Return key and sign of a client's mask with a partner, whose sign is the other."""
+        first, second = sorted((name, partner))
+        secret = pair.agree(self.announcement.keys[partner].masking)
+        key = mask_key(secret, bind("pair", first, second, self.digest))
+        return key, 1 if name == first else -1
+
+    def list_parts(self, survivors: Collection[str]) -> tuple[str | int | bytes, ...]:
+        """Return what a signature on a survivor list covers."""
+        return (self.announcement.instance, self.digest, *sorted(survivors))
+
+
+def commitment(seed: bytes) -> bytes:
+    """Return the digest of a self-mask seed, by which the server knows that it rebuilt it."""
+    return digest(f"{VERSION} seed", seed)

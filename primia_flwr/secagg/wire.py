@@ -1,0 +1,252 @@
+"""Messages of the protocol as bytes, and back.
+
+A message is a list of typed parts (`keys.bind`): version, kind, then its fields. The decoder
+takes only what the encoder would have written: every message has one encoding, and nothing in
+a message makes it allocate more than the message is long.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.keys import Part, bind
+
+VERSION = "primia secagg v1"
+MAX_MESSAGE_BYTES = 64 << 20
+_MAX_INT_BYTES = 9
+
+Names = tuple[str, ...]
+Table = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class KeysRequest:
+    """Asks for keys of an instance."""
+
+    instance: int
+
+
+@dataclass(frozen=True)
+class KeysReply:
+    """`keys`: what `PublicKeys.to_bytes` gives."""
+
+    keys: bytes
+
+
+@dataclass(frozen=True)
+class SharesRequest:
+    """Announces U1, the clients whose keys came; asks for sealed shares.
+
+    `threshold`: shares that rebuild a secret. `keys`: of each client in U1.
+    """
+
+    instance: int
+    threshold: int
+    keys: Table
+
+
+@dataclass(frozen=True)
+class SharesReply:
+    """`sealed`: by receiver. `commitment`: SHA-256 of the sender's self-mask seed."""
+
+    sealed: Table
+    commitment: bytes
+
+
+@dataclass(frozen=True)
+class MaskRequest:
+    """Announces U2, whose shares came; asks for the masked vector.
+
+    `sealed`: by sender, the shares for this client. `members`: U2.
+    """
+
+    instance: int
+    members: Names
+    sealed: Table
+
+
+@dataclass(frozen=True)
+class SignRequest:
+    """Asks to sign a survivor list from which somebody of U2 is missing."""
+
+    instance: int
+    survivors: Names
+
+
+@dataclass(frozen=True)
+class SignReply:
+    """An Ed25519 signature, 64 bytes."""
+
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class UnmaskRequest:
+    """Announces who is in the sum; asks for shares.
+
+    `signatures`: by client, on this very list; empty where nobody dropped.
+    """
+
+    instance: int
+    survivors: Names
+    signatures: Table = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnmaskReply:
+    """Shares (32 bytes each) of each survivor's self-mask seed, of each dropped one's mask key."""
+
+    seeds: Table
+    mask_keys: Table
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """A client's side of an instance between two messages; see `ClientInstance`. Secret."""
+
+    instance: int
+    phase: int
+    degree: int
+    sealing: bytes = field(repr=False)
+    masking: bytes = field(repr=False)
+    seed: bytes = field(repr=False)
+    request: bytes
+    members: Names
+    told: bytes
+    held: Table = field(repr=False)
+    signed: Names
+    base: bytes
+
+
+M = TypeVar(
+    "M",
+    ClientState,
+    KeysRequest,
+    KeysReply,
+    SharesRequest,
+    SharesReply,
+    MaskRequest,
+    SignRequest,
+    SignReply,
+    UnmaskRequest,
+    UnmaskReply,
+)
+
+
+def encode(message: Any) -> bytes:
+    """Return a message's one encoding."""
+    parts: list[Part] = [VERSION, type(message).__name__]
+    for one in fields(message):
+        parts += _flatten(getattr(message, one.name))
+    return bind(*parts)
+
+
+def decode(raw: bytes, kind: type[M]) -> M:
+    """Return the message that `raw` encodes.
+
+    Raises
+    ------
+    ProtocolError
+        If it is of another kind or version, malformed, or not the encoding `encode` gives.
+    """
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message of {len(raw)} bytes; expected at most {MAX_MESSAGE_BYTES}")
+    parts = _parts(raw)
+    version, name = next(parts, None), next(parts, None)
+    if version != VERSION or name != kind.__name__:
+        raise _malformed(f"{version!r:.60} {name!r:.60}", f"{VERSION!r} {kind.__name__!r}")
+    try:
+        values = {one.name: _READERS[str(one.type)](parts) for one in fields(kind)}
+    except StopIteration:
+        raise _malformed(f"a {kind.__name__} that ends early", "all its fields") from None
+    if next(parts, None) is not None:
+        raise _malformed(f"a {kind.__name__} with more after its end", "nothing more")
+    return kind(**values)
+
+
+def _flatten(value: Any) -> list[Part]:
+    if isinstance(value, tuple):
+        return [len(value), *value]
+    if isinstance(value, Mapping):
+        pairs = sorted(value.items())
+        return [len(pairs), *(part for pair in pairs for part in pair)]
+    return [value]
+
+
+def _parts(raw: bytes) -> Iterator[Part]:
+    """Undo `bind`, one part at a time."""
+    at = 0
+    while at < len(raw):
+        kind, end = raw[at : at + 1], at + 9
+        length = int.from_bytes(raw[at + 1 : end], "big")
+        content = raw[end : end + length]
+        if end > len(raw) or len(content) != length:
+            raise _malformed(f"a part of {length} bytes at {at} of {len(raw)}", "a whole part")
+        yield _part(kind, content)
+        at = end + length
+
+
+def _part(kind: bytes, content: bytes) -> Part:
+    if kind == b"b":
+        return content
+    if kind == b"s":
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            raise _malformed("a text that is not UTF-8", "UTF-8") from None
+    if kind == b"i" and 0 < len(content) <= _MAX_INT_BYTES:
+        value = int.from_bytes(content, "big", signed=True)
+        if bind(value)[9:] == content:
+            return value
+    raise _malformed(
+        f"a part of kind {kind!r} with {len(content)} bytes", "bytes, text or a number"
+    )
+
+
+def _read(parts: Iterator[Part], kind: type[Any]) -> Any:
+    value = next(parts)
+    if type(value) is not kind:
+        raise _malformed(f"{type(value).__name__} in place of a field", kind.__name__)
+    return value
+
+
+def _read_int(parts: Iterator[Part]) -> int:
+    value: int = _read(parts, int)
+    if value < 0:
+        raise _malformed(f"the number {value}", "0 or more")
+    return value
+
+
+def _read_names(parts: Iterator[Part]) -> Names:
+    return tuple(_sorted_names(parts, lambda: None))
+
+
+def _read_table(parts: Iterator[Part]) -> Table:
+    return _sorted_names(parts, lambda: _read(parts, bytes))
+
+
+def _sorted_names(parts: Iterator[Part], read: Callable[[], Any]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    last = None
+    for _ in range(_read_int(parts)):
+        name: str = _read(parts, str)
+        if last is not None and name <= last:
+            raise _malformed(f"the name {name!r:.60} after {last!r:.60}", "sorted, distinct names")
+        entries[name], last = read(), name
+    return entries
+
+
+_READERS: dict[str, Callable[[Iterator[Part]], Any]] = {
+    str(int): _read_int,
+    str(bytes): lambda parts: _read(parts, bytes),
+    str(Names): _read_names,
+    str(Table): _read_table,
+}
+
+
+def _malformed(found: str, expected: str) -> ProtocolError:
+    return ProtocolError(
+        f"a secure-aggregation message has {found}; expected {expected}; do all parties run the "
+        "same version of primia_flwr?"
+    )

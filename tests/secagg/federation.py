@@ -1,0 +1,141 @@
+"""A federation of protocol parties in one process, every message through its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from primia_flwr.secagg.client import ClientInstance
+from primia_flwr.secagg.journal import Journal
+from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.parties import Floor, Member, Session
+from primia_flwr.secagg.server import ServerInstance
+from primia_flwr.secagg.wire import (
+    KeysReply,
+    MaskRequest,
+    SharesReply,
+    SharesRequest,
+    SignReply,
+    SignRequest,
+    UnmaskReply,
+    UnmaskRequest,
+    decode,
+    encode,
+)
+
+TOLD, BASE = b"told", b"base"
+FLOOR = Floor()
+
+
+def members(count: int, floor: Floor = FLOOR, run: str = "run") -> dict[str, Member]:
+    """Return sites s001, s002, ... with fresh identities and one roster."""
+    identities = {f"s{i:03d}": Ed25519PrivateKey.generate() for i in range(1, count + 1)}
+    public = {name: key.public_key().public_bytes_raw() for name, key in identities.items()}
+    session = Session(run, public)
+    return {name: Member(name, key, session, floor) for name, key in identities.items()}
+
+
+@dataclass
+class Federation:
+    """Clients and an honest server in one instance; `steps` in order, or `run` for all."""
+
+    everyone: Mapping[str, Member]
+    number: int = 1
+    degree: int | None = None
+    floor: Floor = FLOOR
+    clients: dict[str, ClientInstance] = field(default_factory=dict)
+    journals: dict[str, Journal] = field(default_factory=dict)
+    seen: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        session = next(iter(self.everyone.values())).session
+        self.server = ServerInstance(session, self.number, self.floor, degree=self.degree)
+        for name, member in self.everyone.items():
+            self.clients[name] = ClientInstance(member, self.number, degree=self.degree)
+            self.journals.setdefault(name, Journal(None))
+
+    def up(self, raw: bytes) -> bytes:
+        """Pass bytes to the server, which keeps all that it sees."""
+        self.seen.append(raw)
+        return raw
+
+    def keys(self, without: Collection[str] = ()) -> SharesRequest:
+        for name in self.present(without):
+            raw = self.up(encode(self.clients[name].begin()))
+            self.server.add_keys(name, decode(raw, KeysReply))
+        return decode(encode(self.server.announce()), SharesRequest)
+
+    def shares(self, request: SharesRequest, without: Collection[str] = ()) -> None:
+        for name in self.present(without, request.keys):
+            self.restart(name)
+            raw = self.up(encode(self.clients[name].share(request)))
+            self.server.add_shares(name, decode(raw, SharesReply))
+
+    def vectors(
+        self, values: Mapping[str, Vector], without: Collection[str] = (), told: bytes = TOLD
+    ) -> None:
+        for name, request in self.server.begin_sum(told).items():
+            if name in without:
+                continue
+            self.restart(name)
+            masked = values[name].copy()
+            request = decode(encode(request), MaskRequest)
+            self.clients[name].mask(request, masked, told=told, base=BASE)
+            self.up(masked.tobytes())
+            self.server.add_vector(name, masked)
+
+    def signatures(self, without: Collection[str] = ()) -> None:
+        request = self.server.sign_request()
+        if request is None:
+            return
+        for name in self.present(without, self.server.survivors):
+            self.restart(name)
+            sent = decode(encode(request), SignRequest)
+            raw = self.up(encode(self.clients[name].sign(sent, self.journals[name])))
+            self.server.add_signature(name, decode(raw, SignReply))
+
+    def unmask(self, without: Collection[str] = ()) -> Vector:
+        request = decode(encode(self.server.unmask_request()), UnmaskRequest)
+        for name in self.present(without, self.server.survivors):
+            self.restart(name)
+            raw = self.up(encode(self.clients[name].release(request, self.journals[name])))
+            self.server.add_release(name, decode(raw, UnmaskReply))
+        return self.server.unmask()
+
+    def run(
+        self, values: Mapping[str, Vector], lost: Mapping[str, Collection[str]] | None = None
+    ) -> Vector:
+        """Take all steps; `lost` names who is lost at which step and never comes back."""
+        gone: set[str] = set()
+
+        def without(step: str) -> set[str]:
+            gone.update((lost or {}).get(step, ()))
+            return gone
+
+        request = self.keys(without("keys"))
+        self.shares(request, without("shares"))
+        self.vectors(values, without("vectors"))
+        self.signatures(without("signatures"))
+        return self.unmask(without("unmask"))
+
+    def present(self, without: Collection[str], of: Collection[str] | None = None) -> list[str]:
+        return [n for n in self.clients if n not in without and (of is None or n in of)]
+
+    def restart(self, name: str) -> None:
+        """Store and load the client's state, as between two messages to a SuperNode."""
+        raw = self.clients[name].to_bytes()
+        self.clients[name] = ClientInstance.from_bytes(self.everyone[name], raw)
+
+
+def vectors(names: Collection[str], size: int = 8, seed: int = 0) -> dict[str, Vector]:
+    """Return a random uint32 vector of each."""
+    random = np.random.default_rng(seed)
+    return {n: random.integers(0, 2**32, size, dtype=np.uint32) for n in sorted(names)}
+
+
+def total(values: Mapping[str, Vector], of: Collection[str]) -> Vector:
+    """Return the sum modulo 2^32 over some of them."""
+    return np.sum([values[name] for name in of], axis=0, dtype=np.uint32)

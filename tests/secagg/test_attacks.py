@@ -1,0 +1,183 @@
+"""Four attacks by the server on the whole protocol: each works on a naive variant, not on ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.agreement import Masking
+from primia_flwr.secagg.client import ClientInstance
+from primia_flwr.secagg.journal import Journal
+from primia_flwr.secagg.keys import KeyPair, digest
+from primia_flwr.secagg.masks import Vector, add_masks
+from primia_flwr.secagg.shamir import combine
+from primia_flwr.secagg.wire import MaskRequest, UnmaskReply, UnmaskRequest
+from tests.secagg.federation import BASE, Federation, members, total, vectors
+
+NOTHING = np.zeros(8, np.uint32)
+
+
+@contextmanager
+def masks_bound_to(*, told: bool = True, members: bool = True) -> Iterator[None]:
+    """Bind the masks to less than everything that was announced."""
+
+    def loose(self: Masking) -> bytes:
+        extra = [self.told if told else b"", *(self.members if members else ())]
+        return digest("naive", self.announcement.digest, *extra)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Masking, "digest", property(loose))
+        yield
+
+
+# --- Told different things -------------------------------------------------------------------
+
+
+def told_different_things() -> tuple[Vector, Vector]:
+    """Tell two of three a scale at which they encode zero; return the sum and the third's."""
+    everyone = members(3)
+    federation = Federation(everyone)
+    victim = vectors(everyone)["s001"]
+    federation.shares(federation.keys())
+    for name, request in federation.server.begin_sum(b"scale 1").items():
+        told = b"scale 1" if name == "s001" else b"scale 0"
+        masked = (victim if name == "s001" else NOTHING).copy()
+        federation.clients[name].mask(request, masked, told=told, base=BASE)
+        federation.server.add_vector(name, masked)
+    return federation.unmask(), victim
+
+
+def test_told_different_things() -> None:
+    with masks_bound_to(told=False):
+        opened, victim = told_different_things()
+        assert np.array_equal(opened, victim), "the naive variant shows the third one's vector"
+    opened, victim = told_different_things()
+    assert not np.array_equal(opened, victim)
+    assert len(set(opened - victim)) == 8, "noise"
+
+
+# --- Withheld shares -------------------------------------------------------------------------
+
+
+def withheld_shares() -> tuple[Vector, Vector]:
+    """Let one of seven mask with two peers only, say those dropped, and open it."""
+    everyone = members(7)
+    federation = Federation(everyone)
+    values = vectors(everyone)
+    federation.shares(federation.keys())
+    requests = federation.server.begin_sum(b"told")
+    cut = ("s001", "s002", "s003")
+    lie = MaskRequest(1, cut, {n: requests["s001"].sealed[n] for n in cut[1:]})
+    masked = values["s001"].copy()
+    federation.clients["s001"].mask(lie, masked, told=b"told", base=BASE)
+    others = [name for name in everyone if name not in cut]
+    replies = {}
+    for name in others:
+        federation.clients[name].mask(requests[name], values[name], told=b"told", base=BASE)
+        list_without_two = tuple(n for n in sorted(everyone) if n not in cut[1:])
+        replies[name] = release(federation, name, UnmaskRequest(1, list_without_two))
+    return opened(federation, masked, "s001", cut[1:], replies), vectors(everyone)["s001"]
+
+
+def release(federation: Federation, name: str, request: UnmaskRequest) -> UnmaskReply:
+    return federation.clients[name].release(request, federation.journals[name])
+
+
+def opened(
+    federation: Federation,
+    masked: Vector,
+    name: str,
+    partners: tuple[str, ...],
+    replies: Mapping[str, UnmaskReply],
+) -> Vector:
+    """Take the masks off one client's vector with what others released."""
+    masking = federation.server._mask_terms
+    announced = masking.announcement
+    xs, threshold = announced.holders(name), announced.threshold
+    seed = combine({xs[by]: r.seeds[name] for by, r in replies.items()}, threshold=threshold)
+    masks = [masking.self_mask(name, seed)]
+    for partner in partners:
+        xs = announced.holders(partner)
+        shares = {
+            xs[by]: r.mask_keys[partner] for by, r in replies.items() if partner in r.mask_keys
+        }
+        pair = KeyPair.from_private(combine(shares, threshold=threshold))
+        key, sign = masking.pair_mask(partner, pair, name)
+        masks.append((key, -sign))
+    add_masks(masked, [(key, -sign) for key, sign in masks])
+    return masked
+
+
+def test_withheld_shares() -> None:
+    with masks_bound_to(members=False), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientInstance, "_check_members", lambda *_: None)
+        patch.setattr(ClientInstance, "_check_signatures", lambda *_: None)
+        shown, victim = withheld_shares()
+        assert np.array_equal(shown, victim), "the naive variant shows one vector"
+    with pytest.raises(ProtocolError, match="U2 of 3 sites"):
+        withheld_shares()
+
+
+# --- Split survivor lists --------------------------------------------------------------------
+
+
+def split_survivor_lists() -> tuple[Vector, Vector]:
+    """Tell five clients different survivor lists; open the sum of two."""
+    everyone = members(5)
+    federation = Federation(everyone)
+    values = vectors(everyone)
+    federation.shares(federation.keys())
+    masked = {}
+    for name, request in federation.server.begin_sum(b"told").items():
+        masked[name] = values[name].copy()
+        federation.clients[name].mask(request, masked[name], told=b"told", base=BASE)
+    a, b, c, d, e = sorted(everyone)
+    lists = {a: (a, b, c), b: (a, b, d), c: (a, b, c), d: (a, b, d), e: (a, b, e)}
+    replies = {name: release(federation, name, UnmaskRequest(1, lists[name])) for name in lists}
+    shown = opened(federation, masked[a], a, (c, d, e), replies)
+    shown += opened(federation, masked[b], b, (c, d, e), replies)
+    return shown, total(values, [a, b])
+
+
+def test_split_survivor_lists() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientInstance, "_check_signatures", lambda *_: None)
+        shown, two = split_survivor_lists()
+        assert np.array_equal(shown, two), "the naive variant shows a sum of two"
+    with pytest.raises(ProtocolError, match="0 signatures on a survivor list"):
+        split_survivor_lists()
+
+
+# --- Resume and subtract ---------------------------------------------------------------------
+
+
+def resume_and_subtract() -> tuple[Vector, Vector]:
+    """Finish with four, claim a crash, resume with three for the same model, and subtract."""
+    everyone = members(4)
+    values = vectors(everyone)
+    first = Federation(everyone)
+    with_four = first.run(values)
+    again = Federation(everyone, number=2, journals=first.journals)
+    with_three = again.run(values, {"keys": ["s004"]})
+    return with_four - with_three, values["s004"]
+
+
+def test_resume_and_subtract() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "check", lambda *_: None)
+        shown, victim = resume_and_subtract()
+        assert np.array_equal(shown, victim), "the naive variant shows the one who left"
+    with pytest.raises(ProtocolError, match="the difference of two sums shows single sites"):
+        resume_and_subtract()
+
+
+def test_an_honest_resume_with_the_same_sites_gives_the_same_sum() -> None:
+    everyone = members(4)
+    values = vectors(everyone)
+    first = Federation(everyone)
+    again = Federation(everyone, number=2, journals=first.journals)
+    assert np.array_equal(first.run(values), again.run(values))
