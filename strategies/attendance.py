@@ -8,10 +8,10 @@ from primia_flwr.config.federation import FederationConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.history import FAILED, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
-from strategies.exchange import Exchange, SiteSums
+from strategies.exchange import Exchange
 
 # Seconds: between two looks at who is online; after enough sites are online, for the others to
-# come before the first round; between two statistics queries to a node that gave no good answer;
+# come before the first round; between two introductions of a node that gave no good answer;
 # for a late joiner's answer, while the others wait.
 PAUSE = 1.0
 GRACE = 10.0
@@ -29,7 +29,7 @@ class Attendance:
     grid : RosterGrid
         Learns the names and selects who is asked.
     exchange : Exchange
-        Asks the nodes for their names and statistics.
+        Asks the nodes for their names.
     on_event : callable
         Called with a name and values when something is worth showing.
     """
@@ -48,7 +48,6 @@ class Attendance:
         self._asked: dict[int, float] = {}
         self._introduced: set[int] = set()
         self._not_introduced: dict[int, SiteRow] = {}
-        self.statistics: dict[str, SiteSums] = {}
 
     def gather(self, server_round: int, needed: int) -> list[SiteRow]:
         """Wait until `needed` sites are online and select all that are.
@@ -67,7 +66,7 @@ class Attendance:
             If they are not online within `federation.wait_for_sites`.
         """
         starts = time.monotonic()
-        first = not self.statistics
+        first = not self._introduced
         enough_since: float | None = None
         shown: list[str] | None = None
         while True:
@@ -100,17 +99,14 @@ class Attendance:
         if not nodes:
             return
         timeout = min(timeout, self._cfg.round_timeout)
-        for node, answer in self._exchange.statistics(self._grid, nodes, timeout=timeout).items():
+        for node, row in self._exchange.introduce(self._grid, nodes, timeout=timeout).items():
             self._asked[node] = time.monotonic()
-            if isinstance(answer, SiteRow):
-                self._not_introduced[node] = answer
-                self._on_event(
-                    "site_reply", site=answer.site, status=answer.status, reason=answer.reason
-                )
+            if row is not None:
+                self._not_introduced[node] = row
+                self._on_event("site_reply", site=row.site, status=row.status, reason=row.reason)
             else:
                 self._not_introduced.pop(node, None)
                 self._introduced.add(node)
-                self.statistics[self._grid.name_of(node)] = answer
 
     def _absent(self, server_round: int, present: list[str]) -> list[SiteRow]:
         online = set(self._grid.online())

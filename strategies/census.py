@@ -5,7 +5,8 @@ normalisation that follows from the first answers stays fixed for the whole run.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
@@ -14,8 +15,21 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.federation.history import LATE, REJECTED, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.records import CONFIG, METRICS, NUM_VAL, SITE, SITE_NAME, STATISTICS
-from strategies.exchange import SiteSums
 from strategies.screening import clean, error_row, number
+
+
+@dataclass(frozen=True)
+class SiteSums:
+    """A site's contribution to the statistics: pixel sums of its training images."""
+
+    sums: PixelSums
+    num_val: int
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return the counts of images, for the record."""
+        counts = [int(count) for count in self.sums.class_counts]
+        return {"site": name, "train": sum(counts), "val": self.num_val, "class_counts": counts}
+
 
 _QUERY = f"{MessageType.QUERY}.{STATISTICS}"
 _MOST_PIXELS = 1e15

@@ -8,6 +8,7 @@ sums only. It may send as many messages a round as it needs.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import ConfigRecord
 
@@ -37,8 +38,11 @@ class Request:
 
 
 @dataclass(frozen=True)
-class SiteSums:
-    """A site's contribution to the statistics: pixel sums of its training images."""
+class Statistics:
+    """What the federation's training images are like, summed over the sites that were asked.
+
+    `num_val`: their validation images.
+    """
 
     sums: PixelSums
     num_val: int
@@ -72,16 +76,30 @@ class Exchange(ABC):
     """How the coordinator learns the result of a round."""
 
     @abstractmethod
-    def statistics(
+    def introduce(
         self, grid: RosterGrid, nodes: list[int], *, timeout: float
-    ) -> dict[int, SiteSums | SiteRow]:
-        """Ask nodes for their names and pixel statistics, and introduce them to the grid.
+    ) -> dict[int, SiteRow | None]:
+        """Ask nodes for their names, and introduce those that answer well to the grid.
 
         Returns
         -------
         dict
-            By node: the sums, or a row (round 0) that says why there are none.
+            By node: None, or a row (round 0) that says why it is not introduced.
         """
+
+    @abstractmethod
+    def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
+        """Return the statistics of the sites that the grid has selected.
+
+        Raises
+        ------
+        FederationError
+            If too few of them answer.
+        """
+
+    @abstractmethod
+    def sites(self) -> list[dict[str, Any]]:
+        """Return what the coordinator knows of each site, `site` (its name) at least."""
 
     @abstractmethod
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:

@@ -10,6 +10,7 @@ and the buffers still the mean of all. Integer buffers never travel.
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from flwr.app import (
@@ -23,13 +24,14 @@ from flwr.app import (
 )
 from flwr.serverapp.strategy import Strategy
 
+from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import FAILED, LATE, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.records import ARRAYS, CONFIG, METRICS, WEIGHT, num_bytes
-from strategies.census import ask_statistics
-from strategies.exchange import Exchange, OnRow, Outcome, Request, SiteSums
+from strategies.census import SiteSums, ask_statistics
+from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
 from strategies.screening import Screen, Screened, Update
 from strategies.weighted_fedavg import weighted_mean
 
@@ -64,13 +66,30 @@ class PlainExchange(Exchange):
         self._parameters = frozenset(parameters)
         self._dtypes = {name: array.dtype for name, array in model.items()}
         self._screen = Screen(model, num_classes=num_classes)
+        self._sites: dict[str, SiteSums] = {}
         self._ask_statistics = partial(ask_statistics, channels=channels, num_classes=num_classes)
 
-    def statistics(
+    def introduce(
         self, grid: RosterGrid, nodes: list[int], *, timeout: float
-    ) -> dict[int, SiteSums | SiteRow]:
+    ) -> dict[int, SiteRow | None]:
         """Ask nodes for their names and pixel statistics, in the clear."""
-        return self._ask_statistics(grid, nodes, timeout=timeout)
+        rows: dict[int, SiteRow | None] = {}
+        for node, answer in self._ask_statistics(grid, nodes, timeout=timeout).items():
+            rows[node] = answer if isinstance(answer, SiteRow) else None
+            if isinstance(answer, SiteSums):
+                self._sites[grid.name_of(node)] = answer
+        return rows
+
+    def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
+        """Add up what the sites sent when they introduced themselves."""
+        known = [self._sites[name] for name in sorted(self._sites)]
+        return Statistics(
+            PixelSums.merge(site.sums for site in known), sum(site.num_val for site in known)
+        )
+
+    def sites(self) -> list[dict[str, Any]]:
+        """Return each site's counts of images."""
+        return [self._sites[name].describe(name) for name in sorted(self._sites)]
 
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites train; aggregate if at least `min_updates` are good."""

@@ -33,7 +33,7 @@ from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.normalisation import Normalisation
 from strategies.attendance import Attendance
-from strategies.exchange import Exchange, Outcome, Request, SiteSums
+from strategies.exchange import Exchange, Outcome, Request
 
 logger = logging.getLogger(__name__)
 
@@ -131,8 +131,8 @@ class RoundLoop:
     def _begin(self, model: ArrayMap) -> RunState:
         self._event("started", rounds=self._federation.rounds, sites=self._federation.sites)
         self._attendance.gather(0, self._federation.min_sites)
-        statistics = self._attendance.statistics
-        sums = PixelSums.merge(statistics[site].sums for site in sorted(statistics))
+        timeout = self._federation.round_timeout
+        sums = self._exchange.statistics(self._grid, timeout=timeout).sums
         normalisation = self._normalisation(sums)
         stopping = self._cfg.stopping
         self._mark = time.monotonic()
@@ -291,7 +291,7 @@ class RoundLoop:
 
     def _save(self, state: RunState) -> None:
         known = {site["site"]: site for site in state.sites}
-        known |= {name: _describe(name, s) for name, s in self._attendance.statistics.items()}
+        known |= {site["site"]: site for site in self._exchange.sites()}
         state.sites = [known[name] for name in sorted(known)]
         arrays: Mapping[str, ArrayMap] = {
             GLOBAL: state.model,
@@ -319,11 +319,6 @@ class RoundLoop:
 
     def _event(self, name: str, **values: object) -> None:
         self._history.event(name, **values)
-
-
-def _describe(name: str, site: SiteSums) -> dict[str, Any]:
-    counts = [int(count) for count in site.sums.class_counts]
-    return {"site": name, "train": sum(counts), "val": site.num_val, "class_counts": counts}
 
 
 def _with_earlier(rows: Sequence[SiteRow], earlier: Mapping[str, str]) -> list[SiteRow]:

@@ -86,16 +86,16 @@ def test_flowers_own_call_works_without_a_timeout(fake):
     assert reply.content["site"]["name"] == "berlin"
 
 
-class Statistics:
+class Introductions:
     """An exchange that introduces every node under the name of its fake site."""
 
     def __init__(self, fake):
         self.fake = fake
 
-    def statistics(self, grid, nodes, *, timeout):
+    def introduce(self, grid, nodes, *, timeout):
         for node in nodes:
             grid.introduce(node, self.fake.sites[node].name)
-        return {node: object() for node in nodes}
+        return dict.fromkeys(nodes)
 
 
 def test_before_the_first_round_the_others_get_a_short_grace(fake, monkeypatch):
@@ -115,7 +115,9 @@ def test_before_the_first_round_the_others_get_a_short_grace(fake, monkeypatch):
     grid = RosterGrid(fake, NAMES)
     cfg = FederationConfig(sites=NAMES, min_sites=1, wait_for_sites=60)
     waiting = []
-    place = Attendance(cfg, grid, Statistics(fake), lambda name, **values: waiting.append(values))
+    place = Attendance(
+        cfg, grid, Introductions(fake), lambda name, **values: waiting.append(values)
+    )
     assert place.gather(0, 1) == []
     assert list(grid.get_node_ids()) == [4, 5]
     assert waiting == [{"online": ["munich"], "needed": 1}]
