@@ -4,14 +4,14 @@ Each quantity binds all that was announced before it, so that clients which were
 things end up with keys that do not match.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.graph import neighbours
 from primia_flwr.secagg.keys import KeyPair, PublicKeys, bind, digest
-from primia_flwr.secagg.masks import mask_key
+from primia_flwr.secagg.masks import Vector, add_masks, mask_key
 from primia_flwr.secagg.parties import Session, flat
 from primia_flwr.secagg.wire import VERSION, Names
 
@@ -115,20 +115,42 @@ class Masking:
         peers = self.announcement.graph[name]
         return tuple(member for member in self.members if member in peers)
 
-    def self_mask(self, name: str, seed: bytes) -> tuple[bytes, int]:
-        """Return key and sign of the mask that only the client knows."""
-        return mask_key(seed, bind("self", name, self.digest)), 1
+    def self_mask(self, name: str, seed: bytes) -> "Mask":
+        """Return the mask that only the client knows."""
+        return Mask(seed, bind("self", name, self.digest), 1)
 
-    def pair_mask(self, name: str, pair: KeyPair, partner: str) -> tuple[bytes, int]:
-        """Return key and sign of a client's mask with a partner, whose sign is the other."""
+    def pair_mask(self, name: str, pair: KeyPair, partner: str) -> "Mask":
+        """Return a client's mask with a partner, whose sign is the other."""
         first, second = sorted((name, partner))
         secret = pair.agree(self.announcement.keys[partner].masking)
-        key = mask_key(secret, bind("pair", first, second, self.digest))
-        return key, 1 if name == first else -1
+        return Mask(secret, bind("pair", first, second, self.digest), 1 if name == first else -1)
 
     def list_parts(self, survivors: Collection[str]) -> tuple[str | int | bytes, ...]:
         """Return what a signature on a survivor list covers."""
         return (self.announcement.instance, self.digest, *sorted(survivors))
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One mask over all vectors of an instance, with a key for each of them."""
+
+    secret: bytes = field(repr=False)
+    info: bytes
+    sign: int
+
+    def of(self, vector: int) -> tuple[bytes, int]:
+        """Return key and sign for the vector of that index."""
+        return mask_key(self.secret, bind(self.info, vector)), self.sign
+
+    def negated(self) -> "Mask":
+        """Return the mask that takes this one off."""
+        return replace(self, sign=-self.sign)
+
+
+def apply(masks: Sequence[Mask], vectors: Sequence[Vector], *, threads: int) -> None:
+    """Add masks to vectors in place."""
+    for index, vector in enumerate(vectors):
+        add_masks(vector, [mask.of(index) for mask in masks], threads=threads)
 
 
 def commitment(seed: bytes) -> bytes:

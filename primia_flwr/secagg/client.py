@@ -9,18 +9,18 @@ Source: Bonawitz et al. 2017 (ePrint 2017/281), figure 4, with the changes of th
 """
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.agreement import LIST_PURPOSE, Announcement, Masking, commitment
+from primia_flwr.secagg.agreement import LIST_PURPOSE, Announcement, Masking, apply, commitment
 from primia_flwr.secagg.graph import is_connected
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.keys import InstanceKeys, KeyPair, PublicKeys, sign, verify
-from primia_flwr.secagg.masks import Vector, add_masks
+from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Member
 from primia_flwr.secagg.sealing import open_sealed, seal
 from primia_flwr.secagg.shamir import split
@@ -131,20 +131,26 @@ class ClientInstance:
             return SharesReply(sealed, commitment(self._seed))
 
     def mask(
-        self, request: MaskRequest, vector: Vector, *, told: bytes, base: bytes, threads: int = 1
+        self,
+        request: MaskRequest,
+        vectors: Sequence[Vector],
+        *,
+        told: bytes,
+        base: bytes,
+        threads: int = 1,
     ) -> None:
-        """Check U2, open what was sealed for this client, and mask the vector in place.
+        """Check U2, open what was sealed for this client, and mask the vectors in place.
 
         Parameters
         ----------
         request : MaskRequest
             U2 and the shares from it.
-        vector : ndarray
-            uint32; what is to be added up. Half-masked if this fails: not to be sent.
+        vectors : sequence of ndarray
+            uint32 or uint64: what is to be added up.
         told : bytes
             Digest of all else the client was told for this round.
         base : bytes
-            Digest of the model that the vector starts from; see `Journal`.
+            Digest of the model that the vectors start from; see `Journal`.
         """
         with self._step(request.instance, Phase.SHARED, Phase.MASKED):
             announced = _known(self._announced)
@@ -162,7 +168,7 @@ class ClientInstance:
             masks = [masking.self_mask(me, self._seed)]
             own = _known(self._keys).masking
             masks += [masking.pair_mask(me, own, peer) for peer in partners]
-            add_masks(vector, masks, threads=threads)
+            apply(masks, vectors, threads=threads)
             self._masking, self._base = masking, base
             self._keys, self._seed = None, b""  # the others hold shares of both
 

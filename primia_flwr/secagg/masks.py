@@ -1,8 +1,9 @@
-"""Masks: key streams of AES-256 in counter mode, added to a vector modulo 2^32.
+"""Masks: key streams of AES-256 in counter mode, added to a vector modulo 2^32 or 2^64.
 
 The stream is that of a fresh counter for each segment of 2^20 words: the first counter block
-of segment s is s (12 bytes, big-endian) and 2 (4 bytes, big-endian); words are little-endian on
-every machine. Counting from a fixed start is sound because a key makes one mask only.
+of segment s is s (12 bytes, big-endian) and 2 (4 bytes, big-endian); words have the size of the
+vector's entries and are little-endian on every machine. Counting from a fixed start is sound
+because a key makes one mask only.
 
 This is what AES-GCM enciphers zeros to with s as its nonce, and GCM is what computes it: for
 GCM OpenSSL uses the wide AES instructions that its plain counter mode leaves idle. That takes
@@ -27,9 +28,9 @@ from numpy.typing import NDArray
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.keys import bind
 
-Vector = NDArray[np.uint32]
+Vector = NDArray[np.uint32] | NDArray[np.uint64]
 _SEGMENT = 1 << 20  # words under one start of the counter
-_WORDS = 1 << 16  # words at a time: vector, stream and zeros fit a second-level cache
+_BYTES = 1 << 18  # at a time: vector, stream and zeros fit a second-level cache
 _BLOCK = 16  # bytes that a cipher may ask for beyond its output
 
 
@@ -40,7 +41,7 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     return raw[start : start + size]
 
 
-_ZEROS = _aligned(4 * _WORDS).data.toreadonly()
+_ZEROS = _aligned(_BYTES).data.toreadonly()
 
 
 def mask_key(shared_secret: bytes, info: bytes) -> bytes:
@@ -70,12 +71,12 @@ def add_mask(vector: Vector, key: bytes, sign: int = 1) -> None:
 
 
 def add_masks(vector: Vector, masks: Sequence[tuple[bytes, int]], *, threads: int = 1) -> None:
-    """Add many masks to a vector in place, modulo 2^32, in one walk over it.
+    """Add many masks to a vector in place, modulo 2^32 or 2^64, in one walk over it.
 
     Parameters
     ----------
     vector : ndarray
-        uint32, one-dimensional, contiguous, writable.
+        uint32 or uint64, one-dimensional, contiguous, writable.
     masks : sequence of (bytes, int)
         Key (32 bytes), and 1 to add its mask or -1 to subtract it.
     threads : int
@@ -100,27 +101,31 @@ def add_masks(vector: Vector, masks: Sequence[tuple[bytes, int]], *, threads: in
 
 def _add(part: Vector, masks: Sequence[tuple[bytes, int]], first: int) -> None:
     """Add masks to a part of a vector that begins with segment `first`."""
-    buffer = _aligned(4 * _WORDS + _BLOCK)
-    output, words = buffer.data, buffer[: 4 * _WORDS].view("<u4")
+    buffer, size = _aligned(_BYTES + _BLOCK), part.itemsize
+    output, words = buffer.data, buffer[:_BYTES].view(f"<u{size}")
     for segment, start in enumerate(range(0, part.size, _SEGMENT), first):
         nonce = GCM(segment.to_bytes(12, "big"))
         streams = [
             (Cipher(AES(key), nonce).encryptor(), np.add if sign > 0 else np.subtract)
             for key, sign in masks
         ]
-        for at in range(start, min(start + _SEGMENT, part.size), _WORDS):
-            chunk = part[at : at + _WORDS]
+        for at in range(start, min(start + _SEGMENT, part.size), words.size):
+            chunk = part[at : at + words.size]
             for stream, combine in streams:
-                stream.update_into(_ZEROS[: 4 * chunk.size], output)
+                stream.update_into(_ZEROS[: size * chunk.size], output)
                 combine(chunk, words[: chunk.size], out=chunk)
 
 
 def _check(vector: Vector, masks: Sequence[tuple[bytes, int]], threads: int) -> None:
     flags = vector.flags
-    if vector.dtype != np.uint32 or vector.ndim != 1 or not (flags.c_contiguous & flags.writeable):
+    if (
+        vector.dtype not in (np.uint32, np.uint64)
+        or vector.ndim != 1
+        or not (flags.c_contiguous & flags.writeable)
+    ):
         raise ProtocolError(
             f"the vector to mask is {vector.dtype} {vector.shape}; expected a writable, "
-            "contiguous uint32 vector of one dimension"
+            "contiguous uint32 or uint64 vector of one dimension"
         )
     for key, sign in masks:
         if len(key) != 32:

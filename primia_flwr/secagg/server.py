@@ -7,15 +7,22 @@ Nothing here is trusted by the clients: each checks on its own what it is told.
 Source: Bonawitz et al. 2017 (ePrint 2017/281), figure 4.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.agreement import LIST_PURPOSE, Announcement, Masking, commitment
+from primia_flwr.secagg.agreement import (
+    LIST_PURPOSE,
+    Announcement,
+    Mask,
+    Masking,
+    apply,
+    commitment,
+)
 from primia_flwr.secagg.graph import is_connected
 from primia_flwr.secagg.keys import KeyPair, PublicKeys, verify
-from primia_flwr.secagg.masks import Vector, add_masks
+from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor, Session
 from primia_flwr.secagg.shamir import Interpolation
 from primia_flwr.secagg.wire import (
@@ -55,7 +62,7 @@ class ServerInstance:
         self._announced: Announcement | None = None
         self._sealed: dict[str, SharesReply] = {}
         self._masking: Masking | None = None
-        self._sum: Vector | None = None
+        self._sums: list[Vector] | None = None
         self._heard: list[str] = []
         self._signatures: dict[str, bytes] = {}
         self._released: dict[str, UnmaskReply] = {}
@@ -145,33 +152,31 @@ class ServerInstance:
             for name in members
         }
 
-    def add_vector(self, name: str, vector: Vector) -> None:
-        """Add a client's masked vector to the sum.
+    def add_vectors(self, name: str, vectors: Sequence[Vector]) -> None:
+        """Add a client's masked vectors to the sums.
 
         Parameters
         ----------
         name : str
             A member of U2 that was not heard yet.
-        vector : ndarray
-            uint32, as long as the others'; the first one is taken over and changed.
+        vectors : sequence of ndarray
+            uint32 or uint64, like the others'; the first client's are taken over and changed.
 
         Raises
         ------
         ProtocolError
-            If the client or the vector is not as described.
+            If the client or a vector is not as described.
         """
         if name not in self._mask_terms.members or name in self._heard:
-            raise ProtocolError(f"a vector of {name!r}; expected one of each member of U2")
-        if vector.dtype != np.uint32 or vector.ndim != 1:
-            raise ProtocolError(f"{name}: a vector of {vector.dtype} {vector.shape}")
-        if self._sum is None:
-            self._sum = vector
-        elif self._sum.shape != vector.shape:
-            raise ProtocolError(
-                f"{name}: a vector of {vector.size} entries; expected {self._sum.size}"
-            )
+            raise ProtocolError(f"vectors of {name!r}; expected one reply of each member of U2")
+        found = _shapes(vectors)
+        if self._sums is None:
+            self._sums = list(vectors)
+        elif found != _shapes(self._sums):
+            raise ProtocolError(f"{name}: vectors {found}; expected {_shapes(self._sums)}")
         else:
-            np.add(self._sum, vector, out=self._sum)
+            for total, vector in zip(self._sums, vectors, strict=True):
+                np.add(total, vector, out=total)
         self._heard.append(name)
 
     @property
@@ -247,24 +252,24 @@ class ServerInstance:
             )
         self._released[name] = reply
 
-    def unmask(self, *, threads: int = 1) -> Vector:
-        """Take all masks off and return the sum of the survivors' vectors, uint32.
+    def unmask(self, *, threads: int = 1) -> list[Vector]:
+        """Take all masks off and return the sums of the survivors' vectors.
 
         Raises
         ------
         ProtocolError
             If too few shares came, or a secret rebuilt from them is not the one that was shared.
         """
-        if self._sum is None:
-            raise self._too_few("sent a vector", ())
+        if self._sums is None:
+            raise self._too_few("sent vectors", ())
         masks = [self._self_mask(name) for name in self.survivors]
         for name in self.dropped:
             masks += self._pair_masks(name)
-        add_masks(self._sum, [(key, -sign) for key, sign in masks], threads=threads)
-        total, self._sum = self._sum, None
-        return total
+        apply([mask.negated() for mask in masks], self._sums, threads=threads)
+        totals, self._sums = self._sums, None
+        return totals
 
-    def _self_mask(self, name: str) -> tuple[bytes, int]:
+    def _self_mask(self, name: str) -> Mask:
         shares = {
             by: reply.seeds[name] for by, reply in self._released.items() if name in reply.seeds
         }
@@ -273,7 +278,7 @@ class ServerInstance:
             raise self._wrong(name, "self-mask seed")
         return self._mask_terms.self_mask(name, seed)
 
-    def _pair_masks(self, name: str) -> list[tuple[bytes, int]]:
+    def _pair_masks(self, name: str) -> list[Mask]:
         """Return the masks that the survivors added because of a client that dropped out."""
         masking = self._mask_terms
         shares = {
@@ -284,12 +289,8 @@ class ServerInstance:
         pair = KeyPair.from_private(self._rebuild(name, shares))
         if pair.public != self._announcement.keys[name].masking:
             raise self._wrong(name, "masking key")
-        own = [
-            masking.pair_mask(name, pair, peer)
-            for peer in masking.partners(name)
-            if peer in self._heard
-        ]
-        return [(key, -sign) for key, sign in own]
+        heard = [peer for peer in masking.partners(name) if peer in self._heard]
+        return [masking.pair_mask(name, pair, peer).negated() for peer in heard]
 
     def _rebuild(self, name: str, shares: dict[str, bytes]) -> bytes:
         announced = self._announcement
@@ -326,3 +327,7 @@ class ServerInstance:
             f"the {secret} of {name}, rebuilt from shares, is not the one it shared; a site "
             "released a wrong share, or sealed wrong ones"
         )
+
+
+def _shapes(vectors: Sequence[Vector]) -> list[str]:
+    return [f"{vector.dtype}{list(vector.shape)}" for vector in vectors]

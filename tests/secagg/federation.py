@@ -83,9 +83,9 @@ class Federation:
             self.restart(name)
             masked = values[name].copy()
             request = decode(encode(request), MaskRequest)
-            self.clients[name].mask(request, masked, told=told, base=BASE)
+            self.clients[name].mask(request, [masked], told=told, base=BASE)
             self.up(masked.tobytes())
-            self.server.add_vector(name, masked)
+            self.server.add_vectors(name, [masked])
 
     def signatures(self, without: Collection[str] = ()) -> None:
         request = self.server.sign_request()
@@ -103,7 +103,7 @@ class Federation:
             self.restart(name)
             raw = self.up(encode(self.clients[name].release(request, self.journals[name])))
             self.server.add_release(name, decode(raw, UnmaskReply))
-        return self.server.unmask()
+        return self.server.unmask()[0]
 
     def run(
         self, values: Mapping[str, Vector], lost: Mapping[str, Collection[str]] | None = None

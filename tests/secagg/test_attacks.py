@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.agreement import Masking
+from primia_flwr.secagg.agreement import Masking, apply
 from primia_flwr.secagg.client import ClientInstance
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.keys import KeyPair, digest
-from primia_flwr.secagg.masks import Vector, add_masks
+from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.shamir import combine
 from primia_flwr.secagg.wire import MaskRequest, UnmaskReply, UnmaskRequest
 from tests.secagg.federation import BASE, Federation, members, total, vectors
@@ -46,8 +46,8 @@ def told_different_things() -> tuple[Vector, Vector]:
     for name, request in federation.server.begin_sum(b"scale 1").items():
         told = b"scale 1" if name == "s001" else b"scale 0"
         masked = (victim if name == "s001" else NOTHING).copy()
-        federation.clients[name].mask(request, masked, told=told, base=BASE)
-        federation.server.add_vector(name, masked)
+        federation.clients[name].mask(request, [masked], told=told, base=BASE)
+        federation.server.add_vectors(name, [masked])
     return federation.unmask(), victim
 
 
@@ -73,11 +73,11 @@ def withheld_shares() -> tuple[Vector, Vector]:
     cut = ("s001", "s002", "s003")
     lie = MaskRequest(1, cut, {n: requests["s001"].sealed[n] for n in cut[1:]})
     masked = values["s001"].copy()
-    federation.clients["s001"].mask(lie, masked, told=b"told", base=BASE)
+    federation.clients["s001"].mask(lie, [masked], told=b"told", base=BASE)
     others = [name for name in everyone if name not in cut]
     replies = {}
     for name in others:
-        federation.clients[name].mask(requests[name], values[name], told=b"told", base=BASE)
+        federation.clients[name].mask(requests[name], [values[name]], told=b"told", base=BASE)
         list_without_two = tuple(n for n in sorted(everyone) if n not in cut[1:])
         replies[name] = release(federation, name, UnmaskRequest(1, list_without_two))
     return opened(federation, masked, "s001", cut[1:], replies), vectors(everyone)["s001"]
@@ -106,9 +106,8 @@ def opened(
             xs[by]: r.mask_keys[partner] for by, r in replies.items() if partner in r.mask_keys
         }
         pair = KeyPair.from_private(combine(shares, threshold=threshold))
-        key, sign = masking.pair_mask(partner, pair, name)
-        masks.append((key, -sign))
-    add_masks(masked, [(key, -sign) for key, sign in masks])
+        masks.append(masking.pair_mask(partner, pair, name).negated())
+    apply([mask.negated() for mask in masks], [masked], threads=1)
     return masked
 
 
@@ -134,7 +133,7 @@ def split_survivor_lists() -> tuple[Vector, Vector]:
     masked = {}
     for name, request in federation.server.begin_sum(b"told").items():
         masked[name] = values[name].copy()
-        federation.clients[name].mask(request, masked[name], told=b"told", base=BASE)
+        federation.clients[name].mask(request, [masked[name]], told=b"told", base=BASE)
     a, b, c, d, e = sorted(everyone)
     lists = {a: (a, b, c), b: (a, b, d), c: (a, b, c), d: (a, b, d), e: (a, b, e)}
     replies = {name: release(federation, name, UnmaskRequest(1, lists[name])) for name in lists}

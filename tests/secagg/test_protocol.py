@@ -127,3 +127,26 @@ def test_transcripts_of_other_updates_with_the_same_sum_look_the_same() -> None:
             if len(raw) == 4 * 4096:
                 counts = np.bincount(np.frombuffer(raw, np.uint8), minlength=256)
                 assert chisquare(counts).pvalue > 1e-9
+
+
+def test_several_vectors_of_both_rings() -> None:
+    everyone = members(4)
+    federation = Federation(everyone)
+    federation.shares(federation.keys())
+    small, large = (
+        vectors(everyone),
+        {n: np.array([2**63 - i], np.uint64) for i, n in enumerate(everyone)},
+    )
+    for name, request in federation.server.begin_sum(b"told").items():
+        pair = [small[name].copy(), large[name].copy()]
+        federation.clients[name].mask(request, pair, told=b"told", base=b"base")
+        assert not np.array_equal(pair[1], large[name])
+        federation.server.add_vectors(name, pair)
+    with pytest.raises(ProtocolError, match="one reply of each member"):
+        federation.server.add_vectors("s001", [small["s001"]])
+    request = federation.server.unmask_request()
+    for name, client in federation.clients.items():
+        federation.server.add_release(name, client.release(request, federation.journals[name]))
+    sums = federation.server.unmask()
+    assert np.array_equal(sums[0], total(small, everyone))
+    assert sums[1].tolist() == [(4 * 2**63 - 6) % 2**64]

@@ -134,7 +134,7 @@ def mask_request(federation: Federation) -> MaskRequest:
 
 def mask(federation: Federation, request: MaskRequest) -> None:
     vector = vectors([ME])[ME]
-    federation.clients[ME].mask(request, vector, told=TOLD, base=BASE)
+    federation.clients[ME].mask(request, [vector], told=TOLD, base=BASE)
 
 
 def without(request: MaskRequest, *names: str) -> MaskRequest:
