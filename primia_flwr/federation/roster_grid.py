@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 
 from primia_flwr.errors import ProtocolError
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 # differ. A site that comes back later is not given work that nobody waits for any more.
 CLOCK_TOLERANCE = 600.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_PUSHES = 5
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,22 @@ class RosterGrid(Grid):
         """Send; return the node that each accepted message went to, by message id."""
         for message in messages:
             message.metadata.ttl = timeout + CLOCK_TOLERANCE
-        accepted = set(self._grid.push_messages(messages)) if messages else set()
+        accepted = self._hand_over(messages) if messages else set()
         sent = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
         self.unsent = {sent[message_id] for message_id in sent.keys() - accepted}
         for node in self.unsent:
             logger.warning("no message could be handed to %s", self.name_of(node))
         return {message_id: node for message_id, node in sent.items() if message_id in accepted}
+
+    def _hand_over(self, messages: list[Message]) -> set[str]:
+        """Push, again where the SuperLink was lost in the middle: the same message counts once."""
+        for _ in range(_PUSHES - 1):
+            try:
+                return set(self._grid.push_messages(messages))
+            except ObjectPushError as error:
+                logger.warning("sending again, since the SuperLink was lost: %s", error)
+                time.sleep(_LONGEST_PAUSE)
+        return set(self._grid.push_messages(messages))
 
     # --- Flower's interface ---------------------------------------------------------------
 

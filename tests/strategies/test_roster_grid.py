@@ -2,6 +2,7 @@ import time
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation.roster_grid import RosterGrid
@@ -84,6 +85,23 @@ def test_a_message_that_cannot_be_sent_is_not_waited_for(fake):
 def test_flowers_own_call_works_without_a_timeout(fake):
     (reply,) = RosterGrid(fake, NAMES).send_and_receive([query(4)])
     assert reply.content["site"]["name"] == "berlin"
+
+
+def test_what_a_lost_superlink_did_not_keep_is_sent_again(fake, monkeypatch):
+    grid, push, failures = RosterGrid(fake, NAMES), fake.push_messages, [1, 1]
+
+    def lost_in_the_middle(messages):
+        if failures:
+            failures.pop()
+            raise ObjectPushError("object", 1, "session")
+        return push(messages)
+
+    monkeypatch.setattr(fake, "push_messages", lost_in_the_middle)
+    (answer,) = grid.ask([query(4)], timeout=1.0)
+    assert (answer.node, answer.message.content["site"]["name"]) == (4, "berlin")
+    failures += [1] * 5
+    with pytest.raises(ObjectPushError):
+        grid.ask([query(4)], timeout=1.0)
 
 
 class Introductions:
