@@ -40,7 +40,10 @@ def answer_train(message: Message, context: Context) -> Message:
     metrics = MetricRecord({records.NUM_EXAMPLES: len(site.data.train)})
     _put(metrics, records.INCOMING, incoming)
     early_stopping = site.experiment.training.early_stopping.site
-    if not stopping.should_train(early_stopping, incoming):
+    rests = not stopping.should_train(early_stopping, incoming)
+    metrics[records.RESTING] = int(rests)
+    # In a sum the fewer train the more is seen of each, so nobody rests: it is only voted for.
+    if rests and not site.experiment.strategy.secure.enabled:
         site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
         return _reply(message, site, metrics)
     result = _train(site, model, normalisation, config, number, before)
@@ -165,7 +168,15 @@ def _reply(
     message: Message, site: OpenSite, metrics: MetricRecord, arrays: ArrayRecord | None = None
 ) -> Message:
     content = RecordDict(
-        {records.METRICS: metrics, records.SITE: ConfigRecord({records.SITE_NAME: site.name})}
+        {
+            records.METRICS: metrics,
+            records.SITE: ConfigRecord(
+                {
+                    records.SITE_NAME: site.name,
+                    records.NUM_CLASSES: len(site.data.train.classes),
+                }
+            ),
+        }
     )
     if arrays is not None:
         content[records.ARRAYS] = arrays

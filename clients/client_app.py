@@ -1,12 +1,14 @@
-"""The ClientApp: three messages, each translated into calls of the library.
+"""The ClientApp: each message is translated into calls of the library.
 
 `query.statistics` sums over the site's pixels; `train` one round; `evaluate` a verdict on the
-model. The imports stay inside the handlers where they are heavy, because a SuperNode starts
-a new process for every message.
+model; `query.secagg` a step of secure aggregation that needs no data. The imports stay inside
+the handlers where they are heavy, because a SuperNode starts a new process for every message.
 """
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+
+from clients.secure import answer_protocol, secured
 
 app = ClientApp()
 
@@ -16,7 +18,7 @@ def statistics(message: Message, context: Context) -> Message:
     """Return count, sum and sum of squares of the site's pixels, and its class counts."""
     from clients.answers import answer_statistics
 
-    return answer_statistics(message, context)
+    return secured(answer_statistics, message, context)
 
 
 @app.train()
@@ -24,7 +26,7 @@ def train(message: Message, context: Context) -> Message:
     """Validate the global model as it arrives, train it for one round, return the update."""
     from clients.answers import answer_train
 
-    return answer_train(message, context)
+    return secured(answer_train, message, context)
 
 
 @app.evaluate()
@@ -32,4 +34,10 @@ def evaluate(message: Message, context: Context) -> Message:
     """Return the global model's loss and confusion counts on the site's validation images."""
     from clients.answers import answer_evaluate
 
-    return answer_evaluate(message, context)
+    return secured(answer_evaluate, message, context)
+
+
+@app.query("secagg")
+def secagg(message: Message, context: Context) -> Message:
+    """Take a step of secure aggregation: keys, sealed shares, a signature, or shares."""
+    return answer_protocol(message, context)

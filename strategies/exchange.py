@@ -54,13 +54,15 @@ class Outcome:
 
     `arrays`: the new global model, None if there were too few updates. `validation`: of the
     model that was sent, summed over the sites. `rows`: one for each site that was asked.
-    `training_seconds`: time in which at least one site was busy; `images`: trained on.
+    `resting`: sites that do not train any more, or would rather not. `training_seconds`: time
+    in which at least one site was busy; `images`: trained on.
     """
 
     rows: list[SiteRow] = field(default_factory=list)
     arrays: ArrayMap | None = None
     validation: Evaluation | None = None
     train_loss: float | None = None
+    resting: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     training_seconds: float = 0.0

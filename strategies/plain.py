@@ -27,15 +27,14 @@ from flwr.serverapp.strategy import Strategy
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import FAILED, LATE, SiteRow
+from primia_flwr.federation.history import EVALUATED, FAILED, LATE, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.records import ARRAYS, CONFIG, METRICS, WEIGHT, num_bytes
 from strategies.census import SiteSums, ask_statistics
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
+from strategies.moments import load_moments, moments
 from strategies.screening import Screen, Screened, Update
 from strategies.weighted_fedavg import weighted_mean
-
-_MOMENTS = ("m_t", "v_t")
 
 
 class PlainExchange(Exchange):
@@ -112,19 +111,11 @@ class PlainExchange(Exchange):
 
     def state(self) -> ArrayMap:
         """Return the server optimiser's moments, e.g. `m_t/fc.weight`."""
-        return {
-            f"{moment}/{name}": array
-            for moment in _MOMENTS
-            for name, array in (getattr(self._strategy, moment, None) or {}).items()
-        }
+        return moments(self._strategy)
 
     def load_state(self, state: ArrayMap) -> None:
         """Put the server optimiser's moments back."""
-        for moment in _MOMENTS:
-            prefix = f"{moment}/"
-            named = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if named:
-                setattr(self._strategy, moment, named)
+        load_moments(self._strategy, state)
 
     def _send(
         self,
@@ -161,6 +152,7 @@ class PlainExchange(Exchange):
             if one.incoming is not None:
                 known = outcome.validation
                 outcome.validation = one.incoming if known is None else known + one.incoming
+        outcome.resting = outcome.count(EVALUATED)
         outcome.training_seconds = _covered(busy)
         outcome.images = sum((r.images_per_second or 0) * (r.seconds or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]

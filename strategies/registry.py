@@ -8,10 +8,14 @@ from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, Strategy
 
 from primia_flwr.config.checks import check_choice
 from primia_flwr.config.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.federation.identities import identity_keys
+from primia_flwr.federation.secure_records import session_of
 from primia_flwr.records import ARRAYS, CONFIG, WEIGHT
 from strategies.exchange import Exchange
 from strategies.plain import PlainExchange
+from strategies.secagg import SecureExchange
 from strategies.weighted_fedavg import (
     WeightedFedAdam,
     WeightedFedAvg,
@@ -61,34 +65,41 @@ def build_strategy(
 
 
 def build_exchange(
-    cfg: StrategyConfig,
-    federation: FederationConfig,
-    *,
-    proximal_mu: float,
-    model: ArrayMap,
-    parameters: Iterable[str],
-    num_classes: int,
-    channels: int,
+    experiment: Experiment, *, model: ArrayMap, parameters: Iterable[str], num_classes: int
 ) -> Exchange:
     """Build the way in which the coordinator learns a round's result.
 
     Parameters
     ----------
-    cfg, federation, proximal_mu
-        As for `build_strategy`.
+    experiment : Experiment
+        Its strategy says whether the coordinator sees each update, or sums only.
     model : mapping of name to array
         The initial global model's float arrays.
     parameters : iterable of str
         Which of them are parameters; the others are buffers of normalisation layers.
-    num_classes, channels : int
+    num_classes : int
         What the sites' answers must fit.
 
     Raises
     ------
     ConfigError
         As `build_strategy`.
+    PrimiaError
+        If secure aggregation lacks the identity of a site.
     """
-    strategy = build_strategy(cfg, federation, proximal_mu=proximal_mu)
+    cfg, mu = experiment.strategy, experiment.training.proximal_mu
+    strategy = build_strategy(cfg, experiment.federation, proximal_mu=mu)
+    if cfg.secure.enabled:
+        session = session_of(experiment, identity_keys(experiment))
+        return SecureExchange(
+            strategy,
+            model,
+            parameters,
+            experiment=experiment,
+            session=session,
+            num_classes=num_classes,
+        )
+    channels = experiment.data.channels
     return PlainExchange(strategy, model, parameters, num_classes=num_classes, channels=channels)
 
 

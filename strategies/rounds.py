@@ -26,7 +26,7 @@ from primia_flwr.federation.checkpoint import (
     load_latest,
     save_checkpoint,
 )
-from primia_flwr.federation.history import EVALUATED, OK, History, RoundRow, SiteRow
+from primia_flwr.federation.history import OK, History, RoundRow, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.records import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.training.early_stopping import Patience
@@ -187,7 +187,7 @@ class RoundLoop:
             if self._have_stopped(outcome):
                 return self._stop_with_sites(state, outcome, rows)
             earlier = {row.site: f"attempt {attempt}: {_why(row)}" for row in rows if not row.good}
-            needed = min(needed + outcome.count(EVALUATED), len(self._federation.sites))
+            needed = min(needed + outcome.resting, len(self._federation.sites))
             self._event("round_repeated", round=number, attempt=attempt, updates=outcome.count(OK))
         self._history.sites.extend(rows)
         self._history.write()
@@ -211,7 +211,7 @@ class RoundLoop:
 
     def _have_stopped(self, outcome: Outcome) -> bool:
         """Whether so many sites only validate that enough updates can no longer come."""
-        left = len(self._federation.sites) - outcome.count(EVALUATED)
+        left = len(self._federation.sites) - outcome.resting
         return left < self._federation.min_sites
 
     def _finish_round(self, state: RunState, outcome: Outcome, rows: list[SiteRow]) -> None:

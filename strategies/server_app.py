@@ -48,13 +48,10 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
     model = first_model(experiment, len(classes))
     initial = {name: array.numpy() for name, array in to_arrays(model.state_dict()).items()}
     exchange = build_exchange(
-        experiment.strategy,
-        experiment.federation,
-        proximal_mu=experiment.training.proximal_mu,
+        experiment,
         model=initial,
         parameters=[name for name, _ in model.named_parameters()],
         num_classes=len(classes),
-        channels=experiment.data.channels,
     )
     sites, nodes = experiment.federation.sites, experiment.deployment.nodes
     loop = RoundLoop(_loop_config(experiment), RosterGrid(grid, sites, nodes), exchange, folder)

@@ -15,6 +15,47 @@ STRATEGY_NAMES = (
     "krum",
 )
 WEIGHTINGS = ("images", "batches", "equal")
+# Rules that look at single updates, which secure aggregation hides.
+NEEDS_SINGLE_UPDATES = ("fedmedian", "fedtrimmedavg", "krum")
+OVERFLOWS = ("decline", "clip")
+
+
+@dataclass
+class SecureConfig:
+    """Secure aggregation: the coordinator learns sums over sites and nothing else.
+
+    `clip`: largest magnitude of an entry of an update; `overflow`: a site with a larger one
+    declines the round, or clips and counts it. `max_weight`: a site's weight must not pass it.
+    `min_survivors`, `max_colluding`: sites in any sum, and sites that may work together with the
+    coordinator; each site's policy may ask for more. `accept_two`: sums over two sites, in which
+    each learns the other's update. `degree`: neighbours of each site on a sparse graph, 0 for
+    all: sparse holds against an honest-but-curious coordinator only.
+    `run`: the run's own name, which the launcher draws; a resumed run keeps it.
+    """
+
+    enabled: bool = False
+    clip: float = 32.0
+    overflow: str = "decline"
+    max_weight: int = 10_000
+    min_survivors: int = 3
+    max_colluding: int = 0
+    accept_two: bool = False
+    degree: int = 0
+    run: str = ""
+
+    def __post_init__(self) -> None:
+        check_range("strategy.secure.clip", self.clip, 0, 1e6, example=32.0, open_low=True)
+        check_choice("strategy.secure.overflow", self.overflow, OVERFLOWS)
+        check_range("strategy.secure.max_weight", self.max_weight, 1, 10**7, example=10_000)
+        check_range("strategy.secure.max_colluding", self.max_colluding, 0, 1000, example=1)
+        check_range("strategy.secure.min_survivors", self.min_survivors, 2, 1000, example=3)
+        check_range("strategy.secure.degree", self.degree, 0, 254, example=0)
+        least = 2 if self.accept_two else max(3, self.max_colluding + 2)
+        if self.min_survivors < least:
+            raise ConfigError(
+                f"strategy.secure.min_survivors={self.min_survivors}; expected at least {least}: "
+                "with fewer, a site's update follows from the sum and what the others know"
+            )
 
 
 @dataclass
@@ -33,9 +74,16 @@ class StrategyConfig:
     tau: float = 1e-3
     trim_fraction: float = 0.2
     num_malicious: int = 0
+    secure: SecureConfig = field(default_factory=SecureConfig)
 
     def __post_init__(self) -> None:
         check_choice("strategy.name", self.name, STRATEGY_NAMES)
+        if self.secure.enabled and self.name in NEEDS_SINGLE_UPDATES:
+            raise ConfigError(
+                f"strategy.name={self.name} with strategy.secure.enabled=true; expected a rule "
+                "that needs only the mean (fedavg, fedprox, fedadam, fedyogi), because "
+                f"{self.name} compares single updates and secure aggregation shows none"
+            )
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
         check_range(
             "strategy.server_learning_rate",

@@ -56,6 +56,13 @@ class Experiment:
                 f"training.proximal_mu={mu} with strategy.name=fedprox; expected a number above "
                 "0, e.g. training.proximal_mu=0.01"
             )
+        secure = self.strategy.secure
+        if secure.enabled and self.federation.min_sites < secure.min_survivors:
+            raise ConfigError(
+                f"federation.min_sites={self.federation.min_sites} with "
+                f"strategy.secure.min_survivors={secure.min_survivors}; expected at least as "
+                f"many; set federation.min_sites={secure.min_survivors}"
+            )
         needed = 2 * liars + 3  # Blanchard et al. 2017: n >= 2 f + 3
         if self.strategy.name == "krum" and liars > 0 and self.federation.min_sites < needed:
             raise ConfigError(

@@ -20,8 +20,6 @@ from primia_flwr.errors import PrimiaError
 from primia_flwr.federation.checkpoint import replace_file
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
-# Strategies under which the coordinator never sees one site's update.
-_PRIVATE_STRATEGIES: tuple[str, ...] = ()
 
 
 def run_facts(experiment: Experiment) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "deployment": experiment.deployment.kind,
         "strategy": experiment.strategy.name,
-        "private": experiment.strategy.name in _PRIVATE_STRATEGIES,
+        "private": experiment.strategy.secure.enabled,
         "device": device_name(experiment.training.device),
         "cpu_count": os.cpu_count(),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

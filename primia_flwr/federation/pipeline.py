@@ -24,6 +24,7 @@ from primia_flwr.data.readers import read_manifest
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
+from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.launcher import launch
 from primia_flwr.federation.readiness import with_roster
 from primia_flwr.federation.scoring import score_model
@@ -99,6 +100,7 @@ def settle(experiment: Experiment, run_dir: Path) -> Experiment:
         experiment,
         output_dir=str(run_dir.resolve()),
         data=with_absolute_paths(experiment.data),
+        strategy=prepare_secure(experiment, run_dir),
     )
 
 

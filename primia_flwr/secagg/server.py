@@ -57,7 +57,8 @@ class ServerInstance:
         self, session: Session, number: int, floor: Floor, *, degree: int | None = None
     ) -> None:
         self.number = number
-        self._session, self._floor, self._degree = session, floor, degree
+        self.floor = floor
+        self._session, self._degree = session, degree
         self._keys: dict[str, PublicKeys] = {}
         self._announced: Announcement | None = None
         self._sealed: dict[str, SharesReply] = {}
@@ -86,6 +87,11 @@ class ServerInstance:
         """Whose keys came, sorted."""
         return tuple(sorted(self._keys))
 
+    @property
+    def announced(self) -> bool:
+        """Whether U1 is fixed."""
+        return self._announced is not None
+
     def announce(self) -> SharesRequest:
         """Fix U1 and the threshold.
 
@@ -94,11 +100,11 @@ class ServerInstance:
         ProtocolError
             If too few clients sent keys.
         """
-        if len(self._keys) < self._floor.min_survivors:
+        if len(self._keys) < self.floor.min_survivors:
             raise self._too_few("sent keys", self._keys)
         everybody = Announcement(self._session, self.number, 0, self._keys, self._degree)
         holders = len(everybody.holders(min(self._keys)))
-        threshold = self._floor.least_threshold(holders)
+        threshold = self.floor.least_threshold(holders)
         self._announced = Announcement(
             self._session, self.number, threshold, dict(self._keys), self._degree
         )
@@ -140,7 +146,7 @@ class ServerInstance:
             If U2 is too small.
         """
         announced, members = self._announcement, self.with_shares
-        if len(members) < self._floor.min_survivors:
+        if len(members) < self.floor.min_survivors:
             raise self._too_few("sent shares", members)
         self._masking = Masking(announced, members, told)
         return {
@@ -197,7 +203,7 @@ class ServerInstance:
             len(announced.graph[name] & set(self._heard)) + (name in self._heard)
             for name in self._mask_terms.members
         ]
-        enough = len(self._heard) >= self._floor.min_survivors
+        enough = len(self._heard) >= self.floor.min_survivors
         return enough and min(near) >= announced.threshold and self._connected()
 
     def _connected(self) -> bool:
@@ -224,7 +230,7 @@ class ServerInstance:
     @property
     def signed(self) -> bool:
         """Whether enough clients signed the list, if it needs signatures at all."""
-        least = self._floor.least_threshold(len(self._announcement.keys))
+        least = self.floor.least_threshold(len(self._announcement.keys))
         return not self.dropped or len(self._signatures) >= least
 
     def unmask_request(self) -> UnmaskRequest:
@@ -319,7 +325,7 @@ class ServerInstance:
         there = sorted(names)
         return ProtocolError(
             f"only {len(there)} sites {what} ({', '.join(there) or 'none'}); expected at least "
-            f"min_survivors={self._floor.min_survivors}"
+            f"min_survivors={self.floor.min_survivors}"
         )
 
     def _wrong(self, name: str, secret: str) -> ProtocolError:

@@ -107,6 +107,15 @@ def _check_experiment(run_config: Mapping[str, Any], policy: SitePolicy) -> str:
             f"site {policy.site} refuses: federation.min_sites={min_sites!r}; expected at least "
             f"{policy.min_sites}"
         )
+    strategy = content.get("strategy")
+    secure = strategy.get("secure") if isinstance(strategy, dict) else None
+    if policy.require_secure_aggregation and not (
+        isinstance(secure, dict) and secure.get("enabled") is True
+    ):
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: a run in which the coordinator sees single updates; "
+            "expected strategy=secagg"
+        )
     return name
 
 

@@ -35,6 +35,11 @@ class SitePolicy:
     `allowed_verbs` are message types: `train` allows every kind of training message,
     `query.statistics` only that one. `min_sites`: refuse runs that would go on with fewer
     sites, because an average over few sites hides little.
+
+    For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
+    `allow_other_survivors`: answer a second sum over other sites for the same model, whose
+    difference shows single sites; `count_digits`: significant digits of the image count that
+    goes into the sum, 0 for all; `require_secure_aggregation`: refuse runs without.
     """
 
     site: str
@@ -52,6 +57,12 @@ class SitePolicy:
     allowed_experiments: list[str] = field(default_factory=list)
     allowed_verbs: list[str] = field(default_factory=lambda: list(CATEGORIES))
     min_sites: int = 2
+    min_survivors: int = 3
+    max_colluding: int = 0
+    accept_two: bool = False
+    allow_other_survivors: bool = False
+    count_digits: int = 2
+    require_secure_aggregation: bool = False
     folder: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -62,6 +73,9 @@ class SitePolicy:
         check_address("superlink", self.superlink)
         check_choice("data_layout", self.data_layout, LAYOUTS)
         check_range("min_sites", self.min_sites, 1, 1000, example=3)
+        check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
+        check_range("max_colluding", self.max_colluding, 0, 1000, example=1)
+        check_range("count_digits", self.count_digits, 0, 9, example=2)
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device={self.device!r}; expected auto, cpu, cuda or cuda:0")
         _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")

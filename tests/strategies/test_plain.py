@@ -5,6 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.config.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.schema import Experiment
+from primia_flwr.config.training import TrainingConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.roster_grid import RosterGrid
 from strategies.exchange import Request
@@ -16,15 +18,12 @@ NAMES = ["berlin", "london", "munich"]
 
 def build(model, name="fedavg", **config):
     federation = FederationConfig(sites=NAMES, min_sites=1)
-    return build_exchange(
-        StrategyConfig(name=name, **config),
-        federation,
-        proximal_mu=0.1 if name == "fedprox" else 0.0,
-        model=model,
-        parameters=["w"],
-        num_classes=2,
-        channels=1,
+    experiment = Experiment(
+        federation=federation,
+        strategy=StrategyConfig(name=name, **config),
+        training=TrainingConfig(proximal_mu=0.1 if name == "fedprox" else 0.0),
     )
+    return build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
 
 
 def introduced(fake):

@@ -7,6 +7,7 @@ from flwr.app import Error
 
 from primia_flwr.config.data import NormalisationConfig
 from primia_flwr.config.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import FederationStoppingConfig
 from primia_flwr.errors import CheckpointError, FederationError
 from primia_flwr.federation import checkpoint as checkpoint_module
@@ -52,15 +53,8 @@ def start(model, tmp_path):
                 **values,
             }
         )
-        exchange = build_exchange(
-            StrategyConfig(name=strategy),
-            federation,
-            proximal_mu=0.0,
-            model=model,
-            parameters=["w"],
-            num_classes=2,
-            channels=1,
-        )
+        experiment = Experiment(federation=federation, strategy=StrategyConfig(name=strategy))
+        exchange = build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
         cfg = LoopConfig(
             federation=federation,
             stopping=FederationStoppingConfig(monitor="accuracy", patience=patience),

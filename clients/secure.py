@@ -1,0 +1,131 @@
+"""The client's half of secure aggregation: a mod around the answers, and the setup's query.
+
+What `clients.answers` would have sent in the clear is laid out as vectors, masked, and sent so.
+A site that was told to aggregate securely never sends anything else.
+"""
+
+import json
+from collections.abc import Callable
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from clients.member import SecureSite, experiment_of, open_member
+from primia_flwr.errors import ProtocolError
+from primia_flwr.federation import secure_records as wire
+from primia_flwr.records import ARRAYS, METRICS, SITE, SITE_NAME
+from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.payload import Layout
+from primia_flwr.secagg.wire import (
+    KeysRequest,
+    MaskRequest,
+    SharesRequest,
+    SignRequest,
+    UnmaskRequest,
+    decode,
+    encode,
+)
+
+Answer = Callable[[Message, Context], Message]
+
+
+def answer_protocol(message: Message, context: Context) -> Message:
+    """Answer `query.secagg`: whichever parts of the protocol the message holds, in order.
+
+    Raises
+    ------
+    PrimiaError
+        If the site refuses one of them; then nothing is sent.
+    """
+    site = open_member(context)
+    asked = message.content.config_records.get(wire.SECAGG, ConfigRecord())
+    parts: dict[str, bytes] = {}
+    if raw := wire.part(asked, wire.SIGN):
+        request = decode(raw, SignRequest)
+        instance = site.vault.load(request.instance)
+        parts[wire.SIGN] = encode(instance.sign(request, site.journal))
+        site.vault.save(instance)
+    if raw := wire.part(asked, wire.UNMASK):
+        unmask = decode(raw, UnmaskRequest)
+        instance = site.vault.load(unmask.instance)
+        parts[wire.UNMASK] = encode(instance.release(unmask, site.journal))
+        site.vault.save(instance)
+    parts |= _keys(site, asked)
+    if raw := wire.part(asked, wire.SHARES):
+        shares = decode(raw, SharesRequest)
+        instance = site.vault.load(shares.instance)
+        parts[wire.SHARES] = encode(instance.share(shares))
+        site.vault.save(instance)
+    return _reply(message, site, ConfigRecord(dict(parts)))
+
+
+def secured(answer: Answer, message: Message, context: Context) -> Message:
+    """Answer a message; where the run aggregates securely, mask what would have been sent.
+
+    Raises
+    ------
+    ProtocolError
+        If the message and the run do not agree on whether it does.
+    PrimiaError
+        If the site refuses; then nothing is sent.
+    """
+    experiment = experiment_of(str(context.run_config.get("config", "")))
+    enabled = experiment.strategy.secure.enabled
+    if enabled != (wire.SECAGG in message.content.config_records):
+        raise ProtocolError(
+            f"strategy.secure.enabled={str(enabled).lower()}, but the message asks for the "
+            "opposite; expected both alike: nothing leaves this site in the clear by mistake"
+        )
+    if not enabled:
+        return answer(message, context)
+    site = open_member(context)
+    asked = message.content.config_records[wire.SECAGG]
+    request = decode(wire.part(asked, wire.MASK) or b"", MaskRequest)
+    instance = site.vault.load(request.instance)  # before the long work, to refuse early
+    content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
+    plain = answer(message, context)
+    layout, vectors = _encode(site, message, plain)
+    told = wire.told_of(content, layout, message.metadata.message_type)
+    instance.mask(request, vectors, told=told, base=_base(site, content), threads=1)
+    site.vault.save(instance)
+    record = wire.pack_vectors(vectors)
+    for key, value in _keys(site, asked).items():
+        record[key] = value
+    return _reply(message, site, record)
+
+
+def _keys(site: SecureSite, asked: ConfigRecord) -> dict[str, bytes]:
+    """Begin the next instance where the message asks for it."""
+    raw = wire.part(asked, wire.KEYS)
+    if raw is None:
+        return {}
+    instance = site.vault.begin(decode(raw, KeysRequest).instance)
+    return {wire.KEYS: encode(instance.begin())}
+
+
+def _base(site: SecureSite, content: RecordDict) -> bytes:
+    """Return what the vectors start from: the model, or for the statistics the roster."""
+    arrays = content.array_records.get(ARRAYS)
+    return site.member.session.roster_digest if arrays is None else wire.base_of(arrays)
+
+
+def _encode(site: SecureSite, message: Message, plain: Message) -> tuple[Layout, list[Vector]]:
+    from clients.measurements import report_vectors, statistics_vectors
+
+    _keep_at_home(site, message, plain)
+    if ARRAYS not in message.content.array_records:
+        return statistics_vectors(site, plain)
+    return report_vectors(site, message, plain)
+
+
+def _keep_at_home(site: SecureSite, message: Message, plain: Message) -> None:
+    """Write the site's own measurements into its own log; nobody else sees them."""
+    metrics = plain.content.metric_records.get(METRICS, MetricRecord())
+    path = site.vault.folder / "own-measurements.jsonl"
+    line = {"message": message.metadata.message_type, **dict(metrics)}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _reply(message: Message, site: SecureSite, record: ConfigRecord) -> Message:
+    content = RecordDict({wire.SECAGG: record, SITE: ConfigRecord({SITE_NAME: site.name})})
+    return Message(content=content, reply_to=message)

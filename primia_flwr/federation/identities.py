@@ -1,0 +1,103 @@
+"""The sites' identities in a secure run: of the kits in a deployment, drawn in a simulation."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
+
+from primia_flwr.config.federation import StrategyConfig
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import FederationError
+from primia_flwr.federation.certificates import make_identity_key, private_bytes, write_private
+from primia_flwr.federation.roster import load_roster
+
+ROSTER = "identities.json"
+
+
+def prepare_secure(experiment: Experiment, run_dir: Path) -> StrategyConfig:
+    """Return the strategy with the run's own name; a simulation's sites get their identities."""
+    strategy = experiment.strategy
+    if not strategy.secure.enabled:
+        return strategy
+    if experiment.deployment.kind == "simulation":
+        _draw(experiment.federation.sites, run_dir)
+    run = strategy.secure.run or secrets.token_hex(16)
+    return replace(strategy, secure=replace(strategy.secure, run=run))
+
+
+def identity_keys(experiment: Experiment) -> dict[str, bytes]:
+    """Return each site's raw Ed25519 public key, as the coordinator knows it.
+
+    Raises
+    ------
+    FederationError
+        If the roster cannot be read.
+    """
+    if experiment.deployment.kind == "simulation":
+        return simulated_keys(Path(experiment.output_dir))
+    return roster_keys(Path(experiment.deployment.roster))
+
+
+def roster_keys(file: Path) -> dict[str, bytes]:
+    """Return each site's raw Ed25519 public key by a provisioned roster.
+
+    Raises
+    ------
+    FederationError
+        If it cannot be read, or an identity is no Ed25519 key.
+    """
+    return {site.name: _raw(site.identity_key, site.name) for site in load_roster(file).sites}
+
+
+def simulated_keys(run_dir: Path) -> dict[str, bytes]:
+    """Return the public keys that a simulation's launcher drew."""
+    content: Mapping[str, str] = json.loads((run_dir / ROSTER).read_text())
+    return {name: bytes.fromhex(key) for name, key in content.items()}
+
+
+def load_identity(file: Path) -> Ed25519PrivateKey:
+    """Read a site's private identity key.
+
+    Raises
+    ------
+    FederationError
+        If the file cannot be read or holds another kind of key.
+    """
+    try:
+        key = load_ssh_private_key(file.read_bytes(), None)
+    except (OSError, ValueError) as error:
+        raise FederationError(
+            f"{file} cannot be read ({error}); expected the site's identity.key"
+        ) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise FederationError(f"{file} is no Ed25519 key; expected the site's identity.key")
+    return key
+
+
+def _draw(sites: list[str], run_dir: Path) -> None:
+    """Draw an identity for each simulated site, unless that was done before a resume."""
+    roster = run_dir / ROSTER
+    if roster.exists():
+        return
+    public = {}
+    for site in sites:
+        key = make_identity_key()
+        folder = run_dir / "sites" / site
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(folder / "identity.key", private_bytes(key, openssh=True))
+        public[site] = key.public_key().public_bytes_raw().hex()
+    roster.write_text(json.dumps(public, indent=1) + "\n")
+
+
+def _raw(line: str, site: str) -> bytes:
+    key = load_ssh_public_key(line.encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise FederationError(f"the identity of {site} on the roster is no Ed25519 key")
+    return key.public_bytes_raw()

@@ -1,0 +1,534 @@
+"""The secure exchange: the coordinator learns sums over sites, and nothing of a single one.
+
+Each round is an instance of the protocol in `primia_flwr.secagg` with fresh keys. Two messages
+a site carry it: the first brings the model and returns the masked vector and the keys for the
+round after; the second returns shares for this round and sealed shares for the next. Where a
+site dropped out a third one, in between, collects signatures on the list of survivors.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.serverapp.strategy import Strategy
+
+from primia_flwr.config.schema import Experiment
+from primia_flwr.data.statistics import PixelSums
+from primia_flwr.errors import FederationError, ProtocolError
+from primia_flwr.federation import secure_records as wire
+from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.federation.history import FAILED, LATE, OK, REJECTED, SiteRow
+from primia_flwr.federation.roster_grid import Answer, RosterGrid
+from primia_flwr.records import (
+    ARRAYS,
+    CONFIG,
+    INCOMING,
+    LOCAL,
+    METRICS,
+    STATISTICS,
+    WEIGHT,
+    num_bytes,
+)
+from primia_flwr.secagg.parties import Session
+from primia_flwr.secagg.payload import Layout
+from primia_flwr.secagg.server import ServerInstance
+from primia_flwr.secagg.wire import (
+    KeysReply,
+    KeysRequest,
+    SharesReply,
+    SignReply,
+    UnmaskReply,
+    decode,
+    encode,
+)
+from primia_flwr.training.evaluate import Evaluation
+from strategies.census import site_name
+from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
+from strategies.moments import load_moments, moments
+from strategies.screening import check_name, clean, error_row
+
+_QUERY = f"{MessageType.QUERY}.{wire.ROUTE}"
+_STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
+_LARGEST_SUM = 1e15
+Parts = dict[str, bytes]
+Sums = dict[str, list[float]]
+
+
+@dataclass
+class Summed:
+    """What one instance gave: the mean update and the sums of the numbers, or neither.
+
+    `rows`: what became of each site, by name. `seconds`: of the wave with the vectors.
+    """
+
+    mean: Any = None
+    sums: Sums = field(default_factory=dict)
+    rows: dict[str, SiteRow] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+
+
+class SecureExchange(Exchange):
+    """Learns of every round the sum over the surviving sites.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        Given one reply, the mean model; so only rules that need nothing else.
+    model : mapping of name to array
+        The initial global model: float32 arrays.
+    parameters : iterable of str
+        Which of them are parameters; the others are buffers, always the weighted mean.
+    experiment : Experiment
+        Decides layouts, floor and session.
+    session : Session
+        The run and the sites' identity keys.
+    num_classes : int
+        Of the data.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        model: ArrayMap,
+        parameters: Iterable[str],
+        *,
+        experiment: Experiment,
+        session: Session,
+        num_classes: int,
+    ) -> None:
+        self._strategy = strategy
+        self._parameters = frozenset(parameters)
+        self._session = session
+        self._floor = wire.floor_of(experiment)
+        self._degree = wire.degree_of(experiment)
+        entries = sum(array.size for array in model.values())
+        self._train_layout = wire.report_layout(experiment, entries, num_classes)
+        self._evaluate_layout = wire.report_layout(experiment, 0, num_classes)
+        self._statistics_layout = wire.statistics_layout(experiment, num_classes)
+        self._num_sites = len(experiment.federation.sites)
+        self._num_classes = num_classes
+        self._number = int(time.time()) << 20  # above all numbers of the run before a resume
+        self._next = self._new_instance()
+        self._known: set[str] = set()
+
+    # --- The exchange -----------------------------------------------------------------------
+
+    def introduce(
+        self, grid: RosterGrid, nodes: list[int], *, timeout: float
+    ) -> dict[int, SiteRow | None]:
+        """Ask nodes for their names."""
+        late = f"no answer within {timeout:g} s"
+        rows: dict[int, SiteRow | None] = {
+            node: SiteRow(0, grid.name_of(node), LATE, late) for node in nodes
+        }
+
+        def on_answer(answer: Answer) -> None:
+            node, reply = answer.node, answer.message
+            rows[node] = _checked(0, grid.name_of(node), reply, lambda: take(node, reply))
+
+        def take(node: int, reply: Message) -> None:
+            name = site_name(reply.content)
+            grid.introduce(node, name)
+            self._known.add(name)
+
+        grid.ask([_query(node, {}) for node in nodes], timeout=timeout, on_answer=on_answer)
+        return rows
+
+    def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
+        """Learn the sums over all selected sites."""
+        content = RecordDict({CONFIG: ConfigRecord()})
+        found = self._sum(0, grid, _STATISTICS, content, self._statistics_layout, timeout, _nobody)
+        if not found.sums:
+            reasons = "; ".join(f"{r.site}: {r.reason}" for r in found.rows.values() if not r.good)
+            raise FederationError(
+                f"too few sites took part in the pixel statistics ({reasons}); expected "
+                f"min_survivors={self._floor.min_survivors}; see to those sites and start again"
+            )
+        sums = found.sums
+        return Statistics(
+            PixelSums(
+                sums["count"][0],
+                tuple(total / 255 for total in sums["levels"]),
+                tuple(total / 255**2 for total in sums["squared-levels"]),
+                tuple(sums["class-counts"]),
+            ),
+            int(sums["num-val"][0]),
+        )
+
+    def sites(self) -> list[dict[str, Any]]:
+        """Return the names of the sites: nothing else is known of a single one."""
+        return [{"site": name} for name in sorted(self._known)]
+
+    def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
+        """Have the selected sites validate and train; learn the mean of their updates."""
+        arrays = _pack(request.arrays)
+        messages = self._strategy.configure_train(
+            request.server_round, self._own(request.arrays), _copy(request.config), grid
+        )
+        config = next(iter(messages)).content.config_records[CONFIG]
+        content = RecordDict({ARRAYS: arrays, CONFIG: config})
+        number, layout = request.server_round, self._train_layout
+        found = self._sum(
+            number, grid, MessageType.TRAIN, content, layout, request.timeout, on_row,
+            needed=request.min_updates,
+        )  # fmt: skip
+        outcome = self._outcome(found)
+        votes = int(found.sums.get("resting", [0])[0])
+        outcome.resting = votes
+        if found.mean is not None and self._num_sites - votes >= request.min_updates:
+            outcome.arrays = self._step(number, request.arrays, found.mean)
+            outcome.train_loss = found.sums["weighted-train-loss"][0] / found.sums[WEIGHT][0]
+        return outcome
+
+    def evaluate(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
+        """Have the selected sites validate a model; learn the sums."""
+        config = _copy(request.config)
+        config["server-round"] = request.server_round
+        content = RecordDict({ARRAYS: _pack(request.arrays), CONFIG: config})
+        found = self._sum(
+            request.server_round, grid, MessageType.EVALUATE, content, self._evaluate_layout,
+            request.timeout, on_row, needed=request.min_updates,
+        )  # fmt: skip
+        return self._outcome(found)
+
+    def state(self) -> ArrayMap:
+        """Return the server optimiser's moments."""
+        return moments(self._strategy)
+
+    def load_state(self, state: ArrayMap) -> None:
+        """Put the server optimiser's moments back."""
+        load_moments(self._strategy, state)
+
+    # --- One instance -----------------------------------------------------------------------
+
+    def _sum(
+        self,
+        server_round: int,
+        grid: RosterGrid,
+        message_type: str,
+        content: RecordDict,
+        layout: Layout,
+        timeout: float,
+        on_row: OnRow,
+        *,
+        needed: int = 0,
+    ) -> Summed:
+        """Learn the sum over the selected sites; prepare the next instance on the way."""
+        wave = _Wave(self, server_round, grid, timeout, on_row)
+        needed = max(needed, self._floor.min_survivors)
+        try:
+            current = self._ready_instance(wave, needed)
+            told = wire.told_of(content, layout, message_type)
+            requests = current.begin_sum(told)
+        except ProtocolError as error:
+            return wave.gave_up(clean(str(error)))
+        self._next = self._new_instance()
+        wave.vectors(current, self._next, requests, message_type, content, layout)
+        good = len(current.survivors) >= needed and current.can_unmask
+        if good and current.dropped:
+            wave.signatures(current)
+            good = current.signed
+        wave.shares(current if good else None, self._next)
+        if not good:
+            return wave.gave_up("too few sites are left to add up")
+        try:
+            totals = current.unmask(threads=2)
+            sums = layout.numbers_of(totals)
+            _check_plausible(sums, len(current.survivors), layout)
+            wave.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
+            wave.found.sums = sums
+        except ProtocolError as error:
+            return wave.gave_up(clean(str(error)))
+        return wave.found
+
+    def _ready_instance(self, wave: "_Wave", needed: int) -> ServerInstance:
+        """Return the prepared instance, or set up a new one where too few of it are there.
+
+        A new one, because a site begins an instance once: an answer may have been lost.
+        """
+        if len(set(wave.present) & set(self._next.with_shares)) >= needed:
+            return self._next
+        self._next = self._new_instance()
+        wave.keys(self._next)
+        wave.shares(None, self._next)
+        return self._next
+
+    def _new_instance(self) -> ServerInstance:
+        self._number += 1
+        return ServerInstance(self._session, self._number, self._floor, degree=self._degree)
+
+    def _take_keys(self, instance: ServerInstance, name: str, parts: Parts) -> None:
+        if wire.KEYS not in parts:
+            raise ProtocolError("the reply has no keys; expected those of the next instance")
+        instance.add_keys(name, decode(parts[wire.KEYS], KeysReply))
+
+    # --- The model --------------------------------------------------------------------------
+
+    def _step(self, server_round: int, model: ArrayMap, mean: Any) -> ArrayMap:
+        """Let the strategy move the model by the mean update; buffers are the mean."""
+        update = wire.unflatten(mean, model)
+        moved = {name: model[name] + update[name] for name in model}
+        metrics = MetricRecord({WEIGHT: 1.0})
+        reply = Message(
+            RecordDict({ARRAYS: self._own(moved), METRICS: metrics}), 0, MessageType.TRAIN
+        )
+        arrays, _ = self._strategy.aggregate_train(server_round, [reply])
+        if arrays is None:
+            raise FederationError(f"round {server_round}: the strategy returned no model")
+        own = {name: array.numpy() for name, array in arrays.items()}
+        result = {
+            name: np.asarray(own.get(name, moved[name]), dtype=model[name].dtype) for name in model
+        }
+        for name, array in result.items():
+            if name.endswith("running_var"):
+                np.maximum(array, 0, out=array)  # a variance of 0 may be off by the fixed point
+            if not np.isfinite(array).all():
+                raise FederationError(
+                    f"round {server_round}: the strategy made {name!r} NaN or infinite; expected "
+                    "finite numbers; lower strategy.server_learning_rate"
+                )
+        return result
+
+    def _outcome(self, found: Summed) -> Outcome:
+        rows = [found.rows[name] for name in sorted(found.rows)]
+        outcome = Outcome(rows=rows, bytes_up=found.bytes_up, bytes_down=found.bytes_down)
+        sums = found.sums
+        if not sums:
+            return outcome
+        outcome.images = sums["images"][0]
+        outcome.training_seconds = min(sums["seconds"][0], found.seconds)
+        if sums["incoming-examples"][0] > 0:
+            side = self._num_classes
+            confusion = np.array(sums["incoming-confusion"], dtype=np.int64).reshape(side, side)
+            examples = int(sums["incoming-examples"][0])
+            outcome.validation = Evaluation(sums["incoming-loss-sum"][0], examples, confusion)
+        return outcome
+
+    def _own(self, arrays: ArrayMap) -> ArrayRecord:
+        return _pack({name: array for name, array in arrays.items() if name in self._parameters})
+
+
+class _Wave:
+    """The messages of one sum, and what became of each site."""
+
+    def __init__(
+        self,
+        exchange: SecureExchange,
+        server_round: int,
+        grid: RosterGrid,
+        timeout: float,
+        on_row: OnRow,
+    ) -> None:
+        self._exchange, self._round, self._grid = exchange, server_round, grid
+        self._timeout, self._on_row = timeout, on_row
+        self._nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
+        self.found = Summed()
+
+    @property
+    def present(self) -> list[str]:
+        """The selected sites."""
+        return sorted(self._nodes)
+
+    def keys(self, instance: ServerInstance) -> None:
+        """Ask all for keys."""
+        request = {wire.KEYS: encode(KeysRequest(instance.number))}
+        self._ask(
+            {name: _query(node, request) for name, node in self._nodes.items()},
+            lambda name, reply: self._exchange._take_keys(instance, name, _parts(reply)),
+        )
+
+    def vectors(
+        self,
+        current: ServerInstance,
+        following: ServerInstance,
+        requests: Mapping[str, Any],
+        message_type: str,
+        content: RecordDict,
+        layout: Layout,
+    ) -> None:
+        """Send the round to the members of U2; ask everybody for keys of the next instance."""
+        keys = {wire.KEYS: encode(KeysRequest(following.number))}
+        messages = {}
+        for name, node in self._nodes.items():
+            if name not in requests:
+                messages[name] = _query(node, keys)
+                continue
+            parts = ConfigRecord({wire.MASK: encode(requests[name]), **keys})
+            records = RecordDict({**content, wire.SECAGG: parts})
+            messages[name] = Message(records, node, message_type, group_id=str(self._round))
+
+        def take(name: str, reply: Message) -> None:
+            if name in requests:
+                record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
+                current.add_vectors(name, wire.unpack_vectors(record, layout))
+            self._exchange._take_keys(following, name, _parts(reply))
+
+        started = time.monotonic()
+        self._ask(messages, take)
+        self.found.seconds = time.monotonic() - started
+        for name in current.dropped:
+            self._missing(name, "offline" if name not in self._nodes else "")
+
+    def signatures(self, current: ServerInstance) -> None:
+        """Collect signatures on the list of survivors."""
+        request = {wire.SIGN: encode(current.sign_request())}
+        self._ask(
+            {name: _query(self._nodes[name], request) for name in current.survivors},
+            lambda name, reply: current.add_signature(
+                name, decode(_parts(reply)[wire.SIGN], SignReply)
+            ),
+            keep_rows=True,
+        )
+
+    def shares(self, current: ServerInstance | None, following: ServerInstance) -> None:
+        """Collect the survivors' shares, and everybody's sealed shares for the next instance."""
+        enough = len(following.with_keys) >= following.floor.min_survivors
+        sealed = {wire.SHARES: encode(following.announce())} if enough else {}
+        unmask = {wire.UNMASK: encode(current.unmask_request())} if current else {}
+        messages = {}
+        for name, node in self._nodes.items():
+            parts: Parts = {}
+            if current and name in current.survivors:
+                parts |= unmask
+            if name in following.with_keys:
+                parts |= sealed
+            if parts:
+                messages[name] = _query(node, parts)
+
+        def take(name: str, reply: Message) -> None:
+            parts = _parts(reply)
+            if wire.UNMASK in parts and current:
+                current.add_release(name, decode(parts[wire.UNMASK], UnmaskReply))
+            if wire.SHARES in parts and sealed:
+                following.add_shares(name, decode(parts[wire.SHARES], SharesReply))
+
+        self._ask(messages, take, keep_rows=True)
+
+    def gave_up(self, reason: str) -> Summed:
+        """Return that there is no sum, and why."""
+        for name in self.present:
+            row = self.found.rows.get(name)
+            if row is None or row.good:
+                self.found.rows[name] = SiteRow(self._round, name, FAILED, reason)
+        self.found.mean, self.found.sums = None, {}
+        return self.found
+
+    def _ask(
+        self,
+        messages: Mapping[str, Message],
+        take: Callable[[str, Message], None],
+        *,
+        keep_rows: bool = False,
+    ) -> None:
+        """Send, and take what comes; who answers amiss or not at all gets a row that says so."""
+        heard: set[str] = set()
+
+        def on_answer(answer: Answer) -> None:
+            name, reply = self._grid.name_of(answer.node), answer.message
+            heard.add(name)
+            self.found.bytes_up += _bytes(reply)
+            row = _checked(self._round, name, reply, lambda: take(name, reply))
+            known = self.found.rows.get(name)
+            if row is None and keep_rows and known is not None:
+                return
+            self.found.rows[name] = row or SiteRow(self._round, name, OK)
+            if not keep_rows:
+                self._on_row(self.found.rows[name])
+
+        self.found.bytes_down += sum(_bytes(message) for message in messages.values())
+        self._grid.ask(list(messages.values()), timeout=self._timeout, on_answer=on_answer)
+        for name in sorted(messages.keys() - heard):
+            self._missing(name, "")
+
+    def _missing(self, name: str, reason: str) -> None:
+        known = self.found.rows.get(name)
+        if known is not None and not known.good:
+            return
+        text = reason or f"no answer within {self._timeout:g} s"
+        self.found.rows[name] = SiteRow(self._round, name, FAILED if reason else LATE, text)
+
+
+def _checked(
+    server_round: int, name: str, reply: Message, take: Callable[[], None]
+) -> SiteRow | None:
+    """Take a reply; return a row only where it is an error or does not follow the protocol."""
+    if reply.has_error():
+        return error_row(server_round, name, reply)
+    try:
+        if not name.startswith("node "):
+            check_name(reply, name)
+        take()
+    except ProtocolError as error:
+        return SiteRow(server_round, name, REJECTED, clean(str(error)))
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        reason = f"unreadable reply ({type(error).__name__}: {error})"
+        return SiteRow(server_round, name, REJECTED, clean(reason))
+    return None
+
+
+def _check_plausible(sums: Sums, survivors: int, layout: Layout) -> None:
+    """Refuse sums that no set of honest sites can have: noise, or the work of a site that lies.
+
+    Raises
+    ------
+    ProtocolError
+        Naming the first such sum.
+    """
+    most = {WEIGHT: survivors * layout.max_weight, "resting": survivors}
+    for name, values in sums.items():
+        bound = most.get(name, _LARGEST_SUM)
+        if min(values) < 0 or max(values) > bound:
+            raise ProtocolError(
+                f"the sum of {name} is {values[0]:g}; expected 0 to {bound:g}: sites were told "
+                "different things, or one sent rubbish"
+            )
+    for prefix in (INCOMING, LOCAL):
+        counted = sum(sums.get(f"{prefix}-confusion", ()))
+        if counted != sums.get(f"{prefix}-examples", [0])[0]:
+            raise ProtocolError(
+                f"the {prefix} confusion counts {counted:g} images; expected as many as were "
+                "validated: sites were told different things, or one sent rubbish"
+            )
+
+
+def _parts(reply: Message) -> Parts:
+    record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
+    found = {key: wire.part(record, key) for key in record}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _query(node: int, parts: Parts) -> Message:
+    content = RecordDict({wire.SECAGG: ConfigRecord(dict(parts))})
+    return Message(content, node, _QUERY, group_id=wire.SECAGG)
+
+
+def _bytes(message: Message) -> int:
+    if not message.has_content():
+        return 0
+    arrays = sum(num_bytes(record) for record in message.content.array_records.values())
+    record = message.content.config_records.get(wire.SECAGG, ConfigRecord())
+    return arrays + sum(len(value) for value in record.values() if isinstance(value, bytes))
+
+
+def _pack(arrays: ArrayMap) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def _copy(config: ConfigRecord) -> ConfigRecord:
+    return ConfigRecord(dict(config))
+
+
+def _nobody(_: SiteRow) -> None: ...

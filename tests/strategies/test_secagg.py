@@ -1,0 +1,337 @@
+"""Rounds over secure aggregation: the real exchange and the real client code, sites in memory."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+
+from clients.secure import answer_protocol, secured
+from primia_flwr.config.data import NormalisationConfig
+from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.load import to_yaml
+from primia_flwr.config.schema import Experiment
+from primia_flwr.config.training import FederationStoppingConfig
+from primia_flwr.errors import ConfigError, FederationError, PrimiaError
+from primia_flwr.federation.identities import prepare_secure
+from primia_flwr.federation.roster_grid import RosterGrid
+from strategies.registry import build_exchange
+from strategies.rounds import SITES_STOPPED, LoopConfig, RoundLoop
+
+NAMES = ["berlin", "london", "munich", "paris", "rome"]
+NOT_THERE = "not there"
+
+
+@dataclass
+class SecureSite:
+    """A fake site behind the real client mod.
+
+    `lost` holds (step, nth time): the site does not answer that message. Steps: hello, keys,
+    shares, statistics, train, evaluate, sign, unmask.
+    """
+
+    plain: Any
+    context: Context
+    lost: set[tuple[str, int]] = field(default_factory=set)
+    seen: list[str] = field(default_factory=list)
+    tamper: Any = None
+
+    @property
+    def name(self) -> str:
+        return str(self.plain.name)
+
+    def answer(self, message: Message) -> Message | None:
+        step = self._step(message)
+        self.seen.append(step)
+        lost = (step, self.seen.count(step)) in self.lost
+        if self.tamper:
+            message = self.tamper(step, message) or message
+        try:
+            reply = self._answer(message)
+        except PrimiaError as error:
+            reply = Message(Error(code=0, reason=str(error)), reply_to=message)
+        return None if lost else reply
+
+    def _answer(self, message: Message) -> Message:
+        if message.metadata.message_type == "query.secagg":
+            return answer_protocol(message, self.context)
+        return secured(self._in_the_clear, message, self.context)
+
+    def _in_the_clear(self, message: Message, _: Context) -> Message:
+        reply = self.plain.answer(message)
+        if reply.has_content():
+            reply.content["site"] = ConfigRecord({"name": self.name, "num-classes": 2})
+        return reply
+
+    @staticmethod
+    def _step(message: Message) -> str:
+        kind = message.metadata.message_type
+        if kind != "query.secagg":
+            return kind.removeprefix("query.")
+        parts = set(message.content["secagg"])
+        for step in ("sign", "unmask", "shares", "keys"):
+            if step in parts:
+                return step
+        return "hello"
+
+
+@dataclass
+class Federation:
+    experiment: Experiment
+    grid: Any
+    model: Any
+    folder: Any
+
+    @property
+    def sites(self) -> dict[str, SecureSite]:
+        return {site.name: site for site in self.grid.sites.values()}
+
+    def run(self, resume: bool = False):
+        exchange = build_exchange(
+            self.experiment, model=self.model, parameters=["w"], num_classes=2
+        )
+        cfg = LoopConfig(
+            federation=self.experiment.federation,
+            stopping=FederationStoppingConfig(monitor="accuracy"),
+            normalisation=NormalisationConfig(),
+            channels=1,
+            config_hash="c0ffee",
+        )
+        names = self.experiment.federation.sites
+        self.loop = RoundLoop(cfg, RosterGrid(self.grid, names), exchange, self.folder)
+        return self.loop.run(self.model, resume=resume)
+
+    def rows(self, server_round):
+        rows = self.loop._history.sites
+        return {row.site: row for row in rows if row.round == server_round}
+
+
+@pytest.fixture
+def federation(tmp_path, make_site, make_grid, model):
+    def build(count=5, rounds=3, strategy="fedavg", secure=None, **values):
+        names = NAMES[:count]
+        settings = {"round_timeout": 1, "wait_for_sites": 0.05, "min_sites": 3, **values}
+        timing = FederationConfig(rounds=rounds, sites=names, **settings)
+        timing.round_timeout = 0.2  # shorter than the configuration allows: who is lost is lost
+        experiment = Experiment(
+            output_dir=str(tmp_path),
+            federation=timing,
+            strategy=StrategyConfig(
+                name=strategy, secure=secure or SecureConfig(enabled=True, max_weight=100)
+            ),
+        )
+        experiment = replace(experiment, strategy=prepare_secure(experiment, tmp_path))
+        for_sites = replace(experiment, federation=replace(timing, round_timeout=1))
+        sites = {}
+        for index, name in enumerate(names):
+            context = Context(
+                run_id=1,
+                node_id=index,
+                node_config={"partition-id": index},
+                state=RecordDict(),
+                run_config={"config": to_yaml(for_sites)},
+            )
+            plain = make_site(name, target=float(index), weight=10.0 * (index + 1), var=1.0 + index)
+            sites[11 + index] = SecureSite(plain, context)
+        return Federation(experiment, make_grid(sites), model, tmp_path)
+
+    return build
+
+
+def expected(rounds, taking_part):
+    """Return w after the rounds: each time half the way to the weighted mean of the targets.
+
+    `taking_part`: for each round, the indices of the sites in the sum.
+    """
+    w = 0.0
+    for sites in taking_part[:rounds]:
+        weights = [10.0 * (i + 1) for i in sites]
+        target = sum(weight * i for weight, i in zip(weights, sites, strict=True)) / sum(weights)
+        w += 0.5 * (target - w)
+    return w
+
+
+ALL = range(5)
+# step = 32 / (2^31 / 5); (5 / 2) step * 100 / 150 for each of three rounds, and float32
+TOLERANCE = 3 * 2.5 * 32 / (2**31 / 5) * 100 / 150 + 1e-6
+
+
+def test_the_weighted_mean_of_all_in_every_round(federation):
+    run = federation()
+    state = run.run()
+    assert state.model["w"] == pytest.approx([expected(3, [ALL] * 3)] * 2, abs=TOLERANCE)
+    variance = sum((1 + i) * 10 * (i + 1) for i in ALL) / 150
+    assert state.model["bn.running_var"] == pytest.approx([variance], abs=TOLERANCE)
+    assert state.validated == 3
+    assert [row.status for row in run.rows(2).values()] == ["ok"] * 5
+    seen = run.sites["berlin"].seen
+    # hello; a short setup; statistics; two messages a round; one instance for the last model
+    assert seen == [
+        *("hello", "keys", "shares", "statistics", "unmask"),
+        *(("train", "unmask") * 3),
+        *("evaluate", "unmask"),
+    ]
+
+
+def test_statistics_and_measurements_are_sums(federation):
+    run = federation()
+    state = run.run()
+    # each site has 4 pixels: 0, 0, 1 and its target clipped into [0, 1]: 0, 1, 1, 1, 1
+    assert state.mean == pytest.approx([(5 + 4) / 20])
+    assert state.class_counts == [5, 5]
+    assert state.sites == [{"site": name} for name in sorted(NAMES)]
+    row = run.loop._history.rounds[0]
+    # train loss |target| weighted by 10, 20, 30, 40, 50
+    assert row.train_loss == pytest.approx((0 * 10 + 20 + 2 * 30 + 3 * 40 + 4 * 50) / 150, abs=1e-5)
+    assert (row.sites, row.failed) == (5, 0)
+    assert row.val_accuracy == pytest.approx(0.5)
+
+
+def test_nothing_of_a_single_site_is_written_down(federation):
+    run = federation()
+    run.run()
+    for row in run.rows(1).values():
+        values = vars(row)
+        shown = {key for key, value in values.items() if value not in (None, "")}
+        assert shown == {"round", "site", "status"}
+    own = list(run.folder.glob("sites/berlin/run-*/own-measurements.jsonl"))
+    assert len(own[0].read_text().splitlines()) == 5, "statistics, three rounds, the last model"
+
+
+@pytest.mark.parametrize(
+    ("step", "nth", "in_the_sum"),
+    [
+        ("hello", 1, [[0, 1, 3, 4]] * 3),
+        ("shares", 1, [ALL] * 3),  # out of the statistics, back in for round 1
+        ("train", 1, [[0, 1, 3, 4], ALL, ALL]),  # its keys for round 2 came with no vector
+        ("unmask", 2, [ALL, [0, 1, 3, 4], ALL]),  # its shares for round 2 did not come
+    ],
+)
+def test_a_site_that_is_lost_at_any_step(federation, step, nth, in_the_sum):
+    run = federation()
+    run.sites["munich"].lost = {(step, nth)}
+    if step == "hello":
+        run.sites["munich"].lost |= {("hello", n) for n in range(2, 99)}
+    state = run.run()
+    sums = [list(sites) for sites in in_the_sum]
+    if step == "train":
+        sums[1] = [0, 1, 3, 4]  # it has no keys for round 2 yet, and sends them in it
+    assert state.round == 3
+    assert state.model["w"] == pytest.approx([expected(3, sums)] * 2, abs=TOLERANCE)
+    signed = any("sign" in site.seen for site in run.sites.values())
+    assert signed == (step == "train"), "signatures only where somebody dropped out of U2"
+
+
+def test_three_sites_wait_for_the_one_that_dropped_and_go_on(federation):
+    run = federation(count=3)
+    run.sites["london"].lost = {("train", 2)}
+    state = run.run()
+    assert state.round == 3
+    assert state.model["w"] == pytest.approx([expected(3, [range(3)] * 3)] * 2, abs=TOLERANCE)
+    assert run.sites["berlin"].seen.count("train") == 4, "round 2 twice"
+    assert "sign" not in run.sites["berlin"].seen
+    released = run.sites["berlin"].seen.count("unmask")
+    assert released == 1 + 3 + 1, "nothing was released for the round that was given up"
+
+
+def test_three_sites_end_with_a_reason_where_it_does_not_come_back(federation):
+    run = federation(count=3)
+    run.sites["london"].lost = {("train", n) for n in range(2, 99)}
+    with pytest.raises(FederationError, match=r"round 2: .*london: late.*primia train resume="):
+        run.run()
+    run.sites["london"].lost = set()
+    state = run.run(resume=True)
+    assert state.model["w"] == pytest.approx([expected(3, [range(3)] * 3)] * 2, abs=TOLERANCE)
+
+
+def test_a_resumed_run_may_not_leave_a_site_out_for_the_same_model(federation):
+    run = federation(count=4, rounds=1)
+    run.run()
+    run.folder.joinpath("checkpoints").rename(run.folder / "gone")
+    run.sites["paris"].lost = {(step, n) for step in ("hello", "train") for n in range(1, 99)}
+    with pytest.raises(FederationError, match="too few sites"):
+        run.run()
+
+
+@pytest.mark.parametrize("strategy", ["fedadam", "fedyogi"])
+def test_server_optimisers_work_on_the_mean(federation, strategy):
+    secure = federation(strategy=strategy).run()
+    plain = federation(strategy=strategy)
+    plain.experiment = replace(
+        plain.experiment, strategy=replace(plain.experiment.strategy, secure=SecureConfig())
+    )
+    for site in plain.sites.values():
+        federation_ = replace(plain.experiment.federation, round_timeout=1)
+        site.context.run_config["config"] = to_yaml(
+            replace(plain.experiment, federation=federation_)
+        )
+    (plain.folder / "checkpoints").rename(plain.folder / "of-the-secure-run")
+    assert plain.run().model["w"] == pytest.approx(secure.model["w"], abs=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["krum", "fedmedian", "fedtrimmedavg"])
+def test_rules_that_need_single_updates_are_refused(strategy):
+    with pytest.raises(ConfigError, match=f"{strategy} compares single updates"):
+        StrategyConfig(name=strategy, secure=SecureConfig(enabled=True))
+
+
+def test_too_few_sites_for_the_floor_are_refused():
+    with pytest.raises(ConfigError, match=r"min_sites=2 with strategy\.secure\.min_survivors=3"):
+        Experiment(strategy=StrategyConfig(secure=SecureConfig(enabled=True)))
+
+
+# --- Sites that insist -----------------------------------------------------------------------
+
+
+def in_the_clear(step, message):
+    if step == "train":
+        content = {key: value for key, value in message.content.items() if key != "secagg"}
+        message.content = RecordDict(content)
+
+
+def test_a_site_of_a_secure_run_sends_nothing_in_the_clear(federation):
+    run = federation()
+    run.sites["rome"].tamper = in_the_clear
+    state = run.run()
+    assert state.round == 3
+    assert "nothing leaves this site in the clear" in run.rows(1)["rome"].reason
+
+
+def another_scale(step, message):
+    if step == "train":
+        message.content["config"]["pixel-mean"] = [0.25]
+
+
+def test_sites_that_are_told_different_things_give_noise_that_nobody_can_use(federation):
+    run = federation(count=3, rounds=1)
+    run.sites["munich"].tamper = another_scale
+    with pytest.raises(FederationError, match="sites were told different things"):
+        run.run()
+
+
+def test_a_weight_above_the_largest_is_declined(federation):
+    run = federation(secure=SecureConfig(enabled=True, max_weight=45))
+    state = run.run()
+    assert state.round == 3
+    assert "strategy.secure.max_weight=45" in run.rows(1)["rome"].reason
+
+
+def test_an_update_out_of_range_is_declined_never_wrapped(federation):
+    run = federation(secure=SecureConfig(enabled=True, max_weight=100, clip=3.5))
+    run.run()
+    assert "expected at most clip=3.5" in run.rows(1)["rome"].reason
+
+
+def test_sites_that_would_rather_rest_are_counted_in_the_sum(federation):
+    run = federation(rounds=5)
+
+    def rests(content, message):
+        if message.metadata.message_type == "train":
+            content["metrics"]["resting"] = int(message.content["config"]["server-round"] >= 3)
+        return content
+
+    for site in run.sites.values():
+        site.plain.always = partial(rests)
+    state = run.run()
+    assert (state.round, state.stopped) == (2, SITES_STOPPED)
