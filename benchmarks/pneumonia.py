@@ -7,7 +7,6 @@ name of the data is written.
 
     python -m benchmarks.pneumonia --data ../shared/data/chest_xray --output results.json
     python -m benchmarks.pneumonia --run outputs/... --output results.json
-    python -m benchmarks.pneumonia --run outputs/... --baselines outputs/... --output results.json
 
 Data: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2, CC BY 4.0.
 """
@@ -38,17 +37,15 @@ def train(data: Path, overrides: list[str]) -> Path:
     return folder
 
 
-def summarise(run_dir: Path, baselines_dir: Path | None = None) -> dict[str, Any]:
-    """Return the figures of a finished run; its baselines may be those of another run."""
+def summarise(run_dir: Path) -> dict[str, Any]:
+    """Return the figures of a finished run."""
     run, metrics = read_json(run_dir / "run.json"), read_json(run_dir / "metrics.json")
-    others = read_json((baselines_dir or run_dir) / "metrics.json")
-    models = {"federated": metrics["federated"], "pooled": others["pooled"]}
-    models |= {f"{site} alone": scores for site, scores in others["alone"].items()}
+    models = {"federated": metrics["federated"], "pooled": metrics["pooled"]}
+    models |= {f"{site} alone": scores for site, scores in metrics["alone"].items()}
     mcc = {name: scores["mcc"] for name, scores in models.items()}
     alone = [value for name, value in mcc.items() if name.endswith("alone")]
     return {
         "benchmark": "pneumonia",
-        "baselines_of": _rounds(baselines_dir) if baselines_dir else "the same run",
         "scores": {name: {key: s[key] for key in _SCORES} for name, s in models.items()},
         "per_class": {name: s["per_class"] for name, s in models.items()},
         "federated_minus_pooled_mcc": round(mcc["federated"] - mcc["pooled"], 4),
@@ -61,13 +58,6 @@ def summarise(run_dir: Path, baselines_dir: Path | None = None) -> dict[str, Any
         "config": _config(run_dir),
         "machine": describe_machine(),
     }
-
-
-def _rounds(run_dir: Path) -> str:
-    """Say how another run, whose baselines are shown, cut its training into rounds."""
-    config = _config(run_dir)
-    rounds, batches = config["federation"]["rounds"], config["training"]["sync_every_n_batches"]
-    return f"another run with the same seed and settings but {rounds} rounds of {batches} batches"
 
 
 def _outside_training(run_dir: Path) -> list[float]:
@@ -87,12 +77,11 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, help="folder of the radiographs: train it now")
     source.add_argument("--run", type=Path, help="a finished run")
-    parser.add_argument("--baselines", type=Path, help="a run whose baselines count instead")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     parser.add_argument("overrides", nargs="*", help="e.g. training.precision=bf16")
     arguments = parser.parse_args()
     run_dir = arguments.run or train(arguments.data, arguments.overrides)
-    publish(summarise(run_dir, arguments.baselines), arguments.output)
+    publish(summarise(run_dir), arguments.output)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from primia_flwr.federation.secure_records import degree_of, floor_of, session_o
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.parties import Floor, Member
 from primia_flwr.secagg.vault import Vault
-from primia_flwr.site.policy import load_policy
+from primia_flwr.site.policy import SitePolicy, load_policy
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,20 @@ def _deployed(experiment: Experiment, site_file: Path) -> SecureSite:
     policy = load_policy(site_file)
     identity = load_identity(policy.path(policy.identity_key))
     session = session_of(experiment, roster_keys(policy.path(policy.roster)))
-    asked = experiment.strategy.secure
-    floor = Floor(
-        policy.min_survivors if policy.accept_two else max(policy.min_survivors, 3),
-        max(policy.max_colluding, asked.max_colluding),
-        policy.accept_two and asked.accept_two,
-    )
+    floor = _floor(policy, experiment)
     member = Member(policy.site, identity, session, floor)
     folder = policy.state_folder / "secagg"
     journal = Journal(folder / "answered.jsonl", allow_other_list=policy.allow_other_survivors)
     return _ready(experiment, member, folder, journal, count_digits=policy.count_digits)
+
+
+def _floor(policy: SitePolicy, experiment: Experiment) -> Floor:
+    """Return what this site insists on: its own policy, or more where the run asks for more."""
+    asked = experiment.strategy.secure
+    colluding = max(policy.max_colluding, asked.max_colluding)
+    two = policy.accept_two and asked.accept_two
+    least = max(policy.min_survivors, asked.min_survivors, 2 if two else max(3, colluding + 2))
+    return Floor(least, colluding, two)
 
 
 def _ready(

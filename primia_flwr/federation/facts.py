@@ -32,12 +32,17 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "config_hash": config_hash(experiment),
         "seed": experiment.seed,
         "deployment": experiment.deployment.kind,
-        "strategy": experiment.strategy.name,
+        "strategy": _strategy(experiment),
         "private": experiment.strategy.secure.enabled,
         "device": device_name(experiment.training.device),
         "cpu_count": os.cpu_count(),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+
+
+def _strategy(experiment: Experiment) -> str:
+    secure = experiment.strategy.secure.enabled
+    return f"{experiment.strategy.name}{', secure aggregation' if secure else ''}"
 
 
 def data_facts(sites: list[SiteData], test: LabelledImages | None) -> dict[str, Any]:

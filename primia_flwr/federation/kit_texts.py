@@ -33,6 +33,11 @@ allowed_experiments: []
 allowed_verbs: [train, evaluate, query]
 # Refuse runs that would go on with fewer sites than this.
 min_sites: {min_sites}
+# Refuse runs in which the coordinator sees this site's own update (plain averaging).
+require_secure_aggregation: false
+# In a secure run: sites in any sum, and sites that may work together with the coordinator.
+min_survivors: 3
+max_colluding: 0
 
 # --- Files of this kit (relative to this file) ----------------------------------------------
 root_certificates: ca.crt

@@ -175,9 +175,14 @@ def _federate(
 
 
 def _reported_sites(result: dict[str, Any], classes: list[str]) -> list[dict[str, Any]]:
-    """Return the sites as they reported themselves, with the names of the classes."""
+    """Return the sites as they reported themselves, with the names of the classes.
+
+    Under secure aggregation nothing but a site's name is known.
+    """
     return [
         {**site, "class_counts": dict(zip(classes, site["class_counts"], strict=True))}
+        if "class_counts" in site
+        else site
         for site in result["sites"]
     ]
 

@@ -11,6 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import load_file
+
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import load_model
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
@@ -61,6 +64,31 @@ def test_a_checkout_may_have_any_name(environment_with_a_space: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert last_json(done.stdout)["rounds"] == 1
     assert not processes_of(folder)
+
+
+def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_themselves(
+    primia: Primia,
+) -> None:
+    options = [*TINY, "federation.rounds=1", "federation.min_sites=3"]
+    for strategy in ("secagg", "fedavg"):
+        done = primia("train", *options, f"strategy={strategy}", f"output_dir={strategy}")
+        assert done.returncode == 0, done.stderr
+    secure, plain = (
+        load_file(primia.folder / strategy / "model.safetensors")
+        for strategy in ("secagg", "fedavg")
+    )
+    images = sum(
+        site["train"]
+        for site in json.loads((primia.folder / "fedavg/run.json").read_text())["sites"]
+    )
+    bound = 1.5 * 32 / (2**31 / 3) * 10_000 / images  # |S|/2 step w_max / sum of the weights
+    for name, array in plain.items():
+        difference = np.abs(secure[name].astype(np.float64) - array).max()
+        assert difference <= bound + 1e-6 * np.abs(array).max(), name
+    for row in csv.DictReader((primia.folder / "secagg" / "sites.csv").open()):
+        assert {key for key, value in row.items() if value} == {"round", "site", "status"}
+    assert "Secure aggregation" in (primia.folder / "secagg/report.html").read_text()
+    assert "Not private" in (primia.folder / "fedavg/report.html").read_text()
 
 
 def test_killed_launcher_resumes_bit_for_bit(primia: Primia) -> None:

@@ -87,3 +87,24 @@ def test_unknown_bundle_is_refused_before_it_is_looked_into() -> None:
     request = replace(REQUEST, bundle=garbage, claimed_hashes=(sha256(garbage),))
     with pytest.raises(UnknownBundle, match=sha256(garbage)):
         judge(request, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "allowed"),
+    [
+        ("{secure: {enabled: true}}", True),
+        ("{secure: {enabled: false}}", False),
+        ("{secure: {enabled: 'true'}}", False),
+        ("{name: fedavg}", False),
+        ("secagg", False),
+    ],
+)
+def test_a_site_can_insist_on_secure_aggregation(strategy, allowed):
+    policy = replace(POLICY, require_secure_aggregation=True)
+    request = config(f"name: pneumonia\nfederation: {{min_sites: 3}}\nstrategy: {strategy}")
+    if allowed:
+        judge(request, policy)
+    else:
+        with pytest.raises(PolicyRefusal, match="the coordinator sees single updates"):
+            judge(request, policy)
+    judge(request, POLICY)
