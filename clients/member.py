@@ -3,6 +3,9 @@
 Imports no torch, because most of the protocol's messages need none.
 """
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,19 +27,38 @@ from primia_flwr.site.policy import SitePolicy, load_policy
 class SecureSite:
     """A site that is ready for the protocol.
 
-    `count_digits`: significant digits of the image count that it puts into a sum.
+    `folder`: private to the site, shared by all runs. `count_digits`: significant digits of the
+    image count that it puts into a sum. `allow_other_survivors`: see `Journal`.
     """
 
     member: Member
     experiment: Experiment
-    vault: Vault
-    journal: Journal
-    count_digits: int
+    folder: Path
+    count_digits: int = 2
+    allow_other_survivors: bool = False
 
     @property
     def name(self) -> str:
         """The site's name."""
         return self.member.name
+
+    @property
+    def vault(self) -> Vault:
+        """The instances of this run."""
+        folder = self.folder / f"run-{self.member.session.run}"
+        return Vault(folder, self.member, degree=degree_of(self.experiment))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Journal]:
+        """Keep every other process of this site out of vault and journal, whatever its run.
+
+        Two requests at the same time could otherwise both find that nothing was answered yet.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            journal = self.folder / "answered.jsonl"
+            yield Journal(journal, allow_other_list=self.allow_other_survivors)
 
 
 @lru_cache(maxsize=4)
@@ -74,8 +96,7 @@ def _simulated(experiment: Experiment, index: int) -> SecureSite:
     identity = load_identity(folder / "identity.key")
     session = session_of(experiment, simulated_keys(run_dir))
     member = Member(name, identity, session, floor_of(experiment))
-    journal = Journal(folder / "answered.jsonl")
-    return _ready(experiment, member, folder, journal, count_digits=2)
+    return SecureSite(member, experiment, folder)
 
 
 def _deployed(experiment: Experiment, site_file: Path) -> SecureSite:
@@ -84,9 +105,13 @@ def _deployed(experiment: Experiment, site_file: Path) -> SecureSite:
     session = session_of(experiment, roster_keys(policy.path(policy.roster)))
     floor = _floor(policy, experiment)
     member = Member(policy.site, identity, session, floor)
-    folder = policy.state_folder / "secagg"
-    journal = Journal(folder / "answered.jsonl", allow_other_list=policy.allow_other_survivors)
-    return _ready(experiment, member, folder, journal, count_digits=policy.count_digits)
+    return SecureSite(
+        member,
+        experiment,
+        policy.state_folder / "secagg",
+        count_digits=policy.count_digits,
+        allow_other_survivors=policy.allow_other_survivors,
+    )
 
 
 def _floor(policy: SitePolicy, experiment: Experiment) -> Floor:
@@ -96,10 +121,3 @@ def _floor(policy: SitePolicy, experiment: Experiment) -> Floor:
     two = policy.accept_two and asked.accept_two
     least = max(policy.min_survivors, asked.min_survivors, 2 if two else max(3, colluding + 2))
     return Floor(least, colluding, two)
-
-
-def _ready(
-    experiment: Experiment, member: Member, folder: Path, journal: Journal, *, count_digits: int
-) -> SecureSite:
-    vault = Vault(folder / f"run-{member.session.run}", member, degree=degree_of(experiment))
-    return SecureSite(member, experiment, vault, journal, count_digits)

@@ -5,7 +5,8 @@ A site that was told to aggregate securely never sends anything else.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
@@ -13,6 +14,7 @@ from clients.member import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.records import ARRAYS, METRICS, SITE, SITE_NAME
+from primia_flwr.secagg.client import ClientInstance
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.payload import Layout
 from primia_flwr.secagg.wire import (
@@ -39,22 +41,20 @@ def answer_protocol(message: Message, context: Context) -> Message:
     site = open_member(context)
     asked = message.content.config_records.get(wire.SECAGG, ConfigRecord())
     parts: dict[str, bytes] = {}
-    if raw := wire.part(asked, wire.SIGN):
-        request = decode(raw, SignRequest)
-        instance = site.vault.load(request.instance)
-        parts[wire.SIGN] = encode(instance.sign(request, site.journal))
-        site.vault.save(instance)
-    if raw := wire.part(asked, wire.UNMASK):
-        unmask = decode(raw, UnmaskRequest)
-        instance = site.vault.load(unmask.instance)
-        parts[wire.UNMASK] = encode(instance.release(unmask, site.journal))
-        site.vault.save(instance)
-    parts |= _keys(site, asked)
-    if raw := wire.part(asked, wire.SHARES):
-        shares = decode(raw, SharesRequest)
-        instance = site.vault.load(shares.instance)
-        parts[wire.SHARES] = encode(instance.share(shares))
-        site.vault.save(instance)
+    with site.exclusive() as journal:
+        if raw := wire.part(asked, wire.SIGN):
+            sign = decode(raw, SignRequest)
+            with _instance(site, sign.instance) as instance:
+                parts[wire.SIGN] = encode(instance.sign(sign, journal))
+        if raw := wire.part(asked, wire.UNMASK):
+            unmask = decode(raw, UnmaskRequest)
+            with _instance(site, unmask.instance) as instance:
+                parts[wire.UNMASK] = encode(instance.release(unmask, journal))
+        parts |= _keys(site, asked)
+        if raw := wire.part(asked, wire.SHARES):
+            shares = decode(raw, SharesRequest)
+            with _instance(site, shares.instance) as instance:
+                parts[wire.SHARES] = encode(instance.share(shares))
     return _reply(message, site, ConfigRecord(dict(parts)))
 
 
@@ -80,17 +80,30 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
     site = open_member(context)
     asked = message.content.config_records[wire.SECAGG]
     request = decode(wire.part(asked, wire.MASK) or b"", MaskRequest)
-    instance = site.vault.load(request.instance)  # before the long work, to refuse early
+    site.vault.load(request.instance)  # before the long work, to refuse early
     content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
     plain = answer(message, context)
     layout, vectors = _encode(site, message, plain)
     told = wire.told_of(content, layout, message.metadata.message_type)
-    instance.mask(request, vectors, told=told, base=_base(site, content), threads=1)
-    site.vault.save(instance)
+    with site.exclusive():
+        with _instance(site, request.instance) as instance:
+            instance.mask(request, vectors, told=told, base=_base(site, content))
+        keys = _keys(site, asked)
     record = wire.pack_vectors(vectors)
-    for key, value in _keys(site, asked).items():
+    for key, value in keys.items():
         record[key] = value
     return _reply(message, site, record)
+
+
+@contextmanager
+def _instance(site: SecureSite, number: int) -> Iterator[ClientInstance]:
+    """Load an instance for one step and keep what became of it, a refusal included."""
+    vault = site.vault
+    instance = vault.load(number)
+    try:
+        yield instance
+    finally:
+        vault.save(instance)
 
 
 def _keys(site: SecureSite, asked: ConfigRecord) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """Rounds over secure aggregation: the real exchange and the real client code, sites in memory."""
 
+import threading
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -7,15 +8,17 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
+from clients.member import open_member
 from clients.secure import answer_protocol, secured
 from primia_flwr.config.data import NormalisationConfig
 from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import FederationStoppingConfig
-from primia_flwr.errors import ConfigError, FederationError, PrimiaError
+from primia_flwr.errors import ConfigError, FederationError, PrimiaError, ProtocolError
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.secagg.wire import UnmaskRequest, decode, encode
 from strategies.registry import build_exchange
 from strategies.rounds import SITES_STOPPED, LoopConfig, RoundLoop
 
@@ -335,3 +338,45 @@ def test_sites_that_would_rather_rest_are_counted_in_the_sum(federation):
         site.plain.always = partial(rests)
     state = run.run()
     assert (state.round, state.stopped) == (2, SITES_STOPPED)
+
+
+# --- At the site -----------------------------------------------------------------------------
+
+
+def test_a_refusal_ends_the_instance_for_good_also_in_the_next_process(federation):
+    run = federation(count=3, rounds=1)
+    forged = []
+
+    def strangers(step, message):
+        if step == "unmask" and not forged:
+            raw = message.content["secagg"]["unmask"]
+            request = replace(decode(raw, UnmaskRequest), survivors=("london", "munich", "paris"))
+            forged.append(raw)
+            content = RecordDict({"secagg": ConfigRecord({"unmask": encode(request)})})
+            with pytest.raises(ProtocolError, match="refuses survivors with paris"):
+                answer_protocol(Message(content, 1, "query.secagg"), site.context)
+
+    site = run.sites["berlin"]
+    site.tamper = strangers
+    assert run.run().round == 1, "two of three shares are enough without it"
+    content = RecordDict({"secagg": ConfigRecord({"unmask": forged[0]})})
+    with pytest.raises(ProtocolError, match="knows nothing of instance"):
+        answer_protocol(Message(content, 1, "query.secagg"), site.context)
+
+
+def test_two_requests_at_once_are_answered_one_after_the_other(federation):
+    context = federation().sites["berlin"].context
+    order = []
+
+    def second():
+        with open_member(context).exclusive():
+            order.append("second")
+
+    with open_member(context).exclusive():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive(), "it waits"
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]
