@@ -6,6 +6,7 @@ from torch import nn
 from clients.progress import progress_writer
 from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
+from primia_flwr import record_keys as keys
 from primia_flwr import records
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
@@ -25,7 +26,7 @@ def answer_statistics(message: Message, context: Context) -> Message:
     """Answer `query.statistics`: sums that add up over sites, nothing about one image."""
     site = open_site(context)
     sums = PixelSums.of(site.data.train).to_dict()
-    metrics = MetricRecord({**sums, records.NUM_VAL: len(site.data.val)})
+    metrics = MetricRecord({**sums, keys.NUM_VAL: len(site.data.val)})
     return _reply(message, site, metrics)
 
 
@@ -37,11 +38,11 @@ def answer_train(message: Message, context: Context) -> Message:
     incoming = _verdict(site, model, normalisation)
     before = site.state.load(number - 1)
     stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()
-    metrics = MetricRecord({records.NUM_EXAMPLES: len(site.data.train)})
-    _put(metrics, records.INCOMING, incoming)
+    metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.train)})
+    _put(metrics, keys.INCOMING, incoming)
     early_stopping = site.experiment.training.early_stopping.site
     rests = not stopping.should_train(early_stopping, incoming)
-    metrics[records.RESTING] = int(rests)
+    metrics[keys.RESTING] = int(rests)
     # In a sum the fewer train the more is seen of each, so nobody rests: it is only voted for.
     if rests and not site.experiment.strategy.secure.enabled:
         site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
@@ -57,8 +58,8 @@ def answer_evaluate(message: Message, context: Context) -> Message:
     """Answer `evaluate`: the verdict on the model as it arrives."""
     site = open_site(context)
     model, normalisation = _arrived_model(site, message)
-    metrics = MetricRecord({records.NUM_EXAMPLES: len(site.data.val)})
-    _put(metrics, records.INCOMING, _verdict(site, model, normalisation))
+    metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.val)})
+    _put(metrics, keys.INCOMING, _verdict(site, model, normalisation))
     return _reply(message, site, metrics)
 
 
@@ -77,7 +78,7 @@ def _train(
         round_number=number,
         num_rounds=experiment.federation.rounds,
     )
-    counts = records.floats(config, records.CLASS_COUNTS)
+    counts = records.floats(config, keys.CLASS_COUNTS)
     recipe = Recipe(
         experiment.training,
         normalisation,
@@ -106,7 +107,7 @@ def _validates_itself(experiment: Experiment) -> bool:
 
 def _arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalisation]:
     """Return the model that arrived and the pixel normalisation that it expects."""
-    config, arrays = message.content[records.CONFIG], message.content[records.ARRAYS]
+    config, arrays = message.content[keys.CONFIG], message.content[keys.ARRAYS]
     if not isinstance(config, ConfigRecord) or not isinstance(arrays, ArrayRecord):
         raise ProtocolError("the message has no arrays or no config; expected both")
     experiment = site.experiment
@@ -118,8 +119,8 @@ def _arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normali
     )
     records.load_arrays(model, arrays)
     normalisation = Normalisation(
-        mean=records.floats(config, records.PIXEL_MEAN),
-        std=records.floats(config, records.PIXEL_STD),
+        mean=records.floats(config, keys.PIXEL_MEAN),
+        std=records.floats(config, keys.PIXEL_STD),
     )
     return model, normalisation
 
@@ -141,14 +142,14 @@ def _verdict(site: OpenSite, model: nn.Module, normalisation: Normalisation) -> 
 
 def _put_result(metrics: MetricRecord, experiment: Experiment, result: FitResult) -> None:
     weights = {"images": result.num_examples, "batches": result.num_batches, "equal": 1}
-    metrics[records.WEIGHT] = float(weights[experiment.strategy.weighting])
-    metrics[records.NUM_BATCHES] = int(result.num_batches)
+    metrics[keys.WEIGHT] = float(weights[experiment.strategy.weighting])
+    metrics[keys.NUM_BATCHES] = int(result.num_batches)
     metrics["epochs"] = float(result.epochs)
     metrics["stopped-early"] = int(result.stopped_early)
     metrics["seconds"] = float(result.seconds)
     metrics["images-per-second"] = float(result.images_per_second)
     metrics["train-loss"] = float(result.train_loss)
-    _put(metrics, records.LOCAL, result.val)
+    _put(metrics, keys.LOCAL, result.val)
 
 
 def _put(metrics: MetricRecord, prefix: str, evaluation: Evaluation | None) -> None:
@@ -157,10 +158,10 @@ def _put(metrics: MetricRecord, prefix: str, evaluation: Evaluation | None) -> N
 
 
 def _round_config(message: Message) -> tuple[ConfigRecord, int]:
-    config = message.content[records.CONFIG]
-    number = config.get(records.ROUND) if isinstance(config, ConfigRecord) else None
+    config = message.content[keys.CONFIG]
+    number = config.get(keys.ROUND) if isinstance(config, ConfigRecord) else None
     if not isinstance(config, ConfigRecord) or not isinstance(number, int) or number < 1:
-        raise ProtocolError(f"{records.ROUND}={number!r}; expected the round's number, from 1")
+        raise ProtocolError(f"{keys.ROUND}={number!r}; expected the round's number, from 1")
     return config, number
 
 
@@ -169,15 +170,15 @@ def _reply(
 ) -> Message:
     content = RecordDict(
         {
-            records.METRICS: metrics,
-            records.SITE: ConfigRecord(
+            keys.METRICS: metrics,
+            keys.SITE: ConfigRecord(
                 {
-                    records.SITE_NAME: site.name,
-                    records.NUM_CLASSES: len(site.data.train.classes),
+                    keys.SITE_NAME: site.name,
+                    keys.NUM_CLASSES: len(site.data.train.classes),
                 }
             ),
         }
     )
     if arrays is not None:
-        content[records.ARRAYS] = arrays
+        content[keys.ARRAYS] = arrays
     return Message(content=content, reply_to=message)

@@ -5,7 +5,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from clients.member import SecureSite
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
-from primia_flwr.records import (
+from primia_flwr.record_keys import (
     ARRAYS,
     INCOMING,
     LOCAL,
@@ -17,8 +17,8 @@ from primia_flwr.records import (
     RESTING,
     SITE,
     WEIGHT,
-    get_evaluation,
 )
+from primia_flwr.records import get_evaluation
 from primia_flwr.secagg.fixed_point import Overflow
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.payload import Layout, round_to_digits

@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from clients.member import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
-from primia_flwr.records import ARRAYS, METRICS, SITE, SITE_NAME
+from primia_flwr.record_keys import ARRAYS, METRICS, SITE, SITE_NAME
 from primia_flwr.secagg.client import ClientInstance
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.payload import Layout

@@ -1,4 +1,4 @@
-"""Models and measurements as Flower records, and the names of their keys.
+"""Models and measurements as Flower records.
 
 Only floating-point tensors travel. Integer buffers (BatchNorm's `num_batches_tracked`, which
 no model of the table reads) stay what they are at each end: averaging counters means nothing,
@@ -13,30 +13,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.training.evaluate import Evaluation
-
-# Records of a message
-ARRAYS = "arrays"
-CONFIG = "config"
-METRICS = "metrics"
-SITE = "site"
-
-# Names of the routes
-STATISTICS = "statistics"
-
-# Keys of the records
-ROUND = "server-round"
-SITE_NAME = "name"
-WEIGHT = "weight"
-NUM_EXAMPLES = "num-examples"
-NUM_BATCHES = "num-batches"
-NUM_VAL = "num-val"
-NUM_CLASSES = "num-classes"
-RESTING = "resting"  # the site would rather not train any more
-PIXEL_MEAN = "pixel-mean"
-PIXEL_STD = "pixel-std"
-CLASS_COUNTS = "class-counts"
-INCOMING = "incoming"  # prefix: the global model, as it arrived, on the site's validation data
-LOCAL = "local"  # prefix: the site's own model after its training
 
 StateDict = Mapping[str, torch.Tensor]
 

@@ -29,7 +29,8 @@ from primia_flwr.errors import FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import EVALUATED, FAILED, LATE, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
-from primia_flwr.records import ARRAYS, CONFIG, METRICS, WEIGHT, num_bytes
+from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, WEIGHT
+from primia_flwr.records import num_bytes
 from strategies.census import SiteSums, ask_statistics
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
 from strategies.moments import load_moments, moments

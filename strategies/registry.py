@@ -12,7 +12,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.secure_records import session_of
-from primia_flwr.records import ARRAYS, CONFIG, WEIGHT
+from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
 from strategies.exchange import Exchange
 from strategies.plain import PlainExchange
 from strategies.secagg import SecureExchange

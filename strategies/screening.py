@@ -19,7 +19,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import EVALUATED, FAILED, OK, REFUSED, REJECTED, SiteRow
 from primia_flwr.federation.refusals import failure_reason, refusal_reason
-from primia_flwr.records import (
+from primia_flwr.record_keys import (
     ARRAYS,
     INCOMING,
     LOCAL,
@@ -29,8 +29,8 @@ from primia_flwr.records import (
     SITE,
     SITE_NAME,
     WEIGHT,
-    get_evaluation,
 )
+from primia_flwr.records import get_evaluation
 from primia_flwr.training.evaluate import Evaluation
 
 _LONGEST_REASON = 300

@@ -30,7 +30,7 @@ from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import FAILED, LATE, OK, REJECTED, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
-from primia_flwr.records import (
+from primia_flwr.record_keys import (
     ARRAYS,
     CONFIG,
     INCOMING,
@@ -38,8 +38,8 @@ from primia_flwr.records import (
     METRICS,
     STATISTICS,
     WEIGHT,
-    num_bytes,
 )
+from primia_flwr.records import num_bytes
 from primia_flwr.secagg.parties import Session
 from primia_flwr.secagg.payload import Layout
 from primia_flwr.secagg.server import ServerInstance

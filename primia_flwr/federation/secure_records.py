@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ProtocolError
-from primia_flwr.records import ARRAYS, CONFIG
+from primia_flwr.record_keys import ARRAYS, CONFIG
 from primia_flwr.secagg.keys import digest
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor, Session

@@ -11,6 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.answers import answer_evaluate, answer_statistics, answer_train
 from clients.site import open_site
+from primia_flwr import record_keys as keys
 from primia_flwr import records
 from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.config.schema import Experiment
@@ -59,16 +60,16 @@ def train_message(text: str, number: int = 1, **config: object) -> Message:
     experiment = load_experiment(text)
     model = build_model(experiment.model, num_classes=3, channels=1, seed=1)
     values = {
-        records.ROUND: number,
-        records.PIXEL_MEAN: [0.5],
-        records.PIXEL_STD: [0.25],
-        records.CLASS_COUNTS: [30, 20, 20],
+        keys.ROUND: number,
+        keys.PIXEL_MEAN: [0.5],
+        keys.PIXEL_STD: [0.25],
+        keys.CLASS_COUNTS: [30, 20, 20],
         **config,
     }
     content = RecordDict(
         {
-            records.ARRAYS: records.to_arrays(model.state_dict()),
-            records.CONFIG: ConfigRecord(values),
+            keys.ARRAYS: records.to_arrays(model.state_dict()),
+            keys.CONFIG: ConfigRecord(values),
         }
     )
     return asked("train", content)
@@ -85,27 +86,27 @@ def test_statistics_are_sums_of_the_sites_own_training_images(folder: Path) -> N
         num_sites=3,
         site_names=["site-1", "site-2", "site-3"],
     )
-    metrics = reply.content.metric_records[records.METRICS]
+    metrics = reply.content.metric_records[keys.METRICS]
     pixels = own.train.images.double() / 255
     assert metrics["count"] == [own.train.images.numel()]
     assert metrics["total"][0] == pytest.approx(pixels.sum().item(), rel=1e-12)
     assert metrics["total_squares"][0] == pytest.approx((pixels**2).sum().item(), rel=1e-12)
     assert sum(metrics["class_counts"]) == len(own.train)
-    assert metrics[records.NUM_VAL] == len(own.val)
-    assert reply.content.config_records[records.SITE][records.SITE_NAME] == "site-2"
+    assert metrics[keys.NUM_VAL] == len(own.val)
+    assert reply.content.config_records[keys.SITE][keys.SITE_NAME] == "site-2"
 
 
 def test_training_changes_the_model_and_reports_its_cost(folder: Path) -> None:
     text = config_text(folder)
     message = train_message(text)
     reply = answer_train(message, simulated(text))
-    sent, got = message.content[records.ARRAYS], reply.content[records.ARRAYS]
+    sent, got = message.content[keys.ARRAYS], reply.content[keys.ARRAYS]
     assert sent.keys() == got.keys()
     assert any(sent[name].data != got[name].data for name in sent)
-    metrics = reply.content.metric_records[records.METRICS]
+    metrics = reply.content.metric_records[keys.METRICS]
     site = open_site(simulated(text))
-    assert metrics[records.WEIGHT] == metrics[records.NUM_EXAMPLES] == len(site.data.train)
-    incoming = records.get_evaluation(metrics, records.INCOMING)
+    assert metrics[keys.WEIGHT] == metrics[keys.NUM_EXAMPLES] == len(site.data.train)
+    incoming = records.get_evaluation(metrics, keys.INCOMING)
     assert incoming is not None
     assert incoming.num_examples == len(site.data.val)
     progress = json.loads((site.folder / "progress.json").read_text())
@@ -116,13 +117,13 @@ def test_training_changes_the_model_and_reports_its_cost(folder: Path) -> None:
 def test_weights_follow_the_rule(folder: Path, weighting: str, weight: float) -> None:
     text = config_text(folder, f"strategy.weighting={weighting}", "training.sync_every_n_batches=2")
     reply = answer_train(train_message(text), simulated(text))
-    assert reply.content.metric_records[records.METRICS][records.WEIGHT] == weight
+    assert reply.content.metric_records[keys.METRICS][keys.WEIGHT] == weight
 
 
 def test_the_same_message_gets_the_same_answer(folder: Path) -> None:
     text = config_text(folder)
     one, two = (answer_train(train_message(text), simulated(text)) for _ in range(2))
-    arrays = [reply.content[records.ARRAYS] for reply in (one, two)]
+    arrays = [reply.content[keys.ARRAYS] for reply in (one, two)]
     assert all(arrays[0][name].data == arrays[1][name].data for name in arrays[0])
 
 
@@ -131,7 +132,7 @@ def test_evaluation_leaves_no_arrays(folder: Path) -> None:
     message = train_message(text)
     reply = answer_evaluate(asked("evaluate", message.content), simulated(text))
     assert not reply.content.array_records
-    assert records.get_evaluation(reply.content.metric_records[records.METRICS], records.INCOMING)
+    assert records.get_evaluation(reply.content.metric_records[keys.METRICS], keys.INCOMING)
 
 
 def test_a_round_without_a_number_is_refused(folder: Path) -> None:

@@ -1,0 +1,25 @@
+"""Names of the records in a message, of the routes, and of the records' keys."""
+
+# Records of a message
+ARRAYS = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+SITE = "site"
+
+# Names of the routes
+STATISTICS = "statistics"
+
+# Keys of the records
+ROUND = "server-round"
+SITE_NAME = "name"
+WEIGHT = "weight"
+NUM_EXAMPLES = "num-examples"
+NUM_BATCHES = "num-batches"
+NUM_VAL = "num-val"
+NUM_CLASSES = "num-classes"
+RESTING = "resting"  # the site would rather not train any more
+PIXEL_MEAN = "pixel-mean"
+PIXEL_STD = "pixel-std"
+CLASS_COUNTS = "class-counts"
+INCOMING = "incoming"  # prefix: the global model, as it arrived, on the site's validation data
+LOCAL = "local"  # prefix: the site's own model after its training
