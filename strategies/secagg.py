@@ -7,8 +7,7 @@ site dropped out a third one, in between, collects signatures on the list of sur
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import FAILED, LATE, OK, REJECTED, SiteRow
+from primia_flwr.federation.history import LATE, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.record_keys import (
     ARRAYS,
@@ -39,45 +38,18 @@ from primia_flwr.record_keys import (
     STATISTICS,
     WEIGHT,
 )
-from primia_flwr.records import num_bytes
 from primia_flwr.secagg.parties import Session
 from primia_flwr.secagg.payload import Layout
 from primia_flwr.secagg.server import ServerInstance
-from primia_flwr.secagg.wire import (
-    KeysReply,
-    KeysRequest,
-    SharesReply,
-    SignReply,
-    UnmaskReply,
-    decode,
-    encode,
-)
 from primia_flwr.training.evaluate import Evaluation
 from strategies.census import site_name
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
 from strategies.moments import load_moments, moments
-from strategies.screening import check_name, clean, error_row
+from strategies.screening import clean
+from strategies.secagg_wave import Summed, Sums, Wave, checked, query
 
-_QUERY = f"{MessageType.QUERY}.{wire.ROUTE}"
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
 _LARGEST_SUM = 1e15
-Parts = dict[str, bytes]
-Sums = dict[str, list[float]]
-
-
-@dataclass
-class Summed:
-    """What one instance gave: the mean update and the sums of the numbers, or neither.
-
-    `rows`: what became of each site, by name. `seconds`: of the wave with the vectors.
-    """
-
-    mean: Any = None
-    sums: Sums = field(default_factory=dict)
-    rows: dict[str, SiteRow] = field(default_factory=dict)
-    bytes_up: int = 0
-    bytes_down: int = 0
-    seconds: float = 0.0
 
 
 class SecureExchange(Exchange):
@@ -137,14 +109,14 @@ class SecureExchange(Exchange):
 
         def on_answer(answer: Answer) -> None:
             node, reply = answer.node, answer.message
-            rows[node] = _checked(0, grid.name_of(node), reply, lambda: take(node, reply))
+            rows[node] = checked(0, grid.name_of(node), reply, lambda: take(node, reply))
 
         def take(node: int, reply: Message) -> None:
             name = site_name(reply.content)
             grid.introduce(node, name)
             self._known.add(name)
 
-        grid.ask([_query(node, {}) for node in nodes], timeout=timeout, on_answer=on_answer)
+        grid.ask([query(node, {}) for node in nodes], timeout=timeout, on_answer=on_answer)
         return rows
 
     def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
@@ -227,7 +199,7 @@ class SecureExchange(Exchange):
         needed: int = 0,
     ) -> Summed:
         """Learn the sum over the selected sites; prepare the next instance on the way."""
-        wave = _Wave(self, server_round, grid, timeout, on_row)
+        wave = Wave(server_round, grid, timeout, on_row)
         needed = max(needed, self._floor.min_survivors)
         try:
             current = self._ready_instance(wave, needed)
@@ -254,7 +226,7 @@ class SecureExchange(Exchange):
             return wave.gave_up(clean(str(error)))
         return wave.found
 
-    def _ready_instance(self, wave: "_Wave", needed: int) -> ServerInstance:
+    def _ready_instance(self, wave: Wave, needed: int) -> ServerInstance:
         """Return the prepared instance, or set up a new one where too few of it are there.
 
         A new one, because a site begins an instance once: an answer may have been lost.
@@ -269,11 +241,6 @@ class SecureExchange(Exchange):
     def _new_instance(self) -> ServerInstance:
         self._number += 1
         return ServerInstance(self._session, self._number, self._floor, degree=self._degree)
-
-    def _take_keys(self, instance: ServerInstance, name: str, parts: Parts) -> None:
-        if wire.KEYS not in parts:
-            raise ProtocolError("the reply has no keys; expected those of the next instance")
-        instance.add_keys(name, decode(parts[wire.KEYS], KeysReply))
 
     # --- The model --------------------------------------------------------------------------
 
@@ -321,164 +288,6 @@ class SecureExchange(Exchange):
         return _pack({name: array for name, array in arrays.items() if name in self._parameters})
 
 
-class _Wave:
-    """The messages of one sum, and what became of each site."""
-
-    def __init__(
-        self,
-        exchange: SecureExchange,
-        server_round: int,
-        grid: RosterGrid,
-        timeout: float,
-        on_row: OnRow,
-    ) -> None:
-        self._exchange, self._round, self._grid = exchange, server_round, grid
-        self._timeout, self._on_row = timeout, on_row
-        self._nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
-        self.found = Summed()
-
-    @property
-    def present(self) -> list[str]:
-        """The selected sites."""
-        return sorted(self._nodes)
-
-    def keys(self, instance: ServerInstance) -> None:
-        """Ask all for keys."""
-        request = {wire.KEYS: encode(KeysRequest(instance.number))}
-        self._ask(
-            {name: _query(node, request) for name, node in self._nodes.items()},
-            lambda name, reply: self._exchange._take_keys(instance, name, _parts(reply)),
-        )
-
-    def vectors(
-        self,
-        current: ServerInstance,
-        following: ServerInstance,
-        requests: Mapping[str, Any],
-        message_type: str,
-        content: RecordDict,
-        layout: Layout,
-    ) -> None:
-        """Send the round to the members of U2; ask everybody for keys of the next instance."""
-        keys = {wire.KEYS: encode(KeysRequest(following.number))}
-        messages = {}
-        for name, node in self._nodes.items():
-            if name not in requests:
-                messages[name] = _query(node, keys)
-                continue
-            parts = ConfigRecord({wire.MASK: encode(requests[name]), **keys})
-            records = RecordDict({**content, wire.SECAGG: parts})
-            messages[name] = Message(records, node, message_type, group_id=str(self._round))
-
-        def take(name: str, reply: Message) -> None:
-            if name in requests:
-                record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
-                current.add_vectors(name, wire.unpack_vectors(record, layout))
-            self._exchange._take_keys(following, name, _parts(reply))
-
-        started = time.monotonic()
-        self._ask(messages, take)
-        self.found.seconds = time.monotonic() - started
-        for name in current.dropped:
-            self._missing(name, "offline" if name not in self._nodes else "")
-
-    def signatures(self, current: ServerInstance) -> None:
-        """Collect signatures on the list of survivors."""
-        request = {wire.SIGN: encode(current.sign_request())}
-        self._ask(
-            {name: _query(self._nodes[name], request) for name in current.survivors},
-            lambda name, reply: current.add_signature(
-                name, decode(_parts(reply)[wire.SIGN], SignReply)
-            ),
-            keep_rows=True,
-        )
-
-    def shares(self, current: ServerInstance | None, following: ServerInstance) -> None:
-        """Collect the survivors' shares, and everybody's sealed shares for the next instance."""
-        enough = len(following.with_keys) >= following.floor.min_survivors
-        sealed = {wire.SHARES: encode(following.announce())} if enough else {}
-        unmask = {wire.UNMASK: encode(current.unmask_request())} if current else {}
-        messages = {}
-        for name, node in self._nodes.items():
-            parts: Parts = {}
-            if current and name in current.survivors:
-                parts |= unmask
-            if name in following.with_keys:
-                parts |= sealed
-            if parts:
-                messages[name] = _query(node, parts)
-
-        def take(name: str, reply: Message) -> None:
-            parts = _parts(reply)
-            if wire.UNMASK in parts and current:
-                current.add_release(name, decode(parts[wire.UNMASK], UnmaskReply))
-            if wire.SHARES in parts and sealed:
-                following.add_shares(name, decode(parts[wire.SHARES], SharesReply))
-
-        self._ask(messages, take, keep_rows=True)
-
-    def gave_up(self, reason: str) -> Summed:
-        """Return that there is no sum, and why."""
-        for name in self.present:
-            row = self.found.rows.get(name)
-            if row is None or row.good:
-                self.found.rows[name] = SiteRow(self._round, name, FAILED, reason)
-        self.found.mean, self.found.sums = None, {}
-        return self.found
-
-    def _ask(
-        self,
-        messages: Mapping[str, Message],
-        take: Callable[[str, Message], None],
-        *,
-        keep_rows: bool = False,
-    ) -> None:
-        """Send, and take what comes; who answers amiss or not at all gets a row that says so."""
-        heard: set[str] = set()
-
-        def on_answer(answer: Answer) -> None:
-            name, reply = self._grid.name_of(answer.node), answer.message
-            heard.add(name)
-            self.found.bytes_up += _bytes(reply)
-            row = _checked(self._round, name, reply, lambda: take(name, reply))
-            known = self.found.rows.get(name)
-            if row is None and keep_rows and known is not None:
-                return
-            self.found.rows[name] = row or SiteRow(self._round, name, OK)
-            if not keep_rows:
-                self._on_row(self.found.rows[name])
-
-        self.found.bytes_down += sum(_bytes(message) for message in messages.values())
-        self._grid.ask(list(messages.values()), timeout=self._timeout, on_answer=on_answer)
-        for name in sorted(messages.keys() - heard):
-            self._missing(name, "")
-
-    def _missing(self, name: str, reason: str) -> None:
-        known = self.found.rows.get(name)
-        if known is not None and not known.good:
-            return
-        text = reason or f"no answer within {self._timeout:g} s"
-        self.found.rows[name] = SiteRow(self._round, name, FAILED if reason else LATE, text)
-
-
-def _checked(
-    server_round: int, name: str, reply: Message, take: Callable[[], None]
-) -> SiteRow | None:
-    """Take a reply; return a row only where it is an error or does not follow the protocol."""
-    if reply.has_error():
-        return error_row(server_round, name, reply)
-    try:
-        if not name.startswith("node "):
-            check_name(reply, name)
-        take()
-    except ProtocolError as error:
-        return SiteRow(server_round, name, REJECTED, clean(str(error)))
-    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        reason = f"unreadable reply ({type(error).__name__}: {error})"
-        return SiteRow(server_round, name, REJECTED, clean(reason))
-    return None
-
-
 def _check_plausible(sums: Sums, survivors: int, layout: Layout) -> None:
     """Refuse sums that no set of honest sites can have: noise, or the work of a site that lies.
 
@@ -502,25 +311,6 @@ def _check_plausible(sums: Sums, survivors: int, layout: Layout) -> None:
                 f"the {prefix} confusion counts {counted:g} images; expected as many as were "
                 "validated: sites were told different things, or one sent rubbish"
             )
-
-
-def _parts(reply: Message) -> Parts:
-    record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
-    found = {key: wire.part(record, key) for key in record}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _query(node: int, parts: Parts) -> Message:
-    content = RecordDict({wire.SECAGG: ConfigRecord(dict(parts))})
-    return Message(content, node, _QUERY, group_id=wire.SECAGG)
-
-
-def _bytes(message: Message) -> int:
-    if not message.has_content():
-        return 0
-    arrays = sum(num_bytes(record) for record in message.content.array_records.values())
-    record = message.content.config_records.get(wire.SECAGG, ConfigRecord())
-    return arrays + sum(len(value) for value in record.values() if isinstance(value, bytes))
 
 
 def _pack(arrays: ArrayMap) -> ArrayRecord:

@@ -1,0 +1,243 @@
+"""The messages of one secure sum: who is asked what, and what became of each site."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.federation import secure_records as wire
+from primia_flwr.federation.history import FAILED, LATE, OK, REJECTED, SiteRow
+from primia_flwr.federation.roster_grid import Answer, RosterGrid
+from primia_flwr.records import num_bytes
+from primia_flwr.secagg.payload import Layout
+from primia_flwr.secagg.server import ServerInstance
+from primia_flwr.secagg.wire import (
+    KeysReply,
+    KeysRequest,
+    SharesReply,
+    SignReply,
+    UnmaskReply,
+    decode,
+    encode,
+)
+from strategies.exchange import OnRow
+from strategies.screening import check_name, clean, error_row
+
+_QUERY = f"{MessageType.QUERY}.{wire.ROUTE}"
+Parts = dict[str, bytes]
+Sums = dict[str, list[float]]
+
+
+@dataclass
+class Summed:
+    """What one instance gave: the mean update and the sums of the numbers, or neither.
+
+    `rows`: what became of each site, by name. `seconds`: of the wave with the vectors.
+    """
+
+    mean: Any = None
+    sums: Sums = field(default_factory=dict)
+    rows: dict[str, SiteRow] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+
+
+class Wave:
+    """The messages of one sum, and what became of each site."""
+
+    def __init__(
+        self,
+        server_round: int,
+        grid: RosterGrid,
+        timeout: float,
+        on_row: OnRow,
+    ) -> None:
+        self._round, self._grid = server_round, grid
+        self._timeout, self._on_row = timeout, on_row
+        self._nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
+        self.found = Summed()
+
+    @property
+    def present(self) -> list[str]:
+        """The selected sites."""
+        return sorted(self._nodes)
+
+    def keys(self, instance: ServerInstance) -> None:
+        """Ask all for keys."""
+        request = {wire.KEYS: encode(KeysRequest(instance.number))}
+        self._ask(
+            {name: query(node, request) for name, node in self._nodes.items()},
+            lambda name, reply: take_keys(instance, name, parts_of(reply)),
+        )
+
+    def vectors(
+        self,
+        current: ServerInstance,
+        following: ServerInstance,
+        requests: Mapping[str, Any],
+        message_type: str,
+        content: RecordDict,
+        layout: Layout,
+    ) -> None:
+        """Send the round to the members of U2; ask everybody for keys of the next instance."""
+        keys = {wire.KEYS: encode(KeysRequest(following.number))}
+        messages = {}
+        for name, node in self._nodes.items():
+            if name not in requests:
+                messages[name] = query(node, keys)
+                continue
+            parts = ConfigRecord({wire.MASK: encode(requests[name]), **keys})
+            records = RecordDict({**content, wire.SECAGG: parts})
+            messages[name] = Message(records, node, message_type, group_id=str(self._round))
+
+        def take(name: str, reply: Message) -> None:
+            if name in requests:
+                record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
+                current.add_vectors(name, wire.unpack_vectors(record, layout))
+            take_keys(following, name, parts_of(reply))
+
+        started = time.monotonic()
+        self._ask(messages, take)
+        self.found.seconds = time.monotonic() - started
+        for name in current.dropped:
+            self._missing(name, "offline" if name not in self._nodes else "")
+
+    def signatures(self, current: ServerInstance) -> None:
+        """Collect signatures on the list of survivors."""
+        request = {wire.SIGN: encode(current.sign_request())}
+        self._ask(
+            {name: query(self._nodes[name], request) for name in current.survivors},
+            lambda name, reply: current.add_signature(
+                name, decode(parts_of(reply)[wire.SIGN], SignReply)
+            ),
+            keep_rows=True,
+        )
+
+    def shares(self, current: ServerInstance | None, following: ServerInstance) -> None:
+        """Collect the survivors' shares, and everybody's sealed shares for the next instance."""
+        enough = len(following.with_keys) >= following.floor.min_survivors
+        sealed = {wire.SHARES: encode(following.announce())} if enough else {}
+        unmask = {wire.UNMASK: encode(current.unmask_request())} if current else {}
+        messages = {}
+        for name, node in self._nodes.items():
+            parts: Parts = {}
+            if current and name in current.survivors:
+                parts |= unmask
+            if name in following.with_keys:
+                parts |= sealed
+            if parts:
+                messages[name] = query(node, parts)
+
+        def take(name: str, reply: Message) -> None:
+            parts = parts_of(reply)
+            if wire.UNMASK in parts and current:
+                current.add_release(name, decode(parts[wire.UNMASK], UnmaskReply))
+            if wire.SHARES in parts and sealed:
+                following.add_shares(name, decode(parts[wire.SHARES], SharesReply))
+
+        self._ask(messages, take, keep_rows=True)
+
+    def gave_up(self, reason: str) -> Summed:
+        """Return that there is no sum, and why."""
+        for name in self.present:
+            row = self.found.rows.get(name)
+            if row is None or row.good:
+                self.found.rows[name] = SiteRow(self._round, name, FAILED, reason)
+        self.found.mean, self.found.sums = None, {}
+        return self.found
+
+    def _ask(
+        self,
+        messages: Mapping[str, Message],
+        take: Callable[[str, Message], None],
+        *,
+        keep_rows: bool = False,
+    ) -> None:
+        """Send, and take what comes; who answers amiss or not at all gets a row that says so."""
+        heard: set[str] = set()
+
+        def on_answer(answer: Answer) -> None:
+            name, reply = self._grid.name_of(answer.node), answer.message
+            heard.add(name)
+            self.found.bytes_up += _bytes(reply)
+            row = checked(self._round, name, reply, lambda: take(name, reply))
+            known = self.found.rows.get(name)
+            if row is None and keep_rows and known is not None:
+                return
+            self.found.rows[name] = row or SiteRow(self._round, name, OK)
+            if not keep_rows:
+                self._on_row(self.found.rows[name])
+
+        self.found.bytes_down += sum(_bytes(message) for message in messages.values())
+        self._grid.ask(list(messages.values()), timeout=self._timeout, on_answer=on_answer)
+        for name in sorted(messages.keys() - heard):
+            self._missing(name, "")
+
+    def _missing(self, name: str, reason: str) -> None:
+        known = self.found.rows.get(name)
+        if known is not None and not known.good:
+            return
+        text = reason or f"no answer within {self._timeout:g} s"
+        self.found.rows[name] = SiteRow(self._round, name, FAILED if reason else LATE, text)
+
+
+def take_keys(instance: ServerInstance, name: str, parts: Parts) -> None:
+    """Give a site's keys to the instance they are for.
+
+    Raises
+    ------
+    ProtocolError
+        If there are none, or they are not the site's.
+    """
+    if wire.KEYS not in parts:
+        raise ProtocolError("the reply has no keys; expected those of the next instance")
+    instance.add_keys(name, decode(parts[wire.KEYS], KeysReply))
+
+
+def checked(
+    server_round: int, name: str, reply: Message, take: Callable[[], None]
+) -> SiteRow | None:
+    """Take a reply; return a row only where it is an error or does not follow the protocol."""
+    if reply.has_error():
+        return error_row(server_round, name, reply)
+    try:
+        if not name.startswith("node "):
+            check_name(reply, name)
+        take()
+    except ProtocolError as error:
+        return SiteRow(server_round, name, REJECTED, clean(str(error)))
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        reason = f"unreadable reply ({type(error).__name__}: {error})"
+        return SiteRow(server_round, name, REJECTED, clean(reason))
+    return None
+
+
+def parts_of(reply: Message) -> Parts:
+    """Return the protocol's parts of a reply.
+
+    Raises
+    ------
+    ProtocolError
+        If one of them is not bytes.
+    """
+    record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
+    found = {key: wire.part(record, key) for key in record}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def query(node: int, parts: Parts) -> Message:
+    """Return a message that carries nothing but steps of the protocol."""
+    content = RecordDict({wire.SECAGG: ConfigRecord(dict(parts))})
+    return Message(content, node, _QUERY, group_id=wire.SECAGG)
+
+
+def _bytes(message: Message) -> int:
+    if not message.has_content():
+        return 0
+    arrays = sum(num_bytes(record) for record in message.content.array_records.values())
+    record = message.content.config_records.get(wire.SECAGG, ConfigRecord())
+    return arrays + sum(len(value) for value in record.values() if isinstance(value, bytes))
