@@ -13,8 +13,9 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from clients.member import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
-from primia_flwr.record_keys import ARRAYS, METRICS, SITE, SITE_NAME
+from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, ROUND, SITE, SITE_NAME
 from primia_flwr.secagg.client import ClientInstance
+from primia_flwr.secagg.keys import digest
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.payload import Layout
 from primia_flwr.secagg.wire import (
@@ -84,10 +85,11 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
     content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
     plain = answer(message, context)
     layout, vectors = _encode(site, message, plain)
-    told = wire.told_of(content, layout, message.metadata.message_type)
+    kind = message.metadata.message_type
+    told, bases = wire.told_of(content, layout, kind), _bases(site, content, kind)
     with site.exclusive():
         with _instance(site, request.instance) as instance:
-            instance.mask(request, vectors, told=told, base=_base(site, content))
+            instance.mask(request, vectors, told=told, bases=bases)
         keys = _keys(site, asked)
     record = wire.pack_vectors(vectors)
     for key, value in keys.items():
@@ -115,10 +117,16 @@ def _keys(site: SecureSite, asked: ConfigRecord) -> dict[str, bytes]:
     return {wire.KEYS: encode(instance.begin())}
 
 
-def _base(site: SecureSite, content: RecordDict) -> bytes:
-    """Return what the vectors start from: the model, or for the statistics the roster."""
+def _bases(site: SecureSite, content: RecordDict, kind: str) -> list[bytes]:
+    """Return what the vectors start from: the model and the round; the roster for statistics."""
     arrays = content.array_records.get(ARRAYS)
-    return site.member.session.roster_digest if arrays is None else wire.base_of(arrays)
+    if arrays is None:
+        return [site.member.session.roster_digest]
+    number = content.config_records[CONFIG][ROUND]
+    if not isinstance(number, int):
+        raise ProtocolError(f"{ROUND}={number!r}; expected the round's number")
+    run = site.member.session.run
+    return [wire.base_of(arrays), digest("primia secagg v1 round", run, kind, number)]
 
 
 def _encode(site: SecureSite, message: Message, plain: Message) -> tuple[Layout, list[Vector]]:

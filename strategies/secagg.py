@@ -92,7 +92,7 @@ class SecureExchange(Exchange):
         self._statistics_layout = wire.statistics_layout(experiment, num_classes)
         self._num_sites = len(experiment.federation.sites)
         self._num_classes = num_classes
-        self._number = int(time.time()) << 20  # above all numbers of the run before a resume
+        self._number = time.time_ns()  # above all numbers of the run before a resume
         self._next = self._new_instance()
         self._known: set[str] = set()
 

@@ -93,7 +93,7 @@ class ClientInstance:
         self._masking: Masking | None = None
         self._held: dict[str, PeerShares] = {}
         self._signed: Names = ()
-        self._base = b""
+        self._bases: tuple[bytes, ...] = ()
 
     def public_keys(self) -> PublicKeys:
         """Return this client's keys for the instance, signed."""
@@ -136,7 +136,7 @@ class ClientInstance:
         vectors: Sequence[Vector],
         *,
         told: bytes,
-        base: bytes,
+        bases: Sequence[bytes],
         threads: int = 1,
     ) -> None:
         """Check U2, open what was sealed for this client, and mask the vectors in place.
@@ -149,8 +149,8 @@ class ClientInstance:
             uint32 or uint64: what is to be added up.
         told : bytes
             Digest of all else the client was told for this round.
-        base : bytes
-            Digest of the model that the vectors start from; see `Journal`.
+        bases : sequence of bytes
+            Digests of what the vectors start from: the model, the round; see `Journal`.
         """
         with self._step(request.instance, Phase.SHARED, Phase.MASKED):
             announced = _known(self._announced)
@@ -169,7 +169,7 @@ class ClientInstance:
             own = _known(self._keys).masking
             masks += [masking.pair_mask(me, own, peer) for peer in partners]
             apply(masks, vectors, threads=threads)
-            self._masking, self._base = masking, base
+            self._masking, self._bases = masking, tuple(bases)
             self._keys, self._seed = None, b""  # the others hold shares of both
 
     def sign(self, request: SignRequest, journal: Journal) -> SignReply:
@@ -179,7 +179,7 @@ class ClientInstance:
             self._check_survivors(masking, request.survivors)
             if request.survivors == masking.members:
                 raise self._refusal("a full survivor list to sign", "it to be answered at once")
-            journal.check(self._base, request.survivors)
+            journal.check(self._bases, request.survivors)
             self._signed = request.survivors
             parts = masking.list_parts(request.survivors)
             return SignReply(sign(self._member.identity, LIST_PURPOSE, *parts))
@@ -198,7 +198,7 @@ class ClientInstance:
                 )
             if survivors != masking.members:
                 self._check_signatures(masking, survivors, request.signatures)
-            journal.record(self._base, survivors)
+            journal.record(self._bases, survivors)
             held = self._held
             gone = frozenset(masking.members) - frozenset(survivors)
             return UnmaskReply(
@@ -330,7 +330,7 @@ class ClientInstance:
                 told=masking.told if masking else b"",
                 held={name: share.seed + share.mask_key for name, share in self._held.items()},
                 signed=self._signed,
-                base=self._base,
+                bases=tuple(sorted(base.hex() for base in self._bases)),
             )
         )
 
@@ -350,7 +350,8 @@ class ClientInstance:
         if state.sealing:
             pairs = (KeyPair.from_private(state.sealing), KeyPair.from_private(state.masking))
             instance._keys = InstanceKeys(*pairs)
-        instance._seed, instance._signed, instance._base = state.seed, state.signed, state.base
+        instance._seed, instance._signed = state.seed, state.signed
+        instance._bases = tuple(bytes.fromhex(base) for base in state.bases)
         instance._request = state.request
         if state.request:
             instance._announced = instance._announcement(decode(state.request, SharesRequest))

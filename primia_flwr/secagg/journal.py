@@ -2,26 +2,27 @@
 
 A server that learned the sum over {A, B, C} for a model could claim a crash and ask again for
 {A, B}: training is deterministic, and the difference is C's update. A site therefore answers
-one base model for one survivor list only.
+one base, which is a model or a round of a run, for one survivor list only. The round counts on
+its own because a model that differs in its last bit has another digest and the same gradients.
 """
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
 
 
 class Journal:
-    """Base models and the survivor list that the site helped to unmask for each.
+    """Bases, and the survivor list that the site helped to unmask for each.
 
     Parameters
     ----------
     path : Path
         JSON lines, appended to; nothing secret is in it. None: in memory, for one process.
     allow_other_list : bool
-        The site's policy lets it answer other lists for the same base model.
+        The site's policy lets it answer other lists for the same base.
     """
 
     def __init__(self, path: Path | None, *, allow_other_list: bool = False) -> None:
@@ -31,24 +32,25 @@ class Journal:
         if path is not None and path.exists():
             self._read(path)
 
-    def check(self, base: bytes, survivors: Collection[str]) -> None:
-        """Refuse a list that differs from one that was answered for the same base model.
+    def check(self, bases: Sequence[bytes], survivors: Collection[str]) -> None:
+        """Refuse a list that differs from one that was answered for one of the bases.
 
         Raises
         ------
         ProtocolError
             Naming both lists.
         """
-        known = self._answered.get(base.hex(), [])
-        if known and sorted(survivors) not in known and not self._allow:
-            raise ProtocolError(
-                f"the sum over {', '.join(sorted(survivors))} is asked for a model for which the "
-                f"sum over {', '.join(known[0])} was given; expected the same sites, because "
-                "the difference of two sums shows single sites; start from another model (seed), "
-                "or allow it in this site's policy"
-            )
+        for base in bases:
+            known = self._answered.get(base.hex(), [])
+            if known and sorted(survivors) not in known and not self._allow:
+                raise ProtocolError(
+                    f"the sum over {', '.join(sorted(survivors))} is asked for a model or a round "
+                    f"for which the sum over {', '.join(known[0])} was given; expected the same "
+                    "sites, because the difference of two sums shows single sites; start another "
+                    "run from another model (seed), or allow it in this site's policy"
+                )
 
-    def record(self, base: bytes, survivors: Collection[str]) -> None:
+    def record(self, bases: Sequence[bytes], survivors: Collection[str]) -> None:
         """Check, and store durably before the shares leave.
 
         Raises
@@ -56,14 +58,15 @@ class Journal:
         ProtocolError
             As `check`, or if it cannot be stored.
         """
-        self.check(base, survivors)
+        self.check(bases, survivors)
         entry = sorted(survivors)
-        known = self._answered.setdefault(base.hex(), [])
-        if entry in known:
-            return
-        if self._path is not None:
-            self._append({"base": base.hex(), "survivors": entry})
-        known.append(entry)
+        for base in bases:
+            known = self._answered.setdefault(base.hex(), [])
+            if entry in known:
+                continue
+            if self._path is not None:
+                self._append({"base": base.hex(), "survivors": entry})
+            known.append(entry)
 
     def _append(self, line: dict[str, object]) -> None:
         assert self._path is not None

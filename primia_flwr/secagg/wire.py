@@ -116,7 +116,7 @@ class ClientState:
     told: bytes
     held: Table = field(repr=False)
     signed: Names
-    base: bytes
+    bases: Names
 
 
 M = TypeVar(

@@ -26,7 +26,7 @@ from primia_flwr.secagg.wire import (
     encode,
 )
 
-TOLD, BASE = b"told", b"base"
+TOLD, BASES = b"told", (b"base",)
 FLOOR = Floor()
 
 
@@ -83,7 +83,7 @@ class Federation:
             self.restart(name)
             masked = values[name].copy()
             request = decode(encode(request), MaskRequest)
-            self.clients[name].mask(request, [masked], told=told, base=BASE)
+            self.clients[name].mask(request, [masked], told=told, bases=BASES)
             self.up(masked.tobytes())
             self.server.add_vectors(name, [masked])
 

@@ -16,7 +16,7 @@ from primia_flwr.secagg.keys import KeyPair, digest
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.shamir import combine
 from primia_flwr.secagg.wire import MaskRequest, UnmaskReply, UnmaskRequest
-from tests.secagg.federation import BASE, Federation, members, total, vectors
+from tests.secagg.federation import BASES, Federation, members, total, vectors
 
 NOTHING = np.zeros(8, np.uint32)
 
@@ -46,7 +46,7 @@ def told_different_things() -> tuple[Vector, Vector]:
     for name, request in federation.server.begin_sum(b"scale 1").items():
         told = b"scale 1" if name == "s001" else b"scale 0"
         masked = (victim if name == "s001" else NOTHING).copy()
-        federation.clients[name].mask(request, [masked], told=told, base=BASE)
+        federation.clients[name].mask(request, [masked], told=told, bases=BASES)
         federation.server.add_vectors(name, [masked])
     return federation.unmask(), victim
 
@@ -73,11 +73,11 @@ def withheld_shares() -> tuple[Vector, Vector]:
     cut = ("s001", "s002", "s003")
     lie = MaskRequest(1, cut, {n: requests["s001"].sealed[n] for n in cut[1:]})
     masked = values["s001"].copy()
-    federation.clients["s001"].mask(lie, [masked], told=b"told", base=BASE)
+    federation.clients["s001"].mask(lie, [masked], told=b"told", bases=BASES)
     others = [name for name in everyone if name not in cut]
     replies = {}
     for name in others:
-        federation.clients[name].mask(requests[name], [values[name]], told=b"told", base=BASE)
+        federation.clients[name].mask(requests[name], [values[name]], told=b"told", bases=BASES)
         list_without_two = tuple(n for n in sorted(everyone) if n not in cut[1:])
         replies[name] = release(federation, name, UnmaskRequest(1, list_without_two))
     return opened(federation, masked, "s001", cut[1:], replies), vectors(everyone)["s001"]
@@ -133,7 +133,7 @@ def split_survivor_lists() -> tuple[Vector, Vector]:
     masked = {}
     for name, request in federation.server.begin_sum(b"told").items():
         masked[name] = values[name].copy()
-        federation.clients[name].mask(request, [masked[name]], told=b"told", base=BASE)
+        federation.clients[name].mask(request, [masked[name]], told=b"told", bases=BASES)
     a, b, c, d, e = sorted(everyone)
     lists = {a: (a, b, c), b: (a, b, d), c: (a, b, c), d: (a, b, d), e: (a, b, e)}
     replies = {name: release(federation, name, UnmaskRequest(1, lists[name])) for name in lists}

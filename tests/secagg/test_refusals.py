@@ -20,7 +20,7 @@ from primia_flwr.secagg.wire import (
     SignRequest,
     UnmaskRequest,
 )
-from tests.secagg.federation import BASE, TOLD, Federation, members, vectors
+from tests.secagg.federation import BASES, TOLD, Federation, members, vectors
 
 ME, OTHER = "s001", "s002"
 
@@ -134,7 +134,7 @@ def mask_request(federation: Federation) -> MaskRequest:
 
 def mask(federation: Federation, request: MaskRequest) -> None:
     vector = vectors([ME])[ME]
-    federation.clients[ME].mask(request, [vector], told=TOLD, base=BASE)
+    federation.clients[ME].mask(request, [vector], told=TOLD, bases=BASES)
 
 
 def without(request: MaskRequest, *names: str) -> MaskRequest:
@@ -307,15 +307,17 @@ def test_messages_out_of_order_replayed_or_of_another_instance(five: Federation)
 
 def test_the_journal_survives_a_restart_and_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "site" / "answered.jsonl"
-    Journal(path).record(b"m1", ["b", "a", "c"])
+    Journal(path).record([b"m1"], ["b", "a", "c"])
     with path.open("a") as file:
         file.write('{"base": "6d31", "surv')
     again = Journal(path)
-    again.record(b"m1", ["a", "b", "c"])
-    again.record(b"m2", ["a", "b"])
-    with refuses("the sum over a, b is asked for a model for which the sum over a, b, c was given"):
-        Journal(path).record(b"m1", ["a", "b"])
-    Journal(path, allow_other_list=True).record(b"m1", ["a", "b"])
+    again.record([b"m1"], ["a", "b", "c"])
+    again.record([b"m2"], ["a", "b"])
+    with refuses(
+        "the sum over a, b is asked for a model or a round for which the sum over a, b, c was given"
+    ):
+        Journal(path).record([b"m1"], ["a", "b"])
+    Journal(path, allow_other_list=True).record([b"m1"], ["a", "b"])
     assert len(path.read_text().splitlines()) == 3
 
 
@@ -327,7 +329,7 @@ def test_without_its_journal_a_site_answers_nothing(tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
     with refuses("expected a writable file"):
-        Journal(blocked / "answered.jsonl").record(b"m", ["a", "b", "c"])
+        Journal(blocked / "answered.jsonl").record([b"m"], ["a", "b", "c"])
 
 
 def test_secrets_are_gone_after_the_last_step(five: Federation) -> None:

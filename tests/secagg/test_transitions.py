@@ -24,7 +24,7 @@ from primia_flwr.secagg.wire import (
     decode,
     encode,
 )
-from tests.secagg.federation import BASE, TOLD, Federation, members
+from tests.secagg.federation import BASES, TOLD, Federation, members
 
 EVERYONE = members(5)
 NAMES = tuple(EVERYONE)
@@ -88,7 +88,7 @@ class Watched:
                 raise AssertionError("it has shared already")
             if kind == "mask":
                 assert isinstance(request, MaskRequest)
-                client.mask(request, [np.zeros(4, np.uint32)], told=TOLD, base=BASE)
+                client.mask(request, [np.zeros(4, np.uint32)], told=TOLD, bases=BASES)
                 self.masked += 1
             elif kind == "sign":
                 assert isinstance(request, SignRequest)
@@ -141,7 +141,7 @@ def check_damage(request: object, at: int, bit: int) -> None:
 
 def take(client: ClientInstance, request: object) -> None:
     if isinstance(request, MaskRequest):
-        client.mask(request, [np.zeros(4, np.uint32)], told=TOLD, base=BASE)
+        client.mask(request, [np.zeros(4, np.uint32)], told=TOLD, bases=BASES)
     else:
         assert isinstance(request, SharesRequest)
         client.share(request)
