@@ -16,12 +16,18 @@ import csv
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from scipy.stats import bootstrap
+from sklearn.metrics import matthews_corrcoef
 
 from benchmarks.machine import describe_machine, publish
+from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.federation.facts import read_json
 
 _FACTS = ("versions", "git_commit", "config_hash", "seed", "rounds", "best_round", "parameters")
@@ -50,6 +56,7 @@ def summarise(run_dir: Path) -> dict[str, Any]:
         "per_class": {name: s["per_class"] for name, s in models.items()},
         "federated_minus_pooled_mcc": round(mcc["federated"] - mcc["pooled"], 4),
         "federated_minus_best_alone_mcc": round(mcc["federated"] - max(alone), 4),
+        "intervals_95": intervals(run_dir),
         "sites": run["sites"],
         "test": run["test"],
         "seconds": run["seconds"],
@@ -57,6 +64,41 @@ def summarise(run_dir: Path) -> dict[str, Any]:
         **{key: run.get(key) for key in _FACTS},
         "config": _config(run_dir),
         "machine": describe_machine(),
+    }
+
+
+def intervals(run_dir: Path) -> dict[str, list[float]]:
+    """Return percentile bootstrap intervals (95 %, patients resampled, 1,000 times, seed 0).
+
+    Of the federated model's MCC on the test set, and of its difference to the pooled one's.
+    """
+    federated = read_predictions(run_dir / "predictions.csv")
+    pooled = read_predictions(run_dir / "predictions-pooled.csv")
+    labels = np.array(federated.labels)
+    guesses = [np.array(p.probabilities).argmax(axis=1) for p in (federated, pooled)]
+    patients, of = np.unique(federated.patients, return_inverse=True)
+    images = [np.flatnonzero(of == patient) for patient in range(len(patients))]
+
+    def mcc(drawn: NDArray[np.int64], guess: NDArray[np.int64]) -> float:
+        rows = np.concatenate([images[int(patient)] for patient in drawn])
+        return float(matthews_corrcoef(labels[rows], guess[rows]))
+
+    def interval(statistic: Callable[[NDArray[np.int64]], float]) -> list[float]:
+        found = bootstrap(
+            (np.arange(len(patients)),),
+            statistic,
+            vectorized=False,
+            n_resamples=1000,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        return [round(float(found.low), 3), round(float(found.high), 3)]
+
+    return {
+        "federated_mcc": interval(lambda drawn: mcc(drawn, guesses[0])),
+        "federated_minus_pooled_mcc": interval(
+            lambda drawn: mcc(drawn, guesses[0]) - mcc(drawn, guesses[1])
+        ),
     }
 
 
