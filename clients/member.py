@@ -87,7 +87,12 @@ def open_member(context: Context) -> SecureSite:
     node = context.node_config
     if "partition-id" in node:
         return _simulated(experiment, int(node["partition-id"]))
-    return _deployed(experiment, Path(str(node["site-file"])))
+    if "site-file" in node:
+        return _deployed(experiment, Path(str(node["site-file"])))
+    raise ConfigError(
+        f"node-config={dict(node)}; expected partition-id (simulation) or site-file (a site's "
+        "own file); start the SuperNode with primia site run"
+    )
 
 
 def _simulated(experiment: Experiment, index: int) -> SecureSite:

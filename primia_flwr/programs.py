@@ -4,7 +4,7 @@ Two parts of Flower and Ray break where the environment's path has a space: Ray 
 workers with `bash -c "exec <python> ..."` without quotes (ray/_private/runtime_env/context.py),
 and Flower joins the folders of its database migrations with spaces
 (flwr/supercore/state/alembic/utils.py). There, the programs run from a stand-in of the
-environment in a temporary folder: links to all its packages, and a copy of Flower (12 MB).
+environment in a temporary folder: links to all its packages, and a copy of Flower.
 """
 
 import atexit

@@ -25,7 +25,6 @@ from flwr.app import (
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.errors import FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import EVALUATED, FAILED, LATE, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
@@ -33,8 +32,8 @@ from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.records import num_bytes
 from strategies.census import SiteSums, ask_statistics
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
-from strategies.moments import load_moments, moments
 from strategies.screening import Screen, Screened, Update
+from strategies.server_step import aggregate, check_finite, load_moments, moments
 from strategies.weighted_fedavg import weighted_mean
 
 
@@ -160,10 +159,7 @@ class PlainExchange(Exchange):
 
     def _aggregate(self, server_round: int, updates: Sequence[Update]) -> ArrayMap:
         replies = [self._as_reply(update) for update in updates]
-        arrays, _ = self._strategy.aggregate_train(server_round, replies)
-        if arrays is None:
-            raise FederationError(f"round {server_round}: the strategy returned no model")
-        own = {name: array.numpy() for name, array in arrays.items()}
+        own = aggregate(self._strategy, server_round, replies)
         weights = [update.weight for update in updates]
         model: ArrayMap = {}
         for name, dtype in self._dtypes.items():
@@ -172,11 +168,7 @@ class PlainExchange(Exchange):
                     model[name] = np.asarray(own[name], dtype=dtype)
             else:
                 model[name] = weighted_mean([u.arrays[name] for u in updates], weights)
-            if not np.isfinite(model[name]).all():
-                raise FederationError(
-                    f"round {server_round}: the strategy made {name!r} NaN or infinite; expected "
-                    "finite numbers; lower strategy.server_learning_rate"
-                )
+        check_finite(server_round, model)
         return model
 
     def _as_reply(self, update: Update) -> Message:

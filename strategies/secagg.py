@@ -44,9 +44,9 @@ from primia_flwr.secagg.server import ServerInstance
 from primia_flwr.training.evaluate import Evaluation
 from strategies.census import site_name
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
-from strategies.moments import load_moments, moments
 from strategies.screening import clean
 from strategies.secagg_wave import Summed, Sums, Wave, checked, query
+from strategies.server_step import aggregate, check_finite, load_moments, moments
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
 _LARGEST_SUM = 1e15
@@ -252,21 +252,14 @@ class SecureExchange(Exchange):
         reply = Message(
             RecordDict({ARRAYS: self._own(moved), METRICS: metrics}), 0, MessageType.TRAIN
         )
-        arrays, _ = self._strategy.aggregate_train(server_round, [reply])
-        if arrays is None:
-            raise FederationError(f"round {server_round}: the strategy returned no model")
-        own = {name: array.numpy() for name, array in arrays.items()}
+        own = aggregate(self._strategy, server_round, [reply])
         result = {
             name: np.asarray(own.get(name, moved[name]), dtype=model[name].dtype) for name in model
         }
         for name, array in result.items():
             if name.endswith("running_var"):
                 np.maximum(array, 0, out=array)  # a variance of 0 may be off by the fixed point
-            if not np.isfinite(array).all():
-                raise FederationError(
-                    f"round {server_round}: the strategy made {name!r} NaN or infinite; expected "
-                    "finite numbers; lower strategy.server_learning_rate"
-                )
+        check_finite(server_round, result)
         return result
 
     def _outcome(self, found: Summed) -> Outcome:

@@ -4,8 +4,13 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from primia_flwr.programs import make_stand_in
+
+# A slow machine is no failure: no example of a property is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """How the federation trains: the strategy, the rounds, and what a site does between them."""
 
+import re
 from dataclasses import dataclass, field
 
 from primia_flwr.config.checks import check_choice, check_length, check_range
@@ -50,6 +51,11 @@ class SecureConfig:
         check_range("strategy.secure.max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("strategy.secure.min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("strategy.secure.degree", self.degree, 0, 254, example=0)
+        if not re.fullmatch(r"([0-9a-f]{32})?", self.run):
+            raise ConfigError(
+                f"strategy.secure.run={self.run!r:.80}; expected nothing, or the 32 hexadecimal "
+                "digits that the launcher drew"
+            )
         least = 2 if self.accept_two else max(3, self.max_colluding + 2)
         if self.min_survivors < least:
             raise ConfigError(

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    SSHPrivateKeyTypes,
     load_ssh_private_key,
     load_ssh_public_key,
 )
@@ -134,8 +135,8 @@ def write_certificate(file: Path, certificate: x509.Certificate) -> None:
     file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
 
-def public_line_of(private_key_file: Path) -> str:
-    """Return the OpenSSH public line of a private key file.
+def load_private(file: Path) -> SSHPrivateKeyTypes:
+    """Read a private key in OpenSSH's form, without a password.
 
     Raises
     ------
@@ -143,12 +144,23 @@ def public_line_of(private_key_file: Path) -> str:
         If the file cannot be read or is no OpenSSH private key.
     """
     try:
-        key = load_ssh_private_key(private_key_file.read_bytes(), None)
+        return load_ssh_private_key(file.read_bytes(), None)
     except (OSError, ValueError) as error:
         raise FederationError(
-            f"{private_key_file} cannot be read ({error}); expected an OpenSSH private key"
+            f"{file} cannot be read ({error}); expected an OpenSSH private key"
         ) from None
-    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def public_line_of(private_key_file: Path) -> str:
+    """Return the OpenSSH public line of a private key file.
+
+    Raises
+    ------
+    FederationError
+        As `load_private`.
+    """
+    public = load_private(private_key_file).public_key()
+    return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def _builder(

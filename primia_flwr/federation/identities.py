@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    load_ssh_private_key,
-    load_ssh_public_key,
-)
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from primia_flwr.config.federation import StrategyConfig
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import make_identity_key, private_bytes, write_private
+from primia_flwr.federation.certificates import (
+    load_private,
+    make_identity_key,
+    private_bytes,
+    write_private,
+)
+from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.federation.roster import load_roster
 
 ROSTER = "identities.json"
@@ -57,9 +60,21 @@ def roster_keys(file: Path) -> dict[str, bytes]:
 
 
 def simulated_keys(run_dir: Path) -> dict[str, bytes]:
-    """Return the public keys that a simulation's launcher drew."""
-    content: Mapping[str, str] = json.loads((run_dir / ROSTER).read_text())
-    return {name: bytes.fromhex(key) for name, key in content.items()}
+    """Return the public keys that a simulation's launcher drew.
+
+    Raises
+    ------
+    FederationError
+        If their file cannot be read.
+    """
+    file = run_dir / ROSTER
+    try:
+        content: Mapping[str, str] = json.loads(file.read_text())
+        return {name: bytes.fromhex(key) for name, key in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise FederationError(
+            f"{file} cannot be read ({error}); expected what the launcher wrote; start a new run"
+        ) from None
 
 
 def load_identity(file: Path) -> Ed25519PrivateKey:
@@ -70,30 +85,22 @@ def load_identity(file: Path) -> Ed25519PrivateKey:
     FederationError
         If the file cannot be read or holds another kind of key.
     """
-    try:
-        key = load_ssh_private_key(file.read_bytes(), None)
-    except (OSError, ValueError) as error:
-        raise FederationError(
-            f"{file} cannot be read ({error}); expected the site's identity.key"
-        ) from None
+    key = load_private(file)
     if not isinstance(key, Ed25519PrivateKey):
         raise FederationError(f"{file} is no Ed25519 key; expected the site's identity.key")
     return key
 
 
 def _draw(sites: list[str], run_dir: Path) -> None:
-    """Draw an identity for each simulated site, unless that was done before a resume."""
-    roster = run_dir / ROSTER
-    if roster.exists():
-        return
+    """Draw an identity for each simulated site that has none; those of before a resume stay."""
     public = {}
     for site in sites:
-        key = make_identity_key()
-        folder = run_dir / "sites" / site
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(folder / "identity.key", private_bytes(key, openssh=True))
-        public[site] = key.public_key().public_bytes_raw().hex()
-    roster.write_text(json.dumps(public, indent=1) + "\n")
+        file = run_dir / "sites" / site / "identity.key"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(file, private_bytes(make_identity_key(), openssh=True))
+        public[site] = load_identity(file).public_key().public_bytes_raw().hex()
+    replace_file(run_dir / ROSTER, (json.dumps(public, indent=1) + "\n").encode())
 
 
 def _raw(line: str, site: str) -> bytes:

@@ -102,6 +102,33 @@ def test_trial_from_certificates_to_report(primia: Primia) -> None:
 
 
 @pytest.mark.slow
+def test_secure_trial_gives_sums_only_over_tls_and_gates(primia: Primia) -> None:
+    options = (*TINY, "federation.rounds=2", "strategy=secagg", "output_dir=run")
+    done = primia("federation", "trial", *options, seconds=550)
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["rounds"] == 2
+    run_dir = primia.folder / "run"
+    rows = list(csv.DictReader((run_dir / "sites.csv").open()))
+    assert len(rows) == 6
+    for row in rows:
+        assert {key: value for key, value in row.items() if value} == {
+            "round": row["round"],
+            "site": row["site"],
+            "status": "ok",
+        }
+    state = run_dir / "trial/federation/kit-site-1/state"
+    log = SiteLog(state / "site-log.jsonl")
+    left = [entry.details["message"] for entry in log.entries() if entry.event == "left"]
+    assert left == [
+        *["query.secagg"] * 3,  # hello, keys, shares
+        *["query.statistics", "query.secagg"],
+        *["train", "query.secagg"] * 2,
+        *["evaluate", "query.secagg"],
+    ]
+    assert (state / "secagg/answered.jsonl").exists()
+
+
+@pytest.mark.slow
 def test_killed_supernode_costs_its_round_and_no_more(tmp_path: Path) -> None:
     run = Disturbed(tmp_path / "run", round_timeout=45.0)
 

@@ -292,6 +292,26 @@ def test_rules_that_need_single_updates_are_refused(strategy):
         StrategyConfig(name=strategy, secure=SecureConfig(enabled=True))
 
 
+@pytest.mark.parametrize("run", ["../../../home/x", "a/b", "..", "ABC", "0" * 31, "0" * 33])
+def test_a_runs_name_that_could_lead_out_of_the_sites_folder_is_refused(run):
+    with pytest.raises(ConfigError, match=r"strategy\.secure\.run="):
+        SecureConfig(enabled=True, run=run)
+
+
+def test_a_launcher_that_was_killed_while_it_drew_identities_goes_on(federation):
+    run = federation(count=3, rounds=1)
+    keys = sorted(run.folder.glob("sites/*/identity.key"))
+    before = [key.read_bytes() for key in keys]
+    (run.folder / "identities.json").unlink()
+    keys[2].unlink()
+    prepare_secure(run.experiment, run.folder)
+    assert [key.read_bytes() for key in keys[:2]] == before[:2]
+    assert run.run().round == 1
+    (run.folder / "identities.json").write_text('{"berlin": ')
+    with pytest.raises(FederationError, match=r"identities\.json cannot be read"):
+        run.run()
+
+
 def test_too_few_sites_for_the_floor_are_refused():
     with pytest.raises(ConfigError, match=r"min_sites=2 with strategy\.secure\.min_survivors=3"):
         Experiment(strategy=StrategyConfig(secure=SecureConfig(enabled=True)))
