@@ -12,6 +12,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import ProtocolError
 from primia_flwr.models.registry import build_model
+from primia_flwr.secagg.payload import round_to_digits
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.evaluate import Evaluation, evaluate
 from primia_flwr.training.fit import FitResult, fit
@@ -142,7 +143,9 @@ def _verdict(site: OpenSite, model: nn.Module, normalisation: Normalisation) -> 
 
 def _put_result(metrics: MetricRecord, experiment: Experiment, result: FitResult) -> None:
     weights = {"images": result.num_examples, "batches": result.num_batches, "equal": 1}
-    metrics[keys.WEIGHT] = float(weights[experiment.strategy.weighting])
+    weight = weights[experiment.strategy.weighting]
+    digits = experiment.strategy.weight_digits
+    metrics[keys.WEIGHT] = float(round_to_digits(weight, digits) if digits else weight)
     metrics[keys.NUM_BATCHES] = int(result.num_batches)
     metrics["epochs"] = float(result.epochs)
     metrics["stopped-early"] = int(result.stopped_early)

@@ -5,6 +5,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from clients.member import SecureSite
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
+from primia_flwr.federation.audit import write_update
 from primia_flwr.record_keys import (
     ARRAYS,
     INCOMING,
@@ -62,6 +63,8 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
         update = wire.flatten(wire.numpy_arrays(trained)) - wire.flatten(before)
     entries = sum(array.size for array in before.values()) if training else 0
     layout = wire.report_layout(site.experiment, entries, classes)
+    if update is not None and secure.audit and site.simulated:
+        write_update(site.folder, update, weight)
     overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
     return layout, layout.encode(update, values, overflow=overflow)
 

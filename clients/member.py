@@ -28,7 +28,8 @@ class SecureSite:
     """A site that is ready for the protocol.
 
     `folder`: private to the site, shared by all runs. `count_digits`: significant digits of the
-    image count that it puts into a sum. `allow_other_survivors`: see `Journal`.
+    image count that it puts into a sum. `allow_other_survivors`: see `Journal`. `simulated`:
+    on the researcher's own machine, where the sums may be audited.
     """
 
     member: Member
@@ -36,6 +37,7 @@ class SecureSite:
     folder: Path
     count_digits: int = 2
     allow_other_survivors: bool = False
+    simulated: bool = False
 
     @property
     def name(self) -> str:
@@ -101,7 +103,7 @@ def _simulated(experiment: Experiment, index: int) -> SecureSite:
     identity = load_identity(folder / "identity.key")
     session = session_of(experiment, simulated_keys(run_dir))
     member = Member(name, identity, session, floor_of(experiment))
-    return SecureSite(member, experiment, folder)
+    return SecureSite(member, experiment, folder, simulated=True)
 
 
 def _deployed(experiment: Experiment, site_file: Path) -> SecureSite:

@@ -12,6 +12,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.secure_records import session_of
+from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
 from strategies.exchange import Exchange
 from strategies.plain import PlainExchange
@@ -65,7 +66,12 @@ def build_strategy(
 
 
 def build_exchange(
-    experiment: Experiment, *, model: ArrayMap, parameters: Iterable[str], num_classes: int
+    experiment: Experiment,
+    *,
+    model: ArrayMap,
+    parameters: Iterable[str],
+    num_classes: int,
+    log: SumLog | None = None,
 ) -> Exchange:
     """Build the way in which the coordinator learns a round's result.
 
@@ -79,6 +85,8 @@ def build_exchange(
         Which of them are parameters; the others are buffers of normalisation layers.
     num_classes : int
         What the sites' answers must fit.
+    log : SumLog, optional
+        Where a secure run writes the facts of its sums.
 
     Raises
     ------
@@ -98,6 +106,7 @@ def build_exchange(
             experiment=experiment,
             session=session,
             num_classes=num_classes,
+            log=log,
         )
     channels = experiment.data.channels
     return PlainExchange(strategy, model, parameters, num_classes=num_classes, channels=channels)

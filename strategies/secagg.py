@@ -8,6 +8,7 @@ site dropped out a third one, in between, collects signatures on the list of sur
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,12 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.federation import secure_records as wire
+from primia_flwr.federation.audit import largest_error
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import LATE, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
+from primia_flwr.federation.simulation import available_cores
+from primia_flwr.federation.sum_log import SumLog, SumRow
 from primia_flwr.record_keys import (
     ARRAYS,
     CONFIG,
@@ -69,6 +73,8 @@ class SecureExchange(Exchange):
         The run and the sites' identity keys.
     num_classes : int
         Of the data.
+    log : SumLog, optional
+        Where the facts of each sum are written.
     """
 
     def __init__(
@@ -80,8 +86,11 @@ class SecureExchange(Exchange):
         experiment: Experiment,
         session: Session,
         num_classes: int,
+        log: SumLog | None = None,
     ) -> None:
         self._strategy = strategy
+        self._log = log
+        self._audited = experiment.output_dir if experiment.strategy.secure.audit else ""
         self._parameters = frozenset(parameters)
         self._session = session
         self._floor = wire.floor_of(experiment)
@@ -199,32 +208,46 @@ class SecureExchange(Exchange):
         needed: int = 0,
     ) -> Summed:
         """Learn the sum over the selected sites; prepare the next instance on the way."""
-        wave = Wave(server_round, grid, timeout, on_row)
+        wave = Wave(server_round, grid, timeout, on_row, self._log)
         needed = max(needed, self._floor.min_survivors)
+        current = self._ready_instance(wave, needed)
         try:
-            current = self._ready_instance(wave, needed)
-            told = wire.told_of(content, layout, message_type)
-            requests = current.begin_sum(told)
+            requests = current.begin_sum(wire.told_of(content, layout, message_type))
+            self._next = self._new_instance()
+            wave.vectors(current, self._next, requests, message_type, content, layout)
+            self._unmask(wave, current, layout, needed)
         except ProtocolError as error:
-            return wave.gave_up(clean(str(error)))
-        self._next = self._new_instance()
-        wave.vectors(current, self._next, requests, message_type, content, layout)
+            wave.gave_up(clean(str(error)))
+        if self._log:
+            row = _row(server_round, message_type, wave, current, layout)
+            if self._audited and wave.found.mean is not None:
+                mean = wave.found.mean
+                row.audit_error = largest_error(Path(self._audited), current.survivors, mean)
+            self._log.add(row)
+        return wave.found
+
+    def _unmask(self, wave: Wave, current: ServerInstance, layout: Layout, needed: int) -> None:
+        """Take the masks off the sum of the vectors, where enough sites are left.
+
+        Raises
+        ------
+        ProtocolError
+            If too few are left, or what comes out cannot be a sum.
+        """
         good = len(current.survivors) >= needed and current.can_unmask
         if good and current.dropped:
             wave.signatures(current)
             good = current.signed
         wave.shares(current if good else None, self._next)
         if not good:
-            return wave.gave_up("too few sites are left to add up")
-        try:
-            totals = current.unmask(threads=2)
-            sums = layout.numbers_of(totals)
-            _check_plausible(sums, len(current.survivors), layout)
-            wave.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
-            wave.found.sums = sums
-        except ProtocolError as error:
-            return wave.gave_up(clean(str(error)))
-        return wave.found
+            raise ProtocolError("too few sites are left to add up")
+        started = time.monotonic()
+        totals = current.unmask(threads=available_cores())
+        sums = layout.numbers_of(totals)
+        _check_plausible(sums, len(current.survivors), layout)
+        wave.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
+        wave.found.sums = sums
+        wave.found.seconds["unmask"] = round(time.monotonic() - started, 3)
 
     def _ready_instance(self, wave: Wave, needed: int) -> ServerInstance:
         """Return the prepared instance, or set up a new one where too few of it are there.
@@ -235,7 +258,8 @@ class SecureExchange(Exchange):
             return self._next
         self._next = self._new_instance()
         wave.keys(self._next)
-        wave.shares(None, self._next)
+        if len(self._next.with_keys) >= needed:
+            wave.shares(None, self._next)
         return self._next
 
     def _new_instance(self) -> ServerInstance:
@@ -269,7 +293,7 @@ class SecureExchange(Exchange):
         if not sums:
             return outcome
         outcome.images = sums["images"][0]
-        outcome.training_seconds = min(sums["seconds"][0], found.seconds)
+        outcome.training_seconds = min(sums["seconds"][0], found.seconds["vectors"])
         if sums["incoming-examples"][0] > 0:
             side = self._num_classes
             confusion = np.array(sums["incoming-confusion"], dtype=np.int64).reshape(side, side)
@@ -279,6 +303,38 @@ class SecureExchange(Exchange):
 
     def _own(self, arrays: ArrayMap) -> ArrayRecord:
         return _pack({name: array for name, array in arrays.items() if name in self._parameters})
+
+
+def _row(
+    server_round: int, message_type: str, wave: Wave, current: ServerInstance, layout: Layout
+) -> SumRow:
+    """Return what the coordinator may write down of a sum."""
+    found, members = wave.found, current.members
+    weight = found.sums.get(WEIGHT, [0.0])[0]
+    bound = layout.error_bound(len(current.survivors), weight) if layout.entries and weight else 0.0
+    return SumRow(
+        round=server_round,
+        kind=message_type.rpartition(".")[2],
+        instance=current.number,
+        asked=wave.present,
+        members=list(members),
+        survivors=list(current.survivors) if members else [],
+        dropped=list(current.dropped) if members else [],
+        threshold=current.threshold,
+        neighbours=current.neighbours,
+        min_survivors=current.floor.min_survivors,
+        max_colluding=current.floor.max_colluding,
+        signatures=current.num_signatures,
+        reason=found.reason,
+        numbers=[number.name for number in layout.numbers],
+        entries=layout.entries,
+        step=layout.fixed_point.step if layout.entries else 0.0,
+        weight_sum=weight,
+        error_bound=bound,
+        bytes_up=found.bytes_up,
+        bytes_down=found.bytes_down,
+        seconds=found.seconds,
+    )
 
 
 def _check_plausible(sums: Sums, survivors: int, layout: Layout) -> None:

@@ -11,6 +11,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.history import FAILED, LATE, OK, REJECTED, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
+from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.records import num_bytes
 from primia_flwr.secagg.payload import Layout
 from primia_flwr.secagg.server import ServerInstance
@@ -35,15 +36,16 @@ Sums = dict[str, list[float]]
 class Summed:
     """What one instance gave: the mean update and the sums of the numbers, or neither.
 
-    `rows`: what became of each site, by name. `seconds`: of the wave with the vectors.
+    `rows`: what became of each site, by name. `reason`: why there is no sum. `seconds`: by step.
     """
 
     mean: Any = None
     sums: Sums = field(default_factory=dict)
     rows: dict[str, SiteRow] = field(default_factory=dict)
+    reason: str = ""
     bytes_up: int = 0
     bytes_down: int = 0
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Wave:
@@ -55,9 +57,11 @@ class Wave:
         grid: RosterGrid,
         timeout: float,
         on_row: OnRow,
+        log: SumLog | None = None,
     ) -> None:
         self._round, self._grid = server_round, grid
         self._timeout, self._on_row = timeout, on_row
+        self._log = log
         self._nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
         self.found = Summed()
 
@@ -70,6 +74,8 @@ class Wave:
         """Ask all for keys."""
         request = {wire.KEYS: encode(KeysRequest(instance.number))}
         self._ask(
+            "keys",
+            instance,
             {name: query(node, request) for name, node in self._nodes.items()},
             lambda name, reply: take_keys(instance, name, parts_of(reply)),
         )
@@ -100,9 +106,7 @@ class Wave:
                 current.add_vectors(name, wire.unpack_vectors(record, layout))
             take_keys(following, name, parts_of(reply))
 
-        started = time.monotonic()
-        self._ask(messages, take)
-        self.found.seconds = time.monotonic() - started
+        self._ask("vectors", current, messages, take)
         for name in current.dropped:
             self._missing(name, "offline" if name not in self._nodes else "")
 
@@ -110,6 +114,8 @@ class Wave:
         """Collect signatures on the list of survivors."""
         request = {wire.SIGN: encode(current.sign_request())}
         self._ask(
+            "signatures",
+            current,
             {name: query(self._nodes[name], request) for name in current.survivors},
             lambda name, reply: current.add_signature(
                 name, decode(parts_of(reply)[wire.SIGN], SignReply)
@@ -139,19 +145,20 @@ class Wave:
             if wire.SHARES in parts and sealed:
                 following.add_shares(name, decode(parts[wire.SHARES], SharesReply))
 
-        self._ask(messages, take, keep_rows=True)
+        self._ask("shares", current or following, messages, take, keep_rows=True)
 
-    def gave_up(self, reason: str) -> Summed:
-        """Return that there is no sum, and why."""
+    def gave_up(self, reason: str) -> None:
+        """Book that there is no sum, and why."""
         for name in self.present:
             row = self.found.rows.get(name)
             if row is None or row.good:
                 self.found.rows[name] = SiteRow(self._round, name, FAILED, reason)
-        self.found.mean, self.found.sums = None, {}
-        return self.found
+        self.found.mean, self.found.sums, self.found.reason = None, {}, reason
 
     def _ask(
         self,
+        step: str,
+        instance: ServerInstance,
         messages: Mapping[str, Message],
         take: Callable[[str, Message], None],
         *,
@@ -173,7 +180,14 @@ class Wave:
                 self._on_row(self.found.rows[name])
 
         self.found.bytes_down += sum(_bytes(message) for message in messages.values())
+        if self._log:
+            self._log.step(
+                step, server_round=self._round, instance=instance.number, sites=sorted(messages)
+            )
+        started = time.monotonic()
         self._grid.ask(list(messages.values()), timeout=self._timeout, on_answer=on_answer)
+        elapsed = time.monotonic() - started
+        self.found.seconds[step] = round(self.found.seconds.get(step, 0.0) + elapsed, 3)
         for name in sorted(messages.keys() - heard):
             self._missing(name, "")
 

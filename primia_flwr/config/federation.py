@@ -30,7 +30,8 @@ class SecureConfig:
     `min_survivors`, `max_colluding`: sites in any sum, and sites that may work together with the
     coordinator; each site's policy may ask for more. `accept_two`: sums over two sites, in which
     each learns the other's update. `degree`: neighbours of each site on a sparse graph, 0 for
-    all: sparse holds against an honest-but-curious coordinator only.
+    all: sparse holds against an honest-but-curious coordinator only. `audit`: in a simulation,
+    compare each mean with the float64 one of the sites' own updates, which they then write down.
     `run`: the run's own name, which the launcher draws; a resumed run keeps it.
     """
 
@@ -42,6 +43,7 @@ class SecureConfig:
     max_colluding: int = 0
     accept_two: bool = False
     degree: int = 0
+    audit: bool = False
     run: str = ""
 
     def __post_init__(self) -> None:
@@ -69,11 +71,14 @@ class StrategyConfig:
     """The aggregation rule.
 
     `weighting` sets w_k of the weighted mean sum(w_k x_k) / sum(w_k): the number of training
-    images of the site, the number of batches it computed this round, or one.
+    images of the site, the number of batches it computed this round, or one. With
+    `weight_digits` the sites round it to so many significant digits; 0: exact in a plain run,
+    as the site's policy says in a secure one.
     """
 
     name: str = "fedavg"
     weighting: str = "images"
+    weight_digits: int = 0
     server_learning_rate: float = 0.1
     beta_1: float = 0.9
     beta_2: float = 0.99
@@ -91,6 +96,7 @@ class StrategyConfig:
                 f"{self.name} compares single updates and secure aggregation shows none"
             )
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
+        check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
         check_range(
             "strategy.server_learning_rate",
             self.server_learning_rate,

@@ -63,6 +63,11 @@ class Experiment:
                 f"strategy.secure.min_survivors={secure.min_survivors}; expected at least as "
                 f"many; set federation.min_sites={secure.min_survivors}"
             )
+        if secure.audit and self.deployment.kind != "simulation":
+            raise ConfigError(
+                "strategy.secure.audit=true in a deployment; expected false: an audit reads the "
+                "update of every site, which only a simulation may"
+            )
         needed = 2 * liars + 3  # Blanchard et al. 2017: n >= 2 f + 3
         if self.strategy.name == "krum" and liars > 0 and self.federation.min_sites < needed:
             raise ConfigError(

@@ -115,12 +115,7 @@ class History:
 
     def event(self, name: str, **values: object) -> None:
         """Append one line to events.jsonl, with the wall time in seconds since 1970."""
-        line = json.dumps({"event": name, "time": round(time.time(), 3), **values})
-        try:
-            with (self._folder / "events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            logger.warning("events.jsonl cannot be written (%s)", error.strerror)
+        append_event(self._folder, name, **values)
 
     def mark_best(self, best_round: int) -> None:
         """Mark the one round whose model is the best so far."""
@@ -139,6 +134,16 @@ class History:
         self.rounds = [RoundRow(**row) for row in values["rounds"]]
         self.sites = [SiteRow(**row) for row in values["sites"]]
         return self
+
+
+def append_event(folder: Path, name: str, **values: object) -> None:
+    """Append one line to the run's events.jsonl, with the wall time in seconds since 1970."""
+    line = json.dumps({"event": name, "time": round(time.time(), 3), **values})
+    try:
+        with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        logger.warning("events.jsonl cannot be written (%s)", error.strerror)
 
 
 def _to_csv(kind: type[RoundRow] | type[SiteRow], rows: Sequence[RoundRow | SiteRow]) -> str:

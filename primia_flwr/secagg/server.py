@@ -135,6 +135,28 @@ class ServerInstance:
         """Whose shares came, sorted: U2."""
         return tuple(sorted(self._sealed))
 
+    @property
+    def members(self) -> Names:
+        """U2 once it is fixed, sorted; before, nobody."""
+        return self._masking.members if self._masking else ()
+
+    @property
+    def threshold(self) -> int:
+        """Shares that rebuild a secret; 0 before U1 is fixed."""
+        return self._announced.threshold if self._announced else 0
+
+    @property
+    def neighbours(self) -> int:
+        """The fewest peers with which a member of U2 shares masks; 0 before U2 is fixed."""
+        if self._masking is None:
+            return 0
+        return min(len(self._masking.partners(name)) for name in self.members)
+
+    @property
+    def num_signatures(self) -> int:
+        """How many clients signed the survivor list."""
+        return len(self._signatures)
+
     # --- Masked vectors ---------------------------------------------------------------------
 
     def begin_sum(self, told: bytes) -> dict[str, MaskRequest]:
