@@ -79,6 +79,7 @@ def statistics_vectors(site: SecureSite, plain: Message) -> Encoded:
         "levels": [round(v * 255) for v in _list(metrics, "total")],
         "squared-levels": [round(v * 255**2) for v in _list(metrics, "total_squares")],
         "class-counts": [round(v) for v in counts],
+        "side-counts": [round(v) for v in _list(metrics, "side_counts")],
         "num-val": [_number(metrics, NUM_VAL)],
     }
     return layout, layout.encode(None, values)

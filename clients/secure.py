@@ -142,7 +142,8 @@ def _keep_at_home(site: SecureSite, message: Message, plain: Message) -> None:
     """Write the site's own measurements into its own log; nobody else sees them."""
     metrics = plain.content.metric_records.get(METRICS, MetricRecord())
     path = site.vault.folder / "own-measurements.jsonl"
-    line = {"message": message.metadata.message_type, **dict(metrics)}
+    number = message.content.config_records[CONFIG].get(ROUND, 0)
+    line = {"message": message.metadata.message_type, "round": number, **dict(metrics)}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -71,6 +71,7 @@ class Child:
         self.log_file = log_file
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -92,8 +93,10 @@ class Child:
         return self._process.poll()
 
     def log_tail(self, lines: int = 15) -> str:
-        """Return the last lines of the log."""
-        text = self.log_file.read_text(encoding="utf-8", errors="replace")
+        """Return the last lines that this child has written; an earlier one's stay out."""
+        with self.log_file.open("rb") as log:
+            log.seek(self._log_start)
+            text = log.read().decode(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
     def kill(self) -> None:

@@ -64,6 +64,7 @@ class RunState:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_counts: list[int]
+    side_counts: list[int] = field(default_factory=list)
     sites: list[dict[str, Any]] = field(default_factory=list)
     round: int = 0
     validated: int = 0
@@ -143,6 +144,7 @@ class RoundLoop:
             mean=normalisation.mean,
             std=normalisation.std,
             class_counts=[int(count) for count in sums.class_counts],
+            side_counts=[int(count) for count in sums.side_counts],
         )
 
     def _normalisation(self, sums: PixelSums) -> Normalisation:
@@ -303,6 +305,7 @@ class RoundLoop:
             "mean": list(state.mean),
             "std": list(state.std),
             "class_counts": state.class_counts,
+            "side_counts": state.side_counts,
             "sites": state.sites,
             "validated": state.validated,
             "stopped": state.stopped,

@@ -26,13 +26,14 @@ from flwr.serverapp.strategy import Strategy
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
+from primia_flwr.evaluation.secure_sums import SumRow
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.audit import largest_error
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import LATE, SiteRow
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.simulation import available_cores
-from primia_flwr.federation.sum_log import SumLog, SumRow
+from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.record_keys import (
     ARRAYS,
     CONFIG,
@@ -145,6 +146,7 @@ class SecureExchange(Exchange):
                 tuple(total / 255 for total in sums["levels"]),
                 tuple(total / 255**2 for total in sums["squared-levels"]),
                 tuple(sums["class-counts"]),
+                tuple(sums["side-counts"]),
             ),
             int(sums["num-val"][0]),
         )

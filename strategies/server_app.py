@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from primia_flwr.config.load import config_hash, load_experiment
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.readers import read_manifest
+from primia_flwr.data.sides import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.federation.facts import write_json
 from primia_flwr.federation.first_model import first_model, model_card
@@ -127,5 +128,6 @@ def _result(state: RunState) -> dict[str, object]:
         "pixel_mean": list(state.mean),
         "pixel_std": list(state.std),
         "class_counts": state.class_counts,
+        "image_sides": dict(zip(side_bins(), state.side_counts, strict=False)),
         "sites": state.sites,
     }

@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "provision": ("provision", "make certificates, keys and a start-up kit per site"),
     "federation status": ("federation_status", "which sites are registered and online"),
     "federation trial": ("federation_trial", "run a real federation on this machine"),
+    "secagg show": ("secagg_show", "what the coordinator saw in a secure run, and what not"),
     "site check": ("site_check", "is this site ready: data, keys, clock, link, disk"),
     "site policy": ("site_policy", "show what this site allows"),
     "site run": ("site_run", "run a SuperNode that only runs approved bundles"),

@@ -136,7 +136,12 @@ class FederationConfig:
             raise ConfigError(
                 f"federation.sites={self.sites}; expected different names, e.g. [munich,paris]"
             )
-        check_range("federation.min_sites", self.min_sites, 1, len(self.sites), example=2)
+        if not 1 <= self.min_sites <= len(self.sites):
+            raise ConfigError(
+                f"federation.min_sites={self.min_sites} with {len(self.sites)} federation.sites; "
+                f"expected 1 to {len(self.sites)}; name more sites, or lower it (secure "
+                "aggregation needs 3: with fewer sites, strategy=fedavg, which is not private)"
+            )
         check_range("federation.round_timeout", self.round_timeout, 1, example=3600)
         check_range("federation.wait_for_sites", self.wait_for_sites, 0, example=600)
         check_range("federation.cpus_per_site", self.cpus_per_site, 0, example=0)

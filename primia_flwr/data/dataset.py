@@ -33,6 +33,8 @@ class LabelledImages:
         (N,) int64, indices into `classes`.
     files, patients
         Path (below the data root) and patient of every image.
+    sides
+        Shorter side of every image in pixels, as it is stored; empty where that is not known.
     synthetic
         Whether the images were drawn by formula; to be said wherever a result is shown.
     """
@@ -43,6 +45,7 @@ class LabelledImages:
     patients: tuple[str, ...]
     classes: tuple[str, ...]
     synthetic: bool = False
+    sides: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -58,6 +61,7 @@ class LabelledImages:
             tuple(self.patients[row] for row in rows),
             self.classes,
             self.synthetic,
+            tuple(self.sides[row] for row in rows) if self.sides else (),
         )
 
     def class_counts(self) -> list[int]:
@@ -83,7 +87,7 @@ def load_images(manifest: Manifest, cfg: DataConfig) -> LabelledImages:
         If files cannot be decoded and `data.skip_unreadable` is off; the message names them.
     """
     store = open_store(manifest, cfg)
-    return _labelled(_readable(manifest, store), store.mapped())
+    return _labelled(_readable(manifest, store), store, store.mapped())
 
 
 def load_site(
@@ -249,10 +253,10 @@ def _readable(manifest: Manifest, store: Store) -> Manifest:
 
 def _picked(manifest: Manifest, store: Store) -> LabelledImages:
     kept = _readable(manifest, store)
-    return _labelled(kept, store.rows([sample.path for sample in kept.samples]))
+    return _labelled(kept, store, store.rows([sample.path for sample in kept.samples]))
 
 
-def _labelled(manifest: Manifest, images: Tensor) -> LabelledImages:
+def _labelled(manifest: Manifest, store: Store, images: Tensor) -> LabelledImages:
     return LabelledImages(
         images,
         torch.tensor([sample.label for sample in manifest.samples], dtype=torch.int64),
@@ -260,6 +264,7 @@ def _labelled(manifest: Manifest, images: Tensor) -> LabelledImages:
         tuple(sample.patient for sample in manifest.samples),
         manifest.classes,
         manifest.synthetic,
+        tuple(store.sides[sample.path] for sample in manifest.samples),
     )
 
 

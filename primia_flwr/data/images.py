@@ -56,6 +56,14 @@ def decode(path: Path, *, at_least: int = 0) -> Pixels:
     return _decode_with_pillow(path, _FORMATS[kind], at_least)
 
 
+def shorter_side(path: Path, pixels: Pixels) -> int:
+    """Return the shorter side of the stored image; `pixels`, as decoded, may be smaller."""
+    if kind_of(read_head(path)) != "jpeg":
+        return int(min(pixels.shape[:2]))
+    with Image.open(path, formats=("JPEG",)) as image:
+        return min(image.width, image.height)
+
+
 def resize(pixels: Pixels, size: int, *, mode: str, channels: int) -> Pixels:
     """Bring decoded pixels to a square of `size` and to 1 or 3 channels.
 

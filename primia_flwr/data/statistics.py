@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.data.sides import NUM_SIDE_BINS, SIDE_EDGES
 from primia_flwr.errors import DataError, ProtocolError
 
 _AT_ONCE = 64
@@ -30,12 +31,15 @@ class PixelSums:
         Sum and sum of squares of every channel: (C,).
     class_counts
         Images of every class.
+    side_counts
+        Images by shorter side as stored, below and from each of `SIDE_EDGES`; (7,).
     """
 
     count: float
     total: tuple[float, ...]
     total_squares: tuple[float, ...]
     class_counts: tuple[float, ...]
+    side_counts: tuple[float, ...] = (0.0,) * NUM_SIDE_BINS
 
     @classmethod
     def of(cls, data: LabelledImages) -> "PixelSums":
@@ -47,6 +51,7 @@ class PixelSums:
             tuple(float(int(h @ levels) / 255) for h in histograms),
             tuple(float(int(h @ levels**2) / 255**2) for h in histograms),
             tuple(float(n) for n in data.class_counts()),
+            _side_counts(data.sides),
         )
 
     @classmethod
@@ -70,6 +75,7 @@ class PixelSums:
             _column_sums(part.total for part in parts),
             _column_sums(part.total_squares for part in parts),
             _column_sums(part.class_counts for part in parts),
+            _column_sums(part.side_counts for part in parts),
         )
 
     def mean(self) -> tuple[float, ...]:
@@ -96,6 +102,7 @@ class PixelSums:
             "total": list(self.total),
             "total_squares": list(self.total_squares),
             "class_counts": list(self.class_counts),
+            "side_counts": list(self.side_counts),
         }
 
     @classmethod
@@ -121,14 +128,20 @@ class PixelSums:
         shaped = len(lists["count"]) == 1 and 0 < len(self.total) == len(self.total_squares)
         slack = 1e-9 * max(self.count, 1)
         possible = all(total <= self.count + slack for total in (*self.total, *self.total_squares))
-        if not (finite and shaped and possible and self.class_counts):
+        binned = len(self.side_counts) == NUM_SIDE_BINS
+        if not (finite and shaped and possible and binned and self.class_counts):
             raise ProtocolError(
                 f"pixel sums {dict(lists)}; expected finite, non-negative numbers, one count, as "
-                "many totals as squares, none above the count"
+                f"many totals as squares, none above the count, {NUM_SIDE_BINS} bins of sides"
             )
 
 
-_KEYS = ("count", "total", "total_squares", "class_counts")
+_KEYS = ("count", "total", "total_squares", "class_counts", "side_counts")
+
+
+def _side_counts(sides: Iterable[int]) -> tuple[float, ...]:
+    bins = np.searchsorted(SIDE_EDGES, np.array(list(sides), dtype=np.int64), side="right")
+    return tuple(float(n) for n in np.bincount(bins, minlength=NUM_SIDE_BINS))
 
 
 def _histograms(data: LabelledImages) -> npt.NDArray[np.int64]:

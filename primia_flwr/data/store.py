@@ -21,11 +21,11 @@ from torch import Tensor
 
 from primia_flwr.config.data import DataConfig
 from primia_flwr.data.files import atomic_folder, locked
-from primia_flwr.data.images import Pixels, decode, resize
+from primia_flwr.data.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
 
-VERSION = 1
+VERSION = 2
 """Raise with every change of decoding or resizing."""
 
 In = TypeVar("In")
@@ -38,12 +38,14 @@ _AT_ONCE = 128
 class Store:
     """Rows of decoded pixels, and which path each row shows.
 
-    `unreadable` maps the paths that could not be decoded to the reason.
+    `sides` holds the shorter side of each stored image in pixels, by path. `unreadable` maps the
+    paths that could not be decoded to the reason.
     """
 
     folder: Path
     shape: tuple[int, int, int]
     row_of: dict[str, int]
+    sides: dict[str, int]
     unreadable: dict[str, str]
 
     def rows(self, paths: Sequence[str]) -> Tensor:
@@ -112,15 +114,17 @@ def describe_unreadable(unreadable: dict[str, str]) -> str:
 
 
 def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
-    def load(path: str) -> Pixels | DataError:
+    def load(path: str) -> tuple[Pixels, int] | DataError:
         try:
-            pixels = decode(manifest.root / path, at_least=cfg.image_size)
-            return resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels)
+            file = manifest.root / path
+            pixels = decode(file, at_least=cfg.image_size)
+            side = shorter_side(file, pixels)
+            return resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels), side
         except DataError as error:
             return error
 
     paths = [sample.path for sample in manifest.samples]
-    kept: list[str] = []
+    sides: dict[str, int] = {}
     unreadable: dict[str, str] = {}
     with atomic_folder(target) as draft:
         with (draft / "pixels.u8").open("wb") as file:
@@ -130,11 +134,11 @@ def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
                 if isinstance(result, DataError):
                     unreadable[path] = str(result)
                 else:
-                    file.write(result.data)
-                    kept.append(path)
+                    file.write(result[0].data)
+                    sides[path] = result[1]
         _check_unreadable(manifest, unreadable, cfg)
         shape = (cfg.channels, cfg.image_size, cfg.image_size)
-        index = {"shape": shape, "paths": kept, "unreadable": unreadable}
+        index = {"shape": shape, "sides": sides, "unreadable": unreadable}
         (draft / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
@@ -146,8 +150,8 @@ def _check_unreadable(manifest: Manifest, unreadable: dict[str, str], cfg: DataC
 def _read_index(folder: Path) -> Store:
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     channels, height, width = index["shape"]
-    row_of = {path: row for row, path in enumerate(index["paths"])}
-    return Store(folder, (channels, height, width), row_of, index["unreadable"])
+    row_of = {path: row for row, path in enumerate(index["sides"])}
+    return Store(folder, (channels, height, width), row_of, index["sides"], index["unreadable"])
 
 
 def _is_usable(folder: Path) -> bool:

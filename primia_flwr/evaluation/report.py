@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from omegaconf import OmegaConf
 
-from primia_flwr.evaluation import plots, table
+from primia_flwr.evaluation import plots, secure_account, table
 from primia_flwr.evaluation.plots import Plot
 from primia_flwr.evaluation.run_folder import Row, RunFolder, flag, number, read_run_folder
 
@@ -103,6 +103,7 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         symbols=SYMBOLS,
         open_rows=_OPEN_ROWS,
         totals=_totals(folder),
+        secure=_secure(folder),
         citation=CITATIONS.get(layout, ""),
         config_text=folder.config,
         plots={name: Markup(plot.svg) for name, plot in drawn.items()},
@@ -125,12 +126,18 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str,
         ("Strategy", run.get("strategy", "")),
         ("Model", f"{model.get('name', '')}, {_count(run.get('parameters'))} parameters"),
         ("Images", size),
+        ("Shorter side as stored", _sides(run.get("image_sides") or {})),
         ("Seed", str(run.get("seed", ""))),
         ("Device", f"{run.get('device', '')}, {run.get('cpu_count', '?')} CPU cores"),
         ("Git commit", run.get("git_commit") or "unknown"),
         ("Config hash", run.get("config_hash", "")),
     ]
     return [(key, str(value)) for key, value in facts if value]
+
+
+def _sides(counts: Mapping[str, int]) -> str:
+    """Return the histogram of image sizes in words, e.g. `512-1023: 40, 1024-2047: 7`."""
+    return ", ".join(f"{name}: {_count(count)}" for name, count in counts.items() if count)
 
 
 def _headline(folder: RunFolder) -> str:
@@ -208,21 +215,26 @@ def _totals(folder: RunFolder) -> list[tuple[str, str]]:
         ("All rounds", _duration(seconds)),
         ("Outside training", f"{_duration(outside)} ({outside / len(history):.1f} s a round)"),
         ("Images per second", mean_speed),
-        ("Sent by the sites", f"{_bytes(up)} ({_bytes(up / len(history))} a round)"),
-        ("Sent to the sites", f"{_bytes(down)} ({_bytes(down / len(history))} a round)"),
+        ("Sent by the sites", f"{table.size(up)} ({table.size(up / len(history))} a round)"),
+        ("Sent to the sites", f"{table.size(down)} ({table.size(down / len(history))} a round)"),
     ]
+
+
+def _secure(folder: RunFolder) -> dict[str, Any]:
+    """Return the account of the secure sums; nothing where the run has none."""
+    rows = folder.secure.rows
+    if not rows:
+        return {}
+    return {
+        "headline": secure_account.headline(folder.secure),
+        "sheets": secure_account.sheets(rows),
+        "audited": any(row.audit_error is not None for row in rows),
+        "chapters": secure_account.account(rows, one_machine=folder.one_machine),
+    }
 
 
 def _sum(rows: list[Row], key: str) -> float:
     return float(np.nansum([number(row, key) for row in rows]))
-
-
-def _bytes(value: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def _duration(seconds: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import Scores
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
+from primia_flwr.evaluation.secure_sums import SumFile, read_sum_file
 
 Row = dict[str, str]
 
@@ -26,7 +27,8 @@ class RunFolder:
 
     `run` is run.json. `history` holds one row a round and `sites` one row a (round, site), cells
     as text and empty where unknown. `results` maps a name for people (Federated, site-1 alone,
-    Pooled) to scores. `predictions` are the federated model's on the test set.
+    Pooled) to scores. `predictions` are the federated model's on the test set. `secure` are the
+    secure sums, none where the run averaged plainly.
     """
 
     path: Path
@@ -36,6 +38,12 @@ class RunFolder:
     sites: list[Row]
     results: dict[str, Scores]
     predictions: Predictions | None
+    secure: SumFile
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether one machine held all sites: a simulation, or a trial of a federation."""
+        return self.run.get("deployment") == "simulation" or (self.path / "trial").is_dir()
 
 
 def read_run_folder(path: Path) -> RunFolder:
@@ -61,6 +69,7 @@ def read_run_folder(path: Path) -> RunFolder:
         sites=_read_csv(path / "sites.csv"),
         results=results_by_name(_read_json(path / "metrics.json")),
         predictions=read_predictions(predictions) if predictions.is_file() else None,
+        secure=read_sum_file(path),
     )
 
 

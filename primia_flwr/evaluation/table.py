@@ -27,6 +27,15 @@ def figure(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def size(value: float) -> str:
+    """Return a number of bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
 def results_table(metrics: Mapping[str, Any]) -> Table:
     """Return the terminal table for the content of metrics.json."""
     results = results_by_name(metrics)

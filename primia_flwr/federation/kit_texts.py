@@ -34,7 +34,7 @@ allowed_verbs: [train, evaluate, query]
 # Refuse runs that would go on with fewer sites than this.
 min_sites: {min_sites}
 # Refuse runs in which the coordinator sees this site's own update (plain averaging).
-require_secure_aggregation: false
+require_secure_aggregation: true
 # In a secure run: sites in any sum, and sites that may work together with the coordinator.
 min_survivors: 3
 max_colluding: 0

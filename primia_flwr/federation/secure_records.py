@@ -9,6 +9,7 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from primia_flwr.config.schema import Experiment
+from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError
 from primia_flwr.record_keys import ARRAYS, CONFIG
 from primia_flwr.secagg.keys import digest
@@ -92,6 +93,7 @@ def statistics_layout(experiment: Experiment, num_classes: int) -> Layout:
             Number("levels", channels),
             Number("squared-levels", channels),
             Number("class-counts", num_classes),
+            Number("side-counts", NUM_SIDE_BINS),
             Number("num-val"),
         ],
     )

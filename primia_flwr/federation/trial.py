@@ -90,5 +90,6 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
     sites = []
     for name, part in parts.items():
         part.write_csv(folder / f"{name}.csv")
-        sites.append(LoopbackSite(name, whole.root, folder / f"{name}.csv"))
+        policy = {"require_secure_aggregation": experiment.strategy.secure.enabled}
+        sites.append(LoopbackSite(name, whole.root, folder / f"{name}.csv", policy))
     return sites

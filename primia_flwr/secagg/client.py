@@ -345,19 +345,24 @@ class ClientInstance:
         """
         state = decode(raw, ClientState)
         instance = cls(member, state.instance, degree=state.degree or None)
-        instance.phase = Phase(state.phase)
+        try:
+            instance.phase = Phase(state.phase)
+            instance._bases = tuple(bytes.fromhex(base) for base in state.bases)
+        except ValueError as error:
+            raise instance._refusal(f"a stored state ({error})", "what it stored") from None
         instance._keys = None
         if state.sealing:
             pairs = (KeyPair.from_private(state.sealing), KeyPair.from_private(state.masking))
             instance._keys = InstanceKeys(*pairs)
         instance._seed, instance._signed = state.seed, state.signed
-        instance._bases = tuple(bytes.fromhex(base) for base in state.bases)
         instance._request = state.request
         if state.request:
             instance._announced = instance._announcement(decode(state.request, SharesRequest))
             if state.members:
                 instance._masking = Masking(instance._announced, state.members, state.told)
         instance._held = {name: PeerShares.from_bytes(both) for name, both in state.held.items()}
+        if instance.to_bytes() != raw:
+            raise instance._refusal("a stored state that does not hold together", "what it stored")
         return instance
 
     def _announcement(self, request: SharesRequest) -> Announcement:

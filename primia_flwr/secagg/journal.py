@@ -65,15 +65,15 @@ class Journal:
             if entry in known:
                 continue
             if self._path is not None:
-                self._append({"base": base.hex(), "survivors": entry})
+                self._append(_line(base.hex(), entry))
             known.append(entry)
 
-    def _append(self, line: dict[str, object]) -> None:
+    def _append(self, line: str) -> None:
         assert self._path is not None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(line + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -87,12 +87,25 @@ class Journal:
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:  # a crash cut the last line off before its shares left
             os.truncate(path, len(whole))
-        for number, text in enumerate(whole.splitlines(), start=1):
+        for number, text in enumerate(whole.split(b"\n")[:-1], start=1):
             try:
-                line = json.loads(text)
-                self._answered.setdefault(line["base"], []).append(sorted(line["survivors"]))
-            except (ValueError, KeyError, TypeError):
+                base, survivors = _parsed(text)
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise ProtocolError(
                     f"{path}: line {number} cannot be read; expected what this site wrote; "
                     "without it the site cannot know what it has answered, so it answers nothing"
                 ) from None
+            self._answered.setdefault(base, []).append(survivors)
+
+
+def _line(base: str, survivors: list[str]) -> str:
+    return json.dumps({"base": base, "survivors": survivors})
+
+
+def _parsed(text: bytes) -> tuple[str, list[str]]:
+    """Read what `_line` writes, and nothing else that says the same."""
+    line = json.loads(text)
+    base, survivors = bytes.fromhex(line["base"]).hex(), sorted(map(str, line["survivors"]))
+    if _line(base, survivors).encode() != text:
+        raise ValueError
+    return base, survivors

@@ -83,7 +83,7 @@ class Vault:
             plain = self._cipher.decrypt(
                 raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], bind(self._context, number)
             )
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the latter: too short for a nonce
             raise ProtocolError(
                 f"{self._path(number)} was altered, or sealed under another identity key"
             ) from None
@@ -106,7 +106,13 @@ class Vault:
 
     def _last(self) -> int:
         path = self.folder / "last"
-        return int(path.read_text()) if path.exists() else 0
+        try:
+            return int(path.read_text()) if path.exists() else 0
+        except ValueError:
+            raise ProtocolError(
+                f"{path} holds no number; expected that of the last instance: without it "
+                f"{self._member.name} cannot know which are new, so it begins none"
+            ) from None
 
     def _path(self, number: int) -> Path:
         return self.folder / f"instance-{number}.sealed"

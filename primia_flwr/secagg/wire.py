@@ -1,8 +1,8 @@
 """Messages of the protocol as bytes, and back.
 
 A message is a list of typed parts (`keys.bind`): version, kind, then its fields. The decoder
-takes only what the encoder would have written: every message has one encoding, and nothing in
-a message makes it allocate more than the message is long.
+takes only what the encoder would have written: every message has one encoding. What it allocates
+follows from what came, at most some ten times as much, and not from what that claims to hold.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +15,7 @@ from primia_flwr.secagg.keys import Part, bind
 VERSION = "primia secagg v1"
 MAX_MESSAGE_BYTES = 64 << 20
 _MAX_INT_BYTES = 9
+_MAX_TEXT_BYTES = 1024  # a site's name names a folder, so it is shorter
 
 Names = tuple[str, ...]
 Table = Mapping[str, bytes]
@@ -155,7 +156,7 @@ def decode(raw: bytes, kind: type[M]) -> M:
     parts = _parts(raw)
     version, name = next(parts, None), next(parts, None)
     if version != VERSION or name != kind.__name__:
-        raise _malformed(f"{version!r:.60} {name!r:.60}", f"{VERSION!r} {kind.__name__!r}")
+        raise _malformed(f"{_shown(version)} {_shown(name)}", f"{VERSION!r} {kind.__name__!r}")
     try:
         values = {one.name: _READERS[str(one.type)](parts) for one in fields(kind)}
     except StopIteration:
@@ -190,7 +191,7 @@ def _parts(raw: bytes) -> Iterator[Part]:
 def _part(kind: bytes, content: bytes) -> Part:
     if kind == b"b":
         return content
-    if kind == b"s":
+    if kind == b"s" and len(content) <= _MAX_TEXT_BYTES:
         try:
             return content.decode()
         except UnicodeDecodeError:
@@ -200,7 +201,7 @@ def _part(kind: bytes, content: bytes) -> Part:
         if bind(value)[9:] == content:
             return value
     raise _malformed(
-        f"a part of kind {kind!r} with {len(content)} bytes", "bytes, text or a number"
+        f"a part of kind {kind!r} with {len(content)} bytes", "bytes, a short text or a number"
     )
 
 
@@ -243,6 +244,10 @@ _READERS: dict[str, Callable[[Iterator[Part]], Any]] = {
     str(Names): _read_names,
     str(Table): _read_table,
 }
+
+
+def _shown(part: Part | None) -> str:
+    return repr(part[:60] if isinstance(part, bytes | str) else part)
 
 
 def _malformed(found: str, expected: str) -> ProtocolError:

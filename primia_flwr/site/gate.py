@@ -1,7 +1,8 @@
 """The gate: Flower's ClientApp process, with the hospital's judgement before the bundle.
 
-`main()` is what the site's executor starts for every message instead of `flwr-clientapp`. It
-runs Flower's own `run_clientapp`, in which three steps are wrapped (see docs/adr/0003):
+`answer()` is what the site's executor runs for every message, in a process of its own, in place
+of `flwr-clientapp`. It runs Flower's own `run_clientapp`, in which three steps are wrapped (see
+docs/adr/0003):
 
 - the message, run and bundle are noted as they are pulled,
 - before the bundle is installed the policy judges; a refusal is raised there, so that Flower
@@ -14,7 +15,8 @@ If this Flower does not have these steps, the gate does not open: nothing runs.
 import importlib
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +35,6 @@ from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.site_log import SiteLog
 
 KEPT_AT_HOME = "the reason is in the site's own log"
-POLICY_VARIABLE = "PRIMIA_SITE_POLICY"
 FLOWER_VERSIONS = ((1, 41), (1, 42))
 # The steps of Flower's run_clientapp that the gate wraps, in the order in which they come.
 _STEPS = ("pull_task_input", "install_from_fab", "get_load_client_app_fn", "push_message")
@@ -208,9 +209,14 @@ def close(gate: Gate, runtime: ModuleType = clientapp_runtime) -> None:
         setattr(runtime, step, wrapper)
 
 
-def main() -> None:
-    """Answer one message behind the gate; the arguments are those of `flwr-clientapp`."""
-    policy_file = Path(os.environ[POLICY_VARIABLE])
+def answer(arguments: Sequence[str], policy_file: Path, work: Path) -> None:
+    """Answer one message behind the gate, in the folder `work`.
+
+    The arguments are those of `flwr-clientapp`. What runs here never runs in a process that
+    answers another message.
+    """
+    os.chdir(work)
+    sys.argv = ["flwr-clientapp", *arguments]
     close(Gate(policy_file))
     flwr_clientapp()
 

@@ -39,7 +39,8 @@ class SitePolicy:
     For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
     `allow_other_survivors`: answer a second sum over other sites for the same model, whose
     difference shows single sites; `count_digits`: significant digits of the image count that
-    goes into the sum, 0 for all; `require_secure_aggregation`: refuse runs without.
+    goes into the sum, 0 for all; `require_secure_aggregation`: refuse runs without it, in which
+    the coordinator sees this site's own updates.
     """
 
     site: str
@@ -62,7 +63,7 @@ class SitePolicy:
     accept_two: bool = False
     allow_other_survivors: bool = False
     count_digits: int = 2
-    require_secure_aggregation: bool = False
+    require_secure_aggregation: bool = True
     folder: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -181,6 +182,7 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_KINDS = {"str": "text", "int": "a whole number", "bool": "true or false"}
 _EXAMPLES = {"site": "munich", "superlink": "fl.example.org:9391"}
 
 
@@ -193,7 +195,7 @@ def _check_type(key: str, value: object, annotation: Any) -> None:
     else:
         if type(value) is annotation:
             return
-        expected = {"str": "text", "int": "a whole number"}[annotation.__name__]
+        expected = _KINDS[annotation.__name__]
     raise ConfigError(f"{key}={value!r}; expected {expected}")
 
 

@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,10 @@ from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.site_log import SiteLog
 
 _POLL_SECONDS = 0.5
+# A SuperLink takes a node whose machine lost power for connected until two heartbeats, 30 s
+# each, are missing; so long it refuses the same key.
+_FORGOTTEN_AFTER, _TRY_AGAIN = 90.0, 10.0
+_NOT_ACTIVATED = r"\[code: 2004\]|Failed to activate SuperNode"
 # What Flower's SuperNode writes when it gives up, and what the hospital should read instead.
 _KNOWN_ENDS = (
     (
@@ -37,7 +42,7 @@ _KNOWN_ENDS = (
         "compare fingerprints by phone",
     ),
     (
-        r"\[code: 2004\]|Failed to activate SuperNode",
+        _NOT_ACTIVATED,
         "supernode_key={key} is not registered at superlink={superlink}, or is connected there "
         "already; expected a registered key and one SuperNode for it; give the coordinator the "
         "fingerprint of `ssh-keygen -l -f` and stop a second `primia site run`",
@@ -96,13 +101,32 @@ def run_site(
     write_atomically(policy.state_folder / "executor.secret", secrets.token_bytes(32))
     log = SiteLog(policy.log_file)
     log.append("started", superlink=policy.superlink, pid=os.getpid())
+    say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")
     try:
-        with Children() as children:
-            supernode, executor = _start(policy, policy_file, children)
-            say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")
-            _watch(policy, supernode, executor, stop, say)
+        _connect(policy, policy_file, stop, say)
     finally:
         log.append("stopped", superlink=policy.superlink, pid=os.getpid())
+
+
+def _connect(
+    policy: SitePolicy, policy_file: Path, stop: threading.Event, say: Callable[[str], None]
+) -> None:
+    """Run SuperNode and executor; try again while the SuperLink holds an earlier connection."""
+    started = time.monotonic()
+    while True:
+        try:
+            with Children() as children:
+                return _watch(policy, *_start(policy, policy_file, children), stop, say)
+        except _NotActivatedError:
+            known = _connected_before(policy).exists()
+            if not known or time.monotonic() - started > _FORGOTTEN_AFTER:
+                raise
+        say(
+            f"site {policy.site}: the SuperLink does not take this key yet; it may still hold a "
+            "connection that a power cut ended; trying again"
+        )
+        if stop.wait(_TRY_AGAIN):
+            return None
 
 
 def check_key_files(policy: SitePolicy) -> None:
@@ -170,9 +194,13 @@ def _watch(
     while not stop.wait(_POLL_SECONDS):
         for child in (supernode, executor):
             if child.poll() is not None:
-                raise FederationError(_why_ended(policy, child))
+                kind = FederationError
+                if child is supernode and re.search(_NOT_ACTIVATED, child.log_tail(60)):
+                    kind = _NotActivatedError
+                raise kind(_why_ended(policy, child))
         if not connected and "SuperNode ID:" in supernode.log_tail(200):
             connected = True
+            _connected_before(policy).touch()
             say(f"site {policy.site}: connected; waiting for messages")
 
 
@@ -197,6 +225,15 @@ def _check_path(policy_file: Path) -> None:
         raise FederationError(
             f"site={policy_file}; expected a path without quotation marks; move the folder"
         )
+
+
+def _connected_before(policy: SitePolicy) -> Path:
+    """Return the file that says that the SuperLink once took this site's key."""
+    return policy.state_folder / "connected-before"
+
+
+class _NotActivatedError(FederationError):
+    """The SuperLink does not take the SuperNode's key."""
 
 
 def _logs(policy: SitePolicy) -> Path:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 
-from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.config.data import DataConfig
+from primia_flwr.data.dataset import LabelledImages, load_all
+from primia_flwr.data.sides import side_bins
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DataError, ProtocolError
 
@@ -66,7 +71,28 @@ def test_round_trip_over_the_wire(pixels: np.ndarray) -> None:
     assert PixelSums.from_dict(sums.to_dict()) == sums
 
 
-GOOD = {"count": [4.0], "total": [1.6], "total_squares": [1.2], "class_counts": [1.0, 1.0]}
+def test_histogram_of_the_stored_sizes(tmp_path: Path) -> None:
+    for label, shapes in {"a": [(127, 500), (128, 128), (255, 300)], "b": [(4096, 5000)]}.items():
+        (tmp_path / label).mkdir()
+        for height, width in shapes:
+            pixels = np.full((height, width), 7, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"{height}x{width}.jpg")
+    Image.fromarray(pixels).save(tmp_path / "b" / "large.png")
+    cfg = DataConfig(layout="folder", root=str(tmp_path), image_size=16, cache_dir=str(tmp_path))
+    data = load_all(cfg, seed=1)
+    sums = PixelSums.of(data)  # the images themselves are 16 x 16 by now
+    assert sums.side_counts == (1, 2, 0, 0, 0, 0, 2)
+    assert PixelSums.of(data.select([0])).side_counts == (1, 0, 0, 0, 0, 0, 0)
+    assert side_bins()[:2] + side_bins()[-1:] == ["below 128", "128-255", "4096 and more"]
+
+
+GOOD = {
+    "count": [4.0],
+    "total": [1.6],
+    "total_squares": [1.2],
+    "class_counts": [1.0, 1.0],
+    "side_counts": [0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +109,8 @@ GOOD = {"count": [4.0], "total": [1.6], "total_squares": [1.2], "class_counts": 
         {"total": ["much"]},
         {"total": None},
         {"class_counts": []},
+        {"side_counts": [2.0]},
+        {"side_counts": [2.0, -1.0, 1.0, 0.0, 0.0, 0.0, 0.0]},
     ],
 )
 def test_impossible_sums_are_refused(change: dict[str, object]) -> None:

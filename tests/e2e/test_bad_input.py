@@ -51,7 +51,10 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
         (["train", "model=resnet19"], ["model=resnet19", "did you mean resnet18"]),
         (["train", "model.name=resnet19"], ["model.name=resnet19", "did you mean resnet18"]),
         (["train", "strategy=fedagv"], ["strategy=fedagv", "did you mean fedavg"]),
-        (["train", "federation.min_sites=4"], ["federation.min_sites=4", "at most 3"]),
+        (
+            ["train", "federation.min_sites=4"],
+            ["federation.min_sites=4", "expected 1 to 3", "strategy=fedavg"],
+        ),
         (["train", "strategy.name=fedprox"], ["training.proximal_mu=0.0", "0.01"]),
         (["train", "experiment=nope"], ["experiment=nope", "demo, pneumonia"]),
         (["train", "resume=nowhere"], ["resume=nowhere", "config.yaml"]),
@@ -124,7 +127,7 @@ def test_patient_at_two_sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         capsys,
         *("train", "data=manifest", "data.root=images", "data.manifest=list.csv"),
         *("data.image_size=32", "data.partition.kind=manifest", "dry_run=true"),
-        *("federation.sites=[site-1,site-2]",),
+        *("federation.sites=[site-1,site-2]", "strategy=fedavg"),
     )
     assert "shared" in sentence
     assert "site" in sentence

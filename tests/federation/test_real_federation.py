@@ -26,6 +26,9 @@ pytestmark = pytest.mark.timeout(180)
 EXPERIMENT = "name: trial\nfederation:\n  min_sites: 2\n"
 
 
+PLAIN = {"require_secure_aggregation": False}  # the light app knows no secure aggregation
+
+
 class Trial:
     """A running federation, the light app, and what its ServerApp reports."""
 
@@ -36,7 +39,7 @@ class Trial:
         self.fab = light_app.build(self.app, folder)
         self.federation = LoopbackFederation(
             folder,
-            [LoopbackSite("munich"), LoopbackSite("paris")],
+            [LoopbackSite(name, policy=PLAIN) for name in ("munich", "paris")],
             experiments=["trial"],
             min_sites=2,
         )

@@ -31,6 +31,7 @@ superlink: fl.example.org:9391
 approved_bundles: []
 allowed_experiments: [trial]
 min_sites: 2
+require_secure_aggregation: false
 """
 
 

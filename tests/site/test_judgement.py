@@ -21,6 +21,7 @@ POLICY = SitePolicy(
     allowed_experiments=["pneumonia"],
     allowed_verbs=["train", "query.statistics"],
     min_sites=3,
+    require_secure_aggregation=False,
 )
 REQUEST = Request(
     bundle=BUNDLE,
@@ -99,8 +100,9 @@ def test_unknown_bundle_is_refused_before_it_is_looked_into() -> None:
         ("secagg", False),
     ],
 )
-def test_a_site_can_insist_on_secure_aggregation(strategy, allowed):
-    policy = replace(POLICY, require_secure_aggregation=True)
+def test_a_site_insists_on_secure_aggregation_unless_its_policy_says_otherwise(strategy, allowed):
+    default = SitePolicy(site="munich", superlink="fl.example.org:9391")
+    policy = replace(POLICY, require_secure_aggregation=default.require_secure_aggregation)
     request = config(f"name: pneumonia\nfederation: {{min_sites: 3}}\nstrategy: {strategy}")
     if allowed:
         judge(request, policy)

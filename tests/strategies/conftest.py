@@ -72,6 +72,7 @@ class FakeSite:
                 "total": [1.0 + last],
                 "total_squares": [1.0 + last**2],
                 "class_counts": [1.0, 1.0],
+                "side_counts": [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
                 "num-val": 10,
             }
         )

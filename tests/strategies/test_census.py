@@ -13,6 +13,7 @@ GOOD = {
     "total": [4.0],
     "total_squares": [3.0],
     "class_counts": [2.0, 1.0],
+    "side_counts": [0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0],
     "num-val": 5,
 }
 

@@ -184,6 +184,7 @@ def test_statistics_and_measurements_are_sums(federation):
     # each site has 4 pixels: 0, 0, 1 and its target clipped into [0, 1]: 0, 1, 1, 1, 1
     assert state.mean == pytest.approx([(5 + 4) / 20])
     assert state.class_counts == [5, 5]
+    assert state.side_counts == [0, 0, 5, 5, 0, 0, 0]
     assert state.sites == [{"site": name} for name in sorted(NAMES)]
     row = run.loop._history.rounds[0]
     # train loss |target| weighted by 10, 20, 30, 40, 50

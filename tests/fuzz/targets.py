@@ -1,0 +1,174 @@
+"""Whatever reads the bytes of another party, or of a file, and what must hold for any bytes.
+
+A target takes bytes and says whether they were accepted. Accepted bytes are the ones that the
+encoder gives for what was read; all others are refused with a `PrimiaError`. Anything else that
+a target raises is a mistake in the package.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord
+
+from primia_flwr.errors import PrimiaError
+from primia_flwr.federation.secure_records import (
+    NUMBERS,
+    UPDATE,
+    pack_vectors,
+    part,
+    unpack_vectors,
+)
+from primia_flwr.secagg import wire
+from primia_flwr.secagg.client import ClientInstance, PeerShares
+from primia_flwr.secagg.journal import Journal
+from primia_flwr.secagg.keys import PublicKeys
+from primia_flwr.secagg.payload import WEIGHT, Layout, Number
+from primia_flwr.secagg.sealing import open_sealed, seal
+from primia_flwr.secagg.vault import Vault
+from primia_flwr.secagg.wire import decode, encode
+from tests.fuzz.stage import ME, STAGE, is_a
+
+KINDS = [kind for kind in vars(wire).values() if getattr(kind, "__dataclass_fields__", None)]
+SECRET = bytes(range(32))
+DIRECTION: dict[str, Any] = {"sender": "a", "receiver": "b", "associated": b"context"}
+SEALED = seal(SECRET, bytes(64), rng=bytes, **DIRECTION)
+LAYOUT = Layout(3, (Number(WEIGHT), Number("loss", step=2.0**-20), Number("counts", 3)), 1, 9, 5)
+TABLE_ENTRIES = 5
+FOLDER = tempfile.TemporaryDirectory()
+JOURNAL = Path(FOLDER.name) / "answered.jsonl"
+VAULT = Vault(Path(FOLDER.name) / "vault", STAGE.everyone[ME])
+VAULT.begin(1)
+RESTING = VAULT.folder / "instance-1.sealed"
+RESTS = RESTING.read_bytes()
+
+Target = Callable[[bytes], bool]
+
+
+def refusable(target: Callable[[bytes], None]) -> Target:
+    """Make a target of a function that returns where it accepts."""
+
+    def taking(raw: bytes) -> bool:
+        try:
+            target(raw)
+        except PrimiaError:
+            return False
+        return True
+
+    return taking
+
+
+def message(raw: bytes) -> bool:
+    """One kind at most takes them."""
+    kinds = [kind for kind in KINDS if is_a(kind, raw)]
+    assert len(kinds) <= 1, kinds
+    assert all(encode(decode(raw, kind)) == raw for kind in kinds)
+    return bool(kinds)
+
+
+def public_keys(raw: bytes) -> None:
+    assert PublicKeys.from_bytes(raw).to_bytes() == raw
+
+
+def peer_shares(raw: bytes) -> None:
+    shares = PeerShares.from_bytes(raw)
+    assert shares.seed + shares.mask_key == raw
+
+
+def sealed(raw: bytes) -> None:
+    """Nobody without the secret seals anything else."""
+    PeerShares.from_bytes(open_sealed(SECRET, raw, **DIRECTION))
+    assert raw == SEALED
+
+
+def state(raw: bytes) -> None:
+    assert ClientInstance.from_bytes(STAGE.everyone[ME], raw).to_bytes() == raw
+
+
+def vault(raw: bytes) -> None:
+    RESTING.write_bytes(raw)
+    VAULT.load(1)
+    assert raw == RESTS
+
+
+def journal(raw: bytes) -> None:
+    """A line that is cut off goes; all others are there as the site wrote them."""
+    JOURNAL.write_bytes(raw)
+    known = Journal(JOURNAL)._answered
+    lines = [
+        json.dumps({"base": base, "survivors": names})
+        for base, lists in known.items()
+        for names in lists
+    ]
+    whole = JOURNAL.read_bytes()
+    assert raw.startswith(whole)
+    assert b"\n" not in raw[len(whole) :]
+    assert sorted(lines) == sorted(whole.decode().split("\n")[:-1])
+
+
+VALUES: tuple[Callable[[bytes], Any], ...] = (
+    bytes,
+    lambda raw: None,
+    lambda raw: raw.decode("latin-1"),
+    lambda raw: len(raw),
+    lambda raw: len(raw) / 3,
+    lambda raw: bool(raw),
+    list,
+    lambda raw: [raw],
+)
+
+
+def vectors(raw: bytes) -> None:
+    """Types of both entries in the first byte, the length of the first in the second."""
+    types, cut = (*raw[:2], 0, 0)[:2]
+    update, numbers = raw[2 : 2 + cut], raw[2 + cut :]
+    entries = {UPDATE: VALUES[types % 8](update), NUMBERS: VALUES[types // 8 % 8](numbers)}
+    record = ConfigRecord({key: value for key, value in entries.items() if value is not None})
+    assert {key: part(record, key) for key in record} == dict(record)
+    found = unpack_vectors(record, LAYOUT)
+    assert dict(pack_vectors(found)) == entries
+    sums = LAYOUT.numbers_of(found)
+    mean = LAYOUT.mean_of(found, sums[WEIGHT][0])
+    assert mean is None or np.isfinite(mean).all()
+
+
+TARGETS: dict[str, Target] = {
+    "message": message,
+    "public_keys": refusable(public_keys),
+    "peer_shares": refusable(peer_shares),
+    "sealed": refusable(sealed),
+    "state": refusable(state),
+    "vault": refusable(vault),
+    "journal": refusable(journal),
+    "vectors": refusable(vectors),
+    "client": refusable(STAGE.to_client),
+    "server": refusable(STAGE.to_server),
+}
+
+
+def seeds() -> Iterator[tuple[str, bytes]]:
+    """Give what each target accepts: what an honest federation sends and stores."""
+    for raw in STAGE.messages:
+        yield "message", raw
+    for raw in STAGE.replies:
+        yield "server", raw
+    for raw in STAGE.requests:
+        yield "client", raw
+    for raw in STAGE.states:
+        yield "message", raw
+        yield "state", raw
+    yield "public_keys", bytes(range(128))
+    yield "peer_shares", bytes(range(64))
+    yield "sealed", SEALED
+    yield "vault", RESTS
+    JOURNAL.unlink(missing_ok=True)
+    Journal(JOURNAL).record([b"model", b"round"], ["munich", "paris", "zürich"])
+    yield "journal", JOURNAL.read_bytes()
+    table = np.arange(TABLE_ENTRIES, dtype="<u8").tobytes()
+    yield "vectors", bytes([0, 4 * LAYOUT.entries]) + bytes(4 * LAYOUT.entries) + table
+    yield "vectors", bytes([0, 12]) + bytes(12) + bytes([3]) + table[1:]

@@ -1,0 +1,44 @@
+"""The benchmark of the protocol in tiny sizes: all that does not depend on the machine holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.secagg.growth import deviation, slope
+from benchmarks.secagg.sums import expected_survivors
+from benchmarks.secagg_protocol import measure
+
+# On the sparse graph, too, every client gets the keys of all: not O(log n).
+KNOWN = {"sparse graph, bytes down: largest deviation from a + b log n"}
+
+
+def test_what_does_not_depend_on_the_machine_holds() -> None:
+    rows = measure(quick=True)["rows"]
+    parts = {row["part"] for row in rows}
+    assert parts == {"exactness", "bytes up", "masking", "growth", "dropouts"}
+    broken = {row["what"] for row in rows if not row["timed"] and not row["holds"]}
+    assert broken <= KNOWN
+
+
+def test_deviation_and_slope() -> None:
+    assert deviation([1, 2, 4], [5, 7, 11]) == pytest.approx(0, abs=1e-12)  # 3 + 2 x
+    assert deviation([1, 2, 3], [1, 4, 9]) > 0.1
+    assert slope([3, 10, 100], [7, 5, 50]) == pytest.approx(1)
+    assert slope([10, 100], [5, 500]) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        ({}, "abcde"),
+        ({"a": "keys"}, "bcde"),
+        ({"a": "shares", "b": "vectors"}, "cde"),
+        ({"a": "unmask", "b": "signatures"}, "abcde"),
+        ({"a": "vectors", "b": "signatures", "c": "signatures"}, ""),
+        ({"a": "keys", "b": "keys", "c": "vectors"}, ""),
+        ({"a": "keys", "b": "keys", "c": "unmask"}, "cde"),
+        ({"a": "unmask", "b": "unmask", "c": "unmask"}, ""),
+    ],
+)
+def test_expected_survivors(lost: dict[str, str], expected: str) -> None:
+    assert expected_survivors("abcde", lost) == (tuple(expected) or None)
