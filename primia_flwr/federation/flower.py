@@ -35,16 +35,22 @@ class Connection:
         Raises
         ------
         FederationError
-            If the command fails; the message carries Flower's own reason.
+            If the command fails or does not end; the message carries Flower's own reason.
         """
-        done = subprocess.run(
-            [flower_program("flwr"), *arguments, "--format", "json"],
-            env=flower_environment(self.home),
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [flower_program("flwr"), *arguments, "--format", "json"],
+                env=flower_environment(self.home),
+                capture_output=True,
+                text=True,
+                timeout=_COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise FederationError(
+                f"flwr {' '.join(arguments[:2])} did not end within {_COMMAND_SECONDS} s; expected "
+                f"an answer of the SuperLink at {self.address}; is it there, or the machine busy?"
+            ) from None
         answer = _last_json(done.stdout)
         if done.returncode == 0 and answer.get("success", True):
             return answer

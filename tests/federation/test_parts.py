@@ -8,6 +8,7 @@ import pytest
 
 from primia_flwr.config.deployment import DeploymentConfig, check_address
 from primia_flwr.errors import ConfigError, FederationError
+from primia_flwr.federation import flower
 from primia_flwr.federation.provision import Plan, provision
 from primia_flwr.federation.refusals import failure_reason, refusal_reason
 from primia_flwr.federation.roster import node_states
@@ -152,3 +153,19 @@ def test_deployment_mistakes_name_the_key(keys: dict[str, str], words: str) -> N
 @pytest.mark.parametrize("value", ["h:1", "fl.example.org:65535", "[::1]:9391"])
 def test_addresses(value: str) -> None:
     check_address("superlink", value)
+
+
+def test_the_tail_of_a_log_is_that_of_the_child_and_not_of_one_before(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        started = child(tmp_path, f"print({text!r})")
+        wait_until(lambda c=started: c.poll() is not None, what="the child's end", timeout=20)
+        assert started.log_tail() == text
+    assert (tmp_path / "logs" / "child.log").read_text() == "first\nsecond\n"
+
+
+def test_a_command_of_flower_that_does_not_end_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flower, "_COMMAND_SECONDS", 0.02)
+    with pytest.raises(FederationError, match=r"flwr list run did not end within 0\.02 s; .*:9;"):
+        flower.Connection(tmp_path, "127.0.0.1:9").status(1)

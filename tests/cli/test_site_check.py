@@ -1,0 +1,62 @@
+"""`primia site check`: the roster by whose keys a site believes signatures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.cli.site_check import check_roster
+from primia_flwr.federation.provision import Federation, Plan, provision
+from primia_flwr.federation.roster import Roster
+from primia_flwr.site.policy import SitePolicy, load_policy
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    plan = Plan(name="fl", sites=["munich", "paris"], server="127.0.0.1", port=9391)
+    return provision(plan, tmp_path / "fl")
+
+
+@pytest.fixture
+def policy(federation: Federation) -> SitePolicy:
+    return load_policy(federation.kits["munich"] / "site.yaml")
+
+
+def _write(policy: SitePolicy, roster: Roster) -> None:
+    policy.path(policy.roster).write_text(roster.to_yaml())
+
+
+def test_the_fingerprints_of_all_sites_are_shown(
+    federation: Federation, policy: SitePolicy
+) -> None:
+    finding = check_roster(policy)
+    assert finding.ok
+    for site in federation.roster.sites:
+        assert f"{site.name} {site.identity_fingerprint}" in finding.found
+
+
+def test_another_identity_than_its_own_is_found(federation: Federation, policy: SitePolicy) -> None:
+    munich, paris = federation.roster.sites
+    _write(policy, replace(federation.roster, sites=(replace(paris, name="munich"),)))
+    finding = check_roster(policy)
+    assert not finding.ok
+    assert paris.identity_fingerprint in finding.found
+    assert munich.identity_fingerprint in finding.found
+
+
+def test_one_identity_for_two_sites_is_found(federation: Federation, policy: SitePolicy) -> None:
+    munich, _ = federation.roster.sites
+    twice = (munich, replace(munich, name="paris"))
+    _write(policy, replace(federation.roster, sites=twice))
+    assert "two sites the same identity" in check_roster(policy).found
+
+
+def test_a_roster_without_this_site_and_no_roster_are_named(
+    federation: Federation, policy: SitePolicy
+) -> None:
+    _write(policy, replace(federation.roster, sites=federation.roster.sites[1:]))
+    assert "has nothing for munich" in check_roster(policy).found
+    policy.path(policy.roster).unlink()
+    assert "cannot be read as a roster" in check_roster(policy).found
