@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all check bench federation clean
+.PHONY: help install demo test test-all check bench bench-secagg fuzz federation clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,10 @@ check: install  ## ruff, mypy --strict, import contracts, every YAML of conf/
 bench: install  ## measure: training throughput against a bare loop, seconds outside training
 	@$(BIN)/python -m benchmarks.training_throughput $(ARGS)
 	@$(BIN)/python -m benchmarks.round_overhead
+
+bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking, rounds, growth, dropouts
+	@$(BIN)/python -m benchmarks.secagg_protocol $(ARGS)
+	@$(BIN)/python -m benchmarks.secagg_rounds $(ARGS)
 
 clean:  ## remove outputs and caches (not .venv)
 	rm -rf outputs multirun .primia .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from primia_flwr.cli.verb import Verb
-from primia_flwr.config.load import compose
+from primia_flwr.config.deployment import DeploymentConfig
+from primia_flwr.config.load import compose, parse
+from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation.roster import NodeStatus, load_roster, node_states, register_sites
 
@@ -26,12 +28,7 @@ class StatusArguments:
 
 def run(cfg: StatusArguments) -> dict[str, Any]:
     """Ask the SuperLink; with `register=true` first register the keys that are missing."""
-    section = compose("config", [f"deployment={cfg.name}"]).deployment
-    if section.kind != "deployment":
-        raise ConfigError(
-            f"name={cfg.name} is a simulation; expected a federation that `primia provision` "
-            "made, e.g. name=fl"
-        )
+    section = deployment_of(cfg.name)
     roster, ca = load_roster(Path(section.roster)), Path(section.root_certificates)
     if cfg.register:
         register_sites(section.superlink, ca, roster)
@@ -44,6 +41,23 @@ def run(cfg: StatusArguments) -> dict[str, Any]:
         "nodes": {state.site: str(state.node_id) for state in states if state.node_id},
         "ok": len(online) == len(states),
     }
+
+
+def deployment_of(name: str) -> DeploymentConfig:
+    """Return a provisioned federation's section of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of this name, or it is the simulation.
+    """
+    section = parse(Experiment, compose("config", [f"deployment={name}"])).deployment
+    if section.kind != "deployment":
+        raise ConfigError(
+            f"name={name} is a simulation; expected a federation that `primia provision` "
+            "made, e.g. name=fl"
+        )
+    return section
 
 
 def _print_table(states: list[NodeStatus], superlink: str, console: Console) -> None:

@@ -271,9 +271,10 @@ def _identities(one_machine: bool) -> str:
             "no site from those who run the machine."
         )
     return (
-        "The sites' identity keys were made by primia provision. A coordinator that kept "
-        "copies can sign as the sites: against one that lies, all this is worth as much as the "
-        "promise that the copies were deleted; against one that only looks, it holds."
+        "Identity keys that came with the start-up kits were made by primia provision. A "
+        "coordinator that kept copies can sign as those sites: against one that lies, all this is "
+        "worth as much as the promise that the copies were deleted; against one that only looks, "
+        "it holds. Sites that made their own (primia site identity) do not depend on it."
     )
 
 

@@ -58,6 +58,7 @@ This folder makes your computer a site of the federation. It holds two private k
    - CA of the federation: `{ca_fingerprint}`
    - your SuperNode key: `{supernode_fingerprint}`
    - your identity: `{identity_fingerprint}`
+   Better, make your own identity: `primia site identity new=true`, and send `{site}.pub` to all.
 3. Edit `site.yaml`: where your images are (`data_root`), which experiments you allow
    (`allowed_experiments`).
 4. `primia site check` says whether data, keys, clock, link, disk and device are ready.

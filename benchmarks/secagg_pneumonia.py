@@ -1,0 +1,99 @@
+"""Does secure aggregation harm a run? The case study twice, with and without it.
+
+Same data, seed and weights (image counts rounded to two digits); the secure run is audited: each
+round's mean is compared with the float64 mean of the sites' own updates. Or reads two finished
+runs. No image and no file name of the data is written.
+
+    python -m benchmarks.secagg_pneumonia --data ../shared/data/chest_xray --output results.json
+    python -m benchmarks.secagg_pneumonia --secure outputs/a --plain outputs/b --output results.json
+
+A last-bit difference grows over thousands of steps of training: two runs that differ in nothing
+but rounding end in different models. `--control` takes further plain runs that differ from
+`--plain` in rounding only (another number of threads), to show how far that alone leads.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe_machine, publish
+from benchmarks.pneumonia import train
+from primia_flwr.evaluation.secure_sums import TRAIN, read_sums, totals
+from primia_flwr.federation.facts import read_json
+
+BOUND_MCC = 0.005
+# The bound is of exact arithmetic; float64 adds up to 2^-19 of it (see FixedPoint).
+BOUND_AUDIT = 1 + 2.0**-19
+_COMMON = ["baselines=[]", "training.precision=bf16", "tracking=disabled", "quiet=true"]
+_SECURE = ["strategy=secagg", "strategy.secure.audit=true"]
+_PLAIN = ["strategy=fedavg", "strategy.weight_digits=2"]
+_FACTS = ("git_commit", "config_hash", "seed", "rounds", "best_round", "strategy", "seconds")
+_SCORES = ("mcc", "accuracy", "roc_auc", "n")
+
+
+def compare(secure: Path, plain: Path, control: list[Path]) -> dict[str, Any]:
+    """Return the figures of the runs, their differences, and what the audit found."""
+    runs = {"secure": secure, "plain": plain}
+    runs |= {f"control {number}": path for number, path in enumerate(control, start=1)}
+    scores = {name: read_json(path / "metrics.json")["federated"] for name, path in runs.items()}
+    mcc = {name: found["mcc"] for name, found in scores.items()}
+    difference = mcc["secure"] - mcc["plain"]
+    sums = [row for row in read_sums(secure) if row.kind == TRAIN and row.good]
+    found = totals(sums)
+    ratio = found.audit_ratio
+    return {
+        "benchmark": "secagg_pneumonia",
+        "scores": {name: {key: s[key] for key in _SCORES} for name, s in scores.items()},
+        "secure_minus_plain_mcc": {
+            "value": round(difference, 4),
+            "bound": BOUND_MCC,
+            "holds": abs(difference) <= BOUND_MCC,
+        },
+        "control_minus_plain_mcc": [
+            round(value - mcc["plain"], 4) for name, value in mcc.items() if "control" in name
+        ],
+        "update_error_over_quantisation_bound": {
+            "rounds_audited": sum(row.audit_error is not None for row in sums),
+            "largest": ratio,
+            "error_bound": found.error_bound,
+            "bound": BOUND_AUDIT,
+            "holds": ratio is not None
+            and ratio <= BOUND_AUDIT
+            and all(row.audit_error is not None for row in sums),
+        },
+        "first_round_val_loss": {name: _first_val_loss(path) for name, path in runs.items()},
+        "runs": {
+            name: {key: read_json(path / "run.json").get(key) for key in _FACTS}
+            for name, path in runs.items()
+        },
+        "machine": describe_machine(),
+    }
+
+
+def _first_val_loss(run_dir: Path) -> float:
+    with (run_dir / "history.csv").open() as file:
+        return float(next(csv.DictReader(file))["val_loss"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, help="folder of the radiographs: train both now")
+    parser.add_argument("--secure", type=Path, help="a finished secure run, audited")
+    parser.add_argument("--plain", type=Path, help="a finished plain run")
+    parser.add_argument("--control", type=Path, nargs="*", default=[], help="more plain runs")
+    parser.add_argument("--output", default="", help="also write the JSON to this file")
+    parser.add_argument("overrides", nargs="*", help="e.g. seed=2")
+    arguments = parser.parse_args()
+    secure, plain = arguments.secure, arguments.plain
+    if arguments.data:
+        given = [*_COMMON, *arguments.overrides]
+        secure = train(arguments.data, [*given, *_SECURE])
+        plain = train(arguments.data, [*given, *_PLAIN])
+    if not (secure and plain):
+        parser.error("expected --data, or --secure and --plain")
+    publish(compare(secure, plain, arguments.control), arguments.output)
+
+
+if __name__ == "__main__":
+    main()
