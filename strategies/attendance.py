@@ -1,7 +1,7 @@
 """Who takes part: wait for enough sites, and take in those that join late."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from primia_flwr.config.federation import FederationConfig
@@ -49,8 +49,8 @@ class Attendance:
         self._introduced: set[int] = set()
         self._not_introduced: dict[int, SiteRow] = {}
 
-    def gather(self, server_round: int, needed: int) -> list[SiteRow]:
-        """Wait until `needed` sites are online and select all that are.
+    def gather(self, server_round: int, needed: int, wanted: Collection[str] = ()) -> list[SiteRow]:
+        """Wait until `needed` sites, those in `wanted` among them, are online; select all that are.
 
         Before the first round the others get a short time of grace, so that the statistics are
         those of all sites if all are about to come.
@@ -73,7 +73,7 @@ class Attendance:
             self._introduce(self._cfg.round_timeout if first else LATE_JOINER_TIMEOUT)
             present = self._grid.select()
             now = time.monotonic()
-            if len(present) >= needed:
+            if len(present) >= needed and set(wanted) <= set(present):
                 enough_since = now if enough_since is None else enough_since
                 complete = len(present) == len(self._cfg.sites)
                 if complete or not first or now - enough_since >= min(GRACE, self._waiting()):

@@ -53,7 +53,8 @@ class Outcome:
     """What a round brought.
 
     `arrays`: the new global model, None if there were too few updates. `validation`: of the
-    model that was sent, summed over the sites. `rows`: one for each site that was asked.
+    model that was sent, summed over the sites. `wait_for`: sites without which a repetition
+    cannot succeed. `rows`: one for each site that was asked.
     `resting`: sites that do not train any more, or would rather not. `training_seconds`: time
     in which at least one site was busy; `images`: trained on.
     """
@@ -62,6 +63,7 @@ class Outcome:
     arrays: ArrayMap | None = None
     validation: Evaluation | None = None
     train_loss: float | None = None
+    wait_for: list[str] = field(default_factory=list)
     resting: int = 0
     bytes_up: int = 0
     bytes_down: int = 0

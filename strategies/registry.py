@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, Strategy
@@ -12,7 +13,6 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.secure_records import session_of
-from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
 from strategies.exchange import Exchange
 from strategies.plain import PlainExchange
@@ -71,7 +71,7 @@ def build_exchange(
     model: ArrayMap,
     parameters: Iterable[str],
     num_classes: int,
-    log: SumLog | None = None,
+    folder: Path | None = None,
 ) -> Exchange:
     """Build the way in which the coordinator learns a round's result.
 
@@ -85,8 +85,8 @@ def build_exchange(
         Which of them are parameters; the others are buffers of normalisation layers.
     num_classes : int
         What the sites' answers must fit.
-    log : SumLog, optional
-        Where a secure run writes the facts of its sums.
+    folder : Path, optional
+        The run's, where a secure run writes the facts of its sums.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def build_exchange(
             experiment=experiment,
             session=session,
             num_classes=num_classes,
-            log=log,
+            folder=folder,
         )
     channels = experiment.data.channels
     return PlainExchange(strategy, model, parameters, num_classes=num_classes, channels=channels)

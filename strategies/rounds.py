@@ -178,10 +178,10 @@ class RoundLoop:
     def _round(self, state: RunState) -> None:
         number = state.round + 1
         self._event("round_started", round=number, rounds=self._federation.rounds)
-        needed = self._federation.min_sites
+        needed, wanted = self._federation.min_sites, list[str]()
         earlier: dict[str, str] = {}
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            absent = self._attendance.gather(number, needed)
+            absent = self._attendance.gather(number, needed, wanted)
             outcome = self._exchange.train(self._request(state, number), self._grid, self._on_row)
             rows = _with_earlier([*outcome.rows, *absent], earlier)
             if outcome.arrays is not None:
@@ -190,6 +190,7 @@ class RoundLoop:
                 return self._stop_with_sites(state, outcome, rows)
             earlier = {row.site: f"attempt {attempt}: {_why(row)}" for row in rows if not row.good}
             needed = min(needed + outcome.resting, len(self._federation.sites))
+            wanted = outcome.wait_for
             self._event("round_repeated", round=number, attempt=attempt, updates=outcome.count(OK))
         self._history.sites.extend(rows)
         self._history.write()

@@ -31,6 +31,7 @@ from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.audit import largest_error
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import LATE, SiteRow
+from primia_flwr.federation.opened_sums import OpenedSums
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.simulation import available_cores
 from primia_flwr.federation.sum_log import SumLog
@@ -74,8 +75,8 @@ class SecureExchange(Exchange):
         The run and the sites' identity keys.
     num_classes : int
         Of the data.
-    log : SumLog, optional
-        Where the facts of each sum are written.
+    folder : Path, optional
+        The run's, where the facts of each sum are written.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class SecureExchange(Exchange):
         experiment: Experiment,
         session: Session,
         num_classes: int,
-        log: SumLog | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._strategy = strategy
-        self._log = log
+        self._log = SumLog(folder) if folder else None
+        self._opened = OpenedSums.of(experiment, folder)
         self._audited = experiment.output_dir if experiment.strategy.secure.audit else ""
         self._parameters = frozenset(parameters)
         self._session = session
@@ -210,25 +212,36 @@ class SecureExchange(Exchange):
         needed: int = 0,
     ) -> Summed:
         """Learn the sum over the selected sites; prepare the next instance on the way."""
-        wave = Wave(server_round, grid, timeout, on_row, self._log)
-        needed = max(needed, self._floor.min_survivors)
-        current = self._ready_instance(wave, needed)
+        kind = message_type.rpartition(".")[2]
+        before = self._opened.sites(kind, server_round, self._session.roster_digest)
+        wave = Wave(server_round, grid, timeout, on_row, self._log, only=before)
+        needed = max(needed, self._floor.min_survivors, len(before))
+        missing = sorted(set(before) - set(wave.present))
+        current = self._next if missing else self._ready_instance(wave, needed)
         try:
+            if missing:
+                wave.found.wait_for = before
+                raise ProtocolError(
+                    f"shares were asked for the sum over {', '.join(before)} before, and sites "
+                    f"answer for one list only; waiting for {', '.join(missing)}"
+                )
             requests = current.begin_sum(wire.told_of(content, layout, message_type))
             self._next = self._new_instance()
             wave.vectors(current, self._next, requests, message_type, content, layout)
-            self._unmask(wave, current, layout, needed)
+            self._unmask(wave, current, layout, needed, kind)
         except ProtocolError as error:
             wave.gave_up(clean(str(error)))
         if self._log:
-            row = _row(server_round, message_type, wave, current, layout)
+            row = _row(kind, wave, current, layout)
             if self._audited and wave.found.mean is not None:
                 mean = wave.found.mean
                 row.audit_error = largest_error(Path(self._audited), current.survivors, mean)
             self._log.add(row)
         return wave.found
 
-    def _unmask(self, wave: Wave, current: ServerInstance, layout: Layout, needed: int) -> None:
+    def _unmask(
+        self, wave: Wave, current: ServerInstance, layout: Layout, needed: int, kind: str
+    ) -> None:
         """Take the masks off the sum of the vectors, where enough sites are left.
 
         Raises
@@ -240,6 +253,9 @@ class SecureExchange(Exchange):
         if good and current.dropped:
             wave.signatures(current)
             good = current.signed
+        if good:
+            digest = self._session.roster_digest
+            self._opened.remember(kind, wave.server_round, digest, current.survivors)
         wave.shares(current if good else None, self._next)
         if not good:
             raise ProtocolError("too few sites are left to add up")
@@ -291,6 +307,7 @@ class SecureExchange(Exchange):
     def _outcome(self, found: Summed) -> Outcome:
         rows = [found.rows[name] for name in sorted(found.rows)]
         outcome = Outcome(rows=rows, bytes_up=found.bytes_up, bytes_down=found.bytes_down)
+        outcome.wait_for = found.wait_for
         sums = found.sums
         if not sums:
             return outcome
@@ -307,16 +324,14 @@ class SecureExchange(Exchange):
         return _pack({name: array for name, array in arrays.items() if name in self._parameters})
 
 
-def _row(
-    server_round: int, message_type: str, wave: Wave, current: ServerInstance, layout: Layout
-) -> SumRow:
+def _row(kind: str, wave: Wave, current: ServerInstance, layout: Layout) -> SumRow:
     """Return what the coordinator may write down of a sum."""
     found, members = wave.found, current.members
     weight = found.sums.get(WEIGHT, [0.0])[0]
     bound = layout.error_bound(len(current.survivors), weight) if layout.entries and weight else 0.0
     return SumRow(
-        round=server_round,
-        kind=message_type.rpartition(".")[2],
+        round=wave.server_round,
+        kind=kind,
         instance=current.number,
         asked=wave.present,
         members=list(members),

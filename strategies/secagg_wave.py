@@ -1,7 +1,7 @@
 """The messages of one secure sum: who is asked what, and what became of each site."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,20 +36,25 @@ Sums = dict[str, list[float]]
 class Summed:
     """What one instance gave: the mean update and the sums of the numbers, or neither.
 
-    `rows`: what became of each site, by name. `reason`: why there is no sum. `seconds`: by step.
+    `rows`: what became of each site, by name. `reason`: why there is no sum. `wait_for`: sites
+    without which there can be none. `seconds`: by step.
     """
 
     mean: Any = None
     sums: Sums = field(default_factory=dict)
     rows: dict[str, SiteRow] = field(default_factory=dict)
     reason: str = ""
+    wait_for: list[str] = field(default_factory=list)
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Wave:
-    """The messages of one sum, and what became of each site."""
+    """The messages of one sum, and what became of each site.
+
+    With `only`, the selected sites of these names take part and no others.
+    """
 
     def __init__(
         self,
@@ -58,11 +63,13 @@ class Wave:
         timeout: float,
         on_row: OnRow,
         log: SumLog | None = None,
+        only: Collection[str] = (),
     ) -> None:
-        self._round, self._grid = server_round, grid
+        self.server_round, self._grid = server_round, grid
         self._timeout, self._on_row = timeout, on_row
         self._log = log
-        self._nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
+        nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
+        self._nodes = {name: node for name, node in nodes.items() if name in (only or nodes)}
         self.found = Summed()
 
     @property
@@ -98,7 +105,7 @@ class Wave:
                 continue
             parts = ConfigRecord({wire.MASK: encode(requests[name]), **keys})
             records = RecordDict({**content, wire.SECAGG: parts})
-            messages[name] = Message(records, node, message_type, group_id=str(self._round))
+            messages[name] = Message(records, node, message_type, group_id=str(self.server_round))
 
         def take(name: str, reply: Message) -> None:
             if name in requests:
@@ -152,7 +159,7 @@ class Wave:
         for name in self.present:
             row = self.found.rows.get(name)
             if row is None or row.good:
-                self.found.rows[name] = SiteRow(self._round, name, FAILED, reason)
+                self.found.rows[name] = SiteRow(self.server_round, name, FAILED, reason)
         self.found.mean, self.found.sums, self.found.reason = None, {}, reason
 
     def _ask(
@@ -171,18 +178,21 @@ class Wave:
             name, reply = self._grid.name_of(answer.node), answer.message
             heard.add(name)
             self.found.bytes_up += _bytes(reply)
-            row = checked(self._round, name, reply, lambda: take(name, reply))
+            row = checked(self.server_round, name, reply, lambda: take(name, reply))
             known = self.found.rows.get(name)
             if row is None and keep_rows and known is not None:
                 return
-            self.found.rows[name] = row or SiteRow(self._round, name, OK)
+            self.found.rows[name] = row or SiteRow(self.server_round, name, OK)
             if not keep_rows:
                 self._on_row(self.found.rows[name])
 
         self.found.bytes_down += sum(_bytes(message) for message in messages.values())
         if self._log:
             self._log.step(
-                step, server_round=self._round, instance=instance.number, sites=sorted(messages)
+                step,
+                server_round=self.server_round,
+                instance=instance.number,
+                sites=sorted(messages),
             )
         started = time.monotonic()
         self._grid.ask(list(messages.values()), timeout=self._timeout, on_answer=on_answer)
@@ -196,7 +206,7 @@ class Wave:
         if known is not None and not known.good:
             return
         text = reason or f"no answer within {self._timeout:g} s"
-        self.found.rows[name] = SiteRow(self._round, name, FAILED if reason else LATE, text)
+        self.found.rows[name] = SiteRow(self.server_round, name, FAILED if reason else LATE, text)
 
 
 def take_keys(instance: ServerInstance, name: str, parts: Parts) -> None:

@@ -15,7 +15,6 @@ from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.federation.facts import write_json
 from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.federation.roster_grid import RosterGrid
-from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.models import save_model
 from primia_flwr.records import load_arrays, to_arrays
 from primia_flwr.training.normalisation import Normalisation
@@ -54,7 +53,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
         model=initial,
         parameters=[name for name, _ in model.named_parameters()],
         num_classes=len(classes),
-        log=SumLog(folder),
+        folder=folder,
     )
     sites, nodes = experiment.federation.sites, experiment.deployment.nodes
     loop = RoundLoop(_loop_config(experiment), RosterGrid(grid, sites, nodes), exchange, folder)

@@ -17,6 +17,7 @@ from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import FederationStoppingConfig
 from primia_flwr.errors import ConfigError, FederationError, PrimiaError, ProtocolError
+from primia_flwr.evaluation.secure_sums import read_sums
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.secagg.wire import UnmaskRequest, decode, encode
@@ -93,7 +94,11 @@ class Federation:
 
     def run(self, resume: bool = False):
         exchange = build_exchange(
-            self.experiment, model=self.model, parameters=["w"], num_classes=2
+            self.experiment,
+            model=self.model,
+            parameters=["w"],
+            num_classes=2,
+            folder=self.folder,
         )
         cfg = LoopConfig(
             federation=self.experiment.federation,
@@ -105,6 +110,17 @@ class Federation:
         names = self.experiment.federation.sites
         self.loop = RoundLoop(cfg, RosterGrid(self.grid, names), exchange, self.folder)
         return self.loop.run(self.model, resume=resume)
+
+    def forget(self):
+        """Have the coordinator forget the run, as one would that wants a second sum."""
+        self.folder.joinpath("checkpoints").rename(self.folder / "gone")
+        self.folder.joinpath("secure-opened.json").unlink()
+
+    def lose_the_sum_of_round_two(self):
+        """Munich drops out; of the four others, who sign and open, two are not heard: too few."""
+        self.sites["munich"].lost = {("train", 2)}
+        for name in ("berlin", "london"):
+            self.sites[name].lost = {("unmask", 3)}  # of the statistics, round 1, round 2
 
     def rows(self, server_round):
         rows = self.loop._history.sites
@@ -253,7 +269,7 @@ def test_three_sites_end_with_a_reason_where_it_does_not_come_back(federation):
 def test_a_resumed_run_may_not_leave_a_site_out_for_the_same_model(federation):
     run = federation(count=4, rounds=1)
     run.run()
-    run.folder.joinpath("checkpoints").rename(run.folder / "gone")
+    run.forget()
     run.sites["paris"].lost = {(step, n) for step in ("hello", "train") for n in range(2, 99)}
     with pytest.raises(FederationError, match="the difference of two sums shows single"):
         run.run()
@@ -262,13 +278,54 @@ def test_a_resumed_run_may_not_leave_a_site_out_for_the_same_model(federation):
 def test_a_model_changed_in_its_last_bit_does_not_help_to_leave_a_site_out(federation):
     run = federation(count=4, rounds=1)
     run.run()
-    run.folder.joinpath("checkpoints").rename(run.folder / "gone")
+    run.forget()
     run.model["w"] = np.nextafter(run.model["w"], np.float32(1))
     run.sites["paris"].lost = {("train", n) for n in range(2, 99)}
     with pytest.raises(FederationError, match="the difference of two sums shows single"):
         run.run()
     answered = (run.folder / "sites/berlin/answered.jsonl").read_text()
     assert '["berlin", "london", "munich"]' not in answered
+
+
+def test_a_sum_that_was_opened_and_lost_is_repeated_over_the_same_sites(federation):
+    run = federation()
+    run.lose_the_sum_of_round_two()
+    state = run.run()
+    four = [0, 1, 3, 4]  # in round 3 too: for that munich was not asked for keys in round 2
+    sums = [list(ALL), four, four]
+    assert state.model["w"] == pytest.approx([expected(3, sums)] * 2, abs=TOLERANCE)
+    rows = [row for row in read_sums(run.folder) if row.round == 2 and row.kind == "train"]
+    assert [row.good for row in rows] == [False, True]
+    assert rows[0].survivors == rows[1].survivors == ["berlin", "london", "paris", "rome"]
+
+
+def test_a_coordinator_that_died_after_opening_asks_the_same_sites_again(federation):
+    run = federation()
+    run.lose_the_sum_of_round_two()
+    for name in ("berlin", "london", "paris", "rome"):
+        run.sites[name].lost = {("unmask", n) for n in range(3, 99)}
+    with pytest.raises(FederationError, match="round 2: "):
+        run.run()
+    for site in run.sites.values():
+        site.lost = set()
+    state = run.run(resume=True)
+    four = [0, 1, 3, 4]  # in round 3 too: for that munich was not asked for keys in round 2
+    sums = [list(ALL), four, four]
+    assert state.model["w"] == pytest.approx([expected(3, sums)] * 2, abs=TOLERANCE)
+
+
+def test_a_sum_that_was_opened_waits_for_each_of_its_sites(federation):
+    run = federation()
+    run.lose_the_sum_of_round_two()
+    for name in ("berlin", "london", "paris", "rome"):
+        run.sites[name].lost = {("unmask", n) for n in range(3, 99)}
+    with pytest.raises(FederationError, match="round 2: "):
+        run.run()
+    for site in run.sites.values():
+        site.lost = set()
+    run.sites["rome"].lost = {("hello", n) for n in range(2, 99)}
+    with pytest.raises(FederationError, match=r"4 of at least 3 sites .*rome: "):
+        run.run(resume=True)
 
 
 @pytest.mark.parametrize("strategy", ["fedadam", "fedyogi"])
