@@ -64,7 +64,7 @@ class ServerInstance:
         self._sealed: dict[str, SharesReply] = {}
         self._masking: Masking | None = None
         self._sums: list[Vector] | None = None
-        self._heard: list[str] = []
+        self._heard: dict[str, None] = {}  # in order, and quick to look up
         self._signatures: dict[str, bytes] = {}
         self._released: dict[str, UnmaskReply] = {}
 
@@ -205,7 +205,7 @@ class ServerInstance:
         else:
             for total, vector in zip(self._sums, vectors, strict=True):
                 np.add(total, vector, out=total)
-        self._heard.append(name)
+        self._heard[name] = None
 
     @property
     def survivors(self) -> Names:
