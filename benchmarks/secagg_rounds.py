@@ -42,8 +42,13 @@ from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment
 from primia_flwr.evaluation.secure_sums import TRAIN, read_sums
 from primia_flwr.federation.first_model import first_model
-from primia_flwr.federation.simulation import available_cores
-from primia_flwr.processes import Child, flower_environment, isolated_module, wait_until
+from primia_flwr.processes import (
+    Child,
+    available_cores,
+    flower_environment,
+    isolated_module,
+    wait_until,
+)
 
 SIMULATION, SUPERNODES, FLOWER = "simulation", "supernodes", "flower"
 KINDS = (SIMULATION, SUPERNODES, FLOWER)

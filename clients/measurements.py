@@ -60,7 +60,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
     training = message.metadata.message_type == "train"
     update = None
     if trained:
-        update = wire.flatten(wire.numpy_arrays(trained)) - wire.flatten(before)
+        update = wire.difference(wire.numpy_arrays(trained), before)
     entries = sum(array.size for array in before.values()) if training else 0
     layout = wire.report_layout(site.experiment, entries, classes)
     if update is not None and secure.audit and site.simulated:

@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from clients.member import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
+from primia_flwr.processes import available_cores
 from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, ROUND, SITE, SITE_NAME
 from primia_flwr.secagg.client import ClientInstance
 from primia_flwr.secagg.keys import digest
@@ -86,15 +87,13 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
     plain = answer(message, context)
     layout, vectors = _encode(site, message, plain)
     kind = message.metadata.message_type
-    told, bases = wire.told_of(content, layout, kind), _bases(site, content, kind)
+    base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
+    told, bases = wire.told_of(base, content, layout, kind), _bases(site, content, kind, base)
     with site.exclusive():
         with _instance(site, request.instance) as instance:
-            instance.mask(request, vectors, told=told, bases=bases)
+            instance.mask(request, vectors, told=told, bases=bases, threads=available_cores())
         keys = _keys(site, asked)
-    record = wire.pack_vectors(vectors)
-    for key, value in keys.items():
-        record[key] = value
-    return _reply(message, site, record)
+    return _reply(message, site, ConfigRecord(dict(keys)), wire.pack_vectors(vectors))
 
 
 @contextmanager
@@ -117,16 +116,15 @@ def _keys(site: SecureSite, asked: ConfigRecord) -> dict[str, bytes]:
     return {wire.KEYS: encode(instance.begin())}
 
 
-def _bases(site: SecureSite, content: RecordDict, kind: str) -> list[bytes]:
+def _bases(site: SecureSite, content: RecordDict, kind: str, base: bytes) -> list[bytes]:
     """Return what the vectors start from: the model and the round; the roster for statistics."""
-    arrays = content.array_records.get(ARRAYS)
-    if arrays is None:
+    if ARRAYS not in content.array_records:
         return [site.member.session.roster_digest]
     number = content.config_records[CONFIG][ROUND]
     if not isinstance(number, int):
         raise ProtocolError(f"{ROUND}={number!r}; expected the round's number")
     run = site.member.session.run
-    return [wire.base_of(arrays), digest("primia secagg v1 round", run, kind, number)]
+    return [base, digest("primia secagg v1 round", run, kind, number)]
 
 
 def _encode(site: SecureSite, message: Message, plain: Message) -> tuple[Layout, list[Vector]]:
@@ -148,6 +146,10 @@ def _keep_at_home(site: SecureSite, message: Message, plain: Message) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _reply(message: Message, site: SecureSite, record: ConfigRecord) -> Message:
+def _reply(
+    message: Message, site: SecureSite, record: ConfigRecord, masked: ArrayRecord | None = None
+) -> Message:
     content = RecordDict({wire.SECAGG: record, SITE: ConfigRecord({SITE_NAME: site.name})})
+    if masked is not None:
+        content[wire.MASKED] = masked
     return Message(content=content, reply_to=message)

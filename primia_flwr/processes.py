@@ -55,6 +55,13 @@ def flower_environment(home: Path) -> dict[str, str]:
     }
 
 
+def available_cores() -> int:
+    """Return the number of CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Child:
     """One child process with its own process group and a log file."""
 

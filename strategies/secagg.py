@@ -33,8 +33,8 @@ from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import LATE, SiteRow
 from primia_flwr.federation.opened_sums import OpenedSums
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
-from primia_flwr.federation.simulation import available_cores
 from primia_flwr.federation.sum_log import SumLog
+from primia_flwr.processes import available_cores
 from primia_flwr.record_keys import (
     ARRAYS,
     CONFIG,
@@ -225,7 +225,8 @@ class SecureExchange(Exchange):
                     f"shares were asked for the sum over {', '.join(before)} before, and sites "
                     f"answer for one list only; waiting for {', '.join(missing)}"
                 )
-            requests = current.begin_sum(wire.told_of(content, layout, message_type))
+            base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
+            requests = current.begin_sum(wire.told_of(base, content, layout, message_type))
             self._next = self._new_instance()
             wave.vectors(current, self._next, requests, message_type, content, layout)
             self._unmask(wave, current, layout, needed, kind)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
@@ -109,8 +109,8 @@ class Wave:
 
         def take(name: str, reply: Message) -> None:
             if name in requests:
-                record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
-                current.add_vectors(name, wire.unpack_vectors(record, layout))
+                masked = reply.content.array_records.get(wire.MASKED, ArrayRecord())
+                current.add_vectors(name, wire.unpack_vectors(masked, layout))
             take_keys(following, name, parts_of(reply))
 
         self._ask("vectors", current, messages, take)

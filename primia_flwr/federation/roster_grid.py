@@ -11,6 +11,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.pace import hasten_transfers
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class RosterGrid(Grid):
     def __init__(
         self, grid: Grid, sites: Sequence[str], nodes: Mapping[str, int] | None = None
     ) -> None:
+        hasten_transfers()
         self._grid = grid
         self._sites = frozenset(sites)
         self._roster = {node: site for site, node in (nodes or {}).items() if site in self._sites}

@@ -3,15 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError
-from primia_flwr.record_keys import ARRAYS, CONFIG
+from primia_flwr.record_keys import CONFIG
 from primia_flwr.secagg.keys import digest
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor, Session
@@ -20,7 +21,10 @@ from primia_flwr.secagg.payload import REAL_STEP, WEIGHT, Layout, Number
 SECAGG = "secagg"  # the record of a message that holds the protocol's own parts
 ROUTE = "secagg"  # the query for setup, signatures and shares
 KEYS, SHARES, MASK, SIGN, UNMASK = "keys", "shares", "mask", "sign", "unmask"
+MASKED = "masked"  # the record of a reply that holds the masked vectors
 UPDATE, NUMBERS = "update", "numbers"
+_RAW = "raw"  # nothing but the words, little-endian
+_LITTLE: dict[str, np.dtype[Any]] = {"uint32": np.dtype("<u4"), "uint64": np.dtype("<u8")}
 
 FLOAT = np.dtype(np.float32)
 
@@ -110,7 +114,7 @@ def _layout(experiment: Experiment, entries: int, numbers: list[Number]) -> Layo
 
 
 def base_of(arrays: ArrayRecord) -> bytes:
-    """Return the digest of a model: names, shapes, types and bytes of its arrays."""
+    """Return the digest of a model, perhaps without arrays: their names, shapes, types, bytes."""
     parts: list[str | bytes] = []
     for name in sorted(arrays):
         array = arrays[name]
@@ -119,12 +123,14 @@ def base_of(arrays: ArrayRecord) -> bytes:
     return digest("primia secagg v1 model", *parts)
 
 
-def told_of(content: RecordDict, layout: Layout, message_type: str) -> bytes:
-    """Return the digest of all that a message tells a site besides the protocol's own parts."""
-    arrays = content.array_records.get(ARRAYS, ArrayRecord())
+def told_of(base: bytes, content: RecordDict, layout: Layout, message_type: str) -> bytes:
+    """Return the digest of all that a message tells a site besides the protocol's own parts.
+
+    `base`: of the model in it, see `base_of`.
+    """
     config = content.config_records.get(CONFIG, ConfigRecord())
     text = json.dumps({key: config[key] for key in sorted(config)})
-    return digest("primia secagg v1 told", message_type, base_of(arrays), text, repr(layout))
+    return digest("primia secagg v1 told", message_type, base, text, repr(layout))
 
 
 # --- Vectors -----------------------------------------------------------------------------------
@@ -138,10 +144,30 @@ def flatten(arrays: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.flo
     ProtocolError
         If an array is of another type.
     """
-    for name, array in arrays.items():
-        if array.dtype != FLOAT:
-            raise ProtocolError(f"array {name!r} is {array.dtype}; expected float32")
+    _check_float32(arrays)
     return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
+def difference(
+    after: Mapping[str, npt.NDArray[np.float32]], before: Mapping[str, npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Return `flatten(after) - flatten(before)`, without the two copies.
+
+    Raises
+    ------
+    ProtocolError
+        If the arrays differ in names or shapes, or one is not float32.
+    """
+    if {k: v.shape for k, v in after.items()} != {k: v.shape for k, v in before.items()}:
+        raise ProtocolError("the trained model has other arrays than the one that came")
+    _check_float32(after)
+    _check_float32(before)
+    out, at = np.empty(sum(array.size for array in before.values()), np.float32), 0
+    for name in sorted(before):
+        part = out[at : at + before[name].size]
+        np.subtract(after[name].ravel(), before[name].ravel(), out=part)
+        at += part.size
+    return out
 
 
 def unflatten(
@@ -161,38 +187,53 @@ def numpy_arrays(record: ArrayRecord) -> dict[str, npt.NDArray[np.float32]]:
     return {name: array.numpy() for name, array in record.items()}
 
 
-def pack_vectors(vectors: list[Vector]) -> ConfigRecord:
-    """Return masked vectors as bytes, little-endian."""
+def _check_float32(arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    for name, array in arrays.items():
+        if array.dtype != FLOAT:
+            raise ProtocolError(f"array {name!r} is {array.dtype}; expected float32")
+
+
+def pack_vectors(vectors: list[Vector]) -> ArrayRecord:
+    """Return masked vectors, little-endian, as raw arrays, which Flower sends in pieces."""
     *update, numbers = vectors
-    record = ConfigRecord({NUMBERS: numbers.astype("<u8", copy=False).tobytes()})
+    record = ArrayRecord({NUMBERS: _raw(numbers, "uint64")})
     if update:
-        record[UPDATE] = update[0].astype("<u4", copy=False).tobytes()
+        record[UPDATE] = _raw(update[0], "uint32")
     return record
 
 
-def unpack_vectors(record: ConfigRecord, layout: Layout) -> list[Vector]:
-    """Read what `pack_vectors` made, writable.
+def unpack_vectors(record: ArrayRecord, layout: Layout) -> list[Vector]:
+    """Read what `pack_vectors` made; the vectors share the record's memory and are read-only.
 
     Raises
     ------
     ProtocolError
-        If a vector is missing or of another size.
+        If a vector is missing or of another kind or size.
     """
     vectors: list[Vector] = []
     if layout.entries:
-        vectors.append(_vector(record, UPDATE, np.dtype("<u4"), layout.entries))
+        vectors.append(_vector(record, UPDATE, "uint32", layout.entries))
     size = sum(number.size for number in layout.numbers)
-    vectors.append(_vector(record, NUMBERS, np.dtype("<u8"), size))
+    vectors.append(_vector(record, NUMBERS, "uint64", size))
     return vectors
 
 
-def _vector(record: ConfigRecord, key: str, dtype: np.dtype[np.generic], size: int) -> Vector:
-    raw = record.get(key)
-    expected = size * dtype.itemsize
-    if not isinstance(raw, bytes) or len(raw) != expected:
-        found = f"{len(raw)} bytes" if isinstance(raw, bytes) else repr(raw)[:60]
-        raise ProtocolError(f"{SECAGG}.{key} is {found}; expected {expected} bytes")
-    vector: Vector = np.frombuffer(bytearray(raw), dtype)
+def _raw(vector: Vector, dtype: str) -> Array:
+    data = vector.astype(_LITTLE[dtype], copy=False).tobytes()
+    return Array(dtype=dtype, shape=vector.shape, stype=_RAW, data=data)
+
+
+def _vector(record: ArrayRecord, key: str, dtype: str, size: int) -> Vector:
+    array = record.get(key)
+    if array is None:
+        raise ProtocolError(f"{MASKED} has no {key}; expected {size} words of {dtype}")
+    found = (array.dtype, tuple(array.shape), array.stype, len(array.data))
+    expected = (dtype, (size,), _RAW, size * _LITTLE[dtype].itemsize)
+    if found != expected:
+        raise ProtocolError(
+            f"{MASKED}.{key} (type, shape, form, bytes) is {found!s:.90}; expected {expected}"
+        )
+    vector: Vector = np.frombuffer(array.data, _LITTLE[dtype])
     return vector
 
 

@@ -6,7 +6,6 @@ the run's folder, and ends with the run.
 """
 
 import math
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from primia_flwr.config.federation import FederationConfig
 from primia_flwr.federation.flower import Connection
 from primia_flwr.processes import (
     Child,
+    available_cores,
     flower_environment,
     free_port,
     is_listening,
@@ -81,13 +81,6 @@ def concurrent_sites(federation: FederationConfig, cores: int | None = None) -> 
     turns = {n: math.ceil(sites / n) / (cores // n) for n in range(1, min(cores, sites) + 1)}
     at_once = max(n for n, value in turns.items() if value == min(turns.values()))
     return at_once, cores // at_once
-
-
-def available_cores() -> int:
-    """Return the number of CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def federation_options(federation: FederationConfig) -> str:

@@ -188,7 +188,7 @@ class ServerInstance:
         name : str
             A member of U2 that was not heard yet.
         vectors : sequence of ndarray
-            uint32 or uint64, like the others'; the first client's are taken over and changed.
+            uint32 or uint64, like the others'; they are not changed.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class ServerInstance:
             raise ProtocolError(f"vectors of {name!r}; expected one reply of each member of U2")
         found = _shapes(vectors)
         if self._sums is None:
-            self._sums = list(vectors)
+            self._sums = [vector.copy() for vector in vectors]
         elif found != _shapes(self._sums):
             raise ProtocolError(f"{name}: vectors {found}; expected {_shapes(self._sums)}")
         else:

@@ -28,6 +28,7 @@ from flwr.supercore.run import Run
 from flwr.supernode.cli import flwr_clientapp
 
 from primia_flwr.errors import FederationError, PolicyRefusal, PrimiaError
+from primia_flwr.pace import hasten_transfers
 from primia_flwr.site import installed
 from primia_flwr.site.bundles import BundleStore, sha256
 from primia_flwr.site.judgement import Request, UnknownBundle, judge
@@ -218,6 +219,7 @@ def answer(arguments: Sequence[str], policy_file: Path, work: Path) -> None:
     os.chdir(work)
     sys.argv = ["flwr-clientapp", *arguments]
     close(Gate(policy_file))
+    hasten_transfers()
     flwr_clientapp()
 
 

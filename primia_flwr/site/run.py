@@ -22,7 +22,6 @@ from primia_flwr.processes import (
     free_port,
     isolated_module,
 )
-from primia_flwr.programs import flower_program
 from primia_flwr.site.bundles import write_atomically
 from primia_flwr.site.gate import check_flower
 from primia_flwr.site.policy import SitePolicy, load_policy
@@ -54,7 +53,7 @@ def supernode_command(policy: SitePolicy, policy_file: Path, *, port: int) -> li
     """Return the command line of the site's SuperNode."""
     settings = f'site="{policy.site}" site-file="{policy_file}"'
     return [
-        flower_program("flower-supernode"),
+        *isolated_module("primia_flwr.site.supernode"),
         *("--superlink", policy.superlink),
         *("--root-certificates", str(policy.path(policy.root_certificates))),
         *("--auth-supernode-private-key", str(policy.path(policy.supernode_key))),

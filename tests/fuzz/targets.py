@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord
 
 from primia_flwr.errors import PrimiaError
 from primia_flwr.federation.secure_records import (
@@ -123,18 +123,36 @@ VALUES: tuple[Callable[[bytes], Any], ...] = (
 )
 
 
+DTYPES = ("uint64", "uint32", "float32", "object", "", "<u4", "int64", "numpy")
+FORMS = ("raw", "numpy.ndarray", "", "torch.Tensor")
+
+
 def vectors(raw: bytes) -> None:
-    """Types of both entries in the first byte, the length of the first in the second."""
-    types, cut = (*raw[:2], 0, 0)[:2]
-    update, numbers = raw[2 : 2 + cut], raw[2 + cut :]
-    entries = {UPDATE: VALUES[types % 8](update), NUMBERS: VALUES[types // 8 % 8](numbers)}
-    record = ConfigRecord({key: value for key, value in entries.items() if value is not None})
-    assert {key: part(record, key) for key in record} == dict(record)
+    """Kinds and claimed shapes of both vectors in the first bytes, then where one ends."""
+    kinds, claims, cut = (*raw[:3], 0, 0, 0)[:3]
+    update, numbers = raw[3 : 3 + cut], raw[3 + cut :]
+    record = ArrayRecord()
+    for key, data, kind, claim in (
+        (UPDATE, update, kinds % 8 ^ 1, claims % 4),
+        (NUMBERS, numbers, kinds // 8 % 8, claims // 4 % 4),
+    ):
+        size = len(data) // (4 if key == UPDATE else 8)
+        shape = ((size,), (size + 1,), (), (2**40,))[claim]
+        form = FORMS[claims // 16 % 4]
+        record[key] = Array(dtype=DTYPES[kind], shape=shape, stype=form, data=data)
     found = unpack_vectors(record, LAYOUT)
-    assert dict(pack_vectors(found)) == entries
+    packed = pack_vectors(found)
+    assert {key: packed[key].data for key in packed} == {UPDATE: update, NUMBERS: numbers}
     sums = LAYOUT.numbers_of(found)
     mean = LAYOUT.mean_of(found, sums[WEIGHT][0])
     assert mean is None or np.isfinite(mean).all()
+
+
+def parts(raw: bytes) -> None:
+    """Any value where a part of the protocol is expected; its type in the first byte."""
+    value = VALUES[(raw or b"\0")[0] % 8](raw[1:])
+    record = ConfigRecord({} if value is None else {"keys": value})
+    assert part(record, "keys") == value
 
 
 TARGETS: dict[str, Target] = {
@@ -146,6 +164,7 @@ TARGETS: dict[str, Target] = {
     "vault": refusable(vault),
     "journal": refusable(journal),
     "vectors": refusable(vectors),
+    "parts": refusable(parts),
     "client": refusable(STAGE.to_client),
     "server": refusable(STAGE.to_server),
 }
@@ -170,5 +189,5 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     Journal(JOURNAL).record([b"model", b"round"], ["munich", "paris", "zürich"])
     yield "journal", JOURNAL.read_bytes()
     table = np.arange(TABLE_ENTRIES, dtype="<u8").tobytes()
-    yield "vectors", bytes([0, 4 * LAYOUT.entries]) + bytes(4 * LAYOUT.entries) + table
-    yield "vectors", bytes([0, 12]) + bytes(12) + bytes([3]) + table[1:]
+    yield "vectors", bytes([0, 0, 4 * LAYOUT.entries]) + bytes(4 * LAYOUT.entries) + table
+    yield "parts", b"\0" + STAGE.messages[0]

@@ -164,7 +164,7 @@ def test_a_flipped_bit_is_refused(request_: object, at: int, bit: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @settings(max_examples=10_000, deadline=None)
 @given(SEQUENCES)
 def test_no_sequence_many_times(requests: list[tuple[str, object]]) -> None:
@@ -172,7 +172,7 @@ def test_no_sequence_many_times(requests: list[tuple[str, object]]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @settings(max_examples=10_000, deadline=None)
 @given(*BITS)
 def test_a_flipped_bit_many_times(request_: object, at: int, bit: int) -> None:

@@ -80,7 +80,7 @@ def test_a_truncated_message_is_refused(message: Any, data: st.DataObject) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=10_000)
 @given(st.data())
