@@ -16,6 +16,7 @@ from primia_flwr.federation.facts import write_json
 from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.models import save_model
+from primia_flwr.processes import end_with_parent
 from primia_flwr.records import load_arrays, to_arrays
 from primia_flwr.training.normalisation import Normalisation
 from strategies.registry import build_exchange
@@ -27,6 +28,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment of the run-config's one key; write the result or the error."""
+    end_with_parent()
     experiment = load_experiment(str(context.run_config.get("config", "")))
     folder = output_folder(experiment)
     try:

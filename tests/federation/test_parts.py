@@ -1,5 +1,6 @@
 import os
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -169,3 +170,20 @@ def test_a_command_of_flower_that_does_not_end_is_one_clear_error(
     monkeypatch.setattr(flower, "_COMMAND_SECONDS", 0.02)
     with pytest.raises(FederationError, match=r"flwr list run did not end within 0\.02 s; .*:9;"):
         flower.Connection(tmp_path, "127.0.0.1:9").status(1)
+
+
+def test_a_process_that_waits_for_a_lock_ends_with_its_parent(tmp_path: Path) -> None:
+    waiting = (
+        "import threading; from primia_flwr.processes import end_with_parent; "
+        "end_with_parent(0.5); print('ready', flush=True); threading.Event().wait()"
+    )
+    parent = (
+        "import subprocess, sys, time; "
+        f"p = subprocess.Popen([sys.executable, '-c', {waiting!r}], stdout=subprocess.PIPE); "
+        "p.stdout.readline(); print(p.pid, flush=True); time.sleep(0.1)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, check=True, timeout=60
+    )
+    pid = int(done.stdout)
+    wait_until(lambda: not alive(pid), what="the end of the orphan", timeout=20)
