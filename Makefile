@@ -49,8 +49,12 @@ bench: install  ## measure: training throughput against a bare loop, seconds out
 	@$(BIN)/python -m benchmarks.round_overhead
 
 bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking, rounds, growth, dropouts
-	@$(BIN)/python -m benchmarks.secagg_protocol $(ARGS)
-	@$(BIN)/python -m benchmarks.secagg_rounds $(ARGS)
+	@$(BIN)/python -m benchmarks.secagg_protocol --output benchmarks/results/secagg_protocol.json
+	@$(BIN)/python -m benchmarks.secagg_rounds --output benchmarks/results/secagg_rounds.json
+
+fuzz: install  ## ten minutes of changed messages into everything that decodes them (Linux on x86-64)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz.fuzz_wire --seconds 600 --output benchmarks/results/fuzz_wire.json $(ARGS)
 
 clean:  ## remove outputs and caches (not .venv)
 	rm -rf outputs multirun .primia .pytest_cache .mypy_cache .ruff_cache .hypothesis

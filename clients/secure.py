@@ -120,8 +120,8 @@ def _bases(site: SecureSite, content: RecordDict, kind: str, base: bytes) -> lis
     """Return what the vectors start from: the model and the round; the roster for statistics."""
     if ARRAYS not in content.array_records:
         return [site.member.session.roster_digest]
-    number = content.config_records[CONFIG][ROUND]
-    if not isinstance(number, int):
+    number = content.config_records.get(CONFIG, ConfigRecord()).get(ROUND)
+    if type(number) is not int:
         raise ProtocolError(f"{ROUND}={number!r}; expected the round's number")
     run = site.member.session.run
     return [base, digest("primia secagg v1 round", run, kind, number)]

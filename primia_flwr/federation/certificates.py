@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
@@ -103,7 +104,7 @@ def fingerprint(public_line: str) -> str:
     try:
         load_ssh_public_key(public_line.encode())
         blob = base64.b64decode(public_line.split()[1])
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, UnsupportedAlgorithm) as error:
         raise FederationError(
             f"public key {public_line[:30]!r} is wrong ({error}); expected an OpenSSH line"
         ) from None

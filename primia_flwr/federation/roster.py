@@ -27,6 +27,11 @@ from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import fingerprint
 
 _GONE = "unregistered"
+# What reading a file that is no roster may raise, dates that do not exist and depth included.
+_UNREADABLE = (
+    OSError, TypeError, KeyError, AttributeError, ValueError, ArithmeticError, RecursionError,
+    yaml.YAMLError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def load_roster(file: Path) -> Roster:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         sites = tuple(RosterSite(**site) for site in content.pop("sites"))
         roster = Roster(**content, sites=sites)
-    except (OSError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        if not all(isinstance(text, str) for site in sites for text in asdict(site).values()):
+            raise TypeError("a site has an entry that is no text")
+    except _UNREADABLE as error:
         raise FederationError(
             f"{file} cannot be read as a roster ({error}); expected the roster.yaml that "
             "`primia provision` wrote"

@@ -127,9 +127,17 @@ def told_of(base: bytes, content: RecordDict, layout: Layout, message_type: str)
     """Return the digest of all that a message tells a site besides the protocol's own parts.
 
     `base`: of the model in it, see `base_of`.
+
+    Raises
+    ------
+    ProtocolError
+        If the configuration holds what has no one text.
     """
     config = content.config_records.get(CONFIG, ConfigRecord())
-    text = json.dumps({key: config[key] for key in sorted(config)})
+    try:
+        text = json.dumps({key: config[key] for key in sorted(config)})
+    except TypeError as error:
+        raise ProtocolError(f"{CONFIG} ({error}); expected numbers and text, or lists") from None
     return digest("primia secagg v1 told", message_type, base, text, repr(layout))
 
 

@@ -3,6 +3,15 @@
 import subprocess
 import sys
 
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import ProtocolError
+from primia_flwr.federation import secure_records
+from primia_flwr.record_keys import CONFIG
+
 _STEP = """
 import sys
 from clients.client_app import app
@@ -16,3 +25,23 @@ print(sorted(heavy))
 def test_a_step_without_data_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", _STEP], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_configuration_that_has_no_one_text_is_refused() -> None:
+    content = RecordDict({CONFIG: ConfigRecord({"key": b"bytes"})})
+    layout = secure_records.statistics_layout(Experiment(), 2)
+    with pytest.raises(ProtocolError, match=r"config .*bytes"):
+        secure_records.told_of(b"", content, layout, "train")
+
+
+def test_a_difference_is_that_of_the_flat_vectors() -> None:
+    rng = np.random.default_rng(0)
+    after = {"b": rng.random((2, 3), np.float32), "a": rng.random((), np.float32)}
+    after = {name: np.asarray(array, np.float32) for name, array in after.items()}
+    before = {name: np.full_like(array, 0.5) for name, array in after.items()}
+    expected = secure_records.flatten(after) - secure_records.flatten(before)
+    assert (secure_records.difference(after, before) == expected).all()
+    with pytest.raises(ProtocolError, match="other arrays"):
+        secure_records.difference(after, {"a": before["a"]})
+    with pytest.raises(ProtocolError, match="'a' is float64; expected float32"):
+        secure_records.difference(after, {**before, "a": before["a"].astype(np.float64)})

@@ -164,3 +164,27 @@ def test_the_executors_secret_is_private_and_in_no_kit(federation: Federation) -
     assert secret.stat().st_mode & 0o777 == 0o600
     for kit in federation.kits.values():
         assert secret.name not in {file.name for file in kit.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe", b"a: 2024-13-45", b"[" * 5000, b"sites: [{name: a}]", b"sites: 7", b"- a"],
+)
+def test_what_is_no_roster_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "roster.yaml"
+    file.write_bytes(content)
+    with pytest.raises(FederationError, match="cannot be read as a roster"):
+        load_roster(file)
+
+
+@pytest.mark.parametrize("key", ["5", "ssh-foo AAAA", "'ssh-ed25519 AAAA'", "[a]"])
+def test_a_key_that_is_none_is_one_clear_error(
+    federation: Federation, tmp_path: Path, key: str
+) -> None:
+    file = tmp_path / "roster.yaml"
+    text = federation.roster_file.read_text().splitlines()
+    at = next(i for i, line in enumerate(text) if "supernode_key:" in line)
+    text[at] = f"  supernode_key: {key}"
+    file.write_text("\n".join(text))
+    with pytest.raises(FederationError):
+        load_roster(file)
