@@ -20,7 +20,8 @@ PLAIN = "strategy=fedavg"
 IN_ROUND_TWO = {"event": "round_started", "round": 2}
 
 
-def test_trial_from_certificates_to_report(primia: Primia) -> None:
+@pytest.mark.slow
+def test_plain_trial_from_certificates_to_report(primia: Primia) -> None:
     done = primia("federation", "trial", *TINY, "federation.rounds=2", PLAIN, seconds=550)
     assert done.returncode == 0, done.stderr
     result = last_json(done.stdout)
@@ -43,8 +44,7 @@ def test_trial_from_certificates_to_report(primia: Primia) -> None:
     ]
 
 
-@pytest.mark.slow
-def test_secure_trial_gives_sums_only_over_tls_and_gates(primia: Primia) -> None:
+def test_trial_gives_sums_only_over_tls_and_gates(primia: Primia) -> None:
     options = (*TINY, "federation.rounds=2", "output_dir=run")
     done = primia("federation", "trial", *options, seconds=550)
     assert done.returncode == 0, done.stderr
