@@ -9,11 +9,12 @@ runs. No image and no file name of the data is written.
 
 A last-bit difference grows over thousands of steps of training: two runs that differ in nothing
 but rounding end in different models. `--control` takes further plain runs that differ from
-`--plain` in rounding only (another number of threads), to show how far that alone leads.
+`--plain` in little (rounding, the number of threads), to show how far that alone leads.
 """
 
 import argparse
 import csv
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from primia_flwr.evaluation.secure_sums import TRAIN, read_sums, totals
 from primia_flwr.federation.facts import read_json
 
 BOUND_MCC = 0.005
+LAST_ROUNDS = 20
 # The bound is of exact arithmetic; float64 adds up to 2^-19 of it (see FixedPoint).
 BOUND_AUDIT = 1 + 2.0**-19
 _COMMON = ["baselines=[]", "training.precision=bf16", "tracking=disabled", "quiet=true"]
@@ -62,7 +64,7 @@ def compare(secure: Path, plain: Path, control: list[Path]) -> dict[str, Any]:
             and ratio <= BOUND_AUDIT
             and all(row.audit_error is not None for row in sums),
         },
-        "first_round_val_loss": {name: _first_val_loss(path) for name, path in runs.items()},
+        "validation": {name: _validation(path) for name, path in runs.items()},
         "runs": {
             name: {key: read_json(path / "run.json").get(key) for key in _FACTS}
             for name, path in runs.items()
@@ -71,9 +73,20 @@ def compare(secure: Path, plain: Path, control: list[Path]) -> dict[str, Any]:
     }
 
 
-def _first_val_loss(run_dir: Path) -> float:
+def _validation(run_dir: Path) -> dict[str, float]:
+    """Return the loss after round 1, and the means of loss and MCC over the last rounds."""
     with (run_dir / "history.csv").open() as file:
-        return float(next(csv.DictReader(file))["val_loss"])
+        rows = list(csv.DictReader(file))
+    last = rows[-LAST_ROUNDS:]
+    return {
+        "first_loss": float(rows[0]["val_loss"]),
+        **{
+            f"mean_{name}_of_last_{len(last)}": round(
+                statistics.fmean(float(row[f"val_{name}"]) for row in last), 4
+            )
+            for name in ("loss", "mcc")
+        },
+    }
 
 
 def main() -> None:

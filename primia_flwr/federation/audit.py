@@ -37,9 +37,11 @@ def largest_error(run_dir: Path, sites: Iterable[str], mean: npt.NDArray[np.floa
         (entries,) float32, as the coordinator learned it.
     """
     files = [run_dir / "sites" / site / _FILE for site in sites]
-    loaded = [np.load(file, allow_pickle=False) for file in files]
-    updates = [content["update"] for content in loaded]
-    weights = [float(content["weight"]) for content in loaded]
+    updates, weights = [], []
+    for file in files:
+        with np.load(file, allow_pickle=False) as content:
+            updates.append(content["update"])
+            weights.append(float(content["weight"]))
     worst = 0.0
     for at in range(0, mean.size, _CHUNK):
         part = slice(at, at + _CHUNK)
