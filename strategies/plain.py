@@ -98,7 +98,7 @@ class PlainExchange(Exchange):
         )
         outcome, updates = self._send(messages, arrays, request, grid, on_row)
         if len(updates) >= request.min_updates:
-            outcome.arrays = self._aggregate(request.server_round, updates)
+            outcome.arrays = self._aggregate(request, updates)
             outcome.train_loss = _mean_loss(outcome.rows, updates)
         return outcome
 
@@ -157,7 +157,8 @@ class PlainExchange(Exchange):
         outcome.images = sum((r.images_per_second or 0) * (r.seconds or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]
 
-    def _aggregate(self, server_round: int, updates: Sequence[Update]) -> ArrayMap:
+    def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
+        server_round = request.server_round
         replies = [self._as_reply(update) for update in updates]
         own = aggregate(self._strategy, server_round, replies)
         weights = [update.weight for update in updates]

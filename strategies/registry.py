@@ -12,9 +12,10 @@ from primia_flwr.config.federation import FederationConfig, StrategyConfig
 from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
-from primia_flwr.federation.secure_records import session_of
+from primia_flwr.federation.secure_records import report_layout, session_of
 from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
 from strategies.exchange import Exchange
+from strategies.fixed_point_control import FixedPointControl
 from strategies.plain import PlainExchange
 from strategies.secagg import SecureExchange
 from strategies.weighted_fedavg import (
@@ -108,8 +109,11 @@ def build_exchange(
             num_classes=num_classes,
             folder=folder,
         )
-    channels = experiment.data.channels
-    return PlainExchange(strategy, model, parameters, num_classes=num_classes, channels=channels)
+    described = {"num_classes": num_classes, "channels": experiment.data.channels}
+    if not cfg.fixed_point:
+        return PlainExchange(strategy, model, parameters, **described)
+    layout = report_layout(experiment, sum(a.size for a in model.values()), num_classes)
+    return FixedPointControl(strategy, model, parameters, layout=layout, **described)
 
 
 def _fedavg(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:

@@ -18,7 +18,6 @@ from flwr.app import (
     ConfigRecord,
     Message,
     MessageType,
-    MetricRecord,
     RecordDict,
 )
 from flwr.serverapp.strategy import Strategy
@@ -40,7 +39,6 @@ from primia_flwr.record_keys import (
     CONFIG,
     INCOMING,
     LOCAL,
-    METRICS,
     STATISTICS,
     WEIGHT,
 )
@@ -52,7 +50,7 @@ from strategies.census import site_name
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
 from strategies.screening import clean
 from strategies.secagg_wave import Summed, Sums, Wave, checked, query
-from strategies.server_step import aggregate, check_finite, load_moments, moments
+from strategies.server_step import load_moments, moments, move_by_mean
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
 _LARGEST_SUM = 1e15
@@ -174,7 +172,9 @@ class SecureExchange(Exchange):
         votes = int(found.sums.get("resting", [0])[0])
         outcome.resting = votes
         if found.mean is not None and self._num_sites - votes >= request.min_updates:
-            outcome.arrays = self._step(number, request.arrays, found.mean)
+            outcome.arrays = move_by_mean(
+                self._strategy, number, request.arrays, found.mean, self._parameters
+            )
             outcome.train_loss = found.sums["weighted-train-loss"][0] / found.sums[WEIGHT][0]
         return outcome
 
@@ -284,26 +284,6 @@ class SecureExchange(Exchange):
     def _new_instance(self) -> ServerInstance:
         self._number += 1
         return ServerInstance(self._session, self._number, self._floor, degree=self._degree)
-
-    # --- The model --------------------------------------------------------------------------
-
-    def _step(self, server_round: int, model: ArrayMap, mean: Any) -> ArrayMap:
-        """Let the strategy move the model by the mean update; buffers are the mean."""
-        update = wire.unflatten(mean, model)
-        moved = {name: model[name] + update[name] for name in model}
-        metrics = MetricRecord({WEIGHT: 1.0})
-        reply = Message(
-            RecordDict({ARRAYS: self._own(moved), METRICS: metrics}), 0, MessageType.TRAIN
-        )
-        own = aggregate(self._strategy, server_round, [reply])
-        result = {
-            name: np.asarray(own.get(name, moved[name]), dtype=model[name].dtype) for name in model
-        }
-        for name, array in result.items():
-            if name.endswith("running_var"):
-                np.maximum(array, 0, out=array)  # a variance of 0 may be off by the fixed point
-        check_finite(server_round, result)
-        return result
 
     def _outcome(self, found: Summed) -> Outcome:
         rows = [found.rows[name] for name in sorted(found.rows)]

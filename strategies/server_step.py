@@ -1,13 +1,16 @@
 """What a Flower strategy does with a round's replies, checked; and what it remembers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.federation.secure_records import unflatten
+from primia_flwr.record_keys import ARRAYS, METRICS, WEIGHT
 
 _MOMENTS = ("m_t", "v_t")
 
@@ -24,6 +27,49 @@ def aggregate(strategy: Strategy, server_round: int, replies: Sequence[Message])
     if arrays is None:
         raise FederationError(f"round {server_round}: the strategy returned no model")
     return {name: array.numpy() for name, array in arrays.items()}
+
+
+def move_by_mean(
+    strategy: Strategy,
+    server_round: int,
+    model: ArrayMap,
+    mean: Any,
+    parameters: Collection[str],
+) -> ArrayMap:
+    """Let a strategy move the model by the mean update; buffers move by the mean itself.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        Given one reply, the mean model; so only rules that need nothing else.
+    server_round : int
+        Named in errors.
+    model : mapping of name to array
+        The round's model.
+    mean : ndarray
+        (entries,) float32, over the arrays of the model in its order.
+    parameters : collection of str
+        Which arrays are parameters; the others are buffers.
+
+    Raises
+    ------
+    FederationError
+        If the result is not finite.
+    """
+    update = unflatten(mean, model)
+    moved = {name: model[name] + update[name] for name in model}
+    own = ArrayRecord({name: Array(array) for name, array in moved.items() if name in parameters})
+    metrics = MetricRecord({WEIGHT: 1.0})
+    reply = Message(RecordDict({ARRAYS: own, METRICS: metrics}), 0, MessageType.TRAIN)
+    stepped = aggregate(strategy, server_round, [reply])
+    result = {
+        name: np.asarray(stepped.get(name, moved[name]), dtype=model[name].dtype) for name in model
+    }
+    for name, array in result.items():
+        if name.endswith("running_var"):
+            np.maximum(array, 0, out=array)  # a variance of 0 may be off by the fixed point
+    check_finite(server_round, result)
+    return result
 
 
 def check_finite(server_round: int, model: ArrayMap) -> None:

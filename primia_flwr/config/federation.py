@@ -73,7 +73,8 @@ class StrategyConfig:
     `weighting` sets w_k of the weighted mean sum(w_k x_k) / sum(w_k): the number of training
     images of the site, the number of batches it computed this round, or one. With
     `weight_digits` the sites round it to so many significant digits; 0: exact in a plain run,
-    as the site's policy says in a secure one.
+    as the site's policy says in a secure one. `fixed_point`, in a plain run: the coordinator
+    averages with the arithmetic of secure aggregation; the control to a secure run.
     """
 
     name: str = "fedavg"
@@ -85,6 +86,7 @@ class StrategyConfig:
     tau: float = 1e-3
     trim_fraction: float = 0.2
     num_malicious: int = 0
+    fixed_point: bool = False
     secure: SecureConfig = field(default_factory=SecureConfig)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,12 @@ class StrategyConfig:
                 f"strategy.name={self.name} with strategy.secure.enabled=true; expected a rule "
                 "that needs only the mean (fedavg, fedprox, fedadam, fedyogi), because "
                 f"{self.name} compares single updates and secure aggregation shows none"
+            )
+        if self.fixed_point and (self.secure.enabled or self.name in NEEDS_SINGLE_UPDATES):
+            raise ConfigError(
+                f"strategy.fixed_point=true with strategy.name={self.name}, secure.enabled="
+                f"{str(self.secure.enabled).lower()}; expected a plain run of a rule that needs "
+                "only the mean: it is the control to a secure run, e.g. strategy=fedavg"
             )
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
         check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
