@@ -10,6 +10,7 @@ PrimiaError
 ├── TrackingError               experiment tracking
 ├── FederationError             SuperLink, SuperNodes, certificates, ports
 ├── ProtocolError               a message that breaks the agreed protocol
+├── ServiceError                encrypted inference: a party, its link, its store
 ├── PolicyRefusal               a site's policy says no
 └── PrivacyBudgetError          a release would pass the privacy budget
 """
@@ -41,6 +42,10 @@ class FederationError(PrimiaError):
 
 class ProtocolError(PrimiaError):
     """A message does not follow the agreed protocol."""
+
+
+class ServiceError(PrimiaError):
+    """A party of encrypted inference, its link or its store cannot be used."""
 
 
 class PolicyRefusal(PrimiaError):  # noqa: N818 - a refusal is a right, not a failure

@@ -17,10 +17,14 @@ from primia_flwr.errors import ConfigError
 
 
 def choices() -> Iterator[tuple[Path, list[str]]]:
-    """Yield every YAML file in a group of `conf/` with the overrides that select it."""
+    """Yield every YAML file in a group of `conf/` with the overrides that select it.
+
+    `conf/inference` is no group: it holds entries of verbs.
+    """
     conf = app_root() / "conf"
     for path in sorted(conf.glob("*/*.yaml")):
-        yield path, [f"{path.parent.name}={path.stem}"]
+        if path.parent.name != "inference":
+            yield path, [f"{path.parent.name}={path.stem}"]
 
 
 def verify() -> list[str]:

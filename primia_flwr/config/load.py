@@ -74,20 +74,22 @@ def compose(
 ) -> DictConfig:
     """Compose one entry of `conf/` with command-line overrides.
 
-    With `return_hydra_config` Hydra's own section `hydra` comes along.
+    `config_name` may lie in a folder (`inference/infer`): its keys then never mean the groups of
+    `conf/`, so `model=outputs/a` is a value there. With `return_hydra_config` Hydra's own section `hydra` comes along.
 
     Raises
     ------
     ConfigError
         If a key or a choice does not exist, or an override cannot be parsed.
     """
+    folder, _, name = config_name.rpartition("/")
     extra = search_path()
     path_override = [f"hydra.searchpath=[{','.join(extra)}]"] if extra else []
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(app_root() / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(app_root() / "conf" / folder), version_base="1.3"):
             return hydra_compose(
-                config_name,
+                name,
                 overrides=[*overrides, *path_override],
                 return_hydra_config=return_hydra_config,
             )

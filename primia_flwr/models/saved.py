@@ -136,6 +136,17 @@ def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
     return model.eval(), card
 
 
+def weights_digest(run_dir: Path) -> str:
+    """Return the SHA-256 of a saved model's weights, hexadecimal.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no card.
+    """
+    return _read_card(run_dir / CARD_FILE)[1]
+
+
 def _read_card(path: Path) -> tuple[ModelCard, str]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

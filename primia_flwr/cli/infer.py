@@ -1,0 +1,225 @@
+"""`primia infer`: a diagnosis of one's own images by a model that never sees them."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from primia_flwr.cli.verb import Verb
+from primia_flwr.config.inference import InferArguments, settings_of
+from primia_flwr.errors import ConfigError, DataError, PrimiaError
+
+if TYPE_CHECKING:
+    from primia_flwr.crypto.classify import Opinion
+    from primia_flwr.crypto.data_owner import Session
+    from primia_flwr.data.unlabelled import Unlabelled
+
+
+def run(cfg: InferArguments) -> dict[str, Any]:
+    """Have the images classified; write predictions.csv and predictions.json.
+
+    Raises
+    ------
+    PrimiaError
+        If a party cannot be reached or fails again and again, or no image can be read.
+    """
+    from primia_flwr.data.unlabelled import find_images
+
+    console = Console(stderr=True, quiet=cfg.quiet)
+    root, files = find_images(cfg.data.root)
+    output = _output(cfg, root)
+    with Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=cfg.quiet,
+    ) as progress:
+        work = _Work(cfg, progress, len(files))
+        rows, skipped = work.classify(root, files)
+    facts = {**work.facts(), "skipped": skipped}
+    _write(output, rows, facts, work.classes)
+    for name, why in skipped.items():
+        console.print(f"skipped {name}: {why}", markup=False, soft_wrap=True)
+    summary = ("images", "seconds_per_image", "bytes_sent", "rounds")
+    return {**{key: facts[key] for key in summary}, "skipped": len(skipped), "output": str(output)}
+
+
+class _Work:
+    """One call of the command: its sessions, its progress, what they took."""
+
+    def __init__(self, cfg: InferArguments, progress: Progress, count: int) -> None:
+        from primia_flwr.cli.service import kit_of
+        from primia_flwr.crypto.session import Settings
+
+        self._cfg, self._progress = cfg, progress
+        self._credentials = kit_of(cfg.kit, "data-owner")
+        self._settings = Settings(**settings_of(cfg))
+        self._fetched = progress.add_task("randomness fetched", total=None)
+        self._done = progress.add_task("images", total=count)
+        self._opinions: list[Opinion] = []
+        self._sessions: list[dict[str, Any]] = []
+        self._started = time.monotonic()
+        self.classes: tuple[str, ...] = ()
+        self._rounds = 0
+
+    def classify(
+        self, root: Path, files: Sequence[Path]
+    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Return a row for each image, and why the others were skipped."""
+        from primia_flwr.crypto.classify import classify_all
+
+        images, skipped = self._readable(root, files)
+        for opinion in classify_all(
+            self._open,
+            lambda index: self._load(images, index),
+            range(len(images.files)),
+            batch=self._cfg.batch,
+            on_error=self._warn,
+        ):
+            self._opinions.append(opinion)
+            self._progress.advance(self._done)
+        rows = [self._row(images.name(images.files[o.index]), o) for o in self._opinions]
+        return rows, skipped
+
+    def _readable(self, root: Path, files: Sequence[Path]) -> tuple["Unlabelled", dict[str, str]]:
+        """Decode every image once before anybody is asked: a bad file costs no randomness."""
+        from primia_flwr.data.unlabelled import Unlabelled
+
+        probe = Unlabelled(tuple(files), root, 16, "squash", 1)
+        skipped = {}
+        for file in files:
+            try:
+                probe.load(file)
+            except DataError as error:
+                skipped[probe.name(file)] = str(error)
+        good = tuple(file for file in files if probe.name(file) not in skipped)
+        if not good:
+            raise DataError(
+                f"data.root={self._cfg.data.root}: none of {len(files)} files is a readable image; "
+                f"the first: {next(iter(skipped.values()))}"
+            )
+        self._progress.update(self._done, total=len(good))
+        return Unlabelled(good, root, 0, "", 0), skipped
+
+    def _open(self, batches: int) -> "Session":
+        from primia_flwr.crypto.connect import connect
+        from primia_flwr.crypto.data_owner import Session
+
+        cfg, credentials = self._cfg, self._credentials
+        server = cfg.server or credentials.address_of("model-owner")
+        provider = cfg.provider or credentials.address_of("crypto-provider")
+        self._progress.update(self._fetched, total=batches, completed=0)
+        session = Session(
+            connect(server, credentials, expect="model-owner", timeout=cfg.timeout),
+            lambda: connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience),
+            own_fingerprint=credentials.own.fingerprint,
+            batch=cfg.batch,
+            batches=batches,
+            settings=self._settings,
+            on_fetched=lambda n: self._progress.update(self._fetched, completed=n),
+        )
+        self._card, self._rounds = session.card, session.plan.flights
+        self.classes = session.card.classes
+        self._sessions.append(
+            {"set_up_seconds": session.set_up_seconds, "set_up_bytes": session.set_up_bytes}
+        )
+        self._session = session
+        return session
+
+    def _load(self, images: "Unlabelled", index: int) -> Any:
+        from dataclasses import replace
+
+        from primia_flwr.training.normalisation import Normalisation
+
+        card = self._card
+        prepared = replace(images, size=card.image_size, mode=card.resize, channels=card.channels)
+        pixels = prepared.load(images.files[index])
+        return Normalisation(card.mean, card.std).apply(pixels[None])[0]
+
+    def _row(self, name: str, opinion: "Opinion") -> dict[str, Any]:
+        probabilities = opinion.scores.softmax(dim=0).tolist()
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        return {
+            "file": name,
+            "prediction": self.classes[best],
+            **{f"p_{c}": p for c, p in zip(self.classes, probabilities, strict=True)},
+            "scores": opinion.scores.tolist(),
+            "seconds": round(opinion.seconds, 4),
+            "bytes_sent": opinion.bytes_sent,
+            "bytes_received": opinion.bytes_received,
+        }
+
+    def _warn(self, error: PrimiaError) -> None:
+        self._progress.console.print(
+            f"{error}; the batch is tried again with fresh randomness", markup=False, soft_wrap=True
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what it took."""
+        count = len(self._opinions)
+        return {
+            "images": count,
+            "seconds_per_image": round(sum(o.seconds for o in self._opinions) / count, 4),
+            "bytes_sent": sum(o.bytes_sent for o in self._opinions),
+            "bytes_received": sum(o.bytes_received for o in self._opinions),
+            "bytes_preprocessing": self._session.bytes_dealt,
+            "rounds": self._rounds,
+            "seconds_in_all": round(time.monotonic() - self._started, 2),
+            "sessions": self._sessions,
+            "classes": list(self.classes),
+            "model": {"round": self._card.round, "synthetic": self._card.synthetic},
+        }
+
+
+def _output(cfg: InferArguments, root: Path) -> Path:
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    output = Path(cfg.output or f"inference/{stamp}").expanduser().resolve()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"output={cfg.output}: {output} cannot be made ({error.strerror}); expected a "
+            "writable folder"
+        ) from None
+    return output
+
+
+def _write(
+    output: Path, rows: list[dict[str, Any]], facts: dict[str, Any], classes: Sequence[str]
+) -> None:
+    """Write the tables whole or not at all."""
+    import csv
+    import io
+
+    text = io.StringIO(newline="")
+    columns = [name for name in rows[0] if name != "scores"]
+    writer = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
+    for name, content in (("predictions.csv", text.getvalue()), ("predictions.json", values)):
+        partial = output / f".{name}.{os.getpid()}"
+        partial.write_text(content, encoding="utf-8", newline="")
+        partial.replace(output / name)
+
+
+VERB = Verb(
+    words=("infer",),
+    summary="have your images classified without showing them, by a model that you do not see",
+    examples=(
+        "primia infer server=diagnosis.example.org:9700 data.root=today kit=kit-clinic-a",
+        "primia infer data.root=today/thorax.dcm kit=kit-clinic-a output=results",
+        "primia infer data.root=today kit=kit-clinic-a prefetch=50 batch=4",
+    ),
+    config_name="inference/infer",
+    schema=InferArguments,
+    run=run,
+    positional="server",
+)

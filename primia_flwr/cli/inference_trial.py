@@ -1,0 +1,162 @@
+"""`primia inference trial`: the whole encrypted-inference service on this machine."""
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from primia_flwr.cli.verb import Verb
+from primia_flwr.config.inference import InferenceTrialArguments
+from primia_flwr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from primia_flwr.data.dataset import LabelledImages
+
+
+def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
+    """Classify images encrypted and in the clear, and compare.
+
+    Raises
+    ------
+    PrimiaError
+        If there is no model, or the service fails.
+    """
+    from primia_flwr.federation.service_trial import ask, running_service
+
+    console = Console(stderr=True, quiet=cfg.quiet)
+    model = _model(cfg, console)
+    with tempfile.TemporaryDirectory(prefix="primia-images-") as scratch:
+        images = Path(cfg.data.root).expanduser().resolve() if cfg.data.root else Path(scratch)
+        if not cfg.data.root:
+            _write_own_test_images(model, images, cfg.images)
+        output = Path(cfg.output or model / "inference").expanduser().resolve()
+        options = (f"prefetch={cfg.prefetch}",)
+        limit = f"limit={10**6}"
+        with running_service(
+            model, options=(*options, limit, f"compare_bits={cfg.compare_bits}")
+        ) as service:
+            console.print(f"three processes on loopback, TLS, model {model}", markup=False)
+            quiet = f"quiet={str(cfg.quiet).lower()}"
+            result = ask(service, images, output, *options, f"batch={cfg.batch}", quiet)
+        compared = compare(model, images, output)
+    _show(console, compared)
+    facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
+    (output / "comparison.json").write_text(json.dumps(compared, indent=1) + "\n")
+    return {
+        "images": result["images"],
+        "agreement": compared["agreement"],
+        "seconds_per_image": result["seconds_per_image"],
+        "bytes_sent": result["bytes_sent"],
+        "rounds": result["rounds"],
+        "largest_logit_error": compared["largest_logit_error"],
+        "bytes_preprocessing": facts["bytes_preprocessing"],
+        "synthetic": facts["model"]["synthetic"],
+        "output": str(output),
+    }
+
+
+def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
+    """Compare encrypted predictions with those of the same model in the clear."""
+    import torch
+
+    from primia_flwr.models.saved import load_model
+
+    facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
+    model, card = load_model(model_dir)
+    rows = facts["predictions"]
+    with torch.inference_mode():
+        plain = torch.cat([model(_image(images, row["file"], card)) for row in rows]).double()
+    found = torch.tensor([row["scores"] for row in rows], dtype=torch.float64)
+    same = found.argmax(dim=1) == plain.argmax(dim=1)
+    top = plain.topk(2, dim=1).values
+    differing = [
+        {
+            "file": row["file"],
+            "margin": float(top[i, 0] - top[i, 1]),
+            "encrypted": row["prediction"],
+        }
+        for i, row in enumerate(rows)
+        if not same[i]
+    ]
+    return {
+        "images": len(rows),
+        "agreement": float(same.double().mean()),
+        "largest_logit_error": float((found - plain).abs().max()),
+        "disagreements": differing,
+    }
+
+
+def _image(images: Path, name: str, card: Any) -> "Tensor":
+    from primia_flwr.data.unlabelled import Unlabelled
+    from primia_flwr.training.normalisation import Normalisation
+
+    root = images if images.is_dir() else images.parent
+    prepared = Unlabelled((), root, card.image_size, card.resize, card.channels)
+    return Normalisation(card.mean, card.std).apply(prepared.load(root / name)[None])
+
+
+def _model(cfg: InferenceTrialArguments, console: Console) -> Path:
+    """Return the model's folder: as given, or the last demo's, or that of a demo made now."""
+    if cfg.model:
+        return Path(cfg.model).expanduser().resolve()
+    runs = sorted(Path("outputs").glob("*/*-demo/model.json"))
+    if runs:
+        return runs[-1].parent.resolve()
+    console.print("no demo's model in outputs/: training one (primia train experiment=demo)")
+    from primia_flwr.cli.train import main as train
+
+    if train(["experiment=demo"]):
+        raise ConfigError("the demo failed; see its message above")
+    return _model(cfg, console)
+
+
+def _write_own_test_images(model: Path, folder: Path, count: int) -> None:
+    """Write the first images of the run's own test set as PNG files."""
+    from PIL import Image
+
+    for index in range(min(count, len(test := _own_test(model)))):
+        pixels = test.images[index].permute(1, 2, 0).numpy()
+        file = folder / f"{index:05d}.png"
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file)
+
+
+def _own_test(model: Path) -> "LabelledImages":
+    from primia_flwr.config.load import load_experiment
+    from primia_flwr.data.dataset import load_test
+
+    path = model / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} is missing, so the model's own test images are unknown; expected data.root, "
+            "e.g. data.root=scans"
+        )
+    experiment = load_experiment(path.read_text(encoding="utf-8"))
+    return load_test(replace(experiment.data), seed=experiment.seed)
+
+
+def _show(console: Console, compared: dict[str, Any]) -> None:
+    console.print(
+        f"{compared['images']} images, encrypted and in the clear: the same class for "
+        f"{compared['agreement']:.1%}, scores within {compared['largest_logit_error']:.5f}"
+    )
+    for row in compared["disagreements"]:
+        console.print(f"  differs: {row['file']} (margin {row['margin']:.5f})", markup=False)
+
+
+VERB = Verb(
+    words=("inference", "trial"),
+    summary="run all parties of encrypted inference on this machine, and compare in the clear",
+    examples=(
+        "primia inference trial",
+        "primia inference trial model=outputs/a data.root=chest_xray/test images=100",
+    ),
+    config_name="inference/inference_trial",
+    schema=InferenceTrialArguments,
+    run=run,
+    positional="model",
+)

@@ -1,0 +1,42 @@
+"""`primia serve crypto-provider`: deals correlated randomness, sees neither image nor weights."""
+
+import logging
+from typing import Any
+
+from primia_flwr.cli.verb import Verb
+from primia_flwr.config.inference import ServeProviderArguments
+
+logger = logging.getLogger(__name__)
+
+
+def run(cfg: ServeProviderArguments) -> dict[str, Any]:
+    """Serve sessions until Ctrl-C or SIGTERM."""
+    from primia_flwr.cli.service import kit_of, listen
+    from primia_flwr.crypto.provider import Provider
+
+    credentials = kit_of(cfg.kit, "crypto-provider")
+
+    def on_block(names: str, number: int) -> None:
+        logger.info("%s: %d blocks", names, number)
+
+    provider = Provider(patience=cfg.patience, idle=cfg.idle, on_block=on_block)
+    listen(
+        cfg.listen,
+        credentials,
+        ("data-owner", "model-owner"),
+        provider.serve,
+        max_connections=cfg.max_connections,
+        timeout=cfg.patience,
+        quiet=cfg.quiet,
+    )
+    return {"party": str(credentials.own), "stopped": True}
+
+
+VERB = Verb(
+    words=("serve", "crypto-provider"),
+    summary="deal correlated randomness to the parties of encrypted inference, until Ctrl-C",
+    examples=("primia serve crypto-provider kit=kit-crypto-provider",),
+    config_name="inference/serve_crypto_provider",
+    schema=ServeProviderArguments,
+    run=run,
+)

@@ -1,0 +1,78 @@
+"""What the listening parties of encrypted inference do alike: listen until told to stop."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from primia_flwr.crypto.channel import Channel
+from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
+from primia_flwr.crypto.listener import Listener
+from primia_flwr.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def kit_of(folder: str, role: Role) -> Credentials:
+    """Return a kit's credentials.
+
+    Raises
+    ------
+    PrimiaError
+        If it cannot be read, or is another party's.
+    """
+    credentials = load_credentials(Path(folder).expanduser().resolve())
+    if credentials.own.role != role:
+        raise ConfigError(
+            f"kit={folder} is that of {credentials.own}; expected the kit of a {role}, as "
+            "`primia provision service` made it"
+        )
+    return credentials
+
+
+def listen(
+    address: str,
+    credentials: Credentials,
+    accept: tuple[Role, ...],
+    serve: Callable[[Channel], None],
+    *,
+    max_connections: int,
+    timeout: float,
+    quiet: bool,
+) -> None:
+    """Serve every party that comes, each on a thread, until Ctrl-C or SIGTERM."""
+    console = Console(stderr=True, quiet=quiet)
+    handler = RichHandler(console=console, show_path=False, markup=False)
+    logging.getLogger("primia_flwr").addHandler(handler)
+    logging.getLogger("primia_flwr").setLevel(logging.INFO)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    where = address or _everywhere(credentials.own.address)
+    listener = Listener(
+        where, credentials, accept=accept, max_connections=max_connections, timeout=timeout
+    )
+    with listener:
+        console.print(f"{credentials.own} listens at port {listener.port}; Ctrl-C ends it.")
+        while not stop.is_set():
+            channel = listener.accept(wait=0.2)
+            if channel is not None:
+                threading.Thread(target=_guarded, args=(serve, channel), daemon=True).start()
+
+
+def _guarded(serve: Callable[[Channel], None], channel: Channel) -> None:
+    """Serve one party; a fault of this program ends its session, not the service."""
+    try:
+        serve(channel)
+    except Exception:
+        logger.exception("%s: a fault of this program", channel.peer)
+        channel.fail("a fault of the program at this end; see its own messages")
+
+
+def _everywhere(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"[::]:{port}" if ":" in host else f"0.0.0.0:{port}"

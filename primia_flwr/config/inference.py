@@ -1,0 +1,127 @@
+"""The arguments of the encrypted-inference service's three commands."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.config.checks import check_range
+
+
+@dataclass
+class ServeProviderArguments:
+    """`primia serve crypto-provider`; `listen` empty: the port of the kit, on all interfaces."""
+
+    kit: str = "."
+    listen: str = ""
+    max_connections: int = 32
+    patience: float = 60.0
+    idle: float = 900.0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("max_connections", self.max_connections, 2, 1000, example=32)
+        check_range("patience", self.patience, 1, 86_400, example=60)
+        check_range("idle", self.idle, 1, 86_400, example=900)
+
+
+@dataclass
+class StoreArguments:
+    """Randomness that is fetched ahead: `prefetch` batches, in `folder`, at most `gigabytes`."""
+
+    folder: str = ""
+    gigabytes: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_range("store.gigabytes", self.gigabytes, 0, 1e5, example=20, open_low=True)
+
+
+@dataclass
+class ServeModelArguments:
+    """`primia serve model-owner`; `provider` empty: the address in the kit."""
+
+    model: str = ""
+    kit: str = "."
+    listen: str = ""
+    provider: str = ""
+    prefetch: int = 4
+    store: StoreArguments = field(default_factory=StoreArguments)
+    compare_bits: int = 32
+    limit: int = 200
+    limit_hours: float = 24.0
+    log: str = ""
+    max_sessions: int = 4
+    timeout: float = 60.0
+    patience: float = 900.0
+    threads: int = 1
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("prefetch", self.prefetch, 1, 100_000, example=4)
+        check_range("compare_bits", self.compare_bits, 8, 64, example=32)
+        check_range("limit", self.limit, 1, 10**9, example=200)
+        check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
+        check_range("max_sessions", self.max_sessions, 1, 256, example=4)
+        check_range("timeout", self.timeout, 1, 3600, example=60)
+        check_range("patience", self.patience, 1, 86_400, example=900)
+        check_range("threads", self.threads, 1, 256, example=1)
+
+
+@dataclass
+class InferDataArguments:
+    """The images: `root` is a folder or one file."""
+
+    root: str = ""
+
+
+@dataclass
+class InferArguments:
+    """`primia infer`; `server` and `provider` empty: the addresses in the kit."""
+
+    server: str = ""
+    provider: str = ""
+    kit: str = "."
+    data: InferDataArguments = field(default_factory=InferDataArguments)
+    output: str = ""
+    batch: int = 1
+    prefetch: int = 4
+    store: StoreArguments = field(default_factory=StoreArguments)
+    timeout: float = 60.0
+    patience: float = 900.0
+    threads: int = 1
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("batch", self.batch, 1, 1024, example=1)
+        check_range("prefetch", self.prefetch, 1, 100_000, example=4)
+        check_range("timeout", self.timeout, 1, 3600, example=60)
+        check_range("patience", self.patience, 1, 86_400, example=900)
+        check_range("threads", self.threads, 1, 256, example=1)
+
+
+@dataclass
+class InferenceTrialArguments:
+    """`primia inference trial`: `model` empty: a demo run's, trained where there is none."""
+
+    model: str = ""
+    data: InferDataArguments = field(default_factory=InferDataArguments)
+    images: int = 10
+    batch: int = 1
+    prefetch: int = 4
+    compare_bits: int = 32
+    output: str = ""
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("images", self.images, 1, 10**6, example=10)
+        check_range("batch", self.batch, 1, 1024, example=1)
+        check_range("prefetch", self.prefetch, 1, 100_000, example=4)
+        check_range("compare_bits", self.compare_bits, 8, 64, example=32)
+
+
+def settings_of(cfg: Any) -> dict[str, Any]:
+    """Return what a party's `Settings` takes from its arguments."""
+    values = {name: getattr(cfg, name) for name in ("prefetch", "timeout", "patience", "threads")}
+    values["store_bytes"] = int(cfg.store.gigabytes * 10**9)
+    if cfg.store.folder:
+        values["store"] = Path(cfg.store.folder).expanduser().resolve()
+    return values

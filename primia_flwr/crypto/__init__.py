@@ -1,0 +1,1 @@
+"""Encrypted inference: an image is classified that the model owner never sees."""

@@ -1,0 +1,86 @@
+"""Many images, one session after the other: a failed batch is tried again with fresh randomness."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from primia_flwr.crypto.data_owner import Session
+from primia_flwr.errors import PrimiaError, ServiceError
+
+Load = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """The scores (classes,), float64, of image `index`, and its part of what its batch took."""
+
+    index: int
+    scores: Tensor
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+
+
+def classify_all(
+    open_session: Callable[[int], Session],
+    load: Load,
+    indices: Sequence[int],
+    *,
+    batch: int,
+    attempts: int = 3,
+    on_error: Callable[[PrimiaError], None] = lambda _: None,
+) -> Iterator[Opinion]:
+    """Have images classified, in order.
+
+    Parameters
+    ----------
+    open_session : callable
+        Opens a session for so many batches.
+    load : callable
+        Returns image i, normalised, (C, H, W) float.
+    indices : sequence of int
+        Which images.
+    batch : int
+        Images a batch; the last one is filled up with repetitions of its last image.
+    attempts : int
+        How often one batch is tried; each time in a new session, with fresh randomness.
+    on_error : callable
+        Told why a session ended early.
+
+    Raises
+    ------
+    PrimiaError
+        If the same batch has failed as often as that, or the session cannot be opened.
+    """
+    batches = [list(indices[at : at + batch]) for at in range(0, len(indices), batch)]
+    done = failed = 0
+    while done < len(batches):
+        with open_session(len(batches) - done) as session:
+            session.fetch_ahead()
+            try:
+                while done < len(batches):
+                    yield from _classify(session, load, batches[done], batch)
+                    done, failed = done + 1, 0
+            except ServiceError as error:
+                failed += 1
+                if failed >= attempts:
+                    raise
+                on_error(error)
+                session.abandon()
+
+
+def _classify(session: Session, load: Load, batch: list[int], size: int) -> Iterator[Opinion]:
+    images = [load(index) for index in batch]
+    images += [images[-1]] * (size - len(images))
+    answer = session.classify(torch.stack(images))
+    share = len(batch)
+    for row, index in enumerate(batch):
+        yield Opinion(
+            index,
+            answer.scores[row],
+            answer.seconds / share,
+            answer.bytes_sent // share,
+            answer.bytes_received // share,
+        )

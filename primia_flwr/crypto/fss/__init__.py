@@ -1,0 +1,1 @@
+"""Comparison of secret-shared numbers by function secret sharing."""

@@ -1,0 +1,145 @@
+"""What the three parties say to each other around the computation: typed, strict JSON.
+
+A message is refused if a field is missing, unknown, or of another type.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import IntEnum
+from typing import Any, TypeVar, get_type_hints
+
+from primia_flwr.errors import ProtocolError
+
+VERSION = 1
+NONCE_BYTES = 32
+MAX_JSON_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+
+class Kind(IntEnum):
+    """The first byte of a frame; 0 is an error message."""
+
+    HELLO = 1  # data owner to model owner
+    OFFER = 2  # and back
+    WEIGHTS = 3  # model owner to data owner: masked weights of one layer
+    BEGIN = 4  # data owner to model owner: the number of the block for the next batch
+    ONLINE = 5  # between the two, during a batch
+    JOIN = 6  # either to the crypto provider: a session
+    JOINED = 7  # and back
+    WANT = 8  # either to the crypto provider: the number of a block
+    PART = 9  # and back
+    GOODBYE = 10  # the session is over
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The data owner wants `batches` batches of `batch` images classified.
+
+    `nonce`: 32 fresh bytes, hexadecimal.
+    """
+
+    version: int
+    protocol: str
+    batch: int
+    batches: int
+    nonce: str
+
+    def __post_init__(self) -> None:
+        _check(self.version == VERSION, f"version={self.version}", str(VERSION))
+        _check(1 <= self.batch <= 1024, f"batch={self.batch}", "1 to 1024")
+        _check(1 <= self.batches <= 10**6, f"batches={self.batches}", "1 to 1,000,000")
+        _check_hex("nonce", self.nonce)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The model owner's public facts.
+
+    `card`: of the model, what a user of it must know. `plan`: SHA-256 of the plan that both
+    lower from it. `model`: SHA-256 of the weights.
+    """
+
+    card: dict[str, Any]
+    compare_bits: int
+    plan: str
+    model: str
+    nonce: str
+
+    def __post_init__(self) -> None:
+        _check(8 <= self.compare_bits <= 64, f"compare_bits={self.compare_bits}", "8 to 64")
+        for name in ("plan", "model", "nonce"):
+            _check_hex(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Join:
+    """A party comes to the crypto provider for a session with a peer.
+
+    `peer`: SHA-256 fingerprint of the other's certificate, as it was seen on the line between
+    the two. What the plan needs follows in a frame of its own.
+    """
+
+    session: str
+    peer: str
+
+    def __post_init__(self) -> None:
+        _check_hex("session", self.session)
+
+
+def session_of(hello: Hello, offer: Offer, data_owner: str, model_owner: str) -> bytes:
+    """Return the session, 32 bytes: of both nonces and both certificates' fingerprints."""
+    facts = "\n".join(
+        ("primia crypto v1 session", hello.nonce, offer.nonce, data_owner, model_owner, offer.plan)
+    )
+    return hashlib.sha256(facts.encode()).digest()
+
+
+def pack(message: Any) -> bytes:
+    """Return a message as JSON."""
+    return json.dumps(asdict(message), sort_keys=True, separators=(",", ":")).encode()
+
+
+def unpack(raw: bytes | bytearray | memoryview, kind: type[T]) -> T:
+    """Undo `pack`.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not such a message.
+    """
+    try:
+        values = json.loads(bytes(raw))
+    except (ValueError, RecursionError):
+        raise _refusal(kind, "something that is not JSON", "JSON") from None
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, Mapping) or set(values) != names:
+        raise _refusal(kind, "other fields", ", ".join(sorted(names)))
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        wanted = dict if hints[name] == dict[str, Any] else hints[name]
+        if type(value) is not wanted:
+            raise _refusal(kind, f"{name}={value!r:.60}", wanted.__name__)
+    return kind(**values)
+
+
+def _check(good: bool, found: str, expected: str) -> None:
+    if not good:
+        raise ProtocolError(
+            f"a message has {found:.80}; expected {expected}; do all parties run the same version "
+            "of primia_flwr?"
+        )
+
+
+def _check_hex(name: str, value: str) -> None:
+    _check(bool(re.fullmatch("[0-9a-f]{64}", value)), f"{name}={value!r}", "64 hexadecimal digits")
+
+
+def _refusal(kind: type[Any], found: str, expected: str) -> ProtocolError:
+    return ProtocolError(
+        f"a message that should be {kind.__name__} has {found}; expected {expected}; do all "
+        "parties run the same version of primia_flwr?"
+    )

@@ -1,0 +1,174 @@
+"""The model owner's side of a session: it offers a model and takes part in batch after batch."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from primia_flwr.crypto import ring
+from primia_flwr.crypto.channel import Channel
+from primia_flwr.crypto.dealing import weight_masks, words
+from primia_flwr.crypto.lowering import Lowered, lower
+from primia_flwr.crypto.messages import (
+    MAX_JSON_BYTES,
+    NONCE_BYTES,
+    Hello,
+    Join,
+    Kind,
+    Offer,
+    pack,
+    session_of,
+    unpack,
+)
+from primia_flwr.crypto.needs import Needs
+from primia_flwr.crypto.online import ModelOwner
+from primia_flwr.crypto.query_log import QueryLog
+from primia_flwr.crypto.session import Online, Settings
+from primia_flwr.crypto.store import Store
+from primia_flwr.crypto.supply import Supply, join
+from primia_flwr.errors import PrimiaError, ProtocolError
+from primia_flwr.models.saved import ModelCard
+
+logger = logging.getLogger(__name__)
+
+OnBatch = Callable[[str, int], None]
+
+
+@dataclass
+class ServedModel:
+    """A model that is offered, and its lowered forms by batch size."""
+
+    model: nn.Module
+    card: ModelCard
+    digest: str
+    compare_bits: int
+    lowered: Callable[[int], Lowered] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lowered = lru_cache(maxsize=4)(self._lower)
+
+    def _lower(self, batch: int) -> Lowered:
+        size = self.card.image_size
+        shape = (batch, self.card.channels, size, size)
+        return lower(self.model, shape, compare_bits=self.compare_bits)
+
+
+class Server:
+    """Serves data owners, each in a session of its own.
+
+    Parameters
+    ----------
+    served : ServedModel
+        What is offered.
+    to_provider : callable
+        Opens a channel to the crypto provider.
+    queries : QueryLog
+        Who asked for how much, and how much each may.
+    own_fingerprint : str
+        Of this party's certificate.
+    settings : Settings
+        This party's choices.
+    on_batch : callable
+        Told the data owner's name and how many batches it has had.
+    """
+
+    def __init__(
+        self,
+        served: ServedModel,
+        to_provider: Callable[[], Channel],
+        queries: QueryLog,
+        *,
+        own_fingerprint: str,
+        settings: Settings,
+        on_batch: OnBatch = lambda *_: None,
+    ) -> None:
+        self._served, self._to_provider, self._queries = served, to_provider, queries
+        self._fingerprint, self._settings = own_fingerprint, settings
+        self._on_batch = on_batch
+
+    def serve(self, channel: Channel) -> None:
+        """Serve one data owner until it says goodbye; whatever goes wrong is told to it."""
+        try:
+            hello = unpack(channel.receive(Kind.HELLO, at_most=MAX_JSON_BYTES), Hello)
+            if hello.protocol != "fss":
+                raise ProtocolError(f"protocol={hello.protocol!r:.40}; this server offers fss")
+            self._queries.check(channel.peer.name, hello.batch * hello.batches)
+            self._session(channel, hello)
+        except PrimiaError as error:
+            logger.warning("%s: %s", channel.peer, error)
+            channel.fail(str(error))
+        finally:
+            channel.close()
+
+    def _session(self, channel: Channel, hello: Hello) -> None:
+        lowered = self._served.lowered(hello.batch)
+        needs = Needs.of(lowered.plan)
+        nonce = secrets.token_hex(NONCE_BYTES)
+        offer = Offer(
+            card=self._served.card.to_dict(),
+            compare_bits=self._served.compare_bits,
+            plan=lowered.plan.digest,
+            model=self._served.digest,
+            nonce=nonce,
+        )
+        channel.send(Kind.OFFER, pack(offer))
+        peer = channel.peer.fingerprint
+        session = session_of(hello, offer, peer, self._fingerprint)
+        provider = self._to_provider()
+        try:
+            seed = join(provider, Join(session.hex(), peer), needs)
+            _send_masked_weights(channel, lowered, needs, seed)
+        except BaseException:
+            provider.close()
+            raise
+        store = Store(self._settings.store, session, limit_bytes=self._settings.store_bytes)
+        supply = Supply(
+            ring.MODEL_OWNER,
+            provider,
+            needs,
+            store,
+            total=hello.batches,
+            ahead=self._settings.prefetch,
+        )
+        try:
+            self._batches(channel, hello, lowered, supply)
+        finally:
+            supply.close()
+
+    def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Supply) -> None:
+        done = 0
+        while (number := _begun(channel, self._settings.patience)) is not None:
+            self._queries.add(channel.peer.name, hello.batch)
+            prepared = supply.take(number, self._settings.patience)
+            channel.send(Kind.BEGIN)
+            party = ModelOwner(
+                lowered.plan,
+                prepared,
+                Online(channel),
+                lowered.weights,
+                threads=self._settings.threads,
+            )
+            with torch.inference_mode():
+                party.answer()
+            done += 1
+            self._on_batch(channel.peer.name, done)
+
+
+def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed: bytes) -> None:
+    """Send F = W - B of each layer: uniform to whoever does not know B."""
+    masks = weight_masks(needs, seed)
+    for weights, mask in zip(lowered.weights, masks, strict=True):
+        channel.send(Kind.WEIGHTS, words(weights.weight - mask).reshape(-1).view(np.uint8).data)
+
+
+def _begun(channel: Channel, patience: float) -> int | None:
+    """Wait for the next batch; return its block, or None when the data owner has had enough."""
+    usual, channel.timeout = channel.timeout, patience
+    kind, body = channel.receive_any({Kind.BEGIN: 8, Kind.GOODBYE: 0})
+    channel.timeout = usual
+    return None if kind == Kind.GOODBYE else int.from_bytes(body, "big")

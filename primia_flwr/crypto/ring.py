@@ -1,0 +1,77 @@
+"""Fixed point in the ring of integers modulo 2^64, on PyTorch's int64 tensors, which wrap.
+
+A real x stands as round(x 2^f). A product has the fractional bits of both factors; each party
+cuts the surplus off its own share (Mohassel & Zhang 2017, SecureML, section 4.1): the result is
+off by at most one unit, but for a chance of |product| / 2^63 that it is off by 2^(64 - f).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from primia_flwr.crypto.plan import Average, Geometry
+from primia_flwr.errors import ProtocolError
+
+ACTIVATION_BITS = 13
+WEIGHT_BITS = 16
+DATA_OWNER, MODEL_OWNER = 0, 1
+
+
+def encode(values: Tensor, bits: int) -> Tensor:
+    """Return round(values 2^bits), int64, of finite reals below 2^(62 - bits) in magnitude.
+
+    Raises
+    ------
+    ProtocolError
+        If one is not.
+    """
+    scaled = torch.round(values.double() * 2.0**bits)
+    if not bool((scaled.abs() < 2.0**62).all()):
+        worst = float(values.double().abs().max())
+        raise ProtocolError(
+            f"a value of magnitude {worst:g} in {bits} fractional bits; expected finite numbers "
+            f"below 2^{62 - bits}"
+        )
+    return scaled.to(torch.int64)
+
+
+def decode(values: Tensor, bits: int) -> Tensor:
+    """Return values / 2^bits, float64."""
+    return values.double() * 2.0**-bits
+
+
+def truncate(share: Tensor, bits: int, party: int) -> Tensor:
+    """Divide a shared value by 2^bits: each party its share, the second one from above."""
+    if party == DATA_OWNER:
+        return share >> bits
+    return -(-share >> bits)
+
+
+def divide(share: Tensor, by: Tensor, party: int) -> Tensor:
+    """Divide a shared value by positive integers, within one unit; see `truncate`."""
+    if party == DATA_OWNER:
+        return torch.div(share, by, rounding_mode="floor")
+    return -torch.div(-share, by, rounding_mode="floor")
+
+
+def product(value: Tensor, weight: Tensor, geometry: Geometry | None) -> Tensor:
+    """Return a convolution, or value (N, in) times weight (out, in) transposed, modulo 2^64."""
+    if geometry is None:
+        return F.linear(value, weight)
+    return F.conv2d(
+        value,
+        weight,
+        stride=geometry.stride,
+        padding=geometry.padding,
+        dilation=geometry.dilation,
+        groups=geometry.groups,
+    )
+
+
+def average(share: Tensor, step: Average, party: int) -> Tensor:
+    """Return a share of the means over windows of (N, C, H, W)."""
+    rows = torch.stack([share[:, :, a:b].sum(dim=2) for a, b in step.rows], dim=2)
+    sums = torch.stack([rows[:, :, :, a:b].sum(dim=3) for a, b in step.columns], dim=3)
+    heights = torch.tensor([b - a for a, b in step.rows], device=share.device)
+    widths = torch.tensor([b - a for a, b in step.columns], device=share.device)
+    return divide(sums, heights[:, None] * widths[None, :], party)

@@ -1,0 +1,48 @@
+"""What both parties of a session do alike: the shared facts, the line during a batch, the sizes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from primia_flwr.crypto.channel import Channel
+from primia_flwr.crypto.messages import Kind
+from primia_flwr.crypto.online import Buffer
+from primia_flwr.crypto.store import default_folder
+
+MAX_IMAGE_SIZE = 2048
+MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A party's own choices.
+
+    `prefetch`: blocks that wait at most. `store`: where; `store_bytes`: their limit on disk.
+    `timeout`: seconds of silence after which a line counts as dead. `patience`: seconds for
+    which a block or the next batch is waited for. `threads`: for the comparisons.
+    """
+
+    prefetch: int = 4
+    store: Path = field(default_factory=default_folder)
+    store_bytes: int = 20 << 30
+    timeout: float = 60.0
+    patience: float = 900.0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Online:
+    """The line between the two parties during a batch."""
+
+    channel: Channel
+
+    def send(self, *parts: Buffer) -> None:
+        """Send one frame."""
+        self.channel.send(Kind.ONLINE, *parts)
+
+    def receive(self, at_most: int) -> Buffer:
+        """Return the peer's next frame."""
+        return self.channel.receive(Kind.ONLINE, at_most=at_most)
+
+    def exchange(self, part: Buffer, at_most: int) -> Buffer:
+        """Send a frame and return the peer's, at the same time."""
+        return self.channel.exchange(Kind.ONLINE, part, at_most=at_most)

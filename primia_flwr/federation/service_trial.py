@@ -1,0 +1,139 @@
+"""The encrypted-inference service on this machine: three processes, real TLS, one clinic.
+
+Nothing is left behind: kits and stores lie in a temporary folder, the children end with this
+process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.errors import ServiceError
+from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.processes import Child, Children, free_port, is_listening, wait_until
+
+_CLINIC = "clinic"
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """Kits by role, and the ports of the two parties that listen."""
+
+    folder: Path
+    clinic_kit: Path
+    model_owner_port: int
+    provider_port: int
+    model_owner: Child
+    provider: Child
+
+
+def verb(*words: str) -> list[str]:
+    """Return the command line of a verb in an interpreter like this one."""
+    return [sys.executable, "-m", "primia_flwr.cli.main", *words]
+
+
+@contextmanager
+def running_service(
+    model: Path, *, options: Sequence[str] = (), provider_options: Sequence[str] = ()
+) -> Iterator[RunningService]:
+    """Start crypto provider and model owner; both are gone when this ends.
+
+    Parameters
+    ----------
+    model : Path
+        Folder of a finished run.
+    options, provider_options : sequence of str
+        Further arguments of the two.
+
+    Raises
+    ------
+    FederationError
+        If one of them does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="primia-service-") as scratch, Children() as children:
+        folder = Path(scratch)
+        ports = free_port(), free_port()
+        plan = ServicePlan(
+            name="trial",
+            model_owner="localhost",
+            crypto_provider="localhost",
+            data_owners=[_CLINIC],
+            model_owner_port=ports[0],
+            crypto_provider_port=ports[1],
+            days=1,
+            loopback=True,
+        )
+        kits = provision_service(plan, folder / "service").kits
+        commands = {
+            "crypto-provider": verb("serve", "crypto-provider", *provider_options),
+            "model-owner": verb(
+                "serve", "model-owner", f"model={model}", f"store.folder={folder}", *options
+            ),
+        }
+        started = {}
+        for (name, command), port in zip(commands.items(), (ports[1], ports[0]), strict=True):
+            words = [*command, f"kit={kits[f'kit-{name}']}", f"listen=127.0.0.1:{port}"]
+            child = children.add(
+                Child(
+                    name,
+                    words,
+                    log_file=folder / f"{name}.log",
+                    environment=os.environ,
+                    folder=Path.cwd(),
+                )
+            )
+            _wait_for(child, port)
+            started[name] = child
+        yield RunningService(
+            folder,
+            kits[f"kit-{_CLINIC}"],
+            *ports,
+            started["model-owner"],
+            started["crypto-provider"],
+        )
+
+
+def ask(
+    service: RunningService, images: Path, output: Path, *options: str, timeout: float | None = None
+) -> dict[str, Any]:
+    """Run `primia infer` in a process of its own and return its result.
+
+    Raises
+    ------
+    ServiceError
+        If it fails; with its own last words.
+    """
+    words = verb(
+        "infer",
+        f"server=localhost:{service.model_owner_port}",
+        f"data.root={images}",
+        f"kit={service.clinic_kit}",
+        f"output={output}",
+        f"store.folder={service.folder}",
+        *options,
+    )
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=timeout, check=False)
+    if done.returncode != 0:
+        raise ServiceError(
+            f"primia infer ended with exit code {done.returncode}; its message stands above; the "
+            f"model owner's last words: {service.model_owner.log_tail(3)}"
+        )
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def _wait_for(child: Child, port: int) -> None:
+    wait_until(
+        lambda: is_listening("127.0.0.1", port),
+        what=f"the start of the {child.name}",
+        timeout=_START_SECONDS,
+        child=child,
+    )
