@@ -173,7 +173,12 @@ class _Builder:
         """Maxima along the columns of each row first, then along the rows."""
         value = self._value(node.args[0])
         for axis, windows in ((3, columns), (2, rows)):
-            for level in max_tree(windows):
+            for level in max_tree(self._shapes[value][axis], windows):
+                if not any(b >= 0 for b in level.second):
+                    raise ConfigError(
+                        f"layer {node.name} takes cells out and compares none; expected a window "
+                        "of two cells or more, or a stride of 1"
+                    )
                 shape = list(self._shapes[value])
                 shape[axis] = len(level.first)
                 source, value = value, self._new(tuple(shape))
@@ -255,12 +260,19 @@ class _Builder:
     def flatten(self, node: fx.Node) -> int:
         source = self._value(node.args[0])
         images, *rest = self._shapes[source]
-        if node.args[1:2] != (1,):
-            raise ConfigError(f"layer {node.name} flattens from {node.args[1:]}; expected axis 1")
+        start = node.args[1] if node.args[1:] else self._start_of_flatten(node)
+        if start != 1:
+            raise ConfigError(f"layer {node.name} flattens from axis {start}; expected axis 1")
         shape = (images, int(torch.Size(rest).numel()))
         target = self._new(shape)
         self.steps.append(Flatten(source, target, shape))
         return target
+
+    def _start_of_flatten(self, node: fx.Node) -> int:
+        if node.op != "call_module":
+            return 0
+        layer: nn.Flatten = self.graph.get_submodule(str(node.target))  # type: ignore[assignment]
+        return layer.start_dim
 
     def same(self, node: fx.Node) -> int:
         return self._value(node.args[0])

@@ -29,11 +29,12 @@ def adaptive(size: int, count: int) -> list[Window]:
     return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
-def max_tree(windows: Sequence[Window]) -> list[Level]:
-    """Return levels that lead from the cells of an axis to one maximum for each window.
+def max_tree(size: int, windows: Sequence[Window]) -> list[Level]:
+    """Return levels that lead from the `size` cells of an axis to one maximum for each window.
 
     Each level halves, rounded up, what is left of a window; ceil(log2(k)) levels for windows of
-    k cells. Windows that compare the same two cells do so once.
+    k cells, none where every cell is its own maximum. Windows that compare the same two cells do
+    so once.
     """
     left: list[list[int]] = [list(range(start, end)) for start, end in windows]
     levels = []
@@ -46,11 +47,11 @@ def max_tree(windows: Sequence[Window]) -> list[Level]:
             left[number] = [places.setdefault(pair, len(places)) for pair in pairs]
         levels.append(Level(tuple(a for a, _ in places), tuple(b for _, b in places)))
     order = tuple(cells[0] for cells in left)
-    if levels and order != tuple(range(len(levels[-1].first))):
-        last = levels.pop()
-        levels.append(
-            Level(tuple(last.first[i] for i in order), tuple(last.second[i] for i in order))
-        )
-    elif not levels:
-        levels = [Level(order, (-1,) * len(order))]
-    return levels
+    last = levels.pop() if levels else Level(order, (-1,) * len(order))
+    if not levels and not any(b >= 0 for b in last.second):
+        return [] if order == tuple(range(size)) else [last]
+    return [*levels, Level(_picked(last.first, order), _picked(last.second, order))]
+
+
+def _picked(cells: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(cells[i] for i in order)

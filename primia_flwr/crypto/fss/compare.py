@@ -24,7 +24,7 @@ m(y), which is public.
 Keys are for one evaluation: two numbers opened under one r give away their difference.
 
 Source: Boyle, Chandran, Gilboa, Gupta, Ishai, Kumar, Rathee 2021, "Function Secret Sharing for
-Mixed-Mode and Fixed-Point Secure Computation", section 4; Storrier et al. 2023 (Grotto).
+Mixed-Mode and Fixed-Point Secure Computation"; Storrier et al. 2023 (Grotto).
 """
 
 from collections.abc import Callable

@@ -22,8 +22,8 @@ the other party's tree that it cannot compute. The work does not branch on, nor 
 control bits or alpha.
 
 Source: Boyle, Gilboa, Ishai 2016, "Function Secret Sharing: Improvements and Extensions",
-section 3.2.1 and figure 1, early termination in section 3.2.3; prefix parities: Storrier,
-Vadapalli, Lyons, Henry 2023, "Grotto: Screaming fast (2+1)-PC for Z_2^n via (2,2)-DPFs".
+figure 1, with early termination; prefix parities: Storrier, Vadapalli, Lyons, Henry 2023,
+"Grotto: Screaming fast (2+1)-PC for Z_2^n via (2,2)-DPFs".
 """
 
 import numpy as np
@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from primia_flwr.crypto.fss.prg import LEAF, SEED_BITS, WORD, Hash, Words
 
 LEAF_BITS = 7  # a leaf is a block: the values at 2^7 points
-CHUNK = 1 << 14  # trees that are walked at a time: what they need fits a second-level cache
-_DEALT = 1 << 13  # trees that are dealt at a time: four blocks for each one
+CHUNK = 1 << 15  # trees walked at a time: calls are few, and what they need fits a cache
+_DEALT = 1 << 13  # trees dealt at a time: four blocks for each
 _ONE = np.uint64(1)
 
 

@@ -7,7 +7,7 @@ have 126 bits. The key k is public. A new one for each dealing keeps an attack o
 at once from being cheaper than on one alone.
 
 Source: Matyas, Meyer, Oseas 1985; Guo, Katz, Wang, Yu 2020, "Efficient and Secure Multiparty
-Computation from Fixed-Key Block Ciphers"; Boyle, Gilboa, Ishai 2016, section 3.
+Computation from Fixed-Key Block Ciphers"; Boyle, Gilboa, Ishai 2016.
 """
 
 import numpy as np

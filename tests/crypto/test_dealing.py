@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from primia_flwr.crypto import ring
+from primia_flwr.crypto.dealing import (
+    Dealer,
+    open_product,
+    open_selection,
+    opening_mask,
+    part_bytes,
+    tensor,
+    weight_masks,
+)
+from primia_flwr.crypto.needs import Compared, Needs, Product
+from primia_flwr.crypto.plan import Geometry
+from primia_flwr.crypto.prepared import masked_products, prepare
+from primia_flwr.crypto.randomness import fresh_seed
+from primia_flwr.errors import ProtocolError
+
+NEEDS = Needs(
+    openings=((1, 2, 4, 4), (1, 3)),
+    products=(
+        Product(0, (3, 2, 3, 3), (1, 3, 4, 4), Geometry(padding=(1, 1))),
+        Product(1, (2, 3), (1, 2), None),
+    ),
+    comparisons=(Compared(5, 16), Compared(3, 32)),
+)
+
+
+def dealt() -> tuple[bytes, list[bytes], list[bytes]]:
+    seed = fresh_seed()
+    parts = [(bytes(a), bytes(b)) for a, b in Dealer(NEEDS, seed).block()]
+    return seed, [a for a, _ in parts], [b for _, b in parts]
+
+
+def test_lengths_are_as_announced() -> None:
+    _, mine, theirs = dealt()
+    assert [len(part) for part in mine] == part_bytes(0, NEEDS)
+    assert [len(part) for part in theirs] == part_bytes(1, NEEDS)
+    # The data owner is sent no product; the model owner 8 bytes an entry.
+    assert part_bytes(0, NEEDS)[1:3] == [0, 0]
+    assert part_bytes(1, NEEDS)[1:3] == [8 * 48, 8 * 2]
+
+
+def test_products_of_masks_add_up() -> None:
+    seed, mine, theirs = dealt()
+    for number, (product, mask) in enumerate(
+        zip(NEEDS.products, weight_masks(NEEDS, seed), strict=True)
+    ):
+        shares = [
+            open_product(party, parts[0], NEEDS, number, parts[1 + number])
+            for party, parts in enumerate((mine, theirs))
+        ]
+        a = tensor(opening_mask(mine[0], product.opening, NEEDS.openings[product.opening]))
+        assert torch.equal(shares[0] + shares[1], ring.product(a, mask, product.geometry))
+
+
+def test_selections_add_up() -> None:
+    _, mine, theirs = dealt()
+    for number in range(2):
+        one, other = (
+            open_selection(party, parts[0], NEEDS, number, parts[3 + number])
+            for party, parts in enumerate((mine, theirs))
+        )
+        s, r = one.s + other.s, one.r + other.r
+        assert set(s.tolist()) <= {0, 1}
+        assert ((one.rs + other.rs) == r * s).all()
+
+
+def test_every_block_has_other_masks() -> None:
+    dealer = Dealer(NEEDS, fresh_seed())
+    first, second = list(dealer.block()), list(dealer.block())
+    for one, other in zip(first, second, strict=True):
+        for party in range(2):
+            assert not len(one[party]) or bytes(one[party]) != bytes(other[party])
+
+
+def test_the_data_owners_share_of_a_product_needs_no_image() -> None:
+    seed, mine, theirs = dealt()
+    weights = [torch.full(p.weight_shape, 7) for p in NEEDS.products]
+    masked = [w - b for w, b in zip(weights, weight_masks(NEEDS, seed), strict=True)]
+    shares = masked_products(NEEDS, mine[0], masked)
+    for number, product in enumerate(NEEDS.products):
+        a = tensor(opening_mask(mine[0], product.opening, NEEDS.openings[product.opening]))
+        other = open_product(1, theirs[0], NEEDS, number, theirs[1 + number])
+        # A F + C_0 + C_1 = A (F + B) = A W
+        expected = ring.product(a, weights[number], product.geometry)
+        assert torch.equal(shares[number] + other, expected)
+
+
+@pytest.mark.parametrize("party", [0, 1])
+@pytest.mark.parametrize("cut", [-1, 1])
+def test_parts_of_another_length_are_refused(party: int, cut: int) -> None:
+    _, *halves = dealt()
+    parts = halves[party]
+    parts[-1] = parts[-1][:cut] if cut < 0 else parts[-1] + b"x"
+    with pytest.raises(ProtocolError, match="comparison 1 of a block has"):
+        prepare(party, NEEDS, parts, [torch.zeros(1)] * 2)
+
+
+def test_a_block_with_a_part_too_few_is_refused() -> None:
+    _, mine, _ = dealt()
+    with pytest.raises(ProtocolError, match="a block of 4 parts"):
+        prepare(0, NEEDS, mine[:-1])
+
+
+def test_what_the_model_owner_is_sent_looks_uniform() -> None:
+    needs = Needs((), (), (Compared(4096, 16),))
+    parts = [bytes(b) for _, b in Dealer(needs, fresh_seed()).block()]
+    counts = np.bincount(np.frombuffer(parts[1], np.uint8), minlength=256)
+    expected = len(parts[1]) / 256
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert statistic < 400  # 255 degrees of freedom: above 400 once in 10^8 runs
