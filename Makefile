@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all check bench bench-secagg fuzz federation clean
+.PHONY: help install demo test test-all check bench bench-secagg fuzz federation encrypted-inference clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 install: $(STAMP)  ## make .venv and install everything into it
 
@@ -31,6 +31,9 @@ demo: install  ## three simulated hospitals on synthetic radiographs, then a rep
 
 federation: install  ## a real SuperLink and three real SuperNodes on loopback, over TLS
 	@$(BIN)/primia federation trial experiment=demo federation.rounds=3 $(ARGS)
+
+encrypted-inference: install  ## three processes over TLS classify images that two of them never see
+	@$(BIN)/primia inference trial $(ARGS)
 
 test: install  ## the tests (under 25 minutes on two cores)
 	@$(BIN)/python -m pytest $(ARGS)

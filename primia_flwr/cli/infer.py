@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.inference import InferArguments, settings_of
-from primia_flwr.errors import ConfigError, DataError, PrimiaError
+from primia_flwr.errors import ConfigError, DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
-    from primia_flwr.crypto.classify import Opinion
-    from primia_flwr.crypto.data_owner import Session
+    from primia_flwr.crypto.channel import Channel
+    from primia_flwr.crypto.classify import AnySession, Opinion
     from primia_flwr.data.unlabelled import Unlabelled
 
 
@@ -41,20 +41,29 @@ def run(cfg: InferArguments) -> dict[str, Any]:
         console=console,
         disable=cfg.quiet,
     ) as progress:
-        work = _Work(cfg, progress, len(files))
-        rows, skipped = work.classify(root, files)
-    facts = {**work.facts(), "skipped": skipped}
-    _write(output, rows, facts, work.classes)
-    for name, why in skipped.items():
+        work = _Work(cfg, progress, root, files)
+        try:
+            work.classify()
+        except PrimiaError as error:
+            raise _stopped(error, work, output) from None
+    _write(output, work)
+    facts = work.facts()
+    for name, why in work.skipped.items():
         console.print(f"skipped {name}: {why}", markup=False, soft_wrap=True)
     summary = ("images", "seconds_per_image", "bytes_sent", "rounds")
-    return {**{key: facts[key] for key in summary}, "skipped": len(skipped), "output": str(output)}
+    return {
+        **{key: facts[key] for key in summary},
+        "skipped": len(work.skipped),
+        "output": str(output),
+    }
 
 
 class _Work:
     """One call of the command: its sessions, its progress, what they took."""
 
-    def __init__(self, cfg: InferArguments, progress: Progress, count: int) -> None:
+    def __init__(
+        self, cfg: InferArguments, progress: Progress, root: Path, files: Sequence[Path]
+    ) -> None:
         from primia_flwr.cli.service import kit_of
         from primia_flwr.crypto.session import Settings
 
@@ -62,31 +71,36 @@ class _Work:
         self._credentials = kit_of(cfg.kit, "data-owner")
         self._settings = Settings(**settings_of(cfg))
         self._fetched = progress.add_task("randomness fetched", total=None)
-        self._done = progress.add_task("images", total=count)
+        self._done = progress.add_task("images", total=len(files))
+        self._images, self.skipped = self._readable(root, files)
         self._opinions: list[Opinion] = []
         self._sessions: list[dict[str, Any]] = []
         self._started = time.monotonic()
         self.classes: tuple[str, ...] = ()
-        self._rounds = 0
 
-    def classify(
-        self, root: Path, files: Sequence[Path]
-    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        """Return a row for each image, and why the others were skipped."""
+    @property
+    def count(self) -> int:
+        """How many images can be read."""
+        return len(self._images.files)
+
+    def classify(self) -> None:
+        """Have every readable image classified."""
         from primia_flwr.crypto.classify import classify_all
 
-        images, skipped = self._readable(root, files)
         for opinion in classify_all(
             self._open,
-            lambda index: self._load(images, index),
-            range(len(images.files)),
+            self._load,
+            range(self.count),
             batch=self._cfg.batch,
             on_error=self._warn,
         ):
             self._opinions.append(opinion)
             self._progress.advance(self._done)
-        rows = [self._row(images.name(images.files[o.index]), o) for o in self._opinions]
-        return rows, skipped
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each image that was classified."""
+        images = self._images
+        return [self._row(images.name(images.files[o.index]), o) for o in self._opinions]
 
     def _readable(self, root: Path, files: Sequence[Path]) -> tuple["Unlabelled", dict[str, str]]:
         """Decode every image once before anybody is asked: a bad file costs no randomness."""
@@ -108,24 +122,37 @@ class _Work:
         self._progress.update(self._done, total=len(good))
         return Unlabelled(good, root, 0, "", 0), skipped
 
-    def _open(self, batches: int) -> "Session":
+    def _open(self, batches: int) -> "AnySession":
         from primia_flwr.crypto.connect import connect
         from primia_flwr.crypto.data_owner import Session
+        from primia_flwr.crypto.stock import StockSession
 
         cfg, credentials = self._cfg, self._credentials
         server = cfg.server or credentials.address_of("model-owner")
         provider = cfg.provider or credentials.address_of("crypto-provider")
         self._progress.update(self._fetched, total=batches, completed=0)
-        session = Session(
-            connect(server, credentials, expect="model-owner", timeout=cfg.timeout),
-            lambda: connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience),
-            own_fingerprint=credentials.own.fingerprint,
-            batch=cfg.batch,
-            batches=batches,
-            settings=self._settings,
-            on_fetched=lambda n: self._progress.update(self._fetched, completed=n),
-        )
-        self._card, self._rounds = session.card, session.plan.flights
+        to_server = connect(server, credentials, expect="model-owner", timeout=cfg.timeout)
+
+        def to_provider() -> "Channel":
+            return connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience)
+
+        own, settings = credentials.own.fingerprint, self._settings
+        session: Session | StockSession
+        if cfg.protocol == "crypten":
+            session = StockSession(
+                to_server, to_provider, own_fingerprint=own, batch=cfg.batch, settings=settings
+            )
+        else:
+            session = Session(
+                to_server,
+                to_provider,
+                own_fingerprint=own,
+                batch=cfg.batch,
+                batches=batches,
+                settings=settings,
+                on_fetched=lambda n: self._progress.update(self._fetched, completed=n),
+            )
+        self._card = session.card
         self.classes = session.card.classes
         self._sessions.append(
             {"set_up_seconds": session.set_up_seconds, "set_up_bytes": session.set_up_bytes}
@@ -133,14 +160,16 @@ class _Work:
         self._session = session
         return session
 
-    def _load(self, images: "Unlabelled", index: int) -> Any:
+    def _load(self, index: int) -> Any:
         from dataclasses import replace
 
         from primia_flwr.training.normalisation import Normalisation
 
         card = self._card
-        prepared = replace(images, size=card.image_size, mode=card.resize, channels=card.channels)
-        pixels = prepared.load(images.files[index])
+        prepared = replace(
+            self._images, size=card.image_size, mode=card.resize, channels=card.channels
+        )
+        pixels = prepared.load(self._images.files[index])
         return Normalisation(card.mean, card.std).apply(pixels[None])[0]
 
     def _row(self, name: str, opinion: "Opinion") -> dict[str, Any]:
@@ -166,11 +195,13 @@ class _Work:
         count = len(self._opinions)
         return {
             "images": count,
+            "complete": count == self.count,
+            "skipped": self.skipped,
             "seconds_per_image": round(sum(o.seconds for o in self._opinions) / count, 4),
             "bytes_sent": sum(o.bytes_sent for o in self._opinions),
             "bytes_received": sum(o.bytes_received for o in self._opinions),
             "bytes_preprocessing": self._session.bytes_dealt,
-            "rounds": self._rounds,
+            "rounds": self._session.rounds,
             "seconds_in_all": round(time.monotonic() - self._started, 2),
             "sessions": self._sessions,
             "classes": list(self.classes),
@@ -191,10 +222,18 @@ def _output(cfg: InferArguments, root: Path) -> Path:
     return output
 
 
-def _write(
-    output: Path, rows: list[dict[str, Any]], facts: dict[str, Any], classes: Sequence[str]
-) -> None:
+def _stopped(error: PrimiaError, work: _Work, output: Path) -> PrimiaError:
+    """Keep what was classified before an error; return the error, with where that is."""
+    done = len(work.rows())
+    if not done:
+        return error
+    _write(output, work)
+    return ServiceError(f"{error}; {done} of {work.count} images are done, see {output}")
+
+
+def _write(output: Path, work: _Work) -> None:
     """Write the tables whole or not at all."""
+    rows, facts = work.rows(), work.facts()
     import csv
     import io
 

@@ -35,7 +35,7 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         if not cfg.data.root:
             _write_own_test_images(model, images, cfg.images)
         output = Path(cfg.output or model / "inference").expanduser().resolve()
-        options = (f"prefetch={cfg.prefetch}",)
+        options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}")
         limit = f"limit={10**6}"
         with running_service(
             model, options=(*options, limit, f"compare_bits={cfg.compare_bits}")

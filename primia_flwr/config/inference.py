@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.config.checks import check_range
+from primia_flwr.config.checks import check_choice, check_range
+
+PROTOCOLS = ("fss", "crypten")
 
 
 @dataclass
@@ -45,6 +47,7 @@ class ServeModelArguments:
     provider: str = ""
     prefetch: int = 4
     store: StoreArguments = field(default_factory=StoreArguments)
+    protocol: str = "fss"
     compare_bits: int = 32
     limit: int = 200
     limit_hours: float = 24.0
@@ -56,6 +59,7 @@ class ServeModelArguments:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        check_choice("protocol", self.protocol, PROTOCOLS)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
         check_range("limit", self.limit, 1, 10**9, example=200)
@@ -82,6 +86,7 @@ class InferArguments:
     kit: str = "."
     data: InferDataArguments = field(default_factory=InferDataArguments)
     output: str = ""
+    protocol: str = "fss"
     batch: int = 1
     prefetch: int = 4
     store: StoreArguments = field(default_factory=StoreArguments)
@@ -91,6 +96,7 @@ class InferArguments:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        check_choice("protocol", self.protocol, PROTOCOLS)
         check_range("batch", self.batch, 1, 1024, example=1)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("timeout", self.timeout, 1, 3600, example=60)
@@ -105,6 +111,7 @@ class InferenceTrialArguments:
     model: str = ""
     data: InferDataArguments = field(default_factory=InferDataArguments)
     images: int = 10
+    protocol: str = "fss"
     batch: int = 1
     prefetch: int = 4
     compare_bits: int = 32
@@ -112,6 +119,7 @@ class InferenceTrialArguments:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        check_choice("protocol", self.protocol, PROTOCOLS)
         check_range("images", self.images, 1, 10**6, example=10)
         check_range("batch", self.batch, 1, 1024, example=1)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
@@ -120,7 +128,8 @@ class InferenceTrialArguments:
 
 def settings_of(cfg: Any) -> dict[str, Any]:
     """Return what a party's `Settings` takes from its arguments."""
-    values = {name: getattr(cfg, name) for name in ("prefetch", "timeout", "patience", "threads")}
+    names = ("prefetch", "timeout", "patience", "threads", "protocol")
+    values = {name: getattr(cfg, name) for name in names}
     values["store_bytes"] = int(cfg.store.gigabytes * 10**9)
     if cfg.store.folder:
         values["store"] = Path(cfg.store.folder).expanduser().resolve()

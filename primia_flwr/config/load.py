@@ -75,7 +75,8 @@ def compose(
     """Compose one entry of `conf/` with command-line overrides.
 
     `config_name` may lie in a folder (`inference/infer`): its keys then never mean the groups of
-    `conf/`, so `model=outputs/a` is a value there. With `return_hydra_config` Hydra's own section `hydra` comes along.
+    `conf/`, so `model=outputs/a` is a value there. With `return_hydra_config` Hydra's own
+    section `hydra` comes along.
 
     Raises
     ------

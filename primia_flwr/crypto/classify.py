@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from primia_flwr.crypto.data_owner import Session
+from primia_flwr.crypto.stock import StockSession
 from primia_flwr.errors import PrimiaError, ServiceError
 
 Load = Callable[[int], Tensor]
+AnySession = Session | StockSession
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Opinion:
 
 
 def classify_all(
-    open_session: Callable[[int], Session],
+    open_session: Callable[[int], AnySession],
     load: Load,
     indices: Sequence[int],
     *,
@@ -60,8 +62,8 @@ def classify_all(
         with open_session(len(batches) - done) as session:
             session.fetch_ahead()
             try:
-                while done < len(batches):
-                    yield from _classify(session, load, batches[done], batch)
+                for current in batches[done : done + session.batches]:
+                    yield from _classify(session, load, current, batch)
                     done, failed = done + 1, 0
             except ServiceError as error:
                 failed += 1
@@ -71,7 +73,7 @@ def classify_all(
                 session.abandon()
 
 
-def _classify(session: Session, load: Load, batch: list[int], size: int) -> Iterator[Opinion]:
+def _classify(session: AnySession, load: Load, batch: list[int], size: int) -> Iterator[Opinion]:
     images = [load(index) for index in batch]
     images += [images[-1]] * (size - len(images))
     answer = session.classify(torch.stack(images))

@@ -6,6 +6,7 @@ one opening.
 """
 
 import operator
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ from primia_flwr.crypto.windows import Window, adaptive, max_tree, strided
 from primia_flwr.errors import ConfigError
 
 COMPARE_BITS = 32
+_TRACING = threading.Lock()  # torch.fx patches modules while it traces
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def lower(model: nn.Module, input_shape: Shape, *, compare_bits: int = COMPARE_B
     if not 8 <= compare_bits <= 64:
         raise ConfigError(f"compare_bits={compare_bits}; expected 8 to 64, e.g. {COMPARE_BITS}")
     refuse_group_norm(model)
-    graph: fx.GraphModule = fuse(model.eval())  # type: ignore[assignment]
+    with _TRACING:
+        graph: fx.GraphModule = fuse(model.eval())  # type: ignore[assignment]
     builder = _Builder(graph, input_shape)
     for node in graph.graph.nodes:
         builder.add(node)

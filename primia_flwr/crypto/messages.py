@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 from primia_flwr.errors import ProtocolError
 
 VERSION = 1
+PROTOCOLS = ("fss", "crypten")
 NONCE_BYTES = 32
 MAX_JSON_BYTES = 1 << 20
 
@@ -53,6 +54,7 @@ class Hello:
         _check(1 <= self.batch <= 1024, f"batch={self.batch}", "1 to 1024")
         _check(1 <= self.batches <= 10**6, f"batches={self.batches}", "1 to 1,000,000")
         _check_hex("nonce", self.nonce)
+        _check_protocol(self.protocol)
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,16 @@ class Join:
     """A party comes to the crypto provider for a session with a peer.
 
     `peer`: SHA-256 fingerprint of the other's certificate, as it was seen on the line between
-    the two. What the plan needs follows in a frame of its own.
+    the two. With `protocol` "fss" what the plan needs follows in a frame of its own.
     """
 
     session: str
     peer: str
+    protocol: str
 
     def __post_init__(self) -> None:
         _check_hex("session", self.session)
+        _check_protocol(self.protocol)
 
 
 def session_of(hello: Hello, offer: Offer, data_owner: str, model_owner: str) -> bytes:
@@ -132,6 +136,10 @@ def _check(good: bool, found: str, expected: str) -> None:
             f"a message has {found:.80}; expected {expected}; do all parties run the same version "
             "of primia_flwr?"
         )
+
+
+def _check_protocol(value: str) -> None:
+    _check(value in PROTOCOLS, f"protocol={value!r}", " or ".join(PROTOCOLS))
 
 
 def _check_hex(name: str, value: str) -> None:

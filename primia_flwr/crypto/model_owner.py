@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from primia_flwr.crypto import ring
+from primia_flwr.crypto import ring, stock
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.dealing import weight_masks, words
 from primia_flwr.crypto.lowering import Lowered, lower
@@ -28,7 +29,7 @@ from primia_flwr.crypto.messages import (
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.crypto.online import ModelOwner
 from primia_flwr.crypto.query_log import QueryLog
-from primia_flwr.crypto.session import Online, Settings
+from primia_flwr.crypto.session import PROTOCOL, Online, Settings
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
 from primia_flwr.errors import PrimiaError, ProtocolError
@@ -95,8 +96,10 @@ class Server:
         """Serve one data owner until it says goodbye; whatever goes wrong is told to it."""
         try:
             hello = unpack(channel.receive(Kind.HELLO, at_most=MAX_JSON_BYTES), Hello)
-            if hello.protocol != "fss":
-                raise ProtocolError(f"protocol={hello.protocol!r:.40}; this server offers fss")
+            if hello.protocol != self._settings.protocol:
+                raise ProtocolError(
+                    f"protocol={hello.protocol}; this server offers {self._settings.protocol}"
+                )
             self._queries.check(channel.peer.name, hello.batch * hello.batches)
             self._session(channel, hello)
         except PrimiaError as error:
@@ -119,26 +122,28 @@ class Server:
         channel.send(Kind.OFFER, pack(offer))
         peer = channel.peer.fingerprint
         session = session_of(hello, offer, peer, self._fingerprint)
-        provider = self._to_provider()
-        try:
-            seed = join(provider, Join(session.hex(), peer), needs)
+        settings = self._settings
+        with ExitStack() as stack:
+            provider = stack.enter_context(self._to_provider())
+            if hello.protocol == stock.PROTOCOL:
+                self._queries.add(channel.peer.name, hello.batch)
+                shape = lowered.plan.input_shape
+                stock.answer(channel, provider, session, self._served.model, shape)
+                return
+            seed = join(provider, Join(session.hex(), peer, PROTOCOL), needs)
             _send_masked_weights(channel, lowered, needs, seed)
-        except BaseException:
-            provider.close()
-            raise
-        store = Store(self._settings.store, session, limit_bytes=self._settings.store_bytes)
-        supply = Supply(
-            ring.MODEL_OWNER,
-            provider,
-            needs,
-            store,
-            total=hello.batches,
-            ahead=self._settings.prefetch,
-        )
-        try:
+            store = Store(settings.store, session, limit_bytes=settings.store_bytes)
+            stack.callback(store.close)
+            supply = Supply(
+                ring.MODEL_OWNER,
+                provider,
+                needs,
+                store,
+                total=hello.batches,
+                ahead=settings.prefetch,
+            )
+            stack.callback(supply.close)
             self._batches(channel, hello, lowered, supply)
-        finally:
-            supply.close()
 
     def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Supply) -> None:
         done = 0

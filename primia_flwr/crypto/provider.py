@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from primia_flwr.crypto import stock
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.dealing import Dealer
 from primia_flwr.crypto.messages import MAX_JSON_BYTES, Join, Kind, unpack
@@ -70,6 +71,8 @@ class Provider:
 
     def _welcome(self, channel: Channel) -> _Guest:
         request = unpack(channel.receive(Kind.JOIN, at_most=MAX_JSON_BYTES), Join)
+        if request.protocol == stock.PROTOCOL:
+            return _Guest(channel, request, Needs((), (), ()))
         needs = Needs.from_bytes(bytes(channel.receive(Kind.JOIN, at_most=MAX_BYTES)))
         return _Guest(channel, request, needs)
 
@@ -101,7 +104,10 @@ class Provider:
         channels = one.channel, other.channel
         try:
             data_owner, model_owner = _sorted(one, other)
-            self._deal(data_owner, model_owner)
+            if one.request.protocol == stock.PROTOCOL:
+                stock.deal(data_owner.channel, model_owner.channel)
+            else:
+                self._deal(data_owner, model_owner)
         except PrimiaError as error:
             logger.warning("session of %s and %s: %s", channels[0].peer, channels[1].peer, error)
             for channel in channels:
@@ -169,6 +175,6 @@ def _sorted(one: _Guest, other: _Guest) -> tuple[_Guest, _Guest]:
                 f"{peer.channel.peer} came; expected both ends of one line: is somebody between "
                 "them?"
             )
-    if one.needs != other.needs:
+    if one.request.protocol != other.request.protocol or one.needs != other.needs:
         raise ProtocolError("the two parties of a session need different randomness")
     return roles["data-owner"], roles["model-owner"]

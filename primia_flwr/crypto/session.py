@@ -8,8 +8,7 @@ from primia_flwr.crypto.messages import Kind
 from primia_flwr.crypto.online import Buffer
 from primia_flwr.crypto.store import default_folder
 
-MAX_IMAGE_SIZE = 2048
-MAX_CLASSES = 1000
+PROTOCOL = "fss"
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,8 @@ class Settings:
 
     `prefetch`: blocks that wait at most. `store`: where; `store_bytes`: their limit on disk.
     `timeout`: seconds of silence after which a line counts as dead. `patience`: seconds for
-    which a block or the next batch is waited for. `threads`: for the comparisons.
+    which a block or the next batch is waited for. `threads`: for the comparisons. `protocol`:
+    what a model owner offers.
     """
 
     prefetch: int = 4
@@ -27,6 +27,7 @@ class Settings:
     timeout: float = 60.0
     patience: float = 900.0
     threads: int = 1
+    protocol: str = PROTOCOL
 
 
 @dataclass(frozen=True)

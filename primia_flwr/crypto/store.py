@@ -20,6 +20,7 @@ from primia_flwr.errors import ProtocolError, ServiceError
 
 _PREFIX = "primia-store-"
 _LOCK = "in-use.lock"
+_MAKING = "primia-store.lock"  # held while one is made and what was left is removed
 
 
 class Store:
@@ -47,10 +48,11 @@ class Store:
         self._mark = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            remove_left_over(folder)
-            self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
-            self._lock = FileLock(self._folder / _LOCK)
-            self._lock.acquire(blocking=False)
+            with FileLock(folder / _MAKING):
+                remove_left_over(folder)
+                self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+                self._lock = FileLock(self._folder / _LOCK)
+                self._lock.acquire(blocking=False)
         except OSError as error:
             raise ServiceError(
                 f"store={folder} cannot be written ({error.strerror}); expected a folder for the "

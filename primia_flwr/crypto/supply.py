@@ -122,13 +122,12 @@ class Supply:
         return prepare(self._party, self._needs, dealt, shares)
 
     def close(self) -> None:
-        """Leave the crypto provider, and remove what waits."""
+        """Fetch no more, and leave the crypto provider."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
         self._channel.close()
         self._thread.join()
-        self._store.close()
 
     def _run(self) -> None:
         try:

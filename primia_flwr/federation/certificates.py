@@ -41,10 +41,10 @@ class Authority:
     certificate: x509.Certificate
 
 
-def make_authority(name: str, *, days: int) -> Authority:
-    """Make a CA that may sign servers but no further CAs."""
+def make_authority(name: str, *, days: int, of: str = "federation") -> Authority:
+    """Make a CA that may sign certificates but no further CAs; `of` goes into its name."""
     key = ec.generate_private_key(ec.SECP384R1())
-    subject = _name(f"{name} federation CA")
+    subject = _name(f"{name} {of} CA")
     certificate = (
         _builder(subject, subject, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -59,20 +59,42 @@ def issue_server_certificate(
     authority: Authority, names: Sequence[str], *, days: int
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """Issue a TLS server certificate for DNS names and IP addresses; the first names it."""
+    alternatives = [alternative(name) for name in names]
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
+    return issue_certificate(authority, names[0], alternatives, purposes, days=days)
+
+
+def issue_certificate(
+    authority: Authority,
+    name: str,
+    alternatives: Sequence[x509.GeneralName],
+    purposes: Sequence[x509.ObjectIdentifier],
+    *,
+    days: int,
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Issue a certificate with these alternative names and extended key usages."""
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = authority.certificate
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     certificate = (
-        _builder(_name(names[0]), issuer.subject, key.public_key(), days)
-        .add_extension(x509.SubjectAlternativeName([_alternative(n) for n in names]), False)
+        _builder(_name(name), issuer.subject, key.public_key(), days)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(issuer_id, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(authority.key, hashes.SHA384())
     )
     return key, certificate
+
+
+def alternative(name: str) -> x509.GeneralName:
+    """Return a DNS name or an IP address as it stands in a certificate."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def make_supernode_key() -> ec.EllipticCurvePrivateKey:
@@ -197,10 +219,3 @@ def _usage(
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _alternative(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

@@ -5,11 +5,8 @@ SuperLink's stay in the coordinator's folder; a kit holds one site's private key
 public things besides.
 """
 
-import re
 import secrets
 import shutil
-import stat
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +16,11 @@ import yaml
 from primia_flwr.errors import FederationError
 from primia_flwr.federation import certificates as certs
 from primia_flwr.federation import kit_texts
+from primia_flwr.federation.kits import check_name, new_folder, zip_kit
 from primia_flwr.federation.roster import Roster, RosterSite
 from primia_flwr.federation.superlink import SuperLinkFiles
 
 _LOOPBACK = ("127.0.0.1", "localhost")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 @dataclass(frozen=True)
@@ -66,10 +63,7 @@ class Plan:
         if not self.sites:
             raise FederationError("sites=[]; expected at least one, e.g. sites=[munich,paris]")
         for key, value in [("name", self.name), *(("sites", site) for site in self.sites)]:
-            if not _NAME.fullmatch(value):
-                raise FederationError(
-                    f"{key}={value!r}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
-                )
+            check_name(key, value)
         if len({site.lower() for site in self.sites}) != len(self.sites):
             raise FederationError(f"sites={list(self.sites)}; expected different names")
 
@@ -93,21 +87,8 @@ def provision(plan: Plan, output: Path) -> Federation:
     FederationError
         If something is there already (nothing is overwritten).
     """
-    if output.exists():
-        raise FederationError(
-            f"output={output} exists; expected a folder that does not exist yet, since keys are "
-            "never overwritten; choose another name= or output="
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = output.with_name(f".{output.name}.part")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(mode=0o700)
-    try:
+    with new_folder(output) as building:
         roster = _make_all(building, plan)
-        building.rename(output)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return Federation(output, roster, {site: output / f"kit-{site}" for site in plan.sites})
 
 
@@ -193,14 +174,4 @@ def _complete_kit(folder: Path, site: RosterSite, roster: Roster, min_sites: int
     (kit / "roster.yaml").write_text(roster.to_yaml())
     (kit / "site.yaml").write_text(kit_texts.site_yaml(site, roster, min_sites=min_sites))
     (kit / "README.md").write_text(kit_texts.readme(site, roster))
-    _zip(kit, kit.with_suffix(".zip"))
-
-
-def _zip(kit: Path, target: Path) -> None:
-    certs.write_private(target, b"")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(kit.iterdir()):
-            entry = zipfile.ZipInfo.from_file(file, f"{kit.name}/{file.name}")
-            mode = stat.S_IMODE(file.stat().st_mode)
-            entry.external_attr = (stat.S_IFREG | mode) << 16
-            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+    zip_kit(kit)

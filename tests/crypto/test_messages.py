@@ -17,7 +17,7 @@ OFFER = Offer({"model": {}}, 32, NONCE, NONCE, "cd" * 32)
 
 
 def test_round_trip() -> None:
-    for message in (HELLO, OFFER, Join(NONCE, "AA:BB")):
+    for message in (HELLO, OFFER, Join(NONCE, "AA:BB", "crypten")):
         assert unpack(pack(message), type(message)) == message
 
 
@@ -32,6 +32,7 @@ def test_rubbish_is_refused(raw: bytes) -> None:
     [
         ("version", 2, "version=2; expected 1"),
         ("version", "1", "version='1'; expected int"),
+        ("protocol", "plain", "protocol='plain'; expected fss or crypten"),
         ("batch", True, "batch=True; expected int"),
         ("batch", 0, "batch=0; expected 1 to 1024"),
         ("batches", 10**9, "batches=1000000000"),

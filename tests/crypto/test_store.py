@@ -138,4 +138,4 @@ def test_what_dead_processes_left_is_removed_and_what_lives_stays(tmp_path: Path
     remove_left_over(tmp_path)
     assert living.take(0) == PARTS
     living.close()
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["primia-store.lock"])

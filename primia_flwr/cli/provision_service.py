@@ -1,0 +1,93 @@
+"""`primia provision service`: keys and certificates for a service of encrypted inference."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.cli.verb import Verb
+from primia_flwr.config.checks import check_range
+from primia_flwr.errors import ConfigError
+from primia_flwr.federation.service_kits import Service, ServicePlan, command, provision_service
+
+
+@dataclass
+class ProvisionServiceArguments:
+    """Arguments of `primia provision service`; `output` empty means `services/<name>`."""
+
+    name: str = "diagnosis"
+    model_owner: str = ""
+    crypto_provider: str = ""
+    data_owners: list[str] = field(default_factory=list)
+    model_owner_port: int = 9700
+    crypto_provider_port: int = 9701
+    output: str = ""
+    days: int = 730
+    loopback: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("model_owner_port", self.model_owner_port, 1, 65535, example=9700)
+        check_range("crypto_provider_port", self.crypto_provider_port, 1, 65535, example=9701)
+        check_range("days", self.days, 1, 3650, example=730)
+
+
+def run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
+    """Make the kits, print what to do next, and return the written files."""
+    for key in ("model_owner", "crypto_provider"):
+        host = getattr(cfg, key)
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", host):
+            raise ConfigError(
+                f"{key}={host!r}; expected the name or address at which the others reach the "
+                f"{key.replace('_', ' ')}, e.g. {key}={key.split('_')[0]}.example.org"
+            )
+    plan = ServicePlan(
+        name=cfg.name,
+        model_owner=cfg.model_owner,
+        crypto_provider=cfg.crypto_provider,
+        data_owners=cfg.data_owners,
+        model_owner_port=cfg.model_owner_port,
+        crypto_provider_port=cfg.crypto_provider_port,
+        days=cfg.days,
+        loopback=cfg.loopback,
+    )
+    service = provision_service(plan, Path(cfg.output or f"services/{cfg.name}"))
+    _explain(service, plan, Console(stderr=cfg.quiet))
+    return {
+        "service": str(service.folder),
+        "ca_fingerprint": service.ca_fingerprint,
+        "addresses": {peer.role: peer.address for peer in service.peers if peer.address},
+        "kits": {name: str(kit.with_suffix(".zip")) for name, kit in service.kits.items()},
+    }
+
+
+def _explain(service: Service, plan: ServicePlan, console: Console) -> None:
+    def show(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    show(f"Service {plan.name} in {service.folder} (CA {service.ca_fingerprint})\n")
+    show("1. Give each party its kit over a safe way, and read it its fingerprints by phone:")
+    for peer, kit in zip(service.peers, service.kits.values(), strict=True):
+        show(f"   {kit.with_suffix('.zip')}  {peer.fingerprint}")
+    show("\n2. Each party starts with its kit, in this order:")
+    owner, provider, *data_owners = zip(service.peers, service.kits, strict=True)
+    for peer, name in (provider, owner, *data_owners):
+        show(f"   {command(plan, peer.role, kit=name)}")
+    show(f"\n3. Delete the kits here, which hold the keys; keep {service.folder}/ca.key offline\n")
+
+
+VERB = Verb(
+    words=("provision", "service"),
+    summary="make certificates, pinned peers and a kit for each party of encrypted inference",
+    examples=(
+        "primia provision service model_owner=diagnosis.example.org "
+        "crypto_provider=dealer.example.org data_owners=[clinic-a,clinic-b]",
+        "primia provision service name=trial model_owner=127.0.0.1 crypto_provider=127.0.0.1 "
+        "data_owners=[clinic]",
+    ),
+    config_name="provision_service",
+    schema=ProvisionServiceArguments,
+    run=run,
+)

@@ -1,0 +1,287 @@
+"""Who the parties of a service are, and what one of them shows for itself and asks of others.
+
+Every party has a certificate of the service's own CA, in which its role and name stand as a URI
+(`primia:service:data-owner:clinic-a`), and a peers file with the fingerprint of every party's
+certificate. A certificate that is not in the file is a stranger's, whoever signed it.
+"""
+
+import ssl
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+
+from primia_flwr.errors import ServiceError
+
+Role = Literal["data-owner", "model-owner", "crypto-provider"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+KEY_FILE, CERTIFICATE_FILE, CA_FILE, PEERS_FILE = "party.key", "party.crt", "ca.crt", "peers.yaml"
+_URI = "primia:service:"
+_MAX_FILE_BYTES = 1 << 20
+_UNREADABLE = (
+    OSError, TypeError, KeyError, AttributeError, ValueError, ArithmeticError, RecursionError,
+    yaml.YAMLError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A party of the service.
+
+    `fingerprint` is the SHA-256 of its certificate as `openssl x509 -fingerprint -sha256` shows
+    it; `address` is the `host:port` where it listens, empty where it does not.
+    """
+
+    role: Role
+    name: str
+    fingerprint: str
+    address: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.name}"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a party's kit holds: its own key and certificate, the CA, and all parties' pins."""
+
+    folder: Path
+    service: str
+    own: Peer
+    peers: tuple[Peer, ...]
+    _client: ssl.SSLContext = field(repr=False, compare=False)
+    _server: ssl.SSLContext = field(repr=False, compare=False)
+
+    def context(self, *, server: bool) -> ssl.SSLContext:
+        """Return the TLS context for the side that listens, or for the one that connects."""
+        return self._server if server else self._client
+
+    def address_of(self, role: Role) -> str:
+        """Return where the party of a role listens.
+
+        Raises
+        ------
+        ServiceError
+            If the peers file has none, or several.
+        """
+        found = [peer.address for peer in self.peers if peer.role == role and peer.address]
+        if len(found) != 1:
+            raise ServiceError(
+                f"{self.folder / PEERS_FILE} has {len(found)} addresses of a {role}; expected "
+                "one; give the address (host:port) yourself"
+            )
+        return found[0]
+
+    def identify(self, certificate: bytes | None, roles: Collection[Role]) -> Peer:
+        """Return whose certificate (DER) this is, which TLS has found signed by the CA and valid.
+
+        Raises
+        ------
+        ServiceError
+            If there is none, it names no role or another one than `roles`, or is not pinned.
+        """
+        if not certificate:
+            raise ServiceError("showed no certificate; expected one of this service")
+        try:
+            read = x509.load_der_x509_certificate(certificate)
+        except ValueError as error:
+            raise ServiceError(f"has a certificate that cannot be read ({error})") from None
+        role, name = read_identity(read)
+        if role not in roles:
+            raise ServiceError(f"has the role {role}; expected {' or '.join(roles)}")
+        shown = fingerprint(read)
+        for peer in self.peers:
+            if (peer.role, peer.name, peer.fingerprint) == (role, name, shown):
+                return peer
+        raise ServiceError(
+            f"is {role} {name} with the certificate {shown}, which is not in "
+            f"{PEERS_FILE}; expected a certificate that is pinned there"
+        )
+
+
+def service_uri(role: Role, name: str) -> str:
+    """Return how a certificate names the role and the name of its owner."""
+    return f"{_URI}{role}:{name}"
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate as `openssl x509 -fingerprint -sha256` shows it."""
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def read_identity(certificate: x509.Certificate) -> tuple[Role, str]:
+    """Return the role and the name that stand in a certificate.
+
+    Raises
+    ------
+    ServiceError
+        If it does not have exactly one URI of that form with a known role.
+    """
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        uris = []
+    identities = [uri.removeprefix(_URI).split(":") for uri in uris if uri.startswith(_URI)]
+    if len(identities) == 1 and len(identities[0]) == 2 and identities[0][0] in ROLES:
+        return identities[0][0], identities[0][1]
+    raise ServiceError(
+        f"has a certificate with the names {uris!r:.200}; expected one {_URI}<role>:<name> with "
+        f"a role of {', '.join(ROLES)}"
+    )
+
+
+def load_credentials(folder: Path | str) -> Credentials:
+    """Read a party's kit and check that its parts belong together.
+
+    Raises
+    ------
+    ServiceError
+        If a file is missing or unreadable, the key can be read by others or is not the
+        certificate's, the certificate is not valid now, not signed by the CA, or not pinned in
+        the party's own peers file.
+    """
+    folder = Path(folder)
+    own, ca = (_certificate(folder / name) for name in (CERTIFICATE_FILE, CA_FILE))
+    _check_certificate(folder / CERTIFICATE_FILE, own, ca)
+    _check_private(folder / KEY_FILE)
+    service, peers = read_peers(folder / PEERS_FILE, ca)
+    try:
+        role, name = read_identity(own)
+    except ServiceError as error:
+        raise ServiceError(f"{folder / CERTIFICATE_FILE} {error}") from None
+    me = next((peer for peer in peers if peer.fingerprint == fingerprint(own)), None)
+    if me is None or (me.role, me.name) != (role, name):
+        raise ServiceError(
+            f"{folder / PEERS_FILE} does not have the certificate of {role} {name} that lies "
+            f"beside it ({fingerprint(own)}); expected the files of one kit"
+        )
+    contexts = (
+        _context(folder, side) for side in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
+    )
+    return Credentials(folder, service, me, peers, *contexts)
+
+
+def read_peers(file: Path, ca: x509.Certificate) -> tuple[str, tuple[Peer, ...]]:
+    """Read a peers file; return the service's name and all its parties.
+
+    Raises
+    ------
+    ServiceError
+        If it is missing, is no peers file, names a party or a fingerprint twice, or belongs to
+        another CA.
+    """
+    try:
+        content = yaml.safe_load(_read(file).decode())
+        service, ca_fingerprint = _text(content.pop("service")), content.pop("ca_fingerprint")
+        peers = tuple(_peer(entry) for entry in content.pop("peers"))
+        if content:
+            raise ValueError(f"it has the unknown entry {next(iter(content))!r}")
+    except _UNREADABLE as error:
+        raise ServiceError(
+            f"{file} cannot be read as a peers file ({error}); expected the {PEERS_FILE} that "
+            "`primia provision service` wrote"
+        ) from None
+    for what, keys in (
+        ("party", [f"{peer.role} {peer.name}" for peer in peers]),
+        ("fingerprint", [peer.fingerprint for peer in peers]),
+    ):
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise ServiceError(f"{file} has the {what} {min(twice)} twice; expected it once")
+    if ca_fingerprint != fingerprint(ca):
+        raise ServiceError(
+            f"{file} belongs to the CA {ca_fingerprint}; {file.with_name(CA_FILE)} is "
+            f"{fingerprint(ca)}; expected the files of one kit"
+        )
+    return service, peers
+
+
+def _peer(entry: dict[str, Any]) -> Peer:
+    peer = Peer(**{key: _text(value) for key, value in entry.items()})
+    if peer.role not in ROLES:
+        raise ValueError(f"the role {peer.role!r} is none of {', '.join(ROLES)}")
+    if len(bytes.fromhex(peer.fingerprint.replace(":", ""))) != 32 or not peer.name:
+        raise ValueError(f"{peer} has the fingerprint {peer.fingerprint!r}, which is no SHA-256")
+    pairs = bytes.fromhex(peer.fingerprint.replace(":", ""))
+    return Peer(peer.role, peer.name, pairs.hex(":").upper(), peer.address)
+
+
+def _text(value: object) -> Any:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        content = stream.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise ValueError(f"it has more than {_MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _certificate(file: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_read(file))
+    except (OSError, ValueError) as error:
+        raise ServiceError(
+            f"{file} cannot be read ({error}); expected a certificate of the kit that "
+            "`primia provision service` made"
+        ) from None
+
+
+def _check_certificate(file: Path, own: x509.Certificate, ca: x509.Certificate) -> None:
+    try:
+        own.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError, TypeError):
+        raise ServiceError(
+            f"{file} is not signed by {file.with_name(CA_FILE)}; expected the files of one kit"
+        ) from None
+    if not own.not_valid_before_utc <= datetime.now(UTC) <= own.not_valid_after_utc:
+        raise ServiceError(
+            f"{file} is valid from {own.not_valid_before_utc:%Y-%m-%d} to "
+            f"{own.not_valid_after_utc:%Y-%m-%d}; expected a certificate that is valid now; "
+            "check this computer's clock, or make new kits"
+        )
+
+
+def _check_private(file: Path) -> None:
+    try:
+        mode = file.stat().st_mode & 0o777
+    except OSError as error:
+        raise ServiceError(f"{file} cannot be read ({error}); expected the kit's key") from None
+    if mode & 0o077:
+        raise ServiceError(
+            f"{file} has the mode {mode:o}, so others can read it; expected 600; chmod 600 {file}"
+        )
+
+
+def _context(folder: Path, side: int) -> ssl.SSLContext:
+    """Return a context for TLS 1.3 with certificates on both sides, this service's CA alone."""
+    context = ssl.SSLContext(side)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    if side == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0  # nothing is resumed: every link begins with certificates
+    try:
+        context.load_verify_locations(cafile=folder / CA_FILE)
+        context.load_cert_chain(folder / CERTIFICATE_FILE, folder / KEY_FILE, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise ServiceError(
+            f"{folder / KEY_FILE} cannot be used ({error}); expected the unencrypted key of "
+            f"{CERTIFICATE_FILE} beside it"
+        ) from None
+    return context
+
+
+def _no_password() -> str:
+    return ""
