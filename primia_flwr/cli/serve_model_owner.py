@@ -22,8 +22,8 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
     from primia_flwr.crypto.query_log import QueryLog
     from primia_flwr.crypto.session import Settings
 
-    credentials = kit_of(cfg.kit, "model-owner")
     served = _served(cfg)
+    credentials = kit_of(cfg.kit, "model-owner")
     provider = cfg.provider or credentials.address_of("crypto-provider")
     log = Path(cfg.log or Path(cfg.kit) / "queries.jsonl").expanduser().resolve()
 
@@ -62,6 +62,7 @@ def _served(cfg: ServeModelArguments) -> "ServedModel":
     folder = Path(cfg.model).expanduser().resolve()
     model, card = load_model(folder)
     served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits)
+    plan = served.lowered(1).plan  # a model without an encrypted form is refused here
     bounds = read_bounds(folder)
     if bounds is None:
         logger.warning(
@@ -72,7 +73,7 @@ def _served(cfg: ServeModelArguments) -> "ServedModel":
             cfg.model,
         )
     else:
-        check_bounds(bounds, served.lowered(1).plan)
+        check_bounds(bounds, plan)
     return served
 
 

@@ -1,0 +1,262 @@
+"""The encrypted-inference service as its users meet it: processes, kits, files, faults."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.federation.service_trial import RunningService, running_service, verb
+from primia_flwr.models.registry import build_model
+from primia_flwr.models.saved import ModelCard, save_model
+from tests.e2e.runner import Primia, last_json
+
+CLASSES = ("bacterial", "normal", "viral")
+
+
+def write_model(folder: Path, *, name: str = "simpleconv", norm: str = "batch") -> Path:
+    cfg = ModelConfig(name=name, norm=norm)
+    card = ModelCard(
+        model=cfg,
+        classes=CLASSES,
+        channels=1,
+        image_size=32,
+        resize="squash",
+        mean=(0.5,),
+        std=(0.25,),
+        config_hash="0" * 16,
+        round=1,
+        synthetic=True,
+    )
+    save_model(folder, build_model(cfg, num_classes=3, channels=1, seed=0), card)
+    return folder
+
+
+def write_images(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(count):
+        pixels = random.integers(0, 256, (40, 48), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "today", 3)
+
+
+def infer_words(service: RunningService, images: Path, output: Path, *options: str) -> list[str]:
+    return verb(
+        "infer",
+        f"server=localhost:{service.model_owner_port}",
+        f"data.root={images}",
+        f"kit={service.clinic_kit}",
+        f"output={output}",
+        f"store.folder={service.folder}",
+        "quiet=true",
+        *options,
+    )
+
+
+def infer(
+    service: RunningService, images: Path, output: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    words = infer_words(service, images, output, *options)
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+
+
+def queries(service: RunningService) -> int:
+    file = service.clinic_kit.parent / "kit-model-owner" / "queries.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def wait_for(what: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout.strip()
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_the_trial_agrees_with_the_plain_model_and_leaves_nothing(
+    primia: Primia, model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    output = primia.folder / "out"
+    done = primia("inference", "trial", f"model={model}", f"data.root={images}", f"output={output}")
+    assert done.returncode == 0, done.stderr
+    result = last_json(done.stdout)
+    assert result["images"] == 3
+    assert result["agreement"] == 1.0
+    assert result["rounds"] == 26  # 12 comparison steps
+    assert result["largest_logit_error"] < 0.02
+    rows = list(csv.DictReader((output / "predictions.csv").open()))
+    assert [row["file"] for row in rows] == ["00.png", "01.png", "02.png"]
+    for row in rows:
+        probabilities = [float(row[f"p_{name}"]) for name in CLASSES]
+        assert sum(probabilities) == pytest.approx(1)
+        assert row["prediction"] == CLASSES[int(np.argmax(probabilities))]
+    facts = json.loads((output / "predictions.json").read_text())
+    assert facts["complete"] is True
+    assert facts["predictions"][0]["scores"] != facts["predictions"][1]["scores"]
+    assert not list(scratch.iterdir())
+
+
+@contextmanager
+def service_of(model: Path, *options: str) -> Iterator[RunningService]:
+    with running_service(model, options=options) as service:
+        yield service
+
+
+def test_faults_of_the_clinic_and_of_strangers(
+    primia: Primia, model: Path, images: Path, tmp_path: Path
+) -> None:
+    other = ServicePlan("trial", "localhost", "localhost", ["clinic"], loopback=True)
+    stranger_kit = provision_service(other, tmp_path / "other").kits["kit-clinic"]
+    with service_of(model, "limit=5") as service:
+        # A stranger that says nothing, and one that does not speak TLS, hold up nobody.
+        silent = socket.create_connection(("127.0.0.1", service.model_owner_port))
+        with socket.create_connection(("127.0.0.1", service.model_owner_port)) as loud:
+            loud.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        # Another service's certificate, the same names.
+        done = infer(service, images, tmp_path / "a", f"kit={stranger_kit}")
+        assert "cannot be reached" in one_sentence(done)
+        # The kit of another party.
+        owner = service.clinic_kit.parent / "kit-model-owner"
+        done = infer(service, images, tmp_path / "a", f"kit={owner}")
+        assert "expected the kit of a data-owner" in one_sentence(done)
+        # No image at all; a file that is none among images is skipped and named.
+        (tmp_path / "empty").mkdir()
+        done = infer(service, tmp_path / "empty", tmp_path / "a")
+        assert "expected an image or a folder with images" in one_sentence(done)
+        (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+        done = infer(service, images, tmp_path / "b", "batch=2")
+        assert done.returncode == 0, done.stderr
+        assert last_json(done.stdout)["images"] == 3
+        assert last_json(done.stdout)["skipped"] == 1
+        # Two batches of two were counted: one image is left of the limit of five.
+        done = infer(service, images, tmp_path / "c")
+        assert "asks for 3 images and has 1 left of limit=5" in one_sentence(done)
+        # Another protocol than the server's.
+        done = infer(service, images, tmp_path / "c", "protocol=crypten")
+        assert "this server offers fss" in one_sentence(done)
+        silent.close()
+    assert not (tmp_path / "c" / "predictions.csv").exists()
+
+
+def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
+    many = write_images(tmp_path / "many", 60)
+    with service_of(model, "prefetch=2") as service:
+        # The clinic dies: the service goes on.
+        words = infer_words(service, many, tmp_path / "a", "prefetch=2")
+        clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: queries(service) >= 2)
+        clinic.kill()
+        clinic.wait()
+        one = write_images(tmp_path / "one", 1)
+        assert infer(service, one, tmp_path / "b").returncode == 0
+        # The crypto provider dies: one sentence, and what was done is kept.
+        before = queries(service)
+        words = infer_words(service, many, tmp_path / "c", "prefetch=2")
+        clinic = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: queries(service) >= before + 3)
+        service.provider.kill_leader()
+        out, err = clinic.communicate(timeout=90)
+        done = subprocess.CompletedProcess(words, clinic.returncode, out, err)
+        sentence = one_sentence(done)
+        assert "of 60 images are done" in sentence
+        kept = json.loads((tmp_path / "c" / "predictions.json").read_text())
+        assert kept["complete"] is False
+        assert 1 <= kept["images"] < 60
+        # Nobody to deal: one sentence again, at once.
+        done = infer(service, one, tmp_path / "d")
+        assert "crypto-provider" in one_sentence(done)
+
+
+def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path: Path) -> None:
+    many = write_images(tmp_path / "many", 60)
+    with service_of(model, "prefetch=2") as service:
+        words = infer_words(service, many, tmp_path / "a", "prefetch=2")
+        clinic = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: queries(service) >= 3)
+        service.model_owner.kill_leader()
+        out, err = clinic.communicate(timeout=90)
+        sentence = one_sentence(subprocess.CompletedProcess(words, clinic.returncode, out, err))
+        assert "model-owner" in sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["model="], "model is empty"),
+        (["model=nowhere"], "cannot be read"),
+        (["model={group}", "kit={kit}"], "expected model.norm=batch"),
+        (["model={model}", "kit={kit}", "compare_bits=12"], "compare_bits=12; expected at least"),
+        (["model={model}", "kit={clinic}"], "expected the kit of a model-owner"),
+        (["model={model}", "kit=."], "cannot be read"),
+    ],
+)
+def test_a_model_owner_that_cannot_serve_says_why(
+    primia: Primia, model: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    plan = ServicePlan("trial", "localhost", "localhost", ["clinic"], loopback=True)
+    kits = provision_service(plan, tmp_path / "service").kits
+    group = write_model(tmp_path / "group", norm="group")
+    bounds = {"largest": [1000.0] * 12}
+    (model / "activation-bounds.json").write_text(json.dumps(bounds))
+    filled = [
+        option.format(
+            model=model, group=group, kit=kits["kit-model-owner"], clinic=kits["kit-clinic"]
+        )
+        for option in options
+    ]
+    done = primia("serve", "model-owner", *filled)
+    (model / "activation-bounds.json").unlink()
+    assert words in " ".join(one_sentence(done).split())
+
+
+def test_calibration_says_how_many_bits_a_model_needs(
+    primia: Primia, model: Path, images: Path
+) -> None:
+    done = primia("inference", "calibrate", f"model={model}", f"data.root={images}", "quiet=true")
+    assert done.returncode == 0, done.stderr
+    result = last_json(done.stdout)
+    values = json.loads((model / "activation-bounds.json").read_text())
+    (model / "activation-bounds.json").unlink()
+    assert result["images"] == 3
+    assert len(values["largest"]) == 12
+    # bound 2^13 units, 4 spare bits, the sign; a difference takes one bit more.
+    largest = max(values["largest"])
+    assert result["compare_bits"] in (
+        int(np.floor(np.log2(largest * 2**17))) + 2,
+        int(np.floor(np.log2(largest * 2**17))) + 3,
+    )
+    assert torch.isfinite(torch.tensor(values["largest"])).all()
