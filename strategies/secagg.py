@@ -96,6 +96,9 @@ class SecureExchange(Exchange):
         self._session = session
         self._floor = wire.floor_of(experiment)
         self._degree = wire.degree_of(experiment)
+        # a sparse graph is good only while no more than that many drop out
+        least = experiment.federation.min_sites if self._degree else 0
+        self._least = max(self._floor.min_survivors, least)
         entries = sum(array.size for array in model.values())
         self._train_layout = wire.report_layout(experiment, entries, num_classes)
         self._evaluate_layout = wire.report_layout(experiment, 0, num_classes)
@@ -215,7 +218,7 @@ class SecureExchange(Exchange):
         kind = message_type.rpartition(".")[2]
         before = self._opened.sites(kind, server_round, self._session.roster_digest)
         wave = Wave(server_round, grid, timeout, on_row, self._log, only=before)
-        needed = max(needed, self._floor.min_survivors, len(before))
+        needed = max(needed, self._least, len(before))
         missing = sorted(set(before) - set(wave.present))
         current = self._next if missing else self._ready_instance(wave, needed)
         try:
@@ -319,6 +322,7 @@ def _row(kind: str, wave: Wave, current: ServerInstance, layout: Layout) -> SumR
         survivors=list(current.survivors) if members else [],
         dropped=list(current.dropped) if members else [],
         threshold=current.threshold,
+        degree=current.degree or 0,
         neighbours=current.neighbours,
         min_survivors=current.floor.min_survivors,
         max_colluding=current.floor.max_colluding,

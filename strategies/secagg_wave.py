@@ -23,6 +23,7 @@ from primia_flwr.secagg.wire import (
     UnmaskReply,
     decode,
     encode,
+    encode_each,
 )
 from strategies.exchange import OnRow
 from strategies.screening import check_name, clean, error_row
@@ -119,11 +120,11 @@ class Wave:
 
     def signatures(self, current: ServerInstance) -> None:
         """Collect signatures on the list of survivors."""
-        request = {wire.SIGN: encode(current.sign_request())}
+        requests = encode_each(current.sign_requests())
         self._ask(
             "signatures",
             current,
-            {name: query(self._nodes[name], request) for name in current.survivors},
+            {name: query(self._nodes[name], {wire.SIGN: raw}) for name, raw in requests.items()},
             lambda name, reply: current.add_signature(
                 name, decode(parts_of(reply)[wire.SIGN], SignReply)
             ),
@@ -133,15 +134,15 @@ class Wave:
     def shares(self, current: ServerInstance | None, following: ServerInstance) -> None:
         """Collect the survivors' shares, and everybody's sealed shares for the next instance."""
         enough = len(following.with_keys) >= following.floor.min_survivors
-        sealed = {wire.SHARES: encode(following.announce())} if enough else {}
-        unmask = {wire.UNMASK: encode(current.unmask_request())} if current else {}
+        sealed = encode_each(following.announce()) if enough else {}
+        unmask = encode_each(current.unmask_requests()) if current else {}
         messages = {}
         for name, node in self._nodes.items():
             parts: Parts = {}
-            if current and name in current.survivors:
-                parts |= unmask
-            if name in following.with_keys:
-                parts |= sealed
+            if name in unmask:
+                parts[wire.UNMASK] = unmask[name]
+            if name in sealed:
+                parts[wire.SHARES] = sealed[name]
             if parts:
                 messages[name] = query(node, parts)
 

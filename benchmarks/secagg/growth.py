@@ -7,9 +7,9 @@ make it 1, so that 0.5 tells the two apart. The slope is that of the logarithm o
 over the logarithm of n, between the two largest n. Bytes are those beyond the masked vectors
 and, down, the model.
 
-The sparse graph has the degree of `suggested_degree` where a tenth of the clients drops out and
-another tenth works together with the server. Vectors are short, so that what grows with the
-number of clients is seen. What the server does has no bound; it is in the table.
+The sparse graph has degree and threshold of `suggested_degree` where a tenth of the clients drops
+out and another tenth works together with the server. Vectors are short, so that what grows with
+the number of clients is seen. What the server does has no bound; it is in the table.
 """
 
 import math
@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.secagg.rounds import Costs, Round, enlist
+from benchmarks.secagg.rounds import FLOOR, Costs, Round, enlist
 from benchmarks.secagg.rows import Row, at_most, say
 from primia_flwr.errors import ConfigError
-from primia_flwr.secagg.graph import suggested_degree
+from primia_flwr.secagg.graph import SparseParameters, suggested_degree
 from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.parties import LEAST_SURVIVORS, Floor
 
 PART = "growth"
 ENTRIES = 1_000
@@ -58,7 +59,7 @@ def measure(
     """Return the rows, and a table of costs by graph and number of clients."""
     run_instance(LEAST_CLIENTS, None)  # not measured: the first one pays for imports
     table = [cost_line("complete", count, None) for count in complete]
-    table += [cost_line("sparse", count, degree_for(count)) for count in sparse]
+    table += [cost_line("sparse", count, parameters_for(count)) for count in sparse]
     rows = []
     for formula in FORMULAS:
         lines = [line for line in table if line["graph"] == formula.graph]
@@ -68,12 +69,12 @@ def measure(
     return rows, table
 
 
-def degree_for(count: int) -> int:
-    """Return the degree of the sparse graph of so many clients."""
+def parameters_for(count: int) -> SparseParameters:
+    """Return degree and threshold of the sparse graph of so many clients."""
     found = suggested_degree(count, corrupt_fraction=CORRUPT, dropout_fraction=DROPPING)
     if found is None:
         raise ConfigError(f"{count} clients are too few for a sparse graph; expected more")
-    return found.degree
+    return found
 
 
 def growth_rows(formula: Formula, lines: Sequence[dict[str, Any]]) -> list[Row]:
@@ -102,16 +103,17 @@ def slope(counts: Sequence[int], values: Sequence[float]) -> float:
     return math.log(values[-1] / values[-2]) / math.log(counts[-1] / counts[-2])
 
 
-def cost_line(graph: str, count: int, degree: int | None) -> dict[str, Any]:
+def cost_line(graph: str, count: int, sparse: SparseParameters | None) -> dict[str, Any]:
     """Return the costs of an instance: the median client's seconds, the most bytes of a client."""
     repeats = -(-LEAST_CLIENTS // count)
-    runs = [run_instance(count, degree) for _ in range(repeats)]
+    runs = [run_instance(count, sparse) for _ in range(repeats)]
     costs = [one for one, _ in runs]
     seconds = [value for one in costs for value in one.seconds.values()]
     line = {
         "graph": graph,
         "clients": count,
-        "neighbours": degree or count - 1,
+        "neighbours": sparse.degree if sparse else count - 1,
+        "threshold": sparse.threshold if sparse else FLOOR.least_threshold(count),
         "client_seconds": round(statistics.median(seconds), 6),
         "server_seconds": round(statistics.median(one.server_seconds for one in costs), 6),
         "bytes_up": max(costs[0].up.values()) - VECTOR_BYTES,
@@ -122,12 +124,15 @@ def cost_line(graph: str, count: int, degree: int | None) -> dict[str, Any]:
     return line
 
 
-def run_instance(count: int, degree: int | None) -> tuple[Costs, bool]:
+def run_instance(count: int, sparse: SparseParameters | None) -> tuple[Costs, bool]:
     """Run an instance in which nobody drops out; return its costs and whether the sum is right."""
+    colluding = math.floor(CORRUPT * count) if sparse else 0
+    floor = Floor(max(LEAST_SURVIVORS, colluding + 2), colluding)
 
     def ones(_: str) -> list[Vector]:
         return [np.ones(ENTRIES, np.uint32), np.ones(1, np.uint64)]
 
-    one = Round(enlist(count), ones, degree=degree)
+    one = Round(enlist(count, floor), ones, degree=sparse.degree if sparse else None)
     totals = one.run()
-    return one.costs, all((total == count).all() for total in totals)
+    agreed = sparse is None or one.server.threshold == sparse.threshold
+    return one.costs, agreed and all((total == count).all() for total in totals)

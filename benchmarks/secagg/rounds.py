@@ -30,6 +30,7 @@ from primia_flwr.secagg.wire import (
     UnmaskRequest,
     decode,
     encode,
+    encode_each,
 )
 
 STEPS = ("keys", "shares", "vectors", "signatures", "unmask")
@@ -37,15 +38,15 @@ FLOOR = Floor()
 TOLD, BASES = b"all that was told", (b"the model", b"the round")
 Lost = Mapping[str, str]
 Payload = Callable[[str], list[Vector]]
-Act = Callable[[ClientInstance, Journal], bytes]
+Act = Callable[[ClientInstance, Journal, bytes], bytes]
 
 
-def enlist(count: int) -> dict[str, Member]:
+def enlist(count: int, floor: Floor = FLOOR) -> dict[str, Member]:
     """Return sites s0001, s0002, ... with fresh identities and one roster."""
     identities = {f"s{i:04d}": Ed25519PrivateKey.generate() for i in range(1, count + 1)}
     public = {name: key.public_key().public_bytes_raw() for name, key in identities.items()}
     session = Session("benchmark", public)
-    return {name: Member(name, key, session, FLOOR) for name, key in identities.items()}
+    return {name: Member(name, key, session, floor) for name, key in identities.items()}
 
 
 def answering(names: Collection[str], lost: Lost, step: str) -> list[str]:
@@ -88,7 +89,7 @@ class Round:
     Parameters
     ----------
     members : mapping of str to Member
-        From `enlist`.
+        From `enlist`; the server has their floor.
     payload : callable
         Gives a client's vectors by its name; they are masked in place.
     lost : mapping of str to str, optional
@@ -112,8 +113,8 @@ class Round:
         degree: int | None = None,
         journals: Mapping[str, Journal] | None = None,
     ) -> None:
-        session = next(iter(members.values())).session
-        self.server = ServerInstance(session, number, FLOOR, degree=degree)
+        first = next(iter(members.values()))
+        self.server = ServerInstance(first.session, number, first.floor, degree=degree)
         self.costs = Costs()
         self.refusals: list[str] = []
         self._members, self._payload, self._lost = members, payload, lost or {}
@@ -161,10 +162,10 @@ class Round:
 
     def _shares(self) -> None:
         with self.costs.of_server():
-            asked = encode(self.server.announce())
-        for name in answering(self.server.with_keys, self._lost, "shares"):
+            requests = encode_each(self.server.announce())
+        for name in answering(requests, self._lost, "shares"):
             reply = self._ask(
-                name, asked, lambda c, _: encode(c.share(decode(asked, SharesRequest)))
+                name, requests[name], lambda c, _, r: encode(c.share(decode(r, SharesRequest)))
             )
             with self.costs.of_server():
                 if reply is not None:
@@ -172,15 +173,15 @@ class Round:
 
     def _vectors(self) -> None:
         with self.costs.of_server():
-            requests = {name: encode(one) for name, one in self.server.begin_sum(TOLD).items()}
+            requests = encode_each(self.server.begin_sum(TOLD))
         for name in answering(requests, self._lost, "vectors"):
             self._vector(name, requests[name])
 
     def _vector(self, name: str, asked: bytes) -> None:
         vectors = self._payload(name)
 
-        def mask(client: ClientInstance, _: Journal) -> bytes:
-            client.mask(decode(asked, MaskRequest), vectors, told=TOLD, bases=BASES)
+        def mask(client: ClientInstance, _: Journal, raw: bytes) -> bytes:
+            client.mask(decode(raw, MaskRequest), vectors, told=TOLD, bases=BASES)
             return b"".join(vector.tobytes() for vector in vectors)
 
         reply = self._ask(name, asked, mask)
@@ -189,23 +190,22 @@ class Round:
                 self.server.add_vectors(name, vectors)
 
     def _signatures(self) -> None:
-        request = self.server.sign_request()
-        if request is None:
-            return
-        asked = encode(request)
-        for name in answering(self.server.survivors, self._lost, "signatures"):
+        with self.costs.of_server():
+            requests = encode_each(self.server.sign_requests())
+        for name in answering(requests, self._lost, "signatures"):
             reply = self._ask(
-                name, asked, lambda c, j: encode(c.sign(decode(asked, SignRequest), j))
+                name, requests[name], lambda c, j, r: encode(c.sign(decode(r, SignRequest), j))
             )
             with self.costs.of_server():
                 if reply is not None:
                     self.server.add_signature(name, decode(reply, SignReply))
 
     def _unmask(self) -> None:
-        asked = encode(self.server.unmask_request())
-        for name in answering(self.server.survivors, self._lost, "signatures"):
+        with self.costs.of_server():
+            requests = encode_each(self.server.unmask_requests())
+        for name in answering(requests, self._lost, "signatures"):
             reply = self._ask(
-                name, asked, lambda c, j: encode(c.release(decode(asked, UnmaskRequest), j))
+                name, requests[name], lambda c, j, r: encode(c.release(decode(r, UnmaskRequest), j))
             )
             with self.costs.of_server():
                 if reply is not None and name not in self._lost:
@@ -222,7 +222,7 @@ class Round:
         with self.costs.of_client(name):
             client = ClientInstance.from_bytes(self._members[name], self._at_rest[name])
             try:
-                reply = act(client, self._journals[name])
+                reply = act(client, self._journals[name], asked)
             except ProtocolError as error:
                 self.refusals.append(str(error))
                 return None

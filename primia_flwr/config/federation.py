@@ -29,10 +29,10 @@ class SecureConfig:
     declines the round, or clips and counts it. `max_weight`: a site's weight must not pass it.
     `min_survivors`, `max_colluding`: sites in any sum, and sites that may work together with the
     coordinator; each site's policy may ask for more. `accept_two`: sums over two sites, in which
-    each learns the other's update. `degree`: neighbours of each site on a sparse graph, 0 for
-    all: sparse holds against an honest-but-curious coordinator only. `audit`: in a simulation,
-    compare each mean with the float64 one of the sites' own updates, which they then write down.
-    `run`: the run's own name, which the launcher draws; a resumed run keeps it.
+    each learns the other's update. `degree`: neighbours of each site on a sparse graph, an even
+    number, 0 for all: sparse holds against an honest-but-curious coordinator only. `audit`: in a
+    simulation, compare each mean with the float64 one of the sites' own updates, which they then
+    write down. `run`: the run's own name, which the launcher draws; a resumed run keeps it.
     """
 
     enabled: bool = False

@@ -245,6 +245,11 @@ def _conditions(rows: Sequence[SumRow], *, one_machine: bool) -> list[str]:
 
 def _threshold(masked: Sequence[SumRow]) -> str:
     needed = _span(row.threshold for row in masked)
+    if any(row.sparse for row in masked):
+        return (
+            f"A mask comes off with the shares of {needed} sites near it (the threshold; each site "
+            "refuses one that its colluding neighbours could reach, but for a chance of 2^-41)."
+        )
     return (
         f"A mask comes off with the shares of {needed} sites (the threshold; each site refuses "
         "one of half or less). With a coordinator that keeps to the protocol, fewer sites than "

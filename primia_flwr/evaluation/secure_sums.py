@@ -27,7 +27,8 @@ class SumRow:
 
     `kind`: statistics, train or evaluate. `asked`, `members`, `survivors`, `dropped`: names of
     the sites that were asked, that could mask (U2), that are in the sum, that left in between.
-    `neighbours`: fewest peers with which a site shares masks. `signatures`: on a survivor list
+    `degree`: of a sparse graph, 0 on the complete one. `neighbours`: fewest peers with which a
+    site shares masks. `signatures`: on a survivor list
     with drops. `numbers`: names of the sums besides the update. `entries`: of the update, each
     off by at most `error_bound` in the mean. `reason`: why there is no sum, else empty.
     `bytes_up`, `bytes_down`: of all sites, the preparation of the next instance included.
@@ -42,6 +43,7 @@ class SumRow:
     survivors: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     threshold: int = 0
+    degree: int = 0
     neighbours: int = 0
     min_survivors: int = 0
     max_colluding: int = 0
@@ -74,8 +76,8 @@ class SumRow:
 
     @property
     def sparse(self) -> bool:
-        """Whether some site masked with fewer than all others."""
-        return self.neighbours < len(self.members) - 1
+        """Whether sites were shown their neighbours only, or masked with fewer than all."""
+        return self.degree > 0 or self.neighbours < len(self.members) - 1
 
     @property
     def bytes_up_each(self) -> float:

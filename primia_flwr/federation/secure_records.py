@@ -11,8 +11,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.sides import NUM_SIDE_BINS
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.record_keys import CONFIG
+from primia_flwr.secagg.graph import suggested_degree
 from primia_flwr.secagg.keys import digest
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor, Session
@@ -36,8 +37,31 @@ def floor_of(experiment: Experiment) -> Floor:
 
 
 def degree_of(experiment: Experiment) -> int | None:
-    """Return the degree of the sparse graph; None: everybody masks with everybody."""
-    return experiment.strategy.secure.degree or None
+    """Return the degree of the sparse graph; None: everybody masks with everybody.
+
+    Raises
+    ------
+    ConfigError
+        If the graph is not good with `max_colluding` sites that work together with the
+        coordinator and all but `min_sites` that drop out; see `suggested_degree`.
+    """
+    secure, federation = experiment.strategy.secure, experiment.federation
+    if not secure.degree:
+        return None
+    count, least = len(federation.sites), federation.min_sites
+    good = suggested_degree(
+        count,
+        corrupt_fraction=min(secure.max_colluding, count - 1) / count,
+        dropout_fraction=1 - least / count,
+    )
+    if secure.degree % 2 or good is None or secure.degree < good.degree:
+        rule = f"an even number, {good.degree} or more" if good else "0: no sparse graph is good"
+        raise ConfigError(
+            f"strategy.secure.degree={secure.degree}; expected {rule} for {count} sites, of which "
+            f"max_colluding={secure.max_colluding} may collude and all but min_sites={least} drop "
+            "out; raise federation.min_sites or set 0, where every site masks with every other"
+        )
+    return secure.degree
 
 
 def session_of(experiment: Experiment, identities: Mapping[str, bytes]) -> Session:

@@ -9,13 +9,34 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.graph import neighbours
 from primia_flwr.secagg.keys import KeyPair, PublicKeys, bind, digest
 from primia_flwr.secagg.masks import Vector, add_masks, mask_key
 from primia_flwr.secagg.parties import Session, flat
 from primia_flwr.secagg.wire import VERSION, Names
 
 LIST_PURPOSE = f"{VERSION} survivors"
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A sparse graph (Bell et al. 2020), and what stands for all of U1 on it.
+
+    Parameters
+    ----------
+    degree : int
+        Neighbours of each client.
+    count : int
+        Clients in U1.
+    root : bytes
+        Of the Merkle tree over their names and keys.
+    graph : mapping of str to frozenset of str, optional
+        Neighbours of each client. A client knows only its own, and needs no graph for them.
+    """
+
+    degree: int
+    count: int
+    root: bytes
+    graph: Mapping[str, frozenset[str]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -31,17 +52,17 @@ class Announcement:
     threshold : int
         Shares that rebuild a secret.
     keys : mapping of str to PublicKeys
-        Of each client in U1.
-    degree : int, optional
-        Of a sparse neighbour graph (Bell et al. 2020); None: everybody masks with everybody.
-        A sparse graph holds against an honest-but-curious server only.
+        Of each client in U1. At a client of a sparse graph: its own and its neighbours'.
+    sparse : Sparse, optional
+        None: everybody masks with everybody. A sparse graph holds against an honest-but-curious
+        server only.
     """
 
     session: Session
     instance: int
     threshold: int
     keys: Mapping[str, PublicKeys]
-    degree: int | None = None
+    sparse: Sparse | None = None
 
     def verify(self) -> None:
         """Check that every key is of a site on the roster, signed for this instance, and unique.
@@ -62,29 +83,72 @@ class Announcement:
                     )
                 owner[key] = name
 
+    @property
+    def count(self) -> int:
+        """Clients in U1."""
+        return self.sparse.count if self.sparse else len(self.keys)
+
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of all of it."""
+        session, sparse = self.session, self.sparse
+        fixed = (session.run, session.roster_digest, self.instance, self.threshold)
+        if sparse:
+            return digest(f"{VERSION} U1", *fixed, sparse.degree, sparse.count, sparse.root)
         keys = {name: keys.to_bytes() for name, keys in self.keys.items()}
-        fixed = (self.session.run, self.session.roster_digest, self.instance, self.threshold)
-        return digest(f"{VERSION} U1", *fixed, self.degree or 0, *flat(keys))
+        return digest(f"{VERSION} U1", *fixed, 0, *flat(keys))
 
-    @cached_property
-    def graph(self) -> Mapping[str, frozenset[str]]:
-        """Who exchanges shares and masks with whom."""
-        return neighbours(sorted(self.keys), self.degree, self.digest)
+    def near(self, name: str) -> frozenset[str]:
+        """Return with whom a client exchanges shares and masks."""
+        if self.sparse and self.sparse.graph is not None:
+            return self.sparse.graph[name]
+        return frozenset(self.keys) - {name}
 
     def peers(self, name: str) -> Names:
         """Return a client's neighbours, sorted."""
-        return tuple(sorted(self.graph[name]))
+        return tuple(sorted(self.near(name)))
 
     def holders(self, name: str) -> dict[str, int]:
         """Return who holds shares of a client's secrets, itself included: x-coordinate by name."""
-        return {holder: x for x, holder in enumerate(sorted({name, *self.graph[name]}), start=1)}
+        return {holder: x for x, holder in enumerate(sorted({name, *self.near(name)}), start=1)}
 
     def sealing_context(self, sender: str, receiver: str) -> bytes:
         """Return the associated data of sealed shares."""
         return bind(self.instance, sender, receiver, self.digest, self.threshold)
+
+
+@dataclass(frozen=True)
+class Roll:
+    """A list of clients: U2, or the survivors.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of all on it, sorted. At a client of a sparse graph: of itself and its neighbours on it.
+    count : int
+        How many are on it.
+    label : tuple of str
+        What stands for the whole list wherever it is bound, signed or remembered.
+    """
+
+    names: Names
+    count: int
+    label: Names
+
+    @classmethod
+    def of_all(cls, names: Names) -> "Roll":
+        """Return the list that names everybody on it."""
+        return cls(names, len(names), names)
+
+    @classmethod
+    def of_near(cls, names: Names, count: int, root: bytes) -> "Roll":
+        """Return the list for which the root of a Merkle tree stands."""
+        return cls(names, count, (f"{count} sites of Merkle root {root.hex()}",))
+
+    @cached_property
+    def those(self) -> frozenset[str]:
+        """The names, quick to look up."""
+        return frozenset(self.names)
 
 
 @dataclass(frozen=True)
@@ -95,25 +159,24 @@ class Masking:
     ----------
     announcement : Announcement
         Of the same instance.
-    members : tuple of str
-        U2, sorted: who handed in a share for every neighbour.
+    members : Roll
+        U2: who handed in a share for every neighbour.
     told : bytes
         Digest of the model, the round's configuration, the scale, the weight rule.
     """
 
     announcement: Announcement
-    members: Names
+    members: Roll
     told: bytes
 
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of all that the masks are bound to."""
-        return digest(f"{VERSION} U2", self.announcement.digest, self.told, *self.members)
+        return digest(f"{VERSION} U2", self.announcement.digest, self.told, *self.members.label)
 
     def partners(self, name: str) -> Names:
         """Return with whom a client masks: its neighbours in U2."""
-        peers = self.announcement.graph[name]
-        return tuple(member for member in self.members if member in peers)
+        return tuple(sorted(self.announcement.near(name) & self.members.those))
 
     def self_mask(self, name: str, seed: bytes) -> "Mask":
         """Return the mask that only the client knows."""
@@ -125,9 +188,9 @@ class Masking:
         secret = pair.agree(self.announcement.keys[partner].masking)
         return Mask(secret, bind("pair", first, second, self.digest), 1 if name == first else -1)
 
-    def list_parts(self, survivors: Collection[str]) -> tuple[str | int | bytes, ...]:
-        """Return what a signature on a survivor list covers."""
-        return (self.announcement.instance, self.digest, *sorted(survivors))
+    def list_parts(self, label: Collection[str]) -> tuple[str | int | bytes, ...]:
+        """Return what a signature on a survivor list covers; see `Roll.label`."""
+        return (self.announcement.instance, self.digest, *sorted(label))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Source: Bell et al. 2020, "Secure Single-Server Aggregation with (Poly)Logarithm
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,19 @@ from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.secagg.keys import digest
 
 Graph = dict[str, frozenset[str]]
+SECURITY_BITS = 40
 _SMALL = 1e-9  # counts such as 0.3 * 10 must not lose a client to the rounding of floats
 
 
-def neighbours(clients: Sequence[str], degree: int | None, seed: bytes) -> Graph:
+def neighbours(clients: Sequence[str], degree: int, seed: bytes) -> Graph:
     """Return the neighbours of each client, the same on every machine.
 
     Parameters
     ----------
     clients : sequence of str
         Distinct names; their order does not matter.
-    degree : int, optional
-        Neighbours of each client, even, at least 2. None, or all others: the complete graph.
+    degree : int
+        Neighbours of each client, even, at least 2; or so many that it is all others.
     seed : bytes
         Decides who is joined to whom; nobody may know it before the clients are fixed.
 
@@ -43,7 +45,7 @@ def neighbours(clients: Sequence[str], degree: int | None, seed: bytes) -> Graph
     if len(set(clients)) != len(clients):
         repeated = next(name for name in clients if list(clients).count(name) > 1)
         raise ProtocolError(f"client {repeated!r} is named twice; expected distinct clients")
-    if degree is None or degree >= len(clients) - 1:
+    if degree >= len(clients) - 1:
         everyone = frozenset(clients)
         return {name: everyone - {name} for name in clients}
     if degree < 2 or degree % 2:
@@ -80,12 +82,13 @@ class SparseParameters:
     threshold: int
 
 
+@lru_cache(maxsize=16)
 def suggested_degree(
     num_clients: int,
     *,
     corrupt_fraction: float,
     dropout_fraction: float,
-    security_bits: float = 40,
+    security_bits: float = SECURITY_BITS,
     correctness_bits: float = 20,
 ) -> SparseParameters | None:
     """Return the least degree that makes the sparse graph good, and its least threshold.
@@ -122,17 +125,33 @@ def suggested_degree(
     corrupt = math.floor(corrupt_fraction * num_clients + _SMALL)
     dropped = math.floor(dropout_fraction * num_clients + _SMALL)
     others = num_clients - 1
-    secure = 2.0 ** -(security_bits + 1)
+    secure = _allowed(security_bits)
     correct = 2.0**-correctness_bits
     for degree in range(2, others, 2):
         if _cut_probability(num_clients, corrupt + dropped, degree) > secure:
             continue
-        few_corrupt = _at_least(others, corrupt, degree) <= secure / num_clients
-        threshold = max(2, int(np.argmax(few_corrupt)))
+        threshold = least_threshold(num_clients, corrupt, degree, security_bits=security_bits)
         many_dropped = _at_least(others, dropped, degree)[max(degree - threshold + 1, 0)]
         if threshold <= degree and many_dropped <= correct / num_clients:
             return SparseParameters(degree, threshold)
     return None
+
+
+def least_threshold(
+    num_clients: int, corrupt: int, degree: int, *, security_bits: float = SECURITY_BITS
+) -> int:
+    """Return the least number, at least 2, such that no client has so many corrupt neighbours.
+
+    But for a probability of 2^-(security_bits + 1), where so many are corrupt regardless of the
+    graph.
+    """
+    others = num_clients - 1
+    few = _at_least(others, min(corrupt, others), min(degree, others))
+    return max(2, int(np.argmax(few <= _allowed(security_bits) / num_clients)))
+
+
+def _allowed(security_bits: float) -> float:
+    return math.pow(2.0, -(security_bits + 1))
 
 
 def _cut_probability(num_clients: int, gone: int, degree: int) -> float:

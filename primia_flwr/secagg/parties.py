@@ -10,6 +10,7 @@ from functools import cached_property
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.secagg.graph import least_threshold
 from primia_flwr.secagg.keys import KEY_BYTES, digest
 
 LEAST_SURVIVORS = 3
@@ -56,6 +57,14 @@ class Floor:
         client's two secrets.
         """
         return (holders + self.max_colluding) // 2 + 1
+
+    def sparse_threshold(self, clients: int, degree: int) -> int:
+        """Return the least t on a sparse graph whose server keeps to the protocol.
+
+        But for a probability of 2^-41 no client has t colluding neighbours, so that those do not
+        rebuild a secret. It is no majority: a server that lies is not what it is for.
+        """
+        return least_threshold(clients, self.max_colluding, degree)
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,19 @@ Nothing here is trusted by the clients: each checks on its own what it is told.
 Source: Bonawitz et al. 2017 (ePrint 2017/281), figure 4.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.agreement import (
-    LIST_PURPOSE,
-    Announcement,
-    Mask,
-    Masking,
-    apply,
-    commitment,
-)
+from primia_flwr.secagg.agreement import LIST_PURPOSE, Announcement, Masking, apply
+from primia_flwr.secagg.excerpts import Told, announce
 from primia_flwr.secagg.graph import is_connected
-from primia_flwr.secagg.keys import KeyPair, PublicKeys, verify
+from primia_flwr.secagg.keys import PublicKeys, verify
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor, Session
-from primia_flwr.secagg.shamir import Interpolation
+from primia_flwr.secagg.recovery import Recovery
 from primia_flwr.secagg.wire import (
     KeysReply,
     MaskRequest,
@@ -36,6 +31,8 @@ from primia_flwr.secagg.wire import (
     UnmaskReply,
     UnmaskRequest,
 )
+
+R = TypeVar("R")
 
 
 class ServerInstance:
@@ -50,7 +47,7 @@ class ServerInstance:
     floor : Floor
         The experiment's: what it expects the sites to insist on at least.
     degree : int, optional
-        Of a sparse graph.
+        Of a sparse graph; the clients' own.
     """
 
     def __init__(
@@ -58,12 +55,13 @@ class ServerInstance:
     ) -> None:
         self.number = number
         self.floor = floor
-        self._session, self._degree = session, degree
+        self._session, self.degree = session, degree
         self._keys: dict[str, PublicKeys] = {}
         self._announced: Announcement | None = None
         self._sealed: dict[str, SharesReply] = {}
         self._masking: Masking | None = None
         self._sums: list[Vector] | None = None
+        self._list: Told | None = None
         self._heard: dict[str, None] = {}  # in order, and quick to look up
         self._signatures: dict[str, bytes] = {}
         self._released: dict[str, UnmaskReply] = {}
@@ -92,8 +90,8 @@ class ServerInstance:
         """Whether U1 is fixed."""
         return self._announced is not None
 
-    def announce(self) -> SharesRequest:
-        """Fix U1 and the threshold.
+    def announce(self) -> dict[str, SharesRequest]:
+        """Fix U1 and the threshold; return what to send to each client in U1.
 
         Raises
         ------
@@ -102,15 +100,10 @@ class ServerInstance:
         """
         if len(self._keys) < self.floor.min_survivors:
             raise self._too_few("sent keys", self._keys)
-        everybody = Announcement(self._session, self.number, 0, self._keys, self._degree)
-        holders = len(everybody.holders(min(self._keys)))
-        threshold = self.floor.least_threshold(holders)
-        self._announced = Announcement(
-            self._session, self.number, threshold, dict(self._keys), self._degree
+        self._announced, requests = announce(
+            self._session, self.number, self.floor, self._keys, self.degree
         )
-        return SharesRequest(
-            self.number, threshold, {n: k.to_bytes() for n, k in sorted(self._keys.items())}
-        )
+        return requests
 
     def add_shares(self, name: str, reply: SharesReply) -> None:
         """Take the shares that a client sealed for its neighbours.
@@ -138,7 +131,7 @@ class ServerInstance:
     @property
     def members(self) -> Names:
         """U2 once it is fixed, sorted; before, nobody."""
-        return self._masking.members if self._masking else ()
+        return self._masking.members.names if self._masking else ()
 
     @property
     def threshold(self) -> int:
@@ -170,15 +163,14 @@ class ServerInstance:
         announced, members = self._announcement, self.with_shares
         if len(members) < self.floor.min_survivors:
             raise self._too_few("sent shares", members)
-        self._masking = Masking(announced, members, told)
-        return {
-            name: MaskRequest(
-                self.number,
-                members,
-                {peer: self._sealed[peer].sealed[name] for peer in self._masking.partners(name)},
-            )
-            for name in members
-        }
+        listed = Told(announced, members)
+        masking = self._masking = Masking(announced, listed.roll, told)
+        requests = {}
+        for name in members:
+            sealed = {peer: self._sealed[peer].sealed[name] for peer in masking.partners(name)}
+            shown, excerpt = listed.to(name)
+            requests[name] = MaskRequest(self.number, shown, sealed, excerpt)
+        return requests
 
     def add_vectors(self, name: str, vectors: Sequence[Vector]) -> None:
         """Add a client's masked vectors to the sums.
@@ -195,7 +187,7 @@ class ServerInstance:
         ProtocolError
             If the client or a vector is not as described.
         """
-        if name not in self._mask_terms.members or name in self._heard:
+        if name not in self._mask_terms.members.those or name in self._heard:
             raise ProtocolError(f"vectors of {name!r}; expected one reply of each member of U2")
         found = _shapes(vectors)
         if self._sums is None:
@@ -206,6 +198,7 @@ class ServerInstance:
             for total, vector in zip(self._sums, vectors, strict=True):
                 np.add(total, vector, out=total)
         self._heard[name] = None
+        self._list = None
 
     @property
     def survivors(self) -> Names:
@@ -215,27 +208,35 @@ class ServerInstance:
     @property
     def dropped(self) -> Names:
         """Members of U2 whose vectors did not come, sorted."""
-        return tuple(name for name in self._mask_terms.members if name not in self._heard)
+        return tuple(name for name in self._mask_terms.members.names if name not in self._heard)
 
     @property
     def can_unmask(self) -> bool:
         """Whether enough clients survived to take the masks off."""
-        announced = self._announcement
+        if len(self._heard) < self.floor.min_survivors:
+            return False
+        announced, heard = self._announcement, self._heard.keys()
         near = [
-            len(announced.graph[name] & set(self._heard)) + (name in self._heard)
-            for name in self._mask_terms.members
+            len(announced.near(name) & heard) + (name in heard)
+            for name in self._mask_terms.members.names
         ]
-        enough = len(self._heard) >= self.floor.min_survivors
-        return enough and min(near) >= announced.threshold and self._connected()
+        return min(near) >= announced.threshold and self._connected()
 
     def _connected(self) -> bool:
-        return is_connected(self._announcement.graph, self._heard)
+        """Say whether the sum is of all survivors only; on a sparse graph no client can know."""
+        sparse = self._announcement.sparse
+        if sparse is None or sparse.graph is None:
+            return True
+        return is_connected(sparse.graph, self._heard)
 
     # --- Survivors and shares ---------------------------------------------------------------
 
-    def sign_request(self) -> SignRequest | None:
-        """Return the list to be signed; None where nobody dropped and it is answered at once."""
-        return SignRequest(self.number, self.survivors) if self.dropped else None
+    def sign_requests(self) -> dict[str, SignRequest]:
+        """Return to whom to send the list to be signed; nobody where it is answered at once."""
+        if not self.dropped:
+            return {}
+        listed = self._listed
+        return self._to_survivors(lambda name: SignRequest(self.number, *listed.to(name)))
 
     def add_signature(self, name: str, reply: SignReply) -> None:
         """Take a client's signature on the survivor list.
@@ -245,19 +246,39 @@ class ServerInstance:
         ProtocolError
             If it is not one.
         """
-        parts = self._mask_terms.list_parts(self.survivors)
+        parts = self._mask_terms.list_parts(self._listed.roll.label)
         verify(self._session.identity(name), reply.signature, LIST_PURPOSE, *parts)
         self._signatures[name] = reply.signature
 
     @property
     def signed(self) -> bool:
-        """Whether enough clients signed the list, if it needs signatures at all."""
-        least = self.floor.least_threshold(len(self._announcement.keys))
-        return not self.dropped or len(self._signatures) >= least
+        """Whether every survivor can be shown enough signatures, if the list needs any at all."""
+        if not self.dropped:
+            return True
+        shown = self._to_survivors(self._signatures_for)
+        return min(map(len, shown.values()), default=0) >= self._announcement.threshold
 
-    def unmask_request(self) -> UnmaskRequest:
+    def unmask_requests(self) -> dict[str, UnmaskRequest]:
         """Return what to send to each survivor."""
-        return UnmaskRequest(self.number, self.survivors, dict(sorted(self._signatures.items())))
+        listed = self._listed
+
+        def request(name: str) -> UnmaskRequest:
+            shown, excerpt = listed.to(name)
+            return UnmaskRequest(self.number, shown, self._signatures_for(name), excerpt)
+
+        return self._to_survivors(request)
+
+    def _to_survivors(self, message: Callable[[str], R]) -> dict[str, R]:
+        """Make what each survivor gets: one for all on the complete graph."""
+        survivors = self.survivors
+        if self._announcement.sparse is None and survivors:
+            return dict.fromkeys(survivors, message(survivors[0]))
+        return {name: message(name) for name in survivors}
+
+    def _signatures_for(self, name: str) -> dict[str, bytes]:
+        """Return the signatures that a survivor is shown: its neighbours' and its own."""
+        near = self._announcement.holders(name)
+        return {by: self._signatures[by] for by in near if by in self._signatures}
 
     def add_release(self, name: str, reply: UnmaskReply) -> None:
         """Take the shares that a survivor releases.
@@ -290,46 +311,18 @@ class ServerInstance:
         """
         if self._sums is None:
             raise self._too_few("sent vectors", ())
-        masks = [self._self_mask(name) for name in self.survivors]
-        for name in self.dropped:
-            masks += self._pair_masks(name)
+        commitments = {name: reply.commitment for name, reply in self._sealed.items()}
+        masks = Recovery(self._mask_terms, self._heard, self._released, commitments).masks()
         apply([mask.negated() for mask in masks], self._sums, threads=threads)
         totals, self._sums = self._sums, None
         return totals
 
-    def _self_mask(self, name: str) -> Mask:
-        shares = {
-            by: reply.seeds[name] for by, reply in self._released.items() if name in reply.seeds
-        }
-        seed = self._rebuild(name, shares)
-        if commitment(seed) != self._sealed[name].commitment:
-            raise self._wrong(name, "self-mask seed")
-        return self._mask_terms.self_mask(name, seed)
-
-    def _pair_masks(self, name: str) -> list[Mask]:
-        """Return the masks that the survivors added because of a client that dropped out."""
-        masking = self._mask_terms
-        shares = {
-            by: reply.mask_keys[name]
-            for by, reply in self._released.items()
-            if name in reply.mask_keys
-        }
-        pair = KeyPair.from_private(self._rebuild(name, shares))
-        if pair.public != self._announcement.keys[name].masking:
-            raise self._wrong(name, "masking key")
-        heard = [peer for peer in masking.partners(name) if peer in self._heard]
-        return [masking.pair_mask(name, pair, peer).negated() for peer in heard]
-
-    def _rebuild(self, name: str, shares: dict[str, bytes]) -> bytes:
-        announced = self._announcement
-        if len(shares) < announced.threshold:
-            raise ProtocolError(
-                f"{len(shares)} shares of a secret of {name}; expected at least "
-                f"threshold={announced.threshold}"
-            )
-        xs = announced.holders(name)
-        by_x = {xs[holder]: share for holder, share in shares.items()}
-        return Interpolation(sorted(by_x)[: announced.threshold]).combine(by_x)
+    @property
+    def _listed(self) -> Told:
+        """The survivors, as each of them is told."""
+        if self._list is None:
+            self._list = Told(self._announcement, self.survivors)
+        return self._list
 
     @property
     def _announcement(self) -> Announcement:
@@ -348,12 +341,6 @@ class ServerInstance:
         return ProtocolError(
             f"only {len(there)} sites {what} ({', '.join(there) or 'none'}); expected at least "
             f"min_survivors={self.floor.min_survivors}"
-        )
-
-    def _wrong(self, name: str, secret: str) -> ProtocolError:
-        return ProtocolError(
-            f"the {secret} of {name}, rebuilt from shares, is not the one it shared; a site "
-            "released a wrong share, or sealed wrong ones"
         )
 
 

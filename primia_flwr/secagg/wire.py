@@ -7,18 +7,34 @@ follows from what came, at most some ten times as much, and not from what that c
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.keys import Part, bind
 
 VERSION = "primia secagg v1"
 MAX_MESSAGE_BYTES = 64 << 20
+_NEAR = " near"  # after the kind of a message with an excerpt
 _MAX_INT_BYTES = 9
 _MAX_TEXT_BYTES = 1024  # a site's name names a folder, so it is shorter
 
 Names = tuple[str, ...]
 Table = Mapping[str, bytes]
+
+
+class Excerpt(NamedTuple):
+    """What a client of a sparse graph is told of a list instead of all of it.
+
+    `size`: clients on the list. `place`: the client's own among their sorted names, from 0.
+    `root`: of the Merkle tree over the list. `proof`: leads from the client's leaf to the root.
+    A message that has one says so in its kind, and ends with it. On a complete graph there is
+    none, and nothing of it is encoded.
+    """
+
+    size: int
+    place: int
+    root: bytes
+    proof: bytes
 
 
 @dataclass(frozen=True)
@@ -39,12 +55,14 @@ class KeysReply:
 class SharesRequest:
     """Announces U1, the clients whose keys came; asks for sealed shares.
 
-    `threshold`: shares that rebuild a secret. `keys`: of each client in U1.
+    `threshold`: shares that rebuild a secret. `keys`: of each client in U1; with an excerpt, of
+    the receiver and its neighbours.
     """
 
     instance: int
     threshold: int
     keys: Table
+    excerpt: Excerpt | None = None
 
 
 @dataclass(frozen=True)
@@ -59,20 +77,26 @@ class SharesReply:
 class MaskRequest:
     """Announces U2, whose shares came; asks for the masked vector.
 
-    `sealed`: by sender, the shares for this client. `members`: U2.
+    `sealed`: by sender, the shares for this client. `members`: U2; with an excerpt, the receiver
+    and its neighbours in U2.
     """
 
     instance: int
     members: Names
     sealed: Table
+    excerpt: Excerpt | None = None
 
 
 @dataclass(frozen=True)
 class SignRequest:
-    """Asks to sign a survivor list from which somebody of U2 is missing."""
+    """Asks to sign a survivor list from which somebody of U2 is missing.
+
+    `survivors`: with an excerpt, the receiver and its neighbours on the list.
+    """
 
     instance: int
     survivors: Names
+    excerpt: Excerpt | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +110,14 @@ class SignReply:
 class UnmaskRequest:
     """Announces who is in the sum; asks for shares.
 
-    `signatures`: by client, on this very list; empty where nobody dropped.
+    `survivors`: as in `SignRequest`. `signatures`: by client, on this very list; empty where
+    nobody dropped.
     """
 
     instance: int
     survivors: Names
     signatures: Table = field(default_factory=dict)
+    excerpt: Excerpt | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +144,7 @@ class ClientState:
     held: Table = field(repr=False)
     signed: Names
     bases: Names
+    excerpt: Excerpt | None = None
 
 
 M = TypeVar(
@@ -137,10 +164,18 @@ M = TypeVar(
 
 def encode(message: Any) -> bytes:
     """Return a message's one encoding."""
-    parts: list[Part] = [VERSION, type(message).__name__]
+    near = getattr(message, "excerpt", None) is not None
+    parts: list[Part] = [VERSION, type(message).__name__ + _NEAR * near]
     for one in fields(message):
         parts += _flatten(getattr(message, one.name))
     return bind(*parts)
+
+
+def encode_each(messages: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return encodings by receiver; a message that goes to many is encoded once."""
+    distinct = {id(message): message for message in messages.values()}
+    raw = {key: encode(message) for key, message in distinct.items()}
+    return {name: raw[id(message)] for name, message in messages.items()}
 
 
 def decode(raw: bytes, kind: type[M]) -> M:
@@ -155,10 +190,12 @@ def decode(raw: bytes, kind: type[M]) -> M:
         raise ProtocolError(f"a message of {len(raw)} bytes; expected at most {MAX_MESSAGE_BYTES}")
     parts = _parts(raw)
     version, name = next(parts, None), next(parts, None)
-    if version != VERSION or name != kind.__name__:
+    near = name == kind.__name__ + _NEAR and hasattr(kind, "excerpt")
+    if version != VERSION or not (near or name == kind.__name__):
         raise _malformed(f"{_shown(version)} {_shown(name)}", f"{VERSION!r} {kind.__name__!r}")
     try:
-        values = {one.name: _READERS[str(one.type)](parts) for one in fields(kind)}
+        told = [one for one in fields(kind) if near or one.name != "excerpt"]
+        values = {one.name: _READERS[str(one.type)](parts) for one in told}
     except StopIteration:
         raise _malformed(f"a {kind.__name__} that ends early", "all its fields") from None
     if next(parts, None) is not None:
@@ -167,6 +204,8 @@ def decode(raw: bytes, kind: type[M]) -> M:
 
 
 def _flatten(value: Any) -> list[Part]:
+    if value is None or isinstance(value, Excerpt):
+        return list(value or ())
     if isinstance(value, tuple):
         return [len(value), *value]
     if isinstance(value, Mapping):
@@ -238,11 +277,16 @@ def _sorted_names(parts: Iterator[Part], read: Callable[[], Any]) -> dict[str, A
     return entries
 
 
+def _read_excerpt(parts: Iterator[Part]) -> Excerpt:
+    return Excerpt(_read_int(parts), _read_int(parts), _read(parts, bytes), _read(parts, bytes))
+
+
 _READERS: dict[str, Callable[[Iterator[Part]], Any]] = {
     str(int): _read_int,
     str(bytes): lambda parts: _read(parts, bytes),
     str(Names): _read_names,
     str(Table): _read_table,
+    str(Excerpt | None): _read_excerpt,
 }
 
 

@@ -271,6 +271,9 @@ def test_conditions_are_those_of_the_run() -> None:
     assert "At most 1 of the sites work together" in told
     assert "at least 2 others, not with all (sparse graph)" in told
     assert "not against one that lies" in told
+    assert "the shares of 4 sites near it" in told
+    assert "one of half or less" not in told
+    assert "sparse graph" in words([a_sum(1, degree=2)])["which"], "few enough to mask with all"
 
 
 def test_who_made_the_identity_keys_is_said() -> None:

@@ -19,7 +19,7 @@ HEAD = 9  # of a part: a letter for its type, and its length
 EDGES = [b"", b"\0", b"\x01", b"\x03", b"\x7f", b"\x80", b"\0\xff", b"\x7f" + b"\xff" * 7]
 NUMBERS = (0, 1, 2, 3, 4, 5, 255, 256, 2**31, 2**63, 2**64)
 NAMES = ("", "a", "s001", "s002", "s003", "s004", "s005", "s006", "é", "\0", "x" * 1024)
-KIND_OF = {kind.__name__.encode(): kind for kind in KINDS}
+KIND_OF = {f"{kind.__name__}{near}".encode(): kind for kind in KINDS for near in ("", " near")}
 
 Part = tuple[bytes, bytes]
 AnyChange = Callable[[bytes], bytes]
@@ -52,9 +52,19 @@ class Mutator:
             return max(0, self.draw.choice((value - 1, value + 1, self.draw.choice(NUMBERS))))
         if kind == str(bytes):
             return self.content(value)
+        if kind == str(wire.Excerpt | None):
+            return self.excerpt(value)
         if kind == str(wire.Names):
             return tuple(sorted(self.entries(dict.fromkeys(value))))
         return self.entries(dict(value))
+
+    def excerpt(self, value: wire.Excerpt | None) -> wire.Excerpt | None:
+        """Change one of its fields, leave it out, or put one in."""
+        if value is None or self.draw.random() < 0.1:
+            return None if value else wire.Excerpt(5, 0, bytes(32), bytes(96))
+        name = self.draw.choice(value._fields)
+        kind = str(type(getattr(value, name)))
+        return value._replace(**{name: self.field(kind, getattr(value, name))})
 
     def content(self, raw: bytes) -> bytes:
         return self.change(raw) if read(raw) else self.any_change(raw)

@@ -13,6 +13,7 @@ import numpy as np
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg import wire
 from primia_flwr.secagg.client import ClientInstance
+from primia_flwr.secagg.excerpts import Told
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.server import ServerInstance
 from primia_flwr.secagg.wire import decode, encode
@@ -24,13 +25,13 @@ ME, LOST = "s001", "s005"
 class Stage:
     """What an honest federation sends and stores, and both sides as they were before.
 
-    `before_requests`: the stored client `ME`, by the kind of request that comes next.
-    `before_replies`: the server, by the kind of reply of `ME` that comes next.
+    `degree`: of a sparse graph. `before_requests`: the stored client `ME`, by the kind of request
+    that comes next. `before_replies`: the server, by the kind of reply of `ME` that comes next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, degree: int | None = None) -> None:
         self.everyone = members(5)
-        honest = Federation(self.everyone)
+        honest = Federation(self.everyone, degree=degree)
         server, survivors = honest.server, tuple(sorted(set(self.everyone) - {LOST}))
         values = vectors(self.everyone)
         self.total = total(values, survivors)
@@ -45,18 +46,21 @@ class Stage:
 
         self.before_replies.append((wire.KeysReply, snapshot(server)))
         shares = honest.keys()
-        stop(wire.SharesRequest, shares)
+        stop(wire.SharesRequest, shares[ME])
         self.before_replies.append((wire.SharesReply, snapshot(server)))
         honest.shares(shares)
         stop(wire.MaskRequest, server.begin_sum(TOLD)[ME])
         honest.vectors(values, without={LOST})
-        stop(wire.UnmaskRequest, wire.UnmaskRequest(1, tuple(self.everyone)))
-        stop(wire.SignRequest, server.sign_request())
+        listed = Told(server._announcement, tuple(self.everyone))
+        names, excerpt = listed.to(ME)
+        stop(wire.UnmaskRequest, wire.UnmaskRequest(1, names, excerpt=excerpt))
+        stop(wire.SignRequest, server.sign_requests()[ME])
         self.before_replies.append((wire.SignReply, snapshot(server)))
         honest.signatures()
-        stop(wire.UnmaskRequest, server.unmask_request())
-        for name in survivors:
-            request = server.unmask_request()
+        requests = server.unmask_requests()
+        stop(wire.UnmaskRequest, requests[ME])
+        self.threshold = server.threshold
+        for name, request in requests.items():
             reply = honest.clients[name].release(request, honest.journals[name])
             if name == ME:
                 self.replies.append(encode(reply))
@@ -99,7 +103,7 @@ class Stage:
                 reply = client.release(request, journal)
                 assert not set(reply.seeds) & set(reply.mask_keys), "both secrets of one site"
                 assert ME in reply.seeds
-                assert len(reply.seeds) >= 3
+                assert len(reply.seeds) >= self.threshold
         except ProtocolError:
             return False
         raw = client.to_bytes()
@@ -155,3 +159,4 @@ def snapshot(server: ServerInstance) -> ServerInstance:
 
 
 STAGE = Stage()
+SPARSE = Stage(degree=2)

@@ -32,7 +32,7 @@ from primia_flwr.secagg.payload import WEIGHT, Layout, Number
 from primia_flwr.secagg.sealing import open_sealed, seal
 from primia_flwr.secagg.vault import Vault
 from primia_flwr.secagg.wire import decode, encode
-from tests.fuzz.stage import ME, STAGE, is_a
+from tests.fuzz.stage import ME, SPARSE, STAGE, Stage, is_a
 
 KINDS = [kind for kind in vars(wire).values() if getattr(kind, "__dataclass_fields__", None)]
 SECRET = bytes(range(32))
@@ -86,8 +86,11 @@ def sealed(raw: bytes) -> None:
     assert raw == SEALED
 
 
-def state(raw: bytes) -> None:
-    assert ClientInstance.from_bytes(STAGE.everyone[ME], raw).to_bytes() == raw
+def state_on(stage: Stage) -> Callable[[bytes], None]:
+    def state(raw: bytes) -> None:
+        assert ClientInstance.from_bytes(stage.everyone[ME], raw).to_bytes() == raw
+
+    return state
 
 
 def vault(raw: bytes) -> None:
@@ -160,27 +163,31 @@ TARGETS: dict[str, Target] = {
     "public_keys": refusable(public_keys),
     "peer_shares": refusable(peer_shares),
     "sealed": refusable(sealed),
-    "state": refusable(state),
+    "state": refusable(state_on(STAGE)),
     "vault": refusable(vault),
     "journal": refusable(journal),
     "vectors": refusable(vectors),
     "parts": refusable(parts),
     "client": refusable(STAGE.to_client),
     "server": refusable(STAGE.to_server),
+    "sparse state": refusable(state_on(SPARSE)),
+    "sparse client": refusable(SPARSE.to_client),
+    "sparse server": refusable(SPARSE.to_server),
 }
 
 
 def seeds() -> Iterator[tuple[str, bytes]]:
     """Give what each target accepts: what an honest federation sends and stores."""
-    for raw in STAGE.messages:
-        yield "message", raw
-    for raw in STAGE.replies:
-        yield "server", raw
-    for raw in STAGE.requests:
-        yield "client", raw
-    for raw in STAGE.states:
-        yield "message", raw
-        yield "state", raw
+    for stage, graph in ((STAGE, ""), (SPARSE, "sparse ")):
+        for raw in stage.messages:
+            yield "message", raw
+        for raw in stage.replies:
+            yield f"{graph}server", raw
+        for raw in stage.requests:
+            yield f"{graph}client", raw
+        for raw in stage.states:
+            yield "message", raw
+            yield f"{graph}state", raw
     yield "public_keys", bytes(range(128))
     yield "peer_shares", bytes(range(64))
     yield "sealed", SEALED

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from primia_flwr.secagg.client import ClientInstance
+from primia_flwr.secagg.excerpts import Told
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor, Member, Session
@@ -24,6 +26,7 @@ from primia_flwr.secagg.wire import (
     UnmaskRequest,
     decode,
     encode,
+    encode_each,
 )
 
 TOLD, BASES = b"told", (b"base",)
@@ -62,46 +65,45 @@ class Federation:
         self.seen.append(raw)
         return raw
 
-    def keys(self, without: Collection[str] = ()) -> SharesRequest:
+    def keys(self, without: Collection[str] = ()) -> dict[str, SharesRequest]:
         for name in self.present(without):
             raw = self.up(encode(self.clients[name].begin()))
             self.server.add_keys(name, decode(raw, KeysReply))
-        return decode(encode(self.server.announce()), SharesRequest)
+        return self.down(self.server.announce(), SharesRequest)
 
-    def shares(self, request: SharesRequest, without: Collection[str] = ()) -> None:
-        for name in self.present(without, request.keys):
+    def down(self, requests: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+        """Pass requests through their bytes."""
+        return {name: decode(raw, kind) for name, raw in encode_each(requests).items()}
+
+    def shares(self, requests: Mapping[str, SharesRequest], without: Collection[str] = ()) -> None:
+        for name in self.present(without, requests):
             self.restart(name)
-            raw = self.up(encode(self.clients[name].share(request)))
+            raw = self.up(encode(self.clients[name].share(requests[name])))
             self.server.add_shares(name, decode(raw, SharesReply))
 
     def vectors(
         self, values: Mapping[str, Vector], without: Collection[str] = (), told: bytes = TOLD
     ) -> None:
-        for name, request in self.server.begin_sum(told).items():
-            if name in without:
-                continue
+        requests = self.down(self.server.begin_sum(told), MaskRequest)
+        for name in self.present(without, requests):
             self.restart(name)
             masked = values[name].copy()
-            request = decode(encode(request), MaskRequest)
-            self.clients[name].mask(request, [masked], told=told, bases=BASES)
+            self.clients[name].mask(requests[name], [masked], told=told, bases=BASES)
             self.up(masked.tobytes())
             self.server.add_vectors(name, [masked])
 
     def signatures(self, without: Collection[str] = ()) -> None:
-        request = self.server.sign_request()
-        if request is None:
-            return
-        for name in self.present(without, self.server.survivors):
+        requests = self.down(self.server.sign_requests(), SignRequest)
+        for name in self.present(without, requests):
             self.restart(name)
-            sent = decode(encode(request), SignRequest)
-            raw = self.up(encode(self.clients[name].sign(sent, self.journals[name])))
+            raw = self.up(encode(self.clients[name].sign(requests[name], self.journals[name])))
             self.server.add_signature(name, decode(raw, SignReply))
 
     def unmask(self, without: Collection[str] = ()) -> Vector:
-        request = decode(encode(self.server.unmask_request()), UnmaskRequest)
-        for name in self.present(without, self.server.survivors):
+        requests = self.down(self.server.unmask_requests(), UnmaskRequest)
+        for name in self.present(without, requests):
             self.restart(name)
-            raw = self.up(encode(self.clients[name].release(request, self.journals[name])))
+            raw = self.up(encode(self.clients[name].release(requests[name], self.journals[name])))
             self.server.add_release(name, decode(raw, UnmaskReply))
         return self.server.unmask()[0]
 
@@ -128,6 +130,24 @@ class Federation:
         """Store and load the client's state, as between two messages to a SuperNode."""
         raw = self.clients[name].to_bytes()
         self.clients[name] = ClientInstance.from_bytes(self.everyone[name], raw)
+
+
+def near(federation: Federation, name: str) -> list[str]:
+    """Return a client's neighbours."""
+    return sorted(federation.server._announcement.near(name))
+
+
+def far(federation: Federation, name: str) -> list[str]:
+    """Return those that are not."""
+    close = {name, *near(federation, name)}
+    return [other for other in federation.everyone if other not in close]
+
+
+def told_of(federation: Federation, name: str, members: Collection[str]) -> MaskRequest:
+    """Return what a client of a sparse graph is sent where these are in U2."""
+    shown, excerpt = Told(federation.server._announcement, tuple(sorted(members))).to(name)
+    sealed = {peer: federation.server._sealed[peer].sealed[name] for peer in shown if peer != name}
+    return MaskRequest(federation.number, shown, sealed, excerpt)
 
 
 def vectors(names: Collection[str], size: int = 8, seed: int = 0) -> dict[str, Vector]:

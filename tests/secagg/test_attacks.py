@@ -10,7 +10,7 @@ import pytest
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.agreement import Masking, apply
-from primia_flwr.secagg.client import ClientInstance
+from primia_flwr.secagg.demands import Demands
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.keys import KeyPair, digest
 from primia_flwr.secagg.masks import Vector
@@ -26,7 +26,7 @@ def masks_bound_to(*, told: bool = True, members: bool = True) -> Iterator[None]
     """Bind the masks to less than everything that was announced."""
 
     def loose(self: Masking) -> bytes:
-        extra = [self.told if told else b"", *(self.members if members else ())]
+        extra = [self.told if told else b"", *(self.members.label if members else ())]
         return digest("naive", self.announcement.digest, *extra)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -113,8 +113,8 @@ def opened(
 
 def test_withheld_shares() -> None:
     with masks_bound_to(members=False), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ClientInstance, "_check_members", lambda *_: None)
-        patch.setattr(ClientInstance, "_check_signatures", lambda *_: None)
+        patch.setattr(Demands, "check_members", lambda *_: None)
+        patch.setattr(Demands, "check_signatures", lambda *_: None)
         shown, victim = withheld_shares()
         assert np.array_equal(shown, victim), "the naive variant shows one vector"
     with pytest.raises(ProtocolError, match="U2 of 3 sites"):
@@ -144,7 +144,7 @@ def split_survivor_lists() -> tuple[Vector, Vector]:
 
 def test_split_survivor_lists() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ClientInstance, "_check_signatures", lambda *_: None)
+        patch.setattr(Demands, "check_signatures", lambda *_: None)
         shown, two = split_survivor_lists()
         assert np.array_equal(shown, two), "the naive variant shows a sum of two"
     with pytest.raises(ProtocolError, match="0 signatures on a survivor list"):

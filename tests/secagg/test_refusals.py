@@ -49,7 +49,7 @@ def altered(request: SharesRequest, name: str, raw: bytes) -> SharesRequest:
 def test_a_u1_below_the_floor() -> None:
     everyone = members(4, Floor(min_survivors=5))
     federation = Federation(everyone, floor=Floor())
-    request = federation.keys()
+    request = federation.keys()[ME]
     with refuses("U1 of 4 sites in instance 1; expected at least min_survivors=5"):
         federation.clients[ME].share(request)
 
@@ -63,7 +63,7 @@ def test_a_threshold_at_or_below_half_and_above_all(
     # n = 5: t > (5 + c) / 2 and t <= 5
     everyone = members(5, Floor(max_colluding=colluding))
     federation = Federation(everyone)
-    request = replace(federation.keys(), threshold=threshold)
+    request = replace(federation.keys()[ME], threshold=threshold)
     if good:
         assert len(federation.clients[ME].share(request).sealed) == 4
     else:
@@ -89,14 +89,14 @@ def signed_by(member: Member, *, run: str = "run", instance: int = 1) -> bytes:
     ids=["unsigned", "swapped", "other run", "other instance", "short"],
 )
 def test_forged_keys(five: Federation, forge: Callable[[Federation], bytes], match: str) -> None:
-    request = five.keys()
+    request = five.keys()[ME]
     with refuses(match):
         five.clients[ME].share(altered(request, OTHER, forge(five)))
     assert five.clients[ME].phase is Phase.SPENT
 
 
 def test_keys_of_a_stranger(five: Federation) -> None:
-    request = five.keys()
+    request = five.keys()[ME]
     with refuses("'s999' is not on the roster"):
         five.clients[ME].share(altered(request, "s999", request.keys[OTHER]))
 
@@ -105,7 +105,7 @@ def test_repeated_keys() -> None:
     # One operator behind two names: both sign the same key.
     everyone = members(5)
     federation = Federation(everyone)
-    request = federation.keys()
+    request = federation.keys()[ME]
     keys = InstanceKeys.generate()
     for name in ("s004", "s005"):
         made = keys.advertise(everyone[name].identity, run="run", instance=1, sender=name)
@@ -115,7 +115,7 @@ def test_repeated_keys() -> None:
 
 
 def test_its_own_keys_altered_or_left_out(five: Federation) -> None:
-    request = five.keys()
+    request = five.keys()[ME]
     mine = signed_by(five.everyone[ME])  # validly signed, but not those of this instance
     with refuses("its own keys altered"):
         five.clients[ME].share(altered(request, ME, mine))
@@ -292,7 +292,7 @@ def test_a_full_list_is_not_signed(five: Federation) -> None:
 
 
 def test_messages_out_of_order_replayed_or_of_another_instance(five: Federation) -> None:
-    request = five.keys()
+    request = five.keys()[ME]
     with refuses("each step once and in order"):
         five.clients[ME].release(UnmaskRequest(1, LIST), five.journals[ME])
     with refuses("a message of instance 2"):

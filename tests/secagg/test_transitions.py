@@ -38,10 +38,10 @@ class Prepared:
         federation = Federation(EVERYONE)
         self.client = federation.clients[ME]
         self.member = EVERYONE[ME]
-        shares = federation.keys()
+        requests = federation.keys()
         before = self.client.to_bytes()
-        federation.shares(shares)
-        self.shares = shares
+        federation.shares(requests)
+        self.shares = requests[ME]
         self.mask = federation.server.begin_sum(TOLD)[ME]
         self.masking = federation.server._mask_terms
         self.client = ClientInstance.from_bytes(self.member, before)

@@ -35,6 +35,8 @@ OF_TYPE = {
     str(bytes): st.binary(max_size=200),
     str(wire.Names): SORTED_NAMES,
     str(wire.Table): TABLES,
+    str(wire.Excerpt | None): st.none()
+    | st.builds(wire.Excerpt, NUMBERS, NUMBERS, st.binary(max_size=40), st.binary(max_size=70)),
 }
 SEEDS = list(seeds())
 
@@ -148,6 +150,12 @@ def check_decoder(raw: bytes, kind: Any) -> None:
         (bind(wire.VERSION, "UnmaskRequest", 1, 0, 0), "expected 'primia secagg v1' 'SignR"),
         (bind(wire.VERSION, "SignRequest", 1), "ends early"),
         (bind(wire.VERSION, "SignRequest", 1, 0, 0), "more after its end"),
+        (bind(wire.VERSION, "SignRequest", 1, 0, 4, 2, b"", b""), "more after its end"),
+        (bind(wire.VERSION, "SignRequest near", 1, 0), "ends early"),
+        (bind(wire.VERSION, "SignRequest near", 1, 0, 4, 2, b""), "ends early"),
+        (bind(wire.VERSION, "SignRequest near", 1, 0, 4, 2, b"", b"", 0), "more after its end"),
+        (bind(wire.VERSION, "SignRequest near", 1, 0, b""), "bytes in place of a field"),
+        (bind(wire.VERSION, "SignRequest near", 1, 0, 4, -1, b"", b""), "the number -1"),
         (bind(wire.VERSION, "SignRequest", -1, 0), "the number -1"),
         (bind(wire.VERSION, "SignRequest", "1", 0), "str in place of a field"),
         (bind(wire.VERSION, "SignRequest", 1, 2, "b", "a"), "sorted, distinct names"),
@@ -190,6 +198,26 @@ def test_a_state_shows_no_secret() -> None:
     assert str(state.masking) not in repr(state)
 
 
+def test_an_excerpt_is_the_end_of_a_message_or_nothing() -> None:
+    excerpt = wire.Excerpt(4, 2, bytes(32), bytes(64))
+    plain, sparse = SignRequest(1, ("a",)), SignRequest(1, ("a",), excerpt)
+    assert encode(plain) == bind(wire.VERSION, "SignRequest", 1, 1, "a")
+    assert encode(sparse) == bind(
+        wire.VERSION, "SignRequest near", 1, 1, "a", 4, 2, bytes(32), bytes(64)
+    )
+    with pytest.raises(ProtocolError, match="'SignReply near'; expected"):
+        decode(bind(wire.VERSION, "SignReply near", bytes(64)), wire.SignReply)
+    assert decode(encode(plain), SignRequest).excerpt is None
+    assert decode(encode(sparse), SignRequest).excerpt == excerpt
+
+
+def test_what_goes_to_many_is_encoded_as_for_one() -> None:
+    one, other = SignRequest(1, ("a",)), SignRequest(2, ("a",))
+    raw = wire.encode_each({"a": one, "b": one, "c": other})
+    assert raw == {"a": encode(one), "b": encode(one), "c": encode(other)}
+    assert raw["a"] is raw["b"]
+
+
 def test_shares_are_tables() -> None:
     assert decode(encode(UnmaskReply({"b": b"1"}, {})), UnmaskReply).seeds == {"b": b"1"}
     request = SharesRequest(3, 2, {"b": b"", "a": b"x"})
@@ -206,6 +234,7 @@ def test_shares_are_tables() -> None:
         ({"masking": b""}, "private key has 0 bytes"),
         ({"members": ("s001",)}, "does not hold together"),
         ({"told": b"told"}, "does not hold together"),
+        ({"excerpt": wire.Excerpt(1, 0, bytes(32), b"")}, "does not hold together"),
         ({"held": {"s001": b""}}, "sealed shares of 0 bytes"),
     ],
 )

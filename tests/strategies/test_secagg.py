@@ -20,12 +20,26 @@ from primia_flwr.errors import ConfigError, FederationError, PrimiaError, Protoc
 from primia_flwr.evaluation.secure_sums import read_sums
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid
-from primia_flwr.secagg.wire import UnmaskRequest, decode, encode
+from primia_flwr.federation.secure_records import degree_of
+from primia_flwr.secagg.wire import (
+    MaskRequest,
+    SharesRequest,
+    SignRequest,
+    UnmaskRequest,
+    decode,
+    encode,
+)
 from strategies.registry import build_exchange
 from strategies.rounds import SITES_STOPPED, LoopConfig, RoundLoop
 
 NAMES = ["berlin", "london", "munich", "paris", "rome"]
 NOT_THERE = "not there"
+REQUESTS = {
+    "shares": SharesRequest,
+    "mask": MaskRequest,
+    "sign": SignRequest,
+    "unmask": UnmaskRequest,
+}
 
 
 @dataclass
@@ -129,8 +143,8 @@ class Federation:
 
 @pytest.fixture
 def federation(tmp_path, make_site, make_grid, model):
-    def build(count=5, rounds=3, strategy="fedavg", secure=None, **values):
-        names = NAMES[:count]
+    def build(count=5, rounds=3, strategy="fedavg", secure=None, names=NAMES, **values):
+        names = names[:count]
         settings = {"round_timeout": 1, "wait_for_sites": 0.05, "min_sites": 3, **values}
         timing = FederationConfig(rounds=rounds, sites=names, **settings)
         timing.round_timeout = 0.2  # shorter than the configuration allows: who is lost is lost
@@ -428,6 +442,59 @@ def test_sites_that_would_rather_rest_are_counted_in_the_sum(federation):
         site.plain.always = partial(rests)
     state = run.run()
     assert (state.round, state.stopped) == (2, SITES_STOPPED)
+
+
+# --- A sparse graph --------------------------------------------------------------------------
+
+
+def test_sites_of_a_sparse_graph_are_shown_their_neighbours_only(federation):
+    # 12 sites, of which two may drop out: each masks with 4, and two shares rebuild a secret
+    names = [f"site-{i:02d}" for i in range(12)]
+    secure = SecureConfig(enabled=True, max_weight=200, degree=4)
+    run = federation(count=12, rounds=2, secure=secure, names=names, min_sites=10)
+    told = []
+
+    def listen(step, message):
+        parts = message.content.get("secagg", {})
+        told.extend(decode(parts[key], kind) for key, kind in REQUESTS.items() if key in parts)
+
+    run.sites["site-00"].tamper = listen
+    run.sites["site-07"].lost = {("train", 1)}
+    state = run.run()
+    sums = [[i for i in range(12) if i != 7]] * 2  # it sends the keys for round 2 in round 2
+    step = 32 / (2**31 / 12)
+    assert state.model["w"] == pytest.approx([expected(2, sums)] * 2, abs=2 * 6 * step + 1e-6)
+    assert "sign" in run.sites["site-00"].seen
+    assert {type(one) for one in told} == set(REQUESTS.values())
+    for one in told:
+        assert one.excerpt is not None
+        assert len(names_in(one)) <= 5, "itself and four others"
+    rows = [row for row in read_sums(run.folder) if row.kind == "train"]
+    assert [(row.degree, row.threshold, row.sparse) for row in rows] == [(4, 2, True)] * 2
+    assert [row.signatures for row in rows] == [11, 0]
+
+
+def names_in(request):
+    if isinstance(request, SharesRequest):
+        return request.keys
+    return request.members if isinstance(request, MaskRequest) else request.survivors
+
+
+@pytest.mark.parametrize(
+    ("degree", "min_sites", "match"),
+    [
+        (2, 10, "expected an even number, 4 or more for 12 sites"),
+        (5, 10, "expected an even number, 4 or more for 12 sites"),
+        (4, 3, "expected 0: no sparse graph is good for 12 sites, of which max_colluding=0"),
+    ],
+)
+def test_a_sparse_graph_that_is_not_good_is_refused(degree, min_sites, match):
+    experiment = Experiment(
+        federation=FederationConfig(sites=[f"s{i}" for i in range(12)], min_sites=min_sites),
+        strategy=StrategyConfig(secure=SecureConfig(enabled=True, degree=degree)),
+    )
+    with pytest.raises(ConfigError, match=match):
+        degree_of(experiment)
 
 
 # --- At the site -----------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""What a client of a sparse graph insists on, which is shown its neighbours and no others.
+
+Of every list of clients (U1, U2, the survivors) it gets an excerpt: those near it, how many there
+are in all, the root of a Merkle tree over all, and the proof that it is among them itself. So
+what it gets and does grows with its neighbours and log n, both O(log n), and not with n. The
+root and the number are bound like the whole list on the complete graph: into the masks, the
+sealed shares and the signatures. Clients that are told of different lists have masks that do
+not cancel.
+
+It cannot check that all keys under the root are signed, that the graph is the one that follows
+from them, that its neighbours are in the lists, nor that the survivors are connected. The server
+sees to these, and it is trusted to keep to the protocol: a sparse graph holds against an
+honest-but-curious server only. For the same reason a list with drops needs as many signatures
+as shares rebuild a secret, from the client's neighbourhood, and not those of more than half of
+all, which cannot be shown in O(log n). Neighbours that were told different lists by mistake
+notice it so; against a server that lies it proves nothing. docs/adr/0008-neighbours-only.md.
+
+Source: Bell et al. 2020, "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead".
+"""
+
+from primia_flwr.secagg.agreement import Announcement, Masking, Roll, Sparse
+from primia_flwr.secagg.demands import Demands
+from primia_flwr.secagg.excerpts import keys_leaf, name_leaf
+from primia_flwr.secagg.keys import PublicKeys
+from primia_flwr.secagg.merkle import root_of
+from primia_flwr.secagg.parties import Member
+from primia_flwr.secagg.wire import Excerpt, Names, SharesRequest
+
+
+class Neighbourhood(Demands):
+    """What one client of a sparse graph insists on.
+
+    Parameters
+    ----------
+    member : Member
+        Who the client is, and its floor.
+    number : int
+        Of the instance.
+    degree : int
+        Neighbours of each client, as the experiment says.
+    """
+
+    def __init__(self, member: Member, number: int, degree: int) -> None:
+        super().__init__(member, number)
+        self._degree = degree
+
+    def announcement(self, request: SharesRequest) -> Announcement:
+        """Return U1 as announced; only its form is checked."""
+        told = self._told(request.excerpt)
+        sparse = Sparse(self._degree, told.size, told.root)
+        return self._announcement_on(request, sparse)
+
+    def roll(self, names: Names, excerpt: Excerpt | None) -> Roll:
+        """Return a list of clients as announced, on which this client is for certain."""
+        told = self._placed(excerpt, name_leaf(self.member.name))
+        return Roll.of_near(names, told.size, told.root)
+
+    def accept(self, request: SharesRequest, own: PublicKeys) -> Announcement:
+        """Check the part of U1 that is near, and the threshold."""
+        me, session = self.member.name, self.member.session
+        told = self._placed(request.excerpt, keys_leaf(me, own.to_bytes()))
+        if told.size > len(session.identities):
+            raise self.refusal(
+                f"U1 of {told.size} sites", f"at most the {len(session.identities)} of the roster"
+            )
+        near = len(request.keys.keys() - {me})
+        expected = min(self._degree, told.size - 1)
+        if near != expected:
+            raise self.refusal(
+                f"{near} neighbours besides itself", f"{expected}, as degree={self._degree} says"
+            )
+        return super().accept(request, own)
+
+    def least_threshold(self, announced: Announcement, holders: int) -> tuple[int, str]:
+        """Return the least threshold that this client accepts, and what it is."""
+        floor = self.member.floor
+        return floor.sparse_threshold(announced.count, self._degree), (
+            f"more than the neighbours of any client among the {floor.max_colluding} colluding"
+        )
+
+    def check_survivors(self, masking: Masking, survivors: Roll) -> None:
+        """Check the part of a list that is near, and whether it fits what it says of the rest."""
+        super().check_survivors(masking, survivors)
+        members = masking.members
+        gone = members.count - survivors.count
+        near_gone = len(members.names) - len(survivors.names)
+        if near_gone > gone or (gone == 0) != (survivors.label == members.label):
+            raise self.refusal(
+                f"{survivors.count} survivors of {members.count} sites in U2, {near_gone} of "
+                "those missing near",
+                "a part of U2, the same list where nobody is missing",
+            )
+
+    def least_signatures(self, announced: Announcement) -> int:
+        """Return how many: as many as rebuild a secret."""
+        return announced.threshold
+
+    def _told(self, excerpt: Excerpt | None) -> Excerpt:
+        if excerpt is None:
+            raise self.refusal("a list without an excerpt", "one: the graph is sparse")
+        return excerpt
+
+    def _placed(self, excerpt: Excerpt | None, own_leaf: bytes) -> Excerpt:
+        """Check that this client is on the list that the root stands for."""
+        told = self._told(excerpt)
+        if root_of(own_leaf, told.place, told.size, told.proof) != told.root:
+            raise self.refusal(
+                f"a list in which it is not at place {told.place} of {told.size} as it is",
+                "itself among those that the root stands for, with its own keys",
+            )
+        return told
