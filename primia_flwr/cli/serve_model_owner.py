@@ -36,6 +36,7 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
         QueryLog(log, limit=cfg.limit, period=cfg.limit_hours * 3600),
         own_fingerprint=credentials.own.fingerprint,
         settings=Settings(**settings_of(cfg)),
+        max_batch=cfg.max_batch,
         on_batch=on_batch,
     )
     listen(

@@ -53,6 +53,7 @@ class ServeModelArguments:
     limit_hours: float = 24.0
     log: str = ""
     max_sessions: int = 4
+    max_batch: int = 16
     timeout: float = 60.0
     patience: float = 900.0
     threads: int = 1
@@ -65,6 +66,7 @@ class ServeModelArguments:
         check_range("limit", self.limit, 1, 10**9, example=200)
         check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
         check_range("max_sessions", self.max_sessions, 1, 256, example=4)
+        check_range("max_batch", self.max_batch, 1, 1024, example=16)
         check_range("timeout", self.timeout, 1, 3600, example=60)
         check_range("patience", self.patience, 1, 86_400, example=900)
         check_range("threads", self.threads, 1, 256, example=1)

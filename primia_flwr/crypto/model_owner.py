@@ -32,7 +32,7 @@ from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.session import PROTOCOL, Online, Settings
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
-from primia_flwr.errors import PrimiaError, ProtocolError
+from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
 from primia_flwr.models.saved import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ class Server:
         Of this party's certificate.
     settings : Settings
         This party's choices.
+    max_batch : int
+        Images that a data owner may have classified at once.
     on_batch : callable
         Told the data owner's name and how many batches it has had.
     """
@@ -86,10 +88,12 @@ class Server:
         *,
         own_fingerprint: str,
         settings: Settings,
+        max_batch: int = 16,
         on_batch: OnBatch = lambda *_: None,
     ) -> None:
         self._served, self._to_provider, self._queries = served, to_provider, queries
         self._fingerprint, self._settings = own_fingerprint, settings
+        self._max_batch = max_batch
         self._on_batch = on_batch
 
     def serve(self, channel: Channel) -> None:
@@ -99,6 +103,11 @@ class Server:
             if hello.protocol != self._settings.protocol:
                 raise ProtocolError(
                     f"protocol={hello.protocol}; this server offers {self._settings.protocol}"
+                )
+            if hello.batch > self._max_batch:
+                raise PolicyRefusal(
+                    f"batch={hello.batch}; this server takes at most {self._max_batch} images at "
+                    "once; ask with a smaller batch"
                 )
             self._queries.check(channel.peer.name, hello.batch * hello.batches)
             self._session(channel, hello)

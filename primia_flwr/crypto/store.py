@@ -10,7 +10,7 @@ is deleted, before a block is opened.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 
 from primia_flwr.errors import ProtocolError, ServiceError
 
+_PIECE_BYTES = 1 << 28
+_HEAD_BYTES = 9  # a flag: more of this part follows; and the length
 _PREFIX = "primia-store-"
 _LOCK = "in-use.lock"
 _MAKING = "primia-store.lock"  # held while one is made and what was left is removed
@@ -88,9 +90,10 @@ class Store:
         file = self._file(number)
         try:
             with file.open("xb") as stream:
-                for index, part in enumerate(parts):
-                    sealed = self._cipher.encrypt(_nonce(number, index), part, self._session)
-                    stream.write(len(sealed).to_bytes(8, "big"))
+                for index, (piece, more) in enumerate(_pieces(parts)):
+                    context = self._session + bytes([more])
+                    sealed = self._cipher.encrypt(_nonce(number, index), piece, context)
+                    stream.write(bytes([more]) + len(sealed).to_bytes(8, "big"))
                     stream.write(sealed)
                 self._sizes[number] = stream.tell()
         except OSError as error:
@@ -138,17 +141,21 @@ class Store:
         with stream:
             file.unlink()
             left = self._sizes[number]
-            index = 0
-            while left:
-                length = int.from_bytes(stream.read(8), "big")
+            part, index = bytearray(), 0
+            while left > 0:
+                head = stream.read(_HEAD_BYTES)
+                length = int.from_bytes(head[1:], "big")
                 sealed = stream.read(min(length, left))
-                left -= 8 + length
-                yield self._open(number, index, sealed)
+                left -= _HEAD_BYTES + length
+                part += self._open(number, index, sealed, head[:1])
                 index += 1
+                if head[:1] == b"\0":
+                    yield bytes(part)
+                    part = bytearray()
 
-    def _open(self, number: int, index: int, sealed: bytes) -> bytes:
+    def _open(self, number: int, index: int, sealed: bytes, more: bytes) -> bytes:
         try:
-            return self._cipher.decrypt(_nonce(number, index), sealed, self._session)
+            return self._cipher.decrypt(_nonce(number, index), sealed, self._session + more)
         except Exception:
             raise ServiceError(
                 f"block {number} of the store was changed or cut off; it is thrown away"
@@ -168,6 +175,15 @@ def remove_left_over(folder: Path) -> None:
             continue
         lock.release()
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[tuple[memoryview, bool]]:
+    """Cut parts into what one seal can hold; the flag says that the part goes on."""
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, max(len(view), 1), _PIECE_BYTES):
+            end = start + _PIECE_BYTES
+            yield view[start:end], end < len(view)
 
 
 def _nonce(number: int, index: int) -> bytes:

@@ -35,7 +35,7 @@ class MemoryLink:
         frame = self.incoming.get(timeout=60)
         assert len(frame) <= at_most
         self.received.append(frame)
-        return frame
+        return bytearray(frame)
 
     def exchange(self, part: Buffer, at_most: int) -> Buffer:
         self.send(part)

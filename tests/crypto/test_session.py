@@ -172,6 +172,11 @@ def test_more_images_than_the_limit_are_refused(tmp_path: Path) -> None:
             session.classify(images(1))
 
 
+def test_a_batch_larger_than_the_server_takes_is_refused(parties: Parties) -> None:
+    with pytest.raises(ServiceError, match="batch=17; this server takes at most 16"):
+        parties.session(1, batch=17)
+
+
 def test_a_model_owner_whose_plan_is_another_is_refused(
     parties: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:

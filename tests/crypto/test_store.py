@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from primia_flwr.crypto import store as store_module
 from primia_flwr.crypto.store import Store, remove_left_over
 from primia_flwr.errors import ProtocolError, ServiceError
 
@@ -47,8 +48,8 @@ def test_taking_a_block_burns_those_before_it(store: Store, tmp_path: Path) -> N
 def test_the_disk_shows_nothing_of_a_block(store: Store, tmp_path: Path) -> None:
     store.put(0, [b"a secret seed of thirty-two bytes"])
     (file,) = files(tmp_path)
-    # 8 bytes of length, then the part and a tag of 16 bytes.
-    assert file.stat().st_size == 8 + 33 + 16
+    # 9 bytes of flag and length, then the part and a tag of 16 bytes.
+    assert file.stat().st_size == 9 + 33 + 16
     assert b"secret" not in file.read_bytes()
 
 
@@ -91,6 +92,16 @@ def test_a_changed_file_is_noticed(store: Store, tmp_path: Path, at: int) -> Non
         store.take(0)
 
 
+def test_a_part_of_several_pieces_comes_back_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_PIECE_BYTES", 1000)
+    parts = [bytes(999), bytes(1000), bytes(range(256)) * 10, b""]
+    store.put(0, parts)
+    assert store.used_bytes == 999 + 1000 + 2560 + (1 + 1 + 3 + 1) * 25
+    assert store.take(0) == parts
+
+
 def test_a_shortened_file_is_noticed(store: Store, tmp_path: Path) -> None:
     store.put(0, PARTS)
     (file,) = files(tmp_path)
@@ -111,10 +122,10 @@ def test_a_swapped_block_is_noticed(store: Store, tmp_path: Path) -> None:
 def test_room_is_what_the_limit_says(store: Store) -> None:
     assert store.has_room(10**9)  # the first block always has
     store.put(0, PARTS)
-    # 3 parts: 4 + 0 + 13,000 bytes, each with 8 of length and 16 of tag.
-    assert store.used_bytes == 13_004 + 3 * 24
-    assert store.has_room(20_000 - 13_076)
-    assert not store.has_room(20_001 - 13_076)
+    # 3 parts: 4 + 0 + 13,000 bytes, each with 9 of flag and length and 16 of tag.
+    assert store.used_bytes == 13_004 + 3 * 25
+    assert store.has_room(20_000 - 13_079)
+    assert not store.has_room(20_001 - 13_079)
 
 
 def test_a_block_that_was_not_fetched_cannot_be_taken(store: Store) -> None:
