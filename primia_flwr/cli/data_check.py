@@ -26,7 +26,7 @@ class DataCheckConfig:
 def run(cfg: DataCheckConfig) -> dict[str, Any]:
     """Check the data and print a table; the result's `ok` decides the exit code."""
     findings = check_data(cfg.data, seed=cfg.seed)
-    show(findings, Console(file=sys.stderr if cfg.quiet else sys.stdout), cfg.limit)
+    show(findings, Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False), cfg.limit)
     return findings.to_dict()
 
 

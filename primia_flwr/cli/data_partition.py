@@ -55,7 +55,7 @@ def run(cfg: DataPartitionConfig) -> dict[str, Any]:
     if test is not None:
         parts["test"] = _labelled(test, split="test")
     files = _write(parts, Path(cfg.output))
-    console = Console(file=sys.stderr if cfg.quiet else sys.stdout)
+    console = Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False)
     console.print(_table(parts))
     console.print(
         f"read a manifest with data.layout=manifest data.root={escape(str(whole.root))} "

@@ -235,7 +235,7 @@ def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -
 def _show(cfg: EvaluateConfig, scores: Any, origin: str, synthetic: bool, warning: str) -> None:
     from primia_flwr.evaluation.table import class_table, scores_table
 
-    console = Console(stderr=cfg.quiet)
+    console = Console(stderr=cfg.quiet, emoji=False)
     kind = "synthetic images" if synthetic else "images"
     console.print(scores_table(scores, title=f"{scores.n} {kind} ({origin})"))
     console.print(class_table(scores, title="Each class against all others"))

@@ -25,7 +25,7 @@ class FederationIdentityArguments:
 def run(cfg: FederationIdentityArguments) -> dict[str, Any]:
     """Change the coordinator's copy of the roster and show all identities."""
     roster = Path(deployment_of(cfg.name).roster)
-    console = Console(stderr=cfg.quiet)
+    console = Console(stderr=cfg.quiet, emoji=False)
     for file in cfg.trust:
         show(trust(roster, Path(file)), console)
     identities = {site.name: site.identity_fingerprint for site in load_roster(roster).sites}

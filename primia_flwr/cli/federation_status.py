@@ -33,7 +33,7 @@ def run(cfg: StatusArguments) -> dict[str, Any]:
     if cfg.register:
         register_sites(section.superlink, ca, roster)
     states = node_states(section.superlink, ca, roster)
-    _print_table(states, section.superlink, Console(stderr=cfg.quiet))
+    _print_table(states, section.superlink, Console(stderr=cfg.quiet, emoji=False))
     online = [state.site for state in states if state.status == "online"]
     return {
         "superlink": section.superlink,

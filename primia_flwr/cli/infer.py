@@ -30,7 +30,7 @@ def run(cfg: InferArguments) -> dict[str, Any]:
     """
     from primia_flwr.data.unlabelled import find_images
 
-    console = Console(stderr=True, quiet=cfg.quiet)
+    console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
     root, files = find_images(cfg.data.root)
     output = _output(cfg, root)
     with Progress(
@@ -74,7 +74,7 @@ class _Work:
         self._done = progress.add_task("images", total=len(files))
         self._images, self.skipped = self._readable(root, files)
         self._opinions: list[Opinion] = []
-        self._sessions: list[dict[str, Any]] = []
+        self._sessions: list[AnySession] = []
         self._started = time.monotonic()
         self.classes: tuple[str, ...] = ()
 
@@ -154,9 +154,7 @@ class _Work:
             )
         self._card = session.card
         self.classes = session.card.classes
-        self._sessions.append(
-            {"set_up_seconds": session.set_up_seconds, "set_up_bytes": session.set_up_bytes}
-        )
+        self._sessions.append(session)
         self._session = session
         return session
 
@@ -200,12 +198,21 @@ class _Work:
             "seconds_per_image": round(sum(o.seconds for o in self._opinions) / count, 4),
             "bytes_sent": sum(o.bytes_sent for o in self._opinions),
             "bytes_received": sum(o.bytes_received for o in self._opinions),
-            "bytes_preprocessing": self._session.bytes_dealt,
+            "bytes_preprocessing": sum(session.bytes_dealt for session in self._sessions),
             "rounds": self._session.rounds,
             "seconds_in_all": round(time.monotonic() - self._started, 2),
-            "sessions": self._sessions,
+            "sessions": [
+                {"set_up_seconds": session.set_up_seconds, "set_up_bytes": session.set_up_bytes}
+                for session in self._sessions
+            ],
             "classes": list(self.classes),
-            "model": {"round": self._card.round, "synthetic": self._card.synthetic},
+            "model": {
+                "sha256": self._session.offer.model,
+                "round": self._card.round,
+                "synthetic": self._card.synthetic,
+                "calibrated": self._session.offer.calibrated,
+                "compare_bits": self._session.offer.compare_bits,
+            },
         }
 
 
@@ -213,12 +220,17 @@ def _output(cfg: InferArguments, root: Path) -> Path:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     output = Path(cfg.output or f"inference/{stamp}").expanduser().resolve()
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"output={cfg.output}: {output} cannot be made ({error.strerror}); expected a "
             "writable folder"
         ) from None
+    if (output / "predictions.csv").exists():
+        raise ConfigError(
+            f"output={cfg.output} holds the predictions of another call; expected a new folder: "
+            "nothing is overwritten"
+        )
     return output
 
 
@@ -245,6 +257,7 @@ def _write(output: Path, work: _Work) -> None:
     values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
     for name, content in (("predictions.csv", text.getvalue()), ("predictions.json", values)):
         partial = output / f".{name}.{os.getpid()}"
+        partial.touch(mode=0o600)
         partial.write_text(content, encoding="utf-8", newline="")
         partial.replace(output / name)
 

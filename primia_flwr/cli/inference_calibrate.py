@@ -46,8 +46,9 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
     folder = Path(cfg.model).expanduser().resolve()
     model, card = load_model(folder)
     root, files = find_images(cfg.data.root)
-    picked = files[:: max(1, len(files) // cfg.images)][: cfg.images]
-    images = Unlabelled(picked, root, card.image_size, card.resize, card.channels)
+    count = min(cfg.images, len(files))
+    picked = [files[i * len(files) // count] for i in range(count)]
+    images = Unlabelled(tuple(picked), root, card.image_size, card.resize, card.channels)
     normalisation = Normalisation(card.mean, card.std)
     batches = (
         normalisation.apply(images.load(file)[None])
@@ -70,7 +71,7 @@ VERB = Verb(
         "measure on validation images how large the numbers get that a model compares; the model "
         "owner's server then refuses rings that are too small"
     ),
-    examples=("primia inference calibrate model=outputs/a data.root=chest_xray/train",),
+    examples=("primia inference calibrate model=outputs/a data.root=validation",),
     config_name="inference/inference_calibrate",
     schema=CalibrateArguments,
     run=run,

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,17 +29,21 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
     """
     from primia_flwr.federation.service_trial import ask, running_service
 
-    console = Console(stderr=True, quiet=cfg.quiet)
+    console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
     model = _model(cfg, console)
     with tempfile.TemporaryDirectory(prefix="primia-images-") as scratch:
         images = Path(cfg.data.root).expanduser().resolve() if cfg.data.root else Path(scratch)
         if not cfg.data.root:
             _write_own_test_images(model, images, cfg.images)
-        output = Path(cfg.output or model / "inference").expanduser().resolve()
+        output = (
+            Path(cfg.output or model / "inference" / time.strftime("%Y-%m-%d_%H-%M-%S"))
+            .expanduser()
+            .resolve()
+        )
         options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}")
-        limit = f"limit={10**6}"
+        limits = (f"limit={10**6}", f"max_batch={cfg.batch}")
         with running_service(
-            model, options=(*options, limit, f"compare_bits={cfg.compare_bits}")
+            model, options=(*options, *limits, f"compare_bits={cfg.compare_bits}")
         ) as service:
             console.print(f"three processes on loopback, TLS, model {model}", markup=False)
             quiet = f"quiet={str(cfg.quiet).lower()}"
@@ -153,7 +158,7 @@ VERB = Verb(
     summary="run all parties of encrypted inference on this machine, and compare in the clear",
     examples=(
         "primia inference trial",
-        "primia inference trial model=outputs/a data.root=chest_xray/test images=100",
+        "primia inference trial model=outputs/a data.root=chest_xray/test",
     ),
     config_name="inference/inference_trial",
     schema=InferenceTrialArguments,

@@ -48,7 +48,7 @@ class LiveView:
     """Shows the events of one run on standard error; a context manager."""
 
     def __init__(self, run_dir: Path, rounds: int, sites: list[str], *, quiet: bool) -> None:
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = Console(stderr=True, quiet=quiet, emoji=False)
         self._tail = EventTail(run_dir / "events.jsonl")
         self._site_files = {name: run_dir / "sites" / name / "progress.json" for name in sites}
         self._progress = Progress(

@@ -75,7 +75,7 @@ def _unknown(arguments: list[str]) -> int:
     typed = " ".join(arguments[:2]) if len(arguments) > 1 and "=" not in arguments[1] else ""
     typed = typed or arguments[0]
     hint = nearest(typed, VERBS) or nearest(arguments[0], VERBS)
-    Console(stderr=True).print(
+    Console(stderr=True, emoji=False).print(
         f"[bold red]error:[/] 'primia {typed}' is not a verb{hint}; see primia --help",
         soft_wrap=True,
     )
@@ -83,7 +83,7 @@ def _unknown(arguments: list[str]) -> int:
 
 
 def _print_overview(only: Sequence[str] = ()) -> None:
-    console = Console()
+    console = Console(emoji=False)
     console.print("primia: train and use medical image classifiers without sharing images\n")
     console.print(
         "[bold]Usage[/]  primia <verb> \\[key=value ...]   (primia <verb> --help explains)\n"

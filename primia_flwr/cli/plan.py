@@ -28,7 +28,7 @@ def make_plan(experiment: Experiment) -> dict[str, Any]:
     PrimiaError
         As the run itself would, before it starts.
     """
-    console = Console(stderr=experiment.quiet, quiet=experiment.quiet)
+    console = Console(stderr=experiment.quiet, quiet=experiment.quiet, emoji=False)
     with TemporaryDirectory(prefix="primia-plan-") as folder:
         bundle = stage_bundle(Path(folder)).sha256
     plan: dict[str, Any] = {

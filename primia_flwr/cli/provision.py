@@ -70,7 +70,7 @@ def run(cfg: ProvisionArguments) -> dict[str, Any]:
     units = kit_texts.units(output, federation.roster, port=cfg.port, address=address)
     for name, text in units.items():
         (output / name).write_text(text)
-    _explain(federation, cfg, address, deployment, Console(stderr=cfg.quiet))
+    _explain(federation, cfg, address, deployment, Console(stderr=cfg.quiet, emoji=False))
     return {
         "federation": str(output),
         "deployment": str(deployment),

@@ -54,7 +54,7 @@ def run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
         loopback=cfg.loopback,
     )
     service = provision_service(plan, Path(cfg.output or f"services/{cfg.name}"))
-    _explain(service, plan, Console(stderr=cfg.quiet))
+    _explain(service, plan, Console(stderr=cfg.quiet, emoji=False))
     return {
         "service": str(service.folder),
         "ca_fingerprint": service.ca_fingerprint,

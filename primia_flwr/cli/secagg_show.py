@@ -40,7 +40,7 @@ def run(cfg: ShowArguments) -> dict[str, Any]:
     rows = folder.secure.rows
     if not rows:
         raise ConfigError(f"run={cfg.run} {_why_none(folder)}")
-    _show(folder, Console(stderr=cfg.quiet))
+    _show(folder, Console(stderr=cfg.quiet, emoji=False))
     return {
         "run": str(folder.path),
         **asdict(totals(rows)),

@@ -53,6 +53,7 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
 
 def _served(cfg: ServeModelArguments) -> "ServedModel":
     from primia_flwr.crypto.bounds import check_bounds, read_bounds
+    from primia_flwr.crypto.lowering import COMPARE_BITS
     from primia_flwr.crypto.model_owner import ServedModel
     from primia_flwr.models.saved import load_model, weights_digest
 
@@ -64,8 +65,17 @@ def _served(cfg: ServeModelArguments) -> "ServedModel":
     model, card = load_model(folder)
     served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits)
     plan = served.lowered(1).plan  # a model without an encrypted form is refused here
-    bounds = read_bounds(folder)
-    if bounds is None:
+    measured = read_bounds(folder)
+    if measured is not None:
+        bounds, served.calibrated = measured
+        check_bounds(bounds, plan)
+    elif cfg.compare_bits < COMPARE_BITS:
+        raise ConfigError(
+            f"compare_bits={cfg.compare_bits} for a model without activation bounds; expected "
+            f"{COMPARE_BITS} or more, or bounds; run primia inference calibrate model={cfg.model} "
+            "data.root=<validation images>"
+        )
+    else:
         logger.warning(
             "%s has no activation bounds: that comparisons in a ring of %d bits are exact is not "
             "shown; run primia inference calibrate model=%s data.root=<validation images>",
@@ -73,8 +83,6 @@ def _served(cfg: ServeModelArguments) -> "ServedModel":
             cfg.compare_bits,
             cfg.model,
         )
-    else:
-        check_bounds(bounds, plan)
     return served
 
 
@@ -83,7 +91,7 @@ VERB = Verb(
     summary="classify images of data owners without seeing them, until Ctrl-C",
     examples=(
         "primia serve model-owner model=outputs/a kit=kit-model-owner",
-        "primia serve model-owner model=outputs/a kit=kit-model-owner prefetch=20 limit=1000",
+        "primia serve model-owner model=outputs/a kit=kit-model-owner prefetch=20 limit=100",
     ),
     config_name="inference/serve_model_owner",
     schema=ServeModelArguments,

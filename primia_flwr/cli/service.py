@@ -45,7 +45,7 @@ def listen(
     quiet: bool,
 ) -> None:
     """Serve every party that comes, each on a thread, until Ctrl-C or SIGTERM."""
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet, emoji=False)
     handler = RichHandler(console=console, show_path=False, markup=False)
     logging.getLogger("primia_flwr").addHandler(handler)
     logging.getLogger("primia_flwr").setLevel(logging.INFO)

@@ -39,7 +39,7 @@ def run(cfg: ApproveArguments) -> dict[str, Any]:
         note = f"{bundle.app_id} {bundle.version}"
     new = approve(policy_file, digest, note=note)
     word = "approved" if new else "was approved already"
-    Console(stderr=cfg.quiet).print(f"{digest} ({note}): {word}", soft_wrap=True)
+    Console(stderr=cfg.quiet, emoji=False).print(f"{digest} ({note}): {word}", soft_wrap=True)
     return {"bundle": digest, "new": new}
 
 

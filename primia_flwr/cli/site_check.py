@@ -20,7 +20,7 @@ def run(cfg: SiteArguments) -> dict[str, Any]:
     """Check the site, print a table, and return the findings; not ok if one is not."""
     policy = load_policy(Path(cfg.site))
     findings = [*check_site(policy), check_roster(policy)]
-    _print_table(policy.site, findings, Console(stderr=cfg.quiet))
+    _print_table(policy.site, findings, Console(stderr=cfg.quiet, emoji=False))
     return {
         "site": policy.site,
         "ok": all(finding.ok for finding in findings),

@@ -26,7 +26,7 @@ def run(cfg: IdentityArguments) -> dict[str, Any]:
     """Change what is asked for, and show all identities."""
     policy = load_policy(Path(cfg.site))
     roster, key = policy.path(policy.roster), policy.path(policy.identity_key)
-    console = Console(stderr=cfg.quiet)
+    console = Console(stderr=cfg.quiet, emoji=False)
     public = ""
     if cfg.new:
         adopted, file = renew(key, roster, policy.site)

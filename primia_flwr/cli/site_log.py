@@ -40,7 +40,7 @@ def run(cfg: LogArguments) -> dict[str, Any]:
         colour = _COLOURS.get(entry.event, "white")
         event = f"[{colour}]{entry.event}[/]"
         table.add_row(str(entry.number), entry.time[:19], event, escape(details))
-    Console(stderr=cfg.quiet).print(table)
+    Console(stderr=cfg.quiet, emoji=False).print(table)
     left = [entry.details for entry in entries if entry.event == "left"]
     return {
         "site": policy.site,

@@ -30,7 +30,7 @@ def run(cfg: SiteArguments) -> dict[str, Any]:
     for key, value in content.items():
         shown = "\n".join(value) or "(none)" if isinstance(value, list) else str(value)
         table.add_row(key, escape(shown))
-    Console(stderr=cfg.quiet).print(table)
+    Console(stderr=cfg.quiet, emoji=False).print(table)
     return content
 
 

@@ -27,7 +27,7 @@ def run(cfg: ReviewArguments) -> dict[str, Any]:
     """List the bundles; with `bundle` its files; with `file` that file's text."""
     policy = load_policy(Path(cfg.site))
     store = BundleStore(policy.bundle_folder)
-    console = Console(stderr=cfg.quiet)
+    console = Console(stderr=cfg.quiet, emoji=False)
     if not cfg.bundle:
         return _list(policy, store, console)
     digest = store.find(cfg.bundle)

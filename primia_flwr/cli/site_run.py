@@ -16,7 +16,7 @@ from primia_flwr.site.run import run_site
 def run(cfg: SiteArguments) -> dict[str, Any]:
     """Run the site until Ctrl-C or SIGTERM."""
     policy = load_policy(Path(cfg.site))
-    console = Console(stderr=cfg.quiet)
+    console = Console(stderr=cfg.quiet, emoji=False)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -64,7 +64,7 @@ def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
 
 def show_result(experiment: Experiment, run_dir: Path) -> None:
     """Print the table of a finished run, and where its report lies."""
-    console = Console(stderr=experiment.quiet, quiet=experiment.quiet)
+    console = Console(stderr=experiment.quiet, quiet=experiment.quiet, emoji=False)
     metrics = read_json(run_dir / "metrics.json")
     if metrics.get("federated"):
         console.print(results_table(metrics))

@@ -74,19 +74,21 @@ def finish(result: dict[str, Any] | None) -> int:
 def mistake(error: Exception) -> int:
     """Print one sentence for a user's mistake and return its exit code."""
     sentence = " ".join(str(error).split())
-    Console(stderr=True).print(f"[bold red]error:[/] {_escaped(sentence)}", soft_wrap=True)
+    Console(stderr=True, emoji=False).print(
+        f"[bold red]error:[/] {_escaped(sentence)}", soft_wrap=True
+    )
     return EXIT_MISTAKE
 
 
 def interrupted() -> int:
     """Say that the user stopped the command."""
-    Console(stderr=True).print("stopped by the user")
+    Console(stderr=True, emoji=False).print("stopped by the user")
     return EXIT_INTERRUPTED
 
 
 def print_help(verb: Verb) -> None:
     """Print what a verb does, examples, and every key with its default."""
-    console = Console()
+    console = Console(emoji=False)
     console.print(f"[bold]primia {verb.name}[/]: {_escaped(verb.summary)}\n", soft_wrap=True)
     console.print("[bold]Examples[/]")
     for example in verb.examples:

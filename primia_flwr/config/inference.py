@@ -49,7 +49,7 @@ class ServeModelArguments:
     store: StoreArguments = field(default_factory=StoreArguments)
     protocol: str = "fss"
     compare_bits: int = 32
-    limit: int = 200
+    limit: int = 50
     limit_hours: float = 24.0
     log: str = ""
     max_sessions: int = 4
@@ -63,7 +63,7 @@ class ServeModelArguments:
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
-        check_range("limit", self.limit, 1, 10**9, example=200)
+        check_range("limit", self.limit, 1, 10**9, example=50)
         check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
         check_range("max_sessions", self.max_sessions, 1, 256, example=4)
         check_range("max_batch", self.max_batch, 1, 1024, example=16)

@@ -44,19 +44,19 @@ def measure(model: nn.Module, batches: Iterable[Tensor]) -> list[float]:
 
 
 class _Watch(fx.Interpreter):
-    """Runs the graph in the clear and keeps the largest magnitude that each node reads."""
+    """Runs the graph in the clear and keeps the largest magnitude that each node gives."""
 
     def __init__(self, graph: fx.GraphModule, largest: dict[str, float]) -> None:
         super().__init__(graph)
         self._largest = largest
 
     def run_node(self, n: fx.Node) -> Any:
-        first = n.args[0] if n.args else None
-        if isinstance(first, fx.Node) and first in self.env:
-            value = float(self.env[first].abs().max())
-            self._largest[n.name] = max(value, self._largest.get(n.name, 0.0))
         with torch.inference_mode():
-            return super().run_node(n)
+            result = super().run_node(n)
+            if isinstance(result, Tensor):
+                value = float(result.abs().max())
+                self._largest[n.name] = max(value, self._largest.get(n.name, 0.0))
+        return result
 
 
 def write_bounds(folder: Path, bounds: list[float], *, images: int, plan: Plan) -> None:
@@ -69,8 +69,8 @@ def write_bounds(folder: Path, bounds: list[float], *, images: int, plan: Plan) 
     (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def read_bounds(folder: Path) -> list[float] | None:
-    """Return a model's bounds, or None where nobody has measured them.
+def read_bounds(folder: Path) -> tuple[list[float], int] | None:
+    """Return a model's bounds and on how many images; None where nobody has measured them.
 
     Raises
     ------
@@ -81,7 +81,8 @@ def read_bounds(folder: Path) -> list[float] | None:
     if not path.exists():
         return None
     try:
-        return [float(value) for value in json.loads(path.read_text(encoding="utf-8"))["largest"]]
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return [float(value) for value in values["largest"]], int(values["images"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}); expected what primia inference calibrate wrote; "

@@ -60,8 +60,8 @@ def classify_all(
     done = failed = 0
     while done < len(batches):
         with open_session(len(batches) - done) as session:
-            session.fetch_ahead()
             try:
+                session.fetch_ahead()
                 for current in batches[done : done + session.batches]:
                     yield from _classify(session, load, current, batch)
                     done, failed = done + 1, 0

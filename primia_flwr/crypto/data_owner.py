@@ -12,12 +12,12 @@ from torch import Tensor
 
 from primia_flwr.crypto import ring
 from primia_flwr.crypto.channel import Channel
-from primia_flwr.crypto.dealing import tensor
+from primia_flwr.crypto.dealing import stored_bytes, tensor
 from primia_flwr.crypto.messages import Join, Kind, session_of
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.crypto.offers import Answer, ask_for_offer, plan_of, read_card
 from primia_flwr.crypto.online import DataOwner
-from primia_flwr.crypto.session import PROTOCOL, Online, Settings
+from primia_flwr.crypto.session import PROTOCOL, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
 from primia_flwr.errors import ProtocolError
@@ -77,6 +77,8 @@ class Session:
         self.card = read_card(self.offer)
         self.plan = plan_of(self.card, self.offer, batch)
         needs = Needs.of(self.plan)
+        room = blocks_ahead(settings, stored_bytes(ring.DATA_OWNER, needs))
+        self._ahead = min(room, self.offer.ahead)
         peer = channel.peer.fingerprint
         session = session_of(hello, self.offer, self._fingerprint, peer)
         provider = stack.enter_context(to_provider())
@@ -90,7 +92,7 @@ class Session:
             needs,
             store,
             total=self.batches,
-            ahead=settings.prefetch,
+            ahead=self._ahead,
             masked_weights=masked_weights,
             on_fetched=self._on_fetched,
         )
@@ -98,8 +100,8 @@ class Session:
 
     def fetch_ahead(self) -> None:
         """Wait until as many blocks wait as may."""
-        count = min(self._settings.prefetch, self.batches)
-        self._supply.wait_for(count, self._settings.patience)
+        for count in range(1, min(self._ahead, self.batches) + 1):
+            self._supply.wait_for(count, self._settings.patience)
 
     @property
     def rounds(self) -> int:

@@ -9,8 +9,8 @@ By seed: each party expands its part from 32 bytes. Sent: only what a seed canno
 | comparison of x  | r_0, s_0, (r s)_0 by seed | r_1 by seed; s_1, (r s)_1 sent               |
 | and its key      | root by seed, rest sent   | root by seed, rest sent                      |
 
-B masks the weights, by a seed that the model owner alone gets and that serves one model and one
-data owner; A, r, s and the keys serve one batch and never again.
+B masks the weights, by a seed that the model owner alone gets and that serves one session; A, r, s
+and the keys serve one batch and never again.
 
 Source: Beaver 1991; Mishra et al. 2020 (Delphi), section 4, for products with weights that one
 party knows; Boyle et al. 2021 (ePrint 2020/1392) for the comparison.
@@ -184,6 +184,13 @@ def part_bytes(party: int, needs: Needs) -> list[int]:
     products = [8 * int(np.prod(p.shape)) if model_owner else 0 for p in needs.products]
     comparisons = [comparison_bytes(party, compared) for compared in needs.comparisons]
     return [SEED_BYTES, *products, *comparisons]
+
+
+def stored_bytes(party: int, needs: Needs) -> int:
+    """Return what a block takes in a party's store: its parts, the data owner's products too."""
+    products = sum(8 * int(np.prod(product.shape)) for product in needs.products)
+    own = products if party == ring.DATA_OWNER else 0
+    return sum(part_bytes(party, needs)) + own
 
 
 def _check_length(what: str, number: int, sent: bytes | memoryview, expected: int) -> None:

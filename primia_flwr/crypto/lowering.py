@@ -48,7 +48,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A plan and, in the order of their numbers, the weights that belong to it."""
+    """A plan and, in the order of their numbers, the weights that belong to it.
+
+    `node_of_comparison`: by comparison, the node of `graph` whose numbers it compares.
+    """
 
     plan: Plan
     weights: tuple[Weights, ...]
@@ -150,7 +153,8 @@ class _Builder:
 
     def _relu(self, source: int, node: fx.Node) -> int:
         target = self._new(self._shapes[source])
-        self._compare(Relu(source, target, self.comparisons, self._shapes[source]), node)
+        step = Relu(source, target, self.comparisons, self._shapes[source])
+        self._compare(step, node.args[0])
         return target
 
     def max_pool(self, node: fx.Node) -> int:
@@ -175,6 +179,9 @@ class _Builder:
     def _max(self, node: fx.Node, rows: list[Window], columns: list[Window]) -> int:
         """Maxima along the columns of each row first, then along the rows."""
         value = self._value(node.args[0])
+        before = node.args[0]
+        waits = isinstance(before, fx.Node) and self._is_relu(before) and len(before.users) == 1
+        compared = before.args[0] if waits else before  # type: ignore[union-attr]
         for axis, windows in ((3, columns), (2, rows)):
             for level in max_tree(self._shapes[value][axis], windows):
                 if not any(b >= 0 for b in level.second):
@@ -189,11 +196,8 @@ class _Builder:
                 step = MaxLevel(
                     source, value, number, axis, level.first, level.second, tuple(shape)
                 )
-                self._compare(step, node)
-        before = node.args[0]
-        if isinstance(before, fx.Node) and self._is_relu(before) and self._waits(before):
-            return self._relu(value, before)
-        return value
+                self._compare(step, compared)
+        return self._relu(value, before) if waits else value  # type: ignore[arg-type]
 
     def average(self, node: fx.Node) -> int:
         pool: nn.AdaptiveAvgPool2d = self.graph.get_submodule(str(node.target))  # type: ignore[assignment]
@@ -280,9 +284,10 @@ class _Builder:
     def same(self, node: fx.Node) -> int:
         return self._value(node.args[0])
 
-    def _compare(self, step: Comparison, node: fx.Node) -> None:
+    def _compare(self, step: Comparison, compared: Any) -> None:
+        """Add a step; `compared` is the node whose numbers, or differences of them, it compares."""
         self.steps.append(step)
-        self.compared.append(node.name)
+        self.compared.append(compared.name)
         self.comparisons += 1
 
     def _new(self, shape: Shape) -> int:
@@ -299,10 +304,6 @@ class _Builder:
 
     def _is_relu(self, node: fx.Node) -> bool:
         return self._kind(node) is _Builder.relu
-
-    def _waits(self, node: fx.Node) -> bool:
-        """Say whether a ReLU was left for the pooling after it."""
-        return len(node.users) == 1
 
     def _kind(self, node: fx.Node) -> "_Lowering | None":
         if node.op == "call_module":

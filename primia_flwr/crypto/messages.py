@@ -62,7 +62,8 @@ class Offer:
     """The model owner's public facts.
 
     `card`: of the model, what a user of it must know. `plan`: SHA-256 of the plan that both
-    lower from it. `model`: SHA-256 of the weights.
+    lower from it. `model`: SHA-256 of the weights. `ahead`: how many blocks may wait at the model
+    owner. `calibrated`: on how many images the bounds of what is compared were measured.
     """
 
     card: dict[str, Any]
@@ -70,8 +71,12 @@ class Offer:
     plan: str
     model: str
     nonce: str
+    ahead: int
+    calibrated: int
 
     def __post_init__(self) -> None:
+        _check(self.ahead >= 1, f"ahead={self.ahead}", "1 or more")
+        _check(self.calibrated >= 0, f"calibrated={self.calibrated}", "0 or more")
         _check(8 <= self.compare_bits <= 64, f"compare_bits={self.compare_bits}", "8 to 64")
         for name in ("plan", "model", "nonce"):
             _check_hex(name, getattr(self, name))

@@ -13,7 +13,7 @@ from torch import nn
 
 from primia_flwr.crypto import ring, stock
 from primia_flwr.crypto.channel import Channel
-from primia_flwr.crypto.dealing import weight_masks, words
+from primia_flwr.crypto.dealing import stored_bytes, weight_masks, words
 from primia_flwr.crypto.lowering import Lowered, lower
 from primia_flwr.crypto.messages import (
     MAX_JSON_BYTES,
@@ -29,7 +29,7 @@ from primia_flwr.crypto.messages import (
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.crypto.online import ModelOwner
 from primia_flwr.crypto.query_log import QueryLog
-from primia_flwr.crypto.session import PROTOCOL, Online, Settings
+from primia_flwr.crypto.session import PROTOCOL, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
@@ -42,12 +42,16 @@ OnBatch = Callable[[str, int], None]
 
 @dataclass
 class ServedModel:
-    """A model that is offered, and its lowered forms by batch size."""
+    """A model that is offered, and its lowered forms by batch size.
+
+    `digest`: SHA-256 of the saved weights. `calibrated`: images on which its bounds were measured.
+    """
 
     model: nn.Module
     card: ModelCard
     digest: str
     compare_bits: int
+    calibrated: int = 0
     lowered: Callable[[int], Lowered] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,6 +131,8 @@ class Server:
             plan=lowered.plan.digest,
             model=self._served.digest,
             nonce=nonce,
+            ahead=blocks_ahead(self._settings, stored_bytes(ring.MODEL_OWNER, needs)),
+            calibrated=self._served.calibrated,
         )
         channel.send(Kind.OFFER, pack(offer))
         peer = channel.peer.fingerprint
@@ -149,7 +155,7 @@ class Server:
                 needs,
                 store,
                 total=hello.batches,
-                ahead=settings.prefetch,
+                ahead=offer.ahead,
             )
             stack.callback(supply.close)
             self._batches(channel, hello, lowered, supply)

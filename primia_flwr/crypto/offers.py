@@ -1,5 +1,6 @@
 """What the data owner makes of a model owner's offer: a card to be trusted with nothing."""
 
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from primia_flwr.models.saved import ModelCard
 
 MAX_IMAGE_SIZE = 2048
 MAX_CLASSES = 1000
+_CLASS_NAME = re.compile(r"\w[\w .,()/+-]{0,99}")  # nothing that a spreadsheet would compute
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def read_card(offer: Offer) -> ModelCard:
             and 16 <= card.image_size <= MAX_IMAGE_SIZE
             and type(card.channels) is int
             and 2 <= len(card.classes) <= MAX_CLASSES
-            and all(type(name) is str for name in card.classes)
+            and all(_CLASS_NAME.fullmatch(name) for name in card.classes)
             and len(card.mean) == len(card.std) == card.channels
             and all(type(value) is float for value in (*card.mean, *card.std))
             and min(card.std) > 0

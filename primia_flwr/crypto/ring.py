@@ -2,7 +2,8 @@
 
 A real x stands as round(x 2^f). A product has the fractional bits of both factors; each party
 cuts the surplus off its own share (Mohassel & Zhang 2017, SecureML, section 4.1): the result is
-off by at most one unit, but for a chance of |product| / 2^63 that it is off by 2^(64 - f).
+off by at most one unit, but for a chance of |product| / 2^64 (their bound: / 2^63) that it is off
+by 2^(64 - b), b the bits that are cut off.
 """
 
 import torch

@@ -30,6 +30,11 @@ class Settings:
     protocol: str = PROTOCOL
 
 
+def blocks_ahead(settings: Settings, num_bytes: int) -> int:
+    """Return how many blocks of that size may wait: at least one."""
+    return max(1, min(settings.prefetch, settings.store_bytes // num_bytes))
+
+
 @dataclass(frozen=True)
 class Online:
     """The line between the two parties during a batch."""

@@ -77,11 +77,11 @@ class StockSession:
         self._channel = channel
         with ExitStack() as stack:
             stack.enter_context(channel)
-            hello, offer = ask_for_offer(channel, PROTOCOL, batch, 1)
-            self.card: ModelCard = read_card(offer)
+            hello, self.offer = ask_for_offer(channel, PROTOCOL, batch, 1)
+            self.card: ModelCard = read_card(self.offer)
             self._architecture = build_architecture(self.card)
             self._provider = stack.enter_context(to_provider())
-            self._join(hello, offer, own_fingerprint)
+            self._join(hello, self.offer, own_fingerprint)
             self._resources = stack.pop_all()
         self.rounds = 0
         self.set_up_seconds = time.monotonic() - started

@@ -49,7 +49,9 @@ class Store:
         self._sizes: dict[int, int] = {}
         self._mark = 0
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_uid != os.getuid():
+                raise OSError(0, "it is another user's")
             with FileLock(folder / _MAKING):
                 remove_left_over(folder)
                 self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
@@ -57,8 +59,8 @@ class Store:
                 self._lock.acquire(blocking=False)
         except OSError as error:
             raise ServiceError(
-                f"store={folder} cannot be written ({error.strerror}); expected a folder for the "
-                "randomness that is fetched ahead"
+                f"store.folder={folder} cannot be written ({error.strerror}); expected a folder of "
+                "one's own for the randomness that is fetched ahead"
             ) from None
 
     @property
@@ -100,7 +102,7 @@ class Store:
             file.unlink(missing_ok=True)
             raise ServiceError(
                 f"{file.parent} is full or gone ({error.strerror}); expected room for blocks; "
-                "lower prefetch, or set store= to another disk"
+                "lower prefetch, or set store.folder= to another disk"
             ) from None
 
     def take(self, number: int) -> list[bytes]:
@@ -128,7 +130,7 @@ class Store:
         return parts
 
     def close(self) -> None:
-        """Remove the store and forget its key."""
+        """Remove the store."""
         self._lock.release()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from primia_flwr.crypto import ring
 from primia_flwr.crypto.channel import Channel
-from primia_flwr.crypto.dealing import part_bytes, tensor, words
+from primia_flwr.crypto.dealing import part_bytes, stored_bytes, tensor, words
 from primia_flwr.crypto.messages import Join, Kind, pack
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.crypto.prepared import Prepared, masked_products, prepare
@@ -17,6 +17,7 @@ from primia_flwr.crypto.store import Store
 from primia_flwr.errors import PrimiaError, ServiceError
 
 OnFetched = Callable[[int], None]
+_PATIENCE_AT_THE_END = 5.0  # seconds for the thread to notice that its line is closed
 
 
 def join(channel: Channel, request: Join, needs: Needs) -> bytes:
@@ -127,7 +128,7 @@ class Supply:
             self._over = True
             self._changed.notify_all()
         self._channel.close()
-        self._thread.join()
+        self._thread.join(_PATIENCE_AT_THE_END)
 
     def _run(self) -> None:
         try:
@@ -142,12 +143,17 @@ class Supply:
                 self._on_fetched(number + 1)
             self._channel.send(Kind.GOODBYE)
         except PrimiaError as error:
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
+            self._fail(error)
+        except Exception as error:  # the channel was closed under this thread, or a fault
+            self._fail(ServiceError(f"fetching randomness broke off ({error})"))
+
+    def _fail(self, error: PrimiaError) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
 
     def _wait_for_room(self) -> bool:
-        size = sum(self._lengths)
+        size = stored_bytes(self._party, self._needs)
         with self._changed:
             self._changed.wait_for(
                 lambda: (

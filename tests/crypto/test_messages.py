@@ -13,7 +13,7 @@ from primia_flwr.errors import ProtocolError
 
 NONCE = "ab" * 32
 HELLO = Hello(1, "fss", 1, 3, NONCE)
-OFFER = Offer({"model": {}}, 32, NONCE, NONCE, "cd" * 32)
+OFFER = Offer({"model": {}}, 32, NONCE, NONCE, "cd" * 32, 4, 0)
 
 
 def test_round_trip() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +106,21 @@ class Parties:
         address = f"127.0.0.1:{self.ports[role]}"
         return connect(address, credentials(as_role, name), expect=role, timeout=20)
 
-    def session(self, batches: int, *, batch: int = 1, name: str = "clinic-a") -> Session:
+    def session(
+        self,
+        batches: int,
+        *,
+        batch: int = 1,
+        name: str = "clinic-a",
+        settings: Settings | None = None,
+    ) -> Session:
         return Session(
             self.to("model-owner", name=name),
             lambda: self.to("crypto-provider", name=name),
             own_fingerprint=credentials("data-owner", name).own.fingerprint,
             batch=batch,
             batches=batches,
-            settings=self.settings,
+            settings=settings or self.settings,
         )
 
 
@@ -142,6 +149,26 @@ def test_a_session_gives_the_plain_models_scores(parties: Parties) -> None:
     assert (scores - plain(values)).abs().max() < 0.005
     assert session.card == CARD
     assert not list((parties.folder / "store").glob("primia-store-*/*.sealed"))
+
+
+def test_who_would_fetch_more_ahead_than_the_other_does_not_wait_for_ever(
+    parties: Parties,
+) -> None:
+    mine = replace(parties.settings, prefetch=50, patience=10)
+    values = images(4)
+    with parties.session(4, settings=mine) as session:
+        session.fetch_ahead()  # the model owner lets two blocks wait
+        scores = torch.cat([session.classify(values[i : i + 1]).scores for i in range(4)])
+    assert (scores - plain(values)).abs().max() < 0.005
+
+
+def test_a_small_store_holds_one_block_at_a_time(parties: Parties) -> None:
+    mine = replace(parties.settings, store_bytes=1, patience=10)
+    values = images(2)
+    with parties.session(2, settings=mine) as session:
+        session.fetch_ahead()
+        scores = torch.cat([session.classify(values[i : i + 1]).scores for i in range(2)])
+    assert (scores - plain(values)).abs().max() < 0.005
 
 
 def test_two_data_owners_at_once(parties: Parties) -> None:
@@ -190,7 +217,14 @@ def test_a_model_owner_whose_plan_is_another_is_refused(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("image_size", 10**6), ("channels", "1"), ("std", (0.0,)), ("classes", ("a",)), ("mean", ())],
+    [
+        ("image_size", 10**6),
+        ("channels", "1"),
+        ("std", (0.0,)),
+        ("classes", ("a",)),
+        ("classes", ("a", "=1+1")),
+        ("mean", ()),
+    ],
 )
 def test_a_card_out_of_range_is_refused(parties: Parties, key: str, value: Any) -> None:
     values = {**CARD.to_dict(), key: value}
