@@ -1,15 +1,17 @@
-"""Does secure aggregation harm a run? The case study twice, with and without it.
+"""Does secure aggregation harm a run? The case study with and without it.
 
 Same data, seed and weights (image counts rounded to two digits); the secure run is audited: each
 round's mean is compared with the float64 mean of the sites' own updates. Or reads two finished
 runs. No image and no file name of the data is written.
 
     python -m benchmarks.secagg_pneumonia --data ../shared/data/chest_xray --output results.json
-    python -m benchmarks.secagg_pneumonia --secure outputs/a --plain outputs/b --output results.json
+    python -m benchmarks.secagg_pneumonia --secure outputs/a --fixed outputs/b --plain outputs/c
 
 A last-bit difference grows over thousands of steps of training: two runs that differ in nothing
-but rounding end in different models. `--control` takes further plain runs that differ from
-`--plain` in little (rounding, the number of threads), to show how far that alone leads.
+but rounding end in different models. So there are two plain runs to compare with: one that adds
+up on the same fixed-point scale (`strategy.fixed_point=true`), from which the secure run may not
+differ at all, and an ordinary one. `--control` takes further plain runs that differ from `--plain`
+in little (rounding, the number of threads), to show how far that alone leads.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from benchmarks.machine import describe_machine, publish
 from benchmarks.pneumonia import train
 from primia_flwr.evaluation.secure_sums import TRAIN, read_sums, totals
 from primia_flwr.federation.facts import read_json
+from primia_flwr.models.saved import weights_digest
 
 BOUND_MCC = 0.005
 LAST_ROUNDS = 20
@@ -30,17 +33,19 @@ BOUND_AUDIT = 1 + 2.0**-19
 _COMMON = ["baselines=[]", "training.precision=bf16", "tracking=disabled", "quiet=true"]
 _SECURE = ["strategy=secagg", "strategy.secure.audit=true"]
 _PLAIN = ["strategy=fedavg", "strategy.weight_digits=2"]
+_FIXED = [*_PLAIN, "strategy.fixed_point=true"]
 _FACTS = ("git_commit", "config_hash", "seed", "rounds", "best_round", "strategy", "seconds")
 _SCORES = ("mcc", "accuracy", "roc_auc", "n")
 
 
-def compare(secure: Path, plain: Path, control: list[Path]) -> dict[str, Any]:
+def compare(secure: Path, fixed: Path, plain: Path, control: list[Path]) -> dict[str, Any]:
     """Return the figures of the runs, their differences, and what the audit found."""
-    runs = {"secure": secure, "plain": plain}
+    runs = {"secure": secure, "plain, fixed point": fixed, "plain": plain}
     runs |= {f"control {number}": path for number, path in enumerate(control, start=1)}
     scores = {name: read_json(path / "metrics.json")["federated"] for name, path in runs.items()}
     mcc = {name: found["mcc"] for name, found in scores.items()}
-    difference = mcc["secure"] - mcc["plain"]
+    models = {name: weights_digest(path) for name, path in runs.items()}
+    differences = {name: mcc["secure"] - mcc[name] for name in ("plain, fixed point", "plain")}
     sums = [row for row in read_sums(secure) if row.kind == TRAIN and row.good]
     found = totals(sums)
     ratio = found.audit_ratio
@@ -48,9 +53,13 @@ def compare(secure: Path, plain: Path, control: list[Path]) -> dict[str, Any]:
         "benchmark": "secagg_pneumonia",
         "scores": {name: {key: s[key] for key in _SCORES} for name, s in scores.items()},
         "secure_minus_plain_mcc": {
-            "value": round(difference, 4),
-            "bound": BOUND_MCC,
-            "holds": abs(difference) <= BOUND_MCC,
+            name: {
+                "value": round(difference, 4),
+                "same_model": models["secure"] == models[name],
+                "bound": BOUND_MCC,
+                "holds": abs(difference) <= BOUND_MCC,
+            }
+            for name, difference in differences.items()
         },
         "control_minus_plain_mcc": [
             round(value - mcc["plain"], 4) for name, value in mcc.items() if "control" in name
@@ -93,19 +102,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, help="folder of the radiographs: train both now")
     parser.add_argument("--secure", type=Path, help="a finished secure run, audited")
+    parser.add_argument("--fixed", type=Path, help="a finished plain run with fixed_point=true")
     parser.add_argument("--plain", type=Path, help="a finished plain run")
     parser.add_argument("--control", type=Path, nargs="*", default=[], help="more plain runs")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     parser.add_argument("overrides", nargs="*", help="e.g. seed=2")
     arguments = parser.parse_args()
-    secure, plain = arguments.secure, arguments.plain
+    secure, fixed, plain = arguments.secure, arguments.fixed, arguments.plain
     if arguments.data:
         given = [*_COMMON, *arguments.overrides]
         secure = train(arguments.data, [*given, *_SECURE])
+        fixed = train(arguments.data, [*given, *_FIXED])
         plain = train(arguments.data, [*given, *_PLAIN])
-    if not (secure and plain):
-        parser.error("expected --data, or --secure and --plain")
-    publish(compare(secure, plain, arguments.control), arguments.output)
+    if not (secure and fixed and plain):
+        parser.error("expected --data, or --secure, --fixed and --plain")
+    publish(compare(secure, fixed, plain, arguments.control), arguments.output)
 
 
 if __name__ == "__main__":
