@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all check bench bench-secagg fuzz federation encrypted-inference clean
+.PHONY: help install demo test test-all check bench bench-secagg bench-inference fuzz federation encrypted-inference clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -54,6 +54,9 @@ bench: install  ## measure: training throughput against a bare loop, seconds out
 bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking, rounds, growth, dropouts
 	@$(BIN)/python -m benchmarks.secagg_protocol --output benchmarks/results/secagg_protocol.json
 	@$(BIN)/python -m benchmarks.secagg_rounds --output benchmarks/results/secagg_rounds.json
+
+bench-inference: install  ## measure encrypted inference: latency by delay and rate, bytes, memory, both protocols
+	@$(BIN)/python -m benchmarks.inference --output benchmarks/results/inference.json $(ARGS)
 
 fuzz: install  ## ten minutes of changed messages into everything that decodes them (Linux on x86-64)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'

@@ -143,17 +143,17 @@ class Store:
         with stream:
             file.unlink()
             left = self._sizes[number]
-            part, index = bytearray(), 0
+            pieces, index = list[bytes](), 0
             while left > 0:
                 head = stream.read(_HEAD_BYTES)
                 length = int.from_bytes(head[1:], "big")
                 sealed = stream.read(min(length, left))
                 left -= _HEAD_BYTES + length
-                part += self._open(number, index, sealed, head[:1])
+                pieces.append(self._open(number, index, sealed, head[:1]))
                 index += 1
                 if head[:1] == b"\0":
-                    yield bytes(part)
-                    part = bytearray()
+                    yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                    pieces = []
 
     def _open(self, number: int, index: int, sealed: bytes, more: bytes) -> bytes:
         try:
