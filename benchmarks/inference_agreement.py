@@ -7,8 +7,8 @@ scores are apart. No image and no file name of the data is written: the trial na
     python -m benchmarks.inference_agreement --model outputs/a --images 1000 --output results.json
     python -m benchmarks.inference_agreement --model outputs/a --trial outputs/a/inference/...
 
-Seconds are of a machine on which all three parties share the cores; see benchmarks/inference for
-times.
+Seconds are of a machine on which all three parties share the cores, and the randomness of later
+images is fetched meanwhile unless prefetch= covers all; see benchmarks/inference for times.
 """
 
 import argparse
@@ -42,7 +42,10 @@ def summarise(model: Path, trial: Path) -> dict[str, Any]:
     agreement, error = compared["agreement"], compared["largest_logit_error"]
     return {
         "benchmark": "inference_agreement",
-        "model": {key: card[key] for key in ("model", "image_size", "channels", "synthetic")},
+        "model": {
+            **{key: card["model"][key] for key in ("name", "norm", "pool")},
+            **{key: card[key] for key in ("image_size", "channels", "synthetic")},
+        },
         "images": compared["images"],
         "agreement": {
             "value": agreement,
