@@ -2,7 +2,8 @@
 
 Runs `primia inference trial` (three processes over TLS on this machine), or reads a finished one,
 and writes how many images got the same class, the margin of those that did not, and how far the
-scores are apart. No image and no file name of the data is written: the trial names images by number.
+scores are apart. No image and no file name of the data is written: the trial names images by
+number.
 
     python -m benchmarks.inference_agreement --model outputs/a --images 1000 --output results.json
     python -m benchmarks.inference_agreement --model outputs/a --trial outputs/a/inference/...
