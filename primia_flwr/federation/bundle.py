@@ -1,7 +1,8 @@
 """Stage the Flower App Bundle: the code and the configuration that the sites will be asked to run.
 
 The bundle is built from a staged copy, so the checkout may have any name, and nothing but
-the app (`clients/`, `strategies/`, `primia_flwr/`, `conf/`) travels. Building is
+the app (`clients/`, `strategies/`, `conf/`, and `primia_flwr/` without encrypted inference, which
+no app uses and no site should have to review) travels. Building is
 deterministic: the same files give the same SHA-256, which is what a site approves.
 """
 
@@ -17,6 +18,7 @@ from primia_flwr.errors import FederationError
 
 APP_NAME = "primia-flwr"
 _PARTS = ("primia_flwr", "clients", "strategies", "conf")
+_NOT_OF_THE_APP = {"_bundle", "crypto", "inference", "service_kits.py", "service_trial.py"}
 _SUFFIXES = {".py", ".yaml", ".json", ".toml", ".md"}
 _LONE_FILES = ("pyproject.toml", "LICENSE")
 
@@ -53,8 +55,9 @@ def stage_bundle(destination: Path) -> Bundle:
     for part in _PARTS:
         source = _source(root, part)
         for path in sorted(source.rglob("*")):
-            if path.suffix in _SUFFIXES and "_bundle" not in path.parts:
-                _copy(path, folder / part / path.relative_to(source))
+            inside = path.relative_to(source)
+            if path.suffix in _SUFFIXES and not _NOT_OF_THE_APP & set(inside.parts):
+                _copy(path, folder / part / inside)
     try:
         return Bundle(folder, build_fab_from_disk(folder))
     except ValueError as error:

@@ -173,7 +173,7 @@ def test_faults_of_the_clinic_and_of_strangers(
 
 def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
     many = write_images(tmp_path / "many", 60)
-    with service_of(model, "prefetch=2") as service:
+    with service_of(model, "prefetch=2", "limit=1000") as service:
         # The clinic dies: the service goes on.
         words = infer_words(service, many, tmp_path / "a", "prefetch=2")
         clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -202,7 +202,7 @@ def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
 
 def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path: Path) -> None:
     many = write_images(tmp_path / "many", 60)
-    with service_of(model, "prefetch=2") as service:
+    with service_of(model, "prefetch=2", "limit=1000") as service:
         words = infer_words(service, many, tmp_path / "a", "prefetch=2")
         clinic = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: queries(service) >= 3)

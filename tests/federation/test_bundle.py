@@ -35,6 +35,7 @@ def test_only_the_app_travels(tmp_path: Path) -> None:
     }  # fmt: skip
     assert "conf/experiment/demo.yaml" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+    assert not [name for name in names if name.startswith("primia_flwr/crypto/")]
     assert len(content) < 1_000_000
 
 
