@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from primia_flwr.crypto import ring
+from primia_flwr.crypto.builder import Weights
 from primia_flwr.crypto.dealing import Selection, Words, tensor, words
 from primia_flwr.crypto.fss import compare
-from primia_flwr.crypto.lowering import Weights
 from primia_flwr.crypto.plan import (
     Add,
     Average,
