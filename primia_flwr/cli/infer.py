@@ -1,5 +1,7 @@
 """`primia infer`: a diagnosis of one's own images by a model that never sees them."""
 
+import csv
+import io
 import json
 import os
 import time
@@ -32,7 +34,7 @@ def run(cfg: InferArguments) -> dict[str, Any]:
 
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
     root, files = find_images(cfg.data.root)
-    output = _output(cfg, root)
+    output = _output(cfg)
     with Progress(
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -46,6 +48,11 @@ def run(cfg: InferArguments) -> dict[str, Any]:
             work.classify()
         except PrimiaError as error:
             raise _stopped(error, work, output) from None
+        except KeyboardInterrupt:
+            if work.rows():
+                _write(output, work)
+                console.print(f"what is done is in {output}", markup=False, soft_wrap=True)
+            raise
     _write(output, work)
     facts = work.facts()
     for name, why in work.skipped.items():
@@ -216,16 +223,16 @@ class _Work:
         }
 
 
-def _output(cfg: InferArguments, root: Path) -> Path:
+def _output(cfg: InferArguments) -> Path:
+    """Return where the tables will go; the folder itself is made with them."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     output = Path(cfg.output or f"inference/{stamp}").expanduser().resolve()
-    try:
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
+    there = next(folder for folder in (output, *output.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
         raise ConfigError(
-            f"output={cfg.output}: {output} cannot be made ({error.strerror}); expected a "
-            "writable folder"
-        ) from None
+            f"output={cfg.output or output}: {there} cannot be written; expected a folder in which "
+            "a new one can be made"
+        )
     if (output / "predictions.csv").exists():
         raise ConfigError(
             f"output={cfg.output} holds the predictions of another call; expected a new folder: "
@@ -244,22 +251,32 @@ def _stopped(error: PrimiaError, work: _Work, output: Path) -> PrimiaError:
 
 
 def _write(output: Path, work: _Work) -> None:
-    """Write the tables whole or not at all."""
-    rows, facts = work.rows(), work.facts()
-    import csv
-    import io
+    """Write the tables whole or not at all, for their owner's eyes only.
 
+    Raises
+    ------
+    DataError
+        If they cannot be written, e.g. a full disk.
+    """
+    rows, facts = work.rows(), work.facts()
     text = io.StringIO(newline="")
     columns = [name for name in rows[0] if name != "scores"]
     writer = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
-    for name, content in (("predictions.csv", text.getvalue()), ("predictions.json", values)):
-        partial = output / f".{name}.{os.getpid()}"
-        partial.touch(mode=0o600)
-        partial.write_text(content, encoding="utf-8", newline="")
-        partial.replace(output / name)
+    try:
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content in (("predictions.csv", text.getvalue()), ("predictions.json", values)):
+            partial = output / f".{name}.{os.getpid()}"
+            partial.touch(mode=0o600)
+            partial.write_text(content, encoding="utf-8", newline="")
+            partial.replace(output / name)
+    except OSError as error:
+        raise DataError(
+            f"{output} cannot be written ({error.strerror}); expected a folder with free space; "
+            "give another one as output=<folder>"
+        ) from None
 
 
 VERB = Verb(

@@ -1,5 +1,6 @@
 """The data owner's side of a session: it asks for a model's opinion on its own images."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from primia_flwr.crypto.online import DataOwner
 from primia_flwr.crypto.session import PROTOCOL, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import ProtocolError, ServiceError
 
 
 class Session:
@@ -161,7 +162,8 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         if error is None and not self._abandoned:
-            self._channel.send(Kind.GOODBYE)
+            with contextlib.suppress(ServiceError):  # all is done: who has gone need not hear it
+                self._channel.send(Kind.GOODBYE)
         self.close()
 
 

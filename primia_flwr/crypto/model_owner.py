@@ -4,8 +4,9 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +127,7 @@ class Server:
         needs = Needs.of(lowered.plan)
         nonce = secrets.token_hex(NONCE_BYTES)
         offer = Offer(
-            card=self._served.card.to_dict(),
+            card=public_card(self._served.card),
             compare_bits=self._served.compare_bits,
             plan=lowered.plan.digest,
             model=self._served.digest,
@@ -163,6 +164,8 @@ class Server:
     def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Supply) -> None:
         done = 0
         while (number := _begun(channel, self._settings.patience)) is not None:
+            if number >= hello.batches:
+                raise ProtocolError(f"batch {number} of {hello.batches}; expected one of them")
             self._queries.add(channel.peer.name, hello.batch)
             prepared = supply.take(number, self._settings.patience)
             channel.send(Kind.BEGIN)
@@ -177,6 +180,11 @@ class Server:
                 party.answer()
             done += 1
             self._on_batch(channel.peer.name, done)
+
+
+def public_card(card: ModelCard) -> dict[str, Any]:
+    """Return what a data owner may know of a model: not where its first weights came from."""
+    return replace(card, model=replace(card.model, weights="none"), config_hash="").to_dict()
 
 
 def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed: bytes) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from primia_flwr.config.data import RESIZE_NAMES
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.messages import (
@@ -68,6 +69,7 @@ def read_card(offer: Offer) -> ModelCard:
             type(card.image_size) is int
             and 16 <= card.image_size <= MAX_IMAGE_SIZE
             and type(card.channels) is int
+            and card.resize in RESIZE_NAMES
             and 2 <= len(card.classes) <= MAX_CLASSES
             and all(_CLASS_NAME.fullmatch(name) for name in card.classes)
             and len(card.mean) == len(card.std) == card.channels

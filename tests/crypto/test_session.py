@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from primia_flwr.config.training import ModelConfig
-from primia_flwr.crypto import data_owner, offers, supply
+from primia_flwr.crypto import data_owner, model_owner, offers, supply
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.classify import classify_all
 from primia_flwr.crypto.connect import connect
@@ -147,8 +148,40 @@ def test_a_session_gives_the_plain_models_scores(parties: Parties) -> None:
         answers = [session.classify(values[:2]), session.classify(values[2:])]
     scores = torch.cat([answer.scores for answer in answers])
     assert (scores - plain(values)).abs().max() < 0.005
-    assert session.card == CARD
+    assert session.card == replace(CARD, config_hash="")
     assert not list((parties.folder / "store").glob("primia-store-*/*.sealed"))
+
+
+def test_the_offer_does_not_say_where_the_model_comes_from(tmp_path: Path) -> None:
+    model = served()
+    secret = "/home/vendor/first.safetensors"
+    model.card = replace(CARD, model=replace(CARD.model, weights=secret), config_hash="a" * 16)
+    with Parties(tmp_path, model=model).running() as parties, parties.session(1) as session:
+        offered = json.dumps(session.offer.card)
+    assert "vendor" not in offered
+    assert "aaaa" not in offered
+
+
+@pytest.mark.parametrize("number", [1, 2**63])
+def test_a_batch_beyond_those_announced_is_refused_at_once(parties: Parties, number: int) -> None:
+    session = parties.session(1)
+    session.fetch_ahead()
+    session._channel.send(Kind.BEGIN, number.to_bytes(8, "big"))
+    with pytest.raises(ServiceError, match=f"batch {number} of 1; expected one of them"):
+        session._channel.receive(Kind.BEGIN, at_most=0)
+    session.abandon()
+
+
+def test_a_model_owner_that_goes_after_the_last_answer_spoils_nothing(parties: Parties) -> None:
+    values = images(1)
+
+    def ask() -> Tensor:
+        with parties.session(1) as session:
+            scores = session.classify(values).scores
+            session._channel.close()  # the line is gone before the goodbye
+        return scores
+
+    assert (ask() - plain(values)).abs().max() < 0.005
 
 
 def test_who_would_fetch_more_ahead_than_the_other_does_not_wait_for_ever(
@@ -221,20 +254,17 @@ def test_a_model_owner_whose_plan_is_another_is_refused(
         ("image_size", 10**6),
         ("channels", "1"),
         ("std", (0.0,)),
+        ("resize", "stretch"),
         ("classes", ("a",)),
         ("classes", ("a", "=1+1")),
         ("mean", ()),
     ],
 )
-def test_a_card_out_of_range_is_refused(parties: Parties, key: str, value: Any) -> None:
+def test_a_card_out_of_range_is_refused(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
     values = {**CARD.to_dict(), key: value}
-
-    class Forged:
-        def to_dict(self) -> dict[str, Any]:
-            return values
-
-    parties.model.lowered(1)
-    parties.model.card = Forged()  # type: ignore[assignment]
+    monkeypatch.setattr(model_owner, "public_card", lambda _: values)
     with pytest.raises(PrimiaError, match="model card"):
         parties.session(1)
 
