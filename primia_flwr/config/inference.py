@@ -38,22 +38,14 @@ class StoreArguments:
 
 
 @dataclass
-class ServeModelArguments:
-    """`primia serve model-owner`; `provider` empty: the address in the kit."""
+class PartyArguments:
+    """What model owner and data owner set alike; `provider` empty: the address in the kit."""
 
-    model: str = ""
     kit: str = "."
-    listen: str = ""
     provider: str = ""
+    protocol: str = "fss"
     prefetch: int = 4
     store: StoreArguments = field(default_factory=StoreArguments)
-    protocol: str = "fss"
-    compare_bits: int = 32
-    limit: int = 50
-    limit_hours: float = 24.0
-    log: str = ""
-    max_sessions: int = 4
-    max_batch: int = 16
     timeout: float = 60.0
     patience: float = 900.0
     threads: int = 1
@@ -62,14 +54,31 @@ class ServeModelArguments:
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
+        check_range("timeout", self.timeout, 1, 3600, example=60)
+        check_range("patience", self.patience, 1, 86_400, example=900)
+        check_range("threads", self.threads, 1, 256, example=1)
+
+
+@dataclass
+class ServeModelArguments(PartyArguments):
+    """`primia serve model-owner`; `listen` empty: the port of the kit, on all interfaces."""
+
+    model: str = ""
+    listen: str = ""
+    compare_bits: int = 32
+    limit: int = 50
+    limit_hours: float = 24.0
+    log: str = ""
+    max_sessions: int = 4
+    max_batch: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
         check_range("limit", self.limit, 1, 10**9, example=50)
         check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
         check_range("max_sessions", self.max_sessions, 1, 256, example=4)
         check_range("max_batch", self.max_batch, 1, 1024, example=16)
-        check_range("timeout", self.timeout, 1, 3600, example=60)
-        check_range("patience", self.patience, 1, 86_400, example=900)
-        check_range("threads", self.threads, 1, 256, example=1)
 
 
 @dataclass
@@ -80,30 +89,17 @@ class InferDataArguments:
 
 
 @dataclass
-class InferArguments:
-    """`primia infer`; `server` and `provider` empty: the addresses in the kit."""
+class InferArguments(PartyArguments):
+    """`primia infer`; `server` empty: the address in the kit."""
 
     server: str = ""
-    provider: str = ""
-    kit: str = "."
     data: InferDataArguments = field(default_factory=InferDataArguments)
     output: str = ""
-    protocol: str = "fss"
     batch: int = 1
-    prefetch: int = 4
-    store: StoreArguments = field(default_factory=StoreArguments)
-    timeout: float = 60.0
-    patience: float = 900.0
-    threads: int = 1
-    quiet: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
+        super().__post_init__()
         check_range("batch", self.batch, 1, 1024, example=1)
-        check_range("prefetch", self.prefetch, 1, 100_000, example=4)
-        check_range("timeout", self.timeout, 1, 3600, example=60)
-        check_range("patience", self.patience, 1, 86_400, example=900)
-        check_range("threads", self.threads, 1, 256, example=1)
 
 
 @dataclass
@@ -128,7 +124,7 @@ class InferenceTrialArguments:
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
 
 
-def settings_of(cfg: Any) -> dict[str, Any]:
+def settings_of(cfg: PartyArguments) -> dict[str, Any]:
     """Return what a party's `Settings` takes from its arguments."""
     names = ("prefetch", "timeout", "patience", "threads", "protocol")
     values = {name: getattr(cfg, name) for name in names}
