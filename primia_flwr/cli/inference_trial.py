@@ -108,7 +108,12 @@ def _image(images: Path, name: str, card: Any) -> "Tensor":
 def _model(cfg: InferenceTrialArguments, console: Console) -> Path:
     """Return the model's folder: as given, or the last demo's, or that of a demo made now."""
     if cfg.model:
-        return Path(cfg.model).expanduser().resolve()
+        folder = Path(cfg.model).expanduser().resolve()
+        if not (folder / "model.json").is_file():
+            raise ConfigError(
+                f"model={cfg.model}; expected the folder of a finished run, e.g. model=outputs/a"
+            )
+        return folder
     runs = sorted(Path("outputs").glob("*/*-demo/model.json"))
     if runs:
         return runs[-1].parent.resolve()

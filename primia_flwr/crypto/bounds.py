@@ -18,6 +18,7 @@ from primia_flwr.crypto import ring
 from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.plan import MaxLevel, Plan
 from primia_flwr.errors import CheckpointError, ConfigError
+from primia_flwr.models.saved import write_atomically
 
 FILE = "activation-bounds.json"
 SPARE_BITS = 4
@@ -60,13 +61,25 @@ class _Watch(fx.Interpreter):
 
 
 def write_bounds(folder: Path, bounds: list[float], *, images: int, plan: Plan) -> None:
-    """Write the bounds beside the model's card."""
+    """Write the bounds beside the model's card.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder cannot be written; an earlier file survives.
+    """
     values = {
         "images": images,
         "largest": bounds,
         "bits_needed": needed_bits(bounds, plan),
     }
-    (folder / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    try:
+        write_atomically(folder / FILE, (json.dumps(values, indent=1) + "\n").encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder / FILE} cannot be written ({error.strerror}); expected the model's folder to "
+            "be writable"
+        ) from None
 
 
 def read_bounds(folder: Path) -> tuple[list[float], int] | None:

@@ -90,8 +90,8 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     weights = save_tensors(state)
     described = {**card.to_dict(), "sha256": hashlib.sha256(weights).hexdigest()}
     try:
-        _write_atomically(run_dir / WEIGHTS_FILE, weights)
-        _write_atomically(run_dir / CARD_FILE, (json.dumps(described, indent=1) + "\n").encode())
+        write_atomically(run_dir / WEIGHTS_FILE, weights)
+        write_atomically(run_dir / CARD_FILE, (json.dumps(described, indent=1) + "\n").encode())
     except OSError as error:
         raise CheckpointError(
             f"{run_dir} cannot be written ({error.strerror or error}); expected a writable "
@@ -162,7 +162,7 @@ def _read_card(path: Path) -> tuple[ModelCard, str]:
     return ModelCard.from_dict(values), str(values.get("sha256"))
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write beside the target, flush to the disk, then take the target's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
