@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -203,9 +204,20 @@ def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
 def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path: Path) -> None:
     many = write_images(tmp_path / "many", 60)
     with service_of(model, "prefetch=2", "limit=1000") as service:
+        # First Ctrl-C at the clinic: what is done by then is kept.
+        stopped = tmp_path / "stopped"
+        words = infer_words(service, many, stopped, "prefetch=2")
+        clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: queries(service) >= 3)
+        clinic.send_signal(signal.SIGINT)
+        assert clinic.wait(60) == 130
+        kept = json.loads((stopped / "predictions.json").read_text())
+        assert kept["complete"] is False
+        assert 1 <= kept["images"] < 60
+        before = queries(service)
         words = infer_words(service, many, tmp_path / "a", "prefetch=2")
         clinic = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        wait_for(lambda: queries(service) >= 3)
+        wait_for(lambda: queries(service) >= before + 3)
         service.model_owner.kill_leader()
         out, err = clinic.communicate(timeout=90)
         sentence = one_sentence(subprocess.CompletedProcess(words, clinic.returncode, out, err))
