@@ -42,17 +42,15 @@ def decode(values: Tensor, bits: int) -> Tensor:
 
 
 def truncate(share: Tensor, bits: int, party: int) -> Tensor:
-    """Divide a shared value by 2^bits: each party its share, the second one from above."""
-    if party == DATA_OWNER:
-        return share >> bits
-    return -(-share >> bits)
+    """Divide a shared value by 2^bits: the data owner rounds its share down, the other one up."""
+    lower = share >> bits
+    return lower if party == DATA_OWNER else lower + (share & ((1 << bits) - 1) != 0)
 
 
 def divide(share: Tensor, by: Tensor, party: int) -> Tensor:
     """Divide a shared value by positive integers, within one unit; see `truncate`."""
-    if party == DATA_OWNER:
-        return torch.div(share, by, rounding_mode="floor")
-    return -torch.div(-share, by, rounding_mode="floor")
+    lower = torch.div(share, by, rounding_mode="floor")
+    return lower if party == DATA_OWNER else lower + (torch.remainder(share, by) != 0)
 
 
 def product(value: Tensor, weight: Tensor, geometry: Geometry | None) -> Tensor:

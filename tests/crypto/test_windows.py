@@ -45,7 +45,7 @@ def test_windows_of_one_cell_take_no_level() -> None:
     assert [level.second for level in max_tree(3, [(0, 1), (2, 3)])] == [(-1, -1)]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.integers(-9, 9), min_size=1, max_size=20),
     st.data(),
