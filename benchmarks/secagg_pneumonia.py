@@ -8,10 +8,10 @@ runs. No image and no file name of the data is written.
     python -m benchmarks.secagg_pneumonia --secure outputs/a --fixed outputs/b --plain outputs/c
 
 A last-bit difference grows over thousands of steps of training: two runs that differ in nothing
-but rounding end in different models. So there are two plain runs to compare with: one that adds
-up on the same fixed-point scale (`strategy.fixed_point=true`), from which the secure run may not
-differ at all, and an ordinary one. `--control` takes further plain runs that differ from `--plain`
-in little (rounding, the number of threads), to show how far that alone leads.
+but rounding end in different models. So there are two plain runs to compare with: the default,
+which adds up on the same fixed-point scale and from which the secure run may not differ at all, and
+one that averages in float64 (`strategy.float_mean=true`). `--control` takes further plain runs that
+differ from `--plain` in little (rounding, the number of threads), to show how far that alone leads.
 """
 
 import argparse
@@ -32,8 +32,8 @@ LAST_ROUNDS = 20
 BOUND_AUDIT = 1 + 2.0**-19
 _COMMON = ["baselines=[]", "training.precision=bf16", "tracking=disabled", "quiet=true"]
 _SECURE = ["strategy=secagg", "strategy.secure.audit=true"]
-_PLAIN = ["strategy=fedavg", "strategy.weight_digits=2"]
-_FIXED = [*_PLAIN, "strategy.fixed_point=true"]
+_FIXED = ["strategy=fedavg", "strategy.weight_digits=2"]
+_PLAIN = [*_FIXED, "strategy.float_mean=true"]
 _FACTS = ("git_commit", "config_hash", "seed", "rounds", "best_round", "strategy", "seconds")
 _SCORES = ("mcc", "accuracy", "roc_auc", "n")
 
@@ -102,8 +102,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, help="folder of the radiographs: train both now")
     parser.add_argument("--secure", type=Path, help="a finished secure run, audited")
-    parser.add_argument("--fixed", type=Path, help="a finished plain run with fixed_point=true")
-    parser.add_argument("--plain", type=Path, help="a finished plain run")
+    parser.add_argument("--fixed", type=Path, help="a finished plain run")
+    parser.add_argument("--plain", type=Path, help="a finished plain run with float_mean=true")
     parser.add_argument("--control", type=Path, nargs="*", default=[], help="more plain runs")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     parser.add_argument("overrides", nargs="*", help="e.g. seed=2")

@@ -89,7 +89,7 @@ def _weight(site: SecureSite, metrics: MetricRecord) -> int:
     weight = round(_number(metrics, WEIGHT))
     if site.experiment.strategy.weighting == "images":
         weight = round_to_digits(weight, site.count_digits)
-    most = site.experiment.strategy.secure.max_weight
+    most = site.experiment.strategy.largest_weight
     if weight > most:
         raise ProtocolError(
             f"this site's weight is {weight}; expected at most strategy.secure.max_weight={most}; "

@@ -133,7 +133,7 @@ class PlainExchange(Exchange):
 
         def on_answer(answer: Answer) -> None:
             site = grid.name_of(answer.node)
-            screened[site] = self._screen.check(request.server_round, site, answer.message)
+            screened[site] = self._screened(request, site, answer.message)
             outcome.bytes_up += _bytes_of(answer.message)
             row = screened[site].row
             busy.append((max(answer.arrived - (row.seconds or 0.0), started), answer.arrived))
@@ -156,6 +156,10 @@ class PlainExchange(Exchange):
         outcome.training_seconds = _covered(busy)
         outcome.images = sum((r.images_per_second or 0) * (r.seconds or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]
+
+    def _screened(self, request: Request, site: str, reply: Message) -> Screened:
+        """Look at a reply before it counts."""
+        return self._screen.check(request.server_round, site, reply)
 
     def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
         server_round = request.server_round

@@ -8,14 +8,19 @@ from typing import Any
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, Strategy
 
 from primia_flwr.config.checks import check_choice
-from primia_flwr.config.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.federation import (
+    NEEDS_SINGLE_UPDATES,
+    FederationConfig,
+    StrategyConfig,
+)
 from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.secure_records import report_layout, session_of
 from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
+from primia_flwr.secagg.fixed_point import Overflow
 from strategies.exchange import Exchange
-from strategies.fixed_point_control import FixedPointControl
+from strategies.fixed_point import FixedPointExchange
 from strategies.plain import PlainExchange
 from strategies.secagg import SecureExchange
 from strategies.weighted_fedavg import (
@@ -110,10 +115,13 @@ def build_exchange(
             folder=folder,
         )
     described = {"num_classes": num_classes, "channels": experiment.data.channels}
-    if not cfg.fixed_point:
+    if cfg.float_mean or cfg.name in NEEDS_SINGLE_UPDATES:
         return PlainExchange(strategy, model, parameters, **described)
     layout = report_layout(experiment, sum(a.size for a in model.values()), num_classes)
-    return FixedPointControl(strategy, model, parameters, layout=layout, **described)
+    overflow: Overflow = "clip" if cfg.secure.overflow == "clip" else "decline"
+    return FixedPointExchange(
+        strategy, model, parameters, layout=layout, overflow=overflow, **described
+    )
 
 
 def _fedavg(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strategy:

@@ -73,8 +73,9 @@ class StrategyConfig:
     `weighting` sets w_k of the weighted mean sum(w_k x_k) / sum(w_k): the number of training
     images of the site, the number of batches it computed this round, or one. With
     `weight_digits` the sites round it to so many significant digits; 0: exact in a plain run,
-    as the site's policy says in a secure one. `fixed_point`, in a plain run: the coordinator
-    averages with the arithmetic of secure aggregation; the control to a secure run.
+    as the site's policy says in a secure one. Means are computed in the fixed point of secure
+    aggregation, in a plain run too, so that both end in the same model; `float_mean`, in a plain
+    run: in float64.
     """
 
     name: str = "fedavg"
@@ -86,7 +87,7 @@ class StrategyConfig:
     tau: float = 1e-3
     trim_fraction: float = 0.2
     num_malicious: int = 0
-    fixed_point: bool = False
+    float_mean: bool = False
     secure: SecureConfig = field(default_factory=SecureConfig)
 
     def __post_init__(self) -> None:
@@ -97,11 +98,10 @@ class StrategyConfig:
                 "that needs only the mean (fedavg, fedprox, fedadam, fedyogi), because "
                 f"{self.name} compares single updates and secure aggregation shows none"
             )
-        if self.fixed_point and (self.secure.enabled or self.name in NEEDS_SINGLE_UPDATES):
+        if self.float_mean and self.secure.enabled:
             raise ConfigError(
-                f"strategy.fixed_point=true with strategy.name={self.name}, secure.enabled="
-                f"{str(self.secure.enabled).lower()}; expected a plain run of a rule that needs "
-                "only the mean: it is the control to a secure run, e.g. strategy=fedavg"
+                "strategy.float_mean=true with strategy.secure.enabled=true; expected a plain run, "
+                "e.g. strategy=fedavg: masked updates add up in fixed point only"
             )
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
         check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
@@ -119,6 +119,11 @@ class StrategyConfig:
             "strategy.trim_fraction", self.trim_fraction, 0, 0.5, example=0.2, open_high=True
         )
         check_range("strategy.num_malicious", self.num_malicious, 0, example=1)
+
+    @property
+    def largest_weight(self) -> int:
+        """w_max, by which the fixed point scales updates; 1 where all weigh alike."""
+        return 1 if self.weighting == "equal" else self.secure.max_weight
 
 
 @dataclass

@@ -128,10 +128,8 @@ def statistics_layout(experiment: Experiment, num_classes: int) -> Layout:
 
 
 def _layout(experiment: Experiment, entries: int, numbers: list[Number]) -> Layout:
-    secure = experiment.strategy.secure
-    return Layout(
-        entries, numbers, secure.clip, secure.max_weight, len(experiment.federation.sites)
-    )
+    rule, num_sites = experiment.strategy, len(experiment.federation.sites)
+    return Layout(entries, numbers, rule.secure.clip, rule.largest_weight, num_sites)
 
 
 # --- What was told -----------------------------------------------------------------------------

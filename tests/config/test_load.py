@@ -92,7 +92,7 @@ def test_where_the_images_lie_does_not_change_the_hash() -> None:
         ("baselines: [polled]", "did you mean pooled"),
         ("strategy: {name: fedprox}", "training.proximal_mu=0.0"),
         ("strategy: {name: krum, num_malicious: 1}", "federation.min_sites=5"),
-        ("strategy: {name: krum, fixed_point: true}", "strategy.fixed_point=true"),
+        ("strategy: {float_mean: true, secure: {enabled: true}}", "strategy.float_mean=true"),
     ],
 )
 def test_mistakes_name_the_key(text: str, fragment: str) -> None:

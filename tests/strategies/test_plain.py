@@ -20,7 +20,7 @@ def build(model, name="fedavg", **config):
     federation = FederationConfig(sites=NAMES, min_sites=1)
     experiment = Experiment(
         federation=federation,
-        strategy=StrategyConfig(name=name, **config),
+        strategy=StrategyConfig(name=name, **{"float_mean": True, **config}),
         training=TrainingConfig(proximal_mu=0.1 if name == "fedprox" else 0.0),
     )
     return build_exchange(experiment, model=model, parameters=["w"], num_classes=2)

@@ -53,7 +53,8 @@ def start(model, tmp_path):
                 **values,
             }
         )
-        experiment = Experiment(federation=federation, strategy=StrategyConfig(name=strategy))
+        rule = StrategyConfig(name=strategy, float_mean=True)  # for round numbers
+        experiment = Experiment(federation=federation, strategy=rule)
         exchange = build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
         cfg = LoopConfig(
             federation=federation,

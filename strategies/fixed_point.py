@@ -1,0 +1,82 @@
+"""The plain exchange with the arithmetic of the secure one: what a plain mean is computed in.
+
+Every update reaches the coordinator in the clear, which puts it on the fixed-point scale of
+secure aggregation and adds up as there. So protection costs no result: a secure run with the same
+seed, sites and weights ends in the same model, bit for bit. And since integers add up alike in
+every order, so does a plain run, whoever answers first. See docs/adr/0012.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp.strategy import Strategy
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.federation import secure_records as wire
+from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.federation.history import REJECTED, SiteRow
+from primia_flwr.secagg.fixed_point import Overflow
+from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.payload import WEIGHT, Layout
+from strategies.exchange import Request
+from strategies.plain import PlainExchange
+from strategies.screening import Screened, Update, clean
+from strategies.server_step import move_by_mean
+
+
+class FixedPointExchange(PlainExchange):
+    """Averages updates as integers, as secure aggregation does.
+
+    Parameters
+    ----------
+    strategy, **described
+        As `PlainExchange`; a rule that needs only the mean.
+    layout : Layout
+        That of a secure run of the same experiment.
+    overflow : {"decline", "clip"}
+        What becomes of an update with an entry beyond the layout's `clip`: it is left out of the
+        round, with the reason, or clipped.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *args: Any,
+        layout: Layout,
+        overflow: Overflow = "decline",
+        **described: Any,
+    ) -> None:
+        super().__init__(strategy, *args, **described)
+        self._layout, self._overflow = layout, overflow
+        self._encoded: dict[str, Vector] = {}
+
+    def _screened(self, request: Request, site: str, reply: Message) -> Screened:
+        found = super()._screened(request, site, reply)
+        if found.update is None:
+            return found
+        try:
+            self._encoded[site] = self._encode(request, found.update)
+        except ProtocolError as error:
+            reason = f"{error} (strategy.secure.clip, .max_weight; or strategy.float_mean=true)"
+            return Screened(SiteRow(request.server_round, site, REJECTED, clean(reason)))
+        return found
+
+    def _encode(self, request: Request, update: Update) -> Vector:
+        weight = update.weight
+        if weight != int(weight):
+            raise ProtocolError(f"{WEIGHT}={weight:g}; expected a whole number")
+        change = wire.difference(update.arrays, request.arrays)
+        values = {WEIGHT: (int(weight),)}
+        return self._layout.encode(change, values, overflow=self._overflow)[0]
+
+    def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
+        total = np.zeros(self._layout.entries, np.uint32)
+        for update in updates:
+            total += self._encoded.pop(update.site)
+        self._encoded.clear()
+        mean = self._layout.mean_of([total], sum(int(update.weight) for update in updates))
+        return move_by_mean(
+            self._strategy, request.server_round, request.arrays, mean, self._parameters
+        )
