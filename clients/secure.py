@@ -14,7 +14,7 @@ from clients.member import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.processes import available_cores
-from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, ROUND, SITE, SITE_NAME
+from primia_flwr.record_keys import ARRAYS, CONFIG, LEDGER, METRICS, ROUND, SITE, SITE_NAME
 from primia_flwr.secagg.client import ClientInstance
 from primia_flwr.secagg.keys import digest
 from primia_flwr.secagg.masks import Vector
@@ -93,7 +93,10 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
         with _instance(site, request.instance) as instance:
             instance.mask(request, vectors, told=told, bases=bases, threads=available_cores())
         keys = _keys(site, asked)
-    return _reply(message, site, ConfigRecord(dict(keys)), wire.pack_vectors(vectors))
+    reply = _reply(message, site, ConfigRecord(dict(keys)), wire.pack_vectors(vectors))
+    if LEDGER in plain.content:  # says what privacy was spent, and is signed
+        reply.content[LEDGER] = plain.content[LEDGER]
+    return reply
 
 
 @contextmanager

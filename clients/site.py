@@ -19,6 +19,20 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.site.policy import load_policy
 from primia_flwr.training.device import pick_device
 
+NO_CEILING = 1000.0  # the largest that the ledger knows: it protects nobody
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Where a site keeps its privacy ledger, and the most that its patients' epsilon may become.
+
+    `ceiling` at `delta`; a site without a ceiling counts all the same.
+    """
+
+    folder: Path
+    ceiling: float
+    delta: float
+
 
 @dataclass(frozen=True)
 class OpenSite:
@@ -34,6 +48,7 @@ class OpenSite:
     device: torch.device
     folder: Path
     simulated: bool
+    budget: Budget
 
     @property
     def state(self) -> SiteState:
@@ -73,13 +88,18 @@ def _simulated(text: str, index: int) -> OpenSite:
         num_sites=len(names),
         site_names=names,
     )
+    folder, privacy = (
+        Path(experiment.output_dir or ".") / "sites" / names[index],
+        experiment.privacy,
+    )
     return OpenSite(
         name=names[index],
         experiment=experiment,
         data=data,
         device=pick_device(experiment.training.device),
-        folder=Path(experiment.output_dir or ".") / "sites" / names[index],
+        folder=folder,
         simulated=True,
+        budget=Budget(folder / "privacy", privacy.epsilon or NO_CEILING, privacy.delta),
     )
 
 
@@ -99,4 +119,7 @@ def _deployed(text: str, site_file: str) -> OpenSite:
         device=pick_device(policy.device),
         folder=policy.state_folder / "experiments",
         simulated=False,
+        budget=Budget(
+            policy.privacy_folder, policy.max_epsilon or NO_CEILING, policy.privacy_delta
+        ),
     )

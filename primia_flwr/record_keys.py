@@ -23,3 +23,7 @@ PIXEL_STD = "pixel-std"
 CLASS_COUNTS = "class-counts"
 INCOMING = "incoming"  # prefix: the global model, as it arrived, on the site's validation data
 LOCAL = "local"  # prefix: the site's own model after its training
+
+# In runs with differential privacy
+LEDGER = "ledger"  # the record of a reply with the heads of privacy ledgers that a site knows
+HEADS = "heads"

@@ -45,13 +45,18 @@ ALL_ROUNDS, EARLY, SITES_STOPPED = "rounds", "early-stopping", "sites-stopped"
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What the loop needs of an experiment."""
+    """What the loop needs of an experiment.
+
+    `private`: the run claims differential privacy. Then nothing is asked of the sites but updates:
+    no statistics, no validation; all rounds are run, and the last model is the result.
+    """
 
     federation: FederationConfig
     stopping: FederationStoppingConfig
     normalisation: NormalisationConfig
     channels: int
     config_hash: str
+    private: bool = False
 
 
 @dataclass
@@ -119,7 +124,9 @@ class RoundLoop:
         state = (self._resume(model) if resume else None) or self._begin(model)
         while not state.stopped:
             self._round(state)
-        if state.validated < state.round:
+        if self._cfg.private:
+            self._take_last(state)
+        elif state.validated < state.round:
             self._validate_last(state)
         self._history.write()
         self._event(
@@ -132,8 +139,7 @@ class RoundLoop:
     def _begin(self, model: ArrayMap) -> RunState:
         self._event("started", rounds=self._federation.rounds, sites=self._federation.sites)
         self._attendance.gather(0, self._federation.min_sites)
-        timeout = self._federation.round_timeout
-        sums = self._exchange.statistics(self._grid, timeout=timeout).sums
+        sums = self._statistics()
         normalisation = self._normalisation(sums)
         stopping = self._cfg.stopping
         self._mark = time.monotonic()
@@ -146,6 +152,12 @@ class RoundLoop:
             class_counts=[int(count) for count in sums.class_counts],
             side_counts=[int(count) for count in sums.side_counts],
         )
+
+    def _statistics(self) -> PixelSums:
+        if self._cfg.private:
+            return PixelSums(0, (), (), (), ())
+        timeout = self._federation.round_timeout
+        return self._exchange.statistics(self._grid, timeout=timeout).sums
 
     def _normalisation(self, sums: PixelSums) -> Normalisation:
         cfg = self._cfg.normalisation
@@ -291,6 +303,12 @@ class RoundLoop:
         self._save(state)
         row = self._history.rounds[state.round - 1]
         self._event("validated", **asdict(row))
+
+    def _take_last(self, state: RunState) -> None:
+        """Take the last model: to choose one by its scores would be a release of its own."""
+        state.best = state.model
+        self._history.mark_best(state.round)
+        self._save(state)
 
     def _save(self, state: RunState) -> None:
         known = {site["site"]: site for site in state.sites}

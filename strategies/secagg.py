@@ -30,6 +30,7 @@ from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.audit import largest_error
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import LATE, SiteRow
+from primia_flwr.federation.ledger_heads import LedgerHeads
 from primia_flwr.federation.opened_sums import OpenedSums
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.sum_log import SumLog
@@ -37,6 +38,7 @@ from primia_flwr.processes import available_cores
 from primia_flwr.record_keys import (
     ARRAYS,
     CONFIG,
+    HEADS,
     INCOMING,
     LOCAL,
     STATISTICS,
@@ -108,6 +110,7 @@ class SecureExchange(Exchange):
         self._number = time.time_ns()  # above all numbers of the run before a resume
         self._next = self._new_instance()
         self._known: set[str] = set()
+        self._heads = LedgerHeads.of(experiment, session, folder)
 
     # --- The exchange -----------------------------------------------------------------------
 
@@ -165,12 +168,16 @@ class SecureExchange(Exchange):
             request.server_round, self._own(request.arrays), _copy(request.config), grid
         )
         config = next(iter(messages)).content.config_records[CONFIG]
+        if self._heads:
+            config[HEADS] = self._heads.to_text()
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
         number, layout = request.server_round, self._train_layout
         found = self._sum(
             number, grid, MessageType.TRAIN, content, layout, request.timeout, on_row,
             needed=request.min_updates,
         )  # fmt: skip
+        if self._heads:
+            self._heads.learn(found.heads)
         outcome = self._outcome(found)
         votes = int(found.sums.get("resting", [0])[0])
         outcome.resting = votes
@@ -178,7 +185,8 @@ class SecureExchange(Exchange):
             outcome.arrays = move_by_mean(
                 self._strategy, number, request.arrays, found.mean, self._parameters
             )
-            outcome.train_loss = found.sums["weighted-train-loss"][0] / found.sums[WEIGHT][0]
+            if "weighted-train-loss" in found.sums:
+                outcome.train_loss = found.sums["weighted-train-loss"][0] / found.sums[WEIGHT][0]
         return outcome
 
     def evaluate(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
@@ -293,7 +301,7 @@ class SecureExchange(Exchange):
         outcome = Outcome(rows=rows, bytes_up=found.bytes_up, bytes_down=found.bytes_down)
         outcome.wait_for = found.wait_for
         sums = found.sums
-        if not sums:
+        if "images" not in sums:  # nothing came, or nothing that is not noised
             return outcome
         outcome.images = sums["images"][0]
         outcome.training_seconds = min(sums["seconds"][0], found.seconds["vectors"])

@@ -10,8 +10,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.history import FAILED, LATE, OK, REJECTED, SiteRow
+from primia_flwr.federation.ledger_heads import LedgerHead, read_heads
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.sum_log import SumLog
+from primia_flwr.record_keys import HEADS, LEDGER
 from primia_flwr.records import num_bytes
 from primia_flwr.secagg.payload import Layout
 from primia_flwr.secagg.server import ServerInstance
@@ -38,7 +40,7 @@ class Summed:
     """What one instance gave: the mean update and the sums of the numbers, or neither.
 
     `rows`: what became of each site, by name. `reason`: why there is no sum. `wait_for`: sites
-    without which there can be none. `seconds`: by step.
+    without which there can be none. `seconds`: by step. `heads`: of privacy ledgers, unverified.
     """
 
     mean: Any = None
@@ -49,6 +51,7 @@ class Summed:
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    heads: list[LedgerHead] = field(default_factory=list)
 
 
 class Wave:
@@ -112,6 +115,7 @@ class Wave:
             if name in requests:
                 masked = reply.content.array_records.get(wire.MASKED, ArrayRecord())
                 current.add_vectors(name, wire.unpack_vectors(masked, layout))
+                self.found.heads += heads_of(reply)
             take_keys(following, name, parts_of(reply))
 
         self._ask("vectors", current, messages, take)
@@ -252,6 +256,18 @@ def parts_of(reply: Message) -> Parts:
     record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
     found = {key: wire.part(record, key) for key in record}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def heads_of(reply: Message) -> list[LedgerHead]:
+    """Return the heads of privacy ledgers that come with a reply; none without such.
+
+    Raises
+    ------
+    ProtocolError
+        If they cannot be read.
+    """
+    record = reply.content.config_records.get(LEDGER)
+    return [] if record is None else read_heads(record.get(HEADS))
 
 
 def query(node: int, parts: Parts) -> Message:

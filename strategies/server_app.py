@@ -118,6 +118,7 @@ def _loop_config(experiment: Experiment) -> LoopConfig:
         normalisation=experiment.data.normalisation,
         channels=experiment.data.channels,
         config_hash=config_hash(experiment),
+        private=experiment.privacy.enabled,
     )
 
 

@@ -7,6 +7,8 @@ from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.data import DataConfig
 from primia_flwr.config.deployment import DeploymentConfig
 from primia_flwr.config.federation import ClientConfig, FederationConfig, StrategyConfig
+from primia_flwr.config.guarantee import check_guarantee
+from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.config.tracking import TrackingConfig
 from primia_flwr.config.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
@@ -34,6 +36,7 @@ class Experiment:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
     deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -48,6 +51,13 @@ class Experiment:
         for baseline in self.baselines:
             check_choice("baselines", baseline, BASELINES)
         self._check_strategy()
+        check_guarantee(
+            self.privacy,
+            data=self.data,
+            model=self.model,
+            training=self.training,
+            strategy=self.strategy,
+        )
 
     def _check_strategy(self) -> None:
         mu, liars = self.training.proximal_mu, self.strategy.num_malicious

@@ -83,7 +83,13 @@ def session_of(experiment: Experiment, identities: Mapping[str, bytes]) -> Sessi
 
 
 def report_layout(experiment: Experiment, entries: int, num_classes: int) -> Layout:
-    """Return the layout of an update with its measurements; `entries=0`: measurements only."""
+    """Return the layout of an update with its measurements; `entries=0`: measurements only.
+
+    In a run with differential privacy an update and a constant weight, because an exact sum of
+    anything else has no finite epsilon.
+    """
+    if experiment.privacy.enabled:
+        return _layout(experiment, entries, [Number(WEIGHT)])
     cells = num_classes**2
     return _layout(
         experiment,

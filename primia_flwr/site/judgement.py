@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from primia_flwr.config.privacy import PRIVATE_MODES
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.site.bundles import Bundle, inspect, sha256
 from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
@@ -115,6 +116,14 @@ def _check_experiment(run_config: Mapping[str, Any], policy: SitePolicy) -> str:
         raise PolicyRefusal(
             f"site {policy.site} refuses: a run in which the coordinator sees single updates; "
             "expected strategy=secagg"
+        )
+    privacy = content.get("privacy")
+    mode = privacy.get("mode") if isinstance(privacy, dict) else None
+    if policy.max_epsilon > 0 and mode not in PRIVATE_MODES:
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: a run without differential privacy has no epsilon; "
+            f"expected one of privacy={', '.join(PRIVATE_MODES)}, within max_epsilon="
+            f"{policy.max_epsilon:g}"
         )
     return name
 

@@ -41,6 +41,11 @@ class SitePolicy:
     difference shows single sites; `count_digits`: significant digits of the image count that
     goes into the sum, 0 for all; `require_secure_aggregation`: refuse runs without it, in which
     the coordinator sees this site's own updates.
+
+    For differential privacy: `max_epsilon`, the most that all runs together may cost a patient of
+    this site, at `privacy_delta`; runs without it are then refused, because they have no epsilon.
+    0: no ceiling; what private runs cost is still written into the ledger. `privacy_delta` cannot
+    change once the ledger has begun.
     """
 
     site: str
@@ -64,6 +69,8 @@ class SitePolicy:
     allow_other_survivors: bool = False
     count_digits: int = 2
     require_secure_aggregation: bool = True
+    max_epsilon: float = 0.0
+    privacy_delta: float = 1e-5
     folder: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -77,6 +84,10 @@ class SitePolicy:
         check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("count_digits", self.count_digits, 0, 9, example=2)
+        check_range("max_epsilon", self.max_epsilon, 0, 1000, example=3)
+        check_range(
+            "privacy_delta", self.privacy_delta, 0, 1, example=1e-5, open_low=True, open_high=True
+        )
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device={self.device!r}; expected auto, cpu, cuda or cuda:0")
         _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")
@@ -101,6 +112,11 @@ class SitePolicy:
     def log_file(self) -> Path:
         """The append-only log of the site."""
         return self.state_folder / "site-log.jsonl"
+
+    @property
+    def privacy_folder(self) -> Path:
+        """The folder of the site's privacy ledger."""
+        return self.state_folder / "privacy"
 
     @property
     def bundle_folder(self) -> Path:
@@ -182,7 +198,7 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_KINDS = {"str": "text", "int": "a whole number", "bool": "true or false"}
+_KINDS = {"str": "text", "int": "a whole number", "bool": "true or false", "float": "a number"}
 _EXAMPLES = {"site": "munich", "superlink": "fl.example.org:9391"}
 
 
@@ -193,7 +209,7 @@ def _check_type(key: str, value: object, annotation: Any) -> None:
             return
         expected = f"a list of {element.__name__}"
     else:
-        if type(value) is annotation:
+        if type(value) is annotation or (annotation is float and type(value) is int):
             return
         expected = _KINDS[annotation.__name__]
     raise ConfigError(f"{key}={value!r}; expected {expected}")

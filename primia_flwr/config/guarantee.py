@@ -1,0 +1,99 @@
+"""What a run that claims differential privacy may not contain, and what to use instead."""
+
+from collections.abc import Iterator
+
+from primia_flwr.config.data import DataConfig
+from primia_flwr.config.federation import StrategyConfig
+from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.config.training import ModelConfig, TrainingConfig
+from primia_flwr.errors import ConfigError
+
+_Rule = tuple[str, object, object, str]  # key, value, what it must be, why
+
+
+def check_guarantee(
+    privacy: PrivacyConfig,
+    *,
+    data: DataConfig,
+    model: ModelConfig,
+    training: TrainingConfig,
+    strategy: StrategyConfig,
+) -> None:
+    """Refuse what would break the guarantee, or release a number without noise.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first such key, why it cannot be, and what to set.
+    """
+    if not privacy.enabled:
+        return
+    rules = [*_every_mode(data, training, strategy)]
+    if privacy.mode == "dp_sgd":
+        rules += _dp_sgd(data, model, training)
+    for key, value, needed, reason in rules:
+        if value != needed:
+            raise ConfigError(
+                f"{key}={_plain(value)} with privacy.mode={privacy.mode}; expected "
+                f"{_plain(needed)}: {reason}"
+            )
+
+
+def _every_mode(
+    data: DataConfig, training: TrainingConfig, strategy: StrategyConfig
+) -> Iterator[_Rule]:
+    stopping = training.early_stopping
+    yield (
+        "strategy.secure.enabled", strategy.secure.enabled, True,
+        "what a site reports besides its update is left out in the secure exchange only; set "
+        "strategy=secagg",
+    )  # fmt: skip
+    yield (
+        "strategy.weighting", strategy.weighting, "equal",
+        "the exact number of images or batches is a number about the patients",
+    )  # fmt: skip
+    yield (
+        "training.class_weights", training.class_weights, "none",
+        "weights from the sites' class counts depend on every patient",
+    )  # fmt: skip
+    for scope, patience in (
+        ("site", stopping.site.patience), ("federation", stopping.federation.patience)
+    ):  # fmt: skip
+        yield (
+            f"training.early_stopping.{scope}.patience", patience, 0,
+            "when a run stops depends on validation patients, and nothing is validated in it; the "
+            "number of rounds is fixed and the last model is taken",
+        )  # fmt: skip
+    yield (
+        "data.normalisation.kind", data.normalisation.kind, "fixed",
+        "exact pixel statistics have no finite epsilon; data.normalisation.mean and .std are "
+        "constants",
+    )  # fmt: skip
+
+
+def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> Iterator[_Rule]:
+    yield (
+        "model.norm", model.norm, "group",
+        "batch norm mixes the patients of a batch, so that none of them has a gradient of its own "
+        "to clip; add model.weight_standardisation=true",
+    )  # fmt: skip
+    yield (
+        "data.mixup.probability", data.mixup.probability, 0.0,
+        "a mixture of two patients' images belongs to both",
+    )  # fmt: skip
+    yield (
+        "training.proximal_mu", training.proximal_mu, 0.0,
+        "the private step knows no proximal term; set strategy=secagg",
+    )  # fmt: skip
+    yield (
+        "training.gradient_clip", training.gradient_clip, 0.0,
+        "each unit's gradient is clipped already, to privacy.clip_norm",
+    )  # fmt: skip
+    yield (
+        "training.compile", training.compile, False,
+        "the clipping watches the layers at work",
+    )  # fmt: skip
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

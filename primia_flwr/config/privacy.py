@@ -1,0 +1,71 @@
+"""Differential privacy of a run: what is protected, what it may cost, by which mechanism."""
+
+from dataclasses import dataclass
+
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.errors import ConfigError
+
+PRIVATE_MODES = ("dp_sgd", "dp_aggregate")
+MODES = ("none", *PRIVATE_MODES)
+UNITS = ("patient", "image")
+ENGINES = ("ghost", "loop", "opacus")
+
+
+@dataclass
+class PrivacyConfig:
+    """Which guarantee a run makes, if any.
+
+    `mode`: `dp_sgd`, every site trains with noise of its own and counts what that costs;
+    `dp_aggregate`, every site clips its update and adds its part of the noise of the sum. `unit`:
+    whose presence is hidden, a patient's with all images or a single image's. `epsilon` and
+    `delta`: what the whole run may cost such a unit at a site; each site solves for the noise.
+    Or `noise_multiplier` fixes the noise, and epsilon follows. `clip_norm`: the largest L2 norm of
+    what one unit (dp_sgd: to a step's sum) or one site (dp_aggregate: its update) contributes.
+
+    dp_sgd: `expected_batch` units are drawn for each of `steps` steps a round, each unit with
+    probability expected_batch / n; `views` random views of its images make up its gradient.
+    `engine` clips; `micro_batch` units are on the device at once. dp_aggregate: `max_knowing`
+    sites, the one that computes with its own noise included, may know their part of it.
+
+    `disjoint_patients`: no patient is at two sites, as the coordinator assumes; then the run's
+    epsilon is the largest of the sites', otherwise their sum.
+    """
+
+    mode: str = "none"
+    unit: str = "patient"
+    epsilon: float = 0.0
+    noise_multiplier: float = 0.0
+    delta: float = 1e-5
+    clip_norm: float = 1.0
+    expected_batch: int = 64
+    steps: int = 10
+    views: int = 1
+    engine: str = "ghost"
+    micro_batch: int = 32
+    max_knowing: int = 1
+    disjoint_patients: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice("privacy.mode", self.mode, MODES)
+        check_choice("privacy.unit", self.unit, UNITS)
+        check_choice("privacy.engine", self.engine, ENGINES)
+        check_range("privacy.epsilon", self.epsilon, 0, 1000, example=3.0)
+        check_range("privacy.noise_multiplier", self.noise_multiplier, 0, 1000, example=1.0)
+        check_range("privacy.delta", self.delta, 0, 1, example=1e-5, open_low=True, open_high=True)
+        check_range("privacy.clip_norm", self.clip_norm, 0, 1e6, example=1.0, open_low=True)
+        check_range("privacy.expected_batch", self.expected_batch, 1, 10**6, example=64)
+        check_range("privacy.steps", self.steps, 1, 100_000, example=10)
+        check_range("privacy.views", self.views, 1, 64, example=1)
+        check_range("privacy.micro_batch", self.micro_batch, 1, 65536, example=32)
+        check_range("privacy.max_knowing", self.max_knowing, 1, 1000, example=1)
+        if self.enabled and (self.epsilon > 0) == (self.noise_multiplier > 0):
+            raise ConfigError(
+                f"privacy.epsilon={self.epsilon} and privacy.noise_multiplier="
+                f"{self.noise_multiplier}; expected one of them above 0: the target, e.g. "
+                "privacy.epsilon=3, or the noise"
+            )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the run makes a guarantee at all."""
+        return self.mode != "none"
