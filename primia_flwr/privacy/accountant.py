@@ -1,0 +1,171 @@
+"""The epsilon of a plan that is fixed beforehand, and the noise that a wanted epsilon needs.
+
+Where every event has a privacy loss distribution, Google's dp-accounting composes them
+pessimistically: the true epsilon is never larger. Where one has none, or where the result would be
+so large that it protects nobody, Rényi divergences are added up instead; the answer says which.
+What a site enforces while a run goes on is the filter (`filter.py`), not this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.errors import ConfigError
+from primia_flwr.privacy.events import AnyEvent, Rdp, SampledGaussian, total_rdp
+from primia_flwr.privacy.filter import RdpFilter, check_delta, rdp_epsilon
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+
+PLD, RDP = "pld", "rdp"
+PATIENTS = ("disjoint", "shared")
+# Orders of plain Rényi accounting: dense, because a fixed plan may take the best of them for free.
+_ORDERS = tuple(float(order) for order in 1 + np.geomspace(0.1, 1000, 120))
+_PLD_UP_TO = 50.0  # above, distributions take gigabytes to say that nothing is protected
+_MOST_NOISE = 1e5
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """(epsilon, delta), which accountant found it, and what it assumes about patients, if asked."""
+
+    epsilon: float
+    delta: float
+    accountant: str
+    assumed: str = ""
+
+
+def epsilon(events: Sequence[AnyEvent], *, delta: float, units: int | None = None) -> Guarantee:
+    """Return the epsilon of events whose parameters do not depend on what any of them released.
+
+    Parameters
+    ----------
+    events : sequence of events
+        All on the same data.
+    delta : float
+        In (0, 1), below 1/`units` where that is given.
+
+    Raises
+    ------
+    ConfigError
+        If delta is out of range.
+    """
+    check_delta(delta, units)
+    if not events:
+        return Guarantee(0.0, delta, PLD)
+    by_rdp = rdp_epsilon(total_rdp(events, _ORDERS), _ORDERS, delta)
+    named = [event.dp_event() for event in events]
+    if by_rdp > _PLD_UP_TO or None in named:
+        return Guarantee(by_rdp, delta, RDP)
+    counts: Counter[DpEvent] = Counter()
+    for event, count in (pair for pair in named if pair is not None):
+        counts[event] += count
+    return Guarantee(_pld_epsilon(counts, delta), delta, PLD)
+
+
+def noise_multiplier_for(
+    *,
+    epsilon: float,
+    delta: float,
+    sampling_rate: float,
+    steps: int,
+    by: RdpFilter | None = None,
+    before: Rdp | None = None,
+    relative: float = 1e-3,
+) -> float:
+    """Return the least noise multiplier with which DP-SGD stays within (epsilon, delta).
+
+    Parameters
+    ----------
+    by : RdpFilter, optional
+        Count as this filter does, which is what a site lets through; None: as `epsilon` does.
+    before : ndarray, optional
+        What was spent before, at the orders of `by`; only with a filter.
+    relative : float
+        How far above the least it may be.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is out of range, or no noise multiplier is large enough.
+    """
+    check_delta(delta)
+    check_range("privacy.epsilon", epsilon, 0, _PLD_UP_TO, example=3, open_low=True)
+
+    def spent(noise: float) -> float:
+        event = SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
+        if by is not None:
+            return by.epsilon(event.rdp(by.orders) + (0 if before is None else before))
+        return _epsilon([event], delta=delta)
+
+    return _least(spent, epsilon, relative)
+
+
+def across_sites(sites: Sequence[Guarantee], *, patients: str) -> Guarantee:
+    """Return what holds for a patient of several sites.
+
+    Parameters
+    ----------
+    patients : str
+        `disjoint`: nobody is a patient of two sites, so the worst site counts. `shared`: somebody
+        may be a patient of all, so epsilons and deltas add up.
+
+    Raises
+    ------
+    ConfigError
+        If there is no site, or `patients` is another word.
+    """
+    check_choice("privacy.patients", patients, PATIENTS)
+    if not sites:
+        raise ConfigError("no site's guarantee was given; expected at least one")
+    merge: Callable[[Sequence[float]], float] = max if patients == "disjoint" else math.fsum
+    how = {site.accountant for site in sites}
+    return Guarantee(
+        merge([site.epsilon for site in sites]),
+        merge([site.delta for site in sites]),
+        "+".join(sorted(how)),
+        patients,
+    )
+
+
+def _epsilon(events: Sequence[AnyEvent], *, delta: float) -> float:
+    return epsilon(events, delta=delta).epsilon
+
+
+def _pld_epsilon(counts: Counter[DpEvent], delta: float) -> float:
+    import dp_accounting as dp
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for event, count in counts.items():
+        accountant.compose(event, count)
+    return float(accountant.get_epsilon(delta))
+
+
+def _least(spent: Callable[[float], float], ceiling: float, relative: float) -> float:
+    """Return the smallest argument, within a relative distance, at which `spent` fits."""
+    high = 1.0
+    while spent(high) > ceiling:
+        high *= 2
+        if high > _MOST_NOISE:
+            raise ConfigError(
+                f"privacy.epsilon={ceiling:g}; expected one that a noise multiplier of "
+                f"{_MOST_NOISE:g} reaches; ask for a larger epsilon or delta, or fewer steps"
+            )
+    low = high / 2
+    while low > 0.1 and spent(low) <= ceiling:
+        high, low = low, max(low / 2, 0.1)
+    while high / low > 1 + relative:
+        middle = math.sqrt(low * high)
+        if spent(middle) <= ceiling:
+            high = middle
+        else:
+            low = middle
+    return high

@@ -1,0 +1,237 @@
+"""What a release does to privacy: a closed table of mechanisms with their parameters.
+
+Neighbouring data sets differ in one unit (image or patient) that is added or removed; the number
+of units is public. Every bound here holds in both directions. An event is a plain value: it goes
+into the ledger as JSON, and the accountant and the filter read nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primia_flwr.config.checks import check_range
+from primia_flwr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
+
+Rdp = NDArray[np.float64]
+
+_LEAST_NOISE = 0.1  # below it one step alone costs an epsilon of more than 90
+_MOST = 1e9
+# The library sums up to a few hundred terms of order 1; what rounding may take away is given back.
+_ROUNDING = 1e-12
+
+
+class Event(Protocol):
+    """One release, or several equal ones."""
+
+    kind: ClassVar[str]
+
+    def rdp(self, orders: Sequence[float]) -> Rdp:
+        """Return a bound on the Rényi divergence at each order above 1, in nats."""
+
+    def dp_event(self) -> tuple[DpEvent, int] | None:
+        """Return dp-accounting's name for it and how often it happens; None: it has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledGaussian:
+    """Steps of DP-SGD: each unit is drawn with probability `sampling_rate` (Poisson), in each step.
+
+    `noise_multiplier`: standard deviation of the Gaussian noise on the sum, divided by the norm to
+    which each unit's contribution is clipped. Source: Mironov, Talwar, Zhang 2019,
+    https://arxiv.org/abs/1908.10530; computed by dp-accounting.
+    """
+
+    kind: ClassVar[str] = "sampled_gaussian"
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        _check_noise(self.noise_multiplier)
+        check_range("privacy.sampling_rate", self.sampling_rate, 0, 1, example=0.01, open_low=True)
+        _check_count("privacy.steps", self.steps)
+
+    def rdp(self, orders: Sequence[float]) -> Rdp:
+        """Return `steps` times the bound for one step."""
+        one = _sampled_gaussian(self.noise_multiplier, self.sampling_rate, tuple(orders))
+        return self.steps * (np.maximum(one, 0.0) + _ROUNDING)
+
+    def dp_event(self) -> tuple[DpEvent, int]:
+        """Return a Poisson-sampled Gaussian, `steps` times."""
+        import dp_accounting as dp
+
+        gaussian = dp.GaussianDpEvent(self.noise_multiplier)
+        return dp.PoissonSampledDpEvent(self.sampling_rate, gaussian), self.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """One sum over all units with Gaussian noise: statistics, noisy counts.
+
+    `noise_multiplier`: standard deviation divided by the L2 sensitivity of all that is released
+    together. Rényi divergence of order a: a / (2 noise_multiplier^2) (Mironov 2017, Prop. 7),
+    which also bounds discrete Gaussian noise on integers (Canonne, Kamath, Steinke 2020, Prop. 5).
+    """
+
+    kind: ClassVar[str] = "gaussian"
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        _check_noise(self.noise_multiplier)
+
+    def rdp(self, orders: Sequence[float]) -> Rdp:
+        """Return the exact divergence."""
+        return np.asarray(orders, np.float64) / (2 * self.noise_multiplier**2)
+
+    def dp_event(self) -> tuple[DpEvent, int]:
+        """Return a Gaussian, once."""
+        import dp_accounting as dp
+
+        return dp.GaussianDpEvent(self.noise_multiplier), 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkellamSum:
+    """A sum of integers with Skellam noise of `variance` in each coordinate, `rounds` times.
+
+    `l2_sensitivity` and `l1_sensitivity`: of what one unit adds to the sum, on the integer grid.
+    `variance`: of the noise that is in the sum for certain, i.e. without that of sites that
+    dropped out or that may be curious. No amplification by sampling is claimed. Source: Agarwal,
+    Kairouz, Liu 2021, https://arxiv.org/abs/2110.04995, which states it for whole orders; between
+    them (a - 1) times the divergence is convex, so a straight line bounds it.
+    """
+
+    kind: ClassVar[str] = "skellam_sum"
+    l2_sensitivity: float
+    l1_sensitivity: float
+    variance: float
+    rounds: int
+
+    def __post_init__(self) -> None:
+        for name in ("l2_sensitivity", "l1_sensitivity", "variance"):
+            value = getattr(self, name)
+            check_range(f"privacy.{name}", value, 0, 1e300, example=100, open_low=True)
+        _check_count("privacy.rounds", self.rounds)
+        if self.l1_sensitivity < self.l2_sensitivity:
+            raise ConfigError(
+                f"privacy.l1_sensitivity={self.l1_sensitivity}; expected at least the L2 "
+                f"sensitivity, {self.l2_sensitivity}, because no vector has a smaller L1 norm"
+            )
+        _check_noise(math.sqrt(self.variance) / self.l2_sensitivity)
+
+    def rdp(self, orders: Sequence[float]) -> Rdp:
+        """Return `rounds` times the bound for one sum."""
+        return self.rounds * np.array([self._at(float(order)) for order in orders])
+
+    def dp_event(self) -> None:
+        """Return None: dp-accounting does not know it."""
+
+    def _at(self, order: float) -> float:
+        low = math.floor(order)
+        share = order - low
+        below, above = self._whole(low), self._whole(low + 1)
+        return ((1 - share) * (low - 1) * below + share * low * above) / (order - 1)
+
+    def _whole(self, order: int) -> float:
+        l2, l1, mu = self.l2_sensitivity**2, self.l1_sensitivity, self.variance
+        tail = min(((2 * order - 1) * l2 + 6 * l1) / (4 * mu**2), 3 * l1 / (2 * mu))
+        return order * l2 / (2 * mu) + tail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pure:
+    """A release that is `epsilon`-private with delta 0: a noisy maximum, a sparse vector answer.
+
+    Rényi divergence of order a: at most min(epsilon, a epsilon^2 / 2) (Bun and Steinke 2016,
+    Prop. 3.3).
+    """
+
+    kind: ClassVar[str] = "pure"
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        check_range("privacy.epsilon", self.epsilon, 0, 100, example=0.1, open_low=True)
+
+    def rdp(self, orders: Sequence[float]) -> Rdp:
+        """Return the bound."""
+        return np.minimum(self.epsilon, np.asarray(orders, np.float64) * self.epsilon**2 / 2)
+
+    def dp_event(self) -> None:
+        """Return None: dp-accounting knows no worst case of this kind under add or remove."""
+
+
+AnyEvent = SampledGaussian | Gaussian | SkellamSum | Pure
+
+EVENTS: dict[str, type[AnyEvent]] = {
+    event.kind: event for event in (SampledGaussian, Gaussian, SkellamSum, Pure)
+}
+
+
+def event_to_json(event: AnyEvent) -> dict[str, Any]:
+    """Return the kind and the parameters as plain values."""
+    values = {name: kind(getattr(event, name)) for name, kind in _types(type(event)).items()}
+    return {"kind": event.kind, **values}
+
+
+def event_from_json(content: object) -> AnyEvent:
+    """Read what `event_to_json` wrote.
+
+    Raises
+    ------
+    ConfigError
+        If the kind is unknown, a parameter is missing, unknown, of the wrong type or out of range.
+    """
+    if not isinstance(content, Mapping) or content.get("kind") not in EVENTS:
+        kind = content.get("kind") if isinstance(content, Mapping) else content
+        raise ConfigError(f"event={kind!r}; expected one of {', '.join(EVENTS)}")
+    event = EVENTS[content["kind"]]
+    types = _types(event)
+    given = {key: value for key, value in content.items() if key != "kind"}
+    if given.keys() != types.keys():
+        raise ConfigError(f"event={event.kind} with {sorted(given)}; expected {sorted(types)}")
+    for key, value in given.items():
+        if type(value) is not types[key]:
+            raise ConfigError(f"{event.kind}.{key}={value!r}; expected {types[key].__name__}")
+    return event(**given)
+
+
+def total_rdp(events: Sequence[AnyEvent], orders: Sequence[float]) -> Rdp:
+    """Return the sum over the events at each order, in nats."""
+    return sum((event.rdp(orders) for event in events), start=np.zeros(len(orders)))
+
+
+def _check_noise(value: float) -> None:
+    check_range("privacy.noise_multiplier", value, _LEAST_NOISE, _MOST, example=1.0)
+
+
+def _check_count(key: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{key}={value!r}; expected a whole number, e.g. 100")
+    check_range(key, value, 1, 1e8, example=100)
+
+
+def _types(event: type[AnyEvent]) -> dict[str, type[int] | type[float]]:
+    return {f.name: int if f.type == "int" else float for f in dataclasses.fields(event)}
+
+
+@lru_cache(maxsize=4096)
+def _sampled_gaussian(noise: float, rate: float, orders: tuple[float, ...]) -> Rdp:
+    import dp_accounting as dp
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant(list(orders))
+    accountant.compose(dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)))
+    bound: Rdp = accountant.rdp
+    bound.flags.writeable = False  # the cache hands the same array to everyone
+    return bound

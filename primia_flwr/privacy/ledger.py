@@ -1,0 +1,398 @@
+"""The privacy ledger of one site: what was released, what it cost, and how much may still be.
+
+    with Ledger.open(folder, site="munich", unit="patient", delta=1e-6, ceiling=3.0) as ledger:
+        ledger.check_witness(*head_that_the_coordinator_saw)
+        version = ledger.register(patients)
+        ledger.afford(version, run=run, events=[plan])       # before training: refuse at once
+        ...
+        kept = ledger.stored(run=run, instance=4, request=message)
+        if kept is None:
+            receipt = ledger.charge(version, run=run, instance=4, request=message, event=event,
+                                    what="noisy update of round 4")
+            ledger.store(receipt, kept := noisy_bytes)
+        # only now may `kept` leave, with ledger.head()
+
+The order matters: charged, kept, sent. A crash between two of these steps leaves a charge for
+something that never left, never the other way round. While a ledger is open it is locked: a second
+run waits, then is refused. Open it shortly, not while training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from primia_flwr.config.checks import check_range
+from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
+from primia_flwr.privacy import ledger_units as units_of
+from primia_flwr.privacy.events import AnyEvent, event_to_json, total_rdp
+from primia_flwr.privacy.filter import RdpFilter, check_delta
+from primia_flwr.privacy.ledger_account import FORMAT, Account, Charge, check_unit
+from primia_flwr.privacy.ledger_file import Head, LedgerFile
+from primia_flwr.privacy.releases import Releases
+
+_KEPT = 3  # outputs a run; older rounds are over
+_TEXT = re.compile(r"[\x20-\x7e]{1,200}")
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A charge that is on the disk. `epsilon`: of the worst unit, after it."""
+
+    seq: int
+    head: str
+    run: str
+    epsilon: float
+    ceiling: float
+
+
+class Ledger:
+    """An open ledger; a context manager. Make one with `Ledger.open` or `Ledger.read`."""
+
+    def __init__(self, file: LedgerFile, ceiling: float) -> None:
+        self._file = file
+        self.ceiling = ceiling
+        self.account = Account(file.entries, file.path)
+        self._groups: Counter[frozenset[str]] | None = None
+        self._key = b""
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        site: str,
+        unit: str,
+        delta: float,
+        ceiling: float,
+        wait: float = 10.0,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open a site's ledger for charging, or begin it.
+
+        Parameters
+        ----------
+        unit : str
+            `patient` or `image`: what neighbouring data sets differ in.
+        delta : float
+            Fixed for the life of the ledger.
+        ceiling : float
+            On every unit's epsilon. A site may change it; the guarantee is that of the highest
+            ceiling that ever was in force.
+        wait : float
+            Seconds to wait for another run that has it open.
+
+        Raises
+        ------
+        ConfigError
+            If a parameter is out of range or differs from the one that the ledger began with.
+        DataError
+            If it was changed, cut off, or is in use.
+        """
+        check_unit(unit)
+        check_delta(delta)
+        check_range("privacy.ceiling", ceiling, 0, 1000, example=3, open_low=True)
+        file = LedgerFile(folder, wait=wait, clock=clock)
+        try:
+            if not file.entries:
+                _begin(file, site, unit, RdpFilter.planned(epsilon=ceiling, delta=delta))
+            ledger = cls(file, ceiling)
+            ledger._check_constants(site=site, unit=unit, delta=delta)
+            ledger._take_key()
+            return ledger
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    def read(cls, folder: Path, *, ceiling: float = 0.0, wait: float = 10.0) -> Self:
+        """Open a ledger to look at it; nothing is written, no key is needed.
+
+        Raises
+        ------
+        DataError
+            If it does not exist, was changed, or is in use.
+        """
+        file = LedgerFile(folder, read_only=True, wait=wait)
+        try:
+            ledger = cls(file, ceiling)
+            ledger.account.constants  # noqa: B018 - an empty ledger is an error here
+            return ledger
+        except BaseException:
+            file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._file.close()
+
+    def head(self) -> Head:
+        """Return number and hash of the newest entry, for witnesses to keep."""
+        return self._file.head
+
+    def unfinished(self) -> int:
+        """Return the bytes of a last line that a crash cut short; only `read` leaves one there."""
+        return len(self._file.unfinished)
+
+    def check_witness(self, seq: int, head: str) -> None:
+        """Compare with a head that somebody else remembers of this ledger.
+
+        Raises
+        ------
+        DataError
+            If the ledger is behind it, or has another entry in that place.
+        """
+        entries = self._file.entries
+        if seq > len(entries):
+            raise DataError(
+                f"{self._file.path} ends at entry {len(entries)}, but a witness has seen entry "
+                f"{seq}; an old copy was put back, or the end was cut off; nothing is released; "
+                "put the newest copy back, or give this data up for private runs"
+            )
+        if seq > 0 and not hmac.compare_digest(entries[seq - 1].hash.encode(), head.encode()):
+            raise DataError(
+                f"{self._file.path}, entry {seq} has hash {entries[seq - 1].hash[:12]}…, but a "
+                f"witness has seen {head[:12]}…; this is another ledger, or it went on from an old "
+                "copy; nothing is released; put the right one back"
+            )
+
+    def register(self, units: Iterable[str]) -> str:
+        """Return the version of the data that has these units; the same units, the same version.
+
+        Parameters
+        ----------
+        units : iterable of str
+            One name for each patient (or image). It must be the same in every version, or its
+            spending is not found again.
+
+        Raises
+        ------
+        ConfigError
+            If the ledger's delta is not below 1/n.
+        DataError
+            If there is no unit, or the version cannot be written down.
+        """
+        found = units_of.digests(self._key_or_refuse(), units)
+        check_delta(self.account.constants.filter.delta, len(found))
+        version, content = units_of.version_of(found)
+        if version not in self.account.versions:
+            units_of.write_version(self._file.folder, version, content)
+            entry = self._file.append("data", {"version": version, "units": len(found)})
+            self.account.add(entry)
+            self._groups = None
+        return version
+
+    def afford(self, version: str, *, run: str, events: Sequence[AnyEvent]) -> float:
+        """Return the worst unit's epsilon after these events; refuse if it passes the ceiling.
+
+        Raises
+        ------
+        PrivacyBudgetError
+            If it does. Nothing is written in either case.
+        DataError
+            If the version is unknown, or the run began on another.
+        """
+        self._check_version(version, run)
+        spent = self.spent(version)
+        extra = total_rdp(events, self.account.constants.filter.orders)
+        after = self.account.epsilon(version, self._grouped(), extra)
+        if not after <= self.ceiling:
+            constants = self.account.constants
+            raise PrivacyBudgetError(
+                f"epsilon of {constants.site}'s most used {constants.unit} would be {after:.4g} "
+                f"(spent {spent:.4g}); expected at most the site's ceiling {self.ceiling:g} at "
+                f"delta={constants.filter.delta:g}; ask for more noise or fewer steps (primia "
+                "privacy plan), or ask the site for a higher ceiling"
+            )
+        return after
+
+    def charge(
+        self,
+        version: str,
+        *,
+        run: str,
+        instance: int,
+        request: bytes,
+        event: AnyEvent,
+        what: str,
+    ) -> Receipt:
+        """Charge every unit of a version for one release; on the disk when this returns.
+
+        Parameters
+        ----------
+        run, instance, request
+            Which run and round asked, and the bytes of what it asked for (in an aggregate, with
+            the list of survivors): together they name the release.
+        what : str
+            What leaves, in words, for people who read the ledger.
+
+        Raises
+        ------
+        PrivacyBudgetError
+            If a unit would pass the ceiling. Nothing is written.
+        DataError
+            As `afford`, or if it cannot be written; then nothing may leave.
+        """
+        _check_text("run", run)
+        _check_text("what", what)
+        if isinstance(instance, bool) or not isinstance(instance, int) or instance < 0:
+            raise DataError(f"instance={instance!r}; expected a whole number of at least 0")
+        after = self.afford(version, run=run, events=[event])
+        entry = self._file.append(
+            "charge",
+            {
+                "version": version,
+                "run": run,
+                "instance": instance,
+                "request": _digest(request),
+                "what": what,
+                "event": event_to_json(event),
+                "ceiling": float(self.ceiling),
+                "epsilon": after,
+            },
+        )
+        self.account.add(entry)
+        return Receipt(entry.seq, entry.hash, run, after, self.ceiling)
+
+    def store(self, receipt: Receipt, content: bytes) -> None:
+        """Keep the output of a charge for a repeated request; durable when this returns.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written; then it must not leave.
+        """
+        releases = Releases(self._file.folder, self._key_or_refuse())
+        releases.write(receipt.seq, receipt.head, content)
+        of_run = [charge.seq for charge in self.account.charges if charge.run == receipt.run]
+        releases.drop(of_run[:-_KEPT])
+
+    def stored(self, *, run: str, instance: int, request: bytes) -> bytes | None:
+        """Return the bytes that were released for the very same request; None: charge anew.
+
+        Raises
+        ------
+        DataError
+            If they were changed.
+        """
+        releases = Releases(self._file.folder, self._key_or_refuse())
+        wanted = (run, instance, _digest(request))
+        for charge in reversed(self.account.charges):
+            if (charge.run, charge.instance, charge.request) == wanted:
+                kept = releases.read(charge.seq, charge.hash)
+                if kept is not None:
+                    return kept
+        return None
+
+    def spent(self, version: str) -> float:
+        """Return what the most used unit of a version has spent, by the filter."""
+        return self.account.epsilon(version, self._grouped())
+
+    def charges(self) -> Sequence[Charge]:
+        """Return all charges, the oldest first."""
+        return tuple(self.account.charges)
+
+    def verify_data(self) -> None:
+        """Read every version's units.
+
+        Raises
+        ------
+        DataError
+            If a file is missing or was changed.
+        """
+        self._groups = None
+        self._grouped()
+
+    def _grouped(self) -> Counter[frozenset[str]]:
+        if self._groups is None:
+            folder = self._file.folder
+            self._groups = units_of.groups(
+                {name: units_of.read_version(folder, name) for name in self.account.versions}
+            )
+        return self._groups
+
+    def _check_version(self, version: str, run: str) -> None:
+        if version not in self.account.versions:
+            raise DataError(
+                f"data version {version[:12]}… is not in {self._file.path}; expected one that was "
+                "registered"
+            )
+        before = self.account.version_of(run)
+        if before not in (None, version):
+            was, now = self.account.versions[before or ""], self.account.versions[version]
+            raise DataError(
+                f"the data changed since run {run} began: {was} {self.account.constants.unit}s "
+                f"then, {now} now; its sampling rate no longer holds, so nothing is released; "
+                "put the data of that run back, or start a new run"
+            )
+
+    def _check_constants(self, **given: str | float) -> None:
+        constants = self.account.constants
+        known = {"site": constants.site, "unit": constants.unit, "delta": constants.filter.delta}
+        for name, value in given.items():
+            if known[name] != value:
+                raise ConfigError(
+                    f"privacy.{name}={value}; expected {known[name]}, with which "
+                    f"{self._file.path} began and which cannot change; set it so, or give "
+                    "patients whom this ledger has never seen another folder"
+                )
+
+    def _take_key(self) -> None:
+        key = units_of.read_key(self._file.folder)
+        if not hmac.compare_digest(units_of.fingerprint(key), self.account.constants.key):
+            raise DataError(
+                f"{self._file.folder / units_of.KEY} is not the key with which the ledger began; "
+                "no patient would be known again, so nothing is released; put that key back"
+            )
+        self._key = key
+
+    def _key_or_refuse(self) -> bytes:
+        if not self._key:
+            raise DataError(f"{self._file.path} is open for reading only")
+        return self._key
+
+
+def _begin(file: LedgerFile, site: str, unit: str, chosen: RdpFilter) -> None:
+    if units_of.exists_without_ledger(file.folder):
+        raise DataError(
+            f"{file.path} is missing or empty, but {file.folder} holds versions of data; expected "
+            "the ledger that wrote them; nothing is released; put it back from a backup"
+        )
+    _check_text("site", site)
+    key = units_of.make_key(file.folder)
+    file.append(
+        "opened",
+        {
+            "format": FORMAT,
+            "id": secrets.token_hex(16),
+            "site": site,
+            "unit": unit,
+            "delta": float(chosen.delta),
+            "orders": list(chosen.orders),
+            "shares": list(chosen.shares),
+            "key": units_of.fingerprint(key),
+        },
+    )
+
+
+def _digest(request: bytes) -> str:
+    return hashlib.sha256(request).hexdigest()
+
+
+def _check_text(name: str, value: str) -> None:
+    if not _TEXT.fullmatch(value):
+        raise DataError(f"{name}={value[:40]!r}; expected 1 to 200 printable ASCII characters")

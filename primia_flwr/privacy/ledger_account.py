@@ -1,0 +1,176 @@
+"""What the entries of a ledger say, and what a unit has spent by them.
+
+A unit's spending is the sum over all charges on versions of the data that contain it. Units that
+are in the same versions have spent the same, so sums are kept by version and added up by group.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.privacy.events import AnyEvent, Rdp, event_from_json
+from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.ledger_file import Entry
+
+FORMAT = 1
+UNITS = ("patient", "image")
+Groups = Mapping[frozenset[str], int]
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The first entry: what can never change in a ledger."""
+
+    id: str
+    site: str
+    unit: str
+    filter: RdpFilter
+    key: str
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One release that was paid for. `epsilon`: of the worst unit of the version, after it."""
+
+    seq: int
+    hash: str
+    time: str
+    version: str
+    run: str
+    instance: int
+    request: str
+    what: str
+    event: AnyEvent
+    ceiling: float
+    epsilon: float
+
+
+class Account:
+    """Constants, versions with their numbers of units, and charges, entry by entry.
+
+    Raises
+    ------
+    DataError
+        If an entry does not say what this version of the ledger writes.
+    """
+
+    def __init__(self, entries: Iterable[Entry], path: Path) -> None:
+        self._path = path
+        self._constants: Constants | None = None
+        self.versions: dict[str, int] = {}
+        self.charges: list[Charge] = []
+        self._sums: dict[str, Rdp] = {}
+        self._runs: dict[str, str] = {}
+        for entry in entries:
+            self.add(entry)
+
+    @property
+    def constants(self) -> Constants:
+        """The first entry.
+
+        Raises
+        ------
+        DataError
+            If the ledger has none.
+        """
+        if self._constants is None:
+            raise DataError(f"{self._path} is empty; expected a ledger that was begun by a run")
+        return self._constants
+
+    def add(self, entry: Entry) -> None:
+        """Take up one more entry."""
+        try:
+            if (entry.kind == "opened") != (self._constants is None):
+                raise ValueError("the first entry, and no other, opens a ledger")
+            _TAKE[entry.kind](self, entry)
+        except (KeyError, ValueError, TypeError) as error:  # ConfigError is a ValueError
+            raise DataError(
+                f"{self._path}, line {entry.seq} is not what this version writes ({error}); "
+                "nothing is released; use the version of primia that wrote it"
+            ) from None
+
+    def version_of(self, run: str) -> str | None:
+        """Return the version of the data that a run was charged on so far."""
+        return self._runs.get(run)
+
+    def epsilon(self, version: str, groups: Groups, extra: Rdp | None = None) -> float:
+        """Return the epsilon of the unit of a version that has spent most, by the filter."""
+        found = [self._of_group(group) for group in groups if version in group]
+        more = np.zeros(len(self.constants.filter.orders)) if extra is None else extra
+        return max((self.constants.filter.epsilon(sums + more) for sums in found), default=0.0)
+
+    def epsilon_of_charges(self, version: str) -> float:
+        """Return the epsilon of the charges on one version alone."""
+        return self.constants.filter.epsilon(self._of_group(frozenset([version])))
+
+    def _of_group(self, group: frozenset[str]) -> Rdp:
+        zero = np.zeros(len(self.constants.filter.orders))
+        return sum((self._sums[version] for version in group), start=zero)
+
+    def _open(self, entry: Entry) -> None:
+        body = _exactly(entry, "delta", "format", "id", "key", "orders", "shares", "site", "unit")
+        if body["format"] != FORMAT or body["unit"] not in UNITS:
+            raise ValueError(f"format {body['format']}, unit {body['unit']}")
+        found = RdpFilter(body["delta"], tuple(body["orders"]), tuple(body["shares"]))
+        self._constants = Constants(body["id"], body["site"], body["unit"], found, body["key"])
+
+    def _data(self, entry: Entry) -> None:
+        body = _exactly(entry, "units", "version")
+        self.versions[body["version"]] = body["units"]
+        self._sums[body["version"]] = np.zeros(len(self.constants.filter.orders))
+
+    def _charge(self, entry: Entry) -> None:
+        body = _exactly(
+            entry,
+            *("ceiling", "epsilon", "event", "instance"),
+            *("request", "run", "version", "what"),
+        )
+        charge = Charge(
+            entry.seq, entry.hash, entry.time, **body | {"event": event_from_json(body["event"])}
+        )
+        self._sums[charge.version] = self._sums[charge.version] + charge.event.rdp(
+            self.constants.filter.orders
+        )
+        self._runs.setdefault(charge.run, charge.version)
+        self.charges.append(charge)
+
+    def _repaired(self, entry: Entry) -> None:
+        _exactly(entry, "bytes", "sha256")
+
+
+_TAKE = {
+    "opened": Account._open,
+    "data": Account._data,
+    "charge": Account._charge,
+    "repaired": Account._repaired,
+}
+
+
+def check_unit(unit: str) -> None:
+    """Refuse a unit that is not in the table.
+
+    Raises
+    ------
+    ConfigError
+        Naming the choices.
+    """
+    if unit not in UNITS:
+        raise ConfigError(f"privacy.unit={unit}; expected one of {', '.join(UNITS)}")
+
+
+def by_kind(charges: Iterable[Charge]) -> Counter[str]:
+    """Count charges by the mechanism they paid for."""
+    return Counter(charge.event.kind for charge in charges)
+
+
+def _exactly(entry: Entry, *keys: str) -> dict[str, Any]:
+    if entry.body.keys() != set(keys):
+        raise ValueError(f"{entry.kind} with {', '.join(sorted(entry.body))}")
+    return entry.body

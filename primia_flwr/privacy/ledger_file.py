@@ -1,0 +1,353 @@
+"""The ledger's file: one canonical JSON object a line, chained by hashes, locked while in use.
+
+An entry counts once its line is on the disk (`fsync`) and `head.json`, beside it, names it. Only
+then does `append` return, and only then may something be released. What a crash can leave is told
+apart from what somebody cut off by that second file:
+
+- an unfinished last line, and the head names the entry before it: nothing was released for it; it
+  is cut off, and an entry says so;
+- a whole last line that the head does not name yet: it counts;
+- anything else: the ledger refuses to be used. A charge that may have been lost must never
+  become a release that nobody was charged for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from primia_flwr.errors import DataError
+
+LEDGER, HEAD = "ledger.jsonl", "head.json"
+KINDS = ("opened", "data", "charge", "repaired")
+_GENESIS = "0" * 64
+_CLOCK_SLACK = 2.0  # seconds that a time server may take a clock back
+_PAUSE = 0.05
+_REMEDY = (
+    "nothing is released; keep the folder as it is, find out what changed it, and ask the "
+    "coordinator which head it saw last"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line. `time`: UTC, whole seconds. `hash`: SHA-256 of all else in canonical form."""
+
+    seq: int
+    previous: str
+    time: str
+    kind: str
+    body: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest entry's number and hash: what witnesses keep."""
+
+    seq: int
+    hash: str
+
+
+class LedgerFile:
+    """The open, locked and verified file; a context manager.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing, unless `read_only`.
+    read_only : bool
+        Several readers at once, nothing is written, an unfinished line is left where it is.
+    wait : float
+        Seconds to wait for another process to let go of the ledger.
+    clock : callable
+        Seconds since 1970, UTC.
+
+    Raises
+    ------
+    DataError
+        If it is in use for longer, is damaged, shorter than it was, or cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        read_only: bool = False,
+        wait: float = 10.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.folder, self.read_only, self._clock = folder, read_only, clock
+        self.path = folder / LEDGER
+        self.entries: list[Entry] = []
+        self.unfinished = b""
+        self._usable = False
+        self._descriptor = self._open()
+        try:
+            self._lock(wait)
+            self._verify()
+        except OSError as error:
+            self.close()
+            raise DataError(f"{self.path} cannot be used ({error.strerror})") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._usable = False
+        if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a forked child may hold a copy
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    @property
+    def head(self) -> Head:
+        """The newest entry; number 0 and zeros before the first."""
+        if not self.entries:
+            return Head(0, _GENESIS)
+        return Head(self.entries[-1].seq, self.entries[-1].hash)
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> Entry:
+        """Write one entry; it is on the disk when this returns.
+
+        Raises
+        ------
+        DataError
+            If the clock went back, or it cannot be written; then nothing may be released.
+        """
+        if not self._usable:
+            raise DataError(f"{self.path} is not open for writing; open the ledger anew")
+        head = self.head
+        entry = _entry(head.seq + 1, head.hash, self._now(), kind, dict(body))
+        self._usable = False  # what a failure below leaves behind is for the next opening to judge
+        try:
+            _write_whole(self._descriptor, line(entry))
+            os.fsync(self._descriptor)
+            if entry.seq == 1:
+                sync_folder(self.folder)
+            self._write_head(Head(entry.seq, entry.hash))
+        except OSError as error:
+            raise DataError(
+                f"{self.path} cannot be written ({error.strerror}); nothing is released that "
+                "cannot be written down; make room or mend the disk, then try again"
+            ) from None
+        self._usable = True
+        self.entries.append(entry)
+        return entry
+
+    def _open(self) -> int:
+        flags = os.O_RDONLY if self.read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND
+        try:
+            if not self.read_only:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return os.open(self.path, flags | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise DataError(
+                f"{self.path} does not exist; expected a site's privacy ledger, e.g. "
+                "state/privacy; it begins with the first private run"
+            ) from None
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be opened ({error.strerror})") from None
+
+    def _lock(self, wait: float) -> None:
+        how = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX
+        until = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise DataError(
+                        f"{self.path} has been in use by another process for {wait:g} s; expected "
+                        "one run at a time on one ledger; try again when the other run is over"
+                    ) from None
+                time.sleep(_PAUSE)
+
+    def _verify(self) -> None:
+        self.entries, self.unfinished = parse(self._read(), self.path)
+        self._compare_with_head()
+        self._usable = not self.read_only
+        if self.unfinished and not self.read_only:
+            self._cut_off()
+
+    def _read(self) -> bytes:
+        with os.fdopen(os.dup(self._descriptor), "rb") as stream:
+            stream.seek(0)
+            return stream.read()
+
+    def _compare_with_head(self) -> None:
+        known = read_head(self.folder)
+        if known is None and len(self.entries) > 1:
+            raise DataError(f"{self.folder / HEAD} is missing; {_REMEDY}")
+        known = known or Head(0, _GENESIS)
+        if known.seq > len(self.entries):
+            raise DataError(
+                f"{self.path} ends at entry {len(self.entries)}; expected entry {known.seq}, which "
+                f"{HEAD} names: its end was cut off or damaged, or an old copy was put back; "
+                f"{_REMEDY}"
+            )
+        ahead = len(self.entries) - known.seq
+        named = known.seq == 0 or self.entries[known.seq - 1].hash == known.hash
+        if not named or ahead > 1 or (ahead == 1 and self.unfinished):
+            raise DataError(
+                f"{self.path} and {HEAD} do not belong together; expected entry {known.seq} with "
+                f"hash {known.hash[:12]}… as the newest; one of them was replaced; {_REMEDY}"
+            )
+        if ahead and not self.read_only:
+            self._write_head(self.head)
+
+    def _cut_off(self) -> None:
+        """Remove an unfinished line, which the head shows nothing was released for."""
+        size = self.path.stat().st_size - len(self.unfinished)
+        os.ftruncate(self._descriptor, size)
+        os.fsync(self._descriptor)
+        if self.entries:
+            cut = {
+                "bytes": len(self.unfinished),
+                "sha256": hashlib.sha256(self.unfinished).hexdigest(),
+            }
+            self.append("repaired", cut)
+        self.unfinished = b""
+
+    def _now(self) -> str:
+        now = self._clock()
+        if not self.entries:
+            return _stamp(now)
+        last = datetime.fromisoformat(self.entries[-1].time).timestamp()
+        if now < last - _CLOCK_SLACK:
+            raise DataError(
+                f"the clock says {_stamp(now)}, before the newest entry of {self.path}, "
+                f"{self.entries[-1].time}; expected a clock that only goes forward; nothing is "
+                "released; set the clock, or find out whether an old copy was put back"
+            )
+        return _stamp(max(now, last))
+
+    def _write_head(self, head: Head) -> None:
+        content = json.dumps(asdict(head), sort_keys=True).encode() + b"\n"
+        replace_file(self.folder / HEAD, content)
+
+
+def parse(content: bytes, path: Path) -> tuple[list[Entry], bytes]:
+    """Return the entries, checked from the first to the last, and an unfinished last line.
+
+    Raises
+    ------
+    DataError
+        Naming the first line that was changed, removed or inserted.
+    """
+    whole, unfinished = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+    entries: list[Entry] = []
+    previous, then = _GENESIS, ""
+    for number, text in enumerate(whole.split(b"\n")[:-1], start=1):
+        entry = _read_line(text + b"\n", number, path)
+        if (entry.seq, entry.previous) != (number, previous):
+            raise _broken(path, number, "does not follow from the line before")
+        if entry.time < then:
+            raise _broken(path, number, "is older than the line before")
+        previous, then = entry.hash, entry.time
+        entries.append(entry)
+    return entries, unfinished
+
+
+def read_head(folder: Path) -> Head | None:
+    """Return what `head.json` says; None where there is none.
+
+    Raises
+    ------
+    DataError
+        If it is not what a ledger writes.
+    """
+    path = folder / HEAD
+    try:
+        content = json.loads(path.read_bytes())
+        head = Head(**content)
+        if type(head.seq) is not int or type(head.hash) is not str or head.seq < 0:
+            raise ValueError
+        return head
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise DataError(f"{path} cannot be read; expected what the ledger wrote; {_REMEDY}") from (
+            None
+        )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and return when it is on the disk."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        _write_whole(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def line(entry: Entry) -> bytes:
+    """Return the one way to write an entry."""
+    return _canonical(asdict(entry)) + b"\n"
+
+
+def _read_line(text: bytes, number: int, path: Path) -> Entry:
+    try:
+        entry = Entry(**json.loads(text))
+        typed = _entry(entry.seq, entry.previous, entry.time, entry.kind, entry.body)
+        datetime.fromisoformat(entry.time)
+        if entry != typed or line(typed) != text or entry.kind not in KINDS:
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):
+        raise _broken(path, number, "was changed") from None
+    return entry
+
+
+def _entry(seq: int, previous: str, at: str, kind: str, body: dict[str, Any]) -> Entry:
+    digest = hashlib.sha256(_canonical([seq, previous, at, kind, body])).hexdigest()
+    return Entry(seq, previous, at, kind, body, digest)
+
+
+def _canonical(value: object) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat()
+
+
+def _write_whole(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _broken(path: Path, number: int, what: str) -> DataError:
+    return DataError(
+        f"{path}, line {number} {what}; expected an unbroken chain of entries; {_REMEDY}"
+    )

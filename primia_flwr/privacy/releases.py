@@ -1,0 +1,75 @@
+"""Noisy outputs that were paid for, kept so that a repeated request is answered for free.
+
+The same bytes twice say no more than once. A file belongs to one charge of the ledger, is
+authenticated with the ledger's key, and is on the disk before it may leave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Collection
+from pathlib import Path
+
+from primia_flwr.errors import DataError
+from primia_flwr.privacy.ledger_file import replace_file
+
+RELEASES = "releases"
+_TAG_BYTES = 32
+
+
+class Releases:
+    """The folder of kept outputs."""
+
+    def __init__(self, folder: Path, key: bytes) -> None:
+        self._folder, self._key = folder / RELEASES, key
+
+    def write(self, seq: int, charge: str, content: bytes) -> None:
+        """Keep the output that a charge (its number and hash) paid for; durable on return.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written; then it must not leave.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            replace_file(self._path(seq), self._tag(charge, content) + content)
+        except OSError as error:
+            raise DataError(
+                f"{self._path(seq)} cannot be written ({error.strerror}); nothing is released; "
+                "make room; the round is then charged again"
+            ) from None
+
+    def read(self, seq: int, charge: str) -> bytes | None:
+        """Return what was kept for a charge; None where nothing is (any more).
+
+        Raises
+        ------
+        DataError
+            If it was changed.
+        """
+        try:
+            raw = self._path(seq).read_bytes()
+        except FileNotFoundError:
+            return None
+        tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
+        if not hmac.compare_digest(tag, self._tag(charge, content)):
+            raise DataError(
+                f"{self._path(seq)} was changed; expected the output that entry {seq} of the "
+                "ledger paid for; nothing is released; delete the file, and the round is charged "
+                "again"
+            )
+        return content
+
+    def drop(self, seqs: Collection[int]) -> None:
+        """Delete what was kept for charges whose rounds are over."""
+        for seq in seqs:
+            self._path(seq).unlink(missing_ok=True)
+
+    def _path(self, seq: int) -> Path:
+        return self._folder / f"{seq}.release"
+
+    def _tag(self, charge: str, content: bytes) -> bytes:
+        context = b"primia privacy release v1\0" + charge.encode("ascii")
+        return hmac.new(self._key, context + content, hashlib.sha256).digest()
