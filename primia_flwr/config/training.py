@@ -26,6 +26,7 @@ class ModelConfig:
     name: str = "resnet18"
     norm: str = "batch"
     norm_groups: int = 32
+    weight_standardisation: bool = False
     pool: str = "avg"
     weights: str = "none"
 
@@ -37,6 +38,12 @@ class ModelConfig:
             raise ConfigError(
                 f"model.norm_groups={self.norm_groups}; expected 1, 2, 4, 8, 16 or 32 "
                 "(the models' channel counts are multiples of 32), e.g. 32"
+            )
+        if self.weight_standardisation and self.norm != "group":
+            raise ConfigError(
+                f"model.weight_standardisation=true with model.norm={self.norm}; standardised "
+                "kernels go with group norm; set model.norm=group, or "
+                "model.weight_standardisation=false"
             )
         self._check_weights()
 

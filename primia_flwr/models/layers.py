@@ -1,4 +1,4 @@
-"""The parts that the architectures share: norm layers and global pooling."""
+"""The parts that the architectures share: norm layers, global pooling, standardised kernels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
+from primia_flwr.weight_standardisation import WSConv2d
 
 
 class GlobalMaxPool(nn.Module):
@@ -38,3 +39,14 @@ def activation(cfg: ModelConfig) -> nn.ReLU:
     the tensors that they hold.
     """
     return nn.ReLU(inplace=cfg.norm != "group")
+
+
+def standardise_kernels(model: nn.Module) -> None:
+    """Replace every convolution by one with standardised kernels, in place.
+
+    The parameters, their names and their values stay, so the same files of weights fit.
+    """
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Conv2d:
+                setattr(parent, name, WSConv2d.like(child))

@@ -5,6 +5,7 @@ from torch import nn
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import MODELS, build_model, check_image_size
+from primia_flwr.weight_standardisation import WSConv2d
 
 # By hand for one input channel and three classes, batch norm. ResNet-18 of torchvision has
 # 11,689,512: minus its head 512*1000+1000, minus two stem channels 2*64*49, plus 512*3+3.
@@ -103,6 +104,20 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
     assert not torch.equal(first["features.0.weight"], other["features.0.weight"])
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_weight_standardisation_replaces_each_convolution_and_no_parameter(name: str) -> None:
+    plain = build_model(ModelConfig(name=name, norm="group"), num_classes=3, channels=1, seed=0)
+    cfg = ModelConfig(name=name, norm="group", weight_standardisation=True)
+    model = build_model(cfg, num_classes=3, channels=1, seed=0)
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert {type(m) for m in convolutions} == {WSConv2d}
+    state, expected = model.state_dict(), plain.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], expected[key]) for key in state)
+    images = torch.rand(2, 1, 64, 64)
+    assert not torch.allclose(model(images), plain(images))
+
+
 def test_max_head_takes_the_maximum() -> None:
     model = build_model(ModelConfig(pool="max"), num_classes=2, channels=1, seed=0)
     maps = torch.tensor([[[[1.0, 7.0], [3.0, -2.0]]]])
@@ -117,6 +132,7 @@ def test_max_head_takes_the_maximum() -> None:
         ({"norm": "layer"}, "model.norm=layer"),
         ({"pool": "sum"}, "model.pool=sum"),
         ({"norm_groups": 5}, "model.norm_groups=5"),
+        ({"weight_standardisation": True}, r"norm=batch; .*set model\.norm=group"),
         ({"weights": "weights.pkl"}, "model.weights=weights.pkl.*safetensors"),
         ({"weights": "imagenet", "name": "simpleconv"}, "model.name=simpleconv"),
         ({"weights": "imagenet", "norm": "group"}, "set model.norm=batch"),

@@ -57,6 +57,17 @@ def test_weights_of_a_file_are_not_looked_for_again(model: nn.Module, tmp_path: 
     assert load_model(tmp_path)[1].model.weights == "/gone/pretrained.safetensors"
 
 
+def test_a_card_of_before_weight_standardisation_still_loads(
+    model: nn.Module, tmp_path: Path
+) -> None:
+    save_model(tmp_path, model, CARD)
+    path = tmp_path / "model.json"
+    written = json.loads(path.read_text())
+    del written["model"]["weight_standardisation"]
+    path.write_text(json.dumps(written))
+    assert load_model(tmp_path)[1] == CARD
+
+
 def test_full_disk_leaves_the_model_that_was_there(
     model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,31 @@
+"""Where the randomness of noise and sampling comes from.
+
+AES-128 in counter mode as a bit generator of numpy, under a key that the operating system draws
+and nobody keeps: as fast as numpy's own generators with the processor's AES instructions, and
+unlike them unpredictable to whoever sees a part of the stream. Each call of a sampler takes a
+fresh key, so nothing repeats between calls, processes or machines, forks included.
+
+A generator can be passed to every sampler. That is for tests; no configuration reaches it, and
+a seed that somebody knows is no privacy.
+
+Source: NIST SP 800-38A, section 6.5; the counter is little-endian.
+"""
+
+import os
+
+import numpy as np
+from randomgen import AESCounter
+
+KEY_BYTES = 16
+
+
+def fresh_generator() -> np.random.Generator:
+    """Return a generator whose stream is AES-128 in counter mode under a new random key."""
+    return keyed_generator(os.urandom(KEY_BYTES))
+
+
+def keyed_generator(key: bytes) -> np.random.Generator:
+    """Return the generator of a key of 16 bytes: always the same stream, for tests."""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key of {len(key)} bytes; expected {KEY_BYTES}")
+    return np.random.Generator(AESCounter(key=int.from_bytes(key, "little")))
