@@ -3,29 +3,27 @@
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
-from clients.progress import progress_writer
+from clients.incoming import arrived_model, round_config
+from clients.local_round import recipe_of, train_round
+from clients.private import answer_privately, refuse_measurements
 from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
 from primia_flwr import record_keys as keys
 from primia_flwr import records
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.errors import ProtocolError
-from primia_flwr.models.registry import build_model
 from primia_flwr.secagg.payload import round_to_digits
-from primia_flwr.training.device import derive_seed
 from primia_flwr.training.evaluate import Evaluation, evaluate
-from primia_flwr.training.fit import FitResult, fit
+from primia_flwr.training.fit import FitResult
 from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.normalisation import Normalisation
-from primia_flwr.training.plan import plan_round
-from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.site_stopping import SiteStopping
 
 
 def answer_statistics(message: Message, context: Context) -> Message:
     """Answer `query.statistics`: sums that add up over sites, nothing about one image."""
     site = open_site(context)
+    refuse_measurements(site, message)
     sums = PixelSums.of(site.data.train).to_dict()
     metrics = MetricRecord({**sums, keys.NUM_VAL: len(site.data.val)})
     return _reply(message, site, metrics)
@@ -34,8 +32,10 @@ def answer_statistics(message: Message, context: Context) -> Message:
 def answer_train(message: Message, context: Context) -> Message:
     """Answer `train`: the update and what it cost, or only a verdict where the site rests."""
     site = open_site(context)
-    config, number = _round_config(message)
-    model, normalisation = _arrived_model(site, message)
+    if site.experiment.privacy.enabled:
+        return answer_privately(message, context)
+    config, number = round_config(message)
+    model, normalisation = arrived_model(site, message)
     incoming = _verdict(site, model, normalisation)
     before = site.state.load(number - 1)
     stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()
@@ -48,7 +48,10 @@ def answer_train(message: Message, context: Context) -> Message:
     if rests and not site.experiment.strategy.secure.enabled:
         site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
         return _reply(message, site, metrics)
-    result = _train(site, model, normalisation, config, number, before)
+    counts = records.floats(config, keys.CLASS_COUNTS)
+    recipe = recipe_of(site, normalisation, balanced_weights(counts) if sum(counts) else None)
+    val = site.data.val if _validates_itself(site.experiment) else None
+    result = train_round(site, model, recipe, number, before, train=site.data.train, val=val)
     stopping.record_round(early_stopping, stopped_early=result.stopped_early)
     site.state.save(number, RoundState(result.optimizer_state or {}, stopping.to_dict()))
     _put_result(metrics, site.experiment, result)
@@ -58,72 +61,17 @@ def answer_train(message: Message, context: Context) -> Message:
 def answer_evaluate(message: Message, context: Context) -> Message:
     """Answer `evaluate`: the verdict on the model as it arrives."""
     site = open_site(context)
-    model, normalisation = _arrived_model(site, message)
+    refuse_measurements(site, message)
+    model, normalisation = arrived_model(site, message)
     metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.val)})
     _put(metrics, keys.INCOMING, _verdict(site, model, normalisation))
     return _reply(message, site, metrics)
-
-
-def _train(
-    site: OpenSite,
-    model: nn.Module,
-    normalisation: Normalisation,
-    config: ConfigRecord,
-    number: int,
-    before: RoundState,
-) -> FitResult:
-    experiment = site.experiment
-    plan = plan_round(
-        experiment.training,
-        num_examples=len(site.data.train),
-        round_number=number,
-        num_rounds=experiment.federation.rounds,
-    )
-    counts = records.floats(config, keys.CLASS_COUNTS)
-    recipe = Recipe(
-        experiment.training,
-        normalisation,
-        derive_seed(experiment.seed, "site", site.name),
-        augmentation=experiment.data.augmentation,
-        mixup=experiment.data.mixup,
-        class_weights=balanced_weights(counts) if sum(counts) else None,
-        device=site.device,
-    )
-    return fit(
-        model,
-        site.data.train,
-        site.data.val if _validates_itself(experiment) else None,
-        recipe,
-        plan,
-        optimizer_state=before.optimizer or None,
-        on_progress=progress_writer(site, number),
-    )
 
 
 def _validates_itself(experiment: Experiment) -> bool:
     """Whether a site also scores its own model after training: not after a part of an epoch."""
     training = experiment.training
     return training.sync_every_n_batches == 0 or training.early_stopping.site.patience > 0
-
-
-def _arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalisation]:
-    """Return the model that arrived and the pixel normalisation that it expects."""
-    config, arrays = message.content[keys.CONFIG], message.content[keys.ARRAYS]
-    if not isinstance(config, ConfigRecord) or not isinstance(arrays, ArrayRecord):
-        raise ProtocolError("the message has no arrays or no config; expected both")
-    experiment = site.experiment
-    model = build_model(
-        experiment.model,
-        num_classes=len(site.data.train.classes),
-        channels=experiment.data.channels,
-        first_weights=False,
-    )
-    records.load_arrays(model, arrays)
-    normalisation = Normalisation(
-        mean=records.floats(config, keys.PIXEL_MEAN),
-        std=records.floats(config, keys.PIXEL_STD),
-    )
-    return model, normalisation
 
 
 def _verdict(site: OpenSite, model: nn.Module, normalisation: Normalisation) -> Evaluation | None:
@@ -158,14 +106,6 @@ def _put_result(metrics: MetricRecord, experiment: Experiment, result: FitResult
 def _put(metrics: MetricRecord, prefix: str, evaluation: Evaluation | None) -> None:
     if evaluation is not None:
         records.put_evaluation(metrics, prefix, evaluation)
-
-
-def _round_config(message: Message) -> tuple[ConfigRecord, int]:
-    config = message.content[keys.CONFIG]
-    number = config.get(keys.ROUND) if isinstance(config, ConfigRecord) else None
-    if not isinstance(config, ConfigRecord) or not isinstance(number, int) or number < 1:
-        raise ProtocolError(f"{keys.ROUND}={number!r}; expected the round's number, from 1")
-    return config, number
 
 
 def _reply(

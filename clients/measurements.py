@@ -6,6 +6,7 @@ from clients.member import SecureSite
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.audit import write_update
+from primia_flwr.privacy.aggregate import clipped
 from primia_flwr.record_keys import (
     ARRAYS,
     INCOMING,
@@ -66,7 +67,12 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
     if update is not None and secure.audit and site.simulated:
         write_update(site.folder, update, weight)
     overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
-    return layout, layout.encode(update, values, overflow=overflow)
+    if update is None or site.experiment.privacy.mode != "dp_aggregate":
+        return layout, layout.encode(update, values, overflow=overflow)
+    noise = wire.aggregate_noise(site.experiment, entries)
+    vectors = layout.encode(clipped(update, noise.clip_norm), values)
+    noise.add_to(vectors[0])
+    return layout, vectors
 
 
 def statistics_vectors(site: SecureSite, plain: Message) -> Encoded:

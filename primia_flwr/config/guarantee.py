@@ -56,6 +56,10 @@ def _every_mode(
         "training.class_weights", training.class_weights, "none",
         "weights from the sites' class counts depend on every patient",
     )  # fmt: skip
+    yield (
+        "strategy.secure.audit", strategy.secure.audit, False,
+        "it writes down the update of every site",
+    )  # fmt: skip
     for scope, patience in (
         ("site", stopping.site.patience), ("federation", stopping.federation.patience)
     ):  # fmt: skip

@@ -11,6 +11,7 @@ from primia_flwr.errors import ConfigError
 MODEL_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv")
 NORMS = ("batch", "group")
 POOLS = ("avg", "max")
+TRAINABLE = ("all", "norm", "head")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -29,11 +30,18 @@ class ModelConfig:
     weight_standardisation: bool = False
     pool: str = "avg"
     weights: str = "none"
+    trainable: str = "all"
 
     def __post_init__(self) -> None:
         check_choice("model.name", self.name, MODEL_NAMES)
         check_choice("model.norm", self.norm, NORMS)
         check_choice("model.pool", self.pool, POOLS)
+        check_choice("model.trainable", self.trainable, TRAINABLE)
+        if self.trainable != "all" and self.weights == "none":
+            raise ConfigError(
+                f"model.trainable={self.trainable} with model.weights=none; random layers would "
+                "stay as they are; give trained weights, e.g. model.weights=pretrained.safetensors"
+            )
         if self.norm_groups not in (1, 2, 4, 8, 16, 32):
             raise ConfigError(
                 f"model.norm_groups={self.norm_groups}; expected 1, 2, 4, 8, 16 or 32 "

@@ -64,6 +64,18 @@ class LabelledImages:
             tuple(self.sides[row] for row in rows) if self.sides else (),
         )
 
+    def joined(self, other: "LabelledImages") -> "LabelledImages":
+        """Copy these images and, behind them, those of another part of the same data."""
+        return LabelledImages(
+            torch.cat([self.images, other.images]),
+            torch.cat([self.labels, other.labels]),
+            self.files + other.files,
+            self.patients + other.patients,
+            self.classes,
+            self.synthetic or other.synthetic,
+            self.sides + other.sides,
+        )
+
     def class_counts(self) -> list[int]:
         """Images of every class."""
         return [int(n) for n in torch.bincount(self.labels, minlength=len(self.classes))]

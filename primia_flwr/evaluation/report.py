@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from primia_flwr.evaluation import plots, secure_account, table
 from primia_flwr.evaluation.plots import Plot
+from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
 from primia_flwr.evaluation.run_folder import Row, RunFolder, flag, number, read_run_folder
 
 CITATIONS = {
@@ -104,6 +105,8 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         open_rows=_OPEN_ROWS,
         totals=_totals(folder),
         secure=_secure(folder),
+        privacy=privacy_account(folder.path, config),
+        privacy_headings=HEADINGS,
         citation=CITATIONS.get(layout, ""),
         config_text=folder.config,
         plots={name: Markup(plot.svg) for name, plot in drawn.items()},

@@ -138,7 +138,10 @@ def read_heads(text: object) -> list[LedgerHead]:
     try:
         if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
             raise ValueError
-        return [_head(values) for values in json.loads(text)]
+        found = json.loads(text)
+        if not isinstance(found, list):
+            raise ValueError
+        return [_head(values) for values in found]
     except (ValueError, TypeError, RecursionError):
         raise ProtocolError("heads of privacy ledgers cannot be read; expected a list") from None
 

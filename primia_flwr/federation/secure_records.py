@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.privacy.aggregate import AggregateNoise, with_noise_for
 from primia_flwr.record_keys import CONFIG
 from primia_flwr.secagg.graph import suggested_degree
 from primia_flwr.secagg.keys import digest
@@ -135,7 +136,33 @@ def statistics_layout(experiment: Experiment, num_classes: int) -> Layout:
 
 def _layout(experiment: Experiment, entries: int, numbers: list[Number]) -> Layout:
     rule, num_sites = experiment.strategy, len(experiment.federation.sites)
-    return Layout(entries, numbers, rule.secure.clip, rule.largest_weight, num_sites)
+    clip = rule.secure.clip
+    if entries and experiment.privacy.mode == "dp_aggregate":
+        clip = aggregate_noise(experiment, entries).clip
+    return Layout(entries, numbers, clip, rule.largest_weight, num_sites)
+
+
+def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
+    """Return scale and noise of a run with `privacy.mode=dp_aggregate`: alike at all its sites.
+
+    Raises
+    ------
+    ConfigError
+        If no noise is large enough for the configured epsilon.
+    """
+    privacy, secure = experiment.privacy, experiment.strategy.secure
+    noise = AggregateNoise(
+        noise_multiplier=privacy.noise_multiplier or 1.0,
+        clip_norm=privacy.clip_norm,
+        entries=entries,
+        num_sites=len(experiment.federation.sites),
+        survivors=secure.min_survivors,
+        knowing=max(privacy.max_knowing, secure.max_colluding),
+    )
+    if privacy.noise_multiplier:
+        return noise
+    rounds = experiment.federation.rounds
+    return with_noise_for(privacy.epsilon, privacy.delta, rounds=rounds, like=noise)
 
 
 # --- What was told -----------------------------------------------------------------------------

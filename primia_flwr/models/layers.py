@@ -41,6 +41,15 @@ def activation(cfg: ModelConfig) -> nn.ReLU:
     return nn.ReLU(inplace=cfg.norm != "group")
 
 
+def freeze(model: nn.Module, trainable: str, *, head: str) -> None:
+    """Leave only a part of the parameters trainable: all, norm (with the head), or the head."""
+    for name, module in model.named_modules():
+        in_head = name == head or name.startswith(f"{head}.")
+        norm = trainable == "norm" and isinstance(module, nn.GroupNorm | nn.BatchNorm2d)
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(trainable == "all" or in_head or norm)
+
+
 def standardise_kernels(model: nn.Module) -> None:
     """Replace every convolution by one with standardised kernels, in place.
 

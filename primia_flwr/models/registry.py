@@ -9,7 +9,7 @@ from torch import nn
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
-from primia_flwr.models.layers import standardise_kernels
+from primia_flwr.models.layers import freeze, standardise_kernels
 from primia_flwr.models.resnet import build_resnet
 from primia_flwr.models.simpleconv import build_simpleconv
 from primia_flwr.models.vgg import build_vgg
@@ -87,6 +87,7 @@ def build_model(
         model = architecture.build(cfg, num_classes=num_classes, channels=channels)
     if cfg.weight_standardisation:
         standardise_kernels(model)
+    freeze(model, cfg.trainable, head=architecture.head)
     if first_weights and cfg.weights != "none":
         load_first_weights(
             model,

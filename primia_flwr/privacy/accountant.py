@@ -105,7 +105,7 @@ def noise_multiplier_for(
             return by.epsilon(event.rdp(by.orders) + (0 if before is None else before))
         return _epsilon([event], delta=delta)
 
-    return _least(spent, epsilon, relative)
+    return least_noise(spent, epsilon, relative=relative)
 
 
 def across_sites(sites: Sequence[Guarantee], *, patients: str) -> Guarantee:
@@ -149,8 +149,23 @@ def _pld_epsilon(counts: Counter[DpEvent], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-def _least(spent: Callable[[float], float], ceiling: float, relative: float) -> float:
-    """Return the smallest argument, within a relative distance, at which `spent` fits."""
+def least_noise(
+    spent: Callable[[float], float], ceiling: float, *, relative: float = 1e-3
+) -> float:
+    """Return the smallest noise multiplier, within a relative distance, that costs no more.
+
+    Parameters
+    ----------
+    spent : callable
+        The epsilon that a noise multiplier costs; falls as the noise grows.
+    ceiling : float
+        The most that it may be.
+
+    Raises
+    ------
+    ConfigError
+        If no noise multiplier is large enough.
+    """
     high = 1.0
     while spent(high) > ceiling:
         high *= 2

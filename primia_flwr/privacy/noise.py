@@ -43,7 +43,7 @@ from primia_flwr.privacy.randomness import fresh_generator
 Integers = NDArray[np.int64]
 
 LARGEST_SIGMA = 2.0**50
-LARGEST_SKELLAM_VARIANCE = 2.0**50
+LARGEST_SKELLAM_VARIANCE = 2.0**60
 POISSON_UP_TO = 2.0**28  # variance; above, the acceptance test of numpy's sampler gets coarse
 _CHUNK = 1 << 16  # entries: a chunk in float64 fits a second-level cache
 _FARTHEST = 40  # scales of the proposal, beyond which a discrete Gaussian is cut off
@@ -91,7 +91,7 @@ def skellam(
     size : int
         0 or more.
     variance : float
-        In squared grid steps; above 0, at most 2^50.
+        In squared grid steps; above 0, at most 2^60.
     generator : numpy.random.Generator, optional
         For tests; by default a fresh one, keyed by the operating system.
 

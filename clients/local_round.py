@@ -1,0 +1,60 @@
+"""One round of ordinary training on a site's images, as the experiment says."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from clients.progress import progress_writer
+from clients.site import OpenSite
+from clients.site_state import RoundState
+from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.training.device import derive_seed
+from primia_flwr.training.fit import FitResult, fit
+from primia_flwr.training.normalisation import Normalisation
+from primia_flwr.training.plan import plan_round
+from primia_flwr.training.recipe import Recipe
+
+
+def recipe_of(
+    site: OpenSite, normalisation: Normalisation, class_weights: Sequence[float] | None = None
+) -> Recipe:
+    """Return how this site trains."""
+    experiment = site.experiment
+    return Recipe(
+        experiment.training,
+        normalisation,
+        derive_seed(experiment.seed, "site", site.name),
+        augmentation=experiment.data.augmentation,
+        mixup=experiment.data.mixup,
+        class_weights=class_weights,
+        device=site.device,
+    )
+
+
+def train_round(
+    site: OpenSite,
+    model: nn.Module,
+    recipe: Recipe,
+    number: int,
+    before: RoundState,
+    *,
+    train: LabelledImages,
+    val: LabelledImages | None,
+) -> FitResult:
+    """Train the model for round `number`; `before`: what the site kept of the round before."""
+    experiment = site.experiment
+    plan = plan_round(
+        experiment.training,
+        num_examples=len(train),
+        round_number=number,
+        num_rounds=experiment.federation.rounds,
+    )
+    return fit(
+        model,
+        train,
+        val,
+        recipe,
+        plan,
+        optimizer_state=before.optimizer or None,
+        on_progress=progress_writer(site, number),
+    )

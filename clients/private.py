@@ -1,0 +1,266 @@
+"""A site's answer in a run with differential privacy: an update that was charged for, no more.
+
+Charged, then sent: the ledger's entry is on the disk before anything that depends on a patient may
+leave. Nothing else leaves: no count, no loss, no validation.
+"""
+
+from abc import ABC, abstractmethod
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from clients.incoming import arrived_model, round_config
+from clients.local_round import recipe_of, train_round
+from clients.member import SecureSite, open_member
+from clients.progress import progress_writer
+from clients.site import OpenSite, open_site
+from clients.site_state import RoundState
+from primia_flwr import record_keys as keys
+from primia_flwr import records
+from primia_flwr.errors import ProtocolError
+from primia_flwr.federation import secure_records as wire
+from primia_flwr.federation.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
+from primia_flwr.privacy.events import AnyEvent
+from primia_flwr.privacy.ledger import Ledger, Receipt
+from primia_flwr.training.private import PrivatePlan, fit_private, plan_private, unit_names
+
+State = dict[str, Tensor]
+
+
+def refuse_measurements(site: OpenSite, message: Message) -> None:
+    """Refuse to measure anything in a private run: exact numbers have no finite epsilon.
+
+    Raises
+    ------
+    ProtocolError
+        In such a run.
+    """
+    if site.experiment.privacy.enabled:
+        raise ProtocolError(
+            f"{message.metadata.message_type} in a run with differential privacy; expected train: "
+            "statistics and validation counts would leave this site without noise"
+        )
+
+
+def answer_privately(message: Message, context: Context) -> Message:
+    """Answer `train` with an update, a weight of 1, and the ledger heads known here.
+
+    Raises
+    ------
+    PrivacyBudgetError
+        If a unit's epsilon would pass the site's ceiling; nothing was trained.
+    PrimiaError
+        If the ledger cannot be used; nothing leaves.
+    """
+    site = open_site(context)
+    return ANSWERS[site.experiment.privacy.mode](site, open_member(context), message).reply()
+
+
+class PrivateAnswer(ABC):
+    """One request for an update, from the first look into the ledger to the reply."""
+
+    def __init__(self, site: OpenSite, member: SecureSite, message: Message) -> None:
+        self.site, self.message = site, message
+        self.privacy = site.experiment.privacy
+        self.config, self.number = round_config(message)
+        # Training and validation images are one: who is held out depends on all the others.
+        self.images = site.data.train.joined(site.data.val)
+        self._names = unit_names(self.privacy.unit, self.images)
+        self._member, self._run = member.member, member.member.session.run
+        self._request = wire.base_of(message.content.array_records[keys.ARRAYS])
+        self._heads = LedgerHeads(self._member.session, [site.budget.folder / FILE])
+
+    def reply(self) -> Message:
+        """Return the update; it has been paid for."""
+        with self.ledger() as ledger:
+            self._check_witnesses(ledger)
+            state = self.kept(ledger)
+            if state is None:
+                self.plan(ledger, len(set(self._names)))
+                version = ledger.register(self._names)
+                ledger.afford(version, run=self._run, events=[self.to_come])
+        if state is None:
+            state = self.train()
+            with self.ledger() as ledger:
+                self.pay(ledger, state)
+        with self.ledger() as ledger:
+            self._sign_head(ledger)
+        return self._pack(state)
+
+    # --- What the mechanisms differ in ------------------------------------------------------
+
+    @abstractmethod
+    def plan(self, ledger: Ledger, units: int) -> None:
+        """Decide how much noise there will be."""
+
+    @property
+    @abstractmethod
+    def event(self) -> AnyEvent:
+        """What this round costs."""
+
+    @property
+    @abstractmethod
+    def to_come(self) -> AnyEvent:
+        """What the run costs from this round on."""
+
+    @abstractmethod
+    def train(self) -> State:
+        """Return the trained model."""
+
+    def kept(self, ledger: Ledger) -> State | None:
+        """Return what was sent for the very same request before, where that may be sent again."""
+        return None
+
+    def pay(self, ledger: Ledger, state: State) -> None:
+        """Charge for the update."""
+        self.charge(ledger)
+
+    # --- The ledger -------------------------------------------------------------------------
+
+    def ledger(self) -> Ledger:
+        """Open the site's ledger, for a moment."""
+        budget = self.site.budget
+        return Ledger.open(
+            budget.folder,
+            site=self.site.name,
+            unit=self.privacy.unit,
+            delta=budget.delta,
+            ceiling=budget.ceiling,
+        )
+
+    def charge(self, ledger: Ledger) -> Receipt:
+        """Write down what this round costs."""
+        return ledger.charge(
+            ledger.register(self._names),
+            run=self._run,
+            instance=self.number,
+            request=self._request,
+            event=self.event,
+            what=f"{self.privacy.mode}: update of round {self.number}",
+        )
+
+    def stored(self, ledger: Ledger) -> bytes | None:
+        """Return the bytes that were kept for this request."""
+        return ledger.stored(run=self._run, instance=self.number, request=self._request)
+
+    def _check_witnesses(self, ledger: Ledger) -> None:
+        """Refuse to work on an old copy of the ledger, as others remember a newer one."""
+        self._heads.learn(read_heads(self.config.get(keys.HEADS, "[]")))
+        known = self._heads.newest(self.site.name)
+        if known is not None:
+            ledger.check_witness(known.seq, known.hash)
+
+    def _sign_head(self, ledger: Ledger) -> None:
+        head, member = ledger.head(), self._member
+        signed = LedgerHead.signed(member.identity, site=member.name, seq=head.seq, hash=head.hash)
+        self._heads.learn([signed])
+
+    def _pack(self, state: State) -> Message:
+        site = {
+            keys.SITE_NAME: self.site.name,
+            keys.NUM_CLASSES: len(self.images.classes),
+        }
+        content = RecordDict(
+            {
+                keys.METRICS: MetricRecord({keys.WEIGHT: 1.0}),
+                keys.SITE: ConfigRecord(site),  # type: ignore[arg-type]
+                keys.ARRAYS: records.to_arrays(state),
+                keys.LEDGER: ConfigRecord({keys.HEADS: self._heads.to_text()}),
+            }
+        )
+        return Message(content=content, reply_to=self.message)
+
+
+class NoisySteps(PrivateAnswer):
+    """DP-SGD: the noise is in every step, so the model itself may leave.
+
+    Asked for the same round of the same model again, the site sends the numbers that it kept,
+    which costs nothing.
+    """
+
+    _plan: PrivatePlan
+
+    def plan(self, ledger: Ledger, units: int) -> None:
+        """Solve for the noise as the ledger's own filter counts."""
+        self._plan = plan_private(
+            self.privacy,
+            units=units,
+            round_number=self.number,
+            num_rounds=self.site.experiment.federation.rounds,
+            counted_by=ledger.account.constants.filter,
+        )
+
+    @property
+    def event(self) -> AnyEvent:
+        """The round's steps."""
+        return self._plan.event
+
+    @property
+    def to_come(self) -> AnyEvent:
+        """The steps of this round and those after it."""
+        return self._plan.to_come
+
+    def kept(self, ledger: Ledger) -> State | None:
+        """Return the model of an earlier answer."""
+        raw = self.stored(ledger)
+        return load_tensors(raw) if raw else None
+
+    def train(self) -> State:
+        """Take the noisy steps."""
+        model, normalisation = arrived_model(self.site, self.message)
+        training = self.site.experiment.training
+        before = self.site.state.load(self.number - 1)
+        state, optimizer = fit_private(
+            model,
+            self.images,
+            recipe_of(self.site, normalisation),
+            self.privacy,
+            self._plan,
+            optimizer_state=before.optimizer if training.optimizer_state == "keep" else None,
+            on_progress=progress_writer(self.site, self.number),
+        )
+        self.site.state.save(self.number, RoundState(optimizer))
+        return state
+
+    def pay(self, ledger: Ledger, state: State) -> None:
+        """Charge, and keep the model for a repetition."""
+        ledger.store(self.charge(ledger), save_tensors(state))
+
+
+class NoisySum(PrivateAnswer):
+    """Noise in the aggregate: the update is clipped and gets its part of the noise when encoded.
+
+    Never sent twice: the same noise in two sums over different sites would show their difference.
+    """
+
+    def plan(self, ledger: Ledger, units: int) -> None:
+        """Take the noise that all sites of the run take."""
+        arrays = wire.numpy_arrays(self.message.content.array_records[keys.ARRAYS])
+        entries = sum(array.size for array in arrays.values())
+        self._noise = wire.aggregate_noise(self.site.experiment, entries)
+
+    @property
+    def event(self) -> AnyEvent:
+        """One sum."""
+        return self._noise.times(1)
+
+    @property
+    def to_come(self) -> AnyEvent:
+        """The sums of this round and those after it."""
+        return self._noise.times(self.site.experiment.federation.rounds - self.number + 1)
+
+    def train(self) -> State:
+        """Train as in any run, on all images."""
+        model, normalisation = arrived_model(self.site, self.message)
+        before = self.site.state.load(self.number - 1)
+        recipe = recipe_of(self.site, normalisation)
+        result = train_round(
+            self.site, model, recipe, self.number, before, train=self.images, val=None
+        )
+        self.site.state.save(self.number, RoundState(result.optimizer_state or {}))
+        return result.state
+
+
+ANSWERS: dict[str, type[PrivateAnswer]] = {"dp_sgd": NoisySteps, "dp_aggregate": NoisySum}

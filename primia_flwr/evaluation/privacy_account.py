@@ -1,0 +1,155 @@
+"""What a run guarantees to its patients, in words that somebody can sign, with the figures.
+
+The words follow from the run's configuration; in a simulation, where the sites' ledgers lie in the
+run's folder, the table says what each of them was charged. A coordinator of real sites has no
+ledger: what it may state is what was asked for, and that each site enforced its own ceiling.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.errors import PrimiaError
+from primia_flwr.privacy.accountant import Guarantee, across_sites, epsilon
+from primia_flwr.privacy.ledger import Ledger
+
+HEADINGS = ("Site", "Units", "Releases", "Noise multiplier", "Sampling rate", "Steps",
+            "Epsilon (filter)", "Epsilon (fixed plan)")  # fmt: skip
+_UNITS = {
+    "patient": "one patient with all of his or her images at a site",
+    "image": "one single image (a patient with several images is protected less)",
+}
+_MECHANISMS = {
+    "dp_sgd": (
+        "Every site trained with DP-SGD: random samples of its units, each unit's gradient clipped "
+        "to an L2 norm of {clip:g}, Gaussian noise on an integer grid from a cryptographic source, "
+        "division by the expected batch. The noise was added at the site, before anything left."
+    ),
+    "dp_aggregate": (
+        "Every site clipped its update to an L2 norm of {clip:g} and added its part of Skellam "
+        "noise inside the secure sum, so that the noise of all but {knowing} of the sites in the "
+        "smallest sum suffices. This holds towards everybody who sees the sums; it rests on secure "
+        "aggregation, since a single site's vector has less noise."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PrivacyAccount:
+    """The paragraph, the facts behind it, and one row a site where the ledgers are at hand."""
+
+    statement: str
+    facts: dict[str, Any]
+    rows: list[tuple[str, ...]]
+
+
+def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount | None:
+    """Return the account of a run; None where it claims nothing.
+
+    Parameters
+    ----------
+    run_dir : Path
+        The run's folder, with `sites/<name>/privacy` in a simulation.
+    config : mapping
+        The run's configuration, as plain values.
+    """
+    cfg = PrivacyConfig(**config.get("privacy", {}))
+    if not cfg.enabled:
+        return None
+    sites = [_site(folder, cfg.delta) for folder in _ledgers(run_dir)]
+    found = [site for site in sites if site is not None]
+    patients = "disjoint" if cfg.disjoint_patients else "shared"
+    facts: dict[str, Any] = {
+        "mode": cfg.mode,
+        "unit": cfg.unit,
+        "neighbouring": f"one {cfg.unit} added or removed at one site; the number is public",
+        "epsilon_asked": cfg.epsilon or None,
+        "noise_multiplier_asked": cfg.noise_multiplier or None,
+        "delta": cfg.delta,
+        "clip_norm": cfg.clip_norm,
+        "patients_over_sites": patients,
+        "accountant": "RDP filter at each site; PLD for the plan as it was fixed beforehand",
+    }
+    total = ""
+    if found:
+        whole = across_sites([site.guarantee for site in found], patients=patients)
+        facts["epsilon_by_filter"] = max(site.by_filter for site in found)
+        facts["epsilon"], facts["epsilon_accountant"] = whole.epsilon, whole.accountant
+        total = _total(whole, cfg)
+    return PrivacyAccount(_statement(cfg, total), facts, [site.row for site in found])
+
+
+@dataclass(frozen=True)
+class _Site:
+    row: tuple[str, ...]
+    by_filter: float
+    guarantee: Guarantee
+
+
+def _ledgers(run_dir: Path) -> Sequence[Path]:
+    return sorted(path.parent for path in run_dir.glob("sites/*/privacy/ledger.jsonl"))
+
+
+def _site(folder: Path, delta: float) -> _Site | None:
+    """Return what a ledger says; None where it cannot be read or has no charge."""
+    try:
+        with Ledger.read(folder) as ledger:
+            charges = ledger.charges()
+            if not charges:
+                return None
+            version = charges[-1].version
+            units, spent = ledger.account.versions[version], ledger.epsilon(version)
+    except PrimiaError:
+        return None
+    events = [charge.event for charge in charges]
+    guarantee = epsilon(events, delta=delta)
+    last: Any = events[-1]
+    noise = getattr(last, "noise_multiplier", None)
+    rate = getattr(last, "sampling_rate", None)
+    steps = sum(getattr(event, "steps", getattr(event, "rounds", 1)) for event in events)
+    row = (
+        folder.parent.name,
+        str(units),
+        str(len(charges)),
+        f"{noise:.3g}" if noise else "-",
+        f"{rate:.3g}" if rate else "-",
+        str(steps),
+        f"{spent:.3g}",
+        f"{guarantee.epsilon:.3g} ({guarantee.accountant.upper()})",
+    )
+    return _Site(row, spent, guarantee)
+
+
+def _statement(cfg: PrivacyConfig, total: str) -> str:
+    asked = (
+        f"epsilon = {cfg.epsilon:g} at delta = {cfg.delta:g}"
+        if cfg.epsilon
+        else f"a noise multiplier of {cfg.noise_multiplier:g}, counted at delta = {cfg.delta:g}"
+    )
+    patients = (
+        "It is assumed that no patient is at two sites; whoever is has the sum of both."
+        if cfg.disjoint_patients
+        else "Patients may be at several sites, so the sites' epsilons are added up."
+    )
+    mechanism = _MECHANISMS[cfg.mode].format(clip=cfg.clip_norm, knowing=cfg.max_knowing)
+    return (
+        f"This run was made with differential privacy for {_UNITS[cfg.unit]}. Two data sets are "
+        f"neighbours if they differ in one such unit, added or removed; how many units a site has "
+        f"is taken as public. Asked for was {asked}, over all rounds. {total}{mechanism} Covered "
+        "is every number that left a site: the updates carry noise, and nothing else is sent (no "
+        "counts, losses, votes, statistics or validation). Each site charged its ledger before an "
+        "update left, and refuses what would pass its own ceiling, also over several runs. "
+        f"{patients} Not covered: that a site took part and when, how long it took, its number of "
+        "units, what somebody publishes besides this run (scores on test images, models of other "
+        "runs), and choices that people made by looking at the same patients' data."
+    )
+
+
+def _total(whole: Guarantee, cfg: PrivacyConfig) -> str:
+    how = "the largest of the sites'" if cfg.disjoint_patients else "the sum of the sites'"
+    return (
+        f"As the plan was fixed beforehand, it cost epsilon = {whole.epsilon:.3g} at delta = "
+        f"{whole.delta:g} ({how}, {whole.accountant.upper()}). "
+    )
