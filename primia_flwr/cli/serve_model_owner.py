@@ -9,6 +9,8 @@ from primia_flwr.config.inference import ServeModelArguments, settings_of
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from primia_flwr.crypto.model_owner import ServedModel
 
 logger = logging.getLogger(__name__)
@@ -16,13 +18,14 @@ logger = logging.getLogger(__name__)
 
 def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
-    from primia_flwr.cli.service import kit_of, listen
+    from primia_flwr.cli.service import device_of, kit_of, listen
     from primia_flwr.crypto.connect import connect
     from primia_flwr.crypto.model_owner import Server
     from primia_flwr.crypto.query_log import QueryLog
     from primia_flwr.crypto.session import Settings
 
-    served = _served(cfg)
+    device = device_of(cfg.device)
+    served = _served(cfg, device)
     credentials = kit_of(cfg.kit, "model-owner")
     provider = cfg.provider or credentials.address_of("crypto-provider")
     log = Path(cfg.log or Path(cfg.kit) / "queries.jsonl").expanduser().resolve()
@@ -35,7 +38,7 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
         lambda: connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience),
         QueryLog(log, limit=cfg.limit, period=cfg.limit_hours * 3600),
         own_fingerprint=credentials.own.fingerprint,
-        settings=Settings(**settings_of(cfg)),
+        settings=Settings(**settings_of(cfg), device=device),
         max_batch=cfg.max_batch,
         on_batch=on_batch,
     )
@@ -51,7 +54,7 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
     return {"party": str(credentials.own), "queries": str(log), "stopped": True}
 
 
-def _served(cfg: ServeModelArguments) -> "ServedModel":
+def _served(cfg: ServeModelArguments, device: "torch.device") -> "ServedModel":
     from primia_flwr.crypto.bounds import check_bounds, read_bounds
     from primia_flwr.crypto.lowering import COMPARE_BITS
     from primia_flwr.crypto.model_owner import ServedModel
@@ -63,7 +66,7 @@ def _served(cfg: ServeModelArguments) -> "ServedModel":
         )
     folder = Path(cfg.model).expanduser().resolve()
     model, card = load_model(folder)
-    served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits)
+    served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits, device=device)
     plan = served.lowered(1).plan  # a model without an encrypted form is refused here
     measured = read_bounds(folder)
     if measured is not None:
