@@ -55,7 +55,7 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
 
 
 def _served(cfg: ServeModelArguments, device: "torch.device") -> "ServedModel":
-    from primia_flwr.crypto.bounds import check_bounds, read_bounds
+    from primia_flwr.crypto.bounds import check_bounds, refuse_old_file
     from primia_flwr.crypto.lowering import COMPARE_BITS
     from primia_flwr.crypto.model_owner import ServedModel
     from primia_flwr.models.saved import load_model, weights_digest
@@ -68,24 +68,24 @@ def _served(cfg: ServeModelArguments, device: "torch.device") -> "ServedModel":
     model, card = load_model(folder)
     served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits, device=device)
     plan = served.lowered(1).plan  # a model without an encrypted form is refused here
-    measured = read_bounds(folder)
-    if measured is not None:
-        bounds, served.calibrated = measured
-        check_bounds(bounds, plan)
-    elif cfg.compare_bits < COMPARE_BITS:
+    if card.activation_bounds is not None:
+        check_bounds(card.activation_bounds, plan)
+        served.calibrated = card.activation_bounds.images
+        return served
+    refuse_old_file(folder)
+    if cfg.compare_bits < COMPARE_BITS:
         raise ConfigError(
             f"compare_bits={cfg.compare_bits} for a model without activation bounds; expected "
             f"{COMPARE_BITS} or more, or bounds; run primia inference calibrate model={cfg.model} "
             "data.root=<validation images>"
         )
-    else:
-        logger.warning(
-            "%s has no activation bounds: that comparisons in a ring of %d bits are exact is not "
-            "shown; run primia inference calibrate model=%s data.root=<validation images>",
-            folder,
-            cfg.compare_bits,
-            cfg.model,
-        )
+    logger.warning(
+        "%s has no activation bounds: that comparisons in a ring of %d bits are exact is not "
+        "shown; run primia inference calibrate model=%s data.root=<validation images>",
+        folder,
+        cfg.compare_bits,
+        cfg.model,
+    )
     return served
 
 

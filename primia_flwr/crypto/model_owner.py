@@ -187,8 +187,12 @@ class Server:
 
 
 def public_card(card: ModelCard) -> dict[str, Any]:
-    """Return what a data owner may know of a model: not where its first weights came from."""
-    return replace(card, model=replace(card.model, weights="none"), config_hash="").to_dict()
+    """Return what a data owner may know of a model.
+
+    Not where its first weights came from, nor how large the numbers got on validation images.
+    """
+    model = replace(card.model, weights="none")
+    return replace(card, model=model, config_hash="", activation_bounds=None).to_dict()
 
 
 def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed: bytes) -> None:
