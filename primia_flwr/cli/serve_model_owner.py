@@ -38,7 +38,7 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
         lambda: connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience),
         QueryLog(log, limit=cfg.limit, period=cfg.limit_hours * 3600),
         own_fingerprint=credentials.own.fingerprint,
-        settings=Settings(**settings_of(cfg), device=device),
+        settings=Settings(**settings_of(cfg)),
         max_batch=cfg.max_batch,
         on_batch=on_batch,
     )

@@ -21,7 +21,7 @@ class Settings:
     `prefetch`: blocks that wait at most. `store`: where; `store_bytes`: their limit on disk.
     `timeout`: seconds of silence after which a line counts as dead. `patience`: seconds for
     which a block or the next batch is waited for. `threads`: for the comparisons. `protocol`:
-    what a model owner offers. `device`: of the linear layers.
+    what a model owner offers. `device`: of the data owner's products; a model has its own.
     """
 
     prefetch: int = 4

@@ -47,7 +47,7 @@ class ActivationBounds:
         ):
             if not good:
                 raise CheckpointError(
-                    f"activation_bounds.{name}={str(found)[:80]}; expected what {_WRITER} "
+                    f"activation_bounds.{name}={repr(found)[:80]}; expected what {_WRITER} "
                     "writes: finite magnitudes, whole numbers of images and bits; run it again"
                 )
 

@@ -35,6 +35,7 @@ def test_what_was_written_comes_back() -> None:
     [
         ({"images": 0}, "activation_bounds.images=0"),
         ({"images": True}, "activation_bounds.images=True"),
+        ({"images": "\x1b[2J"}, r"activation_bounds.images='\\x1b\[2J'"),
         ({"spare_bits": -1}, "activation_bounds.spare_bits=-1"),
         ({"layers": ["conv", 1]}, "activation_bounds.layers"),
         ({"largest": [10.0, float("nan")]}, "activation_bounds.largest"),
