@@ -71,12 +71,12 @@ class _Work:
     def __init__(
         self, cfg: InferArguments, progress: Progress, root: Path, files: Sequence[Path]
     ) -> None:
-        from primia_flwr.cli.service import kit_of
+        from primia_flwr.cli.service import device_of, kit_of
         from primia_flwr.crypto.session import Settings
 
         self._cfg, self._progress = cfg, progress
         self._credentials = kit_of(cfg.kit, "data-owner")
-        self._settings = Settings(**settings_of(cfg))
+        self._settings = Settings(**settings_of(cfg), device=device_of(cfg.device))
         self._fetched = progress.add_task("randomness fetched", total=None)
         self._done = progress.add_task("images", total=len(files))
         self._images, self.skipped = self._readable(root, files)

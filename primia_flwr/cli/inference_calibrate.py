@@ -26,17 +26,17 @@ class CalibrateArguments:
 
 
 def run(cfg: CalibrateArguments) -> dict[str, Any]:
-    """Measure and write `activation-bounds.json` beside the model.
+    """Measure, and write the bounds into the model's card.
 
     Raises
     ------
     PrimiaError
-        If the model or the images cannot be read.
+        If the model or the images cannot be read, or the card cannot be written.
     """
-    from primia_flwr.crypto.bounds import measure, needed_bits, write_bounds
+    from primia_flwr.crypto.bounds import bounds_of, measure
     from primia_flwr.crypto.lowering import lower
     from primia_flwr.data.unlabelled import Unlabelled, find_images
-    from primia_flwr.models.saved import load_model
+    from primia_flwr.models.saved import CARD_FILE, load_model, weights_digest, write_bounds
     from primia_flwr.training.normalisation import Normalisation
 
     if not cfg.model:
@@ -44,6 +44,7 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
             "model is empty; expected the folder of a finished run, e.g. model=outputs/a"
         )
     folder = Path(cfg.model).expanduser().resolve()
+    weights = weights_digest(folder)
     model, card = load_model(folder)
     root, files = find_images(cfg.data.root)
     count = min(cfg.images, len(files))
@@ -54,14 +55,15 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
         normalisation.apply(images.load(file)[None])
         for file in track(picked, "calibrating", disable=cfg.quiet, transient=True)
     )
-    bounds = measure(model, batches)
-    plan = lower(model, (1, card.channels, card.image_size, card.image_size)).plan
-    write_bounds(folder, bounds, images=len(picked), plan=plan)
+    largest = measure(model, batches)
+    lowered = lower(model, (1, card.channels, card.image_size, card.image_size))
+    bounds = bounds_of(lowered, largest, images=len(picked))
+    write_bounds(folder, bounds, weights=weights)
     return {
         "images": len(picked),
-        "largest": max(bounds),
-        "compare_bits": max(needed_bits(bounds, plan)),
-        "output": str(folder / "activation-bounds.json"),
+        "largest": max(largest),
+        "compare_bits": max(bounds.bits),
+        "output": str(folder / CARD_FILE),
     }
 
 

@@ -27,8 +27,10 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
     PrimiaError
         If there is no model, or the service fails.
     """
+    from primia_flwr.cli.service import device_of
     from primia_flwr.federation.service_trial import ask, running_service
 
+    device_of(cfg.device)  # refused here, before anything is trained or started
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
     model = _model(cfg, console)
     with tempfile.TemporaryDirectory(prefix="primia-images-") as scratch:
@@ -40,10 +42,13 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
             .expanduser()
             .resolve()
         )
-        options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}")
+        device = f"device={cfg.device}"
+        options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device)
         limits = (f"limit={10**6}", f"max_batch={cfg.batch}")
         with running_service(
-            model, options=(*options, *limits, f"compare_bits={cfg.compare_bits}")
+            model,
+            options=(*options, *limits, f"compare_bits={cfg.compare_bits}"),
+            provider_options=(device,),
         ) as service:
             console.print(f"three processes on loopback, TLS, model {model}", markup=False)
             quiet = f"quiet={str(cfg.quiet).lower()}"

@@ -11,15 +11,16 @@ logger = logging.getLogger(__name__)
 
 def run(cfg: ServeProviderArguments) -> dict[str, Any]:
     """Serve sessions until Ctrl-C or SIGTERM."""
-    from primia_flwr.cli.service import kit_of, listen
+    from primia_flwr.cli.service import device_of, kit_of, listen
     from primia_flwr.crypto.provider import Provider
 
+    device = device_of(cfg.device)
     credentials = kit_of(cfg.kit, "crypto-provider")
 
     def on_block(names: str, number: int) -> None:
         logger.info("%s: %d blocks", names, number)
 
-    provider = Provider(patience=cfg.patience, idle=cfg.idle, on_block=on_block)
+    provider = Provider(patience=cfg.patience, idle=cfg.idle, on_block=on_block, device=device)
     listen(
         cfg.listen,
         credentials,

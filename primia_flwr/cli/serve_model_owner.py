@@ -9,6 +9,8 @@ from primia_flwr.config.inference import ServeModelArguments, settings_of
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from primia_flwr.crypto.model_owner import ServedModel
 
 logger = logging.getLogger(__name__)
@@ -16,13 +18,14 @@ logger = logging.getLogger(__name__)
 
 def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
-    from primia_flwr.cli.service import kit_of, listen
+    from primia_flwr.cli.service import device_of, kit_of, listen
     from primia_flwr.crypto.connect import connect
     from primia_flwr.crypto.model_owner import Server
     from primia_flwr.crypto.query_log import QueryLog
     from primia_flwr.crypto.session import Settings
 
-    served = _served(cfg)
+    device = device_of(cfg.device)
+    served = _served(cfg, device)
     credentials = kit_of(cfg.kit, "model-owner")
     provider = cfg.provider or credentials.address_of("crypto-provider")
     log = Path(cfg.log or Path(cfg.kit) / "queries.jsonl").expanduser().resolve()
@@ -51,8 +54,8 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
     return {"party": str(credentials.own), "queries": str(log), "stopped": True}
 
 
-def _served(cfg: ServeModelArguments) -> "ServedModel":
-    from primia_flwr.crypto.bounds import check_bounds, read_bounds
+def _served(cfg: ServeModelArguments, device: "torch.device") -> "ServedModel":
+    from primia_flwr.crypto.bounds import check_bounds, refuse_old_file
     from primia_flwr.crypto.lowering import COMPARE_BITS
     from primia_flwr.crypto.model_owner import ServedModel
     from primia_flwr.models.saved import load_model, weights_digest
@@ -63,26 +66,26 @@ def _served(cfg: ServeModelArguments) -> "ServedModel":
         )
     folder = Path(cfg.model).expanduser().resolve()
     model, card = load_model(folder)
-    served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits)
+    served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits, device=device)
     plan = served.lowered(1).plan  # a model without an encrypted form is refused here
-    measured = read_bounds(folder)
-    if measured is not None:
-        bounds, served.calibrated = measured
-        check_bounds(bounds, plan)
-    elif cfg.compare_bits < COMPARE_BITS:
+    if card.activation_bounds is not None:
+        check_bounds(card.activation_bounds, plan)
+        served.calibrated = card.activation_bounds.images
+        return served
+    refuse_old_file(folder)
+    if cfg.compare_bits < COMPARE_BITS:
         raise ConfigError(
             f"compare_bits={cfg.compare_bits} for a model without activation bounds; expected "
             f"{COMPARE_BITS} or more, or bounds; run primia inference calibrate model={cfg.model} "
             "data.root=<validation images>"
         )
-    else:
-        logger.warning(
-            "%s has no activation bounds: that comparisons in a ring of %d bits are exact is not "
-            "shown; run primia inference calibrate model=%s data.root=<validation images>",
-            folder,
-            cfg.compare_bits,
-            cfg.model,
-        )
+    logger.warning(
+        "%s has no activation bounds: that comparisons in a ring of %d bits are exact is not "
+        "shown; run primia inference calibrate model=%s data.root=<validation images>",
+        folder,
+        cfg.compare_bits,
+        cfg.model,
+    )
     return served
 
 

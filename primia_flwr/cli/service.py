@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -13,6 +14,9 @@ from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
 from primia_flwr.crypto.listener import Listener
 from primia_flwr.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,23 @@ def kit_of(folder: str, role: Role) -> Credentials:
             "`primia provision service` made it"
         )
     return credentials
+
+
+def device_of(name: str) -> "torch.device":
+    """Return the device of the linear layers.
+
+    Raises
+    ------
+    ConfigError
+        If this machine does not have it, or it does not compute exactly.
+    """
+    from primia_flwr.crypto.limbs import require_exact
+    from primia_flwr.training.device import pick_device
+
+    device = pick_device(name, key="device")
+    if device.type != "cpu":
+        require_exact(device)
+    return device
 
 
 def listen(

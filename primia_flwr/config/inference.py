@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.errors import ConfigError
 
 PROTOCOLS = ("fss", "crypten")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass
@@ -18,9 +20,11 @@ class ServeProviderArguments:
     max_connections: int = 32
     patience: float = 60.0
     idle: float = 900.0
+    device: str = "cpu"
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         check_range("max_connections", self.max_connections, 2, 1000, example=32)
         check_range("patience", self.patience, 1, 86_400, example=60)
         check_range("idle", self.idle, 1, 86_400, example=900)
@@ -49,10 +53,12 @@ class PartyArguments:
     timeout: float = 60.0
     patience: float = 900.0
     threads: int = 1
+    device: str = "cpu"
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, PROTOCOLS)
+        check_device(self.device, self.protocol)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("timeout", self.timeout, 1, 3600, example=60)
         check_range("patience", self.patience, 1, 86_400, example=900)
@@ -113,15 +119,33 @@ class InferenceTrialArguments:
     batch: int = 1
     prefetch: int = 4
     compare_bits: int = 32
+    device: str = "cpu"
     output: str = ""
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, PROTOCOLS)
+        check_device(self.device, self.protocol)
         check_range("images", self.images, 1, 10**6, example=10)
         check_range("batch", self.batch, 1, 1024, example=1)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
+
+
+def check_device(device: str, protocol: str = "fss") -> None:
+    """Refuse a device that is none, or that the protocol does not compute on.
+
+    Raises
+    ------
+    ConfigError
+        Naming the choices.
+    """
+    check_choice("device", device, DEVICES)
+    if protocol == "crypten" and device != "cpu":
+        raise ConfigError(
+            f"device={device} with protocol=crypten, which computes on the CPU here; expected "
+            "device=cpu, or protocol=fss"
+        )
 
 
 def settings_of(cfg: PartyArguments) -> dict[str, Any]:

@@ -5,9 +5,8 @@ are measured beforehand on validation images, in the clear by the model's owner,
 `SPARE_BITS`. A maximum compares a difference, which needs one bit more.
 """
 
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from primia_flwr.crypto import ring
-from primia_flwr.crypto.lowering import lower
+from primia_flwr.crypto.lowering import Lowered, lower
 from primia_flwr.crypto.plan import MaxLevel, Plan
 from primia_flwr.errors import CheckpointError, ConfigError
-from primia_flwr.models.saved import write_atomically
+from primia_flwr.models.activation_bounds import ActivationBounds
 
-FILE = "activation-bounds.json"
+OLD_FILE = "activation-bounds.json"
 SPARE_BITS = 4
 
 
@@ -33,6 +32,11 @@ def measure(model: nn.Module, batches: Iterable[Tensor]) -> list[float]:
         In evaluation mode.
     batches : iterable of Tensor
         Normalised images, (N, C, H, W) float.
+
+    Raises
+    ------
+    ConfigError
+        If there are no images, or the model gives numbers that are not finite.
     """
     largest: dict[str, float] = {}
     lowered = None
@@ -56,54 +60,42 @@ class _Watch(fx.Interpreter):
             result = super().run_node(n)
             if isinstance(result, Tensor):
                 value = float(result.abs().max())
+                if not math.isfinite(value):
+                    raise ConfigError(
+                        f"layer {n.name} gives a number that is not finite on one of the images; "
+                        "expected finite ones; is the model trained, and are the images its kind?"
+                    )
                 self._largest[n.name] = max(value, self._largest.get(n.name, 0.0))
         return result
 
 
-def write_bounds(folder: Path, bounds: list[float], *, images: int, plan: Plan) -> None:
-    """Write the bounds beside the model's card.
+def bounds_of(lowered: Lowered, largest: Sequence[float], *, images: int) -> ActivationBounds:
+    """Return what stands in the model's card; `largest` as `measure` returns it."""
+    return ActivationBounds(
+        images=images,
+        spare_bits=SPARE_BITS,
+        layers=lowered.node_of_comparison,
+        largest=tuple(largest),
+        bits=tuple(needed_bits(largest, lowered.plan)),
+    )
+
+
+def refuse_old_file(folder: Path) -> None:
+    """Refuse bounds that stand beside the card, where nothing ties them to the weights.
 
     Raises
     ------
-    CheckpointError
-        If the folder cannot be written; an earlier file survives.
+    ConfigError
+        If there are such.
     """
-    values = {
-        "images": images,
-        "largest": bounds,
-        "bits_needed": needed_bits(bounds, plan),
-    }
-    try:
-        write_atomically(folder / FILE, (json.dumps(values, indent=1) + "\n").encode())
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder / FILE} cannot be written ({error.strerror}); expected the model's folder to "
-            "be writable"
-        ) from None
+    if (folder / OLD_FILE).exists():
+        raise ConfigError(
+            f"{folder / OLD_FILE} is of an earlier version and is not read; expected the bounds in "
+            "the model's card; run primia inference calibrate again, or delete the file"
+        )
 
 
-def read_bounds(folder: Path) -> tuple[list[float], int] | None:
-    """Return a model's bounds and on how many images; None where nobody has measured them.
-
-    Raises
-    ------
-    CheckpointError
-        If the file cannot be read.
-    """
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return [float(value) for value in values["largest"]], int(values["images"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}); expected what primia inference calibrate wrote; "
-            "run it again"
-        ) from None
-
-
-def needed_bits(bounds: list[float], plan: Plan) -> list[int]:
+def needed_bits(bounds: Sequence[float], plan: Plan) -> list[int]:
     """Return, by comparison step, the least n that leaves `SPARE_BITS`.
 
     Raises
@@ -113,8 +105,8 @@ def needed_bits(bounds: list[float], plan: Plan) -> list[int]:
     """
     if len(bounds) != len(plan.comparisons):
         raise CheckpointError(
-            f"{FILE} has {len(bounds)} bounds; expected {len(plan.comparisons)}, those of this "
-            "model; run primia inference calibrate again"
+            f"the model card has bounds of {len(bounds)} comparisons; expected "
+            f"{len(plan.comparisons)}, those of this model; run primia inference calibrate again"
         )
     return [
         _bits(bound, isinstance(step, MaxLevel))
@@ -122,19 +114,22 @@ def needed_bits(bounds: list[float], plan: Plan) -> list[int]:
     ]
 
 
-def check_bounds(bounds: list[float], plan: Plan) -> None:
-    """Refuse rings that are too small for the model.
+def check_bounds(bounds: ActivationBounds, plan: Plan) -> None:
+    """Refuse rings that are too small for the model; what it needs is computed anew.
 
     Raises
     ------
     ConfigError
         Naming the smallest ring that is large enough.
+    CheckpointError
+        If the bounds are another model's.
     """
-    needed = needed_bits(bounds, plan)
+    needed = needed_bits(bounds.largest, plan)
     if any(bits > have for bits, have in zip(needed, plan.compare_bits, strict=True)):
         raise ConfigError(
             f"compare_bits={min(plan.compare_bits)}; expected at least {max(needed)} for this "
-            f"model: what it compares reaches {max(bounds):.4g}, and {SPARE_BITS} bits stay spare"
+            f"model: what it compares reaches {max(bounds.largest):.4g}, and {SPARE_BITS} bits "
+            "stay spare"
         )
 
 

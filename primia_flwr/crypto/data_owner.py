@@ -84,7 +84,7 @@ class Session:
         session = session_of(hello, self.offer, self._fingerprint, peer)
         provider = stack.enter_context(to_provider())
         join(provider, Join(session.hex(), peer, PROTOCOL), needs)
-        masked_weights = _receive_masked_weights(channel, needs)
+        masked_weights = _receive_masked_weights(channel, needs, settings.device)
         store = Store(settings.store, session, limit_bytes=settings.store_bytes)
         stack.callback(store.close)
         self._supply = Supply(
@@ -167,12 +167,13 @@ class Session:
         self.close()
 
 
-def _receive_masked_weights(channel: Channel, needs: Needs) -> list[Tensor]:
+def _receive_masked_weights(channel: Channel, needs: Needs, device: torch.device) -> list[Tensor]:
     received = []
     for product in needs.products:
         size = int(np.prod(product.weight_shape))
         raw = channel.receive(Kind.WEIGHTS, at_most=8 * size)
         if len(raw) != 8 * size:
             raise ProtocolError(f"masked weights of {len(raw)} bytes; expected {8 * size}")
-        received.append(tensor(np.frombuffer(raw, np.uint64)).reshape(product.weight_shape))
+        masked = tensor(np.frombuffer(raw, np.uint64)).reshape(product.weight_shape)
+        received.append(ring.place(masked, device))
     return received

@@ -60,11 +60,15 @@ class Dealer:
         Of the plan.
     weight_seed : bytes
         Of the weights' masks, 32 bytes.
+    device : torch.device
+        Of the products.
     """
 
-    def __init__(self, needs: Needs, weight_seed: bytes) -> None:
+    def __init__(
+        self, needs: Needs, weight_seed: bytes, *, device: torch.device = ring.CPU
+    ) -> None:
         self._needs = needs
-        self._masks = weight_masks(needs, weight_seed)
+        self._masks = [ring.place(mask, device) for mask in weight_masks(needs, weight_seed)]
 
     def block(self) -> Iterator[tuple[bytes, bytes]]:
         """Deal one block: pairs of what goes to data owner and model owner, in a fixed order.

@@ -46,6 +46,7 @@ class ServedModel:
     """A model that is offered, and its lowered forms by batch size.
 
     `digest`: SHA-256 of the saved weights. `calibrated`: images on which its bounds were measured.
+    `device`: where the weights lie and the linear layers are computed.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class ServedModel:
     digest: str
     compare_bits: int
     calibrated: int = 0
+    device: torch.device = ring.CPU
     lowered: Callable[[int], Lowered] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +63,9 @@ class ServedModel:
     def _lower(self, batch: int) -> Lowered:
         size = self.card.image_size
         shape = (batch, self.card.channels, size, size)
-        return lower(self.model, shape, compare_bits=self.compare_bits)
+        lowered = lower(self.model, shape, compare_bits=self.compare_bits)
+        placed = (replace(w, weight=ring.place(w.weight, self.device)) for w in lowered.weights)
+        return replace(lowered, weights=tuple(placed))
 
 
 class Server:
@@ -183,15 +187,20 @@ class Server:
 
 
 def public_card(card: ModelCard) -> dict[str, Any]:
-    """Return what a data owner may know of a model: not where its first weights came from."""
-    return replace(card, model=replace(card.model, weights="none"), config_hash="").to_dict()
+    """Return what a data owner may know of a model.
+
+    Not where its first weights came from, nor how large the numbers got on validation images.
+    """
+    model = replace(card.model, weights="none")
+    return replace(card, model=model, config_hash="", activation_bounds=None).to_dict()
 
 
 def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed: bytes) -> None:
     """Send F = W - B of each layer: uniform to whoever does not know B."""
     masks = weight_masks(needs, seed)
     for weights, mask in zip(lowered.weights, masks, strict=True):
-        channel.send(Kind.WEIGHTS, words(weights.weight - mask).reshape(-1).view(np.uint8).data)
+        masked = words(weights.weight.cpu() - mask)
+        channel.send(Kind.WEIGHTS, masked.reshape(-1).view(np.uint8).data)
 
 
 def _begun(channel: Channel, patience: float) -> int | None:

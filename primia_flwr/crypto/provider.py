@@ -10,7 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from primia_flwr.crypto import stock
+import torch
+
+from primia_flwr.crypto import ring, stock
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.dealing import Dealer
 from primia_flwr.crypto.messages import MAX_JSON_BYTES, Join, Kind, unpack
@@ -44,11 +46,19 @@ class Provider:
         Seconds without a wish after which a session ends.
     on_block : callable
         Told the session's two names and how many blocks it has had.
+    device : torch.device
+        Of the products.
     """
 
     def __init__(
-        self, *, patience: float = 60.0, idle: float = 900.0, on_block: OnBlock = lambda *_: None
+        self,
+        *,
+        patience: float = 60.0,
+        idle: float = 900.0,
+        on_block: OnBlock = lambda *_: None,
+        device: torch.device = ring.CPU,
     ) -> None:
+        self._device = device
         self._patience, self._idle, self._on_block = patience, idle, on_block
         self._waiting: dict[str, _Guest] = {}
         self._lock = threading.Lock()
@@ -123,7 +133,7 @@ class Provider:
         data_owner.channel.send(Kind.JOINED)
         both = data_owner.channel, model_owner.channel
         names = f"{both[0].peer.name}, {both[1].peer.name}"
-        dealer = Dealer(data_owner.needs, seed)
+        dealer = Dealer(data_owner.needs, seed, device=self._device)
         number = 0
         while all([_wants(channel, number, self._idle) for channel in both]):
             for parts in dealer.block():

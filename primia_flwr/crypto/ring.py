@@ -6,16 +6,21 @@ off by at most one unit, but for a chance of |product| / 2^64 (their bound: / 2^
 by 2^(64 - b), b the bits that are cut off.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from primia_flwr.crypto import limbs
 from primia_flwr.crypto.plan import Average, Geometry
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import ProtocolError, ServiceError
 
 ACTIVATION_BITS = 13
 WEIGHT_BITS = 16
 DATA_OWNER, MODEL_OWNER = 0, 1
+CPU = torch.device("cpu")
 
 
 def encode(values: Tensor, bits: int) -> Tensor:
@@ -54,7 +59,19 @@ def divide(share: Tensor, by: Tensor, party: int) -> Tensor:
 
 
 def product(value: Tensor, weight: Tensor, geometry: Geometry | None) -> Tensor:
-    """Return a convolution, or value (N, in) times weight (out, in) transposed, modulo 2^64."""
+    """Return a convolution, or value (N, in) times weight (out, in) transposed, modulo 2^64.
+
+    It is computed where the weight lies, see `place`, and lies where the value does; the result
+    is the same everywhere.
+
+    Raises
+    ------
+    ServiceError
+        If a GPU has no room for it.
+    """
+    if weight.device.type != "cpu":
+        with _room(weight.device):
+            return limbs.product(value.to(weight.device), weight, geometry).to(value.device)
     if geometry is None:
         return F.linear(value, weight)
     return F.conv2d(
@@ -65,6 +82,29 @@ def product(value: Tensor, weight: Tensor, geometry: Geometry | None) -> Tensor:
         dilation=geometry.dilation,
         groups=geometry.groups,
     )
+
+
+def place(weight: Tensor, device: torch.device) -> Tensor:
+    """Return a weight where its products will be computed.
+
+    Raises
+    ------
+    ServiceError
+        If a GPU has no room for it.
+    """
+    with _room(device):
+        return weight.to(device)
+
+
+@contextmanager
+def _room(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise ServiceError(
+            f"the memory of {device} is full; expected room for the weights and for one layer; set "
+            "device=cpu, a smaller batch, or serve fewer at a time"
+        ) from None
 
 
 def average(share: Tensor, step: Average, party: int) -> Tensor:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
+from primia_flwr.crypto import ring
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.messages import Kind
 from primia_flwr.crypto.online import Buffer
@@ -18,7 +21,7 @@ class Settings:
     `prefetch`: blocks that wait at most. `store`: where; `store_bytes`: their limit on disk.
     `timeout`: seconds of silence after which a line counts as dead. `patience`: seconds for
     which a block or the next batch is waited for. `threads`: for the comparisons. `protocol`:
-    what a model owner offers.
+    what a model owner offers. `device`: of the data owner's products; a model has its own.
     """
 
     prefetch: int = 4
@@ -28,6 +31,7 @@ class Settings:
     patience: float = 900.0
     threads: int = 1
     protocol: str = PROTOCOL
+    device: torch.device = ring.CPU
 
 
 def blocks_ahead(settings: Settings, num_bytes: int) -> int:

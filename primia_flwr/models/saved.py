@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import nn
 
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import CheckpointError, ConfigError
+from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.registry import build_model
 
 FORMAT = 1
@@ -33,7 +34,8 @@ class ModelCard:
 
     `image_size` in pixels, `resize` as in the data configuration; `mean` and `std` per
     channel of pixels in [0, 1]; `round` is the federated round that the weights come from;
-    `synthetic` tells that the training images were synthetic.
+    `synthetic` tells that the training images were synthetic; `activation_bounds` stands in
+    cards of calibrated models only.
     """
 
     model: ModelConfig
@@ -47,10 +49,14 @@ class ModelCard:
     round: int
     synthetic: bool
     format: int = FORMAT
+    activation_bounds: ActivationBounds | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON."""
-        return asdict(self)
+        """Return plain types for JSON; no key for bounds that there are not."""
+        values = asdict(self)
+        if self.activation_bounds is None:
+            del values["activation_bounds"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelCard":
@@ -67,7 +73,10 @@ class ModelCard:
                 "use the version of primia_flwr that wrote the model"
             )
         try:
-            known: dict[str, Any] = {item.name: values[item.name] for item in fields(cls)}
+            names = [item.name for item in fields(cls) if item.name != "activation_bounds"]
+            known: dict[str, Any] = {name: values[name] for name in names}
+            if "activation_bounds" in values:
+                known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
             known["model"] = ModelConfig(**known["model"])
             for name in ("classes", "mean", "std"):
                 known[name] = tuple(known[name])
@@ -81,6 +90,8 @@ class ModelCard:
 def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     """Write the weights, then the card; each file appears whole or not at all.
 
+    Activation bounds are left out: those of the card are of the weights that it came with.
+
     Raises
     ------
     CheckpointError
@@ -88,10 +99,11 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights = save_tensors(state)
-    described = {**card.to_dict(), "sha256": hashlib.sha256(weights).hexdigest()}
+    digest = hashlib.sha256(weights).hexdigest()
+    described = {**replace(card, activation_bounds=None).to_dict(), "sha256": digest}
     try:
         write_atomically(run_dir / WEIGHTS_FILE, weights)
-        write_atomically(run_dir / CARD_FILE, (json.dumps(described, indent=1) + "\n").encode())
+        _write_card(run_dir / CARD_FILE, described)
     except OSError as error:
         raise CheckpointError(
             f"{run_dir} cannot be written ({error.strerror or error}); expected a writable "
@@ -147,7 +159,50 @@ def weights_digest(run_dir: Path) -> str:
     return _read_card(run_dir / CARD_FILE)[1]
 
 
+def write_bounds(run_dir: Path, bounds: ActivationBounds, *, weights: str) -> None:
+    """Put activation bounds into a saved model's card, in place of earlier ones.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Folder of the model.
+    bounds : ActivationBounds
+        As measured.
+    weights : str
+        Digest of the weights that they were measured on, from `weights_digest`.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no card, it is another model's by now, or it cannot be written; then it is
+        unchanged.
+    """
+    path = run_dir / CARD_FILE
+    values = _read_json(path)
+    if str(values.get("sha256")) != weights:
+        raise CheckpointError(
+            f"{path} is of other weights than those that were measured; expected a folder that "
+            "nobody writes to meanwhile; run primia inference calibrate again"
+        )
+    try:
+        _write_card(path, {**values, "activation_bounds": bounds.to_dict()})
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror or error}); expected a writable folder "
+            "with free space; the card that was there is unchanged"
+        ) from None
+
+
+def _write_card(path: Path, values: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
 def _read_card(path: Path) -> tuple[ModelCard, str]:
+    values = _read_json(path)
+    return ModelCard.from_dict(values), str(values.get("sha256"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -159,7 +214,7 @@ def _read_card(path: Path) -> tuple[ModelCard, str]:
         raise CheckpointError(f"{path} is not JSON; expected the card of a saved model") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is not a JSON object; expected the card of a saved model")
-    return ModelCard.from_dict(values), str(values.get("sha256"))
+    return values
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -20,8 +20,8 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def pick_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:<n>` into a device.
+def pick_device(name: str, *, key: str = "training.device") -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:<n>` into a device; `key` is what the user has set.
 
     Raises
     ------
@@ -37,8 +37,8 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda" and (not number or number.isdigit()) and int(number or 0) < available:
         return torch.device("cuda", int(number or 0))
     raise ConfigError(
-        f"training.device={name}; expected auto, cpu or one of this machine's {available} CUDA "
-        "devices; set training.device=cpu or auto"
+        f"{key}={name}; expected auto, cpu or one of this machine's {available} CUDA devices; set "
+        f"{key}=cpu or auto"
     )
 
 

@@ -31,6 +31,7 @@ from primia_flwr.crypto.provider import Provider
 from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.session import Settings
 from primia_flwr.errors import PrimiaError, ServiceError
+from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard
 from tests.crypto.links import credentials
@@ -258,6 +259,7 @@ def test_a_model_owner_whose_plan_is_another_is_refused(
         ("classes", ("a",)),
         ("classes", ("a", "=1+1")),
         ("mean", ()),
+        ("activation_bounds", {"images": 1}),
     ],
 )
 def test_a_card_out_of_range_is_refused(
@@ -267,6 +269,15 @@ def test_a_card_out_of_range_is_refused(
     monkeypatch.setattr(model_owner, "public_card", lambda _: values)
     with pytest.raises(PrimiaError, match="model card"):
         parties.session(1)
+
+
+def test_bounds_stay_with_the_model_owner(tmp_path: Path) -> None:
+    bounds = ActivationBounds(7, 4, ("relu",), (1.5,), (20,))
+    model = replace(served(), card=replace(CARD, activation_bounds=bounds), calibrated=7)
+    with Parties(tmp_path, model=model).running() as parties, parties.session(1) as session:
+        assert "activation_bounds" not in session.offer.card
+        assert session.card.activation_bounds is None
+        assert session.offer.calibrated == 7
 
 
 def test_who_comes_alone_is_told_so(tmp_path: Path) -> None:

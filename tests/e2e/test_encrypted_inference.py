@@ -19,8 +19,9 @@ from PIL import Image
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
 from primia_flwr.federation.service_trial import RunningService, running_service, verb
+from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard, save_model
+from primia_flwr.models.saved import ModelCard, save_model, weights_digest, write_bounds
 from tests.e2e.runner import Primia, last_json
 
 CLASSES = ("bacterial", "normal", "viral")
@@ -230,7 +231,8 @@ def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path:
         (["model="], "model is empty"),
         (["model=nowhere"], "cannot be read"),
         (["model={group}", "kit={kit}"], "expected model.norm=batch"),
-        (["model={model}", "kit={kit}", "compare_bits=12"], "compare_bits=12; expected at least"),
+        (["model={bounded}", "kit={kit}", "compare_bits=12"], "compare_bits=12; expected at least"),
+        (["model={old}", "kit={kit}"], "activation-bounds.json is of an earlier version"),
         (["model={model}", "kit={clinic}"], "expected the kit of a model-owner"),
         (["model={model}", "kit=."], "cannot be read"),
     ],
@@ -241,29 +243,34 @@ def test_a_model_owner_that_cannot_serve_says_why(
     plan = ServicePlan("trial", "localhost", "localhost", ["clinic"], loopback=True)
     kits = provision_service(plan, tmp_path / "service").kits
     group = write_model(tmp_path / "group", norm="group")
-    bounds = {"largest": [1000.0] * 12, "images": 3}
-    (model / "activation-bounds.json").write_text(json.dumps(bounds))
+    bounded, old = write_model(tmp_path / "bounded"), write_model(tmp_path / "old")
+    bounds = ActivationBounds(3, 4, ("relu",) * 12, (1000.0,) * 12, (28,) * 12)
+    write_bounds(bounded, bounds, weights=weights_digest(bounded))
+    (old / "activation-bounds.json").write_text(json.dumps({"largest": [1.0] * 12, "images": 3}))
+    folders = {"model": model, "group": group, "bounded": bounded, "old": old}
     filled = [
-        option.format(
-            model=model, group=group, kit=kits["kit-model-owner"], clinic=kits["kit-clinic"]
-        )
+        option.format(kit=kits["kit-model-owner"], clinic=kits["kit-clinic"], **folders)
         for option in options
     ]
     done = primia("serve", "model-owner", *filled)
-    (model / "activation-bounds.json").unlink()
     assert words in " ".join(one_sentence(done).split())
 
 
 def test_calibration_says_how_many_bits_a_model_needs(
-    primia: Primia, model: Path, images: Path
+    primia: Primia, tmp_path: Path, images: Path
 ) -> None:
+    model = write_model(tmp_path / "model")
+    before = json.loads((model / "model.json").read_text())
     done = primia("inference", "calibrate", f"model={model}", f"data.root={images}", "quiet=true")
     assert done.returncode == 0, done.stderr
     result = last_json(done.stdout)
-    values = json.loads((model / "activation-bounds.json").read_text())
-    (model / "activation-bounds.json").unlink()
-    assert result["images"] == 3
-    assert len(values["largest"]) == 12
+    assert result["output"] == str(model / "model.json")
+    card = json.loads((model / "model.json").read_text())
+    values = card.pop("activation_bounds")
+    assert card == before
+    assert result["images"] == values["images"] == 3
+    assert len(values["largest"]) == len(values["layers"]) == 12
+    assert result["compare_bits"] == max(values["bits"])
     # bound 2^13 units, 4 spare bits, the sign; a difference takes one bit more.
     largest = max(values["largest"])
     assert result["compare_bits"] in (

@@ -10,6 +10,8 @@ from torch import nn
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models import ModelCard, build_model, load_model, save_model
+from primia_flwr.models.activation_bounds import ActivationBounds
+from primia_flwr.models.saved import weights_digest, write_bounds
 
 CARD = ModelCard(
     model=ModelConfig(name="simpleconv", norm="group", norm_groups=8, pool="max"),
@@ -23,6 +25,9 @@ CARD = ModelCard(
     round=4,
     synthetic=True,
 )
+
+
+BOUNDS = ActivationBounds(7, 4, ("conv", "relu"), (10.0, 0.25), (23, 17))
 
 
 @pytest.fixture
@@ -131,3 +136,59 @@ def test_cards_that_are_no_cards_are_refused(text: str, model: nn.Module, tmp_pa
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"model\.json is not"):
         load_model(tmp_path)
+
+
+def test_bounds_stand_in_the_card_and_change_nothing_else(model: nn.Module, tmp_path: Path) -> None:
+    save_model(tmp_path, model, CARD)
+    path = tmp_path / "model.json"
+    before = {**json.loads(path.read_text()), "note": "of a later version"}
+    path.write_text(json.dumps(before))
+    digest = weights_digest(tmp_path)
+    write_bounds(tmp_path, replace(BOUNDS, images=1), weights=digest)
+    write_bounds(tmp_path, BOUNDS, weights=digest)
+    assert json.loads(path.read_text()) == {
+        **before,
+        "activation_bounds": {
+            "images": 7,
+            "spare_bits": 4,
+            "layers": ["conv", "relu"],
+            "largest": [10.0, 0.25],
+            "bits": [23, 17],
+        },
+    }
+    assert load_model(tmp_path)[1] == replace(CARD, activation_bounds=BOUNDS)
+    assert weights_digest(tmp_path) == digest
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.safetensors"]
+
+
+def test_bounds_do_not_go_to_other_weights(model: nn.Module, tmp_path: Path) -> None:
+    save_model(tmp_path, model, CARD)
+    digest = weights_digest(tmp_path)
+    write_bounds(tmp_path, BOUNDS, weights=digest)
+    other = build_model(CARD.model, num_classes=3, channels=1, seed=10)
+    save_model(tmp_path, other, load_model(tmp_path)[1])  # trained on, under the same card
+    assert load_model(tmp_path)[1].activation_bounds is None
+    with pytest.raises(CheckpointError, match=r"other weights .*calibrate again"):
+        write_bounds(tmp_path, BOUNDS, weights=digest)
+    assert load_model(tmp_path)[1] == CARD
+
+
+def test_full_disk_leaves_the_card_that_was_there(
+    model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path, model, CARD)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*card .* unchanged"):
+        write_bounds(tmp_path, BOUNDS, weights=weights_digest(tmp_path))
+    assert load_model(tmp_path)[1] == CARD
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.safetensors"]
+
+
+def test_bounds_without_a_card_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.json cannot be read"):
+        write_bounds(tmp_path, BOUNDS, weights="ab" * 32)
+    assert os.listdir(tmp_path) == []
