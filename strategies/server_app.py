@@ -1,6 +1,7 @@
 """The coordinator's Flower app: load the experiment, run the rounds, save the best model."""
 
 import contextlib
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.readers import read_manifest
 from primia_flwr.data.sides import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.evaluation.privacy_account import privacy_account
 from primia_flwr.federation.facts import write_json
 from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.federation.roster_grid import RosterGrid
@@ -62,7 +64,9 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
     state = loop.run(initial, resume=bool(experiment.resume))
     load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
     normalisation = Normalisation(state.mean, state.std)
-    save_model(folder, model, model_card(experiment, classes, normalisation, state.best_round))
+    card = model_card(experiment, classes, normalisation, state.best_round)
+    account = privacy_account(folder, asdict(experiment))
+    save_model(folder, model, replace(card, privacy=account.statement if account else ""))
     write_json(folder / "result.json", _result(state))
     return state
 

@@ -191,7 +191,7 @@ def public_card(card: ModelCard) -> dict[str, Any]:
 
     Not where its first weights came from, nor how large the numbers got on validation images.
     """
-    model = replace(card.model, weights="none")
+    model = replace(card.model, weights="none", trainable="all")
     return replace(card, model=model, config_hash="", activation_bounds=None).to_dict()
 
 

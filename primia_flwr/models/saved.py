@@ -26,6 +26,7 @@ from primia_flwr.models.registry import build_model
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
+_OPTIONAL = ("activation_bounds", "privacy")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class ModelCard:
     `image_size` in pixels, `resize` as in the data configuration; `mean` and `std` per
     channel of pixels in [0, 1]; `round` is the federated round that the weights come from;
     `synthetic` tells that the training images were synthetic; `activation_bounds` stands in
-    cards of calibrated models only.
+    cards of calibrated models only, and `privacy` in those of models that were trained with
+    differential privacy: what is guaranteed to whom, in words.
     """
 
     model: ModelConfig
@@ -50,12 +52,14 @@ class ModelCard:
     synthetic: bool
     format: int = FORMAT
     activation_bounds: ActivationBounds | None = None
+    privacy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON; no key for bounds that there are not."""
+        """Return plain types for JSON; no key for what there is not."""
         values = asdict(self)
-        if self.activation_bounds is None:
-            del values["activation_bounds"]
+        for name in _OPTIONAL:
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod
@@ -73,8 +77,9 @@ class ModelCard:
                 "use the version of primia_flwr that wrote the model"
             )
         try:
-            names = [item.name for item in fields(cls) if item.name != "activation_bounds"]
+            names = [item.name for item in fields(cls) if item.name not in _OPTIONAL]
             known: dict[str, Any] = {name: values[name] for name in names}
+            known["privacy"] = str(values.get("privacy", ""))
             if "activation_bounds" in values:
                 known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
             known["model"] = ModelConfig(**known["model"])
