@@ -188,11 +188,12 @@ def _accepted(count: int, variance: Fraction, generator: np.random.Generator) ->
     y = _discrete_laplace(count, t, generator)
     y = y[np.abs(y) <= _FARTHEST * t]
     shifted = np.abs(y) * (t * q) - p
-    return y[_bernoulli_exp(shifted * shifted, 2 * p * q * t * t, generator)]
+    passed = _bernoulli_exp(shifted * shifted, 2 * p * q * t * t, generator)
+    return y[passed]
 
 
 def _discrete_laplace(count: int, t: int, generator: np.random.Generator) -> Integers:
-    """Integers with weights exp(-|y| / t); fewer than `count`, as some proposals fail."""
+    """Return integers with weights exp(-|y| / t); fewer than `count`, as some proposals fail."""
     u = generator.integers(0, t, count)
     u = u[_bernoulli_exp(u, t, generator)]
     whole = np.zeros(u.size, np.int64)
@@ -203,7 +204,8 @@ def _discrete_laplace(count: int, t: int, generator: np.random.Generator) -> Int
     y = u + t * whole
     negative = generator.integers(0, 2, y.size) == 1
     keep = ~(negative & (y == 0))  # otherwise 0 would come twice as often
-    return np.where(negative, -y, y)[keep]
+    signed: Integers = np.where(negative, -y, y)
+    return signed[keep]
 
 
 def _bernoulli_exp(

@@ -1,0 +1,105 @@
+"""What every clipping engine does: one clipped sum of a micro-batch of units.
+
+Each unit's gradient (the mean over its views) is scaled down to the norm `clip_norm` if it is
+longer, over all trainable parameters together, and the results are added up. A unit whose gradient
+is not finite contributes nothing: a NaN would tell that it was there.
+
+Source: Abadi et al. 2016, Deep Learning with Differential Privacy; De et al. 2022 for the views.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from primia_flwr.config.checks import check_range
+from primia_flwr.errors import ConfigError
+from primia_flwr.privacy.clipping.admission import check_independence, check_model
+
+# Logits (N, classes) and targets of N images to N losses, each of its own image alone.
+PerImageLoss = Callable[[Tensor, Tensor], Tensor]
+Weigh = Callable[[Tensor], list[Tensor]]
+
+
+class Engine(ABC):
+    """Clips and sums the gradients of one model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Parameters that do not require gradients are left alone (head-only fine-tuning).
+    loss : callable
+        Logits (N, classes) and targets to (N,) losses; each of its own image alone.
+    clip_norm : float
+        Largest Euclidean norm of a unit's contribution, above 0.
+    views : int
+        Images of each unit in a micro-batch, neighbours in it.
+
+    Raises
+    ------
+    ConfigError
+        If the model has a layer that cannot be clipped, or a number is out of range.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: PerImageLoss, *, clip_norm: float, views: int = 1
+    ) -> None:
+        check_range("clip_norm", clip_norm, 0, example=1.0, open_low=True)
+        check_range("views", views, 1, example=4)
+        check_model(model)
+        self.clip_norm = clip_norm
+        self.views = views
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._model = model
+        self._loss = loss
+        self._independent = False
+
+    def clipped_sum(self, images: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return the sum of the units' clipped gradients, one tensor a trainable parameter.
+
+        It is as secret as the images: noise comes later (`primia_flwr.privacy.dp_step`).
+
+        Parameters
+        ----------
+        images : Tensor
+            (units * views, C, H, W) float; perhaps empty.
+        targets : Tensor
+            (units * views, ...), as the loss takes them.
+
+        Raises
+        ------
+        ConfigError
+            If the batch is not whole units, the loss does not give one number an image, or the
+            model lets images meet.
+        """
+        if len(images) % self.views or len(images) != len(targets):
+            raise ConfigError(
+                f"a micro-batch of {len(images)} images and {len(targets)} targets; expected the "
+                f"same number, a multiple of views={self.views}"
+            )
+        if len(images) == 0:
+            return [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        if not self._independent:
+            check_independence(self._model, images)
+            self._independent = True
+        squared, weigh = self._measure(images, targets)
+        finite = squared.isfinite()
+        if not bool(finite.all()):
+            keep = finite.repeat_interleave(self.views)
+            return self.clipped_sum(images[keep], targets[keep])
+        return weigh((self.clip_norm / squared.sqrt()).clamp(max=1.0))
+
+    @abstractmethod
+    def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:
+        """Return the units' squared norms, (units,) float64, and what sums by factors."""
+
+    def _losses(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return (N,) losses whose sum has the units' gradients: of each unit the mean."""
+        losses = self._loss(self._model(images), targets)
+        if losses.shape != (len(images),):
+            raise ConfigError(
+                f"the loss gave {tuple(losses.shape)} for {len(images)} images; expected one "
+                "number an image, e.g. cross entropy with reduction='none'"
+            )
+        return losses / self.views

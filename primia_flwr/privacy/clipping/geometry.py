@@ -1,0 +1,49 @@
+"""Where a convolution's kernel stands over its input, and its weight gradient."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Kernel size, stride, padding (zeros) and dilation by axis, and the groups."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d) -> "Geometry":
+        """Read it off a layer whose padding is given in numbers."""
+        pairs = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        kernel, stride, padding, dilation = (cast(Pair, pair) for pair in pairs)
+        return cls(kernel, stride, padding, dilation, layer.groups)
+
+    def weight_gradient(self, x: Tensor, dy: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient of the kernel (O, C / groups, h, w), summed over the batch.
+
+        `x` is the input (N, C, H, W), `dy` the gradient of the output (N, O, H', W').
+        """
+        return cast(
+            Tensor,
+            torch.ops.aten.convolution_backward(
+                dy,
+                x,
+                weight,
+                None,
+                self.stride,
+                self.padding,
+                self.dilation,
+                False,
+                (0, 0),
+                self.groups,
+                (False, True, False),
+            )[1],
+        )

@@ -1,0 +1,42 @@
+"""The clipped sum by a plain loop: one unit at a time, forward and backward.
+
+Slow and plain: little memory, nothing to trust but autograd.
+"""
+
+import torch
+from torch import Tensor
+
+from primia_flwr.privacy.clipping.engine import Engine, Weigh
+
+
+class LoopEngine(Engine):
+    """One unit after another."""
+
+    def clipped_sum(self, images: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return the sum of the units' clipped gradients; see `Engine.clipped_sum`."""
+        total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        if len(images) <= self.views:
+            one = super().clipped_sum(images, targets)
+            torch._foreach_add_(total, one)
+            return total
+        for first in range(0, len(images), self.views):
+            unit = slice(first, first + self.views)
+            torch._foreach_add_(total, super().clipped_sum(images[unit], targets[unit]))
+        return total
+
+    def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:
+        """Measure one unit."""
+        with torch.enable_grad():
+            loss = self._losses(images, targets).sum()
+            found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        gradients = [
+            torch.zeros_like(p, requires_grad=False) if gradient is None else gradient
+            for p, gradient in zip(self.parameters, found, strict=True)
+        ]
+        norms = torch.stack(torch._foreach_norm(gradients)).double()
+
+        def weigh(factors: Tensor) -> list[Tensor]:
+            torch._foreach_mul_(gradients, float(factors))
+            return gradients
+
+        return norms.square().sum().view(1), weigh

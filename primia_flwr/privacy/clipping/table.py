@@ -1,0 +1,42 @@
+"""The closed table of clipping engines."""
+
+from typing import Protocol
+
+from torch import nn
+
+from primia_flwr.config.checks import check_choice
+from primia_flwr.privacy.clipping.engine import Engine, PerImageLoss
+from primia_flwr.privacy.clipping.ghost import GhostEngine
+from primia_flwr.privacy.clipping.loop import LoopEngine
+
+
+class Builder(Protocol):
+    """Builds an engine for a model."""
+
+    def __call__(
+        self, model: nn.Module, loss: PerImageLoss, *, clip_norm: float, views: int = 1
+    ) -> Engine:
+        """Return the engine."""
+
+
+def _opacus(model: nn.Module, loss: PerImageLoss, *, clip_norm: float, views: int = 1) -> Engine:
+    from primia_flwr.privacy.opacus_reference import OpacusEngine  # heavy: only when it is chosen
+
+    return OpacusEngine(model, loss, clip_norm=clip_norm, views=views)
+
+
+ENGINES: dict[str, Builder] = {"ghost": GhostEngine, "loop": LoopEngine, "opacus": _opacus}
+
+
+def build_engine(
+    name: str, model: nn.Module, loss: PerImageLoss, *, clip_norm: float, views: int = 1
+) -> Engine:
+    """Build an engine by its name: `ghost` (fast), `loop` (plain), `opacus` (the reference).
+
+    Raises
+    ------
+    ConfigError
+        If the name is another one, or the model cannot be clipped.
+    """
+    check_choice("privacy.engine", name, ENGINES)
+    return ENGINES[name](model, loss, clip_norm=clip_norm, views=views)
