@@ -33,7 +33,7 @@ from typing import Self
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy import ledger_units as units_of
-from primia_flwr.privacy.events import AnyEvent, event_to_json, total_rdp
+from primia_flwr.privacy.events import AnyEvent, Rdp, event_to_json, total_rdp
 from primia_flwr.privacy.filter import RdpFilter, check_delta
 from primia_flwr.privacy.ledger_account import FORMAT, Account, Charge, check_unit
 from primia_flwr.privacy.ledger_file import Head, LedgerFile
@@ -301,6 +301,10 @@ class Ledger:
     def spent(self, version: str) -> float:
         """Return what the most used unit of a version has spent, by the filter."""
         return self.account.epsilon(version, self._grouped())
+
+    def most_used(self) -> Rdp:
+        """Return the sums, at the filter's orders, of the unit that has spent most of all."""
+        return self.account.most_used(self._grouped())
 
     def charges(self) -> Sequence[Charge]:
         """Return all charges, the oldest first."""
