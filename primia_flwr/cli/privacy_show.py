@@ -49,15 +49,15 @@ def run(cfg: ShowArguments) -> dict[str, Any]:
     from primia_flwr.privacy.ledger_statement import statement
 
     folder = Path(cfg.ledger) if cfg.ledger else _folder_of_site(cfg.site)
-    with Ledger.read(folder, ceiling=cfg.ceiling) as ledger:
-        found = statement(ledger, ceiling=cfg.ceiling)
+    with Ledger.read(folder) as ledger:
+        found = statement(ledger, ceiling=cfg.ceiling or None)
         charges = ledger.charges()
     console = Console(stderr=cfg.quiet, emoji=False)
     console.print(_summary(found))
     console.print(_newest(charges[len(charges) - min(cfg.last, len(charges)) :]))
     console.print(
-        f"Most used {found.unit}: epsilon {found.epsilon:.4g} of {found.ceiling:g} at delta "
-        f"{found.delta:g}, by the filter, over all runs. Head {found.seq}, {found.head}",
+        f"Most used {found.unit}: epsilon {found.epsilon:.4g} of {_figure(found.ceiling)} at "
+        f"delta {found.delta:g}, by the filter, over all runs. Head {found.seq}, {found.head}",
         soft_wrap=True,
     )
     return {"ledger": str(folder), **found.as_json()}
@@ -79,7 +79,7 @@ def _summary(found: "Statement") -> Table:
     ):
         table.add_column(heading, justify="right")
     for line in found.versions:
-        figures = (f"{value:.4g}" for value in (line.alone, line.worst, line.left))
+        figures = map(_figure, (line.alone, line.worst, line.left))
         table.add_row(line.version[:_SHORT], str(line.units), str(line.charges), *figures)
     return table
 
@@ -99,6 +99,10 @@ def _newest(charges: "Sequence[Charge]") -> Table:
             f"{charge.epsilon:.4g}",
         )
     return table
+
+
+def _figure(value: float | None) -> str:
+    return "no ceiling" if value is None else f"{value:.4g}"
 
 
 def _mechanism(event: "AnyEvent") -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.events import AnyEvent, Rdp, SampledGaussian, total_rdp
+from primia_flwr.privacy.events import LEAST_NOISE, AnyEvent, Rdp, SampledGaussian, total_rdp
 from primia_flwr.privacy.filter import RdpFilter, check_delta, rdp_epsilon
 
 if TYPE_CHECKING:
@@ -97,13 +97,24 @@ def noise_multiplier_for(
     check_delta(delta)
     check_range("privacy.epsilon", epsilon, 0, _PLD_UP_TO, example=3, open_low=True)
 
-    def spent(noise: float) -> float:
-        event = SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
-        if by is not None:
-            return by.epsilon(event.rdp(by.orders) + (0 if before is None else before))
-        return _epsilon([event], delta=delta)
+    def event(noise: float) -> SampledGaussian:
+        return SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
 
-    return _least(spent, epsilon, relative)
+    def by_rdp(noise: float) -> float:
+        if by is None:
+            return rdp_epsilon(event(noise).rdp(_ORDERS), _ORDERS, delta)
+        return by.epsilon(event(noise).rdp(by.orders) + (0 if before is None else before))
+
+    found = _least(by_rdp, epsilon, relative, start=1.0, stride=2.0)
+    if by is not None:
+        return found
+    return _least(
+        lambda noise: _epsilon([event(noise)], delta=delta),
+        epsilon,
+        relative,
+        start=found,
+        stride=1.1,
+    )
 
 
 def across_sites(sites: Sequence[Guarantee], *, patients: str) -> Guarantee:
@@ -147,19 +158,30 @@ def _pld_epsilon(counts: Counter[DpEvent], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-def _least(spent: Callable[[float], float], ceiling: float, relative: float) -> float:
-    """Return the smallest argument, within a relative distance, at which `spent` fits."""
-    high = 1.0
+def _least(
+    spent: Callable[[float], float],
+    ceiling: float,
+    relative: float,
+    *,
+    start: float,
+    stride: float,
+) -> float:
+    """Return the smallest noise, within a relative distance, at which `spent` fits.
+
+    It strides from `start` until it has one that fits and one that does not, then halves.
+    """
+    high = start
     while spent(high) > ceiling:
-        high *= 2
+        high *= stride
         if high > _MOST_NOISE:
             raise ConfigError(
                 f"privacy.epsilon={ceiling:g}; expected one that a noise multiplier of "
-                f"{_MOST_NOISE:g} reaches; ask for a larger epsilon or delta, or fewer steps"
+                f"{_MOST_NOISE:g} reaches; ask for a larger epsilon or delta, or fewer steps; "
+                "or nothing is left of the budget"
             )
-    low = high / 2
-    while low > 0.1 and spent(low) <= ceiling:
-        high, low = low, max(low / 2, 0.1)
+    low = max(high / stride, LEAST_NOISE)
+    while low > LEAST_NOISE and spent(low) <= ceiling:
+        high, low = low, max(low / stride, LEAST_NOISE)
     while high / low > 1 + relative:
         middle = math.sqrt(low * high)
         if spent(middle) <= ceiling:

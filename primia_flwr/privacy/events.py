@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Rdp = NDArray[np.float64]
 
-_LEAST_NOISE = 0.1  # below it one step alone costs an epsilon of more than 90
+LEAST_NOISE = 0.1  # below it one step alone costs an epsilon of more than 90
 _MOST = 1e9
 # The library sums up to a few hundred terms of order 1; what rounding may take away is given back.
 _ROUNDING = 1e-12
@@ -206,7 +206,7 @@ def total_rdp(events: Sequence[AnyEvent], orders: Sequence[float]) -> Rdp:
 
 
 def _check_noise(value: float) -> None:
-    check_range("privacy.noise_multiplier", value, _LEAST_NOISE, _MOST, example=1.0)
+    check_range("privacy.noise_multiplier", value, LEAST_NOISE, _MOST, example=1.0)
 
 
 def _check_count(key: str, value: int) -> None:

@@ -48,7 +48,7 @@ class Charge:
     request: str
     what: str
     event: AnyEvent
-    ceiling: float
+    ceiling: float | None
     epsilon: float
 
 
