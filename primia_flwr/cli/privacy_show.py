@@ -15,7 +15,6 @@ from primia_flwr.site.policy import load_policy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from primia_flwr.privacy.events import AnyEvent
     from primia_flwr.privacy.ledger_account import Charge
     from primia_flwr.privacy.ledger_statement import Statement
 
@@ -85,17 +84,19 @@ def _summary(found: "Statement") -> Table:
 
 
 def _newest(charges: "Sequence[Charge]") -> Table:
-    table = Table(title=f"The newest {len(charges)} charges", title_justify="left")
-    for heading in ("#", "time (UTC)", "run", "round", "what left", "mechanism", "epsilon after"):
+    table = Table(
+        title=f"The newest {len(charges)} charges; epsilon is that after each", title_justify="left"
+    )
+    for heading in ("#", "time (UTC)", "run", "round", "what left", "mechanism", "epsilon"):
         table.add_column(heading, overflow="fold")
     for charge in charges:
         table.add_row(
             str(charge.seq),
-            charge.time[:19],
+            charge.time[:16].replace("T", " "),
             escape(charge.run),
             str(charge.instance),
             escape(charge.what),
-            _mechanism(charge.event),
+            charge.event.words(),
             f"{charge.epsilon:.4g}",
         )
     return table
@@ -103,11 +104,6 @@ def _newest(charges: "Sequence[Charge]") -> Table:
 
 def _figure(value: float | None) -> str:
     return "no ceiling" if value is None else f"{value:.4g}"
-
-
-def _mechanism(event: "AnyEvent") -> str:
-    values = ", ".join(f"{name} {value:g}" for name, value in vars(event).items())
-    return f"{event.kind}: {values}"
 
 
 VERB = Verb(

@@ -42,6 +42,9 @@ class Event(Protocol):
     def dp_event(self) -> tuple[DpEvent, int] | None:
         """Return dp-accounting's name for it and how often it happens; None: it has none."""
 
+    def words(self) -> str:
+        """Return it in few words, for a table."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampledGaussian:
@@ -75,6 +78,11 @@ class SampledGaussian:
         gaussian = dp.GaussianDpEvent(self.noise_multiplier)
         return dp.PoissonSampledDpEvent(self.sampling_rate, gaussian), self.steps
 
+    def words(self) -> str:
+        """Return steps, noise and rate."""
+        noise, rate = self.noise_multiplier, self.sampling_rate
+        return f"{self.steps} steps, noise {noise:.4g}, rate {rate:.4g}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian:
@@ -100,6 +108,10 @@ class Gaussian:
         import dp_accounting as dp
 
         return dp.GaussianDpEvent(self.noise_multiplier), 1
+
+    def words(self) -> str:
+        """Return the noise."""
+        return f"Gaussian, noise {self.noise_multiplier:.4g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +149,11 @@ class SkellamSum:
     def dp_event(self) -> None:
         """Return None: dp-accounting does not know it."""
 
+    def words(self) -> str:
+        """Return sums, and noise over L2 sensitivity."""
+        noise = math.sqrt(self.variance) / self.l2_sensitivity
+        return f"{self.rounds} Skellam sum(s), noise {noise:.4g}"
+
     def _whole(self, order: int) -> float:
         l2, l1, mu = self.l2_sensitivity**2, self.l1_sensitivity, self.variance
         tail = min(((2 * order - 1) * l2 + 6 * l1) / (4 * mu**2), 3 * l1 / (2 * mu))
@@ -163,6 +180,10 @@ class Pure:
 
     def dp_event(self) -> None:
         """Return None: dp-accounting knows no worst case of this kind under add or remove."""
+
+    def words(self) -> str:
+        """Return epsilon."""
+        return f"pure, epsilon {self.epsilon:.4g}"
 
 
 AnyEvent = SampledGaussian | Gaussian | SkellamSum | Pure

@@ -185,3 +185,12 @@ def test_total_adds_up() -> None:
     parts = [Gaussian(noise_multiplier=2.0), Pure(epsilon=0.5)]
     assert total_rdp(parts, [2]).tolist() == [0.25 + 0.25]
     assert total_rdp([], [2, 3]).tolist() == [0.0, 0.0]
+
+
+def test_words() -> None:
+    step = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.05, steps=10)
+    total = SkellamSum(l2_sensitivity=10.0, l1_sensitivity=50.0, variance=1e4, rounds=1)
+    assert step.words() == "10 steps, noise 1, rate 0.05"
+    assert total.words() == "1 Skellam sum(s), noise 10"
+    assert Gaussian(noise_multiplier=2.5).words() == "Gaussian, noise 2.5"
+    assert Pure(epsilon=0.1).words() == "pure, epsilon 0.1"
