@@ -70,9 +70,9 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
     if update is None or site.experiment.privacy.mode != "dp_aggregate":
         return layout, layout.encode(update, values, overflow=overflow)
     noise = wire.aggregate_noise(site.experiment, entries)
-    vectors = layout.encode(clipped(update, noise.clip_norm), values)
-    noise.add_to(vectors[0])
-    return layout, vectors
+    encoded, *numbers = layout.encode(clipped(update, noise.clip_norm), values)
+    noise.add_to(encoded)
+    return layout, [encoded, *numbers]
 
 
 def statistics_vectors(site: SecureSite, plain: Message) -> Encoded:

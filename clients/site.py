@@ -19,18 +19,16 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.site.policy import load_policy
 from primia_flwr.training.device import pick_device
 
-NO_CEILING = 1000.0  # the largest that the ledger knows: it protects nobody
-
 
 @dataclass(frozen=True)
 class Budget:
     """Where a site keeps its privacy ledger, and the most that its patients' epsilon may become.
 
-    `ceiling` at `delta`; a site without a ceiling counts all the same.
+    `ceiling` at `delta`; a site without a ceiling (None) counts all the same.
     """
 
     folder: Path
-    ceiling: float
+    ceiling: float | None
     delta: float
 
 
@@ -99,7 +97,7 @@ def _simulated(text: str, index: int) -> OpenSite:
         device=pick_device(experiment.training.device),
         folder=folder,
         simulated=True,
-        budget=Budget(folder / "privacy", privacy.epsilon or NO_CEILING, privacy.delta),
+        budget=Budget(folder / "privacy", privacy.epsilon or None, privacy.delta),
     )
 
 
@@ -119,7 +117,5 @@ def _deployed(text: str, site_file: str) -> OpenSite:
         device=pick_device(policy.device),
         folder=policy.state_folder / "experiments",
         simulated=False,
-        budget=Budget(
-            policy.privacy_folder, policy.max_epsilon or NO_CEILING, policy.privacy_delta
-        ),
+        budget=Budget(policy.privacy_folder, policy.max_epsilon or None, policy.privacy_delta),
     )

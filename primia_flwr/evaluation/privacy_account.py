@@ -100,7 +100,7 @@ def _site(folder: Path, delta: float) -> _Site | None:
             if not charges:
                 return None
             version = charges[-1].version
-            units, spent = ledger.account.versions[version], ledger.epsilon(version)
+            units, spent = ledger.account.versions[version], ledger.spent(version)
     except PrimiaError:
         return None
     events = [charge.event for charge in charges]

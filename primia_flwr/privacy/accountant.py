@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.events import AnyEvent, Rdp, SampledGaussian, total_rdp
+from primia_flwr.privacy.events import LEAST_NOISE, AnyEvent, Rdp, SampledGaussian, total_rdp
 from primia_flwr.privacy.filter import RdpFilter, check_delta, rdp_epsilon
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 PLD, RDP = "pld", "rdp"
 PATIENTS = ("disjoint", "shared")
 # Orders of plain Rényi accounting: dense, because a fixed plan may take the best of them for free.
-_ORDERS = tuple(float(order) for order in 1 + np.geomspace(0.1, 1000, 120))
+_ORDERS = (1.25, 1.5, 1.75, *map(float, range(2, 64)), *(2.0**k for k in range(6, 12)))
 _PLD_UP_TO = 50.0  # above, distributions take gigabytes to say that nothing is protected
 _MOST_NOISE = 1e5
 
@@ -99,13 +97,24 @@ def noise_multiplier_for(
     check_delta(delta)
     check_range("privacy.epsilon", epsilon, 0, _PLD_UP_TO, example=3, open_low=True)
 
-    def spent(noise: float) -> float:
-        event = SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
-        if by is not None:
-            return by.epsilon(event.rdp(by.orders) + (0 if before is None else before))
-        return _epsilon([event], delta=delta)
+    def event(noise: float) -> SampledGaussian:
+        return SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
 
-    return least_noise(spent, epsilon, relative=relative)
+    def by_rdp(noise: float) -> float:
+        if by is None:
+            return rdp_epsilon(event(noise).rdp(_ORDERS), _ORDERS, delta)
+        return by.epsilon(event(noise).rdp(by.orders) + (0 if before is None else before))
+
+    found = least_noise(by_rdp, epsilon, relative)
+    if by is not None:
+        return found
+    return least_noise(
+        lambda noise: _epsilon([event(noise)], delta=delta),
+        epsilon,
+        relative,
+        start=found,
+        stride=1.1,
+    )
 
 
 def across_sites(sites: Sequence[Guarantee], *, patients: str) -> Guarantee:
@@ -150,9 +159,16 @@ def _pld_epsilon(counts: Counter[DpEvent], delta: float) -> float:
 
 
 def least_noise(
-    spent: Callable[[float], float], ceiling: float, *, relative: float = 1e-3
+    spent: Callable[[float], float],
+    ceiling: float,
+    relative: float = 1e-3,
+    *,
+    start: float = 1.0,
+    stride: float = 2.0,
 ) -> float:
     """Return the smallest noise multiplier, within a relative distance, that costs no more.
+
+    It strides from `start` until it has one that fits and one that does not, then halves.
 
     Parameters
     ----------
@@ -166,17 +182,18 @@ def least_noise(
     ConfigError
         If no noise multiplier is large enough.
     """
-    high = 1.0
+    high = start
     while spent(high) > ceiling:
-        high *= 2
+        high *= stride
         if high > _MOST_NOISE:
             raise ConfigError(
                 f"privacy.epsilon={ceiling:g}; expected one that a noise multiplier of "
-                f"{_MOST_NOISE:g} reaches; ask for a larger epsilon or delta, or fewer steps"
+                f"{_MOST_NOISE:g} reaches; ask for a larger epsilon or delta, or fewer steps; "
+                "or nothing is left of the budget"
             )
-    low = high / 2
-    while low > 0.1 and spent(low) <= ceiling:
-        high, low = low, max(low / 2, 0.1)
+    low = max(high / stride, LEAST_NOISE)
+    while low > LEAST_NOISE and spent(low) <= ceiling:
+        high, low = low, max(low / stride, LEAST_NOISE)
     while high / low > 1 + relative:
         middle = math.sqrt(low * high)
         if spent(middle) <= ceiling:

@@ -97,7 +97,7 @@ class AggregateNoise:
             rounds=rounds,
         )
 
-    def add_to(self, encoded: NDArray[np.uint32]) -> None:
+    def add_to(self, encoded: NDArray[np.uint32] | NDArray[np.uint64]) -> None:
         """Add a site's part of the noise to its encoded update, in place, modulo 2^32.
 
         Parameters

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Rdp = NDArray[np.float64]
 
-_LEAST_NOISE = 0.1  # below it one step alone costs an epsilon of more than 90
+LEAST_NOISE = 0.1  # below it one step alone costs an epsilon of more than 90
 _MOST = 1e9
 # The library sums up to a few hundred terms of order 1; what rounding may take away is given back.
 _ROUNDING = 1e-12
@@ -42,6 +42,9 @@ class Event(Protocol):
     def dp_event(self) -> tuple[DpEvent, int] | None:
         """Return dp-accounting's name for it and how often it happens; None: it has none."""
 
+    def words(self) -> str:
+        """Return it in few words, for a table."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampledGaussian:
@@ -49,7 +52,7 @@ class SampledGaussian:
 
     `noise_multiplier`: standard deviation of the Gaussian noise on the sum, divided by the norm to
     which each unit's contribution is clipped. Source: Mironov, Talwar, Zhang 2019,
-    https://arxiv.org/abs/1908.10530; computed by dp-accounting.
+    https://arxiv.org/abs/1908.10530; computed by dp-accounting at whole orders.
     """
 
     kind: ClassVar[str] = "sampled_gaussian"
@@ -64,8 +67,9 @@ class SampledGaussian:
 
     def rdp(self, orders: Sequence[float]) -> Rdp:
         """Return `steps` times the bound for one step."""
-        one = _sampled_gaussian(self.noise_multiplier, self.sampling_rate, tuple(orders))
-        return self.steps * (np.maximum(one, 0.0) + _ROUNDING)
+        noise, rate = float(self.noise_multiplier), float(self.sampling_rate)
+        one = _between(orders, lambda order: _sampled_gaussian(noise, rate, order))
+        return self.steps * (one + _ROUNDING)
 
     def dp_event(self) -> tuple[DpEvent, int]:
         """Return a Poisson-sampled Gaussian, `steps` times."""
@@ -73,6 +77,11 @@ class SampledGaussian:
 
         gaussian = dp.GaussianDpEvent(self.noise_multiplier)
         return dp.PoissonSampledDpEvent(self.sampling_rate, gaussian), self.steps
+
+    def words(self) -> str:
+        """Return steps, noise and rate."""
+        noise, rate = self.noise_multiplier, self.sampling_rate
+        return f"{self.steps} steps, noise {noise:.4g}, rate {rate:.4g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +109,10 @@ class Gaussian:
 
         return dp.GaussianDpEvent(self.noise_multiplier), 1
 
+    def words(self) -> str:
+        """Return the noise."""
+        return f"Gaussian, noise {self.noise_multiplier:.4g}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SkellamSum:
@@ -108,8 +121,7 @@ class SkellamSum:
     `l2_sensitivity` and `l1_sensitivity`: of what one unit adds to the sum, on the integer grid.
     `variance`: of the noise that is in the sum for certain, i.e. without that of sites that
     dropped out or that may be curious. No amplification by sampling is claimed. Source: Agarwal,
-    Kairouz, Liu 2021, https://arxiv.org/abs/2110.04995, which states it for whole orders; between
-    them (a - 1) times the divergence is convex, so a straight line bounds it.
+    Kairouz, Liu 2021, https://arxiv.org/abs/2110.04995, which states it for whole orders.
     """
 
     kind: ClassVar[str] = "skellam_sum"
@@ -132,16 +144,15 @@ class SkellamSum:
 
     def rdp(self, orders: Sequence[float]) -> Rdp:
         """Return `rounds` times the bound for one sum."""
-        return self.rounds * np.array([self._at(float(order)) for order in orders])
+        return self.rounds * _between(orders, self._whole)
 
     def dp_event(self) -> None:
         """Return None: dp-accounting does not know it."""
 
-    def _at(self, order: float) -> float:
-        low = math.floor(order)
-        share = order - low
-        below, above = self._whole(low), self._whole(low + 1)
-        return ((1 - share) * (low - 1) * below + share * low * above) / (order - 1)
+    def words(self) -> str:
+        """Return sums, and noise over L2 sensitivity."""
+        noise = math.sqrt(self.variance) / self.l2_sensitivity
+        return f"{self.rounds} Skellam sum(s), noise {noise:.4g}"
 
     def _whole(self, order: int) -> float:
         l2, l1, mu = self.l2_sensitivity**2, self.l1_sensitivity, self.variance
@@ -169,6 +180,10 @@ class Pure:
 
     def dp_event(self) -> None:
         """Return None: dp-accounting knows no worst case of this kind under add or remove."""
+
+    def words(self) -> str:
+        """Return epsilon."""
+        return f"pure, epsilon {self.epsilon:.4g}"
 
 
 AnyEvent = SampledGaussian | Gaussian | SkellamSum | Pure
@@ -212,7 +227,7 @@ def total_rdp(events: Sequence[AnyEvent], orders: Sequence[float]) -> Rdp:
 
 
 def _check_noise(value: float) -> None:
-    check_range("privacy.noise_multiplier", value, _LEAST_NOISE, _MOST, example=1.0)
+    check_range("privacy.noise_multiplier", value, LEAST_NOISE, _MOST, example=1.0)
 
 
 def _check_count(key: str, value: int) -> None:
@@ -225,13 +240,26 @@ def _types(event: type[AnyEvent]) -> dict[str, type[int] | type[float]]:
     return {f.name: int if f.type == "int" else float for f in dataclasses.fields(event)}
 
 
-@lru_cache(maxsize=4096)
-def _sampled_gaussian(noise: float, rate: float, orders: tuple[float, ...]) -> Rdp:
+def _between(orders: Sequence[float], whole: Callable[[int], float]) -> Rdp:
+    """Return a bound at any orders above 1 from bounds at whole orders.
+
+    (a - 1) times the divergence of order a is convex in a and 0 at 1: a straight line bounds it.
+    """
+    found = []
+    for order in map(float, orders):
+        low = math.floor(order)
+        share = order - low
+        below = (low - 1) * whole(low) if low > 1 else 0.0
+        above = low * whole(low + 1) if share else 0.0
+        found.append(((1 - share) * below + share * above) / (order - 1))
+    return np.array(found)
+
+
+@lru_cache(maxsize=65536)
+def _sampled_gaussian(noise: float, rate: float, order: int) -> float:
     import dp_accounting as dp
     from dp_accounting.rdp import RdpAccountant
 
-    accountant = RdpAccountant(list(orders))
+    accountant = RdpAccountant([order])
     accountant.compose(dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise)))
-    bound: Rdp = accountant.rdp
-    bound.flags.writeable = False  # the cache hands the same array to everyone
-    return bound
+    return max(0.0, float(accountant.rdp[0]))

@@ -31,7 +31,7 @@ from primia_flwr.privacy.events import Rdp
 # rest to a wide grid, for ceilings and mechanisms that nobody planned.
 _AROUND = (0.5, 1.0, 2.0)
 _AROUND_SHARE = 0.3
-_WIDE = (1.5, 2.0, 3.0, 5.0, 9.0, 17.0, 33.0, 65.0, 129.0)
+_WIDE = tuple(map(float, (1.5, 2, 3, 4, 5, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128)))
 _SHARES_MAY_MISS = 1e-9
 
 
@@ -130,8 +130,8 @@ def _best_order(epsilon: float, delta: float) -> float:
 
 
 def _rounded(order: float) -> float:
-    """Return a whole order near by, where the library is fast; below 4 a quarter of one."""
-    return max(1.25, round(order * 4) / 4) if order < 4 else float(round(order))
+    """Return a whole order near by: bounds between whole orders are a little loose."""
+    return float(max(2, round(order)))
 
 
 def _power_below(value: float) -> float:

@@ -33,13 +33,14 @@ from typing import Self
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy import ledger_units as units_of
-from primia_flwr.privacy.events import AnyEvent, event_to_json, total_rdp
+from primia_flwr.privacy.events import AnyEvent, Rdp, event_to_json, total_rdp
 from primia_flwr.privacy.filter import RdpFilter, check_delta
 from primia_flwr.privacy.ledger_account import FORMAT, Account, Charge, check_unit
 from primia_flwr.privacy.ledger_file import Head, LedgerFile
 from primia_flwr.privacy.releases import Releases
 
 _KEPT = 3  # outputs a run; older rounds are over
+_PLANNED = 8.0  # for which a ledger without a ceiling is made
 _TEXT = re.compile(r"[\x20-\x7e]{1,200}")
 
 
@@ -51,13 +52,13 @@ class Receipt:
     head: str
     run: str
     epsilon: float
-    ceiling: float
+    ceiling: float | None
 
 
 class Ledger:
     """An open ledger; a context manager. Make one with `Ledger.open` or `Ledger.read`."""
 
-    def __init__(self, file: LedgerFile, ceiling: float) -> None:
+    def __init__(self, file: LedgerFile, ceiling: float | None) -> None:
         self._file = file
         self.ceiling = ceiling
         self.account = Account(file.entries, file.path)
@@ -72,7 +73,7 @@ class Ledger:
         site: str,
         unit: str,
         delta: float,
-        ceiling: float,
+        ceiling: float | None,
         wait: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> Self:
@@ -84,9 +85,9 @@ class Ledger:
             `patient` or `image`: what neighbouring data sets differ in.
         delta : float
             Fixed for the life of the ledger.
-        ceiling : float
+        ceiling : float, optional
             On every unit's epsilon. A site may change it; the guarantee is that of the highest
-            ceiling that ever was in force.
+            ceiling that ever was in force. None: no ceiling, but all is written down.
         wait : float
             Seconds to wait for another run that has it open.
 
@@ -99,11 +100,13 @@ class Ledger:
         """
         check_unit(unit)
         check_delta(delta)
-        check_range("privacy.ceiling", ceiling, 0, 1000, example=3, open_low=True)
+        if ceiling is not None:
+            check_range("privacy.ceiling", ceiling, 0, 1000, example=3, open_low=True)
         file = LedgerFile(folder, wait=wait, clock=clock)
         try:
             if not file.entries:
-                _begin(file, site, unit, RdpFilter.planned(epsilon=ceiling, delta=delta))
+                planned = ceiling or _PLANNED
+                _begin(file, site, unit, RdpFilter.planned(epsilon=planned, delta=delta))
             ledger = cls(file, ceiling)
             ledger._check_constants(site=site, unit=unit, delta=delta)
             ledger._take_key()
@@ -113,7 +116,7 @@ class Ledger:
             raise
 
     @classmethod
-    def read(cls, folder: Path, *, ceiling: float = 0.0, wait: float = 10.0) -> Self:
+    def read(cls, folder: Path, *, wait: float = 10.0) -> Self:
         """Open a ledger to look at it; nothing is written, no key is needed.
 
         Raises
@@ -123,7 +126,7 @@ class Ledger:
         """
         file = LedgerFile(folder, read_only=True, wait=wait)
         try:
-            ledger = cls(file, ceiling)
+            ledger = cls(file, None)
             ledger.account.constants  # noqa: B018 - an empty ledger is an error here
             return ledger
         except BaseException:
@@ -210,7 +213,7 @@ class Ledger:
         spent = self.spent(version)
         extra = total_rdp(events, self.account.constants.filter.orders)
         after = self.account.epsilon(version, self._grouped(), extra)
-        if not after <= self.ceiling:
+        if self.ceiling is not None and not after <= self.ceiling:
             constants = self.account.constants
             raise PrivacyBudgetError(
                 f"epsilon of {constants.site}'s most used {constants.unit} would be {after:.4g} "
@@ -261,7 +264,7 @@ class Ledger:
                 "request": _digest(request),
                 "what": what,
                 "event": event_to_json(event),
-                "ceiling": float(self.ceiling),
+                "ceiling": None if self.ceiling is None else float(self.ceiling),
                 "epsilon": after,
             },
         )
@@ -301,6 +304,10 @@ class Ledger:
     def spent(self, version: str) -> float:
         """Return what the most used unit of a version has spent, by the filter."""
         return self.account.epsilon(version, self._grouped())
+
+    def most_used(self) -> Rdp:
+        """Return the sums, at the filter's orders, of the unit that has spent most of all."""
+        return self.account.most_used(self._grouped())
 
     def charges(self) -> Sequence[Charge]:
         """Return all charges, the oldest first."""

@@ -48,7 +48,7 @@ class Charge:
     request: str
     what: str
     event: AnyEvent
-    ceiling: float
+    ceiling: float | None
     epsilon: float
 
 
@@ -105,6 +105,15 @@ class Account:
         found = [self._of_group(group) for group in groups if version in group]
         more = np.zeros(len(self.constants.filter.orders)) if extra is None else extra
         return max((self.constants.filter.epsilon(sums + more) for sums in found), default=0.0)
+
+    def most_used(self, groups: Groups) -> Rdp:
+        """Return the sums of the group of units that has spent most; zeros where there is none."""
+        zero = np.zeros(len(self.constants.filter.orders))
+        return max(
+            (self._of_group(group) for group in groups),
+            key=self.constants.filter.epsilon,
+            default=zero,
+        )
 
     def epsilon_of_charges(self, version: str) -> float:
         """Return the epsilon of the charges on one version alone."""

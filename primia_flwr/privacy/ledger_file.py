@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -39,11 +40,16 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. `time`: UTC, whole seconds. `hash`: SHA-256 of all else in canonical form."""
+    """One line. `time`: UTC, whole seconds. `hash`: SHA-256 of all else in canonical form.
+
+    `nonce` is random, so that a ledger that goes on from an old copy gets other hashes even where
+    it repeats the same charge in the same second.
+    """
 
     seq: int
     previous: str
     time: str
+    nonce: str
     kind: str
     body: dict[str, Any]
     hash: str
@@ -133,7 +139,7 @@ class LedgerFile:
         if not self._usable:
             raise DataError(f"{self.path} is not open for writing; open the ledger anew")
         head = self.head
-        entry = _entry(head.seq + 1, head.hash, self._now(), kind, dict(body))
+        entry = _entry(head.seq + 1, head.hash, self._now(), secrets.token_hex(8), kind, dict(body))
         self._usable = False  # what a failure below leaves behind is for the next opening to judge
         try:
             _write_whole(self._descriptor, line(entry))
@@ -318,7 +324,7 @@ def line(entry: Entry) -> bytes:
 def _read_line(text: bytes, number: int, path: Path) -> Entry:
     try:
         entry = Entry(**json.loads(text))
-        typed = _entry(entry.seq, entry.previous, entry.time, entry.kind, entry.body)
+        typed = _entry(entry.seq, entry.previous, entry.time, entry.nonce, entry.kind, entry.body)
         datetime.fromisoformat(entry.time)
         if entry != typed or line(typed) != text or entry.kind not in KINDS:
             raise ValueError
@@ -327,9 +333,9 @@ def _read_line(text: bytes, number: int, path: Path) -> Entry:
     return entry
 
 
-def _entry(seq: int, previous: str, at: str, kind: str, body: dict[str, Any]) -> Entry:
-    digest = hashlib.sha256(_canonical([seq, previous, at, kind, body])).hexdigest()
-    return Entry(seq, previous, at, kind, body, digest)
+def _entry(seq: int, previous: str, at: str, nonce: str, kind: str, body: dict[str, Any]) -> Entry:
+    digest = hashlib.sha256(_canonical([seq, previous, at, nonce, kind, body])).hexdigest()
+    return Entry(seq, previous, at, nonce, kind, body, digest)
 
 
 def _canonical(value: object) -> bytes:

@@ -13,7 +13,7 @@ class VersionLine:
     """One version of the data.
 
     `alone`: epsilon of the charges on it. `worst`: epsilon of its most used unit, with the charges
-    on other versions that contain it. `left`: what the ceiling leaves above that.
+    on other versions that contain it. `left`: what the ceiling leaves above that, None without one.
     """
 
     version: str
@@ -21,7 +21,7 @@ class VersionLine:
     charges: int
     alone: float
     worst: float
-    left: float
+    left: float | None
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Statement:
     site: str
     unit: str
     delta: float
-    ceiling: float
+    ceiling: float | None
     epsilon: float
-    left: float
+    left: float | None
     charges: int
     seq: int
     head: str
@@ -45,13 +45,13 @@ class Statement:
         return {**asdict(self), "versions": [asdict(line) for line in self.versions]}
 
 
-def statement(ledger: Ledger, *, ceiling: float = 0.0) -> Statement:
+def statement(ledger: Ledger, *, ceiling: float | None = None) -> Statement:
     """Add a ledger up.
 
     Parameters
     ----------
-    ceiling : float
-        To compare with; 0: the one that was in force at the newest charge, if there is one.
+    ceiling : float, optional
+        To compare with; None: the one that was in force at the newest charge, if there was one.
 
     Raises
     ------
@@ -59,7 +59,8 @@ def statement(ledger: Ledger, *, ceiling: float = 0.0) -> Statement:
         If the units of a version were changed.
     """
     charges, constants = ledger.charges(), ledger.account.constants
-    ceiling = ceiling or (charges[-1].ceiling if charges else 0.0)
+    if ceiling is None and charges:
+        ceiling = charges[-1].ceiling
     lines = tuple(_line(ledger, version, ceiling) for version in ledger.account.versions)
     worst = max((line.worst for line in lines), default=0.0)
     head = ledger.head()
@@ -69,7 +70,7 @@ def statement(ledger: Ledger, *, ceiling: float = 0.0) -> Statement:
         constants.filter.delta,
         ceiling,
         worst,
-        max(ceiling - worst, 0.0),
+        _left(ceiling, worst),
         len(charges),
         head.seq,
         head.hash,
@@ -78,7 +79,7 @@ def statement(ledger: Ledger, *, ceiling: float = 0.0) -> Statement:
     )
 
 
-def _line(ledger: Ledger, version: str, ceiling: float) -> VersionLine:
+def _line(ledger: Ledger, version: str, ceiling: float | None) -> VersionLine:
     account = ledger.account
     worst = ledger.spent(version)
     return VersionLine(
@@ -87,5 +88,9 @@ def _line(ledger: Ledger, version: str, ceiling: float) -> VersionLine:
         sum(charge.version == version for charge in account.charges),
         account.epsilon_of_charges(version),
         worst,
-        max(ceiling - worst, 0.0),
+        _left(ceiling, worst),
     )
+
+
+def _left(ceiling: float | None, spent: float) -> float | None:
+    return None if ceiling is None else max(ceiling - spent, 0.0)

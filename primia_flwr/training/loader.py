@@ -5,7 +5,7 @@ The one place where training touches the data. Order and augmentation of an imag
 round stopped.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,16 +45,21 @@ class AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, key: BatchKey) -> tuple[Tensor, Tensor]:
         """Return one batch; PyTorch's random state is left as it was."""
         images, labels = self._images[key.indices], self._labels[key.indices]
-        augment = self._augment
-        if augment is None:
+        if self._augment is None:
             return images, labels
-        varied = []
-        with torch.random.fork_rng(devices=[]):
-            for image, index in zip(images, key.indices.tolist(), strict=True):
-                seed = derive_seed(self._seed, "augment", key.epoch, index)
-                torch.default_generator.manual_seed(seed)
-                varied.append(augment(image))
-        return torch.stack(varied), labels
+        rows = key.indices.tolist()
+        seeds = [derive_seed(self._seed, "augment", key.epoch, index) for index in rows]
+        return augmented(images, seeds, self._augment), labels
+
+
+def augmented(images: Tensor, seeds: Sequence[int], augment: Augment) -> Tensor:
+    """Change each image (N, C, H, W) by its own seed; PyTorch's random state stays as it was."""
+    varied = []
+    with torch.random.fork_rng(devices=[]):
+        for image, seed in zip(images, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)
+            varied.append(augment(image))
+    return torch.stack(varied)
 
 
 class _Keys:

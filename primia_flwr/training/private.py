@@ -7,13 +7,40 @@ optimiser's state, both functions of noisy sums only; losses and counts are neve
 Source: Abadi et al. 2016, Algorithm 1; De et al. 2022 for several views of a unit.
 """
 
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.privacy.accountant import noise_multiplier_for
+from primia_flwr.privacy.clipping.table import build_engine
+from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
 from primia_flwr.privacy.events import SampledGaussian
 from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.units import Units, units_of
+from primia_flwr.training.device import compute_settings, derive_seed, pick_device
+from primia_flwr.training.evaluate import autocast
+from primia_flwr.training.loader import BatchPreparation, augmented
+from primia_flwr.training.optimizer import (
+    build_optimizer,
+    pack_state,
+    set_learning_rate,
+    unpack_state,
+)
+from primia_flwr.training.recipe import Recipe
+from primia_flwr.training.round import Progress
+from primia_flwr.training.schedules import learning_rate
+
+State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -73,3 +100,125 @@ def plan_private(
 def unit_names(unit: str, images: LabelledImages) -> tuple[str, ...]:
     """Return the unit of every image: its patient, or its own file."""
     return images.patients if unit == "patient" else images.files
+
+
+def fit_private(
+    model: nn.Module,
+    images: LabelledImages,
+    recipe: Recipe,
+    privacy: PrivacyConfig,
+    plan: PrivatePlan,
+    *,
+    optimizer_state: Mapping[str, Tensor] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[State, State]:
+    """Take a round's noisy steps.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Moved to the device and trained in place; parameters that are frozen stay as they are.
+    images : LabelledImages
+        All of one site.
+    recipe : Recipe
+        Optimiser, schedule, augmentation of each view.
+    privacy : PrivacyConfig
+        Unit, clipping norm, engine, views.
+    plan : PrivatePlan
+        Which steps, with how much noise.
+    optimizer_state : mapping of name to tensor, optional
+        Of the round before.
+    on_progress : callable, optional
+        Called after each step, without a loss.
+
+    Returns
+    -------
+    tuple of dict
+        The model's state and the optimiser's, on the CPU: both may be known to everybody.
+
+    Raises
+    ------
+    ConfigError
+        If the model has a layer that cannot be clipped.
+    """
+    cfg = recipe.training
+    device = recipe.device or pick_device(cfg.device)
+    seed = derive_seed(recipe.seed, "fit", plan.start_step)
+    with compute_settings(device, seed=seed, threads=cfg.threads, deterministic=cfg.deterministic):
+        model.to(device)
+        if cfg.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.train()
+        batches = _Batches(images, recipe, privacy, plan, device)
+        loss = partial(
+            functional.cross_entropy, reduction="none", label_smoothing=cfg.label_smoothing
+        )
+        engine = build_engine(
+            privacy.engine, model, loss, clip_norm=privacy.clip_norm, views=privacy.views
+        )
+        gradient = NoisyGradient(engine, mechanism=batches.mechanism)
+        optimizer = build_optimizer(model, cfg)
+        unpack_state(optimizer, model, dict(optimizer_state or {}), kind=cfg.optimizer)
+        started = time.monotonic()
+        for done, step in enumerate(range(plan.start_step, plan.start_step + plan.steps), 1):
+            set_learning_rate(optimizer, learning_rate(cfg, step, plan.total_steps))
+            with autocast(device, cfg.precision):
+                gradient.set_gradients(batches.of(step))
+            optimizer.step()
+            if on_progress:
+                on_progress(_progress(done, plan.steps, started, batches.expected_images))
+        return _on_cpu(model), pack_state(optimizer, model)
+
+
+class _Batches:
+    """The units of each step, drawn at random, as micro-batches of augmented views."""
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        recipe: Recipe,
+        privacy: PrivacyConfig,
+        plan: PrivatePlan,
+        device: torch.device,
+    ) -> None:
+        self._images, self._recipe, self._privacy, self._plan = images, recipe, privacy, plan
+        self._units: Units = units_of(privacy.unit, images.patients)
+        self._prepare = BatchPreparation(recipe, device, num_classes=len(images.classes))
+        augmentation = recipe.augmentation
+        self._augment = None if augmentation is None else build_augmentation(augmentation)
+        expected = plan.sampling_rate * len(self._units)
+        self.expected_images = expected * privacy.views
+        self.mechanism = Mechanism(
+            clip_norm=privacy.clip_norm,
+            noise_multiplier=plan.noise_multiplier,
+            expected_batch=expected,
+        )
+
+    def of(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, labels) of whole units; nothing where no unit was drawn."""
+        drawn = self._units.sample(sampling_rate=self._plan.sampling_rate)
+        chosen = self._units.views(drawn, views=self._privacy.views)
+        size = self._privacy.micro_batch * self._privacy.views
+        for start in range(0, len(chosen), size):
+            part = torch.from_numpy(np.ascontiguousarray(chosen[start : start + size]))
+            seeds = [
+                derive_seed(self._recipe.seed, "view", step, at)
+                for at in range(start, start + len(part))
+            ]
+            views = self._images.images[part]
+            if self._augment is not None:
+                views = augmented(views, seeds, self._augment)
+            yield self._prepare(views, self._images.labels[part], step)
+
+
+def _progress(done: int, steps: int, started: float, images: float) -> Progress:
+    seconds = max(time.monotonic() - started, 1e-9)
+    left = seconds / done * (steps - done)
+    return Progress(done, steps, math.nan, images * done / seconds, left)
+
+
+def _on_cpu(model: nn.Module) -> State:
+    return {
+        name: value.detach().to("cpu", copy=True).contiguous()
+        for name, value in model.state_dict().items()
+    }

@@ -1,0 +1,153 @@
+"""`primia privacy plan`: what an epsilon costs in noise, and how far given noise reaches."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from primia_flwr.cli.verb import Verb
+from primia_flwr.config.checks import check_choice, check_length, check_range
+from primia_flwr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from primia_flwr.privacy.events import Rdp
+    from primia_flwr.privacy.filter import RdpFilter
+    from primia_flwr.privacy.plan import Reach, Row
+
+_ENDINGS = (".svg", ".png")
+
+
+@dataclass
+class PlanArguments:
+    """Arguments of `primia privacy plan`: public facts about the data, and what is wished."""
+
+    units: int = 1000
+    batch: int = 64
+    epsilons: list[float] = field(default_factory=lambda: [1.0, 2.0, 4.0, 8.0])
+    epochs: list[float] = field(default_factory=lambda: [5.0, 10.0, 20.0, 40.0])
+    noise_multipliers: list[float] = field(default_factory=lambda: [0.8, 1.0, 1.5, 2.0])
+    delta: float = 0.0
+    ledger: str = ""
+    output: str = ""
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("units", self.units, 2, 1e9, example=4708)
+        check_range("delta", self.delta, 0, 1, example=1e-6, open_high=True)
+        check_length("epsilons", self.epsilons, 1, 20, example="[1, 2, 4, 8]")
+        check_length("epochs", self.epochs, 1, 20, example="[5, 10, 20]")
+        check_length("noise_multipliers", self.noise_multipliers, 0, 20, example="[1, 2]")
+        if self.output:
+            check_choice("ending of output", Path(self.output).suffix, _ENDINGS)
+
+
+def run(cfg: PlanArguments) -> dict[str, Any]:
+    """Print both tables, draw the first one if asked, and return them.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, or nothing is left for a wish.
+    DataError
+        If the ledger cannot be read.
+    """
+    from primia_flwr.privacy.plan import Data, delta_for, reaches, rows
+
+    data = Data(cfg.units, cfg.batch)
+    site, before = _ledger(cfg.ledger)
+    delta = site.delta if site else cfg.delta or delta_for(cfg.units)
+    if cfg.delta not in (0, delta):
+        raise ConfigError(f"delta={cfg.delta}; expected {delta}, with which the ledger began")
+    common: Any = {"epsilons": cfg.epsilons, "delta": delta, "site": site, "before": before}
+    found = rows(data, epochs=cfg.epochs, **common)
+    reach = reaches(data, noise_multipliers=cfg.noise_multipliers, **common)
+    console = Console(stderr=cfg.quiet, emoji=False)
+    console.print(_noise_table(found, f"{cfg.units} units, {cfg.batch} a step, delta {delta:g}"))
+    if reach:
+        console.print(_reach_table(reach))
+    if cfg.output:
+        _draw(found, Path(cfg.output), console)
+    return {
+        "units": cfg.units,
+        "batch": cfg.batch,
+        "sampling_rate": data.sampling_rate,
+        "delta": delta,
+        "spent": site.epsilon(before) if site and before is not None else 0.0,
+        "noise": [asdict(row) for row in found],
+        "reach": [asdict(row) for row in reach],
+        "output": cfg.output,
+    }
+
+
+def _ledger(folder: str) -> "tuple[RdpFilter | None, Rdp | None]":
+    from primia_flwr.privacy.ledger import Ledger
+
+    if not folder:
+        return None, None
+    with Ledger.read(Path(folder)) as ledger:
+        return ledger.account.constants.filter, ledger.most_used()
+
+
+def _noise_table(found: "list[Row]", facts: str) -> Table:
+    table = Table(title=f"Noise that an epsilon needs: {facts}", title_justify="left")
+    for heading in (
+        "ceiling",
+        "epochs",
+        "steps",
+        "noise multiplier",
+        "epsilon by PLD,\nif kept to",
+        "noise on the mean,\nin clipping norms",
+    ):
+        table.add_column(heading, justify="right")
+    last = None
+    for row in found:
+        if last not in (None, row.epsilon):
+            table.add_section()
+        last = row.epsilon
+        table.add_row(
+            f"{row.epsilon:g}",
+            f"{row.epochs:g}",
+            str(row.steps),
+            f"{row.noise_multiplier:.3f}",
+            f"{row.epsilon_pld:.3f}",
+            f"{row.noise_on_mean:.4f}",
+        )
+    return table
+
+
+def _reach_table(reach: "list[Reach]") -> Table:
+    table = Table(title="How far a noise multiplier reaches", title_justify="left")
+    for heading in ("ceiling", "noise multiplier", "steps", "epochs"):
+        table.add_column(heading, justify="right")
+    for row in reach:
+        cells = (f"{row.noise_multiplier:g}", str(row.steps), f"{row.epochs:.1f}")
+        table.add_row(f"{row.epsilon:g}", *cells)
+    return table
+
+
+def _draw(found: "list[Row]", output: Path, console: Console) -> None:
+    from primia_flwr.evaluation.privacy_plot import draw_noise
+    from primia_flwr.privacy.plan import curves
+
+    draw_noise(curves(found), output)
+    console.print(f"drawn: {output}", soft_wrap=True)
+
+
+VERB = Verb(
+    words=("privacy", "plan"),
+    summary=(
+        "what can I afford: the noise multiplier that each epsilon needs for so many epochs, and "
+        "how far given noise reaches; nothing is spent"
+    ),
+    examples=(
+        "primia privacy plan units=4708 batch=256",
+        "primia privacy plan units=4708 batch=256 'epsilons=[3]' 'epochs=[10,30,100]' "
+        "output=plan.svg",
+        "primia privacy plan units=4708 batch=256 ledger=state/privacy   # on top of what is spent",
+    ),
+    config_name="privacy_plan",
+    schema=PlanArguments,
+    run=run,
+)
