@@ -131,9 +131,9 @@ class SkellamSum:
     rounds: int
 
     def __post_init__(self) -> None:
-        for name in ("l2_sensitivity", "l1_sensitivity", "variance"):
+        for name, most in (("l2_sensitivity", 1e15), ("l1_sensitivity", 1e20), ("variance", 1e35)):
             value = getattr(self, name)
-            check_range(f"privacy.{name}", value, 0, 1e300, example=100, open_low=True)
+            check_range(f"privacy.{name}", value, 0, most, example=100, open_low=True)
         _check_count("privacy.rounds", self.rounds)
         if self.l1_sensitivity < self.l2_sensitivity:
             raise ConfigError(

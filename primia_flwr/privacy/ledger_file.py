@@ -160,7 +160,7 @@ class LedgerFile:
         flags = os.O_RDONLY if self.read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND
         try:
             if not self.read_only:
-                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(self.folder)
             return os.open(self.path, flags | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             raise DataError(
@@ -305,6 +305,14 @@ def replace_file(path: Path, content: bytes) -> None:
         os.close(descriptor)
     os.replace(temporary, path)
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a private folder, and those above it, durably."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_file import replace_file
+from primia_flwr.privacy.ledger_file import make_folder, replace_file
 
 RELEASES = "releases"
 _TAG_BYTES = 32
@@ -33,7 +33,7 @@ class Releases:
             If it cannot be written; then it must not leave.
         """
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(self._folder)
             replace_file(self._path(seq), self._tag(charge, content) + content)
         except OSError as error:
             raise DataError(
