@@ -6,7 +6,6 @@ are in the same versions have spent the same, so sums are kept by version and ad
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,11 +171,6 @@ def check_unit(unit: str) -> None:
     """
     if unit not in UNITS:
         raise ConfigError(f"privacy.unit={unit}; expected one of {', '.join(UNITS)}")
-
-
-def by_kind(charges: Iterable[Charge]) -> Counter[str]:
-    """Count charges by the mechanism they paid for."""
-    return Counter(charge.event.kind for charge in charges)
 
 
 def _exactly(entry: Entry, *keys: str) -> dict[str, Any]:
