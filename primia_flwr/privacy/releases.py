@@ -72,4 +72,6 @@ class Releases:
 
     def _tag(self, charge: str, content: bytes) -> bytes:
         context = b"primia privacy release v1\0" + charge.encode("ascii")
-        return hmac.new(self._key, context + content, hashlib.sha256).digest()
+        keyed = hmac.new(self._key, context, hashlib.sha256)
+        keyed.update(content)
+        return keyed.digest()
