@@ -336,6 +336,8 @@ def _read_line(text: bytes, number: int, path: Path) -> Entry:
         datetime.fromisoformat(entry.time)
         if entry != typed or line(typed) != text or entry.kind not in KINDS:
             raise ValueError
+        if type(entry.seq) is not int or type(entry.body) is not dict:
+            raise TypeError
     except (ValueError, TypeError, RecursionError):
         raise _broken(path, number, "was changed") from None
     return entry

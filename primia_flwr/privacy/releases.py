@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
@@ -47,12 +48,14 @@ class Releases:
         Raises
         ------
         DataError
-            If it was changed.
+            If it was changed or cannot be read.
         """
         try:
             raw = self._path(seq).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise DataError(f"{self._path(seq)} cannot be read ({error.strerror})") from None
         tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
         if not hmac.compare_digest(tag, self._tag(charge, content)):
             raise DataError(
@@ -63,9 +66,10 @@ class Releases:
         return content
 
     def drop(self, seqs: Collection[int]) -> None:
-        """Delete what was kept for charges whose rounds are over."""
+        """Delete what was kept for charges whose rounds are over; what stays does no harm."""
         for seq in seqs:
-            self._path(seq).unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path(seq).unlink(missing_ok=True)
 
     def _path(self, seq: int) -> Path:
         return self._folder / f"{seq}.release"

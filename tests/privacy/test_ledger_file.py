@@ -253,3 +253,12 @@ def test_folder_without_ledger_is_not_made_by_looking(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         LedgerFile(tmp_path / "nothing", read_only=True)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_foreign_lines_are_refused(tmp_path: Path) -> None:
+    """Well chained, and yet nothing that a ledger writes."""
+    for body in (b"[]", b"{}", b"3", b"null", b'"' + b"9" * 5000 + b'"', b"[" * 5000, b"NaN"):
+        for content in (body, b'{"seq":1,"previous":"","time":1,"nonce":"","kind":"","body":%s}'):
+            (tmp_path / LEDGER).write_bytes(content.replace(b"%s", body) + b"\n")
+            with pytest.raises(DataError, match="line 1 was changed"):
+                LedgerFile(tmp_path)
