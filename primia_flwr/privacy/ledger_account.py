@@ -16,7 +16,7 @@ import numpy as np
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.privacy.events import AnyEvent, Rdp, event_from_json
 from primia_flwr.privacy.filter import RdpFilter
-from primia_flwr.privacy.ledger_file import Entry
+from primia_flwr.privacy.ledger_chain import Entry
 
 FORMAT = 1
 UNITS = ("patient", "image")

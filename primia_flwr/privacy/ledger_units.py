@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_file import make_folder, replace_file
+from primia_flwr.privacy.ledger_disk import make_folder, replace_file
 
 KEY, DATA = "unit.key", "data"
 _KEY_BYTES = 32

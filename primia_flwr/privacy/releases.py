@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_file import make_folder, replace_file
+from primia_flwr.privacy.ledger_disk import make_folder, replace_file
 
 RELEASES = "releases"
 _TAG_BYTES = 32

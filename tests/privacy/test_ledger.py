@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy.events import Gaussian, SampledGaussian, SkellamSum
 from primia_flwr.privacy.ledger import Ledger
-from primia_flwr.privacy.ledger_file import LEDGER, parse
+from primia_flwr.privacy.ledger_chain import parse
+from primia_flwr.privacy.ledger_file import LEDGER
 from tests.privacy.ledgers import DELTA, NOISY, PATIENTS, charge, fill, open_ledger
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.events import Gaussian
-from primia_flwr.privacy.ledger_file import HEAD, LEDGER, Head, LedgerFile, parse, read_head
+from primia_flwr.privacy.ledger_chain import parse
+from primia_flwr.privacy.ledger_file import HEAD, LEDGER, Head, LedgerFile, read_head
 from tests.privacy.ledgers import fill, open_ledger
 
 
