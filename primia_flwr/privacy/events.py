@@ -2,7 +2,11 @@
 
 Neighbouring data sets differ in one unit (image or patient) that is added or removed; the number
 of units is public. Every bound here holds in both directions. An event is a plain value: it goes
-into the ledger as JSON, and the accountant and the filter read nothing else.
+into the ledger as JSON, and the accountant and the filter read nothing else. Each has
+
+- `rdp(orders)`: a bound on the Rényi divergence at each order above 1, in nats;
+- `dp_event()`: dp-accounting's name for it and how often it happens, or None;
+- `words()`: itself in few words, for a table.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,21 +33,6 @@ LEAST_NOISE = 0.1  # below it one step alone costs an epsilon of more than 90
 _MOST = 1e9
 # The library sums up to a few hundred terms of order 1; what rounding may take away is given back.
 _ROUNDING = 1e-12
-
-
-class Event(Protocol):
-    """One release, or several equal ones."""
-
-    kind: ClassVar[str]
-
-    def rdp(self, orders: Sequence[float]) -> Rdp:
-        """Return a bound on the Rényi divergence at each order above 1, in nats."""
-
-    def dp_event(self) -> tuple[DpEvent, int] | None:
-        """Return dp-accounting's name for it and how often it happens; None: it has none."""
-
-    def words(self) -> str:
-        """Return it in few words, for a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +120,9 @@ class SkellamSum:
     rounds: int
 
     def __post_init__(self) -> None:
-        for name in ("l2_sensitivity", "l1_sensitivity", "variance"):
+        for name, most in (("l2_sensitivity", 1e15), ("l1_sensitivity", 1e20), ("variance", 1e35)):
             value = getattr(self, name)
-            check_range(f"privacy.{name}", value, 0, 1e300, example=100, open_low=True)
+            check_range(f"privacy.{name}", value, 0, most, example=100, open_low=True)
         _check_count("privacy.rounds", self.rounds)
         if self.l1_sensitivity < self.l2_sensitivity:
             raise ConfigError(

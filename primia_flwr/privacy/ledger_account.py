@@ -6,7 +6,6 @@ are in the same versions have spent the same, so sums are kept by version and ad
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,27 @@ import numpy as np
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.privacy.events import AnyEvent, Rdp, event_from_json
 from primia_flwr.privacy.filter import RdpFilter
-from primia_flwr.privacy.ledger_file import Entry
+from primia_flwr.privacy.ledger_chain import Entry
 
 FORMAT = 1
 UNITS = ("patient", "image")
+_TYPES: dict[str, dict[str, tuple[type, ...]]] = {
+    "opened": {
+        **dict.fromkeys(("id", "site", "unit", "key"), (str,)),
+        **dict.fromkeys(("orders", "shares"), (list,)),
+        "delta": (float,),
+        "format": (int,),
+    },
+    "data": {"version": (str,), "units": (int,)},
+    "charge": {
+        **dict.fromkeys(("version", "run", "request", "what"), (str,)),
+        "instance": (int,),
+        "event": (dict,),
+        "ceiling": (float, type(None)),
+        "epsilon": (float,),
+    },
+    "repaired": {"bytes": (int,), "sha256": (str,)},
+}
 Groups = Mapping[frozenset[str], int]
 
 
@@ -124,23 +140,19 @@ class Account:
         return sum((self._sums[version] for version in group), start=zero)
 
     def _open(self, entry: Entry) -> None:
-        body = _exactly(entry, "delta", "format", "id", "key", "orders", "shares", "site", "unit")
+        body = _checked(entry)
         if body["format"] != FORMAT or body["unit"] not in UNITS:
             raise ValueError(f"format {body['format']}, unit {body['unit']}")
         found = RdpFilter(body["delta"], tuple(body["orders"]), tuple(body["shares"]))
         self._constants = Constants(body["id"], body["site"], body["unit"], found, body["key"])
 
     def _data(self, entry: Entry) -> None:
-        body = _exactly(entry, "units", "version")
+        body = _checked(entry)
         self.versions[body["version"]] = body["units"]
         self._sums[body["version"]] = np.zeros(len(self.constants.filter.orders))
 
     def _charge(self, entry: Entry) -> None:
-        body = _exactly(
-            entry,
-            *("ceiling", "epsilon", "event", "instance"),
-            *("request", "run", "version", "what"),
-        )
+        body = _checked(entry)
         charge = Charge(
             entry.seq, entry.hash, entry.time, **body | {"event": event_from_json(body["event"])}
         )
@@ -151,7 +163,7 @@ class Account:
         self.charges.append(charge)
 
     def _repaired(self, entry: Entry) -> None:
-        _exactly(entry, "bytes", "sha256")
+        _checked(entry)
 
 
 _TAKE = {
@@ -174,12 +186,12 @@ def check_unit(unit: str) -> None:
         raise ConfigError(f"privacy.unit={unit}; expected one of {', '.join(UNITS)}")
 
 
-def by_kind(charges: Iterable[Charge]) -> Counter[str]:
-    """Count charges by the mechanism they paid for."""
-    return Counter(charge.event.kind for charge in charges)
-
-
-def _exactly(entry: Entry, *keys: str) -> dict[str, Any]:
-    if entry.body.keys() != set(keys):
+def _checked(entry: Entry) -> dict[str, Any]:
+    """Return the body of an entry whose keys and types are those of its kind."""
+    types = _TYPES[entry.kind]
+    if entry.body.keys() != types.keys():
         raise ValueError(f"{entry.kind} with {', '.join(sorted(entry.body))}")
+    for name, value in entry.body.items():
+        if type(value) not in types[name]:
+            raise ValueError(f"{entry.kind}.{name}={value!r}")
     return entry.body

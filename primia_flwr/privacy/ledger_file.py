@@ -26,33 +26,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from primia_flwr.errors import DataError
+from primia_flwr.privacy.ledger_chain import GENESIS, REMEDY, Entry, line, make_entry, parse
+from primia_flwr.privacy.ledger_disk import make_folder, replace_file, sync_folder, write_whole
 
 LEDGER, HEAD = "ledger.jsonl", "head.json"
-KINDS = ("opened", "data", "charge", "repaired")
-_GENESIS = "0" * 64
 _CLOCK_SLACK = 2.0  # seconds that a time server may take a clock back
 _PAUSE = 0.05
-_REMEDY = (
-    "nothing is released; keep the folder as it is, find out what changed it, and ask the "
-    "coordinator which head it saw last"
-)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line. `time`: UTC, whole seconds. `hash`: SHA-256 of all else in canonical form.
-
-    `nonce` is random, so that a ledger that goes on from an old copy gets other hashes even where
-    it repeats the same charge in the same second.
-    """
-
-    seq: int
-    previous: str
-    time: str
-    nonce: str
-    kind: str
-    body: dict[str, Any]
-    hash: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +104,7 @@ class LedgerFile:
     def head(self) -> Head:
         """The newest entry; number 0 and zeros before the first."""
         if not self.entries:
-            return Head(0, _GENESIS)
+            return Head(0, GENESIS)
         return Head(self.entries[-1].seq, self.entries[-1].hash)
 
     def append(self, kind: str, body: Mapping[str, Any]) -> Entry:
@@ -139,10 +118,12 @@ class LedgerFile:
         if not self._usable:
             raise DataError(f"{self.path} is not open for writing; open the ledger anew")
         head = self.head
-        entry = _entry(head.seq + 1, head.hash, self._now(), secrets.token_hex(8), kind, dict(body))
+        entry = make_entry(
+            head.seq + 1, head.hash, self._now(), secrets.token_hex(8), kind, dict(body)
+        )
         self._usable = False  # what a failure below leaves behind is for the next opening to judge
         try:
-            _write_whole(self._descriptor, line(entry))
+            write_whole(self._descriptor, line(entry))
             os.fsync(self._descriptor)
             if entry.seq == 1:
                 sync_folder(self.folder)
@@ -160,7 +141,7 @@ class LedgerFile:
         flags = os.O_RDONLY if self.read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND
         try:
             if not self.read_only:
-                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(self.folder)
             return os.open(self.path, flags | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             raise DataError(
@@ -200,20 +181,20 @@ class LedgerFile:
     def _compare_with_head(self) -> None:
         known = read_head(self.folder)
         if known is None and len(self.entries) > 1:
-            raise DataError(f"{self.folder / HEAD} is missing; {_REMEDY}")
-        known = known or Head(0, _GENESIS)
+            raise DataError(f"{self.folder / HEAD} is missing; {REMEDY}")
+        known = known or Head(0, GENESIS)
         if known.seq > len(self.entries):
             raise DataError(
                 f"{self.path} ends at entry {len(self.entries)}; expected entry {known.seq}, which "
                 f"{HEAD} names: its end was cut off or damaged, or an old copy was put back; "
-                f"{_REMEDY}"
+                f"{REMEDY}"
             )
         ahead = len(self.entries) - known.seq
         named = known.seq == 0 or self.entries[known.seq - 1].hash == known.hash
         if not named or ahead > 1 or (ahead == 1 and self.unfinished):
             raise DataError(
                 f"{self.path} and {HEAD} do not belong together; expected entry {known.seq} with "
-                f"hash {known.hash[:12]}… as the newest; one of them was replaced; {_REMEDY}"
+                f"hash {known.hash[:12]}… as the newest; one of them was replaced; {REMEDY}"
             )
         if ahead and not self.read_only:
             self._write_head(self.head)
@@ -249,28 +230,6 @@ class LedgerFile:
         replace_file(self.folder / HEAD, content)
 
 
-def parse(content: bytes, path: Path) -> tuple[list[Entry], bytes]:
-    """Return the entries, checked from the first to the last, and an unfinished last line.
-
-    Raises
-    ------
-    DataError
-        Naming the first line that was changed, removed or inserted.
-    """
-    whole, unfinished = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
-    entries: list[Entry] = []
-    previous, then = _GENESIS, ""
-    for number, text in enumerate(whole.split(b"\n")[:-1], start=1):
-        entry = _read_line(text + b"\n", number, path)
-        if (entry.seq, entry.previous) != (number, previous):
-            raise _broken(path, number, "does not follow from the line before")
-        if entry.time < then:
-            raise _broken(path, number, "is older than the line before")
-        previous, then = entry.hash, entry.time
-        entries.append(entry)
-    return entries, unfinished
-
-
 def read_head(folder: Path) -> Head | None:
     """Return what `head.json` says; None where there is none.
 
@@ -289,71 +248,10 @@ def read_head(folder: Path) -> Head | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError):
-        raise DataError(f"{path} cannot be read; expected what the ledger wrote; {_REMEDY}") from (
+        raise DataError(f"{path} cannot be read; expected what the ledger wrote; {REMEDY}") from (
             None
         )
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and return when it is on the disk."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        _write_whole(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def line(entry: Entry) -> bytes:
-    """Return the one way to write an entry."""
-    return _canonical(asdict(entry)) + b"\n"
-
-
-def _read_line(text: bytes, number: int, path: Path) -> Entry:
-    try:
-        entry = Entry(**json.loads(text))
-        typed = _entry(entry.seq, entry.previous, entry.time, entry.nonce, entry.kind, entry.body)
-        datetime.fromisoformat(entry.time)
-        if entry != typed or line(typed) != text or entry.kind not in KINDS:
-            raise ValueError
-    except (ValueError, TypeError, RecursionError):
-        raise _broken(path, number, "was changed") from None
-    return entry
-
-
-def _entry(seq: int, previous: str, at: str, nonce: str, kind: str, body: dict[str, Any]) -> Entry:
-    digest = hashlib.sha256(_canonical([seq, previous, at, nonce, kind, body])).hexdigest()
-    return Entry(seq, previous, at, nonce, kind, body, digest)
-
-
-def _canonical(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
-
-
 def _stamp(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).isoformat()
-
-
-def _write_whole(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _broken(path: Path, number: int, what: str) -> DataError:
-    return DataError(
-        f"{path}, line {number} {what}; expected an unbroken chain of entries; {_REMEDY}"
-    )

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_file import replace_file
+from primia_flwr.privacy.ledger_disk import make_folder, replace_file
 
 KEY, DATA = "unit.key", "data"
 _KEY_BYTES = 32
@@ -103,7 +103,7 @@ def write_version(folder: Path, version: str, content: bytes) -> None:
     """
     path = folder / DATA / f"{version}.units"
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_folder(path.parent)
         replace_file(path, content)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror})") from None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_file import replace_file
+from primia_flwr.privacy.ledger_disk import make_folder, replace_file
 
 RELEASES = "releases"
 _TAG_BYTES = 32
@@ -33,7 +34,7 @@ class Releases:
             If it cannot be written; then it must not leave.
         """
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            make_folder(self._folder)
             replace_file(self._path(seq), self._tag(charge, content) + content)
         except OSError as error:
             raise DataError(
@@ -47,12 +48,14 @@ class Releases:
         Raises
         ------
         DataError
-            If it was changed.
+            If it was changed or cannot be read.
         """
         try:
             raw = self._path(seq).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise DataError(f"{self._path(seq)} cannot be read ({error.strerror})") from None
         tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
         if not hmac.compare_digest(tag, self._tag(charge, content)):
             raise DataError(
@@ -63,13 +66,16 @@ class Releases:
         return content
 
     def drop(self, seqs: Collection[int]) -> None:
-        """Delete what was kept for charges whose rounds are over."""
+        """Delete what was kept for charges whose rounds are over; what stays does no harm."""
         for seq in seqs:
-            self._path(seq).unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path(seq).unlink(missing_ok=True)
 
     def _path(self, seq: int) -> Path:
         return self._folder / f"{seq}.release"
 
     def _tag(self, charge: str, content: bytes) -> bytes:
         context = b"primia privacy release v1\0" + charge.encode("ascii")
-        return hmac.new(self._key, context + content, hashlib.sha256).digest()
+        keyed = hmac.new(self._key, context, hashlib.sha256)
+        keyed.update(content)
+        return keyed.digest()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy.events import Gaussian, SampledGaussian, SkellamSum
 from primia_flwr.privacy.ledger import Ledger
-from primia_flwr.privacy.ledger_file import LEDGER, parse
+from primia_flwr.privacy.ledger_chain import parse
+from primia_flwr.privacy.ledger_file import LEDGER
 from tests.privacy.ledgers import DELTA, NOISY, PATIENTS, charge, fill, open_ledger
 
 
@@ -345,3 +348,20 @@ def test_every_mechanism_is_read_back(tmp_path: Path) -> None:
         assert tuple(c.event for c in ledger.charges()) == events
         assert ledger.spent(version) == spent
         assert ledger.account.constants.filter.delta == DELTA
+
+
+def test_release_that_cannot_be_read_is_not_sent(tmp_path: Path) -> None:
+    fill(tmp_path, rounds=1)
+    (file,) = (tmp_path / "releases").iterdir()
+    file.unlink()
+    file.mkdir()
+    with open_ledger(tmp_path) as ledger, pytest.raises(DataError, match="cannot be read"):
+        ledger.stored(run="run-1", instance=1, request=b"model 1")
+
+
+def test_importing_a_ledger_is_light() -> None:
+    """A SuperNode starts a process for every message: scipy and the like come when needed."""
+    heavy = ("dp_accounting", "scipy", "torch", "matplotlib", "flwr")
+    code = f"import sys, primia_flwr.privacy.ledger; print(set(sys.modules) & set({heavy}))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.events import Gaussian
-from primia_flwr.privacy.ledger_file import HEAD, LEDGER, Head, LedgerFile, parse, read_head
+from primia_flwr.privacy.ledger_chain import parse
+from primia_flwr.privacy.ledger_file import HEAD, LEDGER, Head, LedgerFile, read_head
 from tests.privacy.ledgers import fill, open_ledger
 
 
@@ -253,3 +254,12 @@ def test_folder_without_ledger_is_not_made_by_looking(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         LedgerFile(tmp_path / "nothing", read_only=True)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_foreign_lines_are_refused(tmp_path: Path) -> None:
+    """Well chained, and yet nothing that a ledger writes."""
+    for body in (b"[]", b"{}", b"3", b"null", b'"' + b"9" * 5000 + b'"', b"[" * 5000, b"NaN"):
+        for content in (body, b'{"seq":1,"previous":"","time":1,"nonce":"","kind":"","body":%s}'):
+            (tmp_path / LEDGER).write_bytes(content.replace(b"%s", body) + b"\n")
+            with pytest.raises(DataError, match="line 1 was changed"):
+                LedgerFile(tmp_path)

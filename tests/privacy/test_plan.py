@@ -1,0 +1,59 @@
+"""What can be afforded, with numbers that a filter of one order lets one check by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from primia_flwr.errors import ConfigError
+from primia_flwr.privacy.events import Gaussian
+from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.plan import Data, Row, curves, delta_for, reaches, rows
+
+# Order 2 with all of delta: epsilon = S + log(1/delta) - log 4 = S + log 25 with delta 0.01.
+ONE = RdpFilter(delta=0.01, orders=(2.0,), shares=(1.0,))
+EVERY = Data(units=50, batch=50)
+
+
+def test_data_by_hand() -> None:
+    data = Data(units=1000, batch=64)
+    assert (data.sampling_rate, data.steps(1), data.steps(0.5)) == (0.064, 16, 8)
+
+
+def test_reach_by_hand() -> None:
+    # a step with all units costs 2/(2 4^2) = 1/16; room for a ceiling of log 25 + 1: 16 steps
+    ceiling = math.log(25) + 1 + 1e-9
+    (reach,) = reaches(EVERY, epsilons=[ceiling], noise_multipliers=[4.0], delta=0.01, site=ONE)
+    assert (reach.steps, reach.epochs) == (16, 16.0)
+    before = Gaussian(noise_multiplier=2.0).rdp([2.0])  # 1/4: four steps less
+    (less,) = reaches(
+        EVERY, epsilons=[ceiling], noise_multipliers=[4.0], delta=0.01, site=ONE, before=before
+    )
+    assert less.steps == 12
+    (none,) = reaches(EVERY, epsilons=[1.0], noise_multipliers=[4.0], delta=0.01, site=ONE)
+    assert none.steps == 0
+
+
+def test_noise_by_hand() -> None:
+    # 10 steps at order 2: 10/sigma^2 = 0.4, so sigma = 5
+    (row,) = rows(EVERY, epsilons=[math.log(25) + 0.4], epochs=[10], delta=0.01, site=ONE)
+    assert row.noise_multiplier == pytest.approx(5.0, rel=2e-3)
+    assert row.noise_multiplier >= 5.0
+    assert row.noise_on_mean == row.noise_multiplier / 50
+    assert row.epsilon_pld < row.epsilon
+
+
+@pytest.mark.parametrize(("units", "delta"), [(1000, 1e-4), (999, 1e-4), (1001, 1e-5), (2, 1e-2)])
+def test_delta_for(units: int, delta: float) -> None:
+    assert delta_for(units) == pytest.approx(delta)
+
+
+def test_curves_gather_rows_by_epsilon() -> None:
+    found = [Row(e, n, 1, e + n, 0.0, 0.0) for e in (1.0, 2.0) for n in (5.0, 10.0)]
+    assert curves(found) == {1.0: ([5.0, 10.0], [6.0, 11.0]), 2.0: ([5.0, 10.0], [7.0, 12.0])}
+
+
+def test_batch_above_units_is_refused() -> None:
+    with pytest.raises(ConfigError, match="batch=51 with units=50"):
+        Data(units=50, batch=51)
