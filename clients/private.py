@@ -80,7 +80,9 @@ class PrivateAnswer(ABC):
             if state is None:
                 self.plan(ledger, len(set(self._names)))
                 version = ledger.register(self._names)
-                ledger.afford(version, run=self._run, events=[self.to_come])
+                begun = ledger.account.version_of(self._run) is not None
+                event = self.event if begun else self.whole_run
+                ledger.afford(version, run=self._run, events=[event])
         if state is None:
             state = self.train()
             with self.ledger() as ledger:
@@ -102,8 +104,8 @@ class PrivateAnswer(ABC):
 
     @property
     @abstractmethod
-    def to_come(self) -> AnyEvent:
-        """What the run costs from this round on."""
+    def whole_run(self) -> AnyEvent:
+        """What the run costs from its first round to its last."""
 
     @abstractmethod
     def train(self) -> State:
@@ -198,9 +200,9 @@ class NoisySteps(PrivateAnswer):
         return self._plan.event
 
     @property
-    def to_come(self) -> AnyEvent:
-        """The steps of this round and those after it."""
-        return self._plan.to_come
+    def whole_run(self) -> AnyEvent:
+        """The steps of all rounds."""
+        return self._plan.whole_run
 
     def kept(self, ledger: Ledger) -> State | None:
         """Return the model of an earlier answer."""
@@ -247,9 +249,9 @@ class NoisySum(PrivateAnswer):
         return self._noise.times(1)
 
     @property
-    def to_come(self) -> AnyEvent:
-        """The sums of this round and those after it."""
-        return self._noise.times(self.site.experiment.federation.rounds - self.number + 1)
+    def whole_run(self) -> AnyEvent:
+        """The sums of all rounds."""
+        return self._noise.times(self.site.experiment.federation.rounds)
 
     def train(self) -> State:
         """Train as in any run, on all images."""

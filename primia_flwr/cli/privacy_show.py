@@ -47,9 +47,12 @@ def run(cfg: ShowArguments) -> dict[str, Any]:
     from primia_flwr.privacy.ledger import Ledger
     from primia_flwr.privacy.ledger_statement import statement
 
-    folder = Path(cfg.ledger) if cfg.ledger else _folder_of_site(cfg.site)
+    folder, allowed = Path(cfg.ledger), 0.0
+    if not cfg.ledger:
+        policy = load_policy(Path(cfg.site))
+        folder, allowed = policy.privacy_folder, policy.max_epsilon
     with Ledger.read(folder) as ledger:
-        found = statement(ledger, ceiling=cfg.ceiling or None)
+        found = statement(ledger, ceiling=cfg.ceiling or allowed or None)
         charges = ledger.charges()
     console = Console(stderr=cfg.quiet, emoji=False)
     console.print(_summary(found))
@@ -60,10 +63,6 @@ def run(cfg: ShowArguments) -> dict[str, Any]:
         soft_wrap=True,
     )
     return {"ledger": str(folder), **found.as_json()}
-
-
-def _folder_of_site(site: str) -> Path:
-    return load_policy(Path(site)).state_folder / "privacy"
 
 
 def _summary(found: "Statement") -> Table:

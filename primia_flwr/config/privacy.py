@@ -27,6 +27,9 @@ class PrivacyConfig:
     `engine` clips; `micro_batch` units are on the device at once. dp_aggregate: `max_knowing`
     sites, the one that computes with its own noise included, may know their part of it.
 
+    `repeats`: rounds that may have to be paid for twice, because a site crashed after it was
+    charged, or because a sum was given up, and that still fit the epsilon.
+
     `disjoint_patients`: no patient is at two sites, as the coordinator assumes; then the run's
     epsilon is the largest of the sites', otherwise their sum.
     """
@@ -43,6 +46,7 @@ class PrivacyConfig:
     engine: str = "ghost"
     micro_batch: int = 32
     max_knowing: int = 1
+    repeats: int = 0
     disjoint_patients: bool = True
 
     def __post_init__(self) -> None:
@@ -57,6 +61,7 @@ class PrivacyConfig:
         check_range("privacy.steps", self.steps, 1, 100_000, example=10)
         check_range("privacy.views", self.views, 1, 64, example=1)
         check_range("privacy.micro_batch", self.micro_batch, 1, 65536, example=32)
+        check_range("privacy.repeats", self.repeats, 0, 10_000, example=2)
         check_range("privacy.max_knowing", self.max_knowing, 1, 1000, example=1)
         if self.enabled and (self.epsilon > 0) == (self.noise_multiplier > 0):
             raise ConfigError(

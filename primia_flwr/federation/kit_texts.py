@@ -38,6 +38,10 @@ require_secure_aggregation: true
 # In a secure run: sites in any sum, and sites that may work together with the coordinator.
 min_survivors: 3
 max_colluding: 0
+# The most that all runs together may cost one of your patients (epsilon), at privacy_delta. Above
+# 0, runs without differential privacy are refused: they have no epsilon. 0: no ceiling.
+max_epsilon: 0
+privacy_delta: 1.0e-5         # below 1 / number of patients; fixed once a private run has begun
 
 # --- Files of this kit (relative to this file) ----------------------------------------------
 root_certificates: ca.crt

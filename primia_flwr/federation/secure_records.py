@@ -161,7 +161,7 @@ def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
     )
     if privacy.noise_multiplier:
         return noise
-    rounds = experiment.federation.rounds
+    rounds = experiment.federation.rounds + privacy.repeats
     return with_noise_for(privacy.epsilon, privacy.delta, rounds=rounds, like=noise)
 
 

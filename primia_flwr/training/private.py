@@ -62,9 +62,9 @@ class PrivatePlan:
         return self._of(self.steps)
 
     @property
-    def to_come(self) -> SampledGaussian:
-        """What the run costs from this round on."""
-        return self._of(self.total_steps - self.start_step)
+    def whole_run(self) -> SampledGaussian:
+        """What all rounds cost."""
+        return self._of(self.total_steps)
 
     def _of(self, steps: int) -> SampledGaussian:
         return SampledGaussian(
@@ -77,8 +77,8 @@ def plan_private(
 ) -> PrivatePlan:
     """Plan round `round_number` (from 1) of `num_rounds` at a site with so many units.
 
-    The noise is the configured one, or the least with which the whole run stays within the
-    configured epsilon as the site's own filter counts.
+    The noise is the configured one, or the least with which the whole run, and as many repeated
+    rounds as configured, stay within the configured epsilon as the site's own filter counts.
 
     Raises
     ------
@@ -86,12 +86,13 @@ def plan_private(
         If no noise is large enough for the epsilon.
     """
     total = cfg.steps * num_rounds
+    paid_for = total + cfg.steps * cfg.repeats
     rate = min(1.0, cfg.expected_batch / units)
     noise = cfg.noise_multiplier or noise_multiplier_for(
         epsilon=cfg.epsilon,
         delta=counted_by.delta,
         sampling_rate=rate,
-        steps=total,
+        steps=paid_for,
         by=counted_by,
     )
     return PrivatePlan(noise, rate, cfg.steps, (round_number - 1) * cfg.steps, total)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from clients.answers import answer_evaluate, answer_statistics, answer_train
 from clients.site import open_site
@@ -18,13 +17,6 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import load_site
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.models import build_model
-
-
-@pytest.fixture(autouse=True)
-def _in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flower stamps messages with the identity of the process's task."""
-    for name, value in (("_run_id", 1), ("_node_id", 1), ("_task_id", 1)):
-        monkeypatch.setattr(TaskIdentity, name, value)
 
 
 @pytest.fixture(scope="module")

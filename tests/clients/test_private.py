@@ -1,0 +1,188 @@
+"""Answers in private runs: charged, kept, sent; nothing else leaves; an old ledger refuses."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Message
+
+from clients import private
+from clients.answers import answer_evaluate, answer_statistics, answer_train
+from clients.measurements import report_vectors
+from clients.member import open_member
+from primia_flwr import record_keys as keys
+from primia_flwr.config.load import load_experiment, to_yaml
+from primia_flwr.errors import DataError, PrivacyBudgetError, ProtocolError
+from primia_flwr.federation.identities import prepare_secure
+from primia_flwr.federation.ledger_heads import read_heads
+from primia_flwr.privacy.ledger import Ledger
+from tests.clients.test_answers import asked, config_text, simulated, train_message
+
+PRIVATE = (
+    "privacy.repeats=1",
+    "model.norm=group",
+    "privacy.expected_batch=8",
+    "privacy.steps=2",
+    "federation.rounds=3",
+)
+
+
+def text_of(folder: Path, *overrides: str, mode: str = "dp_sgd") -> str:
+    """Write down a private run as the launcher would."""
+    text = config_text(folder, f"privacy={mode}", *PRIVATE, *overrides)
+    experiment = load_experiment(text)
+    experiment.strategy = prepare_secure(experiment, folder)
+    return to_yaml(experiment)
+
+
+def arrays_of(reply: Message) -> dict[str, bytes]:
+    return {name: array.data for name, array in reply.content[keys.ARRAYS].items()}
+
+
+def ledger_of(folder: Path) -> Ledger:
+    return Ledger.read(folder / "sites" / "site-1" / "privacy")
+
+
+def charges(folder: Path) -> list[int]:
+    with ledger_of(folder) as ledger:
+        return [charge.instance for charge in ledger.charges()]
+
+
+def test_an_update_is_charged_for_and_nothing_else_comes_with_it(tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    reply = answer_train(train_message(text), simulated(text))
+    assert dict(reply.content.metric_records[keys.METRICS]) == {keys.WEIGHT: 1.0}
+    assert set(reply.content.config_records[keys.SITE]) == {keys.SITE_NAME, keys.NUM_CLASSES}
+    with ledger_of(tmp_path) as ledger:
+        (charge,) = ledger.charges()
+        units = ledger.account.versions[charge.version]
+        (head,) = read_heads(reply.content[keys.LEDGER][keys.HEADS])
+        assert (head.seq, head.hash) == (ledger.head().seq, ledger.head().hash)
+    assert (charge.instance, charge.event.steps) == (1, 2)
+    # all of the site's patients count, those that other runs hold out for validation included
+    data = private.open_site(simulated(text)).data
+    assert units == len({*data.train.patients, *data.val.patients})
+    assert charge.event.sampling_rate == 8 / units
+    assert charge.epsilon < 8
+
+
+def test_the_layout_has_room_for_the_update_and_a_constant_alone(tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    message = train_message(text)
+    plain = answer_train(message, simulated(text))
+    layout, vectors = report_vectors(open_member(simulated(text)), message, plain)
+    assert [number.name for number in layout.numbers] == ["weight"]
+    assert vectors[1].tolist() == [1]
+
+
+def test_the_same_round_again_sends_the_same_bytes_for_free(tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    one, two = (answer_train(train_message(text), simulated(text)) for _ in range(2))
+    assert arrays_of(one) == arrays_of(two)
+    assert charges(tmp_path) == [1]
+
+
+def test_another_model_in_the_same_round_is_charged_anew(tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    first = answer_train(train_message(text), simulated(text))
+    message = train_message(text)
+    message.content[keys.ARRAYS] = first.content[keys.ARRAYS]
+    second = answer_train(message, simulated(text))
+    assert arrays_of(first) != arrays_of(second)
+    assert charges(tmp_path) == [1, 1]
+
+
+def test_the_whole_run_fits_its_epsilon_and_no_round_more(tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    for number in (1, 2, 3):
+        answer_train(train_message(text, number), simulated(text))
+    model = answer_train(train_message(text, 3), simulated(text))  # kept: free
+    for expected in ([1, 2, 3], [1, 2, 3, 3]):  # one repetition was planned for
+        assert charges(tmp_path) == expected
+        message = train_message(text, 3)
+        message.content[keys.ARRAYS] = model.content[keys.ARRAYS]
+        if expected == [1, 2, 3]:
+            model = answer_train(message, simulated(text))
+    with pytest.raises(PrivacyBudgetError, match="ceiling 8"):
+        answer_train(message, simulated(text))
+    assert charges(tmp_path) == [1, 2, 3, 3]
+
+
+def test_what_cannot_be_afforded_to_its_end_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(tmp_path, "privacy.noise_multiplier=0.3", "privacy.epsilon=0")
+    site = private.open_site(simulated(text))
+    poor = replace(site, budget=replace(site.budget, ceiling=1.0))
+    monkeypatch.setattr(private, "open_site", lambda _: poor)
+    monkeypatch.setattr(private, "fit_private", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises(PrivacyBudgetError, match="ceiling 1"):
+        answer_train(train_message(text), simulated(text))
+    assert charges(tmp_path) == []
+
+
+def test_a_crash_between_training_and_sending_leaves_nothing_uncharged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(tmp_path)
+    answer_train(train_message(text), simulated(text))
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    for step in ("store", "charge"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, step, crash)
+            with pytest.raises(Crash):
+                answer_train(train_message(text, 2), simulated(text))
+    before = charges(tmp_path)
+    reply = answer_train(train_message(text, 2), simulated(text))
+    # charged, then crashed before it was kept: paid twice, sent once; never the other way round
+    assert (before, charges(tmp_path)) == ([1, 2], [1, 2, 2])
+    assert arrays_of(answer_train(train_message(text, 2), simulated(text))) == arrays_of(reply)
+
+
+def test_a_restored_ledger_is_noticed_by_what_the_others_remember(tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    answer_train(train_message(text), simulated(text))
+    folder = tmp_path / "sites" / "site-1" / "privacy"
+    shutil.copytree(folder, tmp_path / "backup")
+    reply = answer_train(train_message(text, 2), simulated(text))
+    remembered = reply.content[keys.LEDGER][keys.HEADS]
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "backup", folder)
+    with pytest.raises(DataError, match="a witness has seen entry"):
+        answer_train(train_message(text, 2, **{keys.HEADS: remembered}), simulated(text))
+
+
+@pytest.mark.parametrize("answer", [answer_statistics, answer_evaluate])
+def test_a_coordinator_that_asks_for_exact_numbers_gets_none(answer, tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    message = asked("evaluate", train_message(text).content)
+    with pytest.raises(ProtocolError, match="would leave this site without noise"):
+        answer(message, simulated(text))
+
+
+def test_a_part_of_the_noise_of_the_sum_is_new_every_time(tmp_path: Path) -> None:
+    text = text_of(tmp_path, mode="dp_aggregate")
+    vectors = []
+    for _ in range(2):
+        message = train_message(text)
+        plain = answer_train(message, simulated(text))
+        _, (encoded, numbers) = report_vectors(open_member(simulated(text)), message, plain)
+        assert numbers.tolist() == [1]
+        vectors.append(encoded.view(np.int32).astype(float))
+    assert charges(tmp_path) == [1, 1]
+    with ledger_of(tmp_path) as ledger:
+        event = ledger.charges()[0].event
+    assert (event.kind, event.rounds) == ("skellam_sum", 1)
+    # the same update both times, each with its own noise of half the variance (3 sites, 1 knows)
+    difference = vectors[0] - vectors[1]
+    assert difference.var() == pytest.approx(2 * event.variance / 2, rel=0.05)
