@@ -18,7 +18,7 @@ class Settings:
     `prefetch`: blocks that wait at most. `store`: where; `store_bytes`: their limit on disk.
     `timeout`: seconds of silence after which a line counts as dead. `patience`: seconds for
     which a block or the next batch is waited for. `threads`: for the comparisons. `protocol`:
-    what a model owner offers.
+    what a model owner offers. `audit`: a data owner asks for it, a model owner takes part.
     """
 
     prefetch: int = 4
@@ -28,6 +28,7 @@ class Settings:
     patience: float = 900.0
     threads: int = 1
     protocol: str = PROTOCOL
+    audit: bool = False
 
 
 def blocks_ahead(settings: Settings, num_bytes: int) -> int:
