@@ -315,6 +315,7 @@ VERB = Verb(
         "primia infer server=diagnosis.example.org:9700 data.root=today kit=kit-clinic-a",
         "primia infer data.root=today/thorax.dcm kit=kit-clinic-a output=results",
         "primia infer data.root=today kit=kit-clinic-a prefetch=50 batch=4",
+        "primia infer data.root=today kit=kit-clinic-a audit=true",
     ),
     config_name="inference/infer",
     schema=InferArguments,

@@ -118,8 +118,8 @@ class _Party:
         bits = compare.evaluate(selection.keys, opened, threads=self._threads)
         chosen = self._open_bits(bits)
         if self._plan.audit:
-            own = selection.checks
-            self._ledger.add(selection.keys.bits, opened, chosen, selection.s, own)
+            bits_of_ring, checks = selection.keys.bits, selection.checks
+            self._ledger.add(bits_of_ring, opened, chosen, selection.s, checks)
         u = opened * selection.s - selection.rs
         return tensor(np.where(chosen, x - u, u)).reshape(share.shape)
 
