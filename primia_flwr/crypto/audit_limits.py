@@ -52,6 +52,6 @@ def check_products(layers: tuple[Weights, ...], bits: int) -> None:
 
 def _room(layer: Weights) -> float:
     """Return the magnitude of inputs from which on a product could be 2^63."""
-    sums = layer.weight.flatten(1).abs().double().sum(dim=1)
+    sums = layer.weight.flatten(1).abs().double().sum(dim=1).cpu()
     room = (2.0**63 - layer.bias.abs().double()) / sums.clamp(min=1)
     return float(room.min())
