@@ -147,6 +147,8 @@ def data_owner(pipe: Connection, task: Task) -> None:
 def _classify(session: Session, image: Tensor) -> dict[str, Any]:
     started = time.monotonic()
     answer = session.classify(image)
+    if answer.scores is None:
+        raise SystemExit("an image has no scores, and nothing was audited")
     return {
         "seconds": answer.seconds,
         "opening_seconds": time.monotonic() - started - answer.seconds,

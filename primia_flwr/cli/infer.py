@@ -17,9 +17,13 @@ from primia_flwr.config.inference import InferArguments, settings_of
 from primia_flwr.errors import ConfigError, DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from primia_flwr.crypto.channel import Channel
     from primia_flwr.crypto.classify import AnySession, Opinion
     from primia_flwr.data.unlabelled import Unlabelled
+
+OUTSIDE = "outside"  # the audit's word for an image without scores
 
 
 def run(cfg: InferArguments) -> dict[str, Any]:
@@ -57,10 +61,14 @@ def run(cfg: InferArguments) -> dict[str, Any]:
     facts = work.facts()
     for name, why in work.skipped.items():
         console.print(f"skipped {name}: {why}", markup=False, soft_wrap=True)
+    for row in work.rows():
+        if row["audit"] == OUTSIDE:
+            console.print(_outside(row["file"], facts), markup=False, soft_wrap=True)
     summary = ("images", "seconds_per_image", "bytes_sent", "rounds")
     return {
         **{key: facts[key] for key in summary},
         "skipped": len(work.skipped),
+        "outside": facts["outside"],
         "output": str(output),
     }
 
@@ -178,13 +186,11 @@ class _Work:
         return Normalisation(card.mean, card.std).apply(pixels[None])[0]
 
     def _row(self, name: str, opinion: "Opinion") -> dict[str, Any]:
-        probabilities = opinion.scores.softmax(dim=0).tolist()
-        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        audit = "passed" if self._cfg.audit else "off"
         return {
             "file": name,
-            "prediction": self.classes[best],
-            **{f"p_{c}": p for c, p in zip(self.classes, probabilities, strict=True)},
-            "scores": opinion.scores.tolist(),
+            **_finding(self.classes, opinion.scores),
+            "audit": OUTSIDE if opinion.scores is None else audit,
             "seconds": round(opinion.seconds, 4),
             "bytes_sent": opinion.bytes_sent,
             "bytes_received": opinion.bytes_received,
@@ -202,6 +208,8 @@ class _Work:
             "images": count,
             "complete": count == self.count,
             "skipped": self.skipped,
+            "audit": self._cfg.audit,
+            "outside": sum(o.scores is None for o in self._opinions),
             "seconds_per_image": round(sum(o.seconds for o in self._opinions) / count, 4),
             "bytes_sent": sum(o.bytes_sent for o in self._opinions),
             "bytes_received": sum(o.bytes_received for o in self._opinions),
@@ -221,6 +229,27 @@ class _Work:
                 "compare_bits": self._session.offer.compare_bits,
             },
         }
+
+
+def _finding(classes: Sequence[str], scores: "Tensor | None") -> dict[str, Any]:
+    """Return the columns that tell of a class; all empty where there are no scores."""
+    if scores is None:
+        return {"prediction": None, **dict.fromkeys(f"p_{c}" for c in classes), "scores": None}
+    probabilities = scores.softmax(dim=0).tolist()
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return {
+        "prediction": classes[best],
+        **{f"p_{c}": p for c, p in zip(classes, probabilities, strict=True)},
+        "scores": scores.tolist(),
+    }
+
+
+def _outside(name: str, facts: dict[str, Any]) -> str:
+    return (
+        f"no scores for {name}: the audit found a number of its batch outside the ring of "
+        f"compare_bits={facts['model']['compare_bits']}; if it does so again, tell the model owner "
+        "that its bounds are not enough for this image"
+    )
 
 
 def _output(cfg: InferArguments) -> Path:
@@ -286,6 +315,7 @@ VERB = Verb(
         "primia infer server=diagnosis.example.org:9700 data.root=today kit=kit-clinic-a",
         "primia infer data.root=today/thorax.dcm kit=kit-clinic-a output=results",
         "primia infer data.root=today kit=kit-clinic-a prefetch=50 batch=4",
+        "primia infer data.root=today kit=kit-clinic-a audit=true",
     ),
     config_name="inference/infer",
     schema=InferArguments,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.inference import InferenceTrialArguments
-from primia_flwr.errors import ConfigError
+from primia_flwr.errors import ConfigError, ServiceError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +42,8 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
             .expanduser()
             .resolve()
         )
-        device = f"device={cfg.device}"
-        options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device)
+        device, audit = f"device={cfg.device}", f"audit={str(cfg.audit).lower()}"
+        options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device, audit)
         limits = (f"limit={10**6}", f"max_batch={cfg.batch}")
         with running_service(
             model,
@@ -63,6 +63,7 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         "seconds_per_image": result["seconds_per_image"],
         "bytes_sent": result["bytes_sent"],
         "rounds": result["rounds"],
+        "outside": result["outside"],
         "largest_logit_error": compared["largest_logit_error"],
         "bytes_preprocessing": facts["bytes_preprocessing"],
         "synthetic": facts["model"]["synthetic"],
@@ -71,14 +72,27 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
 
 
 def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
-    """Compare encrypted predictions with those of the same model in the clear."""
+    """Compare encrypted predictions with those of the same model in the clear.
+
+    Images without scores are left out.
+
+    Raises
+    ------
+    ServiceError
+        If no image has scores.
+    """
     import torch
 
     from primia_flwr.models.saved import load_model
 
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     model, card = load_model(model_dir)
-    rows = facts["predictions"]
+    rows = [row for row in facts["predictions"] if row["scores"] is not None]
+    if not rows:
+        raise ServiceError(
+            f"no image has scores: {facts['outside']} have a number outside the ring; expected "
+            f"compare_bits above {facts['model']['compare_bits']}; see {output}"
+        )
     with torch.inference_mode():
         plain = torch.cat([model(_image(images, row["file"], card)) for row in rows]).double()
     found = torch.tensor([row["scores"] for row in rows], dtype=torch.float64)

@@ -9,6 +9,7 @@ from primia_flwr.errors import ConfigError
 
 PROTOCOLS = ("fss", "crypten")
 DEVICES = ("auto", "cpu", "cuda")
+MAX_AUDITED_BITS = 48  # 64 less the 16 bits that are cut off a product
 
 
 @dataclass
@@ -43,7 +44,10 @@ class StoreArguments:
 
 @dataclass
 class PartyArguments:
-    """What model owner and data owner set alike; `provider` empty: the address in the kit."""
+    """What model owner and data owner set alike; `provider` empty: the address in the kit.
+
+    `audit`: the data owner asks for it, the model owner lets data owners ask.
+    """
 
     kit: str = "."
     provider: str = ""
@@ -54,11 +58,13 @@ class PartyArguments:
     patience: float = 900.0
     threads: int = 1
     device: str = "cpu"
+    audit: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_device(self.device, self.protocol)
+        check_audit(self.audit, self.protocol)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("timeout", self.timeout, 1, 3600, example=60)
         check_range("patience", self.patience, 1, 86_400, example=900)
@@ -81,6 +87,7 @@ class ServeModelArguments(PartyArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
+        check_audit(self.audit, self.protocol, self.compare_bits)
         check_range("limit", self.limit, 1, 10**9, example=50)
         check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
         check_range("max_sessions", self.max_sessions, 1, 256, example=4)
@@ -120,6 +127,7 @@ class InferenceTrialArguments:
     prefetch: int = 4
     compare_bits: int = 32
     device: str = "cpu"
+    audit: bool = False
     output: str = ""
     quiet: bool = False
 
@@ -130,6 +138,24 @@ class InferenceTrialArguments:
         check_range("batch", self.batch, 1, 1024, example=1)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
+        check_audit(self.audit, self.protocol, self.compare_bits)
+
+
+def check_audit(audit: bool, protocol: str, compare_bits: int = 8) -> None:
+    """Refuse an audit where there is nothing to audit, or where it would not see everything.
+
+    Raises
+    ------
+    ConfigError
+        If the protocol has none, or the ring is too large for a wrong cut to be outside of it.
+    """
+    if audit and protocol != "fss":
+        raise ConfigError(f"audit=true with protocol={protocol}; expected protocol=fss")
+    if audit and compare_bits > MAX_AUDITED_BITS:
+        raise ConfigError(
+            f"audit=true with compare_bits={compare_bits}; expected at most {MAX_AUDITED_BITS}: in "
+            "a larger ring a number that was cut wrongly need not be outside"
+        )
 
 
 def check_device(device: str, protocol: str = "fss") -> None:
@@ -150,7 +176,7 @@ def check_device(device: str, protocol: str = "fss") -> None:
 
 def settings_of(cfg: PartyArguments) -> dict[str, Any]:
     """Return what a party's `Settings` takes from its arguments."""
-    names = ("prefetch", "timeout", "patience", "threads", "protocol")
+    names = ("prefetch", "timeout", "patience", "threads", "protocol", "audit")
     values = {name: getattr(cfg, name) for name in names}
     values["store_bytes"] = int(cfg.store.gigabytes * 10**9)
     if cfg.store.folder:

@@ -16,10 +16,14 @@ AnySession = Session | StockSession
 
 @dataclass(frozen=True)
 class Opinion:
-    """The scores (classes,), float64, of image `index`, and its part of what its batch took."""
+    """The scores (classes,), float64, of image `index`, and its part of what its batch took.
+
+    `scores` is None if the audit found a number of its batch outside the ring: of which image of
+    the batch, nobody knows.
+    """
 
     index: int
-    scores: Tensor
+    scores: Tensor | None
     seconds: float
     bytes_sent: int
     bytes_received: int
@@ -81,7 +85,7 @@ def _classify(session: AnySession, load: Load, batch: list[int], size: int) -> I
     for row, index in enumerate(batch):
         yield Opinion(
             index,
-            answer.scores[row],
+            None if answer.scores is None else answer.scores[row],
             answer.seconds / share,
             answer.bytes_sent // share,
             answer.bytes_received // share,

@@ -74,9 +74,10 @@ class Session:
 
     def _set_up(self, stack: ExitStack, to_provider: Callable[[], Channel], batch: int) -> None:
         channel, settings = self._channel, self._settings
-        hello, self.offer = ask_for_offer(channel, PROTOCOL, batch, self.batches)
+        audit = settings.audit
+        hello, self.offer = ask_for_offer(channel, PROTOCOL, batch, self.batches, audit=audit)
         self.card = read_card(self.offer)
-        self.plan = plan_of(self.card, self.offer, batch)
+        self.plan = plan_of(self.card, self.offer, batch, audit=audit)
         needs = Needs.of(self.plan)
         room = blocks_ahead(settings, stored_bytes(ring.DATA_OWNER, needs))
         self._ahead = min(room, self.offer.ahead)
@@ -116,6 +117,8 @@ class Session:
 
     def classify(self, images: Tensor) -> Answer:
         """Have a batch of normalised images (N, C, H, W), float, classified.
+
+        What an audit finds ends nothing: the answer then has no scores.
 
         Raises
         ------

@@ -8,6 +8,8 @@ By seed: each party expands its part from 32 bytes. Sent: only what a seed canno
 | product          | C_0, by seed              | C_1 = A * B - C_0, sent                      |
 | comparison of x  | r_0, s_0, (r s)_0 by seed | r_1 by seed; s_1, (r s)_1 sent               |
 | and its key      | root by seed, rest sent   | root by seed, rest sent                      |
+| its check, with  | high_0, borrow_0 by seed  | high_1, borrow_1 sent                        |
+| audit; release   | a, u by seed              | M by seed; v sent                            |
 
 B masks the weights, by a seed that the model owner alone gets and that serves one session; A, r, s
 and the keys serve one batch and never again.
@@ -24,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from primia_flwr.crypto import ring
+from primia_flwr.crypto import audit, ring
 from primia_flwr.crypto.fss import compare
 from primia_flwr.crypto.needs import Compared, Needs
 from primia_flwr.crypto.randomness import SEED_BYTES, Stream, fresh_seed
@@ -73,7 +75,8 @@ class Dealer:
     def block(self) -> Iterator[tuple[bytes, bytes]]:
         """Deal one block: pairs of what goes to data owner and model owner, in a fixed order.
 
-        First each party's seed, then one pair for each product, then one for each comparison.
+        First each party's seed, then one pair for each product, then one for each comparison, and
+        with audit one for the release of the scores.
         """
         seeds = (fresh_seed(), fresh_seed())
         yield seeds
@@ -85,11 +88,13 @@ class Dealer:
             value -= tensor(_product_share(seeds[0], number, product.shape))
             yield b"", words(value).tobytes()
         for number, compared in enumerate(self._needs.comparisons):
-            yield _deal_comparison(seeds, number, compared)
+            yield _deal_comparison(seeds, number, compared, self._needs.audit)
+        if self._needs.audit:
+            yield b"", audit.deal_lock(seeds)
 
 
 def _deal_comparison(
-    seeds: tuple[bytes, bytes], number: int, compared: Compared
+    seeds: tuple[bytes, bytes], number: int, compared: Compared, audited: bool
 ) -> tuple[bytes, bytes]:
     count = compared.count
     mine = [_Expanded.of(party, seeds[party], number, count) for party in (0, 1)]
@@ -99,7 +104,8 @@ def _deal_comparison(
     parts = chosen - mine[0].s, r * chosen - mine[0].rs
     keys = compare.deal(r, s, compared.bits, (mine[0].key_seed, mine[1].key_seed))
     selects = parts[0].tobytes(), parts[1].tobytes()
-    return b"".join(keys.sent(0)), b"".join((*selects, *keys.sent(1)))
+    checks = audit.deal_checks(seeds[0], number, r, s, compared.bits) if audited else b""
+    return b"".join(keys.sent(0)), b"".join((*selects, checks, *keys.sent(1)))
 
 
 @dataclass(frozen=True)
@@ -123,12 +129,16 @@ class _Expanded:
 
 @dataclass(frozen=True)
 class Selection:
-    """One party's randomness for a comparison step: uint64 (count,) each, and the keys."""
+    """One party's randomness for a comparison step: uint64 (count,) each, and the keys.
+
+    `checks`: with audit.
+    """
 
     r: Words
     s: Words
     rs: Words
     keys: compare.CompareKeys
+    checks: audit.Checks | None = None
 
 
 def opening_mask(seed: bytes, number: int, shape: Sequence[int]) -> Words:
@@ -166,28 +176,49 @@ def open_selection(party: int, seed: bytes, needs: Needs, number: int, sent: byt
     """
     compared = needs.comparisons[number]
     count, bits = compared.count, compared.bits
-    _check_length("comparison", number, sent, comparison_bytes(party, compared))
+    _check_length("comparison", number, sent, comparison_bytes(party, compared, needs.audit))
     own = _Expanded.of(party, seed, number, count)
     s, rs, rest = own.s, own.rs, memoryview(sent)
+    checks = audit.Checks.own(seed, number, count) if needs.audit else None
     if party == ring.MODEL_OWNER:
         s = np.frombuffer(rest[: 8 * count], np.uint64)
         rs = np.frombuffer(rest[8 * count : 16 * count], np.uint64)
         rest = rest[16 * count :]
-    return Selection(own.r, s, rs, compare.expand(party, own.key_seed, rest, bits, count))
+        if needs.audit:
+            checks = audit.Checks.from_bytes(rest[: 16 * count])
+            rest = rest[16 * count :]
+    keys = compare.expand(party, own.key_seed, rest, bits, count)
+    return Selection(own.r, s, rs, keys, checks)
 
 
-def comparison_bytes(party: int, compared: Compared) -> int:
+def open_release(party: int, seed: bytes, sent: bytes) -> audit.Key | audit.Lock:
+    """Return a party's part of an audit's release: the data owner's key, or the lock.
+
+    Raises
+    ------
+    ProtocolError
+        If what was sent has another length.
+    """
+    model_owner = party == ring.MODEL_OWNER
+    _check_length("release", 0, sent, audit.LOCK_BYTES * model_owner)
+    return audit.Lock.open(seed, sent) if model_owner else audit.Key.open(seed)
+
+
+def comparison_bytes(party: int, compared: Compared, audited: bool) -> int:
     """Return how many bytes are sent to a party for a comparison step."""
     keys = compare.sent_bytes(party, compared.bits, compared.count)
-    return keys + (16 * compared.count if party == ring.MODEL_OWNER else 0)
+    if party == ring.DATA_OWNER:
+        return keys
+    return keys + (32 if audited else 16) * compared.count
 
 
 def part_bytes(party: int, needs: Needs) -> list[int]:
     """Return the length of each part of a block, in the order of `Dealer.block`."""
     model_owner = party == ring.MODEL_OWNER
     products = [8 * int(np.prod(p.shape)) if model_owner else 0 for p in needs.products]
-    comparisons = [comparison_bytes(party, compared) for compared in needs.comparisons]
-    return [SEED_BYTES, *products, *comparisons]
+    comparisons = [comparison_bytes(party, step, needs.audit) for step in needs.comparisons]
+    release = [audit.LOCK_BYTES * model_owner] * needs.audit
+    return [SEED_BYTES, *products, *comparisons, *release]
 
 
 def stored_bytes(party: int, needs: Needs) -> int:

@@ -40,7 +40,7 @@ class Kind(IntEnum):
 class Hello:
     """The data owner wants `batches` batches of `batch` images classified.
 
-    `nonce`: 32 fresh bytes, hexadecimal.
+    `nonce`: 32 fresh bytes, hexadecimal. `audit`: scores only where no number left its ring.
     """
 
     version: int
@@ -48,6 +48,7 @@ class Hello:
     batch: int
     batches: int
     nonce: str
+    audit: bool = False
 
     def __post_init__(self) -> None:
         _check(self.version == VERSION, f"version={self.version}", str(VERSION))
@@ -55,6 +56,7 @@ class Hello:
         _check(1 <= self.batches <= 10**6, f"batches={self.batches}", "1 to 1,000,000")
         _check_hex("nonce", self.nonce)
         _check_protocol(self.protocol)
+        _check(not self.audit or self.protocol == "fss", "audit", "it with protocol fss only")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from primia_flwr.crypto import ring, stock
+from primia_flwr.crypto.audit_limits import check_products
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.dealing import stored_bytes, weight_masks, words
 from primia_flwr.crypto.lowering import Lowered, lower
@@ -87,6 +88,11 @@ class Server:
         Images that a data owner may have classified at once.
     on_batch : callable
         Told the data owner's name and how many batches it has had.
+
+    Raises
+    ------
+    ConfigError
+        If audits are allowed, and a product of this model could escape them.
     """
 
     def __init__(
@@ -104,6 +110,8 @@ class Server:
         self._fingerprint, self._settings = own_fingerprint, settings
         self._max_batch = max_batch
         self._on_batch = on_batch
+        if settings.audit:
+            check_products(served.lowered(1).weights, served.compare_bits)
 
     def serve(self, channel: Channel) -> None:
         """Serve one data owner until it says goodbye; whatever goes wrong is told to it."""
@@ -118,6 +126,11 @@ class Server:
                     f"batch={hello.batch}; this server takes at most {self._max_batch} images at "
                     "once; ask with a smaller batch"
                 )
+            if hello.audit and not self._settings.audit:
+                raise PolicyRefusal(
+                    "audit=true; this server takes part in no audit; expected audit=false, unless "
+                    "the model owner allows it: primia serve model-owner audit=true"
+                )
             self._queries.check(channel.peer.name, hello.batch * hello.batches)
             self._session(channel, hello)
         except PrimiaError as error:
@@ -128,6 +141,7 @@ class Server:
 
     def _session(self, channel: Channel, hello: Hello) -> None:
         lowered = self._served.lowered(hello.batch)
+        lowered = replace(lowered, plan=replace(lowered.plan, audit=hello.audit))
         needs = Needs.of(lowered.plan)
         nonce = secrets.token_hex(NONCE_BYTES)
         offer = Offer(

@@ -36,11 +36,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class Needs:
-    """Shapes of what is opened, the products, the comparisons, each in the order of the plan."""
+    """Shapes of what is opened, the products, the comparisons, each in the order of the plan.
+
+    `audit`: every comparison is checked.
+    """
 
     openings: tuple[Shape, ...]
     products: tuple[Product, ...]
     comparisons: tuple[Compared, ...]
+    audit: bool = False
 
     @classmethod
     def of(cls, plan: Plan) -> "Needs":
@@ -52,6 +56,7 @@ class Needs:
                 Compared(num_compared(step), bits)
                 for step, bits in zip(plan.comparisons, plan.compare_bits, strict=True)
             ),
+            plan.audit,
         )
 
     def to_bytes(self) -> bytes:
@@ -73,6 +78,7 @@ class Needs:
                 tuple(_shape(shape) for shape in values["openings"]),
                 tuple(_product(product) for product in values["products"]),
                 tuple(Compared(**entry) for entry in values["comparisons"]),
+                values["audit"],
             )
             if len(raw) <= MAX_BYTES and needs.to_bytes() == raw:
                 needs._check()
@@ -86,7 +92,7 @@ class Needs:
 
     def _check(self) -> None:
         layers = len(self.openings) + len(self.products) + len(self.comparisons)
-        if layers > MAX_LAYERS:
+        if layers > MAX_LAYERS or type(self.audit) is not bool:
             raise ValueError
         for shape in self.openings:
             _check_entries(shape)

@@ -2,11 +2,12 @@
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from primia_flwr.config.data import RESIZE_NAMES
+from primia_flwr.config.inference import check_audit
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.messages import (
@@ -33,16 +34,19 @@ _CLASS_NAME = re.compile(r"\w[\w .,()/+-]{0,99}")  # nothing that a spreadsheet 
 class Answer:
     """Scores (N, classes), float64, and what they took.
 
-    `seconds` from the masked image to the scores; bytes on the line to the model owner.
+    `scores` is None where the audit found a number outside its ring. `seconds` from the masked
+    image to the scores; bytes on the line to the model owner.
     """
 
-    scores: Tensor
+    scores: Tensor | None
     seconds: float
     bytes_sent: int
     bytes_received: int
 
 
-def ask_for_offer(channel: Channel, protocol: str, batch: int, batches: int) -> tuple[Hello, Offer]:
+def ask_for_offer(
+    channel: Channel, protocol: str, batch: int, batches: int, *, audit: bool = False
+) -> tuple[Hello, Offer]:
     """Say hello and return both sides' first message.
 
     Raises
@@ -50,7 +54,7 @@ def ask_for_offer(channel: Channel, protocol: str, batch: int, batches: int) -> 
     PrimiaError
         If the model owner refuses, or answers something else.
     """
-    hello = Hello(VERSION, protocol, batch, batches, secrets.token_hex(NONCE_BYTES))
+    hello = Hello(VERSION, protocol, batch, batches, secrets.token_hex(NONCE_BYTES), audit)
     channel.send(Kind.HELLO, pack(hello))
     return hello, unpack(channel.receive(Kind.OFFER, at_most=MAX_JSON_BYTES), Offer)
 
@@ -83,17 +87,20 @@ def read_card(offer: Offer) -> ModelCard:
     return card
 
 
-def plan_of(card: ModelCard, offer: Offer, batch: int) -> Plan:
+def plan_of(card: ModelCard, offer: Offer, batch: int, *, audit: bool = False) -> Plan:
     """Return the plan of the offered architecture, lowered here.
 
     Raises
     ------
     ProtocolError
         If the model owner's is another one.
+    ConfigError
+        If it is to be audited and its ring is too large for that.
     """
+    check_audit(audit, "fss", offer.compare_bits)
     model = build_architecture(card)
     shape = (batch, card.channels, card.image_size, card.image_size)
-    plan = lower(model, shape, compare_bits=offer.compare_bits).plan
+    plan = replace(lower(model, shape, compare_bits=offer.compare_bits).plan, audit=audit)
     if plan.digest != offer.plan:
         raise ProtocolError(
             f"the model owner computes {card.model.name} by another plan; do both parties run the "

@@ -4,7 +4,8 @@ The data owner speaks first. A frame of it brings the openings of the next linea
 share of the next comparison's masked input; the model owner answers with its own share; then
 both send one bit for each number compared, at once. So a comparison costs one answer and one
 reply, and the linear layers between two comparisons travel with the reply: 2 + 2 c one-way delays
-for c comparison steps.
+for c comparison steps. An audit rides along: a hash with the data owner's last frame, a tag with
+the scores.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from primia_flwr.crypto import ring
+from primia_flwr.crypto import audit, ring
+from primia_flwr.crypto.audit_limits import beyond
 from primia_flwr.crypto.builder import Weights
 from primia_flwr.crypto.dealing import Selection, Words, tensor, words
 from primia_flwr.crypto.fss import compare
@@ -58,8 +60,9 @@ class _Party:
         self._plan, self._prepared, self._link = plan, prepared, link
         self._threads = threads
         self._values: dict[int, Tensor] = {}
+        self._ledger = audit.Ledger(self.party)
 
-    def _run(self) -> Tensor:
+    def _run(self) -> Tensor | None:
         for step in self._plan.steps:
             match step:
                 case Open():
@@ -89,7 +92,7 @@ class _Party:
     def _linear(self, step: Linear) -> Tensor:
         raise NotImplementedError
 
-    def _reveal(self, step: Reveal) -> Tensor:
+    def _reveal(self, step: Reveal) -> Tensor | None:
         raise NotImplementedError
 
     def _open_masked(self, mine: Words) -> Words:
@@ -114,6 +117,9 @@ class _Party:
         opened = self._open_masked(x + selection.r)
         bits = compare.evaluate(selection.keys, opened, threads=self._threads)
         chosen = self._open_bits(bits)
+        if self._plan.audit:
+            bits_of_ring, checks = selection.keys.bits, selection.checks
+            self._ledger.add(bits_of_ring, opened, chosen, selection.s, checks)
         u = opened * selection.s - selection.rs
         return tensor(np.where(chosen, x - u, u)).reshape(share.shape)
 
@@ -141,8 +147,10 @@ class DataOwner(_Party):
 
     party = ring.DATA_OWNER
 
-    def classify(self, images: Tensor) -> Tensor:
+    def classify(self, images: Tensor) -> Tensor | None:
         """Return the scores (N, classes), float64, of normalised images (N, C, H, W).
+
+        With audit, None if a number was outside its ring: nobody has the scores then.
 
         Raises
         ------
@@ -154,8 +162,15 @@ class DataOwner(_Party):
                 f"images of shape {tuple(images.shape)}; expected {self._plan.input_shape}"
             )
         self._pending: list[Buffer] = []
-        self._values = {0: ring.encode(images, ring.ACTIVATION_BITS)}
-        return ring.decode(self._run(), ring.ACTIVATION_BITS)
+        encoded = ring.encode(images, ring.ACTIVATION_BITS)
+        if self._plan.audit and beyond(encoded):
+            raise ProtocolError(
+                f"normalised pixels of magnitude {float(images.abs().max()):g}; an audit expects "
+                "them below 262,144: is the standard deviation of the model's card right?"
+            )
+        self._values = {0: encoded}
+        scores = self._run()
+        return None if scores is None else ring.decode(scores, ring.ACTIVATION_BITS)
 
     def _open(self, step: Open) -> None:
         masked = self._values[step.source] - self._prepared.openings[step.opening]
@@ -171,11 +186,28 @@ class DataOwner(_Party):
         opened: Words = mine + _array(theirs, np.uint64, mine.size)
         return opened
 
-    def _reveal(self, step: Reveal) -> Tensor:
-        self._send()
+    def _reveal(self, step: Reveal) -> Tensor | None:
         mine = words(self._values[step.source])
+        if self._plan.audit:
+            return self._reveal_audited(mine)
+        self._send()
         theirs = self._link.receive(mine.nbytes)
         return tensor(mine + _array(theirs, np.uint64, mine.size).reshape(mine.shape))
+
+    def _reveal_audited(self, mine: Words) -> Tensor | None:
+        """Return the scores if the key fits, and if they are not beyond what scores can be."""
+        release = self._prepared.release
+        if not isinstance(release, audit.Key):
+            raise ProtocolError("a block was dealt without audit; expected the key of its release")
+        self._send(_bytes(release.ask(self._ledger.digest())))
+        answer = self._link.receive(audit.TAG_BYTES + mine.nbytes)
+        masked = _array(memoryview(answer)[audit.TAG_BYTES :], np.uint64, mine.size)
+        seed = release.seed(bytes(answer[: audit.TAG_BYTES]))
+        if seed is None:
+            return None
+        theirs = masked - audit.score_mask(seed, mine.size)
+        scores = tensor(mine + theirs.reshape(mine.shape))
+        return None if beyond(scores) else scores
 
     def _send(self, *last: Buffer) -> None:
         self._link.send(*self._pending, *last)
@@ -211,6 +243,7 @@ class ModelOwner(_Party):
         self._at_most = 8 * sum(
             int(np.prod(step.shape)) for step in plan.steps if not isinstance(step, Linear)
         )
+        self._at_most += 8 * audit.DIGEST_WORDS * plan.audit
 
     def answer(self) -> None:
         """Take part in the classification of one batch.
@@ -241,10 +274,24 @@ class ModelOwner(_Party):
         self._link.send(_bytes(mine))
         return theirs + mine
 
-    def _reveal(self, step: Reveal) -> Tensor:
+    def _reveal(self, step: Reveal) -> None:
+        mine = words(self._values[step.source])
+        if self._plan.audit:
+            self._reveal_audited(mine)
+            return
         self._check_consumed()
-        self._link.send(_bytes(words(self._values[step.source])))
-        return self._values[step.source]
+        self._link.send(_bytes(mine))
+
+    def _reveal_audited(self, mine: Words) -> None:
+        """Send the share of the scores under a mask that falls if all was in its ring."""
+        release = self._prepared.release
+        if not isinstance(release, audit.Lock):
+            raise ProtocolError("a block was dealt without audit; expected the lock of its release")
+        asked = self._next(audit.DIGEST_WORDS)
+        self._check_consumed()
+        tag, seed = release.answer(asked, self._ledger.digest())
+        masked = mine + audit.score_mask(seed, mine.size).reshape(mine.shape)
+        self._link.send(tag, _bytes(masked))
 
     def _next(self, count: int) -> Words:
         """Return the next words of the data owner's frame."""

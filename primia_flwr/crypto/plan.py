@@ -132,11 +132,13 @@ class Plan:
     """All steps, in order, and the bits of each comparison's ring.
 
     `compare_bits`: by comparison; n means exact for |x| < 2^(n-1) in units of the fixed point.
+    `audit`: scores come out only if every compared number was in its ring.
     """
 
     input_shape: Shape
     steps: tuple[Step, ...]
     compare_bits: tuple[int, ...]
+    audit: bool = False
 
     @property
     def openings(self) -> tuple[Open, ...]:
@@ -165,8 +167,12 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON; `kind` names the type of a step."""
         steps = [{"kind": type(step).__name__, **asdict(step)} for step in self.steps]
-        bits = list(self.compare_bits)
-        return {"input_shape": list(self.input_shape), "steps": steps, "compare_bits": bits}
+        return {
+            "input_shape": list(self.input_shape),
+            "steps": steps,
+            "compare_bits": list(self.compare_bits),
+            "audit": self.audit,
+        }
 
     @property
     def digest(self) -> str:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from primia_flwr.crypto import ring
+from primia_flwr.crypto.audit import Key, Lock
 from primia_flwr.crypto.dealing import (
     Selection,
     open_product,
+    open_release,
     open_selection,
     opening_mask,
     tensor,
@@ -26,12 +28,14 @@ class Prepared:
     """One party's randomness for one batch.
 
     `openings`: A of each opening, int64; empty at the model owner. `products`: the data owner's
-    share of each product, or C_1. `selections`: of each comparison step.
+    share of each product, or C_1. `selections`: of each comparison step. `release`: with audit,
+    the data owner's key, or the model owner's lock.
     """
 
     openings: tuple[Tensor, ...]
     products: tuple[Tensor, ...]
     selections: tuple[Selection, ...]
+    release: Key | Lock | None = None
 
 
 def masked_products(needs: Needs, seed: bytes, masked_weights: Sequence[Tensor]) -> list[Tensor]:
@@ -67,7 +71,8 @@ def prepare(
         If a part is missing or has another length.
     """
     num_products = len(needs.products)
-    if len(parts) != 1 + num_products + len(needs.comparisons):
+    steps = 1 + num_products + len(needs.comparisons)
+    if len(parts) != steps + needs.audit:
         raise ProtocolError(f"a block of {len(parts)} parts; expected one for each step")
     seed = bytes(parts[0])
     if party == ring.MODEL_OWNER:
@@ -75,10 +80,11 @@ def prepare(
         products = [open_product(party, seed, needs, i, part) for i, part in enumerate(dealt)]
     selections = [
         open_selection(party, seed, needs, i, part)
-        for i, part in enumerate(parts[1 + num_products :])
+        for i, part in enumerate(parts[1 + num_products : steps])
     ]
     openings = _masks(needs, seed) if party == ring.DATA_OWNER else []
-    return Prepared(tuple(openings), tuple(products), tuple(selections))
+    release = open_release(party, seed, parts[steps]) if needs.audit else None
+    return Prepared(tuple(openings), tuple(products), tuple(selections), release)
 
 
 def _masks(needs: Needs, seed: bytes) -> list[Tensor]:

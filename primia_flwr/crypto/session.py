@@ -22,6 +22,7 @@ class Settings:
     `timeout`: seconds of silence after which a line counts as dead. `patience`: seconds for
     which a block or the next batch is waited for. `threads`: for the comparisons. `protocol`:
     what a model owner offers. `device`: of the data owner's products; a model has its own.
+    `audit`: a data owner asks for it, a model owner takes part.
     """
 
     prefetch: int = 4
@@ -32,6 +33,7 @@ class Settings:
     threads: int = 1
     protocol: str = PROTOCOL
     device: torch.device = ring.CPU
+    audit: bool = False
 
 
 def blocks_ahead(settings: Settings, num_bytes: int) -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,23 @@ def test_parts_of_another_length_are_refused(party: int, cut: int) -> None:
     parts[-1] = parts[-1][:cut] if cut < 0 else parts[-1] + b"x"
     with pytest.raises(ProtocolError, match="comparison 1 of a block has"):
         prepare(party, NEEDS, parts, [torch.zeros(1)] * 2)
+
+
+@pytest.mark.parametrize("party", [0, 1])
+def test_an_audited_block_has_a_part_more_of_the_announced_length(party: int) -> None:
+    needs = replace(NEEDS, audit=True)
+    parts = [bytes(pair[party]) for pair in Dealer(needs, fresh_seed()).block()]
+    assert [len(part) for part in parts] == part_bytes(party, needs)
+    assert len(parts) == len(part_bytes(party, NEEDS)) + 1
+    products = [torch.zeros(1)] * 2
+    assert prepare(party, needs, parts, products).release is not None
+    assert prepare(party, NEEDS, dealt()[1 + party], products).release is None
+    with pytest.raises(ProtocolError, match="release 0 of a block has"):
+        prepare(party, needs, [*parts[:-1], parts[-1] + b"x"], products)
+    with pytest.raises(ProtocolError, match="a block of 5 parts"):
+        prepare(party, needs, parts[:-1], products)
+    with pytest.raises(ProtocolError, match="a block of 6 parts"):
+        prepare(party, NEEDS, parts, products)
 
 
 def test_a_block_with_a_part_too_few_is_refused() -> None:

@@ -38,6 +38,7 @@ def test_rubbish_is_refused(raw: bytes) -> None:
         ("batches", 10**9, "batches=1000000000"),
         ("nonce", "AB" * 32, "64 hexadecimal digits"),
         ("nonce", NONCE + "\n", "64 hexadecimal digits"),
+        ("audit", 1, "audit=1; expected bool"),
         ("more", 1, "other fields"),
     ],
 )
@@ -45,6 +46,12 @@ def test_a_field_out_of_range_is_named(key: str, value: Any, words: str) -> None
     raw = json.dumps({**asdict(HELLO), key: value}).encode()
     with pytest.raises(ProtocolError, match=words):
         unpack(raw, Hello)
+
+
+def test_crypten_is_not_audited() -> None:
+    assert Hello(1, "fss", 1, 3, NONCE, audit=True).audit
+    with pytest.raises(ProtocolError, match="audit; expected it with protocol fss only"):
+        Hello(1, "crypten", 1, 3, NONCE, audit=True)
 
 
 def test_a_missing_field_is_refused() -> None:

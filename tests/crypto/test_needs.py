@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,7 +36,13 @@ def test_what_simpleconv_needs(needs: Needs) -> None:
 
 
 def test_round_trip(needs: Needs) -> None:
-    assert Needs.from_bytes(needs.to_bytes()) == needs
+    for one in (needs, replace(needs, audit=True)):
+        assert Needs.from_bytes(one.to_bytes()) == one
+
+
+def test_audited_needs_are_others(needs: Needs) -> None:
+    assert needs != replace(needs, audit=True)
+    assert needs.to_bytes() != replace(needs, audit=True).to_bytes()
 
 
 @given(st.binary(max_size=200))
@@ -71,6 +78,9 @@ def _set(path: tuple[Any, ...], value: Any) -> Callable[[Any], None]:
         _set(("comparisons", 0, "count"), 2**40),
         _set(("comparisons", 0, "count"), 3.0),
         _set(("comparisons", 0, "more"), 1),
+        _set(("audit",), 1),
+        _set(("audit",), "true"),
+        lambda values: values.pop("audit"),
     ],
 )
 def test_what_no_network_needs_is_refused(needs: Needs, change: Callable[[Any], None]) -> None:

@@ -137,6 +137,44 @@ def service_of(model: Path, *options: str) -> Iterator[RunningService]:
         yield service
 
 
+def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
+    with service_of(model) as service:
+        done = infer(service, images, tmp_path / "a", "audit=true")
+        assert "this server takes part in no audit" in one_sentence(done)
+        assert not (tmp_path / "a").exists()
+        done = infer(service, images, tmp_path / "a", "audit=true", "protocol=crypten")
+        assert "audit=true with protocol=crypten" in one_sentence(done)
+    with service_of(model, "audit=true") as service:
+        done = infer(service, images, tmp_path / "within", "audit=true")
+        assert done.returncode == 0, done.stderr
+        assert last_json(done.stdout)["outside"] == 0
+        rows = list(csv.DictReader((tmp_path / "within" / "predictions.csv").open()))
+        assert [row["audit"] for row in rows] == ["passed"] * 3
+        done = infer(service, images, tmp_path / "off")
+        rows = list(csv.DictReader((tmp_path / "off" / "predictions.csv").open()))
+        assert [row["audit"] for row in rows] == ["off"] * 3
+    # Bounds that were measured on something much too dark.
+    (model / "activation-bounds.json").write_text('{"largest": %s, "images": 1}' % ([1e-4] * 12))
+    try:
+        with service_of(model, "audit=true", "compare_bits=8") as service:
+            done = infer(service, images, tmp_path / "outside", "audit=true", "quiet=false")
+    finally:
+        (model / "activation-bounds.json").unlink()
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["images"] == last_json(done.stdout)["outside"] == 3
+    assert "no scores for 01.png: the audit found a number" in done.stderr
+    rows = list(csv.DictReader((tmp_path / "outside" / "predictions.csv").open()))
+    for row in rows:
+        assert row["audit"] == "outside"
+        assert [row["prediction"], *(row[f"p_{name}"] for name in CLASSES)] == [""] * 4
+    facts = json.loads((tmp_path / "outside" / "predictions.json").read_text())
+    assert facts["complete"] is True
+    assert facts["outside"] == 3
+    assert [row["scores"] for row in facts["predictions"]] == [None] * 3
+
+
 def test_faults_of_the_clinic_and_of_strangers(
     primia: Primia, model: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +271,7 @@ def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path:
         (["model={group}", "kit={kit}"], "expected model.norm=batch"),
         (["model={bounded}", "kit={kit}", "compare_bits=12"], "compare_bits=12; expected at least"),
         (["model={old}", "kit={kit}"], "activation-bounds.json is of an earlier version"),
+        (["model={model}", "kit={kit}", "audit=true", "compare_bits=64"], "expected at most 48"),
         (["model={model}", "kit={clinic}"], "expected the kit of a model-owner"),
         (["model={model}", "kit=."], "cannot be read"),
     ],

@@ -18,8 +18,8 @@ The result is right for every r and every x in -2^(n-1) to 2^(n-1) - 1, as two's
    1{y' < alpha}. So 1{x >= 0} = 1 xor m(x) = m(y) xor m(r) xor 1{alpha <= y'}.
 
 These are equations of integers, without exceptions. For x outside the range the result is
-wrong, and nobody sees it. The parties hold XOR shares of the bit m(r) xor s, and party 0 adds
-m(y), which is public.
+wrong, and nobody sees it without an audit (`crypto.audit`). The parties hold XOR shares of the bit
+m(r) xor s, and party 0 adds m(y), which is public.
 
 Keys are for one evaluation: two numbers opened under one r give away their difference.
 

@@ -1,0 +1,57 @@
+"""What an audit of comparisons takes for granted, and refuses where it does not hold.
+
+The comparisons show a number outside its ring only if it is still outside when it is compared:
+
+- A wrong cut of a product is off by 2^48. In rings of at most 48 bits the number is then outside.
+- A product of 2^63 or more comes back as any number. It cannot be where the magnitudes of one
+  output's weights add up to less than 2^63 / 2^(n-1): its factors are compared before it.
+- Images and scores are compared with nothing. The data owner, who knows them, looks itself.
+"""
+
+import math
+
+from torch import Tensor
+
+from primia_flwr.crypto.builder import Weights
+from primia_flwr.errors import ConfigError
+
+LIMIT_BITS = 32  # images and scores are below 2^31 units, 262,144
+
+
+def beyond(values: Tensor) -> bool:
+    """Say whether images or scores, int64 in fixed point, have a number that cannot be right."""
+    limit = 1 << (LIMIT_BITS - 1)
+    return bool(((values < -limit) | (values >= limit)).any())
+
+
+def check_products(layers: tuple[Weights, ...], bits: int) -> None:
+    """Refuse weights whose products of numbers in a ring could leave 64 bits.
+
+    Parameters
+    ----------
+    layers : tuple of Weights
+        In fixed point.
+    bits : int
+        Of the ring.
+
+    Raises
+    ------
+    ConfigError
+        Naming the largest ring that is small enough, if there is one.
+    """
+    least = min((_room(layer) for layer in layers), default=math.inf)
+    if 2.0 ** (max(bits, LIMIT_BITS) - 1) >= least:
+        fitting = math.ceil(math.log2(least)) if least > 1 else 0
+        remedy = f"compare_bits={fitting}" if fitting >= LIMIT_BITS else "audit=false"
+        raise ConfigError(
+            f"audit=true with compare_bits={bits}: the weights of an output are so large that a "
+            "product could leave 64 bits; expected a smaller ring, or smaller weights; set "
+            f"{remedy}"
+        )
+
+
+def _room(layer: Weights) -> float:
+    """Return the magnitude of inputs from which on a product could be 2^63."""
+    sums = layer.weight.flatten(1).abs().double().sum(dim=1).cpu()
+    room = (2.0**63 - layer.bias.abs().double()) / sums.clamp(min=1)
+    return float(room.min())

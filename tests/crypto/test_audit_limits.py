@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from primia_flwr.config.inference import (
+    MAX_AUDITED_BITS,
+    InferArguments,
+    InferenceTrialArguments,
+    ServeModelArguments,
+)
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.crypto import ring
+from primia_flwr.crypto.audit_limits import beyond, check_products
+from primia_flwr.crypto.builder import Weights
+from primia_flwr.crypto.lowering import Lowered, lower
+from primia_flwr.crypto.plan import Add, Average, Flatten, Linear, MaxLevel, Open, Relu, Reveal
+from primia_flwr.errors import ConfigError
+from primia_flwr.models.registry import MODELS, build_model
+
+
+def lowered_model(name: str, **options: str) -> Lowered:
+    cfg = ModelConfig(name=name, **options)  # type: ignore[arg-type]
+    model = build_model(cfg, num_classes=3, channels=1, seed=0).eval()
+    return lower(model, (1, 1, 32, 32))
+
+
+def test_the_largest_ring_is_what_a_wrong_cut_leaves() -> None:
+    assert MAX_AUDITED_BITS == 64 - ring.WEIGHT_BITS
+
+
+@pytest.mark.parametrize(
+    ("value", "out"),
+    [(2**31 - 1, False), (2**31, True), (-(2**31), False), (-(2**31) - 1, True), (-(2**63), True)],
+)
+def test_images_and_scores_beyond_the_limit(value: int, out: bool) -> None:
+    assert beyond(torch.tensor([[0, value]])) is out
+
+
+def layer(*weights: int, bias: int = 0) -> tuple[Weights, ...]:
+    return (Weights(torch.tensor([weights, [1] * len(weights)]), torch.tensor([bias, 0])),)
+
+
+def test_products_stay_below_63_bits() -> None:
+    check_products(layer(2**31, -(2**31) + 1), 32)  # 2^31 (2^32 - 1) < 2^63
+    check_products(layer(2**23, 2**23 - 1), 40)
+    with pytest.raises(ConfigError, match=r"compare_bits=32.*set audit=false"):
+        check_products(layer(2**31, -(2**31)), 32)
+    with pytest.raises(ConfigError, match=r"compare_bits=32.*set audit=false"):
+        check_products(layer(2**31, -(2**31) + 1, bias=2**32), 32)
+    with pytest.raises(ConfigError, match=r"compare_bits=40.*set compare_bits=39"):
+        check_products(layer(2**24, 1), 40)
+    check_products(layer(2**24, 1), 39)
+
+
+def test_images_count_in_a_small_ring_too() -> None:
+    with pytest.raises(ConfigError, match=r"compare_bits=8.*set audit=false"):
+        check_products(layer(2**31, 2**31), 8)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_of_the_table_may_be_audited_in_32_bits(name: str) -> None:
+    check_products(lowered_model(name).weights, 32)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_product_is_compared_before_it_is_used_and_every_factor_was(
+    name: str, pool: str
+) -> None:
+    """Else a wrong cut, or a number outside, could be multiplied or averaged unseen."""
+    plan = lowered_model(name, pool=pool).plan
+    state = {0: "image"}
+    for step in plan.steps:
+        match step:
+            case Open():
+                assert state[step.source] in ("image", "safe")
+            case Linear():
+                state[step.target] = "cut"
+            case Relu():
+                state[step.target] = "safe"
+            case MaxLevel():
+                state[step.target] = state[step.source]
+            case Add():
+                state[step.target] = "cut"  # one of both at least
+            case Average():
+                assert state[step.source] == "safe"
+                state[step.target] = "safe"
+            case Flatten():
+                state[step.target] = state[step.source]
+            case Reveal():
+                assert state[step.source] == "cut"  # the last layer: the data owner looks itself
+
+
+@pytest.mark.parametrize("arguments", [InferArguments, ServeModelArguments])
+def test_crypten_has_no_audit(arguments: type[InferArguments]) -> None:
+    with pytest.raises(ConfigError, match="audit=true with protocol=crypten; expected"):
+        arguments(protocol="crypten", audit=True)
+
+
+@pytest.mark.parametrize("arguments", [ServeModelArguments, InferenceTrialArguments])
+def test_a_ring_in_which_a_wrong_cut_could_hide_is_refused(
+    arguments: type[ServeModelArguments],
+) -> None:
+    arguments(compare_bits=48, audit=True)
+    with pytest.raises(ConfigError, match="compare_bits=49; expected at most 48"):
+        arguments(compare_bits=49, audit=True)
