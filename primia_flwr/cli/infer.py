@@ -247,8 +247,8 @@ def _finding(classes: Sequence[str], scores: "Tensor | None") -> dict[str, Any]:
 def _outside(name: str, facts: dict[str, Any]) -> str:
     return (
         f"no scores for {name}: the audit found a number of its batch outside the ring of "
-        f"compare_bits={facts['model']['compare_bits']}; if it does so again, tell the model owner "
-        "that its bounds are not enough for this image"
+        f"compare_bits={facts['model']['compare_bits']} (or the parties do not agree on what they "
+        "computed); if it does so again, tell the model owner that its bounds are not enough"
     )
 
 

@@ -9,7 +9,7 @@ from primia_flwr.errors import ConfigError
 
 PROTOCOLS = ("fss", "crypten")
 DEVICES = ("auto", "cpu", "cuda")
-MAX_AUDITED_BITS = 48  # 64 less the 16 bits that are cut off a product
+MAX_AUDITED_BITS = 47  # one less than what 16 bits cut off 64 leave; see crypto.audit_limits
 
 
 @dataclass

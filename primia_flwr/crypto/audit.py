@@ -195,10 +195,14 @@ class Key:
         """Return what goes to the model owner, (4,) uint64: `Ledger.digest` masked."""
         return digest ^ self.pad
 
-    def seed(self, tag: bytes | bytearray | memoryview) -> bytes | None:
-        """Return the seed of the scores' mask, or None if a number was outside its ring."""
-        key = self.key.tobytes()
-        return key[TAG_BYTES:] if hmac.compare_digest(key[:TAG_BYTES], tag) else None
+    @property
+    def seed(self) -> bytes:
+        """The seed of the scores' mask, 32 bytes, if the tag fits."""
+        return self.key.tobytes()[TAG_BYTES:]
+
+    def fits(self, tag: bytes | bytearray | memoryview) -> bool:
+        """Say whether no number was outside its ring: the model owner's tag is this key's."""
+        return hmac.compare_digest(self.key.tobytes()[:TAG_BYTES], tag)
 
 
 def deal_lock(seeds: tuple[bytes, bytes]) -> bytes:

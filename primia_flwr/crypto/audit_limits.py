@@ -2,10 +2,15 @@
 
 The comparisons show a number outside its ring only if it is still outside when it is compared:
 
-- A wrong cut of a product is off by 2^48. In rings of at most 48 bits the number is then outside.
-- A product of 2^63 or more comes back as any number. It cannot be where the magnitudes of one
-  output's weights add up to less than 2^63 / 2^(n-1): its factors are compared before it.
-- Images and scores are compared with nothing. The data owner, who knows them, looks itself.
+- A wrong cut of a product is off by 2^48. What is compared then is a cut, or a sum of two cuts, or
+  of a cut and a number that was in its ring. Right, it is below 2 * 2^46 or 2^46 + 2^(n-1), so with
+  one wrong cut it is at least 2^47 away from 0: outside of every ring of at most 47 bits. (Two
+  wrong cuts that cancel leave the sum right.)
+- For that, products stay below 2^62, where a cut is below 2^46; one of 2^63 would come back as any
+  number. They do where the magnitudes of one output's weights add up to less than 2^62 / 2^(n-1):
+  its factors are compared before it.
+- Images and scores are compared with nothing. Images are in range because of the card's mean and
+  deviation (`offers.read_card`); at the scores the data owner, who knows them, looks itself.
 """
 
 import math
@@ -25,7 +30,7 @@ def beyond(values: Tensor) -> bool:
 
 
 def check_products(layers: tuple[Weights, ...], bits: int) -> None:
-    """Refuse weights whose products of numbers in a ring could leave 64 bits.
+    """Refuse weights whose products of numbers in a ring could reach 2^62.
 
     Parameters
     ----------
@@ -45,13 +50,13 @@ def check_products(layers: tuple[Weights, ...], bits: int) -> None:
         remedy = f"compare_bits={fitting}" if fitting >= LIMIT_BITS else "audit=false"
         raise ConfigError(
             f"audit=true with compare_bits={bits}: the weights of an output are so large that a "
-            "product could leave 64 bits; expected a smaller ring, or smaller weights; set "
+            "product could reach 2^62; expected a smaller ring, or smaller weights; set "
             f"{remedy}"
         )
 
 
 def _room(layer: Weights) -> float:
-    """Return the magnitude of inputs from which on a product could be 2^63."""
+    """Return the magnitude of inputs from which on a product could be 2^62."""
     sums = layer.weight.flatten(1).abs().double().sum(dim=1).cpu()
-    room = (2.0**63 - layer.bias.abs().double()) / sums.clamp(min=1)
+    room = (2.0**62 - layer.bias.abs().double()) / sums.clamp(min=1)
     return float(room.min())

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from primia_flwr.config.inference import check_audit
 from primia_flwr.crypto import ring, stock
 from primia_flwr.crypto.audit_limits import check_products
 from primia_flwr.crypto.channel import Channel
@@ -111,6 +112,7 @@ class Server:
         self._max_batch = max_batch
         self._on_batch = on_batch
         if settings.audit:
+            check_audit(True, PROTOCOL, served.compare_bits)
             check_products(served.lowered(1).weights, served.compare_bits)
 
     def serve(self, channel: Channel) -> None:

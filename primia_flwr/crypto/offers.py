@@ -1,5 +1,6 @@
 """What the data owner makes of a model owner's offer: a card to be trusted with nothing."""
 
+import math
 import re
 import secrets
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ from primia_flwr.models.saved import ModelCard
 
 MAX_IMAGE_SIZE = 2048
 MAX_CLASSES = 1000
+# Normalised pixels are below it whatever the image. A card whose numbers could lift a pixel out of
+# the fixed point would make the session break off for some images and not for others.
+_PIXEL_LIMIT = 2.0**17
 _CLASS_NAME = re.compile(r"\w[\w .,()/+-]{0,99}")  # nothing that a spreadsheet would compute
 
 
@@ -79,12 +83,20 @@ def read_card(offer: Offer) -> ModelCard:
             and len(card.mean) == len(card.std) == card.channels
             and all(type(value) is float for value in (*card.mean, *card.std))
             and min(card.std) > 0
+            and max(_largest_pixel(*pair) for pair in zip(card.mean, card.std, strict=True))
+            < _PIXEL_LIMIT
         )
     except (CheckpointError, TypeError, ValueError) as error:
         raise ProtocolError(f"the model owner offers a model card with {error}") from None
     if not in_range:
         raise ProtocolError("the model owner offers a model card with a value out of range")
     return card
+
+
+def _largest_pixel(mean: float, std: float) -> float:
+    """Return the largest magnitude that a pixel in [0, 1] can get; NaN compares as too large."""
+    largest = max(abs(mean), abs(1 - mean)) / std
+    return largest if math.isfinite(largest) else math.inf
 
 
 def plan_of(card: ModelCard, offer: Offer, batch: int, *, audit: bool = False) -> Plan:

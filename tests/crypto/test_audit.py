@@ -188,7 +188,7 @@ def released(mine: np.ndarray, theirs: np.ndarray) -> tuple[bytes | None, bytes,
     seeds = fresh_seed(), fresh_seed()
     key, lock = Key.open(seeds[0]), Lock.open(seeds[1], audit.deal_lock(seeds))
     tag, seed = lock.answer(key.ask(mine), theirs)
-    return key.seed(tag), seed, key, lock
+    return (key.seed if key.fits(tag) else None), seed, key, lock
 
 
 def digest(text: str) -> np.ndarray:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from primia_flwr.config.inference import (
     MAX_AUDITED_BITS,
@@ -26,7 +27,12 @@ def lowered_model(name: str, **options: str) -> Lowered:
 
 
 def test_the_largest_ring_is_what_a_wrong_cut_leaves() -> None:
-    assert MAX_AUDITED_BITS == 64 - ring.WEIGHT_BITS
+    wrong, cut = 2 ** (64 - ring.WEIGHT_BITS), 2 ** (62 - ring.WEIGHT_BITS)
+    ring_ = 2 ** (MAX_AUDITED_BITS - 1)
+    for right in (2 * cut, cut + ring_):  # of two cuts, of a cut and a number in its ring
+        assert wrong - right >= ring_
+    too_large = 2 * ring_
+    assert wrong - (cut + too_large) < too_large
 
 
 @pytest.mark.parametrize(
@@ -41,16 +47,36 @@ def layer(*weights: int, bias: int = 0) -> tuple[Weights, ...]:
     return (Weights(torch.tensor([weights, [1] * len(weights)]), torch.tensor([bias, 0])),)
 
 
-def test_products_stay_below_63_bits() -> None:
-    check_products(layer(2**31, -(2**31) + 1), 32)  # 2^31 (2^32 - 1) < 2^63
-    check_products(layer(2**23, 2**23 - 1), 40)
+def test_products_stay_below_62_bits() -> None:
+    check_products(layer(2**30, -(2**30) + 1), 32)  # 2^31 (2^31 - 1) < 2^62
+    check_products(layer(2**22, 2**22 - 1), 40)
     with pytest.raises(ConfigError, match=r"compare_bits=32.*set audit=false"):
-        check_products(layer(2**31, -(2**31)), 32)
+        check_products(layer(2**30, -(2**30)), 32)
     with pytest.raises(ConfigError, match=r"compare_bits=32.*set audit=false"):
-        check_products(layer(2**31, -(2**31) + 1, bias=2**32), 32)
+        check_products(layer(2**30, -(2**30) + 1, bias=2**32), 32)
     with pytest.raises(ConfigError, match=r"compare_bits=40.*set compare_bits=39"):
-        check_products(layer(2**24, 1), 40)
-    check_products(layer(2**24, 1), 39)
+        check_products(layer(2**23, 1), 40)
+    check_products(layer(2**23, 1), 39)
+
+
+class TwoLargeProducts(nn.Module):
+    """relu(a x + b x) with weights so large that one wrong cut would bring the sum back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        for branch in (self.a, self.b):
+            nn.init.constant_(branch.weight, 65536 - 2**-8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.a(x) + self.b(x))
+
+
+def test_weights_with_which_a_wrong_cut_could_hide_in_a_sum_are_refused() -> None:
+    """Each product just below 2^63: their sum and a wrong cut of 2^48 make about 0, unseen."""
+    weights = lower(TwoLargeProducts().eval(), (1, 1)).weights
+    with pytest.raises(ConfigError, match=r"could reach 2\^62"):
+        check_products(weights, 32)
 
 
 def test_images_count_in_a_small_ring_too() -> None:
@@ -81,8 +107,9 @@ def test_every_product_is_compared_before_it_is_used_and_every_factor_was(
                 state[step.target] = "safe"
             case MaxLevel():
                 state[step.target] = state[step.source]
-            case Add():
-                state[step.target] = "cut"  # one of both at least
+            case Add():  # of two terms that were cut or compared, never of another sum
+                assert {state[step.left], state[step.right]} <= {"cut", "safe"}
+                state[step.target] = "sum"
             case Average():
                 assert state[step.source] == "safe"
                 state[step.target] = "safe"
@@ -102,6 +129,6 @@ def test_crypten_has_no_audit(arguments: type[InferArguments]) -> None:
 def test_a_ring_in_which_a_wrong_cut_could_hide_is_refused(
     arguments: type[ServeModelArguments],
 ) -> None:
-    arguments(compare_bits=48, audit=True)
-    with pytest.raises(ConfigError, match="compare_bits=49; expected at most 48"):
-        arguments(compare_bits=49, audit=True)
+    arguments(compare_bits=47, audit=True)
+    with pytest.raises(ConfigError, match="compare_bits=48; expected at most 47"):
+        arguments(compare_bits=48, audit=True)

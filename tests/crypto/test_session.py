@@ -259,6 +259,9 @@ def test_a_model_owner_whose_plan_is_another_is_refused(
         ("classes", ("a",)),
         ("classes", ("a", "=1+1")),
         ("mean", ()),
+        ("std", [1e-6]),  # a white pixel would be 2^19: too large, whatever the image
+        ("std", [float("nan")]),
+        ("mean", [float("inf")]),
         ("activation_bounds", {"images": 1}),
     ],
 )

@@ -271,7 +271,7 @@ def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path:
         (["model={group}", "kit={kit}"], "expected model.norm=batch"),
         (["model={bounded}", "kit={kit}", "compare_bits=12"], "compare_bits=12; expected at least"),
         (["model={old}", "kit={kit}"], "activation-bounds.json is of an earlier version"),
-        (["model={model}", "kit={kit}", "audit=true", "compare_bits=64"], "expected at most 48"),
+        (["model={model}", "kit={kit}", "audit=true", "compare_bits=64"], "expected at most 47"),
         (["model={model}", "kit={clinic}"], "expected the kit of a model-owner"),
         (["model={model}", "kit=."], "cannot be read"),
     ],
