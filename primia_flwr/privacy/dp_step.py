@@ -132,8 +132,8 @@ class NoisyGradient:
         Parameters
         ----------
         micro_batches : iterable of (images, targets)
-            The units that one step drew, cut into parts of whole units that fit the memory; none
-            for an empty batch. How they are cut changes the result by rounding alone.
+            The units that one step drew, each once, cut into parts of whole units that fit the
+            memory; none for an empty batch. How they are cut changes the result by rounding alone.
         """
         total = np.zeros(self._entries, np.float64)
         for images, targets in micro_batches:

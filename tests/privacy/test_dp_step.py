@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +14,8 @@ from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.models import build_model
 from primia_flwr.privacy.averaging import ParameterAverage
 from primia_flwr.privacy.clipping import Engine, build_engine
+from primia_flwr.privacy.clipping.ghost import GhostEngine
+from primia_flwr.privacy.clipping.record import Record
 from primia_flwr.privacy.dp_step import FLOAT_ALLOWANCE, Mechanism, NoisyGradient
 from primia_flwr.privacy.randomness import keyed_generator
 
@@ -61,6 +65,29 @@ def test_without_noise_it_is_the_clipped_sum_over_the_expected_batch() -> None:
     torch.testing.assert_close(gradients(model), expected, rtol=0, atol=6 * 0.5 / 2**20 / 8)
     noisy(engine).set_gradients([(images[:4], targets[:4]), (images[4:], targets[4:])])
     torch.testing.assert_close(gradients(model), expected, rtol=0, atol=6 * 0.5 / 2**20 / 8)
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(
+        st.lists(st.floats(-1e6, 1e6, width=32), min_size=4, max_size=4), min_size=1, max_size=9
+    ),
+    name=st.sampled_from(["ghost", "loop"]),
+)
+def test_one_unit_moves_the_sum_by_no_more_than_the_sensitivity(
+    rows: list[list[float]], name: str
+) -> None:
+    """Under one and the same noise the last unit comes and goes, however large its gradient."""
+    model = linear()
+    engine = build_engine(name, model, cross_entropy, clip_norm=0.5)
+    images, targets = torch.tensor(rows), torch.arange(len(rows)) % 3
+    released = []
+    for count in (len(rows), len(rows) - 1):
+        noisy(engine, noise_multiplier=1.0).set_gradients([(images[:count], targets[:count])])
+        released.append(gradients(model).double())
+    moved = float((released[0] - released[1]).norm()) * 8
+    mechanism = Mechanism(clip_norm=0.5, noise_multiplier=1.0, expected_batch=8)
+    assert moved <= mechanism.sensitivity(15)
 
 
 @pytest.mark.parametrize("batches", [[], [(torch.zeros(0, 300), torch.zeros(0, dtype=torch.long))]])
@@ -128,37 +155,37 @@ def test_an_optimiser_learns_from_it(optimizer: type[torch.optim.Optimizer]) -> 
 
 
 def test_float32_sums_stay_far_within_the_allowance() -> None:
-    """Half a batch of 64 of ResNet-18, whose clipped sum is taken in float32 and in float64.
+    """32 units of ResNet-18, whose clipped sum is taken in float32 and in float64.
 
-    The same per-layer inputs and output gradients go in: what a unit's gradient is may be rounded
-    in any way, as long as it is clipped to the norm and added up right.
+    The same inputs and output gradients of the layers go in: how these are rounded may be as it
+    is, as long as what they stand for is clipped to the norm and added up right.
     """
     cfg = ModelConfig(norm="group", weight_standardisation=True)
     model = build_model(cfg, num_classes=3, channels=1, seed=0)
-    engine = build_engine("ghost", model, cross_entropy, clip_norm=1.0)
+    engine = GhostEngine(model, cross_entropy, clip_norm=1.0)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(32, 1, 64, 64, generator=generator)
-    targets = torch.randint(0, 3, (32,), generator=generator)
-    records = engine._records(images, targets)  # type: ignore[attr-defined]
-    norms, error = torch.zeros(32, dtype=torch.float64), 0.0
-    for module, record in records.items():
-        norms += engine._rules[module].squared_norms(record)  # type: ignore[attr-defined]
-    factors = (1 / norms.sqrt()).clamp(max=1)
-    exact_norms = torch.zeros(32, dtype=torch.float64)
+    records = engine._records(images, torch.randint(0, 3, (32,), generator=generator))
+    ours, exact = torch.zeros(2, 32, dtype=torch.float64)
+    doubled = {module: in_float64(record) for module, record in records.items()}
+    error = 0.0
     with torch.no_grad():
         for module, record in records.items():
-            rule = engine._rules[module]  # type: ignore[attr-defined]
-            doubled = type(record)(
-                record.x.double(), record.y.double(), record.dy.double(), record.views
-            )
-            sums = rule.clipped(record, factors.float())
+            ours += engine._rules[module].squared_norms(record)
+        factors = (1 / ours.sqrt()).clamp(max=1)
+        for module, record in records.items():
+            sums = engine._rules[module].clipped(record, factors.float())
             module.double()
-            exact_norms += rule.squared_norms(doubled)
-            for (_, ours), (_, exact) in zip(sums, rule.clipped(doubled, factors), strict=True):
-                error += float((ours.double() - exact).square().sum())
-            module.float()
-    assert float((exact_norms.detach().sqrt() * factors).max()) < 1 + 1e-6  # none is longer than the norm
-    assert math.sqrt(error) < FLOAT_ALLOWANCE / 8
+            exact += engine._rules[module].squared_norms(doubled[module])
+            wanted = engine._rules[module].clipped(doubled[module], factors)
+            for (_, found), (_, right) in zip(sums, wanted, strict=True):
+                error += float((found.double() - right).square().sum())
+    assert float((exact.sqrt() * factors).max()) < 1 + 1e-6  # none is longer than the norm
+    assert math.sqrt(error) < FLOAT_ALLOWANCE / 16
+
+
+def in_float64(record: Record) -> Record:
+    return Record(record.x.double(), record.y.double(), record.dy.double(), record.views)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import ENGINES, build_engine
-from primia_flwr.privacy.clipping.rules import ConvolutionRule
+from primia_flwr.privacy.clipping.convolution import ConvolutionRule
 from primia_flwr.privacy.opacus_reference import OpacusGhostEngine
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # float64
@@ -30,9 +30,10 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Force the way to the norms of kernels, where there is a choice."""
     way: str = request.param
     if way != "cheaper":
-        chosen = property(lambda rule: rule._layer.groups == 1 and way == "gram")
         monkeypatch.setattr(
-            ConvolutionRule, "gram_is_cheaper", lambda rule, record: chosen.fget(rule)
+            ConvolutionRule,
+            "gram_is_cheaper",
+            lambda rule, record: way == "gram" and rule._layer.groups == 1,
         )
     return way
 
@@ -209,6 +210,17 @@ def test_units_and_losses_must_be_whole() -> None:
     mean = build_engine("ghost", odd_net(), nn.CrossEntropyLoss(), clip_norm=1.0)
     with pytest.raises(ConfigError, match=r"the loss gave \(\) for 4 images.*reduction='none'"):
         mean.clipped_sum(images, targets)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_half_precision_is_refused(name: str) -> None:
+    images, targets = batch(2)
+    engine = build_engine(name, odd_net().float(), cross_entropy, clip_norm=1.0)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ConfigError, match=r"set training\.precision=fp32"),
+    ):
+        engine.clipped_sum(images.float(), targets)
 
 
 def test_wrong_numbers_and_names_are_refused() -> None:

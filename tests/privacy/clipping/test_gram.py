@@ -1,4 +1,3 @@
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,13 +15,10 @@ def test_by_hand() -> None:
     geometry = Geometry(kernel=(1, 2))
     gram = patch_gram(x, geometry, (1, 2), views=1)
     assert gram.tolist() == [[[5.0, 8.0], [8.0, 13.0]]]
-    # dy = (1, -1): the gradient is (1, 2) - (2, 3) = (-1, -1), squared norm 2; the positions
-    # add up to (sqrt 5 + sqrt 13)^2 however much cancels.
+    # dy = (1, -1): the gradient is (1, 2) - (2, 3) = (-1, -1), squared norm 2.
     dy = torch.tensor([1.0, -1.0]).view(1, 1, 1, 2)
     assert position_gram(dy, views=1).tolist() == [[[1.0, -1.0], [-1.0, 1.0]]]
-    norms, scales = squared_norms(x, dy, geometry, views=1)
-    assert norms.tolist() == [2.0]
-    assert scales.item() == pytest.approx((5**0.5 + 13**0.5) ** 2)
+    assert squared_norms(x, dy, geometry, views=1).tolist() == [2.0]
 
 
 @settings(max_examples=60)
@@ -56,23 +52,8 @@ def test_many_units_are_worked_on_in_parts() -> None:
     x, dy = torch.randn(50, 2, 16, 16).double(), torch.randn(50, 3, 16, 16).double()
     geometry = Geometry((3, 3), padding=(1, 1))
     weight = torch.zeros(3, 2, 3, 3).double()
-    norms, _ = squared_norms(x, dy, geometry, views=2)
+    norms = squared_norms(x, dy, geometry, views=2)
     for unit in range(25):
         part = slice(2 * unit, 2 * unit + 2)
         gradient = geometry.weight_gradient(x[part], dy[part], weight)
         torch.testing.assert_close(norms[unit], gradient.square().sum())
-
-
-def test_rounding_stays_within_the_allowance_when_all_cancels() -> None:
-    """Two views with opposite output gradients over nearly equal pixels."""
-    torch.manual_seed(0)
-    first = torch.randn(1, 64, 4, 4)
-    x = torch.cat((first, first * (1 + 1e-4)))
-    dy = torch.randn(1, 64, 4, 4)
-    dy = torch.cat((dy, -dy))
-    geometry = Geometry((3, 3), padding=(1, 1))
-    norms, scales = squared_norms(x, dy, geometry, views=2)
-    exact, _ = squared_norms(x.double(), dy.double(), geometry, views=2)
-    eps = torch.finfo(torch.float32).eps
-    assert (exact < 1e-4 * scales).all()
-    assert ((norms - exact).abs() < 8 * eps * scales).all()
