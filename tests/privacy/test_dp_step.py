@@ -125,6 +125,18 @@ def test_by_default_no_two_steps_have_the_same_noise() -> None:
     assert len(seen) == 10
 
 
+def test_parts_of_a_large_gradient_have_noise_of_their_own() -> None:
+    model = linear(1100, 2000)  # two parts of 2^20 entries and a bit
+    engine = build_engine("loop", model, cross_entropy, clip_norm=1.0)
+    mechanism = Mechanism(clip_norm=1.0, noise_multiplier=1.0, expected_batch=1.0)
+    NoisyGradient(engine, mechanism=mechanism).set_gradients([])
+    found = gradients(model)
+    first, second = found[: 1 << 20], found[1 << 20 : 2 << 20]
+    # Independent: correlation 0 with a standard deviation of 2^-10.
+    assert abs(float(torch.corrcoef(torch.stack((first, second)))[0, 1])) < 5 / 2**10
+    assert float(found.std()) == pytest.approx(mechanism.sensitivity(found.numel()), rel=0.01)
+
+
 def test_only_trainable_parameters_get_gradients_and_noise() -> None:
     model = nn.Sequential(linear(4, 4).requires_grad_(False), linear(4, 3))
     engine = build_engine("ghost", model, cross_entropy, clip_norm=0.5)

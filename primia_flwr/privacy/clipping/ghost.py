@@ -2,8 +2,8 @@
 
 The parameters take no part in the backward pass: it is asked for the gradients of the layers'
 outputs only. From these and the layers' inputs `rules` makes each unit's norm, and then the clipped
-sum, which costs what the ordinary weight gradients would have. What is dear is memory: the inputs
-and output gradients of all layers are held at a time, about twice what training holds.
+sum, which costs what the ordinary weight gradients would have. It holds the inputs and the output
+gradients of all layers at a time, more memory than plain training (benchmarks/dp_cost.py).
 
 Source: Bu et al. 2022 (mixed ghost clipping) and 2023 (book-keeping); see `convolution`.
 """
@@ -64,6 +64,7 @@ class GhostEngine(Engine):
         seen: Seen = {}
         with self._aside(), _watched(self._rules, seen), torch.enable_grad():
             losses = self._losses(images, targets)
+            _check_batches(seen, len(images))
             outputs = [output for _, output in seen.values()]
             gradients = torch.autograd.grad(losses.sum(), outputs, allow_unused=True)
         return {
@@ -84,10 +85,19 @@ class GhostEngine(Engine):
                 parameter.requires_grad_(True)
 
 
+def _check_batches(seen: Seen, images: int) -> None:
+    for module, (_, output) in seen.items():
+        if output.shape[0] != images:
+            raise ConfigError(
+                f"a {type(module).__name__} sees {output.shape[0]} rows of {images} images; "
+                "expected one an image, so that a unit's gradients can be told apart"
+            )
+
+
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Have a GPU multiply in float32 and not in TF32: norms and sums must be those of one vector."""
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    """Have a GPU multiply in float32, not TF32: norms and sums must be those of one vector."""
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = False

@@ -2,7 +2,7 @@ import pytest
 import torch
 from clipped_nets import batch, cross_entropy
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, weight_norm
+from torch.nn.utils import parametrizations
 
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
@@ -35,6 +35,12 @@ def tied() -> nn.Module:
     return nn.Sequential(first, second)
 
 
+def with_another_parameter() -> nn.Module:
+    layer = nn.Linear(2, 2)
+    layer.register_parameter("weight_g", nn.Parameter(torch.ones(2, 1)))  # as weight_norm does
+    return layer
+
+
 @pytest.mark.parametrize("standardised", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_models_with_group_norm_are_let_in(name: str, standardised: bool) -> None:
@@ -60,7 +66,7 @@ def test_batch_norm_is_refused_with_reason_and_replacement(name: str) -> None:
         (nn.Sequential(Scale()), r"layer 0 \(Scale\) has trainable parameters that no engine"),
         (nn.Conv1d(1, 1, 1), "Conv1d.*expected only Conv2d, WSConv2d, Linear, GroupNorm"),
         (nn.LayerNorm(3), "LayerNorm"),
-        (weight_norm(nn.Linear(2, 2)), "has trainable parameters"),
+        (with_another_parameter(), "has trainable parameters"),
         (parametrizations.weight_norm(nn.Linear(2, 2)), "has trainable parameters"),
         (tied(), r"layer 1 \(Linear\) shares a parameter with layer 0 \(Linear\)"),
         (nn.Conv2d(1, 1, 3, padding="same"), "padding='same'"),
@@ -102,6 +108,20 @@ def test_a_layer_that_is_used_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match="Linear is used twice"):
         engine.clipped_sum(torch.rand(2, 3), torch.tensor([0, 1]))
     assert all(p.requires_grad for p in engine.parameters)
+
+
+def test_a_layer_that_sees_more_rows_than_images_is_refused() -> None:
+    class Crops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(torch.cat((x, -x))).view(2, -1, 3).mean(dim=0)  # type: ignore[no-any-return]
+
+    engine = build_engine("ghost", Crops(), cross_entropy, clip_norm=1.0, views=2)
+    with pytest.raises(ConfigError, match="a Linear sees 4 rows of 2 images"):
+        engine.clipped_sum(torch.rand(2, 3), torch.tensor([0, 1]))
 
 
 def test_a_linear_layer_over_sequences_is_refused() -> None:
