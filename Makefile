@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all check bench bench-secagg bench-inference fuzz federation encrypted-inference clean
+.PHONY: help install demo test test-all check bench bench-secagg bench-inference bench-dp fuzz federation encrypted-inference clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -57,6 +57,9 @@ bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking,
 
 bench-inference: install  ## measure encrypted inference: latency by delay and rate, bytes, memory, both protocols
 	@$(BIN)/python -m benchmarks.inference --output benchmarks/results/inference.json $(ARGS)
+
+bench-dp: install  ## measure differential privacy: images/s and memory of each clipping engine
+	@$(BIN)/python -m benchmarks.dp_cost --output benchmarks/results/dp_cost.json $(ARGS)
 
 fuzz: install  ## ten minutes of changed messages into everything that decodes them (Linux on x86-64)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'

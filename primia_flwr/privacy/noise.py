@@ -204,8 +204,8 @@ def _discrete_laplace(count: int, t: int, generator: np.random.Generator) -> Int
     y = u + t * whole
     negative = generator.integers(0, 2, y.size) == 1
     keep = ~(negative & (y == 0))  # otherwise 0 would come twice as often
-    signed: Integers = np.where(negative, -y, y)[keep]
-    return signed
+    kept: Integers = np.where(negative, -y, y)[keep]
+    return kept
 
 
 def _bernoulli_exp(

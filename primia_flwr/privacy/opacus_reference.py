@@ -20,8 +20,8 @@ from primia_flwr.privacy.clipping.engine import Engine, Weigh
 class OpacusEngine(Engine):
     """Opacus's hooks: the gradient of every image, all at once in memory.
 
-    Its convolutions read memory as if it were contiguous, and are wrong with channels_last: model
-    and images are laid out so first.
+    With channels_last its convolutions give other gradients than autograd (opacus 1.6.0), so the
+    parameters are laid out in the ordinary way first, and stay so.
     """
 
     def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:
@@ -73,8 +73,10 @@ class OpacusGhostEngine(Engine):
 
 
 def _contiguous(model: nn.Module, images: Tensor) -> Tensor:
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return images.contiguous()
+    """Copy: a kernel of one channel counts as both layouts, and is no sign to `contiguous()`."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    return images.clone(memory_format=torch.contiguous_format)
 
 
 def _unwrap(wrapped: Any, parameters: list[Any]) -> None:

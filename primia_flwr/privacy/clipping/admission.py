@@ -83,7 +83,8 @@ def check_independence(model: nn.Module, images: Tensor) -> None:
     ConfigError
         If the gradient of one image's output by another image is not zero.
     """
-    probe = torch.rand(2, *images.shape[1:], dtype=images.dtype, device=images.device)
+    noise = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    probe = noise.to(images.device, images.dtype)
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         probe.requires_grad_()
         output = model(probe)

@@ -70,13 +70,18 @@ class Engine(ABC):
         Raises
         ------
         ConfigError
-            If the batch is not whole units, the loss does not give one number an image, or the
-            model lets images meet.
+            If the batch is not whole units, the loss does not give one number an image, the model
+            lets images meet, or half precision (autocast) is on.
         """
         if len(images) % self.views or len(images) != len(targets):
             raise ConfigError(
                 f"a micro-batch of {len(images)} images and {len(targets)} targets; expected the "
                 f"same number, a multiple of views={self.views}"
+            )
+        if torch.is_autocast_enabled(images.device.type):
+            raise ConfigError(
+                "training.precision is bf16 or fp16 with privacy=dp_sgd; norms in half precision "
+                "bound nothing; set training.precision=fp32"
             )
         if len(images) == 0:
             return [torch.zeros_like(p, requires_grad=False) for p in self.parameters]

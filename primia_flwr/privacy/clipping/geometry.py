@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Pair = tuple[int, int]
 
@@ -25,6 +26,12 @@ class Geometry:
         pairs = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         kernel, stride, padding, dilation = (cast(Pair, pair) for pair in pairs)
         return cls(kernel, stride, padding, dilation, layer.groups)
+
+    def patch_sums(self, x: Tensor) -> Tensor:
+        """Return the sum of all entries under the kernel, all channels: (N, 1, H', W')."""
+        ones = torch.ones(1, 1, *self.kernel, dtype=x.dtype, device=x.device)
+        pixels = x.sum(dim=1, keepdim=True)
+        return functional.conv2d(pixels, ones, None, self.stride, self.padding, self.dilation)
 
     def weight_gradient(self, x: Tensor, dy: Tensor, weight: Tensor) -> Tensor:
         """Return the gradient of the kernel (O, C / groups, h, w), summed over the batch.

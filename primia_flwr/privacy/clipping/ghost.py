@@ -2,10 +2,10 @@
 
 The parameters take no part in the backward pass: it is asked for the gradients of the layers'
 outputs only. From these and the layers' inputs `rules` makes each unit's norm, and then the clipped
-sum, which costs what the ordinary weight gradients would have. What is dear is memory: the inputs
-and output gradients of all layers are held at a time, about twice what training holds.
+sum, which costs what the ordinary weight gradients would have. It holds the inputs and the output
+gradients of all layers at a time, more memory than plain training (benchmarks/dp_cost.py).
 
-Source: Bu et al. 2022 (mixed ghost clipping) and 2023 (book-keeping); see `rules`.
+Source: Bu et al. 2022 (mixed ghost clipping) and 2023 (book-keeping); see `convolution`.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.clipping.engine import Engine, PerImageLoss, Weigh
-from primia_flwr.privacy.clipping.rules import Record, Rule, rule_for
+from primia_flwr.privacy.clipping.record import Record, Rule
+from primia_flwr.privacy.clipping.rules import rule_for
 
 Seen = dict[nn.Module, tuple[Tensor, Tensor]]
 
@@ -39,7 +40,7 @@ class GhostEngine(Engine):
         records = self._records(images, targets)
         units = len(images) // self.views
         squared = torch.zeros(units, dtype=torch.float64, device=images.device)
-        with torch.no_grad():
+        with torch.no_grad(), _full_precision():
             for module, record in records.items():
                 squared += self._rules[module].squared_norms(record)
         return squared, lambda factors: self._weighed(records, factors)
@@ -47,7 +48,7 @@ class GhostEngine(Engine):
     def _weighed(self, records: dict[nn.Module, Record], factors: Tensor) -> list[Tensor]:
         """Sum layer by layer, letting go of what each layer kept."""
         sums: dict[int, Tensor] = {}
-        with torch.no_grad():
+        with torch.no_grad(), _full_precision():
             while records:
                 module, record = records.popitem()
                 for parameter, total in self._rules[module].clipped(
@@ -63,10 +64,11 @@ class GhostEngine(Engine):
         seen: Seen = {}
         with self._aside(), _watched(self._rules, seen), torch.enable_grad():
             losses = self._losses(images, targets)
+            _check_batches(seen, len(images))
             outputs = [output for _, output in seen.values()]
             gradients = torch.autograd.grad(losses.sum(), outputs, allow_unused=True)
         return {
-            module: Record(_full(x), _full(y.detach()), _full(dy), self.views)
+            module: Record(x, y.detach(), dy, self.views)
             for (module, (x, y)), dy in zip(seen.items(), gradients, strict=True)
             if dy is not None
         }
@@ -83,9 +85,27 @@ class GhostEngine(Engine):
                 parameter.requires_grad_(True)
 
 
-def _full(values: Tensor) -> Tensor:
-    """Lift half precision (autocast) to float32; what is more stays."""
-    return values.float() if values.dtype.itemsize < 4 else values
+def _check_batches(seen: Seen, images: int) -> None:
+    for module, (_, output) in seen.items():
+        if output.shape[0] != images:
+            raise ConfigError(
+                f"a {type(module).__name__} sees {output.shape[0]} rows of {images} images; "
+                "expected one an image, so that a unit's gradients can be told apart"
+            )
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Have a GPU multiply in float32, not TF32: norms and sums must be those of one vector."""
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
 
 
 @contextmanager

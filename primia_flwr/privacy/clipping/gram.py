@@ -64,8 +64,8 @@ def position_gram(dy: Tensor, views: int) -> Tensor:
     return torch.bmm(rows, rows.transpose(1, 2))
 
 
-def squared_norms(x: Tensor, dy: Tensor, geometry: Geometry, views: int) -> tuple[Tensor, Tensor]:
-    """Return each unit's squared norm of the kernel's gradient, and what rounding scales with.
+def squared_norms(x: Tensor, dy: Tensor, geometry: Geometry, views: int) -> Tensor:
+    """Return each unit's squared norm of the kernel's gradient, (units,), as it is rounded.
 
     Parameters
     ----------
@@ -75,25 +75,17 @@ def squared_norms(x: Tensor, dy: Tensor, geometry: Geometry, views: int) -> tupl
         Of a convolution with one group.
     views : int
         Images of a unit.
-
-    Returns
-    -------
-    tuple of Tensor
-        (units,) each. The second is the squared sum over positions of |x_t| |dy_t|: the first could
-        not be larger, and its rounding error is a small share of the second, however much cancels.
     """
     height, width = int(dy.shape[2]), int(dy.shape[3])
     units = dy.shape[0] // views
     at_once = max(1, _CACHED // (views * height * width) ** 2)
-    norms, scales = [], []
+    norms = []
     for first in range(0, units, at_once):
         part = slice(first * views, (first + at_once) * views)
-        ours = patch_gram(x[part], geometry, (height, width), views)
-        theirs = position_gram(dy[part], views)
-        ours *= theirs
-        norms.append(ours.sum(dim=(1, 2)))
-        scales.append(ours.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().sum(dim=1).square())
-    return torch.cat(norms), torch.cat(scales)
+        products = patch_gram(x[part], geometry, (height, width), views)
+        products *= position_gram(dy[part], views)
+        norms.append(products.sum(dim=(1, 2)))
+    return torch.cat(norms)
 
 
 def multiplications(
