@@ -94,6 +94,10 @@ def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> I
         "each unit's gradient is clipped already, to privacy.clip_norm",
     )  # fmt: skip
     yield (
+        "training.precision", training.precision, "fp32",
+        "norms in half precision bound nothing",
+    )  # fmt: skip
+    yield (
         "training.compile", training.compile, False,
         "the clipping watches the layers at work",
     )  # fmt: skip

@@ -28,7 +28,6 @@ from primia_flwr.privacy.events import SampledGaussian
 from primia_flwr.privacy.filter import RdpFilter
 from primia_flwr.privacy.units import Units, units_of
 from primia_flwr.training.device import compute_settings, derive_seed, pick_device
-from primia_flwr.training.evaluate import autocast
 from primia_flwr.training.loader import BatchPreparation, augmented
 from primia_flwr.training.optimizer import (
     build_optimizer,
@@ -163,8 +162,7 @@ def fit_private(
         started = time.monotonic()
         for done, step in enumerate(range(plan.start_step, plan.start_step + plan.steps), 1):
             set_learning_rate(optimizer, learning_rate(cfg, step, plan.total_steps))
-            with autocast(device, cfg.precision):
-                gradient.set_gradients(batches.of(step))
+            gradient.set_gradients(batches.of(step))
             optimizer.step()
             if on_progress:
                 on_progress(_progress(done, plan.steps, started, batches.expected_images))

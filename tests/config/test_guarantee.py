@@ -25,6 +25,7 @@ def test_the_choice_alone_makes_an_experiment_private(mode: str, name: str) -> N
         ("dp_sgd", "model={norm: batch, weight_standardisation: false}", "expected group: batch"),
         ("dp_sgd", "data.mixup.probability=0.5", "belongs to both"),
         ("dp_sgd", "training.gradient_clip=1.0", "clipped already"),
+        ("dp_sgd", "training.precision=bf16", "bound nothing"),
         ("dp_sgd", "training.compile=true", "training.compile=true"),
         ("dp_sgd", "strategy=fedavg", "strategy.secure.enabled=false"),
         ("dp_aggregate", "strategy=fedavg", "strategy.secure.enabled=false"),
