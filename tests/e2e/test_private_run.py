@@ -1,0 +1,93 @@
+"""A run with differential privacy over real processes: killed, resumed, and nothing uncharged."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.models.saved import load_model
+from primia_flwr.privacy.accountant import epsilon
+from primia_flwr.privacy.ledger import Ledger
+from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
+from tests.e2e.test_simulation import _wait
+
+PRIVATE = (*TINY, "model.norm=group", "privacy.expected_batch=8", "privacy.steps=2")
+
+
+def ledgers(run_dir: Path) -> dict[str, list[int]]:
+    """Return the rounds that each site was charged for, after checking the whole ledger."""
+    found = {}
+    for folder in sorted(run_dir.glob("sites/*/privacy")):
+        with Ledger.read(folder) as ledger:
+            ledger.verify_data()
+            charges = ledger.charges()
+            assert ledger.spent(charges[-1].version) <= 8
+            assert epsilon([charge.event for charge in charges], delta=1e-5).epsilon <= 8
+        found[folder.parent.name] = [charge.instance for charge in charges]
+    return found
+
+
+def test_a_killed_private_run_goes_on_and_every_round_was_paid_for(primia: Primia) -> None:
+    options = [*PRIVATE, "privacy=dp_sgd", "federation.rounds=3", "privacy.repeats=2"]
+    broken = primia.folder / "broken"
+    launcher = primia.start("train", *options, f"output_dir={broken}")
+    _wait(lambda: any(e["event"] == "round_finished" for e in events(broken)))
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.communicate()
+    _wait(lambda: not processes_of(primia.folder), 60)
+    resumed = primia("train", f"resume={broken}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert last_json(resumed.stdout)["rounds"] == 3
+    for site, rounds in ledgers(broken).items():
+        assert set(rounds) == {1, 2, 3}, site
+        assert rounds == sorted(rounds), site
+    report = (broken / "report.html").read_text()
+    assert "Differential privacy" in report
+    assert "one patient with all of his or her images" in report
+    assert "epsilon = 8" in load_model(broken)[1].privacy
+    # what the coordinator learnt: a constant, and no validation of anything
+    sums = [json.loads(line) for line in (broken / "secure-sums.jsonl").read_text().splitlines()]
+    assert {row["kind"] for row in sums} == {"train"}
+    assert all(row["numbers"] == ["weight"] for row in sums)
+    assert (broken / "history.csv").read_text().count(",3,0,") == 3  # three sites, none failed
+    assert json.loads((broken / "result.json").read_text())["best_round"] == 3
+    heads = json.loads((broken / "ledger-heads.json").read_text())
+    assert [head["site"] for head in heads] == ["site-1", "site-2", "site-3"]
+    shown = primia("privacy", "show", f"ledger={broken}/sites/site-1/privacy", "quiet=true")
+    assert shown.returncode == 0, shown.stderr
+    assert last_json(shown.stdout)["charges"] >= 3
+
+
+@pytest.mark.slow
+def test_noise_of_the_aggregate_over_real_processes(primia: Primia) -> None:
+    options = [*PRIVATE, "privacy=dp_aggregate", "federation.rounds=2"]
+    done = primia("train", *options, "output_dir=run")
+    assert done.returncode == 0, done.stderr
+    assert ledgers(primia.folder / "run") == {f"site-{n}": [1, 2] for n in (1, 2, 3)}
+    assert "Skellam" in (primia.folder / "run" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_site_whose_ledger_was_put_back_is_left_out_and_says_why(primia: Primia) -> None:
+    options = [*PRIVATE, "privacy=dp_sgd", "federation.rounds=3", "privacy.repeats=2"]
+    options += ["federation.wait_for_sites=20", "federation.min_sites=3"]
+    broken = primia.folder / "broken"
+    launcher = primia.start("train", *options, f"output_dir={broken}")
+    ledger = broken / "sites" / "site-2" / "privacy" / "ledger.jsonl"
+    _wait(lambda: ledger.exists() and ledger.read_text().count('"kind":"charge"') == 1)
+    saved = {path: path.read_bytes() for path in ledger.parent.rglob("*") if path.is_file()}
+    _wait(
+        lambda: any(e.get("round") == 2 and e["event"] == "round_finished" for e in events(broken))
+    )
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.communicate()
+    _wait(lambda: not processes_of(primia.folder), 60)
+    for path, content in saved.items():
+        path.write_bytes(content)
+    resumed = primia("train", f"resume={broken}")
+    assert resumed.returncode != 0
+    assert "witness has seen entry" in (broken / "sites.csv").read_text() + resumed.stderr
