@@ -192,7 +192,9 @@ def test_float32_sums_stay_far_within_the_allowance() -> None:
             wanted = engine._rules[module].clipped(doubled[module], factors)
             for (_, found), (_, right) in zip(sums, wanted, strict=True):
                 error += float((found.double() - right).square().sum())
-    assert float((exact.sqrt() * factors).max()) < 1 + 1e-6  # none is longer than the norm
+    lengths = exact.sqrt() * factors
+    assert float(lengths.max()) < 1 + 1e-6  # none is longer than the norm
+    assert float(lengths.min()) > 0.998  # and what the allowance costs is little
     assert math.sqrt(error) < FLOAT_ALLOWANCE / 16
 
 
