@@ -6,6 +6,7 @@ from torch import nn
 from clients.incoming import arrived_model, round_config
 from clients.local_round import recipe_of, train_round
 from clients.private import answer_privately, refuse_measurements
+from clients.private_statistics import answer_noisy_statistics
 from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
 from primia_flwr import record_keys as keys
@@ -23,7 +24,8 @@ from primia_flwr.training.site_stopping import SiteStopping
 def answer_statistics(message: Message, context: Context) -> Message:
     """Answer `query.statistics`: sums that add up over sites, nothing about one image."""
     site = open_site(context)
-    refuse_measurements(site, message)
+    if site.experiment.privacy.enabled:
+        return answer_noisy_statistics(message, context)
     sums = PixelSums.of(site.data.train).to_dict()
     metrics = MetricRecord({**sums, keys.NUM_VAL: len(site.data.val)})
     return _reply(message, site, metrics)

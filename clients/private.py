@@ -17,20 +17,20 @@ from clients.member import SecureSite, open_member
 from clients.progress import progress_writer
 from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
+from clients.spending import Account
 from primia_flwr import record_keys as keys
 from primia_flwr import records
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
-from primia_flwr.federation.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
-from primia_flwr.training.private import PrivatePlan, fit_private, plan_private, unit_names
+from primia_flwr.training.private import PrivatePlan, fit_private, plan_private
 
 State = dict[str, Tensor]
 
 
 def refuse_measurements(site: OpenSite, message: Message) -> None:
-    """Refuse to measure anything in a private run: exact numbers have no finite epsilon.
+    """Refuse to validate anything in a private run: exact numbers have no finite epsilon.
 
     Raises
     ------
@@ -65,36 +65,28 @@ class PrivateAnswer(ABC):
         self.site, self.message = site, message
         self.privacy = site.experiment.privacy
         self.config, self.number = round_config(message)
-        # Training and validation images are one: who is held out depends on all the others.
-        self.images = site.data.train.joined(site.data.val)
-        self._names = unit_names(self.privacy.unit, self.images)
-        self._member, self._run = member.member, member.member.session.run
-        self._request = wire.base_of(message.content.array_records[keys.ARRAYS])
-        self._heads = LedgerHeads(self._member.session, [site.budget.folder / FILE])
+        base = wire.base_of(message.content.array_records[keys.ARRAYS])
+        self.account = Account(site, member, instance=self.number, request=base)
 
     def reply(self) -> Message:
         """Return the update; it has been paid for."""
-        with self.ledger() as ledger:
-            self._check_witnesses(ledger)
+        with self.account.ledger() as ledger:
+            self.account.check_witnesses(ledger, self.config.get(keys.HEADS, "[]"))
             state = self.kept(ledger)
             if state is None:
-                self.plan(ledger, len(set(self._names)))
-                version = ledger.register(self._names)
-                begun = ledger.account.version_of(self._run) is not None
-                event = self.event if begun else self.whole_run
-                ledger.afford(version, run=self._run, events=[event])
+                self.plan(ledger)
+                self.account.afford(ledger, whole=self.whole_run, this=self.event)
         if state is None:
             state = self.train()
-            with self.ledger() as ledger:
-                self.pay(ledger, state)
-        with self.ledger() as ledger:
-            self._sign_head(ledger)
+            with self.account.ledger() as ledger:
+                what = f"{self.privacy.mode}: update of round {self.number}"
+                self.keep(ledger, self.account.charge(ledger, self.event, what), state)
+        with self.account.ledger() as ledger:
+            self.account.sign_head(ledger)
         return self._pack(state)
 
-    # --- What the mechanisms differ in ------------------------------------------------------
-
     @abstractmethod
-    def plan(self, ledger: Ledger, units: int) -> None:
+    def plan(self, ledger: Ledger) -> None:
         """Decide how much noise there will be."""
 
     @property
@@ -105,7 +97,7 @@ class PrivateAnswer(ABC):
     @property
     @abstractmethod
     def whole_run(self) -> AnyEvent:
-        """What the run costs from its first round to its last."""
+        """What all rounds cost."""
 
     @abstractmethod
     def train(self) -> State:
@@ -115,61 +107,20 @@ class PrivateAnswer(ABC):
         """Return what was sent for the very same request before, where that may be sent again."""
         return None
 
-    def pay(self, ledger: Ledger, state: State) -> None:
-        """Charge for the update."""
-        self.charge(ledger)
-
-    # --- The ledger -------------------------------------------------------------------------
-
-    def ledger(self) -> Ledger:
-        """Open the site's ledger, for a moment."""
-        budget = self.site.budget
-        return Ledger.open(
-            budget.folder,
-            site=self.site.name,
-            unit=self.privacy.unit,
-            delta=budget.delta,
-            ceiling=budget.ceiling,
-        )
-
-    def charge(self, ledger: Ledger) -> Receipt:
-        """Write down what this round costs."""
-        return ledger.charge(
-            ledger.register(self._names),
-            run=self._run,
-            instance=self.number,
-            request=self._request,
-            event=self.event,
-            what=f"{self.privacy.mode}: update of round {self.number}",
-        )
-
-    def stored(self, ledger: Ledger) -> bytes | None:
-        """Return the bytes that were kept for this request."""
-        return ledger.stored(run=self._run, instance=self.number, request=self._request)
-
-    def _check_witnesses(self, ledger: Ledger) -> None:
-        """Refuse to work on an old copy of the ledger, as others remember a newer one."""
-        self._heads.learn(read_heads(self.config.get(keys.HEADS, "[]")))
-        known = self._heads.newest(self.site.name)
-        if known is not None:
-            ledger.check_witness(known.seq, known.hash)
-
-    def _sign_head(self, ledger: Ledger) -> None:
-        head, member = ledger.head(), self._member
-        signed = LedgerHead.signed(member.identity, site=member.name, seq=head.seq, hash=head.hash)
-        self._heads.learn([signed])
+    def keep(self, ledger: Ledger, receipt: Receipt, state: State) -> None:  # noqa: B027
+        """Keep what was paid for, where it may be sent again."""
 
     def _pack(self, state: State) -> Message:
         site = {
             keys.SITE_NAME: self.site.name,
-            keys.NUM_CLASSES: len(self.images.classes),
+            keys.NUM_CLASSES: len(self.account.images.classes),
         }
         content = RecordDict(
             {
                 keys.METRICS: MetricRecord({keys.WEIGHT: 1.0}),
                 keys.SITE: ConfigRecord(site),  # type: ignore[arg-type]
                 keys.ARRAYS: records.to_arrays(state),
-                keys.LEDGER: ConfigRecord({keys.HEADS: self._heads.to_text()}),
+                keys.LEDGER: ConfigRecord({keys.HEADS: self.account.heads.to_text()}),
             }
         )
         return Message(content=content, reply_to=self.message)
@@ -184,11 +135,11 @@ class NoisySteps(PrivateAnswer):
 
     _plan: PrivatePlan
 
-    def plan(self, ledger: Ledger, units: int) -> None:
+    def plan(self, ledger: Ledger) -> None:
         """Solve for the noise as the ledger's own filter counts."""
         self._plan = plan_private(
             self.privacy,
-            units=units,
+            units=self.account.units,
             round_number=self.number,
             num_rounds=self.site.experiment.federation.rounds,
             counted_by=ledger.account.constants.filter,
@@ -206,7 +157,7 @@ class NoisySteps(PrivateAnswer):
 
     def kept(self, ledger: Ledger) -> State | None:
         """Return the model of an earlier answer."""
-        raw = self.stored(ledger)
+        raw = self.account.stored(ledger)
         return load_tensors(raw) if raw else None
 
     def train(self) -> State:
@@ -216,7 +167,7 @@ class NoisySteps(PrivateAnswer):
         before = self.site.state.load(self.number - 1)
         state, optimizer = fit_private(
             model,
-            self.images,
+            self.account.images,
             recipe_of(self.site, normalisation),
             self.privacy,
             self._plan,
@@ -226,9 +177,9 @@ class NoisySteps(PrivateAnswer):
         self.site.state.save(self.number, RoundState(optimizer))
         return state
 
-    def pay(self, ledger: Ledger, state: State) -> None:
-        """Charge, and keep the model for a repetition."""
-        ledger.store(self.charge(ledger), save_tensors(state))
+    def keep(self, ledger: Ledger, receipt: Receipt, state: State) -> None:
+        """Keep the model for a repetition."""
+        ledger.store(receipt, save_tensors(state))
 
 
 class NoisySum(PrivateAnswer):
@@ -237,7 +188,7 @@ class NoisySum(PrivateAnswer):
     Never sent twice: the same noise in two sums over different sites would show their difference.
     """
 
-    def plan(self, ledger: Ledger, units: int) -> None:
+    def plan(self, ledger: Ledger) -> None:
         """Take the noise that all sites of the run take."""
         arrays = wire.numpy_arrays(self.message.content.array_records[keys.ARRAYS])
         entries = sum(array.size for array in arrays.values())
@@ -259,7 +210,7 @@ class NoisySum(PrivateAnswer):
         before = self.site.state.load(self.number - 1)
         recipe = recipe_of(self.site, normalisation)
         result = train_round(
-            self.site, model, recipe, self.number, before, train=self.images, val=None
+            self.site, model, recipe, self.number, before, train=self.account.images, val=None
         )
         self.site.state.save(self.number, RoundState(result.optimizer_state or {}))
         return result.state

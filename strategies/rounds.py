@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 # A round with too few good updates is asked again, this often in all.
 MAX_ATTEMPTS = 3
+_LEAST_NOISY_STD = 0.05  # noise can make a variance 0; pixels are in [0, 1]
 # Why a run ended: all rounds done; no better model for `patience` rounds; sites stopped training.
 ALL_ROUNDS, EARLY, SITES_STOPPED = "rounds", "early-stopping", "sites-stopped"
 
@@ -48,7 +49,7 @@ class LoopConfig:
     """What the loop needs of an experiment.
 
     `private`: the run claims differential privacy. Then nothing is asked of the sites but updates:
-    no statistics, no validation; all rounds are run, and the last model is the result.
+    no exact statistics, no validation; all rounds are run, and the last model is the result.
     """
 
     federation: FederationConfig
@@ -154,7 +155,7 @@ class RoundLoop:
         )
 
     def _statistics(self) -> PixelSums:
-        if self._cfg.private:
+        if self._cfg.private and self._cfg.normalisation.kind == "fixed":
             return PixelSums(0, (), (), (), ())
         timeout = self._federation.round_timeout
         return self._exchange.statistics(self._grid, timeout=timeout).sums
@@ -162,7 +163,8 @@ class RoundLoop:
     def _normalisation(self, sums: PixelSums) -> Normalisation:
         cfg = self._cfg.normalisation
         if cfg.kind == "federated":
-            return Normalisation(sums.mean(), sums.std())
+            least = _LEAST_NOISY_STD if self._cfg.private else 0.0
+            return Normalisation(sums.mean(), tuple(max(std, least) for std in sums.std()))
         repeat = self._cfg.channels if len(cfg.mean) == len(cfg.std) == 1 else 1
         return Normalisation(tuple(cfg.mean) * repeat, tuple(cfg.std) * repeat)
 

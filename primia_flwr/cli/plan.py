@@ -1,5 +1,6 @@
 """`dry_run=true`: what would happen, checked as far as it can be without doing it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,10 +10,12 @@ from rich.table import Table
 
 from primia_flwr.config.load import config_hash
 from primia_flwr.config.schema import Experiment
+from primia_flwr.data.dataset import SiteData
 from primia_flwr.federation.bundle import stage_bundle
 from primia_flwr.federation.facts import data_facts
 from primia_flwr.federation.first_model import first_model
 from primia_flwr.federation.pipeline import simulated_sites, test_set
+from primia_flwr.federation.planned_privacy import planned_privacy
 from primia_flwr.federation.readiness import federation_facts
 from primia_flwr.federation.simulation import concurrent_sites
 from primia_flwr.training.plan import steps_a_round
@@ -66,4 +69,22 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
         f"{parameters * _BYTES / 1e6:.1f} MB a site and direction each round; "
         f"{at_once} site(s) at once on {cores} core(s) each"
     )
-    return {**facts, "parameters": parameters}
+    private = _private(experiment, sites, parameters, console)
+    return {**facts, "parameters": parameters, **private}
+
+
+def _private(
+    experiment: Experiment, sites: Sequence[SiteData], parameters: int, console: Console
+) -> dict[str, Any]:
+    """Print and return what a private run would cost and how noisy it would be."""
+    if not experiment.privacy.enabled:
+        return {}
+    rows = planned_privacy(experiment, sites, parameters)
+    table = Table(title=f"{experiment.privacy.mode}, delta {experiment.privacy.delta:g}")
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), justify="left" if column == "site" else "right")
+    for row in rows:
+        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()]
+        table.add_row(*cells)
+    console.print(table)
+    return {"privacy": rows}

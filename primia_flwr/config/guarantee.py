@@ -28,7 +28,7 @@ def check_guarantee(
     """
     if not privacy.enabled:
         return
-    rules = [*_every_mode(data, training, strategy)]
+    rules = [*_every_mode(privacy, data, training, strategy)]
     if privacy.mode == "dp_sgd":
         rules += _dp_sgd(data, model, training)
     for key, value, needed, reason in rules:
@@ -40,7 +40,7 @@ def check_guarantee(
 
 
 def _every_mode(
-    data: DataConfig, training: TrainingConfig, strategy: StrategyConfig
+    privacy: PrivacyConfig, data: DataConfig, training: TrainingConfig, strategy: StrategyConfig
 ) -> Iterator[_Rule]:
     stopping = training.early_stopping
     yield (
@@ -69,9 +69,10 @@ def _every_mode(
             "number of rounds is fixed and the last model is taken",
         )  # fmt: skip
     yield (
-        "data.normalisation.kind", data.normalisation.kind, "fixed",
-        "exact pixel statistics have no finite epsilon; data.normalisation.mean and .std are "
-        "constants",
+        "data.normalisation.kind", data.normalisation.kind,
+        "federated" if privacy.statistics_noise else "fixed",
+        "exact pixel statistics have no finite epsilon; with privacy.statistics_noise above 0 they "
+        "are federated and noisy, without it data.normalisation.mean and .std are constants",
     )  # fmt: skip
 
 

@@ -27,6 +27,9 @@ class PrivacyConfig:
     `engine` clips; `micro_batch` units are on the device at once. dp_aggregate: `max_knowing`
     sites, the one that computes with its own noise included, may know their part of it.
 
+    `statistics_noise`: with `data.normalisation.kind=federated`, the noise multiplier of the pixel
+    statistics and class counts that are then asked for once; 0: constants, and nothing is asked.
+
     `repeats`: rounds that may have to be paid for twice, because a site crashed after it was
     charged, or because a sum was given up, and that still fit the epsilon.
 
@@ -47,6 +50,7 @@ class PrivacyConfig:
     micro_batch: int = 32
     max_knowing: int = 1
     repeats: int = 0
+    statistics_noise: float = 0.0
     disjoint_patients: bool = True
 
     def __post_init__(self) -> None:
@@ -62,6 +66,7 @@ class PrivacyConfig:
         check_range("privacy.views", self.views, 1, 64, example=1)
         check_range("privacy.micro_batch", self.micro_batch, 1, 65536, example=32)
         check_range("privacy.repeats", self.repeats, 0, 10_000, example=2)
+        check_range("privacy.statistics_noise", self.statistics_noise, 0, 10, example=5)
         check_range("privacy.max_knowing", self.max_knowing, 1, 1000, example=1)
         if self.enabled and (self.epsilon > 0) == (self.noise_multiplier > 0):
             raise ConfigError(

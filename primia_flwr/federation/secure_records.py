@@ -162,7 +162,13 @@ def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
     if privacy.noise_multiplier:
         return noise
     rounds = experiment.federation.rounds + privacy.repeats
-    return with_noise_for(privacy.epsilon, privacy.delta, rounds=rounds, like=noise)
+    return with_noise_for(
+        privacy.epsilon,
+        privacy.delta,
+        rounds=rounds,
+        like=noise,
+        statistics_noise=privacy.statistics_noise,
+    )
 
 
 # --- What was told -----------------------------------------------------------------------------

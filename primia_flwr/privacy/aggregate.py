@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.privacy import statistics
 from primia_flwr.privacy.accountant import least_noise
 from primia_flwr.privacy.events import SkellamSum
 from primia_flwr.privacy.filter import RdpFilter
@@ -148,7 +149,12 @@ def clipped(update: NDArray[np.float32], clip_norm: float) -> NDArray[np.float64
 
 @lru_cache(maxsize=8)
 def with_noise_for(
-    epsilon: float, delta: float, *, rounds: int, like: AggregateNoise
+    epsilon: float,
+    delta: float,
+    *,
+    rounds: int,
+    like: AggregateNoise,
+    statistics_noise: float = 0.0,
 ) -> AggregateNoise:
     """Return the least noise with which `rounds` aggregates stay within (epsilon, delta).
 
@@ -160,9 +166,10 @@ def with_noise_for(
         If no noise is large enough.
     """
     counted_by = RdpFilter.planned(epsilon=epsilon, delta=delta)
+    before = statistics.cost(statistics_noise).rdp(counted_by.orders) if statistics_noise else 0.0
 
     def spent(noise: float) -> float:
         event = replace(like, noise_multiplier=noise).times(rounds)
-        return counted_by.epsilon(event.rdp(counted_by.orders))
+        return counted_by.epsilon(event.rdp(counted_by.orders) + before)
 
     return replace(like, noise_multiplier=least_noise(spent, epsilon))

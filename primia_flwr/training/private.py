@@ -21,6 +21,7 @@ from torch.nn import functional
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
+from primia_flwr.privacy import statistics
 from primia_flwr.privacy.accountant import noise_multiplier_for
 from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
@@ -77,7 +78,8 @@ def plan_private(
     """Plan round `round_number` (from 1) of `num_rounds` at a site with so many units.
 
     The noise is the configured one, or the least with which the whole run, and as many repeated
-    rounds as configured, stay within the configured epsilon as the site's own filter counts.
+    rounds as configured, stay within the configured epsilon as the site's own filter counts, noisy
+    statistics included.
 
     Raises
     ------
@@ -86,6 +88,7 @@ def plan_private(
     """
     total = cfg.steps * num_rounds
     paid_for = total + cfg.steps * cfg.repeats
+    before = statistics.cost(cfg.statistics_noise) if cfg.statistics_noise else None
     rate = min(1.0, cfg.expected_batch / units)
     noise = cfg.noise_multiplier or noise_multiplier_for(
         epsilon=cfg.epsilon,
@@ -93,6 +96,7 @@ def plan_private(
         sampling_rate=rate,
         steps=paid_for,
         by=counted_by,
+        before=before.rdp(counted_by.orders) if before else None,
     )
     return PrivatePlan(noise, rate, cfg.steps, (round_number - 1) * cfg.steps, total)
 

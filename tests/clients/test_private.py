@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from clients import private
 from clients.answers import answer_evaluate, answer_statistics, answer_train
-from clients.measurements import report_vectors
+from clients.measurements import report_vectors, statistics_vectors
 from clients.member import open_member
 from primia_flwr import record_keys as keys
 from primia_flwr.config.load import load_experiment, to_yaml
@@ -186,3 +186,39 @@ def test_a_part_of_the_noise_of_the_sum_is_new_every_time(tmp_path: Path) -> Non
     # the same update both times, each with its own noise of half the variance (3 sites, 1 knows)
     difference = vectors[0] - vectors[1]
     assert difference.var() == pytest.approx(2 * event.variance / 2, rel=0.05)
+
+
+def test_noisy_statistics_are_charged_for_once(tmp_path: Path) -> None:
+    noisy = ("privacy.statistics_noise=6", "data.normalisation.kind=federated")
+    text = text_of(tmp_path, *noisy)
+    ask = asked("query.statistics", RecordDict({keys.CONFIG: ConfigRecord()}))
+    one, two = (answer_statistics(ask, simulated(text)) for _ in range(2))
+    metrics = one.content.metric_records[keys.METRICS]
+    assert dict(metrics) == dict(two.content.metric_records[keys.METRICS])
+    answer_train(train_message(text), simulated(text))
+    assert charges(tmp_path) == [0, 1]
+    with ledger_of(tmp_path) as ledger:
+        statistics, update = ledger.charges()
+        units = ledger.account.versions[update.version]
+    assert (statistics.event.kind, statistics.event.noise_multiplier) == ("gaussian", 6.0)
+    assert metrics["count"] == [units]  # a public number
+    assert metrics[keys.NUM_VAL] == 0
+    assert not any(metrics["side_counts"])
+    data = private.open_site(simulated(text)).data
+    mean = float(data.train.joined(data.val).images.double().mean() / 255)
+    # noise of 6 sqrt(3) patients on a sum over some twenty: it is noisy, and it is the mean
+    assert abs(metrics["total"][0] / units - mean) < 5 * 6 * 1.74 / units
+    layout, (numbers,) = statistics_vectors(open_member(simulated(text)), one)
+    assert layout.numbers_of([numbers])["count"] == [units]
+
+
+def test_statistics_and_training_fit_the_epsilon_together(tmp_path: Path) -> None:
+    noisy = ("privacy.statistics_noise=2", "data.normalisation.kind=federated")
+    text = text_of(tmp_path, *noisy, "privacy.repeats=0")
+    ask = asked("query.statistics", RecordDict({keys.CONFIG: ConfigRecord()}))
+    answer_statistics(ask, simulated(text))
+    for number in (1, 2, 3):
+        answer_train(train_message(text, number), simulated(text))
+    assert charges(tmp_path) == [0, 1, 2, 3]
+    with ledger_of(tmp_path) as ledger:
+        assert 7 < ledger.spent(ledger.charges()[-1].version) <= 8

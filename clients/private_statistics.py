@@ -1,0 +1,65 @@
+"""A site's pixel statistics in a run with differential privacy: noisy, charged for once."""
+
+import json
+from dataclasses import asdict
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from clients.member import open_member
+from clients.site import OpenSite, open_site
+from clients.spending import Account
+from primia_flwr import record_keys as keys
+from primia_flwr.data.sides import NUM_SIDE_BINS
+from primia_flwr.errors import ProtocolError
+from primia_flwr.privacy import statistics
+from primia_flwr.privacy.units import units_of
+
+
+def answer_noisy_statistics(message: Message, context: Context) -> Message:
+    """Answer `query.statistics` with noisy sums over units: always the same ones in a run.
+
+    Raises
+    ------
+    ProtocolError
+        If the run asks for none.
+    PrivacyBudgetError
+        If a unit's epsilon would pass the site's ceiling.
+    """
+    site = open_site(context)
+    noise = site.experiment.privacy.statistics_noise
+    if not noise:
+        raise ProtocolError(
+            "query.statistics in a private run without privacy.statistics_noise; expected train: "
+            "exact sums would leave this site without noise"
+        )
+    account = Account(site, open_member(context), instance=0, request=b"statistics")
+    with account.ledger() as ledger:
+        raw = account.stored(ledger)
+        if raw is None:
+            raw = json.dumps(asdict(_noisy_sums(site, account, noise))).encode()
+            what = "noisy pixel statistics and class counts"
+            ledger.store(account.charge(ledger, statistics.cost(noise), what), raw)
+    sums = statistics.UnitSums(**json.loads(raw))
+    values: dict[str, list[float] | int] = {
+        "count": [float(sums.units)],
+        "total": list(sums.levels),
+        "total_squares": list(sums.squares),
+        "class_counts": list(sums.classes),
+        "side_counts": [0.0] * NUM_SIDE_BINS,
+        keys.NUM_VAL: 0,
+    }
+    name = ConfigRecord({keys.SITE_NAME: site.name, keys.NUM_CLASSES: len(sums.classes)})
+    metrics = MetricRecord(values)  # type: ignore[arg-type]
+    content = RecordDict({keys.METRICS: metrics, keys.SITE: name})
+    return Message(content=content, reply_to=message)
+
+
+def _noisy_sums(site: OpenSite, account: Account, noise: float) -> statistics.UnitSums:
+    images = account.images
+    return statistics.noisy_sums(
+        images.images.numpy(),
+        images.labels.tolist(),
+        units_of(site.experiment.privacy.unit, images.patients),
+        num_classes=len(images.classes),
+        noise_multiplier=noise,
+    )

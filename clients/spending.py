@@ -1,0 +1,72 @@
+"""A site's ledger as one request sees it: what it may still spend, and what it has."""
+
+from clients.member import SecureSite
+from clients.site import OpenSite
+from primia_flwr.federation.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
+from primia_flwr.privacy.events import AnyEvent
+from primia_flwr.privacy.ledger import Ledger, Receipt
+from primia_flwr.training.private import unit_names
+
+
+class Account:
+    """A site's ledger for one request, which `instance` and `request` name.
+
+    `images`: all of the site's. Training and validation images are one, because who is held out
+    depends on all the others. `units`: how many there are, a public number.
+    """
+
+    def __init__(
+        self, site: OpenSite, member: SecureSite, *, instance: int, request: bytes
+    ) -> None:
+        self.images = site.data.train.joined(site.data.val)
+        self._site, self._unit = site, site.experiment.privacy.unit
+        self._names = unit_names(self._unit, self.images)
+        self.units = len(set(self._names))
+        self._member, self._run = member.member, member.member.session.run
+        self._instance, self._request = instance, request
+        self.heads = LedgerHeads(self._member.session, [site.budget.folder / FILE])
+
+    def ledger(self) -> Ledger:
+        """Open the site's ledger, for a moment."""
+        budget = self._site.budget
+        return Ledger.open(
+            budget.folder,
+            site=self._site.name,
+            unit=self._unit,
+            delta=budget.delta,
+            ceiling=budget.ceiling,
+        )
+
+    def check_witnesses(self, ledger: Ledger, told: object) -> None:
+        """Refuse to work on an old copy of the ledger, as others remember a newer one."""
+        self.heads.learn(read_heads(told))
+        known = self.heads.newest(self._site.name)
+        if known is not None:
+            ledger.check_witness(known.seq, known.hash)
+
+    def afford(self, ledger: Ledger, *, whole: AnyEvent, this: AnyEvent) -> None:
+        """Refuse the run in its first round, or this round later, if it is too dear."""
+        version = ledger.register(self._names)
+        rounds = [c for c in ledger.charges() if c.run == self._run and c.instance > 0]
+        ledger.afford(version, run=self._run, events=[this if rounds else whole])
+
+    def charge(self, ledger: Ledger, event: AnyEvent, what: str) -> Receipt:
+        """Write down what the answer costs."""
+        return ledger.charge(
+            ledger.register(self._names),
+            run=self._run,
+            instance=self._instance,
+            request=self._request,
+            event=event,
+            what=what,
+        )
+
+    def stored(self, ledger: Ledger) -> bytes | None:
+        """Return the bytes that were kept for this request."""
+        return ledger.stored(run=self._run, instance=self._instance, request=self._request)
+
+    def sign_head(self, ledger: Ledger) -> None:
+        """Sign the newest entry, for others to remember."""
+        head, member = ledger.head(), self._member
+        signed = LedgerHead.signed(member.identity, site=member.name, seq=head.seq, hash=head.hash)
+        self.heads.learn([signed])
