@@ -138,13 +138,19 @@ def _statement(cfg: PrivacyConfig, total: str) -> str:
         f"This run was made with differential privacy for {_UNITS[cfg.unit]}. Two data sets are "
         f"neighbours if they differ in one such unit, added or removed; how many units a site has "
         f"is taken as public. Asked for was {asked}, over all rounds. {total}{mechanism} Covered "
-        "is every number that left a site: the updates carry noise, and nothing else is sent (no "
-        "counts, losses, votes, statistics or validation). Each site charged its ledger before an "
-        "update left, and refuses what would pass its own ceiling, also over several runs. "
+        f"is every number that left a site: the updates carry noise, {_statistics(cfg)}and nothing "
+        "else is sent (no counts, losses, votes or validation). Each site charged its ledger before "
+        "an update left, and refuses what would pass its own ceiling, also over several runs. "
         f"{patients} Not covered: that a site took part and when, how long it took, its number of "
         "units, what somebody publishes besides this run (scores on test images, models of other "
         "runs), and choices that people made by looking at the same patients' data."
     )
+
+
+def _statistics(cfg: PrivacyConfig) -> str:
+    if not cfg.statistics_noise:
+        return "no statistics are asked for, "
+    return f"so do the pixel statistics (noise multiplier {cfg.statistics_noise:g}), "
 
 
 def _total(whole: Guarantee, cfg: PrivacyConfig) -> str:

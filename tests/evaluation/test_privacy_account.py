@@ -1,0 +1,89 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
+from primia_flwr.privacy.accountant import epsilon
+from primia_flwr.privacy.events import Gaussian, SampledGaussian
+from primia_flwr.privacy.ledger import Ledger
+
+EVENT = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=5)
+
+
+def config(**values: object) -> dict[str, object]:
+    return {"privacy": asdict(PrivacyConfig(mode="dp_sgd", epsilon=8.0, **values))}
+
+
+def charge(run_dir: Path, site: str, *events: SampledGaussian | Gaussian, units: int = 40) -> None:
+    folder = run_dir / "sites" / site / "privacy"
+    with Ledger.open(folder, site=site, unit="patient", delta=1e-5, ceiling=20) as ledger:
+        version = ledger.register([f"{site}-{number}" for number in range(units)])
+        for number, event in enumerate(events):
+            ledger.charge(
+                version, run="a", instance=number, request=b"", event=event, what="update"
+            )
+
+
+def test_a_run_that_claims_nothing_has_no_account(tmp_path: Path) -> None:
+    assert privacy_account(tmp_path, {}) is None
+    assert privacy_account(tmp_path, {"privacy": asdict(PrivacyConfig())}) is None
+
+
+def test_the_worst_site_counts_where_patients_are_disjoint(tmp_path: Path) -> None:
+    charge(tmp_path, "munich", EVENT)
+    charge(tmp_path, "paris", EVENT, EVENT)
+    account = privacy_account(tmp_path, config())
+    expected = epsilon([EVENT, EVENT], delta=1e-5)
+    assert account.facts["epsilon"] == pytest.approx(expected.epsilon)
+    assert account.facts["epsilon_accountant"] == "pld"
+    assert f"cost epsilon = {expected.epsilon:.3g} at delta = 1e-05" in account.statement
+    assert "no patient is at two sites" in account.statement
+    assert [row[0] for row in account.rows] == ["munich", "paris"]
+    assert {len(row) for row in account.rows} == {len(HEADINGS)}
+    assert account.rows[1][1:6] == ("40", "2", "1", "0.1", "10")
+
+
+def test_the_sites_add_up_where_patients_may_be_shared(tmp_path: Path) -> None:
+    charge(tmp_path, "munich", EVENT)
+    charge(tmp_path, "paris", EVENT)
+    account = privacy_account(tmp_path, config(disjoint_patients=False))
+    one = epsilon([EVENT], delta=1e-5).epsilon
+    assert account.facts["epsilon"] == pytest.approx(2 * one)
+    assert "are added up" in account.statement
+
+
+def test_statistics_are_named_where_they_were_noised(tmp_path: Path) -> None:
+    charge(tmp_path, "munich", Gaussian(noise_multiplier=5.0), EVENT)
+    noisy = privacy_account(tmp_path, config(statistics_noise=5.0)).statement
+    assert "pixel statistics (noise multiplier 5)" in noisy
+    assert "no statistics are asked for" in privacy_account(tmp_path, config()).statement
+
+
+def test_a_coordinator_without_ledgers_states_what_was_asked_for(tmp_path: Path) -> None:
+    account = privacy_account(tmp_path, config())
+    assert "Asked for was epsilon = 8 at delta = 1e-05" in account.statement
+    assert "it cost" not in account.statement
+    assert account.rows == []
+    assert "epsilon" not in account.facts
+
+
+def test_a_ledger_that_was_changed_is_left_out(tmp_path: Path) -> None:
+    charge(tmp_path, "munich", EVENT)
+    charge(tmp_path, "paris", EVENT)
+    path = tmp_path / "sites" / "paris" / "privacy" / "ledger.jsonl"
+    path.write_text(path.read_text().replace('"steps":5', '"steps":1'))
+    assert [row[0] for row in privacy_account(tmp_path, config()).rows] == ["munich"]
+
+
+@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate"])
+def test_the_statement_names_unit_mechanism_and_what_is_not_covered(
+    mode: str, tmp_path: Path
+) -> None:
+    cfg = PrivacyConfig(mode=mode, unit="image", noise_multiplier=1.5)
+    statement = privacy_account(tmp_path, {"privacy": asdict(cfg)}).statement
+    assert "one single image" in statement
+    assert "a noise multiplier of 1.5" in statement
+    assert "Not covered" in statement
+    assert ("Skellam" in statement) is (mode == "dp_aggregate")
