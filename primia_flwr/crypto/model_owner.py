@@ -2,8 +2,10 @@
 
 import logging
 import secrets
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -19,6 +21,7 @@ from primia_flwr.crypto.lowering import Lowered, lower
 from primia_flwr.crypto.messages import (
     MAX_JSON_BYTES,
     NONCE_BYTES,
+    OPEN_ENDED,
     Hello,
     Join,
     Kind,
@@ -33,7 +36,8 @@ from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.session import PROTOCOL, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
-from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
+from primia_flwr.crypto.vigil import LOOK_SECONDS, Answering
+from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.models.saved import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -81,6 +85,8 @@ class Server:
         This party's choices.
     max_batch : int
         Images that a data owner may have classified at once.
+    max_watching : int
+        Open-ended sessions at the same time.
     on_batch : callable
         Told the data owner's name and how many batches it has had.
     """
@@ -94,11 +100,13 @@ class Server:
         own_fingerprint: str,
         settings: Settings,
         max_batch: int = 16,
+        max_watching: int = 16,
         on_batch: OnBatch = lambda *_: None,
     ) -> None:
         self._served, self._to_provider, self._queries = served, to_provider, queries
         self._fingerprint, self._settings = own_fingerprint, settings
-        self._max_batch = max_batch
+        self._max_batch, self._max_watching = max_batch, max_watching
+        self._watching = threading.Semaphore(max_watching)
         self._on_batch = on_batch
 
     def serve(self, channel: Channel) -> None:
@@ -114,13 +122,30 @@ class Server:
                     f"batch={hello.batch}; this server takes at most {self._max_batch} images at "
                     "once; ask with a smaller batch"
                 )
+            # Of an open-ended session each batch is checked when it comes.
             self._queries.check(channel.peer.name, hello.batch * hello.batches)
-            self._session(channel, hello)
+            with self._place(hello):
+                self._session(channel, hello)
         except PrimiaError as error:
             logger.warning("%s: %s", channel.peer, error)
             channel.fail(str(error))
         finally:
             channel.close()
+
+    @contextmanager
+    def _place(self, hello: Hello) -> Iterator[None]:
+        """Take one of the places for data owners that watch; a call takes none of them."""
+        watches = hello.batches == OPEN_ENDED
+        if watches and not self._watching.acquire(blocking=False):
+            raise PolicyRefusal(
+                f"all {self._max_watching} places for data owners that watch are taken; call without "
+                "watch=true, try again later, or ask the model owner"
+            )
+        try:
+            yield
+        finally:
+            if watches:
+                self._watching.release()
 
     def _session(self, channel: Channel, hello: Hello) -> None:
         lowered = self._served.lowered(hello.batch)
@@ -155,7 +180,7 @@ class Server:
                 provider,
                 needs,
                 store,
-                total=hello.batches,
+                total=hello.most_batches,
                 ahead=offer.ahead,
             )
             stack.callback(supply.close)
@@ -163,23 +188,39 @@ class Server:
 
     def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Supply) -> None:
         done = 0
-        while (number := _begun(channel, self._settings.patience)) is not None:
-            if number >= hello.batches:
-                raise ProtocolError(f"batch {number} of {hello.batches}; expected one of them")
-            self._queries.add(channel.peer.name, hello.batch)
-            prepared = supply.take(number, self._settings.patience)
+        while (number := _begun(channel, self._settings.idle)) is not None:
+            if number >= hello.most_batches:
+                raise ProtocolError(f"batch {number} of {hello.most_batches}; expected one of them")
+            if not self._allows(channel, hello):
+                continue
+            self._answer(channel, lowered, supply, number)
+            done += 1
+            self._on_batch(channel.peer.name, done)
+
+    def _answer(self, channel: Channel, lowered: Lowered, supply: Supply, number: int) -> None:
+        settings = self._settings
+        with supply.block(number, settings.patience) as prepared:
             channel.send(Kind.BEGIN)
             party = ModelOwner(
                 lowered.plan,
                 prepared,
                 Online(channel),
                 lowered.weights,
-                threads=self._settings.threads,
+                threads=settings.threads,
             )
             with torch.inference_mode():
                 party.answer()
-            done += 1
-            self._on_batch(channel.peer.name, done)
+
+    def _allows(self, channel: Channel, hello: Hello) -> bool:
+        """Count a batch; False where the limit is reached and an open-ended session goes on."""
+        try:
+            self._queries.add(channel.peer.name, hello.batch)
+        except PolicyRefusal as refusal:
+            if hello.batches != OPEN_ENDED:
+                raise
+            channel.send(Kind.REFUSED, str(refusal).encode())
+            return False
+        return True
 
 
 def public_card(card: ModelCard) -> dict[str, Any]:
@@ -194,9 +235,13 @@ def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed:
         channel.send(Kind.WEIGHTS, words(weights.weight - mask).reshape(-1).view(np.uint8).data)
 
 
-def _begun(channel: Channel, patience: float) -> int | None:
+def _begun(channel: Channel, idle: float) -> int | None:
     """Wait for the next batch; return its block, or None when the data owner has had enough."""
-    usual, channel.timeout = channel.timeout, patience
-    kind, body = channel.receive_any({Kind.BEGIN: 8, Kind.GOODBYE: 0})
-    channel.timeout = usual
+    peer, end = Answering(channel), time.monotonic() + idle
+    while (heard := peer.hear({Kind.BEGIN: 8, Kind.GOODBYE: 0}, LOOK_SECONDS)) is None:
+        if time.monotonic() > end:
+            raise ServiceError(
+                f"{channel.peer} has asked for nothing for {idle / 3600:g} hours; the session ends"
+            )
+    kind, body = heard
     return None if kind == Kind.GOODBYE else int.from_bytes(body, "big")
