@@ -162,6 +162,11 @@ class Session(ClosedAtTheEnd):
         return self._supply.waiting
 
     @property
+    def most_waiting(self) -> int:
+        """How many that can be: those in the store, and the open one."""
+        return self._ahead + 1
+
+    @property
     def fading(self) -> PrimiaError | None:
         """Why no more randomness comes, or None; what waits can still be used."""
         return self._supply.error

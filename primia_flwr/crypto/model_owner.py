@@ -138,8 +138,8 @@ class Server:
         watches = hello.batches == OPEN_ENDED
         if watches and not self._watching.acquire(blocking=False):
             raise PolicyRefusal(
-                f"all {self._max_watching} places for data owners that watch are taken; call without "
-                "watch=true, try again later, or ask the model owner"
+                f"all {self._max_watching} places for data owners that watch are taken; call "
+                "without watch=true, try again later, or ask the model owner"
             )
         try:
             yield

@@ -194,6 +194,7 @@ class Supply:
                     self._changed.notify_all()
                 self._on_fetched(number + 1)
             self._channel.send(Kind.GOODBYE)
+            self._end(ServiceError(f"the session has had all of its {self._total} blocks"))
         except PrimiaError as error:
             self._fail(error)
         except Exception as error:  # the channel was closed under this thread, or a fault
@@ -201,6 +202,9 @@ class Supply:
 
     def _fail(self, error: PrimiaError) -> None:
         self._channel.close()  # so that the crypto provider, and through it the peer, knows
+        self._end(error)
+
+    def _end(self, error: PrimiaError) -> None:
         with self._changed:
             self._error = error
             self._changed.notify_all()
