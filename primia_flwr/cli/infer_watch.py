@@ -94,6 +94,7 @@ class Book(Work):
         if not isinstance(session, Session):
             raise ServiceError("a session of another protocol; expected protocol=fss")
         self._progress.update(self._fetched, total=session.most_waiting, completed=0)
+        self._unsaved = True  # the tables say how many sessions there were
         if is_first:
             self.say(f"watching {self._root}; results go to {self._output}; Ctrl-C ends it")
         return session
