@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from primia_flwr.federation.service_kits import ServicePlan, provision_service
 from primia_flwr.federation.service_trial import RunningService, running_service, verb
 from primia_flwr.processes import is_listening
 from tests.e2e.runner import Primia, last_json
 from tests.e2e.test_encrypted_inference import (
     infer,
     infer_words,
+    one_sentence,
     queries,
     wait_for,
     write_images,
@@ -156,3 +158,32 @@ def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
         other = next(found for found in batch if found["file"] == name)
         assert row["prediction"] == other["prediction"]
         assert row["scores"] == pytest.approx(other["scores"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["data.root="], "data.root is empty; expected the folder"),
+        (["data.root={image}"], "expected the folder into which the images come"),
+        (["batch=2"], "expected batch=1 and protocol=fss"),
+        (["protocol=crypten"], "expected batch=1 and protocol=fss"),
+        (["watch=false", "idle_stop=5"], "idle_stop=5.0 without watch=true"),
+        (["watch_settle=-1"], "watch_settle=-1"),
+        ([], "cannot be reached"),
+    ],
+)
+def test_a_watch_that_cannot_be_says_why(
+    primia: Primia, kit: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    images = write_images(tmp_path / "today", 1)
+    filled = [option.format(image=images / "00.png") for option in options]
+    fixed = ("server=localhost:1", f"data.root={images}", f"kit={kit}", f"output={tmp_path / 'o'}")
+    done = primia("infer", *fixed, "watch=true", *filled)
+    assert words in one_sentence(done)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    plan = ServicePlan("trial", "localhost", "localhost", ["clinic"], loopback=True)
+    return provision_service(plan, tmp_path_factory.mktemp("kits") / "service").kits["kit-clinic"]
