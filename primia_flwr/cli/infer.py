@@ -145,7 +145,9 @@ class Work:
         to_server = connect(server, credentials, expect="model-owner", timeout=cfg.timeout)
 
         def to_provider() -> "Channel":
-            return connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience)
+            channel = connect(provider, credentials, expect="crypto-provider", timeout=cfg.timeout)
+            channel.timeout = cfg.patience
+            return channel
 
         own, settings = credentials.own.fingerprint, self._settings
         session: Session | StockSession

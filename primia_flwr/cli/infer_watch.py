@@ -51,6 +51,8 @@ def watch(cfg: InferArguments) -> dict[str, Any]:
             if not book.began:
                 raise
         except PrimiaError as error:
+            if not book.began:
+                raise
             book.close(watcher.pending)
             raise _with_place(error, book, output) from None
         book.close(watcher.pending)

@@ -124,7 +124,7 @@ class Server:
                 )
             # Of an open-ended session each batch is checked when it comes.
             self._queries.check(channel.peer.name, hello.batch * hello.batches)
-            with self._place(hello):
+            with self._place(channel.peer.name, hello):
                 self._session(channel, hello)
         except PrimiaError as error:
             logger.warning("%s: %s", channel.peer, error)
@@ -133,7 +133,7 @@ class Server:
             channel.close()
 
     @contextmanager
-    def _place(self, hello: Hello) -> Iterator[None]:
+    def _place(self, name: str, hello: Hello) -> Iterator[None]:
         """Take one of the places for data owners that watch; a call takes none of them."""
         watches = hello.batches == OPEN_ENDED
         if watches and not self._watching.acquire(blocking=False):
@@ -141,6 +141,8 @@ class Server:
                 f"all {self._max_watching} places for data owners that watch are taken; call "
                 "without watch=true, try again later, or ask the model owner"
             )
+        if watches:
+            logger.info("%s watches", name)
         try:
             yield
         finally:

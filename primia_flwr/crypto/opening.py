@@ -44,6 +44,11 @@ class Opener:
         return self._ready is not None
 
     @property
+    def given(self) -> int:
+        """How many blocks have been given out."""
+        return self._next
+
+    @property
     def error(self) -> PrimiaError | None:
         """Why no block is opened any more."""
         return self._error

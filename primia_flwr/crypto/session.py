@@ -68,6 +68,9 @@ class ClosedAtTheEnd:
     _resources: ExitStack
     _abandoned = False
 
+    def tend(self) -> None:
+        """See to the session while there is nothing to classify, where it needs that."""
+
     def abandon(self) -> None:
         """End the session after an error, without a goodbye."""
         self._abandoned = True

@@ -100,8 +100,8 @@ class Supply:
 
     @property
     def waiting(self) -> int:
-        """How many blocks are there and not used, the open one among them."""
-        return len(self._store.numbers) + self._opener.is_ready
+        """How many blocks have come and are not used, the open one among them."""
+        return self._fetched - self._opener.given
 
     @property
     def error(self) -> PrimiaError | None:
@@ -230,4 +230,5 @@ class Supply:
             yield bytes(self._channel.receive(Kind.PART, at_most=length))
         if self._party == ring.DATA_OWNER:
             for share in masked_products(self._needs, seed, self._masked_weights):
+                self._vigil.look()  # a large batch takes its time
                 yield words(share).tobytes()

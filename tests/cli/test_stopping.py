@@ -21,11 +21,15 @@ def test_the_first_one_waits_for_what_is_in_hand(number: signal.Signals) -> None
     assert done == ["what was in hand"]
 
 
+def interrupted_while_asleep() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+
 def test_it_comes_at_once_where_it_may() -> None:
     started = time.monotonic()
     with Stopping() as stopping, pytest.raises(KeyboardInterrupt), stopping.breaks():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        interrupted_while_asleep()
     assert time.monotonic() - started < 5
 
 

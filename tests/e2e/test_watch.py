@@ -165,10 +165,6 @@ def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
     [
         (["data.root="], "data.root is empty; expected the folder"),
         (["data.root={image}"], "expected the folder into which the images come"),
-        (["batch=2"], "expected batch=1 and protocol=fss"),
-        (["protocol=crypten"], "expected batch=1 and protocol=fss"),
-        (["watch=false", "idle_stop=5"], "idle_stop=5.0 without watch=true"),
-        (["watch_settle=-1"], "watch_settle=-1"),
         ([], "cannot be reached"),
     ],
 )
