@@ -10,7 +10,8 @@ both parties and one more block is open, a file is renamed into the folder; the 
 `seconds`: from the rename to the row. `settle`: how long a file must not change before it counts
 as whole, a setting; `seconds_without_settle` is the difference. What remains beside
 `online_seconds` is the polling of the folder (every quarter of a second), decoding, the model
-owner's log, and the table. `peak_memory_gb`: of each process (VmHWM), at the end.
+owner's log, and the table. `cores_of_others`: how much of the
+machine other programs used while the clock ran. `peak_memory_gb`: of each process (VmHWM).
 """
 
 import argparse
@@ -28,6 +29,7 @@ from PIL import Image
 
 from benchmarks.inference import material
 from benchmarks.inference.measure import apart
+from benchmarks.inference.quiet import Others, wait_until_quiet
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.crypto.watch import POLL_SECONDS
 from primia_flwr.federation.service_trial import RunningService, running_service, verb
@@ -61,6 +63,7 @@ def _watch(
             rows = []
             for number in range(args.images):
                 _wait_until_full(service.folder, 2 * args.prefetch, clinic)
+                wait_until_quiet(args.wait)
                 rows.append(_one(inbox, output, number, size, clinic))
             pids = {
                 "data-owner": clinic.pid,
@@ -87,12 +90,16 @@ def _one(
     pixels = np.random.default_rng(number).integers(0, 256, (size, size), dtype=np.uint8)
     hidden = inbox / f".{number}.png"
     Image.fromarray(pixels).save(hidden)
-    started = time.monotonic()
+    others, started = Others(), time.monotonic()
     hidden.rename(inbox / f"{number}.png")
     _wait(lambda: len(_rows(output)) > number, 0.005, clinic)
     seconds = time.monotonic() - started
     online = float(_rows(output)[number]["seconds"])
-    return {"seconds": round(seconds, 3), "online_seconds": round(online, 3)}
+    return {
+        "seconds": round(seconds, 3),
+        "online_seconds": round(online, 3),
+        "cores_of_others": others.cores(),
+    }
 
 
 def _rows(output: Path) -> list[dict[str, str]]:
@@ -141,6 +148,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=3, help="of each size")
     parser.add_argument("--prefetch", type=int, default=2, help="images whose randomness waits")
     parser.add_argument("--settle", type=float, default=1.0, help="seconds; the verb's own default")
+    parser.add_argument("--wait", type=float, default=0, help="seconds for others to be quiet")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args()
     result = {
