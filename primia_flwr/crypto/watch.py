@@ -86,7 +86,8 @@ class Watcher:
         self._queue: deque[Arrival] = deque()
         self._session: Session | None = None
         self._again = _Pause()
-        self._not_before = 0.0
+        self._next_look = self._not_before = 0.0
+        self._is_there = True
         self._failed = 0
 
     @property
@@ -127,10 +128,27 @@ class Watcher:
         return bool(limits.idle and not self._queue and now - self._last >= limits.idle)
 
     def _look(self) -> None:
+        """See what has come; it takes at most a tenth of the time, however large the folder."""
+        started = time.monotonic()
+        if started < self._next_look:
+            return
         found = self._arrivals.look()
-        if found or self._queue:
-            self._last = time.monotonic()
+        now = time.monotonic()
+        self._next_look = now + 9 * (now - started)
+        again = {arrival.path for arrival in found}
+        self._queue = deque(arrival for arrival in self._queue if arrival.path not in again)
         self._queue.extend(found)
+        if self._queue:
+            self._last = now
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """Say once if the folder has gone, or is there again."""
+        is_there = self._arrivals.is_there
+        if is_there != self._is_there:
+            self._is_there = is_there
+            where = "is there again" if is_there else "is gone; nothing comes until it is back"
+            self._say(f"the folder {self._arrivals.root} {where}")
 
     def _can_go_on(self) -> bool:
         return (

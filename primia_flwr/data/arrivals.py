@@ -58,12 +58,17 @@ class Arrivals:
             raise ConfigError(
                 f"data.root={root} with watch=true; expected the folder into which the images come"
             )
-        self._root, self._settle, self._clock = root, settle, clock
+        self.root, self._settle, self._clock = root, settle, clock
         self._given: dict[Path, Mark] = {}
         self._growing: dict[Path, Arrival] = {}
         if new_only:
             marks = {path: _mark(path) for path in image_files(root)}
             self._given = {path: mark for path, mark in marks.items() if mark is not None}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder is: a share may be cut off."""
+        return self.root.is_dir()
 
     def look(self) -> list[Arrival]:
         """Return the files that have become whole since the last look, in order of arrival."""
@@ -76,7 +81,7 @@ class Arrivals:
 
     def _changed(self) -> Iterator[tuple[Path, Mark]]:
         """Yield the files that are new or not as they were given out."""
-        for path in (*image_files(self._root, known=self._given), *self._given):
+        for path in (*image_files(self.root, known=self._given), *self._given):
             mark = _mark(path)
             if mark is not None and self._given.get(path) != mark:
                 yield path, mark

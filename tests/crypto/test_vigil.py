@@ -29,7 +29,7 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vigil, "ALIVE_SECONDS", 0.05)
-    monkeypatch.setattr(vigil, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(vigil, "SILENCE_SECONDS", 0.6)
     monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
 
 
@@ -42,7 +42,7 @@ def again_and_again(what: Callable[[], object]) -> None:
 def test_an_idle_line_lives_on_both_sides(pair: Pair) -> None:
     near, far = pair
     looks, hears = Vigil(near), Answering(far)
-    end = time.monotonic() + 1.0  # more than three times the silence that ends it
+    end = time.monotonic() + 2.0  # more than three times the silence that ends it
     while time.monotonic() < end:
         looks.look()
         assert hears.hear({Kind.BEGIN: 8}, 0.01) is None
@@ -59,7 +59,7 @@ def test_a_peer_that_hangs_is_noticed_by_who_connected(pair: Pair) -> None:
     started = time.monotonic()
     with pytest.raises(ServiceError, match="has said nothing for"):
         again_and_again(looks.look)
-    assert 0.3 < time.monotonic() - started < 2
+    assert 0.6 < time.monotonic() - started < 4
 
 
 def test_a_peer_that_hangs_is_noticed_by_who_listens(pair: Pair) -> None:
@@ -95,7 +95,7 @@ def test_a_frame_that_is_long_in_coming_is_waited_for(pair: Pair) -> None:
     near, far = pair
 
     def answer() -> None:
-        hears, end = Answering(far), time.monotonic() + 0.8
+        hears, end = Answering(far), time.monotonic() + 1.2
         while time.monotonic() < end:
             hears.hear({}, 0.02)
         far.send(Kind.PART, b"seed")

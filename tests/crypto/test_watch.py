@@ -175,6 +175,41 @@ def test_a_broken_file_is_skipped_and_done_when_it_is_mended(
     assert agrees(clinic)
 
 
+def test_a_folder_that_goes_is_said_once_and_when_it_is_back(
+    parties: Parties, tmp_path: Path
+) -> None:
+    clinic = Clinic(parties, tmp_path / "inbox")
+    with clinic.watching():
+        clinic.bring("a.png", 1)
+        clinic.wait(lambda: clinic.book.found)
+        clinic.folder.rename(tmp_path / "away")
+        clinic.wait(lambda: clinic.said)
+        time.sleep(0.3)
+        (tmp_path / "away").rename(clinic.folder)
+        clinic.wait(lambda: len(clinic.said) == 2)
+        clinic.bring("b.png", 2)
+        clinic.wait(lambda: len(clinic.book.found) == 2)
+    assert "is gone; nothing comes until it is back" in clinic.said[0]
+    assert "is there again" in clinic.said[1]
+
+
+def test_a_file_that_changes_while_it_waits_is_classified_once(
+    parties: Parties, tmp_path: Path
+) -> None:
+    clinic = Clinic(parties, tmp_path / "inbox")
+    with clinic.watching():
+        clinic.wait(clinic.is_ready)
+        clinic.book.is_full = True
+        for seed in range(3):
+            clinic.bring("a.png", seed)
+            time.sleep(0.2)
+        assert len(clinic.watcher.pending) == 1
+        clinic.book.is_full = False
+        clinic.wait(lambda: clinic.book.found)
+        clinic.wait(lambda: not clinic.watcher.pending)
+    assert agrees(clinic)
+
+
 @dataclass
 class Masks:
     """Every block that is opened, and every one that is used, at either party."""
@@ -405,14 +440,14 @@ def test_an_idle_session_lives_longer_than_any_silence(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vigil, "ALIVE_SECONDS", 0.1)
-    monkeypatch.setattr(vigil, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(vigil, "SILENCE_SECONDS", 2.0)
     monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(supply, "LOOK_SECONDS", 0.05)
     parties.settings = replace(parties.settings, timeout=1, patience=1)
     clinic = Clinic(parties, tmp_path / "inbox")
     with clinic.watching():
         clinic.wait(clinic.is_ready)
-        time.sleep(3.5)
+        time.sleep(5)
         clinic.bring("a.png", 1)
         clinic.wait(lambda: clinic.book.found)
     assert len(clinic.sessions) == 1
