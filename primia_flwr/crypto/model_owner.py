@@ -189,8 +189,9 @@ class Server:
             self._batches(channel, hello, lowered, supply)
 
     def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Supply) -> None:
-        done = 0
-        while (number := _begun(channel, self._settings.idle)) is not None:
+        done, settings = 0, self._settings
+        idle = settings.idle if hello.batches == OPEN_ENDED else settings.patience
+        while (number := _begun(channel, supply, idle)) is not None:
             if number >= hello.most_batches:
                 raise ProtocolError(f"batch {number} of {hello.most_batches}; expected one of them")
             if not self._allows(channel, hello):
@@ -237,13 +238,21 @@ def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed:
         channel.send(Kind.WEIGHTS, words(weights.weight - mask).reshape(-1).view(np.uint8).data)
 
 
-def _begun(channel: Channel, idle: float) -> int | None:
-    """Wait for the next batch; return its block, or None when the data owner has had enough."""
-    peer, end = Answering(channel), time.monotonic() + idle
+def _begun(channel: Channel, supply: Supply, idle: float) -> int | None:
+    """Wait for the next batch; return its block, or None when the data owner has had enough.
+
+    Raises
+    ------
+    ServiceError
+        If for `idle` seconds none has come, and no randomness for one.
+    """
+    peer, end, fetched = Answering(channel), time.monotonic() + idle, supply.fetched
     while (heard := peer.hear({Kind.BEGIN: 8, Kind.GOODBYE: 0}, LOOK_SECONDS)) is None:
+        if supply.fetched > fetched:
+            end, fetched = time.monotonic() + idle, supply.fetched
         if time.monotonic() > end:
             raise ServiceError(
-                f"{channel.peer} has asked for nothing for {idle / 3600:g} hours; the session ends"
+                f"{channel.peer} has asked for nothing for {idle:g} s; the session ends"
             )
     kind, body = heard
     return None if kind == Kind.GOODBYE else int.from_bytes(body, "big")

@@ -20,8 +20,8 @@ class Settings:
 
     `prefetch`: blocks that wait at most. `store`: where; `store_bytes`: their limit on disk.
     `timeout`: seconds of silence in the midst of a message after which a line counts as dead.
-    `patience`: seconds for which a block is waited for. `idle`: seconds for which a model owner
-    waits for the next batch of a data owner that is there. `threads`: for the comparisons.
+    `patience`: seconds for which a block is waited for, and by a model owner the next batch of a
+    call. `idle`: the same for a data owner that watches. `threads`: for the comparisons.
     `protocol`: what a model owner offers.
     """
 

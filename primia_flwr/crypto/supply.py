@@ -104,6 +104,11 @@ class Supply:
         return self._fetched - self._opener.given
 
     @property
+    def fetched(self) -> int:
+        """How many blocks have come in all."""
+        return self._fetched
+
+    @property
     def error(self) -> PrimiaError | None:
         """Why no more blocks come; those that wait can still be used."""
         return self._error

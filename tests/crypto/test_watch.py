@@ -511,3 +511,19 @@ def test_watching_leaves_a_place_for_those_who_call(
             except ServiceError:
                 time.sleep(0.05)  # the model owner has not heard the goodbye yet
         pytest.fail("the place was not given back")
+
+
+def test_a_call_that_stays_and_asks_for_nothing_is_ended(tmp_path: Path) -> None:
+    service = Parties(tmp_path)
+    service.settings = replace(service.settings, patience=1.0)
+    with service.running() as parties:
+        call, end = parties.session(1), time.monotonic() + 20
+
+        def stay() -> None:
+            while time.monotonic() < end:
+                call.tend()
+                time.sleep(0.05)
+
+        with pytest.raises(ServiceError, match="has asked for nothing for 1 s"):
+            stay()
+        call.abandon()
