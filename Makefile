@@ -57,6 +57,7 @@ bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking,
 
 bench-inference: install  ## measure encrypted inference: latency by delay and rate, bytes, memory, both protocols
 	@$(BIN)/python -m benchmarks.inference --output benchmarks/results/inference.json $(ARGS)
+	@$(BIN)/python -m benchmarks.inference_watch --output benchmarks/results/inference_watch.json
 
 fuzz: install  ## ten minutes of changed messages into everything that decodes them (Linux on x86-64)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'

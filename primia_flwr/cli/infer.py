@@ -38,14 +38,7 @@ def run(cfg: InferArguments) -> dict[str, Any]:
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
     root, files = find_images(cfg.data.root)
     output = output_folder(cfg.output)
-    with Progress(
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=cfg.quiet,
-    ) as progress:
+    with bars(console, quiet=cfg.quiet) as progress:
         work = Work(cfg, progress, root, files)
         try:
             work.classify()
@@ -66,6 +59,18 @@ def run(cfg: InferArguments) -> dict[str, Any]:
         "skipped": len(work.skipped),
         "output": str(output),
     }
+
+
+def bars(console: Console, *, quiet: bool) -> Progress:
+    """Return what shows the randomness fetched and the images done."""
+    return Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=quiet,
+    )
 
 
 class Work:

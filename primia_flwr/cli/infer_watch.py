@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-from primia_flwr.cli.infer import Work
+from primia_flwr.cli.infer import Work, bars
 from primia_flwr.cli.predictions import output_folder, write_tables
 from primia_flwr.cli.stopping import Stopping
 from primia_flwr.config.inference import InferArguments
@@ -41,7 +41,7 @@ def watch(cfg: InferArguments) -> dict[str, Any]:
         )
     root = Path(cfg.data.root).expanduser().resolve()
     output = output_folder(cfg.output)
-    with Stopping() as stopping, _progress(console, cfg.quiet) as progress:
+    with Stopping() as stopping, bars(console, quiet=cfg.quiet) as progress:
         book = Book(cfg, progress, root, output)
         watcher = _watcher(cfg, root, book, stopping)
         book.refresh = lambda: book.show(watcher)
@@ -226,17 +226,6 @@ def _watcher(cfg: InferArguments, root: Path, book: Book, stopping: Stopping) ->
         limits=Limits(cfg.watch_seconds, cfg.idle_stop),
         say=book.say,
         breaks=stopping.breaks,
-    )
-
-
-def _progress(console: Console, quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=quiet,
     )
 
 

@@ -513,6 +513,15 @@ def test_watching_leaves_a_place_for_those_who_call(
         pytest.fail("the place was not given back")
 
 
+def test_a_session_without_a_block_ends_at_the_crypto_provider(tmp_path: Path) -> None:
+    with (
+        Parties(tmp_path / "service", provider=Provider(idle=0.5)).running() as parties,
+        Clinic(parties, tmp_path / "inbox").watching() as clinic,
+    ):
+        clinic.wait(lambda: any("no block was wished for" in line for line in clinic.said))
+        clinic.wait(lambda: len(clinic.sessions) == 2)
+
+
 def test_a_call_that_stays_and_asks_for_nothing_is_ended(tmp_path: Path) -> None:
     service = Parties(tmp_path)
     service.settings = replace(service.settings, patience=1.0)
