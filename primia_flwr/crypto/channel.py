@@ -116,6 +116,16 @@ class Channel:
             return None
         return self.receive_any(limits)
 
+    def look(self) -> None:
+        """Raise what the peer has said, or that it has gone; any other frame stays where it is.
+
+        Raises
+        ------
+        ServiceError
+            If the peer has sent an error, or has gone.
+        """
+        self._hears({}, 0.0)
+
     def exchange(self, kind: int, *parts: Part, at_most: int) -> bytearray:
         """Send a frame and receive one of the same kind, both at once; return its body.
 
@@ -174,7 +184,7 @@ class Channel:
         """Say whether a frame has begun to come, after at most `wait` seconds."""
         with self._named():
             self._reader.expect(limits)
-            if not self._reader.started and (self._link.pending() or self._arrives(wait)):
+            if self._reader.wanted and (self._link.pending() or self._arrives(wait)):
                 self._receive_some()
         return self._reader.started
 

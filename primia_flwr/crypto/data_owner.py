@@ -82,7 +82,7 @@ class Session(ClosedAtTheEnd):
         peer = channel.peer.fingerprint
         session = session_of(hello, self.offer, self._fingerprint, peer)
         provider = stack.enter_context(to_provider())
-        join(provider, Join(session.hex(), peer, PROTOCOL), needs)
+        join(provider, Join(session.hex(), peer, PROTOCOL), needs, peer=channel.look)
         masked_weights = _receive_masked_weights(channel, needs)
         self._vigil = Vigil(channel)
         store = Store(settings.store, session, limit_bytes=settings.store_bytes)

@@ -173,7 +173,8 @@ class Server:
                 shape = lowered.plan.input_shape
                 stock.answer(channel, provider, session, self._served.model, shape)
                 return
-            seed = join(provider, Join(session.hex(), peer, PROTOCOL), needs)
+            request = Join(session.hex(), peer, PROTOCOL)
+            seed = join(provider, request, needs, peer=channel.look)
             _send_masked_weights(channel, lowered, needs, seed)
             store = Store(settings.store, session, limit_bytes=settings.store_bytes)
             stack.callback(store.close)

@@ -26,17 +26,29 @@ _TIME_FOR_A_GOODBYE = 0.2  # seconds, if the thread is not in the midst of a blo
 _PATIENCE_AT_THE_END = 5.0  # seconds for the thread to notice that its line is closed
 
 
-def join(channel: Channel, request: Join, needs: Needs) -> bytes:
+def join(
+    channel: Channel, request: Join, needs: Needs, *, peer: Callable[[], None] = lambda: None
+) -> bytes:
     """Come to the crypto provider for a session; return the weights' seed, for the model owner.
+
+    `peer` is called while the other party is waited for: it raises if that one has given up.
 
     Raises
     ------
     ServiceError
-        If the peer does not come, or asks for something else.
+        If the other party does not come, or asks for something else.
     """
     channel.send(Kind.JOIN, pack(request))
     channel.send(Kind.JOIN, needs.to_bytes())
-    return bytes(channel.receive(Kind.JOINED, at_most=SEED_BYTES))
+    end = time.monotonic() + channel.timeout
+    while (heard := channel.hear({Kind.JOINED: SEED_BYTES}, LOOK_SECONDS)) is None:
+        peer()
+        if time.monotonic() > end:
+            raise ServiceError(
+                f"{channel.peer} has brought nobody together for {channel.timeout:g} s; expected "
+                "the other party of the session"
+            )
+    return bytes(heard[1])
 
 
 class Supply:

@@ -113,6 +113,18 @@ def test_anything_else_on_an_idle_line_is_refused(pair: Pair) -> None:
         again_and_again(Vigil(near).look)
 
 
+def test_a_look_takes_nothing_but_hears_an_error(pair: Pair) -> None:
+    near, far = pair
+    far.send(Kind.WEIGHTS, b"what waits")
+    for _ in range(5):
+        near.look()
+        time.sleep(0.01)
+    assert near.receive(Kind.WEIGHTS, at_most=10) == b"what waits"
+    far.fail("the model owner has given up")
+    with pytest.raises(ServiceError, match="has given up"):
+        again_and_again(near.look)
+
+
 def test_who_waits_for_several_is_woken_by_any(pair: Pair) -> None:
     near, far = pair
     started = time.monotonic()

@@ -318,10 +318,14 @@ def test_without_the_crypto_provider_what_waits_is_used_then_it_connects_again(
         return real(self, role, *rest, **options)
 
     monkeypatch.setattr(Parties, "to", to)
+    masks = Masks()
+    masks.observe(monkeypatch)
     with clinic.watching():
-        # Two blocks in the store and one open; a full store at the model owner too.
-        clinic.wait(lambda: clinic.watcher.waiting == 3)
-        time.sleep(0.3)
+        # Two blocks in the store and one open, at the model owner too.
+        stored = (parties.folder / "store").glob
+        clinic.wait(lambda: clinic.watcher.waiting == 3 and len(masks.opened) == 2)
+        clinic.wait(lambda: len(list(stored("*/*.sealed"))) == 4)
+        time.sleep(0.3)  # the last one is whole by then
         is_away.set()
         clinic.sessions[0]._supply._channel._link.shutdown(2)
         clinic.wait(lambda: any("can still be classified" in line for line in clinic.said))
