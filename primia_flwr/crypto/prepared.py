@@ -4,7 +4,7 @@ The data owner's share of every product is known before its image: A * F + C_0, 
 weights F = W - B that the model owner sent once. Online it computes no linear layer at all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -50,7 +50,7 @@ def masked_products(
 
 
 def prepare(
-    party: int, needs: Needs, parts: Sequence[bytes], products: Sequence[Tensor] = ()
+    party: int, needs: Needs, parts: Sequence[bytes], products: Iterable[Tensor] = ()
 ) -> Prepared:
     """Make a block ready.
 
@@ -62,7 +62,7 @@ def prepare(
         Of the plan.
     parts : sequence of bytes
         All parts of the block, in the order of `Dealer.block`.
-    products : sequence of Tensor
+    products : iterable of Tensor
         The data owner's, from `masked_products`; else those that were dealt.
 
     Raises
