@@ -174,6 +174,7 @@ class Supply:
         self._channel.close()
         self._opener.close()
         self._thread.join(_PATIENCE_AT_THE_END)
+        self._masked_weights = ()  # who keeps a session that is over keeps no weights
 
     def _came(self, count: int, seconds: float) -> bool:
         with self._changed:

@@ -72,9 +72,7 @@ class Notes:
 class Clinic:
     """A watch on a thread, and what it says."""
 
-    def __init__(
-        self, parties: Parties, folder: Path, *, pace: float = 0.0, **limits: Any
-    ) -> None:
+    def __init__(self, parties: Parties, folder: Path, *, pace: float = 0.0, **limits: Any) -> None:
         self.parties, self.folder = parties, folder
         self.book, self.said, self.sessions = Notes(), list[str](), list[Session]()
         self.error: BaseException | None = None
@@ -308,6 +306,7 @@ def test_whoever_goes_while_a_block_is_open_and_unused_no_mask_serves_twice(
             clinic.wait(lambda: "b.png" in clinic.book.found)
     masks.check(2)
     assert len(masks.opened) > len(masks.used)  # what was open and not used is burned
+    assert not clinic.sessions[0]._supply._masked_weights  # else two sessions' lie in memory
     assert agrees(clinic)
     assert sum("connecting again" in line for line in clinic.said) == 1
     assert clinic.said[-1] == "connected again, with fresh randomness"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import subprocess
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
 from primia_flwr.federation.service_trial import RunningService, running_service, verb
 from primia_flwr.processes import is_listening
 from tests.e2e.runner import Primia, last_json
 from tests.e2e.test_encrypted_inference import (
+    CLASSES,
     infer,
     infer_words,
     one_sentence,
@@ -25,6 +28,7 @@ from tests.e2e.test_encrypted_inference import (
     wait_for,
     write_images,
     write_model,
+    write_too_small_bounds,
 )
 
 
@@ -157,6 +161,49 @@ def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
         other = next(found for found in batch if found["file"] == name)
         assert row["prediction"] == other["prediction"]
         assert row["scores"] == pytest.approx(other["scores"], abs=0.01)
+
+
+def test_an_audited_watch_notes_what_is_outside_and_goes_on(primia: Primia, tmp_path: Path) -> None:
+    small = write_too_small_bounds(write_model(tmp_path / "model"))
+    ready = write_images(tmp_path / "ready", 1)
+    inbox, output = tmp_path / "inbox", tmp_path / "out"
+    inbox.mkdir()
+    # 12 bits: below 0.25. The first layer gives 0.005 for a grey image, 1.4 for a noisy one.
+    options = ("limit=1000", "audit=true", "compare_bits=12")
+    with (
+        running_service(small, options=options) as service,
+        watching(service, inbox, output, "audit=true") as (clinic, tables),
+    ):
+        Image.new("L", (48, 40), 128).save(inbox / "00.png")
+        wait_for(lambda: tables.count() == 1)
+        (inbox / "01.png").write_bytes((ready / "00.png").read_bytes())
+        wait_for(lambda: tables.count() == 2)
+        Image.new("L", (48, 40), 127).save(inbox / "02.png")
+        wait_for(lambda: tables.count() == 3)
+        clinic.send_signal(signal.SIGTERM)
+        out, err = clinic.communicate(timeout=60)
+        asked = queries(service)
+    assert clinic.returncode == 0, err
+    assert asked == 3  # nothing was asked again
+    result = last_json(out)
+    assert (result["images"], result["outside"], result["skipped"], result["pending"]) == (
+        *(3, 1),
+        *(0, 0),
+    )
+    assert (result["sessions"], result["ok"]) == (1, True)
+    assert err.count("no scores for") == 1
+    assert "no scores for 01.png: the audit found a number" in " ".join(err.split())
+    rows = list(csv.DictReader((output / "predictions.csv").open()))
+    assert [(row["file"], row["audit"]) for row in rows] == [
+        ("00.png", "passed"),
+        ("01.png", "outside"),
+        ("02.png", "passed"),
+    ]
+    assert [bool(row["prediction"]) for row in rows] == [True, False, True]
+    assert [rows[1][f"p_{name}"] for name in CLASSES] == [""] * 3
+    facts = tables.facts()
+    assert (facts["audit"], facts["outside"], facts["complete"]) == (True, 1, True)
+    assert [row["scores"] is None for row in facts["predictions"]] == [False, True, False]
 
 
 @pytest.mark.parametrize(
