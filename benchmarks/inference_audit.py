@@ -73,7 +73,7 @@ def batch(lowered: Lowered, image: Tensor, threads: int) -> tuple[Tensor | None,
     parts = list(dealer.block())
     clock.append(now())
     dealt = [[pair[party] for pair in parts] for party in (0, 1)]
-    products = masked_products(needs, dealt[0][0], masked)
+    products = list(masked_products(needs, dealt[0][0], masked))
     clock.append(now())
     blocks = prepare(0, needs, dealt[0], products), prepare(1, needs, dealt[1])
     clock.append(now())

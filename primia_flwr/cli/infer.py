@@ -1,9 +1,5 @@
 """`primia infer`: a diagnosis of one's own images by a model that never sees them."""
 
-import csv
-import io
-import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from primia_flwr.cli.predictions import output_folder, write_tables
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.inference import InferArguments, settings_of
-from primia_flwr.errors import ConfigError, DataError, PrimiaError, ServiceError
+from primia_flwr.errors import DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +26,8 @@ OUTSIDE = "outside"  # the audit's word for an image without scores
 def run(cfg: InferArguments) -> dict[str, Any]:
     """Have the images classified; write predictions.csv and predictions.json.
 
+    With `watch=true` those that come, until it is stopped.
+
     Raises
     ------
     PrimiaError
@@ -36,34 +35,32 @@ def run(cfg: InferArguments) -> dict[str, Any]:
     """
     from primia_flwr.data.unlabelled import find_images
 
+    if cfg.watch:
+        from primia_flwr.cli.infer_watch import watch
+
+        return watch(cfg)
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
     root, files = find_images(cfg.data.root)
-    output = _output(cfg)
-    with Progress(
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=cfg.quiet,
-    ) as progress:
-        work = _Work(cfg, progress, root, files)
+    output = output_folder(cfg.output)
+    with bars(console, quiet=cfg.quiet) as progress:
+        work = Work(cfg, progress, root, files)
         try:
             work.classify()
         except PrimiaError as error:
             raise _stopped(error, work, output) from None
         except KeyboardInterrupt:
             if work.rows():
-                _write(output, work)
+                write_tables(output, work.rows(), work.facts())
                 console.print(f"what is done is in {output}", markup=False, soft_wrap=True)
             raise
-    _write(output, work)
+    write_tables(output, work.rows(), work.facts())
     facts = work.facts()
     for name, why in work.skipped.items():
         console.print(f"skipped {name}: {why}", markup=False, soft_wrap=True)
     for row in work.rows():
         if row["audit"] == OUTSIDE:
-            console.print(_outside(row["file"], facts), markup=False, soft_wrap=True)
+            sentence = no_scores(row["file"], facts["model"]["compare_bits"])
+            console.print(sentence, markup=False, soft_wrap=True)
     summary = ("images", "seconds_per_image", "bytes_sent", "rounds")
     return {
         **{key: facts[key] for key in summary},
@@ -73,7 +70,19 @@ def run(cfg: InferArguments) -> dict[str, Any]:
     }
 
 
-class _Work:
+def bars(console: Console, *, quiet: bool) -> Progress:
+    """Return what shows the randomness fetched and the images done."""
+    return Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=quiet,
+    )
+
+
+class Work:
     """One call of the command: its sessions, its progress, what they took."""
 
     def __init__(
@@ -89,7 +98,8 @@ class _Work:
         self._done = progress.add_task("images", total=len(files))
         self._images, self.skipped = self._readable(root, files)
         self._opinions: list[Opinion] = []
-        self._sessions: list[AnySession] = []
+        self._session: AnySession | None = None
+        self._past: list[dict[str, float]] = []
         self._started = time.monotonic()
         self.classes: tuple[str, ...] = ()
 
@@ -145,11 +155,13 @@ class _Work:
         cfg, credentials = self._cfg, self._credentials
         server = cfg.server or credentials.address_of("model-owner")
         provider = cfg.provider or credentials.address_of("crypto-provider")
-        self._progress.update(self._fetched, total=batches, completed=0)
+        self._progress.update(self._fetched, total=batches or None, completed=0)
         to_server = connect(server, credentials, expect="model-owner", timeout=cfg.timeout)
 
         def to_provider() -> "Channel":
-            return connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience)
+            channel = connect(provider, credentials, expect="crypto-provider", timeout=cfg.timeout)
+            channel.timeout = cfg.patience
+            return channel
 
         own, settings = credentials.own.fingerprint, self._settings
         session: Session | StockSession
@@ -165,15 +177,50 @@ class _Work:
                 batch=cfg.batch,
                 batches=batches,
                 settings=settings,
-                on_fetched=lambda n: self._progress.update(self._fetched, completed=n),
+                on_fetched=self._show_fetched,
             )
-        self._card = session.card
+        self._check_model(session)
+        if self._session is not None:
+            self._past.append(_costs(self._session))
+        self._card, self._session = session.card, session
         self.classes = session.card.classes
-        self._sessions.append(session)
-        self._session = session
         return session
 
+    def _show_fetched(self, count: int) -> None:
+        self._progress.update(self._fetched, completed=count)
+
+    def _check_model(self, session: "AnySession") -> None:
+        """See to it that one table has the opinions of one model.
+
+        Raises
+        ------
+        DataError
+            If it is another one than in the session before; this one is closed.
+        """
+        before = self._session
+        if before is None or (before.offer.model, before.card) == (
+            session.offer.model,
+            session.card,
+        ):
+            return
+        session.abandon()
+        raise DataError(
+            f"the model owner serves another model now ({session.offer.model:.16}…); expected that "
+            f"of the predictions so far ({before.offer.model:.16}…): call again, with another "
+            "output folder"
+        )
+
     def _load(self, index: int) -> Any:
+        return self.load(self._images.files[index])
+
+    def load(self, file: Path) -> Any:
+        """Return a file's image as the model wants it, (C, H, W) float.
+
+        Raises
+        ------
+        DataError
+            If it cannot be decoded.
+        """
         from dataclasses import replace
 
         from primia_flwr.training.normalisation import Normalisation
@@ -182,7 +229,7 @@ class _Work:
         prepared = replace(
             self._images, size=card.image_size, mode=card.resize, channels=card.channels
         )
-        pixels = prepared.load(self._images.files[index])
+        pixels = prepared.load(file)
         return Normalisation(card.mean, card.std).apply(pixels[None])[0]
 
     def _row(self, name: str, opinion: "Opinion") -> dict[str, Any]:
@@ -202,31 +249,34 @@ class _Work:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return what it took."""
-        count = len(self._opinions)
+        """Return what it took; only after a session was opened."""
+        count, session = len(self._opinions), self._session
+        if session is None:
+            raise ServiceError("no session was opened; expected one")
+        sessions = [*self._past, _costs(session)]
         return {
             "images": count,
             "complete": count == self.count,
             "skipped": self.skipped,
             "audit": self._cfg.audit,
             "outside": sum(o.scores is None for o in self._opinions),
-            "seconds_per_image": round(sum(o.seconds for o in self._opinions) / count, 4),
+            "seconds_per_image": round(sum(o.seconds for o in self._opinions) / max(count, 1), 4),
             "bytes_sent": sum(o.bytes_sent for o in self._opinions),
             "bytes_received": sum(o.bytes_received for o in self._opinions),
-            "bytes_preprocessing": sum(session.bytes_dealt for session in self._sessions),
-            "rounds": self._session.rounds,
+            "bytes_preprocessing": sum(costs["bytes_dealt"] for costs in sessions),
+            "rounds": session.rounds,
             "seconds_in_all": round(time.monotonic() - self._started, 2),
             "sessions": [
-                {"set_up_seconds": session.set_up_seconds, "set_up_bytes": session.set_up_bytes}
-                for session in self._sessions
+                {name: costs[name] for name in ("set_up_seconds", "set_up_bytes")}
+                for costs in sessions
             ],
             "classes": list(self.classes),
             "model": {
-                "sha256": self._session.offer.model,
+                "sha256": session.offer.model,
                 "round": self._card.round,
                 "synthetic": self._card.synthetic,
-                "calibrated": self._session.offer.calibrated,
-                "compare_bits": self._session.offer.compare_bits,
+                "calibrated": session.offer.calibrated,
+                "compare_bits": session.offer.compare_bits,
             },
         }
 
@@ -244,68 +294,28 @@ def _finding(classes: Sequence[str], scores: "Tensor | None") -> dict[str, Any]:
     }
 
 
-def _outside(name: str, facts: dict[str, Any]) -> str:
+def no_scores(name: str, compare_bits: int) -> str:
+    """Return what is said of an image that an audit found outside."""
     return (
         f"no scores for {name}: the audit found a number of its batch outside the ring of "
-        f"compare_bits={facts['model']['compare_bits']} (or the parties do not agree on what they "
-        "computed); if it does so again, tell the model owner that its bounds are not enough"
+        f"compare_bits={compare_bits} (or the parties do not agree on what they computed); if it "
+        "does so again, tell the model owner that its bounds are not enough"
     )
 
 
-def _output(cfg: InferArguments) -> Path:
-    """Return where the tables will go; the folder itself is made with them."""
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    output = Path(cfg.output or f"inference/{stamp}").expanduser().resolve()
-    there = next(folder for folder in (output, *output.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ConfigError(
-            f"output={cfg.output or output}: {there} cannot be written; expected a folder in which "
-            "a new one can be made"
-        )
-    if (output / "predictions.csv").exists():
-        raise ConfigError(
-            f"output={cfg.output} holds the predictions of another call; expected a new folder: "
-            "nothing is overwritten"
-        )
-    return output
+def _costs(session: "AnySession") -> dict[str, float]:
+    """Return what is kept of a session that is over: not its weights."""
+    names = ("set_up_seconds", "set_up_bytes", "bytes_dealt")
+    return {name: getattr(session, name) for name in names}
 
 
-def _stopped(error: PrimiaError, work: _Work, output: Path) -> PrimiaError:
+def _stopped(error: PrimiaError, work: Work, output: Path) -> PrimiaError:
     """Keep what was classified before an error; return the error, with where that is."""
     done = len(work.rows())
     if not done:
         return error
-    _write(output, work)
+    write_tables(output, work.rows(), work.facts())
     return ServiceError(f"{error}; {done} of {work.count} images are done, see {output}")
-
-
-def _write(output: Path, work: _Work) -> None:
-    """Write the tables whole or not at all, for their owner's eyes only.
-
-    Raises
-    ------
-    DataError
-        If they cannot be written, e.g. a full disk.
-    """
-    rows, facts = work.rows(), work.facts()
-    text = io.StringIO(newline="")
-    columns = [name for name in rows[0] if name != "scores"]
-    writer = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
-    try:
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, content in (("predictions.csv", text.getvalue()), ("predictions.json", values)):
-            partial = output / f".{name}.{os.getpid()}"
-            partial.touch(mode=0o600)
-            partial.write_text(content, encoding="utf-8", newline="")
-            partial.replace(output / name)
-    except OSError as error:
-        raise DataError(
-            f"{output} cannot be written ({error.strerror}); expected a folder with free space; "
-            "give another one as output=<folder>"
-        ) from None
 
 
 VERB = Verb(
@@ -316,6 +326,8 @@ VERB = Verb(
         "primia infer data.root=today/thorax.dcm kit=kit-clinic-a output=results",
         "primia infer data.root=today kit=kit-clinic-a prefetch=50 batch=4",
         "primia infer data.root=today kit=kit-clinic-a audit=true",
+        "primia infer data.root=inbox kit=kit-clinic-a watch=true prefetch=200",
+        "primia infer data.root=inbox watch=true watch_new_only=true idle_stop=3600",
     ),
     config_name="inference/infer",
     schema=InferArguments,

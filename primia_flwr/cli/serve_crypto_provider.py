@@ -20,7 +20,9 @@ def run(cfg: ServeProviderArguments) -> dict[str, Any]:
     def on_block(names: str, number: int) -> None:
         logger.info("%s: %d blocks", names, number)
 
-    provider = Provider(patience=cfg.patience, idle=cfg.idle, on_block=on_block, device=device)
+    provider = Provider(
+        patience=cfg.patience, idle=cfg.idle_hours * 3600, on_block=on_block, device=device
+    )
     listen(
         cfg.listen,
         credentials,

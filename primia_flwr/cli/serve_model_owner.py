@@ -38,8 +38,9 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
         lambda: connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience),
         QueryLog(log, limit=cfg.limit, period=cfg.limit_hours * 3600),
         own_fingerprint=credentials.own.fingerprint,
-        settings=Settings(**settings_of(cfg)),
+        settings=Settings(**settings_of(cfg), idle=cfg.idle_hours * 3600),
         max_batch=cfg.max_batch,
+        max_watching=max(cfg.max_sessions - cfg.reserved_sessions, 0),
         on_batch=on_batch,
     )
     listen(

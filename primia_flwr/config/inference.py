@@ -20,7 +20,7 @@ class ServeProviderArguments:
     listen: str = ""
     max_connections: int = 32
     patience: float = 60.0
-    idle: float = 900.0
+    idle_hours: float = 72.0
     device: str = "cpu"
     quiet: bool = False
 
@@ -28,7 +28,7 @@ class ServeProviderArguments:
         check_device(self.device)
         check_range("max_connections", self.max_connections, 2, 1000, example=32)
         check_range("patience", self.patience, 1, 86_400, example=60)
-        check_range("idle", self.idle, 1, 86_400, example=900)
+        check_range("idle_hours", self.idle_hours, 0, 10**4, example=72, open_low=True)
 
 
 @dataclass
@@ -82,6 +82,8 @@ class ServeModelArguments(PartyArguments):
     limit_hours: float = 24.0
     log: str = ""
     max_sessions: int = 4
+    reserved_sessions: int = 1
+    idle_hours: float = 72.0
     max_batch: int = 16
 
     def __post_init__(self) -> None:
@@ -91,6 +93,8 @@ class ServeModelArguments(PartyArguments):
         check_range("limit", self.limit, 1, 10**9, example=50)
         check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
         check_range("max_sessions", self.max_sessions, 1, 256, example=4)
+        check_range("reserved_sessions", self.reserved_sessions, 0, 256, example=1)
+        check_range("idle_hours", self.idle_hours, 0, 10**4, example=72, open_low=True)
         check_range("max_batch", self.max_batch, 1, 1024, example=16)
 
 
@@ -103,16 +107,42 @@ class InferDataArguments:
 
 @dataclass
 class InferArguments(PartyArguments):
-    """`primia infer`; `server` empty: the address in the kit."""
+    """`primia infer`; `server` empty: the address in the kit.
+
+    `watch_seconds` and `idle_stop` in seconds; 0: no limit.
+    """
 
     server: str = ""
     data: InferDataArguments = field(default_factory=InferDataArguments)
     output: str = ""
     batch: int = 1
+    watch: bool = False
+    watch_new_only: bool = False
+    watch_settle: float = 1.0
+    watch_seconds: float = 0.0
+    idle_stop: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("batch", self.batch, 1, 1024, example=1)
+        check_range("watch_settle", self.watch_settle, 0, 3600, example=1)
+        check_range("watch_seconds", self.watch_seconds, 0, 10**9, example=28_800)
+        check_range("idle_stop", self.idle_stop, 0, 10**9, example=3600)
+        self._check_watch()
+
+    def _check_watch(self) -> None:
+        if self.watch and (self.batch != 1 or self.protocol != "fss"):
+            raise ConfigError(
+                f"batch={self.batch} and protocol={self.protocol} with watch=true; expected "
+                "batch=1 and protocol=fss: images are classified one by one, as they come"
+            )
+        only = ("watch_new_only", "watch_seconds", "idle_stop")
+        for name in only if not self.watch else ():
+            if getattr(self, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} without watch=true; expected watch=true, which "
+                    "watches a folder"
+                )
 
 
 @dataclass

@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn, Self
@@ -104,6 +104,28 @@ class Channel:
         self._move(deque(), limits)
         return self._take()
 
+    def hear(self, limits: Mapping[int, int], wait: float) -> tuple[int, bytearray] | None:
+        """Return the next frame as `receive_any`, or None if none begins within `wait` seconds.
+
+        Raises
+        ------
+        ProtocolError, ServiceError
+            As `receive`; the peer's silence is no error before a frame has begun.
+        """
+        if not self._hears(limits, wait):
+            return None
+        return self.receive_any(limits)
+
+    def look(self) -> None:
+        """Raise what the peer has said, or that it has gone; any other frame stays where it is.
+
+        Raises
+        ------
+        ServiceError
+            If the peer has sent an error, or has gone.
+        """
+        self._hears({}, 0.0)
+
     def exchange(self, kind: int, *parts: Part, at_most: int) -> bytearray:
         """Send a frame and receive one of the same kind, both at once; return its body.
 
@@ -158,22 +180,40 @@ class Channel:
         self.counts.bytes_received += HEADER_BYTES + len(body)
         return kind, body
 
+    def _hears(self, limits: Mapping[int, int], wait: float) -> bool:
+        """Say whether a frame has begun to come, after at most `wait` seconds."""
+        with self._named():
+            self._reader.expect(limits)
+            if self._reader.wanted and (self._link.pending() or self._arrives(wait)):
+                self._receive_some()
+        return self._reader.started
+
+    def _arrives(self, wait: float) -> bool:
+        self._poll.modify(self._link, select.POLLIN)
+        return bool(self._poll.poll(math.ceil(wait * 1000)))
+
     def _move(self, pieces: deque[memoryview], limits: Mapping[int, int] | None) -> None:
         """Send all pieces, and take in a frame of `limits`; with None nothing is read at all."""
-        if self._closed or self._inside_a_frame:
-            raise ServiceError(f"the link to {self.peer} is closed; expected it to be open")
         size = sum(len(piece) for piece in pieces)
-        try:
+        with self._named():
             if limits is not None:
                 self._reader.expect(limits)
             self._run(pieces, limits)
+        if size:
+            self.counts.frames_sent += 1
+            self.counts.bytes_sent += size
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the peer in what goes wrong on an open link."""
+        if self._closed or self._inside_a_frame:
+            raise ServiceError(f"the link to {self.peer} is closed; expected it to be open")
+        try:
+            yield
         except ProtocolError as error:
             raise ProtocolError(f"{self.peer} {error}") from None
         except OSError as error:
             self._lose(f"broke ({reason(error)})")
-        if size:
-            self.counts.frames_sent += 1
-            self.counts.bytes_sent += size
 
     def _run(self, pieces: deque[memoryview], limits: Mapping[int, int] | None) -> None:
         patience = _Patience(self.timeout)
@@ -242,6 +282,16 @@ class Channel:
         if message is not None:
             self.close()
             raise ServiceError(f"{self.peer}: {message or '(no reason given)'}")
+
+
+def wait_for_any(channels: Sequence[Channel], seconds: float) -> None:
+    """Wait until something may have come on one of the channels, for `seconds` at most."""
+    poll = select.poll()
+    for channel in channels:
+        if channel._reader.started or channel._link.pending():
+            return
+        poll.register(channel._link, select.POLLIN)
+    poll.poll(math.ceil(seconds * 1000))
 
 
 class _Patience:

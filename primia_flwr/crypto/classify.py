@@ -78,7 +78,10 @@ def classify_all(
 
 
 def _classify(session: AnySession, load: Load, batch: list[int], size: int) -> Iterator[Opinion]:
-    images = [load(index) for index in batch]
+    images = []
+    for index in batch:
+        images.append(load(index))
+        session.tend()  # a large batch takes its time
     images += [images[-1]] * (size - len(images))
     answer = session.classify(torch.stack(images))
     share = len(batch)

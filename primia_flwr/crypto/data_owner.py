@@ -4,8 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -14,17 +12,19 @@ from torch import Tensor
 from primia_flwr.crypto import ring
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.dealing import stored_bytes, tensor
-from primia_flwr.crypto.messages import Join, Kind, session_of
+from primia_flwr.crypto.frames import MAX_ERROR_BYTES, printable
+from primia_flwr.crypto.messages import OPEN_ENDED, Join, Kind, session_of
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.crypto.offers import Answer, ask_for_offer, plan_of, read_card
 from primia_flwr.crypto.online import DataOwner
-from primia_flwr.crypto.session import PROTOCOL, Online, Settings, blocks_ahead
+from primia_flwr.crypto.session import PROTOCOL, ClosedAtTheEnd, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
-from primia_flwr.errors import ProtocolError, ServiceError
+from primia_flwr.crypto.vigil import Vigil
+from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 
 
-class Session:
+class Session(ClosedAtTheEnd):
     """One session with a model owner; a context manager.
 
     Parameters
@@ -36,7 +36,7 @@ class Session:
     own_fingerprint : str
         Of this party's certificate.
     batch, batches : int
-        Images a batch, and how many batches.
+        Images a batch, and how many batches; `OPEN_ENDED` for as many as come.
     settings : Settings
         This party's choices.
     on_fetched : callable
@@ -62,7 +62,6 @@ class Session:
         self._channel, self._settings = channel, settings
         self._fingerprint, self._on_fetched = own_fingerprint, on_fetched
         self._next = 0
-        self._abandoned = False
         self.batches = batches
         started = time.monotonic()
         with ExitStack() as stack:
@@ -84,8 +83,9 @@ class Session:
         peer = channel.peer.fingerprint
         session = session_of(hello, self.offer, self._fingerprint, peer)
         provider = stack.enter_context(to_provider())
-        join(provider, Join(session.hex(), peer, PROTOCOL), needs)
+        join(provider, Join(session.hex(), peer, PROTOCOL), needs, peer=channel.look)
         masked_weights = _receive_masked_weights(channel, needs, settings.device)
+        self._vigil = Vigil(channel)
         store = Store(settings.store, session, limit_bytes=settings.store_bytes)
         stack.callback(store.close)
         self._supply = Supply(
@@ -93,7 +93,7 @@ class Session:
             provider,
             needs,
             store,
-            total=self.batches,
+            total=hello.most_batches,
             ahead=self._ahead,
             masked_weights=masked_weights,
             on_fetched=self._on_fetched,
@@ -103,7 +103,7 @@ class Session:
     def fetch_ahead(self) -> None:
         """Wait until as many blocks wait as may."""
         for count in range(1, min(self._ahead, self.batches) + 1):
-            self._supply.wait_for(count, self._settings.patience)
+            self._supply.wait_for(count, self._settings.patience, meanwhile=self._vigil.look)
 
     @property
     def rounds(self) -> int:
@@ -122,52 +122,73 @@ class Session:
 
         Raises
         ------
+        PolicyRefusal
+            If an open-ended session's model owner takes no batch now; it may be asked again.
         PrimiaError
             If a party fails; the block is burned, and the session is of no more use.
         """
-        number, self._next = self._next, self._next + 1
-        prepared = self._supply.take(number, self._settings.patience)
+        number, patience = self._next, self._settings.patience
+        self._supply.wait_open(number, patience, meanwhile=self._vigil.look)
         counts = self._channel.counts
         sent, received = counts.bytes_sent, counts.bytes_received
+        self._begin(number)
+        self._next = number + 1
+        with self._supply.block(number, patience) as prepared:
+            started = time.monotonic()
+            party = DataOwner(
+                self.plan, prepared, Online(self._channel), threads=self._settings.threads
+            )
+            with torch.inference_mode():
+                scores = party.classify(images)
+            seconds = time.monotonic() - started
+        return Answer(scores, seconds, counts.bytes_sent - sent, counts.bytes_received - received)
+
+    def tend(self) -> None:
+        """See to the session while there is nothing to classify: call it every second or so.
+
+        Raises
+        ------
+        PrimiaError
+            If the model owner has gone, or there is no randomness and none will come.
+        """
+        self._vigil.look()
+        self._supply.check()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a block is open, so that an image waits for nothing but the computation."""
+        return self._supply.is_ready
+
+    @property
+    def waiting(self) -> int:
+        """How many batches there is randomness for."""
+        return self._supply.waiting
+
+    @property
+    def most_waiting(self) -> int:
+        """How many that can be: those in the store, and the open one."""
+        return self._ahead + 1
+
+    @property
+    def fading(self) -> PrimiaError | None:
+        """Why no more randomness comes, or None; what waits can still be used."""
+        return self._supply.error
+
+    def _begin(self, number: int) -> None:
+        """Ask for the next batch, and wait until the model owner's block is open too."""
         self._channel.send(Kind.BEGIN, number.to_bytes(8, "big"))
         usual, self._channel.timeout = self._channel.timeout, self._settings.patience
-        self._channel.receive(Kind.BEGIN, at_most=0)  # the model owner's block is ready too
+        answers: dict[int, int] = {Kind.BEGIN: 0}
+        if self.batches == OPEN_ENDED:
+            answers[Kind.REFUSED] = MAX_ERROR_BYTES
+        kind, why = self._vigil.receive_any(answers)
         self._channel.timeout = usual
-        started = time.monotonic()
-        party = DataOwner(
-            self.plan, prepared, Online(self._channel), threads=self._settings.threads
-        )
-        with torch.inference_mode():
-            scores = party.classify(images)
-        return Answer(
-            scores,
-            time.monotonic() - started,
-            counts.bytes_sent - sent,
-            counts.bytes_received - received,
-        )
+        if kind == Kind.REFUSED:
+            raise PolicyRefusal(printable(why.decode(errors="replace")))
 
-    def abandon(self) -> None:
-        """End the session after an error, without a goodbye."""
-        self._abandoned = True
-        self.close()
-
-    def close(self) -> None:
-        """End the session; what waits of its randomness is burned."""
-        self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None and not self._abandoned:
-            with contextlib.suppress(ServiceError):  # all is done: who has gone need not hear it
-                self._channel.send(Kind.GOODBYE)
-        self.close()
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(ServiceError):  # all is done: who has gone need not hear it
+            self._channel.send(Kind.GOODBYE)
 
 
 def _receive_masked_weights(channel: Channel, needs: Needs, device: torch.device) -> list[Tensor]:

@@ -16,6 +16,8 @@ from primia_flwr.errors import ProtocolError
 VERSION = 1
 PROTOCOLS = ("fss", "crypten")
 NONCE_BYTES = 32
+MAX_BATCHES = 10**6
+OPEN_ENDED = 0  # batches of a session that lasts until a party ends it
 MAX_JSON_BYTES = 1 << 20
 
 T = TypeVar("T")
@@ -34,13 +36,16 @@ class Kind(IntEnum):
     WANT = 8  # either to the crypto provider: the number of a block
     PART = 9  # and back
     GOODBYE = 10  # the session is over
+    ALIVE = 11  # who connected still waits; and back
+    REFUSED = 12  # model owner to data owner: no batch now, the session goes on
 
 
 @dataclass(frozen=True)
 class Hello:
     """The data owner wants `batches` batches of `batch` images classified.
 
-    `nonce`: 32 fresh bytes, hexadecimal. `audit`: scores only where no number left its ring.
+    `batches` 0: as they come, `OPEN_ENDED`. `nonce`: 32 fresh bytes, hexadecimal. `audit`: scores
+    only where no number left its ring.
     """
 
     version: int
@@ -53,10 +58,15 @@ class Hello:
     def __post_init__(self) -> None:
         _check(self.version == VERSION, f"version={self.version}", str(VERSION))
         _check(1 <= self.batch <= 1024, f"batch={self.batch}", "1 to 1024")
-        _check(1 <= self.batches <= 10**6, f"batches={self.batches}", "1 to 1,000,000")
+        _check(0 <= self.batches <= MAX_BATCHES, f"batches={self.batches}", "0 to 1,000,000")
         _check_hex("nonce", self.nonce)
         _check_protocol(self.protocol)
         _check(not self.audit or self.protocol == "fss", "audit", "it with protocol fss only")
+
+    @property
+    def most_batches(self) -> int:
+        """How many batches the session may have."""
+        return MAX_BATCHES if self.batches == OPEN_ENDED else self.batches
 
 
 @dataclass(frozen=True)

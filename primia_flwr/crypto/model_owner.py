@@ -2,8 +2,10 @@
 
 import logging
 import secrets
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -21,6 +23,7 @@ from primia_flwr.crypto.lowering import Lowered, lower
 from primia_flwr.crypto.messages import (
     MAX_JSON_BYTES,
     NONCE_BYTES,
+    OPEN_ENDED,
     Hello,
     Join,
     Kind,
@@ -35,7 +38,8 @@ from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.session import PROTOCOL, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
-from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
+from primia_flwr.crypto.vigil import LOOK_SECONDS, Answering
+from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.models.saved import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -87,6 +91,8 @@ class Server:
         This party's choices.
     max_batch : int
         Images that a data owner may have classified at once.
+    max_watching : int
+        Open-ended sessions at the same time.
     on_batch : callable
         Told the data owner's name and how many batches it has had.
 
@@ -105,11 +111,13 @@ class Server:
         own_fingerprint: str,
         settings: Settings,
         max_batch: int = 16,
+        max_watching: int = 16,
         on_batch: OnBatch = lambda *_: None,
     ) -> None:
         self._served, self._to_provider, self._queries = served, to_provider, queries
         self._fingerprint, self._settings = own_fingerprint, settings
-        self._max_batch = max_batch
+        self._max_batch, self._max_watching = max_batch, max_watching
+        self._watching = threading.Semaphore(max_watching)
         self._on_batch = on_batch
         if settings.audit:
             check_audit(True, PROTOCOL, served.compare_bits)
@@ -133,13 +141,32 @@ class Server:
                     "audit=true; this server takes part in no audit; expected audit=false, unless "
                     "the model owner allows it: primia serve model-owner audit=true"
                 )
+            # Of an open-ended session each batch is checked when it comes.
             self._queries.check(channel.peer.name, hello.batch * hello.batches)
-            self._session(channel, hello)
+            with self._place(channel.peer.name, hello):
+                self._session(channel, hello)
         except PrimiaError as error:
             logger.warning("%s: %s", channel.peer, error)
             channel.fail(str(error))
         finally:
             channel.close()
+
+    @contextmanager
+    def _place(self, name: str, hello: Hello) -> Iterator[None]:
+        """Take one of the places for data owners that watch; a call takes none of them."""
+        watches = hello.batches == OPEN_ENDED
+        if watches and not self._watching.acquire(blocking=False):
+            raise PolicyRefusal(
+                f"all {self._max_watching} places for data owners that watch are taken; call "
+                "without watch=true, try again later, or ask the model owner"
+            )
+        if watches:
+            logger.info("%s watches", name)
+        try:
+            yield
+        finally:
+            if watches:
+                self._watching.release()
 
     def _session(self, channel: Channel, hello: Hello) -> None:
         lowered = self._served.lowered(hello.batch)
@@ -166,7 +193,8 @@ class Server:
                 shape = lowered.plan.input_shape
                 stock.answer(channel, provider, session, self._served.model, shape)
                 return
-            seed = join(provider, Join(session.hex(), peer, PROTOCOL), needs)
+            request = Join(session.hex(), peer, PROTOCOL)
+            seed = join(provider, request, needs, peer=channel.look)
             _send_masked_weights(channel, lowered, needs, seed)
             store = Store(settings.store, session, limit_bytes=settings.store_bytes)
             stack.callback(store.close)
@@ -175,31 +203,48 @@ class Server:
                 provider,
                 needs,
                 store,
-                total=hello.batches,
+                total=hello.most_batches,
                 ahead=offer.ahead,
             )
             stack.callback(supply.close)
             self._batches(channel, hello, lowered, supply)
 
     def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Supply) -> None:
-        done = 0
-        while (number := _begun(channel, self._settings.patience)) is not None:
-            if number >= hello.batches:
-                raise ProtocolError(f"batch {number} of {hello.batches}; expected one of them")
-            self._queries.add(channel.peer.name, hello.batch)
-            prepared = supply.take(number, self._settings.patience)
+        done, settings = 0, self._settings
+        idle = settings.idle if hello.batches == OPEN_ENDED else settings.patience
+        while (number := _begun(channel, supply, idle)) is not None:
+            if number >= hello.most_batches:
+                raise ProtocolError(f"batch {number} of {hello.most_batches}; expected one of them")
+            if not self._allows(channel, hello):
+                continue
+            self._answer(channel, lowered, supply, number)
+            done += 1
+            self._on_batch(channel.peer.name, done)
+
+    def _answer(self, channel: Channel, lowered: Lowered, supply: Supply, number: int) -> None:
+        settings = self._settings
+        with supply.block(number, settings.patience) as prepared:
             channel.send(Kind.BEGIN)
             party = ModelOwner(
                 lowered.plan,
                 prepared,
                 Online(channel),
                 lowered.weights,
-                threads=self._settings.threads,
+                threads=settings.threads,
             )
             with torch.inference_mode():
                 party.answer()
-            done += 1
-            self._on_batch(channel.peer.name, done)
+
+    def _allows(self, channel: Channel, hello: Hello) -> bool:
+        """Count a batch; False where the limit is reached and an open-ended session goes on."""
+        try:
+            self._queries.add(channel.peer.name, hello.batch)
+        except PolicyRefusal as refusal:
+            if hello.batches != OPEN_ENDED:
+                raise
+            channel.send(Kind.REFUSED, str(refusal).encode())
+            return False
+        return True
 
 
 def public_card(card: ModelCard) -> dict[str, Any]:
@@ -219,9 +264,21 @@ def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed:
         channel.send(Kind.WEIGHTS, masked.reshape(-1).view(np.uint8).data)
 
 
-def _begun(channel: Channel, patience: float) -> int | None:
-    """Wait for the next batch; return its block, or None when the data owner has had enough."""
-    usual, channel.timeout = channel.timeout, patience
-    kind, body = channel.receive_any({Kind.BEGIN: 8, Kind.GOODBYE: 0})
-    channel.timeout = usual
+def _begun(channel: Channel, supply: Supply, idle: float) -> int | None:
+    """Wait for the next batch; return its block, or None when the data owner has had enough.
+
+    Raises
+    ------
+    ServiceError
+        If for `idle` seconds none has come, and no randomness for one.
+    """
+    peer, end, fetched = Answering(channel), time.monotonic() + idle, supply.fetched
+    while (heard := peer.hear({Kind.BEGIN: 8, Kind.GOODBYE: 0}, LOOK_SECONDS)) is None:
+        if supply.fetched > fetched:
+            end, fetched = time.monotonic() + idle, supply.fetched
+        if time.monotonic() > end:
+            raise ServiceError(
+                f"{channel.peer} has asked for nothing for {idle:g} s; the session ends"
+            )
+    kind, body = heard
     return None if kind == Kind.GOODBYE else int.from_bytes(body, "big")

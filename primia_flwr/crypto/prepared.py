@@ -4,7 +4,7 @@ The data owner's share of every product is known before its image: A * F + C_0, 
 weights F = W - B that the model owner sent once. Online it computes no linear layer at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -38,19 +38,19 @@ class Prepared:
     release: Key | Lock | None = None
 
 
-def masked_products(needs: Needs, seed: bytes, masked_weights: Sequence[Tensor]) -> list[Tensor]:
-    """Return the data owner's share A * F + C_0 of each product, int64."""
+def masked_products(
+    needs: Needs, seed: bytes, masked_weights: Sequence[Tensor]
+) -> Iterator[Tensor]:
+    """Yield the data owner's share A * F + C_0 of each product, int64."""
     masks = _masks(needs, seed)
-    shares = []
     for number, product in enumerate(needs.products):
         share = ring.product(masks[product.opening], masked_weights[number], product.geometry)
         share += open_product(ring.DATA_OWNER, seed, needs, number, b"")
-        shares.append(share)
-    return shares
+        yield share
 
 
 def prepare(
-    party: int, needs: Needs, parts: Sequence[bytes], products: Sequence[Tensor] = ()
+    party: int, needs: Needs, parts: Sequence[bytes], products: Iterable[Tensor] = ()
 ) -> Prepared:
     """Make a block ready.
 
@@ -62,7 +62,7 @@ def prepare(
         Of the plan.
     parts : sequence of bytes
         All parts of the block, in the order of `Dealer.block`.
-    products : sequence of Tensor
+    products : iterable of Tensor
         The data owner's, from `masked_products`; else those that were dealt.
 
     Raises

@@ -7,22 +7,25 @@ is dealt twice.
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from primia_flwr.crypto import ring, stock
-from primia_flwr.crypto.channel import Channel
+from primia_flwr.crypto.channel import Channel, wait_for_any
 from primia_flwr.crypto.dealing import Dealer
 from primia_flwr.crypto.messages import MAX_JSON_BYTES, Join, Kind, unpack
 from primia_flwr.crypto.needs import MAX_BYTES, Needs
 from primia_flwr.crypto.randomness import fresh_seed
+from primia_flwr.crypto.vigil import LOOK_SECONDS, Answering
 from primia_flwr.errors import PrimiaError, ProtocolError, ServiceError
 
 logger = logging.getLogger(__name__)
 
 OnBlock = Callable[[str, int], None]
+_WISHES: dict[int, int] = {Kind.WANT: 8, Kind.GOODBYE: 0}
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Provider:
     patience : float
         Seconds for which a party waits for its peer.
     idle : float
-        Seconds without a wish after which a session ends.
+        Seconds without a block after which a session ends, while both parties are there.
     on_block : callable
         Told the session's two names and how many blocks it has had.
     device : torch.device
@@ -54,7 +57,7 @@ class Provider:
         self,
         *,
         patience: float = 60.0,
-        idle: float = 900.0,
+        idle: float = 72 * 3600.0,
         on_block: OnBlock = lambda *_: None,
         device: torch.device = ring.CPU,
     ) -> None:
@@ -135,7 +138,7 @@ class Provider:
         names = f"{both[0].peer.name}, {both[1].peer.name}"
         dealer = Dealer(data_owner.needs, seed, device=self._device)
         number = 0
-        while all([_wants(channel, number, self._idle) for channel in both]):
+        while _both_want(both, number, self._idle):
             for parts in dealer.block():
                 for channel, part in zip(both, parts, strict=True):
                     channel.send(Kind.PART, part)
@@ -143,17 +146,32 @@ class Provider:
             self._on_block(names, number)
 
 
-def _wants(channel: Channel, number: int, idle: float) -> bool:
-    """Wait for a party's next wish; False: it needs no more.
+def _both_want(both: Sequence[Channel], number: int, idle: float) -> bool:
+    """Wait until both parties have wished for a block; False: one of them needs no more.
 
     Raises
     ------
     ProtocolError
-        If it asks for another block than the next.
+        If one asks for another block than the next.
+    ServiceError
+        If one has gone, or neither wishes for so long that the session is to end.
     """
-    usual, channel.timeout = channel.timeout, idle
-    kind, body = channel.receive_any({Kind.WANT: 8, Kind.GOODBYE: 0})
-    channel.timeout = usual
+    peers = {channel: Answering(channel) for channel in both}
+    wishes: dict[Channel, bool] = {}
+    end = time.monotonic() + idle
+    while len(wishes) < len(both):
+        present = [channel for channel in both if wishes.get(channel, True)]
+        wait_for_any(present, LOOK_SECONDS)
+        for channel in present:
+            limits: dict[int, int] = {} if channel in wishes else _WISHES
+            if (heard := peers[channel].hear(limits, 0.0)) is not None:
+                wishes[channel] = _is_wish(channel, *heard, number)
+        if time.monotonic() > end:
+            raise ServiceError(f"no block was wished for in {idle / 3600:g} hours")
+    return all(wishes.values())
+
+
+def _is_wish(channel: Channel, kind: int, body: bytearray, number: int) -> bool:
     if kind == Kind.GOODBYE:
         return False
     wanted = int.from_bytes(body, "big")

@@ -7,8 +7,6 @@ a process takes part in one such computation at a time; it is imported only here
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.messages import Hello, Join, Kind, Offer, pack, session_of
 from primia_flwr.crypto.offers import Answer, ask_for_offer, build_architecture, read_card
-from primia_flwr.crypto.session import Settings
+from primia_flwr.crypto.session import ClosedAtTheEnd, Settings
 from primia_flwr.models.saved import ModelCard
 
 PROTOCOL = "crypten"
@@ -53,7 +51,7 @@ def answer(
     run_model_owner(channel, provider, model, shape)
 
 
-class StockSession:
+class StockSession(ClosedAtTheEnd):
     """One session of the data owner; the interface of `data_owner.Session`, for one batch.
 
     Parameters
@@ -121,18 +119,3 @@ class StockSession:
             counts.bytes_sent - sent,
             counts.bytes_received - received,
         )
-
-    def abandon(self) -> None:
-        """End the session after an error."""
-        self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._resources.close()

@@ -10,7 +10,8 @@ is deleted, before a block is opened.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,7 +27,7 @@ _MAKING = "primia-store.lock"  # held while one is made and what was left is rem
 
 
 class Store:
-    """The blocks of one session.
+    """The blocks of one session. One thread may put while another one takes.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ class Store:
         self._session, self._limit = session, limit_bytes
         self._sizes: dict[int, int] = {}
         self._mark = 0
+        self._guard = threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.stat().st_uid != os.getuid():
@@ -66,19 +68,21 @@ class Store:
     @property
     def numbers(self) -> tuple[int, ...]:
         """The blocks that wait, in order."""
-        return tuple(sorted(self._sizes))
+        with self._guard:
+            return tuple(sorted(self._sizes))
 
     @property
     def used_bytes(self) -> int:
         """What the waiting blocks take on disk."""
-        return sum(self._sizes.values())
+        with self._guard:
+            return sum(self._sizes.values())
 
     def has_room(self, num_bytes: int) -> bool:
         """Say whether a block of that size fits: the first always does."""
-        return not self._sizes or self.used_bytes + num_bytes <= self._limit
+        return not self.numbers or self.used_bytes + num_bytes <= self._limit
 
-    def put(self, number: int, parts: Sequence[bytes]) -> None:
-        """Seal a block.
+    def put(self, number: int, parts: Iterable[bytes]) -> None:
+        """Seal a block, part after part as they come; it can be taken once it is whole.
 
         Raises
         ------
@@ -97,13 +101,17 @@ class Store:
                     sealed = self._cipher.encrypt(_nonce(number, index), piece, context)
                     stream.write(bytes([more]) + len(sealed).to_bytes(8, "big"))
                     stream.write(sealed)
-                self._sizes[number] = stream.tell()
+                size = stream.tell()
+            with self._guard:
+                self._sizes[number] = size
         except OSError as error:
-            file.unlink(missing_ok=True)
             raise ServiceError(
                 f"{file.parent} is full or gone ({error.strerror}); expected room for blocks; "
                 "lower prefetch, or set store.folder= to another disk"
             ) from None
+        finally:
+            if number not in self._sizes:
+                file.unlink(missing_ok=True)
 
     def take(self, number: int) -> list[bytes]:
         """Delete a block's file and those before it, and return its parts.
@@ -124,9 +132,10 @@ class Store:
             raise ServiceError(f"block {number} is not in the store; expected it fetched ahead")
         self._mark = number + 1
         parts = list(self._read(number))
-        for passed in [known for known in self._sizes if known <= number]:
+        for passed in [known for known in self.numbers if known <= number]:
             self._file(passed).unlink(missing_ok=True)
-            del self._sizes[passed]
+            with self._guard:
+                del self._sizes[passed]
         return parts
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -35,16 +35,16 @@ def read_head(path: Path) -> bytes:
         return file.read(132)
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, *, known: Container[Path] = ()) -> list[Path]:
     """Files below `folder`, sorted, that claim to be images by name or are so by content.
 
-    Hidden files and the by-catch of archives are passed over.
+    Hidden files and the by-catch of archives are passed over, and so are those in `known`, unread.
     """
     found = []
     for directory, names, files in os.walk(folder):
         names[:] = sorted(name for name in names if _is_wanted(name))
         found += [Path(directory, name) for name in files if _is_wanted(name)]
-    return sorted(path for path in found if _claims_to_be_image(path))
+    return sorted(path for path in found if path not in known and _claims_to_be_image(path))
 
 
 def is_dicom(path: Path) -> bool:

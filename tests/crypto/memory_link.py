@@ -53,7 +53,7 @@ def deal(lowered: Lowered) -> tuple[Prepared, Prepared]:
     parts = [(bytes(a), bytes(b)) for a, b in Dealer(needs, seed).block()]
     masks = weight_masks(needs, seed)
     masked = [w.weight - mask for w, mask in zip(lowered.weights, masks, strict=True)]
-    products = masked_products(needs, parts[0][0], masked)
+    products = list(masked_products(needs, parts[0][0], masked))
     return (
         prepare(0, needs, [a for a, _ in parts], products),
         prepare(1, needs, [b for _, b in parts]),

@@ -84,7 +84,7 @@ def test_the_data_owners_share_of_a_product_needs_no_image() -> None:
     seed, mine, theirs = dealt()
     weights = [torch.full(p.weight_shape, 7) for p in NEEDS.products]
     masked = [w - b for w, b in zip(weights, weight_masks(NEEDS, seed), strict=True)]
-    shares = masked_products(NEEDS, mine[0], masked)
+    shares = list(masked_products(NEEDS, mine[0], masked))
     for number, product in enumerate(NEEDS.products):
         a = tensor(opening_mask(mine[0], product.opening, NEEDS.openings[product.opening]))
         other = open_product(1, theirs[0], NEEDS, number, theirs[1 + number])

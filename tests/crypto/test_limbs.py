@@ -205,7 +205,7 @@ def test_every_party_computes_where_it_is_told() -> None:
     needs, seed = Needs.of(lowered.plan), fresh_seed()
     masked = [ring.place(mask, meta) for mask in weight_masks(needs, seed)]
     with pytest.raises(NotImplementedError, match="meta"):
-        masked_products(needs, seed, masked)
+        list(masked_products(needs, seed, masked))
     with pytest.raises(NotImplementedError, match="meta"):
         list(Dealer(needs, seed, device=meta).block())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -288,6 +289,24 @@ def test_who_comes_alone_is_told_so(tmp_path: Path) -> None:
         needs = Needs.of(parties.model.lowered(1).plan)
         with pytest.raises(ServiceError, match=r"did not come within 0\.5 s"):
             supply.join(parties.to("crypto-provider"), Join("ab" * 32, "AA", "fss"), needs)
+
+
+def test_a_model_owner_that_gives_up_is_heard_while_one_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Parties.to
+
+    def to(self: Parties, role: Role, as_role: Role = "data-owner", **names: str) -> Channel:
+        if (role, as_role) == ("crypto-provider", "model-owner"):
+            raise ServiceError("it has no line to the crypto-provider")
+        return real(self, role, as_role, **names)
+
+    monkeypatch.setattr(Parties, "to", to)
+    with Parties(tmp_path, provider=Provider(patience=60)).running() as parties:
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match="it has no line to the crypto-provider"):
+            parties.session(1)
+        assert time.monotonic() - started < 15
 
 
 def test_somebody_between_the_two_is_noticed(

@@ -131,6 +131,13 @@ def test_the_trial_agrees_with_the_plain_model_and_leaves_nothing(
     assert not list(scratch.iterdir())
 
 
+def write_too_small_bounds(model: Path) -> Path:
+    """Bounds as if measured on something much too dark: they allow the smallest rings."""
+    bounds = ActivationBounds(1, 4, ("relu",) * 12, (1e-4,) * 12, (8,) * 12)
+    write_bounds(model, bounds, weights=weights_digest(model))
+    return model
+
+
 @contextmanager
 def service_of(model: Path, *options: str) -> Iterator[RunningService]:
     with running_service(model, options=options) as service:
@@ -155,13 +162,9 @@ def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
         done = infer(service, images, tmp_path / "off")
         rows = list(csv.DictReader((tmp_path / "off" / "predictions.csv").open()))
         assert [row["audit"] for row in rows] == ["off"] * 3
-    # Bounds that were measured on something much too dark.
-    (model / "activation-bounds.json").write_text('{"largest": %s, "images": 1}' % ([1e-4] * 12))
-    try:
-        with service_of(model, "audit=true", "compare_bits=8") as service:
-            done = infer(service, images, tmp_path / "outside", "audit=true", "quiet=false")
-    finally:
-        (model / "activation-bounds.json").unlink()
+    dark = write_too_small_bounds(write_model(tmp_path / "dark"))
+    with service_of(dark, "audit=true", "compare_bits=8") as service:
+        done = infer(service, images, tmp_path / "outside", "audit=true", "quiet=false")
     assert done.returncode == 0, done.stderr
     assert last_json(done.stdout)["images"] == last_json(done.stdout)["outside"] == 3
     assert "no scores for 01.png: the audit found a number" in done.stderr

@@ -1,0 +1,87 @@
+"""The tables that `primia infer` writes: whole or not at all, for their owner's eyes only."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.errors import ConfigError, DataError
+
+Row = Mapping[str, Any]
+
+
+def output_folder(name: str) -> Path:
+    """Return where the tables will go; the folder itself is made with them.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be written, or holds the predictions of another call.
+    """
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    output = Path(name or f"inference/{stamp}").expanduser().resolve()
+    there = next(folder for folder in (output, *output.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(
+            f"output={name or output}: {there} cannot be written; expected a folder in which "
+            "a new one can be made"
+        )
+    if (output / "predictions.csv").exists():
+        raise ConfigError(
+            f"output={name} holds the predictions of another call; expected a new folder: "
+            "nothing is overwritten"
+        )
+    return output
+
+
+def write_tables(output: Path, rows: Sequence[Row], facts: Row) -> None:
+    """Write `predictions.csv` and `predictions.json` in place of earlier ones of this call.
+
+    Each is whole at every moment: both are written beside the old ones, to the disk, before
+    either takes its place.
+
+    Raises
+    ------
+    DataError
+        If they cannot be written, e.g. a full disk; what was there before is still there.
+    """
+    values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
+    contents = {"predictions.csv": _csv(rows), "predictions.json": values}
+    partial = {output / name: output / f".{name}.{os.getpid()}" for name in contents}
+    try:
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for target, draft in partial.items():
+            _write(draft, contents[target.name])
+        for target, draft in partial.items():
+            draft.replace(target)
+    except OSError as error:
+        raise DataError(
+            f"{output} cannot be written ({error.strerror}); expected a folder with free space; "
+            "give another one as output=<folder>"
+        ) from None
+    finally:
+        for draft in partial.values():
+            with contextlib.suppress(OSError):
+                draft.unlink()
+
+
+def _write(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO(newline="")
+    columns = [name for name in rows[0] if name != "scores"] if rows else ["file", "prediction"]
+    writer = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM for a command that is meant to be stopped."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Stopping:
+    """Turns the first Ctrl-C or SIGTERM into a `KeyboardInterrupt` where that does no harm.
+
+    A context manager, for the main thread. Within `breaks()` the interrupt comes at once; else
+    when the next `breaks()` begins, so that what is in hand is done first. A second one comes at
+    once everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._asked = self._may_break = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    @contextmanager
+    def breaks(self) -> Iterator[None]:
+        """Let the interrupt come while this lasts."""
+        self._may_break = True
+        try:
+            if self._asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._may_break = False
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        again, self._asked = self._asked, True
+        if again or self._may_break:
+            raise KeyboardInterrupt

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from primia_flwr.cli.stopping import Stopping
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_one_waits_for_what_is_in_hand(number: signal.Signals) -> None:
+    done: list[str] = []
+    with Stopping() as stopping:
+        os.kill(os.getpid(), number)
+        time.sleep(0.05)
+        done.append("what was in hand")
+        with pytest.raises(KeyboardInterrupt), stopping.breaks():
+            done.append("more")
+    assert done == ["what was in hand"]
+
+
+def interrupted_while_asleep() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+
+def test_it_comes_at_once_where_it_may() -> None:
+    started = time.monotonic()
+    with Stopping() as stopping, pytest.raises(KeyboardInterrupt), stopping.breaks():
+        interrupted_while_asleep()
+    assert time.monotonic() - started < 5
+
+
+def interrupted_twice() -> None:
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+
+def test_the_second_one_comes_at_once_everywhere() -> None:
+    with Stopping(), pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+
+
+def test_what_was_set_before_is_set_again() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with Stopping():
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
