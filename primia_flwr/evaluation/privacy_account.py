@@ -139,7 +139,7 @@ def _statement(cfg: PrivacyConfig, total: str) -> str:
         f"neighbours if they differ in one such unit, added or removed; how many units a site has "
         f"is taken as public. Asked for was {asked}, over all rounds. {total}{mechanism} Covered "
         f"is every number that left a site: the updates carry noise, {_statistics(cfg)}and nothing "
-        "else is sent (no counts, losses, votes or validation). Each site charged its ledger before "
+        "else is sent (no counts, losses, votes, validation). Each site charged its ledger before "
         "an update left, and refuses what would pass its own ceiling, also over several runs. "
         f"{patients} Not covered: that a site took part and when, how long it took, its number of "
         "units, what somebody publishes besides this run (scores on test images, models of other "
