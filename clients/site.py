@@ -24,10 +24,12 @@ from primia_flwr.training.device import pick_device
 class Budget:
     """Where a site keeps its privacy ledger, and the most that its patients' epsilon may become.
 
-    `ceiling` at `delta`; a site without a ceiling (None) counts all the same.
+    `unit`: patient or image. `ceiling` at `delta`; a site without a ceiling (None) counts all the
+    same.
     """
 
     folder: Path
+    unit: str
     ceiling: float | None
     delta: float
 
@@ -97,7 +99,7 @@ def _simulated(text: str, index: int) -> OpenSite:
         device=pick_device(experiment.training.device),
         folder=folder,
         simulated=True,
-        budget=Budget(folder / "privacy", privacy.epsilon or None, privacy.delta),
+        budget=Budget(folder / "privacy", privacy.unit, privacy.epsilon or None, privacy.delta),
     )
 
 
@@ -117,5 +119,10 @@ def _deployed(text: str, site_file: str) -> OpenSite:
         device=pick_device(policy.device),
         folder=policy.state_folder / "experiments",
         simulated=False,
-        budget=Budget(policy.privacy_folder, policy.max_epsilon or None, policy.privacy_delta),
+        budget=Budget(
+            policy.privacy_folder,
+            policy.privacy_unit,
+            policy.max_epsilon or None,
+            policy.privacy_delta,
+        ),
     )

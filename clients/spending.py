@@ -2,6 +2,7 @@
 
 from clients.member import SecureSite
 from clients.site import OpenSite
+from primia_flwr.errors import PrivacyBudgetError
 from primia_flwr.federation.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
@@ -19,7 +20,8 @@ class Account:
         self, site: OpenSite, member: SecureSite, *, instance: int, request: bytes
     ) -> None:
         self.images = site.data.train.joined(site.data.val)
-        self._site, self._unit = site, site.experiment.privacy.unit
+        _check_claim(site)
+        self._site, self._unit = site, site.budget.unit
         self._names = unit_names(self._unit, self.images)
         self.units = len(set(self._names))
         self._member, self._run = member.member, member.member.session.run
@@ -70,3 +72,24 @@ class Account:
         head, member = ledger.head(), self._member
         signed = LedgerHead.signed(member.identity, site=member.name, seq=head.seq, hash=head.hash)
         self.heads.learn([signed])
+
+
+def _check_claim(site: OpenSite) -> None:
+    """Refuse a run that claims something else than the site counts.
+
+    Raises
+    ------
+    PrivacyBudgetError
+        If the units differ, or the run's delta is smaller than the site's.
+    """
+    asked, own = site.experiment.privacy, site.budget
+    if asked.unit != own.unit:
+        raise PrivacyBudgetError(
+            f"privacy.unit={asked.unit}; expected {own.unit}, which this site protects (its "
+            "policy's privacy_unit)"
+        )
+    if asked.delta < own.delta:
+        raise PrivacyBudgetError(
+            f"privacy.delta={asked.delta:g}; expected at least {own.delta:g}, at which this site "
+            "counts (its policy's privacy_delta)"
+        )

@@ -41,6 +41,7 @@ max_colluding: 0
 # The most that all runs together may cost one of your patients (epsilon), at privacy_delta. Above
 # 0, runs without differential privacy are refused: they have no epsilon. 0: no ceiling.
 max_epsilon: 0
+privacy_unit: patient         # patient (with all images) | image; fixed like the delta
 privacy_delta: 1.0e-5         # below 1 / number of patients; fixed once a private run has begun
 
 # --- Files of this kit (relative to this file) ----------------------------------------------

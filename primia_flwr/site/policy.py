@@ -15,6 +15,7 @@ import yaml
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.deployment import check_address
+from primia_flwr.config.privacy import UNITS
 from primia_flwr.errors import ConfigError
 
 ANY = "*"
@@ -44,8 +45,9 @@ class SitePolicy:
 
     For differential privacy: `max_epsilon`, the most that all runs together may cost a patient of
     this site, at `privacy_delta`; runs without it are then refused, because they have no epsilon.
-    0: no ceiling; what private runs cost is still written into the ledger. `privacy_delta` cannot
-    change once the ledger has begun.
+    0: no ceiling; what private runs cost is still written into the ledger. `privacy_unit`: whom
+    that protects, a `patient` with all images, or a single `image`; runs with another unit, or with
+    a smaller delta, are refused. Unit and delta cannot change once the ledger has begun.
     """
 
     site: str
@@ -71,6 +73,7 @@ class SitePolicy:
     require_secure_aggregation: bool = True
     max_epsilon: float = 0.0
     privacy_delta: float = 1e-5
+    privacy_unit: str = "patient"
     folder: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -84,6 +87,7 @@ class SitePolicy:
         check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("count_digits", self.count_digits, 0, 9, example=2)
+        check_choice("privacy_unit", self.privacy_unit, UNITS)
         check_range("max_epsilon", self.max_epsilon, 0, 1000, example=3)
         check_range(
             "privacy_delta", self.privacy_delta, 0, 1, example=1e-5, open_low=True, open_high=True

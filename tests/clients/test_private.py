@@ -222,3 +222,18 @@ def test_statistics_and_training_fit_the_epsilon_together(tmp_path: Path) -> Non
     assert charges(tmp_path) == [0, 1, 2, 3]
     with ledger_of(tmp_path) as ledger:
         assert 7 < ledger.spent(ledger.charges()[-1].version) <= 8
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason"), [({"unit": "image"}, "privacy.unit=patient"), ({"delta": 1e-3}, "0.001")]
+)
+def test_a_run_that_claims_something_else_than_the_site_counts_is_refused(
+    claim: dict, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(tmp_path)
+    site = private.open_site(simulated(text))
+    other = replace(site, budget=replace(site.budget, **claim))
+    monkeypatch.setattr(private, "open_site", lambda _: other)
+    with pytest.raises(PrivacyBudgetError, match=reason):
+        answer_train(train_message(text), simulated(text))
+    assert not (tmp_path / "sites" / "site-1" / "privacy").exists()

@@ -110,3 +110,21 @@ def test_a_site_insists_on_secure_aggregation_unless_its_policy_says_otherwise(s
         with pytest.raises(PolicyRefusal, match="the coordinator sees single updates"):
             judge(request, policy)
     judge(request, POLICY)
+
+
+_NAMED = "name: pneumonia\nfederation: {min_sites: 3}\nprivacy: "
+
+
+@pytest.mark.parametrize(
+    "privacy", ["", "{}", "{mode: none}", "{mode: dp}", "dp_sgd", "{mode: []}"]
+)
+def test_with_a_ceiling_only_private_runs_are_admitted(privacy: str) -> None:
+    policy = replace(POLICY, max_epsilon=3.0)
+    with pytest.raises(PolicyRefusal, match=r"has no epsilon.*max_epsilon=3"):
+        judge(config(_NAMED + privacy), policy)
+    judge(config(_NAMED + privacy), POLICY)
+
+
+@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate"])
+def test_private_runs_pass_the_gate_to_the_ledger(mode: str) -> None:
+    judge(config(f"{_NAMED}{{mode: {mode}}}"), replace(POLICY, max_epsilon=3.0))
