@@ -90,6 +90,20 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
     sites = []
     for name, part in parts.items():
         part.write_csv(folder / f"{name}.csv")
-        policy = {"require_secure_aggregation": experiment.strategy.secure.enabled}
+        policy = _policy(experiment)
         sites.append(LoopbackSite(name, whole.root, folder / f"{name}.csv", policy))
     return sites
+
+
+def _policy(experiment: Experiment) -> dict[str, Any]:
+    """Return what the sites of a trial insist on: what the experiment promises them."""
+    policy: dict[str, Any] = {
+        "require_secure_aggregation": experiment.strategy.secure.enabled,
+    }
+    if experiment.privacy.enabled:
+        policy |= {
+            "max_epsilon": experiment.privacy.epsilon,
+            "privacy_delta": experiment.privacy.delta,
+            "privacy_unit": experiment.privacy.unit,
+        }
+    return policy

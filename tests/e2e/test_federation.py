@@ -10,6 +10,7 @@ import pytest
 
 from primia_flwr.federation.loopback import LoopbackFederation
 from primia_flwr.models.saved import load_model
+from primia_flwr.privacy.ledger import Ledger
 from primia_flwr.site.site_log import SiteLog
 from tests.e2e.disturbed import Disturbance, Disturbed, kill
 from tests.e2e.runner import TINY, Primia, last_json
@@ -68,6 +69,27 @@ def test_trial_gives_sums_only_over_tls_and_gates(primia: Primia) -> None:
         *["evaluate", "query.secagg"],
     ]
     assert (state / "secagg/answered.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_private_trial_is_charged_at_each_hospital_under_its_own_ceiling(primia: Primia) -> None:
+    private = ("privacy=dp_sgd", "privacy.expected_batch=8", "privacy.steps=2", "privacy.epsilon=5")
+    options = (*TINY, "model.norm=group", *private, "federation.rounds=2", "output_dir=run")
+    done = primia("federation", "trial", *options, seconds=550)
+    assert done.returncode == 0, done.stderr
+    kits = sorted((primia.folder / "run/trial/federation").glob("kit-site-*"))
+    assert len(kits) == 3
+    for kit in kits:
+        with Ledger.read(kit / "state/privacy") as ledger:
+            charges = ledger.charges()
+            assert [charge.instance for charge in charges] == [1, 2]
+            assert all(charge.ceiling == 5 for charge in charges)
+            assert ledger.spent(charges[-1].version) <= 5
+        log = SiteLog(kit / "state/site-log.jsonl")
+        left = {e.details["message"] for e in log.entries() if e.event == "left"}
+        assert left == {"query.secagg", "train"}  # neither statistics nor an evaluation
+    report = (primia.folder / "run/report.html").read_text()
+    assert "The sites' ledgers are at the sites" in report.replace("&#39;", "'")
 
 
 @pytest.mark.slow
