@@ -86,7 +86,8 @@ class Attacker:
 
     def _clipped(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return (units, parameters): each unit's contribution to a sum it is drawn for."""
-        parts = zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True)
+        starts = range(0, len(images), _CHUNK)
+        parts = [(images[at : at + _CHUNK], labels[at : at + _CHUNK]) for at in starts]
         if self._by_image:
             return torch.cat([self._clipped_by_image(*part) for part in parts])
         return torch.cat([self._clip(_gradients(self._model, *part)) for part in parts])

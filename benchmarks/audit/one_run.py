@@ -65,10 +65,6 @@ class Setting:
         """The number of units that everybody is told: it does not depend on the coins."""
         return self.ordinary + self.canaries // 2
 
-    def tiny(self) -> "Setting":
-        """Return the same with few canaries and steps, for tests."""
-        return replace(self, canaries=60, ordinary=20, guesses=20, steps=min(self.steps, 2))
-
 
 SOUND = (
     Setting(name="full batches", epsilon=1, rate=1.0, steps=10, clip_norm=1.0, guesses=400),
@@ -106,9 +102,7 @@ def run(setting: Setting, *, seed: int = 0) -> dict[str, Any]:
         sampling_rate=setting.rate,
         steps=setting.steps,
     )
-    event = SampledGaussian(
-        noise_multiplier=noise, sampling_rate=setting.rate, steps=setting.steps
-    )
+    event = SampledGaussian(noise_multiplier=noise, sampling_rate=setting.rate, steps=setting.steps)
     claimed = epsilon([event], delta=setting.delta)
     coins = fresh_generator().integers(0, 2, setting.canaries).astype(bool)
     likely, unlikely = attacked(setting, coins, noise * setting.noise_factor, seed=seed)
@@ -135,7 +129,7 @@ def attacked(
     """Train on the canaries whose coin says so; return whom the attacker takes for in, for out."""
     known = ordinary(setting.ordinary, seed=seed)
     possible = canaries(setting.canaries, images=setting.views, seed=seed + 1)
-    data = known.with_(possible.only({canary(at) for at in np.flatnonzero(coins)}))
+    data = known.with_(possible.only({canary(at) for at, coin in enumerate(coins) if coin}))
     model = network(seed=seed).train()
     expected = setting.drawn_with * setting.public_units
     mechanism = Mechanism(
@@ -173,5 +167,6 @@ def attacked(
 def _drawn(data: Patients, units: Units, setting: Setting) -> list[tuple[Tensor, Tensor]]:
     """Return what one step draws, as a private run does (`primia_flwr.training.private`)."""
     chosen = units.views(units.sample(sampling_rate=setting.drawn_with), views=setting.views)
-    parts = torch.from_numpy(chosen).split(_PART * setting.views)
-    return [(data.images[part], data.labels[part]) for part in parts if len(part)]
+    size = _PART * setting.views
+    parts = (torch.from_numpy(chosen[at : at + size]) for at in range(0, len(chosen), size))
+    return [(data.images[part], data.labels[part]) for part in parts]

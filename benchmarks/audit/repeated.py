@@ -73,10 +73,6 @@ class Setting:
         unknown = self.survivors - self.knowing - self.silent
         return self.real.noise_multiplier * math.sqrt(unknown / planned)
 
-    def tiny(self) -> "Setting":
-        """Return the same with few runs, for tests."""
-        return replace(self, runs=500)
-
 
 SOUND = (
     Setting(name="as planned", noise_multiplier=0.7),
@@ -129,11 +125,14 @@ def projections(setting: Setting, towards: float) -> NDArray[np.float64]:
     direction = np.full(ENTRIES, 1 / math.sqrt(ENTRIES))
     update = clipped((10 * towards * direction).astype(np.float32), CLIP_NORM)
     encoded = np.zeros((setting.survivors, ENTRIES), np.uint32)
-    FixedPoint(mechanism.clip, setting.num_sites).encode(update, 1.0, encoded[0], overflow="decline")
+    FixedPoint(mechanism.clip, setting.num_sites).encode(
+        update, 1.0, encoded[0], overflow="decline"
+    )
     seen = np.empty((setting.runs, ENTRIES), np.int32)
     for row in seen:
         row[:] = _unknown_part(mechanism, encoded, setting)
-    return seen @ direction * mechanism.step
+    found: NDArray[np.float64] = seen @ direction * mechanism.step
+    return found
 
 
 def _unknown_part(
@@ -145,4 +144,5 @@ def _unknown_part(
         mechanism.add_to(vector)
     total = sent.sum(axis=0, dtype=np.uint32)
     known = sent[setting.survivors - setting.knowing :].sum(axis=0, dtype=np.uint32)
-    return (total - known).view(np.int32)
+    unknown: NDArray[np.int32] = (total - known).view(np.int32)
+    return unknown

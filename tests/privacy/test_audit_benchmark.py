@@ -1,0 +1,147 @@
+"""The audit's attacks in tiny sizes, and that its verdict turns on them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+from torch.nn import functional
+
+from benchmarks import dp_audit
+from benchmarks.audit import one_run, repeated
+from benchmarks.audit.attacker import Attacker
+from benchmarks.audit.patients import canaries, canary, network, ordinary
+from primia_flwr.privacy.clipping import build_engine
+
+TINY = replace(one_run.SOUND[0], canaries=120, ordinary=30, guesses=100, steps=1)
+OFF = replace(TINY, noise_factor=1e-6)
+FEW = replace(repeated.SOUND[1], runs=2000)
+
+
+def test_the_network_has_the_size_that_it_says() -> None:
+    count = sum(parameter.numel() for parameter in network(seed=0).parameters())
+    assert f"{count:,}" in str(network.__doc__)
+
+
+def test_patients_have_one_to_three_images_of_one_label() -> None:
+    known = ordinary(7, seed=0)
+    sizes = [known.names.count(f"patient {at}") for at in range(7)]
+    assert sizes == [1, 2, 3, 1, 2, 3, 1]
+    for name in set(known.names):
+        assert len(set(known.only({name}).labels.tolist())) == 1
+    both = known.with_(canaries(3, images=2, seed=1).only({canary(1)}))
+    assert len(both.images) == 13 + 2
+    assert both.names[-2:] == (canary(1), canary(1))
+
+
+@pytest.mark.parametrize("by_image", [False, True])
+def test_the_attacker_makes_the_engines_gradients(by_image: bool) -> None:
+    """`torch.func` and the engine under test agree, so that what is tested is the noise."""
+    possible, model = canaries(6, images=3, seed=1), network(seed=0)
+    attacker = Attacker(
+        model,
+        ordinary(1, seed=0),
+        possible,
+        views=3,
+        clip_norm=2.0,
+        noise_multiplier=1.0,
+        rate=1.0,
+        by_image=by_image,
+    )
+    attacker.look()
+    loss = partial(functional.cross_entropy, reduction="none")
+    views = 1 if by_image else 3
+    engine = build_engine("loop", model, loss, clip_norm=2.0, views=views)
+    for at in range(6):
+        own = slice(3 * at, 3 * at + 3)
+        parts = engine.clipped_sum(possible.images[own], possible.labels[own])
+        together = torch.cat([part.reshape(-1) for part in parts])
+        torch.testing.assert_close(attacker._gradients[at], together, rtol=1e-3, atol=1e-4)
+
+
+def test_without_noise_every_canary_is_told() -> None:
+    coins = np.arange(120) % 3 == 0
+    likely, unlikely = one_run.attacked(replace(OFF, guesses=80), coins, 1e-6, seed=0)
+    assert coins[likely].all()
+    assert not coins[unlikely].any()
+
+
+def test_with_much_noise_guesses_are_luck() -> None:
+    coins = np.arange(120) % 2 == 0
+    likely, unlikely = one_run.attacked(TINY, coins, 1e4, seed=0)
+    right = coins[likely].sum() + (~coins[unlikely]).sum()
+    assert 20 <= right <= 80  # of 100, half; six deviations of 5
+
+
+def test_the_claim_is_the_accountants_and_counts_are_whole() -> None:
+    row = one_run.run(TINY)
+    assert row["claimed_epsilon"] == pytest.approx(1.0, rel=2e-3)
+    assert row["accountant"] == "pld"
+    assert 0 <= row["right"] <= row["guesses"] == 100
+    assert row["exceeds_claim"] is (row["lower_bound"] > row["claimed_epsilon"])
+
+
+def test_the_threshold_by_hand() -> None:
+    # noise multiplier 1: projections of +-1 with deviation 2, whose likelihoods' ratio at p is
+    # exp(p / 2). For the Gaussian mechanism at distance 1, delta(epsilon) is (Balle, Wang 2018)
+    epsilon = repeated.threshold(1.0) / 2 / 0.9
+    delta = norm.cdf(0.5 - epsilon) - np.exp(epsilon) * norm.cdf(-0.5 - epsilon)
+    assert delta == pytest.approx(repeated.DELTA, rel=1e-2)
+
+
+def test_projections_have_the_claimed_moments() -> None:
+    found = repeated.projections(FEW, -1.0)
+    # noise multiplier 1 on a sensitivity of 2; 2,000 draws
+    assert found.mean() == pytest.approx(-1.0, abs=5 * 2 / 2000**0.5)
+    assert found.std() == pytest.approx(2.0, rel=0.08)
+
+
+@pytest.mark.parametrize("setting", [*repeated.SOUND, *repeated.BROKEN])
+def test_the_real_noise_is_what_the_setting_says(setting: repeated.Setting) -> None:
+    found = repeated.projections(replace(setting, runs=2000), 1.0)
+    assert found.std() == pytest.approx(2 * setting.real_multiplier, rel=0.08)
+
+
+def test_a_verdict_names_what_is_not_as_expected() -> None:
+    rows = dp_audit.measure(
+        [
+            (dp_audit.HOLDS, TINY),
+            (dp_audit.CAUGHT, OFF),
+            (dp_audit.HOLDS, OFF),
+            (dp_audit.CAUGHT, TINY),
+            (dp_audit.HOLDS, FEW),
+            (dp_audit.CAUGHT, replace(FEW, noise_factor=0.2)),
+        ]
+    )
+    assert [row["as_expected"] for row in rows] == [True, True, False, False, True, True]
+    assert [row["mechanism"] for row in rows] == ["dp_sgd"] * 4 + ["dp_aggregate"] * 2
+
+
+def test_every_mode_has_three_sound_settings_and_two_broken_ones() -> None:
+    for part in (one_run, repeated):
+        assert len(part.SOUND) >= 3
+        assert len(part.BROKEN) >= 2
+    expected = [expected for expected, _ in dp_audit.all_settings()]
+    assert expected.count(dp_audit.CAUGHT) == len(one_run.BROKEN) + len(repeated.BROKEN)
+
+
+@pytest.mark.parametrize(("expected", "code"), [(dp_audit.CAUGHT, 0), (dp_audit.HOLDS, 1)])
+def test_the_exit_code(
+    expected: str, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dp_audit, "all_settings", lambda: [(expected, OFF)])
+    output = tmp_path / "audit.json"
+    assert dp_audit.main(["--output", str(output)]) == code
+    assert json.loads(output.read_text())["ok"] is (code == 0)
+
+
+def test_help_says_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        dp_audit.main(["--help"])
+    assert "Exit code 1" in capsys.readouterr().out
