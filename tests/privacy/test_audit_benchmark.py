@@ -14,14 +14,17 @@ from scipy.stats import norm
 from torch.nn import functional
 
 from benchmarks import dp_audit
-from benchmarks.audit import one_run, repeated
+from benchmarks.audit import aggregate, one_run, step
 from benchmarks.audit.attacker import Attacker
+from benchmarks.audit.counting import DELTA
 from benchmarks.audit.patients import canaries, canary, network, ordinary
+from benchmarks.dp_audit import CAUGHT, HOLDS, Audit
 from primia_flwr.privacy.clipping import build_engine
 
 TINY = replace(one_run.SOUND[0], canaries=120, ordinary=30, guesses=100, steps=1)
 OFF = replace(TINY, noise_factor=1e-6)
-FEW = replace(repeated.SOUND[1], runs=2000)
+FEW = replace(aggregate.SOUND[1], runs=2000)
+STEP = replace(step.SOUND[0], runs=1000)
 
 
 def test_the_network_has_the_size_that_it_says() -> None:
@@ -90,52 +93,69 @@ def test_the_claim_is_the_accountants_and_counts_are_whole() -> None:
 def test_the_threshold_by_hand() -> None:
     # noise multiplier 1: projections of +-1 with deviation 2, whose likelihoods' ratio at p is
     # exp(p / 2). For the Gaussian mechanism at distance 1, delta(epsilon) is (Balle, Wang 2018)
-    epsilon = repeated.threshold(1.0) / 2 / 0.9
+    epsilon = aggregate.threshold(1.0) / 2 / 0.9
     delta = norm.cdf(0.5 - epsilon) - np.exp(epsilon) * norm.cdf(-0.5 - epsilon)
-    assert delta == pytest.approx(repeated.DELTA, rel=1e-2)
+    assert delta == pytest.approx(DELTA, rel=1e-2)
 
 
 def test_projections_have_the_claimed_moments() -> None:
-    found = repeated.projections(FEW, -1.0)
+    found = aggregate.projections(FEW, -1.0)
     # noise multiplier 1 on a sensitivity of 2; 2,000 draws
     assert found.mean() == pytest.approx(-1.0, abs=5 * 2 / 2000**0.5)
     assert found.std() == pytest.approx(2.0, rel=0.08)
 
 
-@pytest.mark.parametrize("setting", [*repeated.SOUND, *repeated.BROKEN])
-def test_the_real_noise_is_what_the_setting_says(setting: repeated.Setting) -> None:
-    found = repeated.projections(replace(setting, runs=2000), 1.0)
+@pytest.mark.parametrize("setting", [*aggregate.SOUND, *aggregate.BROKEN])
+def test_the_real_noise_is_what_the_setting_says(setting: aggregate.Setting) -> None:
+    found = aggregate.projections(replace(setting, runs=2000), 1.0)
     assert found.std() == pytest.approx(2 * setting.real_multiplier, rel=0.08)
+
+
+@pytest.mark.parametrize("setting", [*step.SOUND, *step.BROKEN])
+def test_a_step_adds_what_the_setting_says(setting: step.Setting) -> None:
+    few = replace(setting, runs=500)
+    without = step.projections(few, with_canary=False)
+    deviation = setting.real.noise_multiplier * setting.adds
+    assert abs(without.mean()) < 5 * deviation / 500**0.5  # the known patient is orthogonal
+    assert without.std() == pytest.approx(deviation, rel=0.16)
+    found = step.projections(few, with_canary=True)
+    drawn = (setting.rate * (1 - setting.rate)) ** 0.5 * setting.adds
+    assert found.mean() == pytest.approx(
+        setting.rate * setting.adds, abs=5 * np.hypot(deviation, drawn) / 500**0.5
+    )
 
 
 def test_a_verdict_names_what_is_not_as_expected() -> None:
     rows = dp_audit.measure(
         [
-            (dp_audit.HOLDS, TINY),
-            (dp_audit.CAUGHT, OFF),
-            (dp_audit.HOLDS, OFF),
-            (dp_audit.CAUGHT, TINY),
-            (dp_audit.HOLDS, FEW),
-            (dp_audit.CAUGHT, replace(FEW, noise_factor=0.2)),
+            Audit("dp_sgd", HOLDS, TINY),
+            Audit("dp_sgd", CAUGHT, OFF),
+            Audit("dp_sgd", HOLDS, OFF),
+            Audit("dp_sgd", CAUGHT, TINY),
+            Audit("dp_sgd_step", HOLDS, STEP),
+            Audit("dp_sgd_step", CAUGHT, replace(STEP, noise_factor=0.4)),
+            Audit("dp_aggregate", HOLDS, FEW),
+            Audit("dp_aggregate", CAUGHT, replace(FEW, noise_factor=0.2)),
         ]
     )
-    assert [row["as_expected"] for row in rows] == [True, True, False, False, True, True]
-    assert [row["mechanism"] for row in rows] == ["dp_sgd"] * 4 + ["dp_aggregate"] * 2
+    assert [row["as_expected"] for row in rows] == [True, True, False, False] + [True] * 4
+    assert "NOT AS expected" in dp_audit.line(rows[2])
 
 
-def test_every_mode_has_three_sound_settings_and_two_broken_ones() -> None:
-    for part in (one_run, repeated):
-        assert len(part.SOUND) >= 3
-        assert len(part.BROKEN) >= 2
-    expected = [expected for expected, _ in dp_audit.all_settings()]
-    assert expected.count(dp_audit.CAUGHT) == len(one_run.BROKEN) + len(repeated.BROKEN)
+def test_everything_is_audited_sound_and_broken() -> None:
+    audits = dp_audit.all_audits()
+    for name, module in dp_audit.MECHANISMS.items():
+        of_it = [audit for audit in audits if audit.mechanism == name]
+        assert len(of_it) == len(module.SOUND) + len(module.BROKEN)
+        assert {audit.expected for audit in of_it} == {HOLDS, CAUGHT}
+    assert len(one_run.SOUND) >= 3
 
 
-@pytest.mark.parametrize(("expected", "code"), [(dp_audit.CAUGHT, 0), (dp_audit.HOLDS, 1)])
+@pytest.mark.parametrize(("expected", "code"), [(CAUGHT, 0), (HOLDS, 1)])
 def test_the_exit_code(
     expected: str, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(dp_audit, "all_settings", lambda: [(expected, OFF)])
+    monkeypatch.setattr(dp_audit, "all_audits", lambda: [Audit("dp_sgd", expected, OFF)])
     output = tmp_path / "audit.json"
     assert dp_audit.main(["--output", str(output)]) == code
     assert json.loads(output.read_text())["ok"] is (code == 0)

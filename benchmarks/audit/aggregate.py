@@ -5,29 +5,23 @@ the other way, 2 clip_norm apart; all others are 0. Sites encode and add noise a
 as many drop out as may, and what is known of the rest is taken off the sum. What is left is tested
 by its projection on the difference, with a threshold that is fixed before the runs.
 
-The claim is the accountant's at `DELTA`. A mechanism's epsilon is a curve over delta; at a small
-delta the runs that show it are too rare to be counted, at this one some ten thousand are enough.
-Of `SOUND` settings none may exceed its claim; each of `BROKEN` has to.
+Of `SOUND` settings none may exceed its claim (`benchmarks.audit.counting`); each of `BROKEN` must.
 """
 
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from primia_flwr.privacy.accountant import epsilon
+from benchmarks.audit.counting import best_log_ratio, compare
 from primia_flwr.privacy.aggregate import AggregateNoise, clipped
-from primia_flwr.privacy.audit import repeated_runs_lower_bound
 from primia_flwr.privacy.events import Gaussian
 from primia_flwr.secagg.fixed_point import FixedPoint
 
-DELTA = 0.05
 CLIP_NORM = 1.0
 ENTRIES = 4
-_TOWARDS_MIDDLE = 0.9  # of the threshold that would be best with endless runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,35 +82,22 @@ BROKEN = (
 
 def run(setting: Setting) -> dict[str, Any]:
     """Run the mechanism on both inputs; return the claim, the lower bound and its counts."""
-    started = time.monotonic()
-    claimed = epsilon([setting.claimed.event], delta=DELTA)
-    least = threshold(setting.real_multiplier)
-    hits = int((projections(setting, 1.0) >= least).sum())
-    alarms = int((projections(setting, -1.0) >= least).sum())
-    bound = repeated_runs_lower_bound(
-        hits=hits, hit_runs=setting.runs, alarms=alarms, alarm_runs=setting.runs, delta=DELTA
+    return compare(
+        setting.claimed.event,
+        threshold=threshold(setting.real_multiplier),
+        one=projections(setting, 1.0),
+        other=projections(setting, -1.0),
     )
-    return {
-        "claimed_epsilon": claimed.epsilon,
-        "accountant": claimed.accountant,
-        "lower_bound": bound,
-        "hits": hits,
-        "alarms": alarms,
-        "runs": setting.runs,
-        "exceeds_claim": bound > claimed.epsilon,
-        "noise_multiplier": setting.noise_multiplier,
-        "seconds": round(time.monotonic() - started, 1),
-    }
 
 
 def threshold(noise_multiplier: float) -> float:
     """Return where to cut the projection, which is Gaussian around clip_norm and -clip_norm.
 
     With deviation s = 2 clip_norm noise_multiplier the likelihoods' ratio at a projection p is
-    exp(2 clip_norm p / s^2); the best cut for a delta is where that is exp(epsilon(delta)).
+    exp(2 clip_norm p / s^2).
     """
-    best = epsilon([Gaussian(noise_multiplier=noise_multiplier)], delta=DELTA).epsilon
-    return _TOWARDS_MIDDLE * best * 2 * CLIP_NORM * noise_multiplier**2
+    ratio = best_log_ratio(Gaussian(noise_multiplier=noise_multiplier))
+    return ratio * 2 * CLIP_NORM * noise_multiplier**2
 
 
 def projections(setting: Setting, towards: float) -> NDArray[np.float64]:
