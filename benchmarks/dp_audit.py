@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from benchmarks.audit import aggregate, one_run, step
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.privacy.audit import CONFIDENCE
@@ -84,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], epilog=_EXIT)
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # the network is so small that threads wait for each other
     rows = measure(all_audits())
     ok = all(row["as_expected"] for row in rows)
     publish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,15 @@ TINY = replace(one_run.SOUND[0], canaries=120, ordinary=30, guesses=100, steps=1
 OFF = replace(TINY, noise_factor=1e-6)
 FEW = replace(aggregate.SOUND[1], runs=2000)
 STEP = replace(step.SOUND[0], runs=1000)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The network is so small that threads would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_the_network_has_the_size_that_it_says() -> None:
