@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all check bench bench-secagg bench-inference bench-dp fuzz federation encrypted-inference clean
+.PHONY: help install demo test test-all check bench bench-secagg bench-inference bench-dp bench-privacy fuzz federation encrypted-inference clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -61,6 +61,10 @@ bench-inference: install  ## measure encrypted inference: latency by delay and r
 
 bench-dp: install  ## measure differential privacy: images/s and memory of each clipping engine
 	@$(BIN)/python -m benchmarks.dp_cost --output benchmarks/results/dp_cost.json $(ARGS)
+
+bench-privacy: install  ## measure differential privacy: the accountant, the audit (minutes)
+	@$(BIN)/python -m benchmarks.privacy_accounting --output benchmarks/results/privacy_accounting.json
+	@$(BIN)/python -m benchmarks.dp_audit --output benchmarks/results/dp_audit.json
 
 fuzz: install  ## ten minutes of changed messages into everything that decodes them (Linux on x86-64)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
