@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -35,8 +38,28 @@ def test_only_the_app_travels(tmp_path: Path) -> None:
     }  # fmt: skip
     assert "conf/experiment/demo.yaml" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
-    assert not [name for name in names if name.startswith("primia_flwr/crypto/")]
-    assert len(content) < 1_000_000
+    left_out = ("primia_flwr/crypto/", "primia_flwr/cli/")
+    assert not [name for name in names if name.startswith(left_out)]
+    assert len(content) < 1_150_000
+
+
+_IMPORTS = """
+import sys
+import clients.answers, clients.client_app, clients.private, clients.private_statistics
+import primia_flwr, strategies.server_app
+print({module.split(".")[1] for module in sys.modules if module.startswith("primia_flwr.")} - {""})
+print(primia_flwr.__file__)
+"""
+
+
+def test_the_app_needs_nothing_that_was_left_out(tmp_path: Path) -> None:
+    folder = stage_bundle(tmp_path).folder
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTS], cwd=folder, capture_output=True, text=True, check=True
+    )
+    parts, file = done.stdout.splitlines()
+    assert Path(file).is_relative_to(folder)
+    assert not {"cli", "crypto"} & ast.literal_eval(parts)
 
 
 def test_an_incomplete_app_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
