@@ -220,7 +220,7 @@ class RoundLoop:
             {
                 PIXEL_MEAN: list(state.mean),
                 PIXEL_STD: list(state.std),
-                CLASS_COUNTS: list(state.class_counts),
+                **({CLASS_COUNTS: list(state.class_counts)} if state.class_counts else {}),
             }
         )
         federation = self._federation

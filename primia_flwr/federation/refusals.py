@@ -4,6 +4,8 @@ import re
 
 # Flower's ClientApp process writes an exception as "<class 'module.Name'>:<'message'>".
 _EXCEPTION = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>:<'(.*)'>", re.DOTALL)
+# A simulated site's exception comes within a traceback of several processes; the last one counts.
+_RAISED = re.compile(r"primia_flwr\.errors\.(\w+): (.+?)(?=\\n|\n|$)")
 _REFUSAL = "PolicyRefusal"
 
 
@@ -18,5 +20,8 @@ def refusal_reason(error_reason: str) -> str | None:
 
 def failure_reason(error_reason: str) -> str:
     """Return one readable line for any failed reply: `DataError: …` or the sentence as it is."""
+    raised = _RAISED.findall(error_reason)
+    if raised:
+        return ": ".join(raised[-1])
     match = _EXCEPTION.fullmatch(error_reason.strip())
     return " ".join((f"{match[1]}: {match[2]}" if match else error_reason).split())

@@ -73,7 +73,7 @@ def test_noise_of_the_aggregate_over_real_processes(primia: Primia) -> None:
 
 @pytest.mark.slow
 def test_a_site_whose_ledger_was_put_back_is_left_out_and_says_why(primia: Primia) -> None:
-    options = [*PRIVATE, "privacy=dp_sgd", "federation.rounds=3", "privacy.repeats=2"]
+    options = [*PRIVATE, "privacy=dp_sgd", "federation.rounds=9", "privacy.repeats=2"]
     options += ["federation.wait_for_sites=20", "federation.min_sites=3"]
     broken = primia.folder / "broken"
     launcher = primia.start("train", *options, f"output_dir={broken}")

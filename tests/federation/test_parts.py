@@ -122,6 +122,20 @@ def test_refusals_are_told_from_failures() -> None:
     assert failure_reason("node  is gone") == "node is gone"
 
 
+def test_the_sentence_of_a_simulated_sites_error_is_found_in_its_traceback() -> None:
+    for newline in ("\n", "\\n"):
+        text = newline.join(
+            [
+                "<class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'ray::run()",
+                "primia_flwr.errors.ConfigError: the first of two",
+                "primia_flwr.errors.DataError: ledger.jsonl ends at entry 3; put it back",
+                "The above exception was the direct cause'>",
+            ]
+        )
+        expected = "DataError: ledger.jsonl ends at entry 3; put it back"
+        assert failure_reason(text) == expected
+
+
 def test_unreachable_superlink_is_one_sentence(tmp_path: Path) -> None:
     port = free_port()
     federation = provision(Plan("fl", ["a"], "127.0.0.1", port), tmp_path / "fl")
