@@ -165,7 +165,7 @@ class NoisySteps(PrivateAnswer):
         model, normalisation = arrived_model(self.site, self.message)
         training = self.site.experiment.training
         before = self.site.state.load(self.number - 1)
-        state, optimizer = fit_private(
+        state, self._optimizer = fit_private(
             model,
             self.account.images,
             recipe_of(self.site, normalisation),
@@ -174,12 +174,12 @@ class NoisySteps(PrivateAnswer):
             optimizer_state=before.optimizer if training.optimizer_state == "keep" else None,
             on_progress=progress_writer(self.site, self.number),
         )
-        self.site.state.save(self.number, RoundState(optimizer))
         return state
 
     def keep(self, ledger: Ledger, receipt: Receipt, state: State) -> None:
-        """Keep the model for a repetition."""
+        """Keep the model for a repetition, and the optimiser's state: it is paid for only now."""
         ledger.store(receipt, save_tensors(state))
+        self.site.state.save(self.number, RoundState(self._optimizer))
 
 
 class NoisySum(PrivateAnswer):

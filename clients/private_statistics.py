@@ -33,12 +33,15 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
             "exact sums would leave this site without noise"
         )
     account = Account(site, open_member(context), instance=0, request=b"statistics")
+    told = message.content.config_records.get(keys.CONFIG, ConfigRecord())
     with account.ledger() as ledger:
+        account.check_witnesses(ledger, told.get(keys.HEADS, "[]"))
         raw = account.stored(ledger)
         if raw is None:
             raw = json.dumps(asdict(_noisy_sums(site, account, noise))).encode()
             what = "noisy pixel statistics and class counts"
             ledger.store(account.charge(ledger, statistics.cost(noise), what), raw)
+        account.sign_head(ledger)
     sums = statistics.UnitSums(**json.loads(raw))
     values: dict[str, list[float] | int] = {
         "count": [float(sums.units)],
@@ -50,7 +53,8 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
     }
     name = ConfigRecord({keys.SITE_NAME: site.name, keys.NUM_CLASSES: len(sums.classes)})
     metrics = MetricRecord(values)  # type: ignore[arg-type]
-    content = RecordDict({keys.METRICS: metrics, keys.SITE: name})
+    heads = ConfigRecord({keys.HEADS: account.heads.to_text()})
+    content = RecordDict({keys.METRICS: metrics, keys.SITE: name, keys.LEDGER: heads})
     return Message(content=content, reply_to=message)
 
 

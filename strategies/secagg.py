@@ -137,8 +137,11 @@ class SecureExchange(Exchange):
 
     def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
         """Learn the sums over all selected sites."""
-        content = RecordDict({CONFIG: ConfigRecord()})
+        config = ConfigRecord({HEADS: self._heads.to_text()} if self._heads else {})
+        content = RecordDict({CONFIG: config})
         found = self._sum(0, grid, _STATISTICS, content, self._statistics_layout, timeout, _nobody)
+        if self._heads:
+            self._heads.learn(found.heads)
         if not found.sums:
             reasons = "; ".join(f"{r.site}: {r.reason}" for r in found.rows.values() if not r.good)
             raise FederationError(

@@ -237,3 +237,38 @@ def test_a_run_that_claims_something_else_than_the_site_counts_is_refused(
     with pytest.raises(PrivacyBudgetError, match=reason):
         answer_train(train_message(text), simulated(text))
     assert not (tmp_path / "sites" / "site-1" / "privacy").exists()
+
+
+def test_what_was_not_paid_for_leaves_no_state_for_a_later_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(tmp_path, "training.optimizer_state=keep")
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "charge", crash)
+        with pytest.raises(Crash):
+            answer_train(train_message(text), simulated(text))
+    state = private.open_site(simulated(text)).state
+    assert not state.load(1).optimizer
+    answer_train(train_message(text), simulated(text))
+    assert state.load(1).optimizer
+
+
+def test_a_restored_ledger_answers_no_statistics_either(tmp_path: Path) -> None:
+    noisy = ("privacy.statistics_noise=6", "data.normalisation.kind=federated")
+    text = text_of(tmp_path, *noisy)
+
+    def ask(heads: str = "[]") -> Message:
+        config = ConfigRecord({keys.HEADS: heads})
+        return asked("query.statistics", RecordDict({keys.CONFIG: config}))
+
+    remembered = answer_statistics(ask(), simulated(text)).content[keys.LEDGER][keys.HEADS]
+    shutil.rmtree(tmp_path / "sites" / "site-1" / "privacy")
+    with pytest.raises(DataError, match="a witness has seen entry"):
+        answer_statistics(ask(remembered), simulated(text))
