@@ -1,0 +1,1 @@
+"""Attacks that test the protection: gradient inversion and membership inference."""
