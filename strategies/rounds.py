@@ -28,6 +28,7 @@ from primia_flwr.federation.checkpoint import (
 )
 from primia_flwr.federation.history import OK, History, RoundRow, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.privacy.averaging import averaged
 from primia_flwr.record_keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
@@ -49,7 +50,8 @@ class LoopConfig:
     """What the loop needs of an experiment.
 
     `private`: the run claims differential privacy. Then nothing is asked of the sites but updates:
-    no exact statistics, no validation; all rounds are run, and the last model is the result.
+    no exact statistics, no validation; all rounds are run, and the last model is the result, or
+    the average of the rounds' models with the weight `averaging` of the past.
     """
 
     federation: FederationConfig
@@ -58,11 +60,16 @@ class LoopConfig:
     channels: int
     config_hash: str
     private: bool = False
+    averaging: float = 0.0
 
 
 @dataclass
 class RunState:
-    """Where a run is. `validated` is the last round whose model has been validated."""
+    """Where a run is.
+
+    `validated` is the last round whose model has been validated. `best` is the result so far: in a
+    private run the last model, or the average of all.
+    """
 
     model: ArrayMap
     best: ArrayMap
@@ -125,9 +132,7 @@ class RoundLoop:
         state = (self._resume(model) if resume else None) or self._begin(model)
         while not state.stopped:
             self._round(state)
-        if self._cfg.private:
-            self._take_last(state)
-        elif state.validated < state.round:
+        if not self._cfg.private and state.validated < state.round:
             self._validate_last(state)
         self._history.write()
         self._event(
@@ -232,10 +237,13 @@ class RoundLoop:
         return left < self._federation.min_sites
 
     def _finish_round(self, state: RunState, outcome: Outcome, rows: list[SiteRow]) -> None:
-        self._take_validation(state, outcome.validation)
+        if not self._cfg.private:
+            self._take_validation(state, outcome.validation)
         if outcome.arrays is not None:
             state.model, state.round = outcome.arrays, state.round + 1
         self._history.rounds.append(self._row(state.round, outcome, rows))
+        if self._cfg.private:
+            self._take_last(state)
         self._history.sites.extend(rows)
         if state.patience.should_stop:
             state.stopped = EARLY
@@ -307,10 +315,11 @@ class RoundLoop:
         self._event("validated", **asdict(row))
 
     def _take_last(self, state: RunState) -> None:
-        """Take the last model: to choose one by its scores would be a release of its own."""
-        state.best = state.model
+        """Take the last model in: to choose one by its scores would be a release of its own."""
+        state.best = averaged(
+            state.best, state.model, decay=self._cfg.averaging, rounds=state.round - 1
+        )
         self._history.mark_best(state.round)
-        self._save(state)
 
     def _save(self, state: RunState) -> None:
         known = {site["site"]: site for site in state.sites}

@@ -33,6 +33,9 @@ class PrivacyConfig:
     `repeats`: rounds that may have to be paid for twice, because a site crashed after it was
     charged, or because a sum was given up, and that still fit the epsilon.
 
+    `averaging`: weight of the past in the exponential average of the rounds' models, which is then
+    the run's result, in [0, 1); 0 takes the last model.
+
     `disjoint_patients`: no patient is at two sites, as the coordinator assumes; then the run's
     epsilon is the largest of the sites', otherwise their sum.
     """
@@ -51,6 +54,7 @@ class PrivacyConfig:
     max_knowing: int = 1
     repeats: int = 0
     statistics_noise: float = 0.0
+    averaging: float = 0.0
     disjoint_patients: bool = True
 
     def __post_init__(self) -> None:
@@ -67,6 +71,7 @@ class PrivacyConfig:
         check_range("privacy.micro_batch", self.micro_batch, 1, 65536, example=32)
         check_range("privacy.repeats", self.repeats, 0, 10_000, example=2)
         check_range("privacy.statistics_noise", self.statistics_noise, 0, 10, example=5)
+        check_range("privacy.averaging", self.averaging, 0, 1, example=0.9, open_high=True)
         check_range("privacy.max_knowing", self.max_knowing, 1, 1000, example=1)
         if self.enabled and (self.epsilon > 0) == (self.noise_multiplier > 0):
             raise ConfigError(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
@@ -48,6 +49,18 @@ def freeze(model: nn.Module, trainable: str, *, head: str) -> None:
         norm = trainable == "norm" and isinstance(module, nn.GroupNorm | nn.BatchNorm2d)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(trainable == "all" or in_head or norm)
+        if norm and isinstance(module, nn.GroupNorm):
+            module.register_forward_pre_hook(_ask_for_a_gradient)
+
+
+def _ask_for_a_gradient(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Give a group norm after frozen layers an input that needs a gradient.
+
+    PyTorch 2.13's backward of a group norm in channels-last layout, on the CPU, ends the process
+    with a segmentation fault where only scale and shift need one.
+    """
+    (x,) = inputs
+    return (x if x.requires_grad or not torch.is_grad_enabled() else x.detach().requires_grad_(),)
 
 
 def standardise_kernels(model: nn.Module) -> None:

@@ -1,47 +1,45 @@
-"""An exponential average of the parameters over the steps: post-processing of noisy steps.
+"""An exponential average of the models of a private run: post-processing of noisy releases.
 
-It evens out the noise of the last steps and costs no privacy.
+It evens out the noise of the last rounds and costs no privacy.
 
 Source: De et al. 2022, Unlocking High-Accuracy Differentially Private Image Classification through
-Scale, section 3.4; the warm-up (1 + t) / (10 + t) is theirs.
+Scale, section 3.4; the warm-up (1 + t) / (10 + t) is theirs. They average over steps; here it is
+over rounds, because between two of them the sites release nothing.
 """
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Mapping
 
-from primia_flwr.config.checks import check_range
+import numpy as np
+import numpy.typing as npt
+
+ArrayMap = dict[str, npt.NDArray[np.float32]]
 
 
-class ParameterAverage:
-    """Follows a model's parameters.
+def averaged(
+    average: Mapping[str, npt.NDArray[np.float32]],
+    model: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    decay: float,
+    rounds: int,
+) -> ArrayMap:
+    """Take one more round's model into the average.
 
     Parameters
     ----------
-    model : nn.Module
-        As it is before the first step.
+    average, model : mapping of name to float32 array
+        The average so far (the initial model before the first round), and the round's model.
     decay : float
-        Weight of the past, in [0, 1); 0 keeps the last step's parameters only.
+        Weight of the past, in [0, 1); less in the first rounds.
+    rounds : int
+        How many models are in the average, 0 before the first.
 
-    Raises
-    ------
-    ConfigError
-        If `decay` is out of range.
+    Returns
+    -------
+    dict
+        The new average: fresh float32 arrays, computed in float64.
     """
-
-    def __init__(self, model: nn.Module, *, decay: float) -> None:
-        check_range("decay", decay, 0, 1, example=0.999, open_high=True)
-        self._decay = decay
-        self._steps = 0
-        self._average = {name: p.detach().clone() for name, p in model.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Take in the parameters after a step."""
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        self._steps += 1
-        for name, parameter in model.named_parameters():
-            self._average[name].lerp_(parameter, 1 - decay)
-
-    def parameters(self) -> dict[str, Tensor]:
-        """Return copies of the averages by the parameters' names."""
-        return {name: value.clone() for name, value in self._average.items()}
+    past = min(decay, (1 + rounds) / (10 + rounds))
+    return {
+        name: (past * average[name].astype(np.float64) + (1 - past) * array).astype(np.float32)
+        for name, array in model.items()
+    }

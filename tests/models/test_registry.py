@@ -5,6 +5,7 @@ from torch import nn
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import MODELS, build_model, check_image_size
+from primia_flwr.models.layers import freeze
 from primia_flwr.weight_standardisation import WSConv2d
 
 # By hand for one input channel and three classes, batch norm. ResNet-18 of torchvision has
@@ -161,3 +162,20 @@ def test_smallest_image_size_works_and_is_in_the_table(name: str) -> None:
     model = build_model(ModelConfig(name=name), num_classes=2, channels=1, seed=0).eval()
     side = MODELS[name].min_image_size
     assert model(torch.rand(1, 1, side, side)).shape == (1, 2)
+
+
+def test_norms_after_frozen_layers_get_the_gradients_that_they_get_among_trained_ones() -> None:
+    """Channels last: PyTorch's own backward would end the process."""
+    cfg = ModelConfig(name="resnet18", norm="group", norm_groups=8)
+    gradients = []
+    for trainable in ("all", "norm"):
+        model = build_model(cfg, num_classes=3, channels=1, seed=0)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        freeze(model, trainable, head="fc")
+        images = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        model(images.to(memory_format=torch.channels_last)).square().sum().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    everything, norms = gradients
+    assert set(norms) == {n for n in everything if "bn" in n or "downsample.1" in n or "fc" in n}
+    for name, gradient in norms.items():
+        torch.testing.assert_close(gradient, everything[name], rtol=1e-4, atol=1e-5)

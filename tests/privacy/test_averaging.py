@@ -1,36 +1,27 @@
+import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.averaging import ParameterAverage
+from primia_flwr.privacy.averaging import averaged
 
 
-def model_of(value: float) -> nn.Module:
-    model = nn.Linear(1, 1, bias=False)
-    with torch.no_grad():
-        model.weight.fill_(value)
-    return model
+def model_of(value: float) -> dict[str, np.ndarray]:
+    return {"weight": np.full((2,), value, np.float32)}
 
 
 def test_by_hand() -> None:
-    average = ParameterAverage(model_of(0.0), decay=0.15)
-    average.update(model_of(10.0))  # decay 1/10: 0.1 * 0 + 0.9 * 10
-    assert average.parameters()["weight"].item() == pytest.approx(9.0)
-    average.update(model_of(0.0))  # decay min(0.15, 2/11): 0.15 * 9
-    assert average.parameters()["weight"].item() == pytest.approx(1.35)
+    first = averaged(model_of(0.0), model_of(10.0), decay=0.15, rounds=0)  # past 1/10
+    assert first["weight"].tolist() == pytest.approx([9.0, 9.0])
+    second = averaged(first, model_of(0.0), decay=0.15, rounds=1)  # past min(0.15, 2/11)
+    assert second["weight"].tolist() == pytest.approx([1.35, 1.35])
 
 
-def test_what_it_hands_out_is_a_copy() -> None:
-    model = model_of(1.0)
-    average = ParameterAverage(model, decay=0.5)
-    average.parameters()["weight"].zero_()
-    with torch.no_grad():
-        model.weight.zero_()
-    assert average.parameters()["weight"].item() == 1.0
+def test_no_decay_keeps_the_last_model() -> None:
+    assert averaged(model_of(3.0), model_of(7.0), decay=0.0, rounds=5)["weight"][0] == 7.0
 
 
-@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
-def test_wrong_decays_are_refused(decay: float) -> None:
-    with pytest.raises(ConfigError, match="decay="):
-        ParameterAverage(model_of(0.0), decay=decay)
+def test_neither_model_is_changed() -> None:
+    average, model = model_of(1.0), model_of(2.0)
+    found = averaged(average, model, decay=0.9, rounds=100)
+    assert found["weight"].dtype == np.float32
+    assert found["weight"][0] == pytest.approx(1.1)
+    assert (average["weight"][0], model["weight"][0]) == (1.0, 2.0)

@@ -406,3 +406,45 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(
     state = start(make_grid(well), resume=True)
     assert well[11].rounds == [3, 4]
     np.testing.assert_allclose(state.model["w"], 1.875, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("averaging", "expected"), [(0.0, 1.875), (0.15, 1.8486)])
+@pytest.mark.parametrize("killed_in", [None, 3])
+def test_a_private_run_ends_in_the_last_model_or_in_the_average(
+    sites, make_grid, model, tmp_path, averaging, expected, killed_in
+):
+    """The models are 1, 1.5, 1.75, 1.875, the initial one 0; the past weighs 0.1, then 0.15.
+
+    0.9; 0.15 x 0.9 + 0.85 x 1.5 = 1.41; 1.699; 1.8486.
+    """
+
+    def run(*, resume):
+        federation = FederationConfig(rounds=4, sites=NAMES, min_sites=2, round_timeout=1)
+        experiment = Experiment(federation=federation, strategy=StrategyConfig(float_mean=True))
+        cfg = LoopConfig(
+            federation=federation,
+            stopping=FederationStoppingConfig(),
+            normalisation=NormalisationConfig(kind="fixed", mean=[0.5], std=[0.25]),
+            channels=1,
+            config_hash="c0ffee",
+            private=True,
+            averaging=averaging,
+        )
+        exchange = build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
+        grid = RosterGrid(make_grid(sites), NAMES, None)
+        return RoundLoop(cfg, grid, exchange, tmp_path).run(model, resume=resume)
+
+    def die(content, message):
+        raise KeyboardInterrupt
+
+    if killed_in:
+        sites[11].tricks["train", killed_in] = die
+        with pytest.raises(KeyboardInterrupt):
+            run(resume=False)
+        sites[11].tricks.clear()
+    state = run(resume=bool(killed_in))
+    np.testing.assert_allclose(state.best["w"], expected, rtol=1e-4)
+    np.testing.assert_allclose(state.model["w"], 1.875)
+    assert [row["best"] for row in table(tmp_path, "history")] == ["0", "0", "0", "1"]
+    assert (state.best_round, state.stopped) == (4, "rounds")
+    assert "evaluate" not in sites[11].seen
