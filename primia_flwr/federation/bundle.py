@@ -20,8 +20,8 @@ APP_NAME = "primia-flwr"
 _PARTS = ("primia_flwr", "clients", "strategies", "conf")
 # What neither half of the app imports: the less a hospital has to read, the better it reads it.
 _NOT_OF_THE_APP = {
-    *("_bundle", "cli", "crypto", "inference", "service_kits.py", "service_trial.py"),
-    *("averaging.py", "ledger_statement.py", "privacy_plot.py"),
+    *("_bundle", "attacks", "cli", "crypto", "inference", "service_kits.py", "service_trial.py"),
+    *("ledger_statement.py", "privacy_plot.py"),
 }
 _SUFFIXES = {".py", ".yaml", ".json", ".toml", ".md"}
 _LONE_FILES = ("pyproject.toml", "LICENSE")
