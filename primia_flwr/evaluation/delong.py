@@ -1,0 +1,161 @@
+"""Variance of areas under ROC curves, tests between two of them, and their intervals.
+
+DeLong's nonparametric variance by mid-ranks; images of one patient may be dependent, and then
+Obuchowski's form sums the structural components over each patient first. With one image a
+patient the two are the same. A class-weighted one-vs-rest area is a sum of areas with the class
+shares as weights, so its components are that sum of theirs.
+
+Sources: DeLong, DeLong & Clarke-Pearson 1988; Sun & Xu 2014, alg. 2; Obuchowski 1997; the logit
+form of the interval: Pepe 2003, sect. 5.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+from scipy.stats import norm, rankdata
+
+from primia_flwr.errors import DataError
+from primia_flwr.evaluation.intervals import LEVEL, Interval
+from primia_flwr.evaluation.metrics import FloatArray, IntArray
+
+DELONG = "DeLong, logit"
+DELONG_PLAIN = "DeLong"
+_Z = float(norm.ppf((1 + LEVEL) / 2))
+
+
+@dataclass(frozen=True)
+class Area:
+    """An area in [0, 1] and what each image adds to its error.
+
+    `influence` (N,): the sum of the squares of the patients' sums is the variance.
+    """
+
+    value: float
+    influence: FloatArray
+
+
+def area(
+    scores: npt.ArrayLike, positive: npt.ArrayLike, patients: npt.ArrayLike | None = None
+) -> Area:
+    """Return the area of a score for positive against negative images.
+
+    Parameters
+    ----------
+    scores : (N,) float
+        The higher, the more likely positive; ties count half.
+    positive : (N,) bool
+        At least two patients with a positive image and two with a negative one.
+    patients : (N,), optional
+        Whose image each is; without it, each image is of a patient of its own.
+
+    Raises
+    ------
+    DataError
+        If either side has fewer than two patients.
+
+    Notes
+    -----
+    Influences carry the square root of DeLong's factor n / (n - 1), n counting the patients of
+    a side. For a patient with images on both sides, Obuchowski's cross term has one factor of
+    its own; here it is the geometric mean of the two sides' factors.
+    """
+    s, side = np.asarray(scores, np.float64), np.asarray(positive, bool)
+    units = np.arange(len(s)) if patients is None else np.asarray(patients)
+    counts = [len(np.unique(units[chosen])) for chosen in (side, ~side)]
+    if min(counts) < 2:
+        raise DataError(
+            f"{counts[0]} patient(s) of the class and {counts[1]} of the others; expected at "
+            "least 2 of each for the variance of an area"
+        )
+    x, y = s[side], s[~side]
+    m, n = len(x), len(y)
+    ranks = rankdata(s)
+    above = (ranks[side] - rankdata(x)) / n  # share of negatives below each positive image
+    below = 1 - (ranks[~side] - rankdata(y)) / m
+    value = float(above.mean())
+    influence = np.empty(len(s))
+    influence[side] = (above - value) / m * math.sqrt(counts[0] / (counts[0] - 1))
+    influence[~side] = (below - value) / n * math.sqrt(counts[1] / (counts[1] - 1))
+    return Area(value, influence)
+
+
+def weighted_area(
+    labels: IntArray, probabilities: FloatArray, patients: npt.ArrayLike | None = None
+) -> Area:
+    """Return the one-vs-rest area of C classes, weighted by the images of each class.
+
+    Parameters
+    ----------
+    labels : (N,) int
+        Indices of classes; classes without images are left out.
+    probabilities : (N, C) float
+        Of each class.
+    patients : (N,), optional
+        As in `area`.
+
+    Raises
+    ------
+    DataError
+        If a class that occurs has fewer than two patients, or all images are of one class.
+    """
+    present, counts = np.unique(labels, return_counts=True)
+    parts = [area(probabilities[:, k], labels == k, patients) for k in present]
+    shares = counts / counts.sum()
+    value = sum(float(w) * part.value for w, part in zip(shares, parts, strict=True))
+    influence = np.tensordot(shares, np.stack([part.influence for part in parts]), axes=1)
+    return Area(value, influence)
+
+
+def covariance(areas: Sequence[Area], patients: npt.ArrayLike | None = None) -> FloatArray:
+    """Return the covariance matrix (R, R) of R areas on the same N images."""
+    influences = np.stack([one.influence for one in areas])
+    if patients is not None:
+        _, of = np.unique(np.asarray(patients), return_inverse=True)
+        sums = np.zeros((len(areas), int(of.max()) + 1))
+        np.add.at(sums.T, of, influences.T)
+        influences = sums
+    return np.asarray(influences @ influences.T)
+
+
+def area_interval(
+    found: Area, patients: npt.ArrayLike | None = None, *, on_logit: bool = True
+) -> Interval:
+    """Return the area with its 95 % interval, by default computed on the logit scale.
+
+    An area of exactly 0 or 1 has an estimated variance of 0 and so no interval.
+    """
+    if not 0 < found.value < 1:
+        note = f"an area of {found.value:.0f} has no variance to be estimated"
+        return Interval(found.value, note=note)
+    error = math.sqrt(float(covariance([found], patients)[0, 0]))
+    if on_logit:
+        middle, reach = logit(found.value), _Z * error / (found.value * (1 - found.value))
+        return Interval(
+            found.value, float(expit(middle - reach)), float(expit(middle + reach)), DELONG
+        )
+    low, high = max(0.0, found.value - _Z * error), min(1.0, found.value + _Z * error)
+    return Interval(found.value, low, high, DELONG_PLAIN)
+
+
+def area_difference(
+    first: Area, second: Area, patients: npt.ArrayLike | None = None
+) -> tuple[Interval, float | None]:
+    """Return the difference of two areas on the same images, and the two-sided p-value of 0.
+
+    The p-value is None where the two have no variance of their difference, e.g. equal scores.
+    """
+    matrix = covariance([first, second], patients)
+    difference = first.value - second.value
+    variance = float(matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1])
+    if variance <= 1e-15:
+        return Interval(difference, note="the difference has no variance to be estimated"), None
+    error = math.sqrt(variance)
+    reach = _Z * error
+    interval = Interval(difference, difference - reach, difference + reach, DELONG_PLAIN)
+    return interval, float(2 * norm.sf(abs(difference) / error))

@@ -1,0 +1,101 @@
+"""The figures of a classifier for many weighted samples at once, as the bootstrap needs them.
+
+A sample is given by the weight of each patient: 0, 1, 2 ... copies. For weights of one the
+figures are those of `metrics.score`, which the tests hold them to.
+
+Source of the multi-class MCC: Gorodkin 2004, eq. 8; of the weighted one-vs-rest area: Provost &
+Domingos 2000.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from primia_flwr.evaluation.intervals import Statistic, Strata
+from primia_flwr.evaluation.metrics import FloatArray, IntArray
+
+
+def confusion_statistic(
+    labels: IntArray, predicted: IntArray, num_classes: int, strata: Strata
+) -> Statistic:
+    """Return the function from weights (B, P) to the rows named by `confusion_names`, (S, B).
+
+    `labels` and `predicted` are (N,), indices of `num_classes` classes.
+    """
+    cells = np.zeros((strata.size, num_classes * num_classes))
+    np.add.at(cells, (strata.of, labels * num_classes + predicted), 1)
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        return confusion_figures((weights @ cells).reshape(-1, num_classes, num_classes))
+
+    return statistic
+
+
+def confusion_names(classes: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return (figure, class) of each row of `confusion_figures`; no class where of all."""
+    rates = [(rate, name) for rate in ("sensitivity", "specificity") for name in classes]
+    return [("accuracy", ""), ("mcc", ""), *rates]
+
+
+def confusion_figures(confusion: FloatArray) -> FloatArray:
+    """Return accuracy, MCC, the C sensitivities and the C specificities, (2 + 2C, B).
+
+    `confusion` (B, C, C) counts images of class i (rows) called class j. A rate without images is
+    NaN; MCC is 0 where it is 0/0, as in scikit-learn.
+    """
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    true, called = confusion.sum(axis=2), confusion.sum(axis=1)
+    n = true.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sensitivity = right / true
+        rest = n[:, None] - true
+        specificity = (rest - called + right) / rest
+    covariance = right.sum(axis=1) * n - (true * called).sum(axis=1)
+    spread = (n**2 - (true**2).sum(axis=1)) * (n**2 - (called**2).sum(axis=1))
+    mcc = np.divide(
+        covariance, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(n), where=spread > 0
+    )
+    return np.vstack([right.sum(axis=1) / n, mcc, sensitivity.T, specificity.T])
+
+
+def area_statistic(
+    labels: IntArray, probabilities: FloatArray, num_classes: int, strata: Strata
+) -> Statistic:
+    """Return the function from weights (B, P) to the class-weighted one-vs-rest area, (1, B).
+
+    `probabilities` is (N, C). Classes are weighted by their images in the sample; those without
+    an image, or without one of another class, count nothing.
+    """
+    columns = [_Sorted(labels == k, probabilities[:, k]) for k in range(num_classes)]
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        images = weights[:, strata.of]
+        total, count = np.zeros(len(weights)), np.zeros(len(weights))
+        for column in columns:
+            area, positives = column.areas(images)
+            known = np.isfinite(area)
+            total += np.where(known, area * positives, 0)
+            count += np.where(known, positives, 0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(total / count)[None, :]
+
+    return statistic
+
+
+class _Sorted:
+    """One score per image, sorted once, for the areas of many weighted samples."""
+
+    def __init__(self, positive: np.ndarray, scores: FloatArray) -> None:
+        self.order = np.argsort(scores, kind="stable")
+        _, self.starts = np.unique(scores[self.order], return_index=True)
+        self.positive = positive[self.order]
+
+    def areas(self, images: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the areas (B,) and the positives' weight (B,) for image weights (B, N)."""
+        ordered = images[:, self.order]
+        positive = np.add.reduceat(ordered * self.positive, self.starts, axis=1)
+        negative = np.add.reduceat(ordered * ~self.positive, self.starts, axis=1)
+        below = negative.cumsum(axis=1) - negative / 2  # ties count half
+        m, n = positive.sum(axis=1), negative.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (positive * below).sum(axis=1) / (m * n), m
