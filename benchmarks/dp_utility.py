@@ -1,19 +1,25 @@
 """What differentially private training is worth on the real radiographs, and what helps.
 
 Three hospitals, secure aggregation, `privacy=dp_sgd` by patient, delta 1e-4; ResNet-18 with group
-norm and standardised kernels at 64 x 64. An arm is where the weights come
-from, and which of them are trained:
+norm and standardised kernels at 32 x 32. An arm is where the weights come from, and which of them
+are trained:
 
 - `scratch`: all layers, from random weights;
 - `pretrained`: all layers, from weights that were trained on synthetic radiographs, which are of no
   patient and cost no budget;
-- `norm`: the same weights, but only scales and shifts of the norms and the classifier are trained;
-- `head`: the same weights, but only the classifier is trained, so that the noise has 1,539 entries
-  to spoil in place of 11 million.
+- `norm`: the same weights, but only scales and shifts of the norms and the classifier are trained:
+  11,139 entries for the noise to spoil in place of 11 million;
+- `head`: the same weights, but only the classifier is trained, 1,539 entries.
 
 Each arm without privacy (same steps, batch and data; plain optimiser) and at several epsilons, with
-several seeds: a seed deals out other patients to hospitals and test set. Augmentation is off where
-noise is on. No image and no file name of the data is written.
+several seeds: a seed deals out other patients to hospitals and test set. Images are flipped at
+random, and not augmented otherwise. `--ablations` adds, for the arm `norm` at epsilon 3 and the
+first seed, one change at a time: the average of the rounds' models, a batch of half and of double
+the size, two augmented views of a patient. Runs that the output file already has, with the same
+settings, are not run again.
+
+Intervals of one run are the patient-wise bootstrap's on its test patients; over the seeds, mean
+and range. No image and no file name of the data is written.
 
     python -m benchmarks.dp_utility --data ../shared/data/chest_xray --output results.json
 
@@ -22,6 +28,7 @@ Data: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2, CC 
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,11 +36,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.machine import describe_machine, publish
+from primia_flwr.evaluation.figures import area_statistic, confusion_statistic
+from primia_flwr.evaluation.intervals import Strata, bootstrap_limits
+from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.federation.facts import read_json
 
 DELTA = 1e-4
 EPSILONS = (1.0, 3.0, 6.0, 10.0)
+ABLATED_EPSILON = 3.0
 ARMS = ("scratch", "pretrained", "norm", "head")
 _SCORES = ("mcc", "roc_auc", "accuracy", "n")
 _MODEL = ("model.norm=group", "model.weight_standardisation=true")
@@ -42,8 +55,16 @@ _FLAT = tuple(
     f"data.augmentation.{name}.probability=0"
     for name in ("affine", "brightness", "contrast", "noise")
 )
-# Usual values, not tuned; the same for all epsilons of an arm.
-_RATES = {"scratch": 1e-3, "pretrained": 1e-3, "norm": 3e-3, "head": 1e-2}
+# Looked for on validation patients of one seed, the same for all epsilons of an arm.
+_RATES = {"scratch": 1e-3, "pretrained": 1e-3, "norm": 1e-2, "head": 1e-2}
+_AUGMENT = tuple(word.replace("=0", "=0.5") for word in _FLAT)
+# What is changed of the arm `norm`, one at a time.
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "average of the models, decay 0.9": ("privacy.averaging=0.9",),
+    "batch of 64": ("privacy.expected_batch=64",),
+    "batch of 256": ("privacy.expected_batch=256",),
+    "two augmented views": ("privacy.views=2", *_AUGMENT),
+}
 
 
 def primia(arguments: list[str], folder: Path) -> Path:
@@ -92,24 +113,49 @@ def private(epsilon: float, args: argparse.Namespace) -> list[str]:
 
 
 def run_arm(
-    arm: str, epsilon: float, seed: int, weights: Path, args: argparse.Namespace, scratch: Path
+    arm: str,
+    epsilon: float,
+    seed: int,
+    weights: Path,
+    args: argparse.Namespace,
+    scratch: Path,
+    changes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Run one training and return its scores on the test patients."""
     folder = primia(
         [
-            "experiment=pneumonia", f"data.root={args.data}", "data.image_size=64", f"seed={seed}",
+            "experiment=pneumonia", f"data.root={args.data}", f"seed={seed}",
+            f"data.image_size={args.size}",
             "training.label_smoothing=0", "training.weight_decay=0", "training.warmup=0",
             "training.schedule=log_cosine", "training.optimizer=adamw",
-            *private(epsilon, args), *arm_overrides(arm, weights),
+            *private(epsilon, args), *arm_overrides(arm, weights), *changes,
         ],
-        scratch / f"{arm}-{epsilon:g}-{seed}",
+        Path(tempfile.mkdtemp(dir=scratch)) / "run",
     )  # fmt: skip
     scores = read_json(folder / "metrics.json")["federated"]
-    row = {"arm": arm, "epsilon": epsilon or None, "seed": seed}
+    row: dict[str, Any] = {"arm": arm, "epsilon": epsilon or None, "seed": seed}
     row |= {key: scores[key] for key in _SCORES}
+    row |= {"intervals_95": intervals(folder / "predictions.csv", seed)}
     row |= {"seconds": read_json(folder / "run.json")["seconds"]}
+    shutil.rmtree(folder.parent)
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
+
+
+def intervals(predictions: Path, seed: int) -> dict[str, list[float]]:
+    """Return the limits of a run's area and MCC, by the bootstrap over its test patients."""
+    found = read_predictions(predictions)
+    strata = Strata.by_class(found.patients, found.labels)
+    classes, called = len(found.classes), found.probabilities.argmax(axis=1)
+    statistics_of = {
+        "roc_auc": (area_statistic(found.labels, found.probabilities, classes, strata), 0),
+        "mcc": (confusion_statistic(found.labels, called, classes, strata), 1),
+    }
+    rng, limits = np.random.default_rng(seed), {}
+    for name, (statistic, row) in statistics_of.items():
+        _, low, high = bootstrap_limits(statistic, strata, rng=rng)
+        limits[name] = [round(float(low[row]), 3), round(float(high[row]), 3)]
+    return limits
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -138,32 +184,66 @@ def main() -> None:
     parser.add_argument("--epsilons", type=float, nargs="+", default=[0.0, *EPSILONS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=128, help="expected patients of a step")
-    parser.add_argument("--steps", type=int, default=6, help="steps a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="steps a round")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--size", type=int, default=32, help="pixels a side")
+    parser.add_argument("--ablations", action="store_true", help="what else helps the arm norm")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args()
+    rows = known_rows(args)
+    wanted = plan(args, rows)
     with tempfile.TemporaryDirectory(prefix="primia-dp-utility-") as name:
         scratch = Path(name)
         weights = args.weights
-        if weights is None and set(args.arms) - {"scratch"}:
+        if weights is None and {arm for arm, *_ in wanted} - {"scratch"}:
             weights = pretrain(scratch, args.pretrain_patients, args.pretrain_rounds)
-        rows = [
-            run_arm(arm, epsilon, seed, weights or Path(), args, scratch)
-            for seed in args.seeds
-            for arm in args.arms
-            for epsilon in args.epsilons
-        ]
-    settings = {k: v for k, v in vars(args).items() if k not in ("output", "data", "weights")}
-    publish(
-        {
-            "benchmark": "dp_utility",
-            "settings": {**settings, "delta": DELTA, "unit": "patient", "rates": _RATES},
-            "summary": summary(rows),
-            "rows": rows,
-            "machine": describe_machine(),
-        },
-        args.output,
-    )
+        for arm, epsilon, seed, change in wanted:
+            overrides = ABLATIONS[change] if change else ()
+            row = run_arm(arm, epsilon, seed, weights or Path(), args, scratch, overrides)
+            rows.append({"change": change, **row} if change else row)
+            publish(report(rows, args), args.output)
+
+
+def plan(
+    args: argparse.Namespace, known: list[dict[str, Any]]
+) -> list[tuple[str, float, int, str]]:
+    """Return arm, epsilon, seed and change of the runs that are not among the known rows."""
+    wanted = [
+        (arm, epsilon, seed, "")
+        for seed in args.seeds
+        for arm in args.arms
+        for epsilon in args.epsilons
+    ]
+    if args.ablations:
+        wanted += [("norm", ABLATED_EPSILON, args.seeds[0], change) for change in ABLATIONS]
+    done = {(r["arm"], r["epsilon"] or 0.0, r["seed"], r.get("change", "")) for r in known}
+    return [run for run in wanted if run not in done]
+
+
+def known_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of the output file, if it has the same settings."""
+    if not args.output or not Path(args.output).is_file():
+        return []
+    found = read_json(Path(args.output))
+    return list(found["rows"]) if found["settings"] == settings(args) else []
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what makes rows comparable."""
+    keys = ("pretrain_patients", "pretrain_rounds", "batch", "steps", "rounds", "size")
+    chosen = {key: getattr(args, key) for key in keys}
+    return {**chosen, "delta": DELTA, "unit": "patient", "rates": _RATES}
+
+
+def report(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Return what is published."""
+    return {
+        "benchmark": "dp_utility",
+        "settings": settings(args),
+        "summary": summary([row for row in rows if "change" not in row]),
+        "rows": rows,
+        "machine": describe_machine(),
+    }
 
 
 if __name__ == "__main__":
