@@ -90,10 +90,13 @@ def pretrain(folder: Path, patients: int, rounds: int) -> Path:
 
 def arm_overrides(arm: str, weights: Path) -> list[str]:
     """Return what an arm changes of the experiment."""
-    rate = f"training.learning_rate={_RATES[arm]}"
+    rates = [
+        f"training.learning_rate={_RATES[arm]}",
+        f"training.min_learning_rate={_RATES[arm] / 10}",
+    ]
     if arm == "scratch":
-        return [rate]
-    found = [rate, f"model.weights={weights}"]
+        return rates
+    found = [*rates, f"model.weights={weights}"]
     return found if arm == "pretrained" else [*found, f"model.trainable={arm}"]
 
 
