@@ -55,7 +55,8 @@ _FLAT = tuple(
     f"data.augmentation.{name}.probability=0"
     for name in ("affine", "brightness", "contrast", "noise")
 )
-# Looked for on validation patients of one seed, the same for all epsilons of an arm.
+# The norms' was looked for on validation patients of one seed, the others are usual values; the same
+# for all epsilons of an arm. A rate ends at a tenth of itself.
 _RATES = {"scratch": 1e-3, "pretrained": 1e-3, "norm": 1e-2, "head": 1e-2}
 _AUGMENT = tuple(word.replace("=0", "=0.5") for word in _FLAT)
 # What is changed of the arm `norm`, one at a time.
@@ -187,7 +188,7 @@ def main() -> None:
     parser.add_argument("--epsilons", type=float, nargs="+", default=[0.0, *EPSILONS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=128, help="expected patients of a step")
-    parser.add_argument("--steps", type=int, default=4, help="steps a round")
+    parser.add_argument("--steps", type=int, default=6, help="steps a round")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
     parser.add_argument("--ablations", action="store_true", help="what else helps the arm norm")
