@@ -55,8 +55,8 @@ _FLAT = tuple(
     f"data.augmentation.{name}.probability=0"
     for name in ("affine", "brightness", "contrast", "noise")
 )
-# The norms' was looked for on validation patients of one seed, the others are usual values; the same
-# for all epsilons of an arm. A rate ends at a tenth of itself.
+# The norms' was looked for on validation patients of one seed, the others are usual values; one
+# for all epsilons of an arm, ending at a tenth of itself.
 _RATES = {"scratch": 1e-3, "pretrained": 1e-3, "norm": 1e-2, "head": 1e-2}
 _AUGMENT = tuple(word.replace("=0", "=0.5") for word in _FLAT)
 # What is changed of the arm `norm`, one at a time.
