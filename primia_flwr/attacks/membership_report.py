@@ -81,15 +81,20 @@ def notes(attack: MembershipAttack, found: Membership) -> list[str]:
             "The noise of the aggregate is not repeated in the shadow models, so that LiRA may be "
             "weaker here than it could be."
         )
-    for level in LEVELS:
-        for rate, estimate in found.detections["loss"][level].tpr_at.items():
-            if estimate is None:
-                said.append(
-                    f"No rate by {level} at {100 * rate:g} % false positives: that takes at least "
-                    f"{1 / rate:,.0f} non-members, and there are "
-                    f"{found.detections['loss'][level].non_members}."
-                )
-    return said
+    return said + [note for level in LEVELS if (note := _missing_rates(found, level))]
+
+
+def _missing_rates(found: Membership, level: str) -> str:
+    """Say which rates too few non-members leave unknown; nothing where all are known."""
+    judged = found.detections["loss"][level]
+    rates = [rate for rate, estimate in judged.tpr_at.items() if estimate is None]
+    if not rates:
+        return ""
+    words = " and ".join(f"{100 * rate:g} %" for rate in rates)
+    return (
+        f"No rate by {level} at {words} false positives: that takes at least "
+        f"{1 / max(rates):,.0f} non-members, and there are {judged.non_members}."
+    )
 
 
 def attacks_table(found: Membership) -> Table:

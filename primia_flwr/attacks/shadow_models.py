@@ -100,7 +100,7 @@ class ShadowModels:
         )
         model.load_state_dict(state)
         save_model(self.folder_of(index), model, replace(card, privacy=""))
-        return model
+        return load_model(self.folder_of(index))[0]  # the very model that a later attack finds
 
 
 def confidences(
