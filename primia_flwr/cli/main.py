@@ -15,6 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model over all sites, simulated or real"),
     "evaluate": ("evaluate", "score a saved model on a folder of images"),
     "compare": ("compare", "models and human readers on the same images"),
+    "attack membership": ("attack_membership", "was a patient in a model's training?"),
     "data check": ("data_check", "what is in a data folder, and what is broken"),
     "data partition": ("data_partition", "write one manifest per site"),
     "provision": ("provision", "make certificates, keys and a start-up kit per site"),

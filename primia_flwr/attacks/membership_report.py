@@ -1,0 +1,197 @@
+"""What the membership attack leaves: `membership.json`, `.csv` and a page for people, `.html`.
+
+Every figure of the page is in the JSON file; the CSV file holds the scores behind them, so that
+another analysis needs no shadow model. The page holds no script and loads nothing.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from rich.table import Table
+
+from primia_flwr.attacks.detection import Estimate
+from primia_flwr.attacks.dp_line import DpClaim, compare
+from primia_flwr.attacks.lira import p_values
+from primia_flwr.attacks.membership import ATTACKS, LEVELS, Membership
+from primia_flwr.attacks.membership_attack import MembershipAttack
+from primia_flwr.attacks.membership_plot import roc_on_log_axes
+from primia_flwr.errors import DataError
+from primia_flwr.evaluation.table import DASH, figure
+from primia_flwr.models.saved import write_atomically
+
+HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")
+
+
+def figures(
+    attack: MembershipAttack, found: Membership, claim: DpClaim | None, *, variance: str
+) -> dict[str, Any]:
+    """Return the content of `membership.json`."""
+    run = attack.run
+    values: dict[str, Any] = {
+        "run": str(run.folder),
+        "round": run.card.round,
+        "config_hash": run.card.config_hash,
+        "synthetic": attack.asked.images.synthetic,
+        **attack.facts(),
+        "variance": variance,
+        "attacks": found.to_dict(),
+        "yeom_threshold": found.yeom.to_dict(),
+        "privacy": None,
+        "notes": notes(attack, found),
+    }
+    if claim:
+        values["privacy"] = {
+            "epsilon": claim.epsilon,
+            "delta": claim.delta,
+            "unit": claim.unit,
+            "against_the_bound": {
+                name: compare(claim, levels[claim.unit])
+                for name, levels in found.detections.items()
+            },
+        }
+    return values
+
+
+def notes(attack: MembershipAttack, found: Membership) -> list[str]:
+    """Return what a reader must know to judge the figures, one sentence each."""
+    site, mode = attack.asked.own_site, attack.run.experiment.privacy.mode
+    said = [
+        f"The attacker is the hospital {site}: shadow models are trained on halves of its own "
+        "images, and the other hospitals' patients are in question."
+        if site
+        else "The attacker holds all images in question without knowing which were trained on; "
+        "shadow models are trained on random parts of them, a patient never in two parts.",
+        "Shadow models are trained in one place with the run's recipe and as many passes; the "
+        "federation's averaging is not repeated.",
+        "Intervals are of a bootstrap over patients with the shadow models held fixed (95 %, "
+        "percentile); they say nothing about another run or other shadow models.",
+        "An attack that finds little is no proof that none finds more.",
+    ]
+    if mode == "dp_sgd":
+        said.append("Shadow models take noisy, clipped steps as the run did.")
+    if mode == "dp_aggregate":
+        said.append(
+            "The noise of the aggregate is not repeated in the shadow models, so that LiRA may be "
+            "weaker here than it could be."
+        )
+    return said + [note for level in LEVELS if (note := _missing_rates(found, level))]
+
+
+def _missing_rates(found: Membership, level: str) -> str:
+    """Say which rates too few non-members leave unknown; nothing where all are known."""
+    judged = found.detections["loss"][level]
+    rates = [rate for rate, estimate in judged.tpr_at.items() if estimate is None]
+    if not rates:
+        return ""
+    words = " and ".join(f"{100 * rate:g} %" for rate in rates)
+    return (
+        f"No rate by {level} at {words} false positives: that takes at least "
+        f"{1 / max(rates):,.0f} non-members, and there are {judged.non_members}."
+    )
+
+
+def attacks_table(found: Membership) -> Table:
+    """Return the terminal table: one row an attack and level, intervals in brackets."""
+    table = Table(title="Membership inference on the final model", title_justify="left")
+    table.add_column("Attack")
+    table.add_column("By")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for row in rows(found):
+        table.add_row(*row)
+    return table
+
+
+def rows(found: Membership) -> list[tuple[str, ...]]:
+    """Return attack, level and the figures under `HEADINGS`, as text."""
+    return [
+        (
+            ATTACKS[name][0],
+            level,
+            _estimate(judged.auc),
+            *(_estimate(estimate) for estimate in judged.tpr_at.values()),
+            figure(judged.balanced_accuracy),
+        )
+        for name, levels in found.detections.items()
+        for level, judged in levels.items()
+    ]
+
+
+def write_membership(
+    folder: Path, attack: MembershipAttack, found: Membership, values: Mapping[str, Any]
+) -> None:
+    """Write the three files, each whole or not at all.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written.
+    """
+    content = {
+        "membership.csv": _scores(attack, found),
+        "membership.html": page(found, values),
+        "membership.json": json.dumps(values, indent=1) + "\n",
+    }
+    try:
+        for name, text in content.items():
+            write_atomically(folder / name, text.encode())
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written ({error.strerror}); expected a writable folder with free "
+            "space; give one as output=<folder>"
+        ) from None
+
+
+def page(found: Membership, values: Mapping[str, Any]) -> str:
+    """Return `membership.html`."""
+    privacy = values["privacy"]
+    claim = DpClaim(*(privacy[k] for k in ("epsilon", "delta", "unit"))) if privacy else None
+    plots = [
+        roc_on_log_axes(
+            f"membership-{level}",
+            {name: levels[level] for name, levels in found.detections.items()},
+            claim=claim if claim and claim.unit == level else None,
+        )
+        for level in LEVELS
+    ]
+    template = files("primia_flwr.attacks").joinpath("membership.html.jinja")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(figure=figure)
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        values=values,
+        run_name=Path(str(values["run"])).name,
+        headings=HEADINGS,
+        rows=rows(found),
+        names={name: words for name, (words, _) in ATTACKS.items()},
+        plots=[Markup(plot.svg) for plot in plots],
+        levels=LEVELS,
+    )
+
+
+def _estimate(found: Estimate | None) -> str:
+    if found is None:
+        return DASH
+    return f"{figure(found.value)} ({figure(found.low)} to {figure(found.high)})"
+
+
+def _scores(attack: MembershipAttack, found: Membership) -> str:
+    images = attack.asked.images
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    names = list(found.scores)
+    writer.writerow(["file", "patient", "label", "member", *names, "lira_offline_p"])
+    columns = [*found.scores.values(), p_values(found.scores["lira_offline"])]
+    for index, (file, patient) in enumerate(zip(images.files, images.patients, strict=True)):
+        label = images.classes[int(images.labels[index])]
+        cells = [repr(float(column[index])) for column in columns]
+        writer.writerow([file, patient, label, int(attack.asked.member[index]), *cells])
+    return stream.getvalue()
