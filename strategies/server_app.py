@@ -123,6 +123,7 @@ def _loop_config(experiment: Experiment) -> LoopConfig:
         channels=experiment.data.channels,
         config_hash=config_hash(experiment),
         private=experiment.privacy.enabled,
+        cross_site=experiment.strategy.cross_site,
     )
 
 

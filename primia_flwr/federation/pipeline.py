@@ -27,7 +27,7 @@ from primia_flwr.federation.facts import data_facts, read_json, run_facts, write
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.launcher import launch
 from primia_flwr.federation.readiness import with_roster
-from primia_flwr.federation.scoring import score_model
+from primia_flwr.federation.scoring import explain_model, score_model
 from primia_flwr.federation.track import track
 from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
@@ -203,6 +203,16 @@ def _score(
     federated = scored(model, card, path=run_dir / "predictions.csv")
     metrics: dict[str, Any] = {"test": {"n": len(test)}, "federated": federated.to_dict()}
     write_json(run_dir / "metrics.json", metrics)
+    if experiment.report.saliency:
+        explain_model(
+            model,
+            card,
+            test,
+            run_dir,
+            per_class=experiment.report.saliency,
+            origin="the test set of this run",
+            device=experiment.training.device,
+        )
     if experiment.deployment.kind == "deployment" or not experiment.baselines:
         return metrics
     sites = simulated_sites(experiment)
