@@ -58,6 +58,6 @@ def _cell(found: Evaluation) -> Cell:
 
 
 def _unheard(row: SiteRow) -> None:
-    """These answers are no part of a round, so they stand in no history."""
+    """Leave the answers out of the history: they are no part of a round."""
     if not row.good:
         logger.warning("cross-site matrix: %s: %s (%s)", row.site, row.status, row.reason)

@@ -22,6 +22,7 @@ from primia_flwr.data.dataset import (
 )
 from primia_flwr.data.readers import read_manifest
 from primia_flwr.evaluation.report import write_report
+from primia_flwr.evaluation.run_evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
 from primia_flwr.federation.identities import prepare_secure
@@ -78,6 +79,7 @@ def run_experiment(
     facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
     facts |= _federate(experiment, run_dir, facts, watcher)
     metrics = _score(experiment, run_dir, test, watcher)
+    write_evidence(run_dir, seed=experiment.seed)
     seconds = round(time.monotonic() - started + earlier, 1)
     facts |= {"status": "finished", "seconds": seconds}
     write_json(run_dir / "metrics.json", {**metrics, "seconds": seconds})
