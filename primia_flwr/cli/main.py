@@ -14,6 +14,7 @@ from primia_flwr.config.checks import nearest
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model over all sites, simulated or real"),
     "evaluate": ("evaluate", "score a saved model on a folder of images"),
+    "compare": ("compare", "models and human readers on the same images"),
     "data check": ("data_check", "what is in a data folder, and what is broken"),
     "data partition": ("data_partition", "write one manifest per site"),
     "provision": ("provision", "make certificates, keys and a start-up kit per site"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from primia_flwr.cli.evaluate import VERB, EvaluateConfig, EvaluateDataConfig, run
+from primia_flwr.cli.evaluate import VERB, EvaluateConfig, run
+from primia_flwr.cli.scored_data import ScoredDataConfig
 from primia_flwr.cli.verb import call
 from primia_flwr.config.data import DataConfig
 from primia_flwr.config.load import compose, parse, to_yaml
@@ -55,7 +56,7 @@ def run_dir(tmp_path: Path, trained_on: Path) -> Path:
 
 
 def evaluate(run_dir: Path, **changes: object) -> dict[str, object]:
-    data = EvaluateDataConfig(**changes.pop("data", {}))  # type: ignore[arg-type]
+    data = ScoredDataConfig(**changes.pop("data", {}))  # type: ignore[arg-type]
     settings = {"run": str(run_dir), "device": "cpu", "quiet": True, **changes}
     return run(EvaluateConfig(data=data, **settings))  # type: ignore[arg-type]
 

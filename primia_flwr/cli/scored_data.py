@@ -1,0 +1,199 @@
+"""Which images a saved model is scored on: the run's own test set, or any other data.
+
+A verb's `data` section names what differs from the run's own; classes, size and channels are
+those of the model.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Optional
+
+from primia_flwr.config.checks import check_choice
+from primia_flwr.config.data import LAYOUT_NAMES, SPLIT_NAMES, DataConfig
+from primia_flwr.config.load import load_experiment
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import ConfigError, DataError
+
+OWN_TEST = "own test"
+
+
+@dataclass
+class ScoredDataConfig:
+    """The data to score; a key left None is as in the run."""
+
+    root: Optional[str] = None
+    manifest: Optional[str] = None
+    layout: Optional[str] = None
+    split: Optional[str] = None
+    patient_pattern: Optional[str] = None
+    skip_unreadable: Optional[bool] = None
+    workers: Optional[int] = None
+    cache_dir: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if self.layout is not None:
+            check_choice("data.layout", self.layout, LAYOUT_NAMES)
+        if self.split is not None:
+            check_choice("data.split", self.split, SPLIT_NAMES)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether other data than the run's are named."""
+        return bool(self.root or self.manifest or self.layout == "synthetic")
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """Images to score: `origin` says which of the data, `warning` that some were trained on."""
+
+    images: Any
+    manifest: Any
+    data: DataConfig
+    origin: str
+    warning: str
+
+
+def run_folder(key: str, text: str) -> Path:
+    """Return the output folder that a key names.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty or no folder.
+    """
+    if not text:
+        raise ConfigError(
+            f"{key} is empty; expected the output folder of a run, "
+            f"e.g. {key}=outputs/2026-01-31/12-00-00-demo"
+        )
+    path = Path(text).expanduser().resolve()
+    if not path.is_dir():
+        raise ConfigError(f"{key}={text}; expected an existing output folder; correct the path")
+    return path
+
+
+def experiment_of(run_dir: Path) -> Experiment | None:
+    """Return the experiment that a run's config.yaml holds; None where there is none."""
+    path = run_dir / "config.yaml"
+    return load_experiment(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImages:
+    """Load the images that a model of the run is to be scored on.
+
+    Parameters
+    ----------
+    run_dir : Path
+        The run's folder.
+    card : ModelCard
+        Of the model: its classes and how its images are prepared.
+    asked : ScoredDataConfig
+        What differs from the run's own data.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the run's own test set is unknown, or the data cannot be used with the model.
+    """
+    base, seed = _data_of_run(run_dir, asked)
+    wanted = replace(
+        _merged(base, asked),
+        classes=list(card.classes),
+        image_size=card.image_size,
+        channels=card.channels,
+        resize=card.resize,
+    )
+    images, manifest, origin = _images(wanted, asked, own_split=base.split, seed=seed)
+    return ScoredImages(images, manifest, wanted, origin, _overlap(base, wanted, origin))
+
+
+def _data_of_run(run_dir: Path, asked: ScoredDataConfig) -> tuple[DataConfig, int]:
+    experiment = experiment_of(run_dir)
+    if experiment:
+        return experiment.data, experiment.seed
+    if not asked.is_new:
+        raise ConfigError(
+            f"{run_dir / 'config.yaml'} is missing, so the run's own test set is unknown; "
+            "expected data.root or data.manifest, e.g. data.root=scans"
+        )
+    return DataConfig(layout="auto"), 0
+
+
+def _merged(base: DataConfig, asked: ScoredDataConfig) -> DataConfig:
+    """Return the run's data section with what was asked for put in its place.
+
+    Another source takes the run's layout only if that can read it: a root is not read by the
+    synthetic or the manifest layout, a manifest only by its own.
+    """
+    changes = {
+        item.name: value
+        for item in fields(asked)
+        if (value := getattr(asked, item.name)) is not None
+    }
+    if asked.manifest and not asked.layout:
+        changes["layout"] = "manifest"
+    elif asked.root and not asked.layout and base.layout in ("synthetic", "manifest"):
+        changes["layout"] = "auto"
+    if asked.root and not asked.manifest:
+        changes["manifest"] = ""
+    return replace(base, **changes)
+
+
+def _images(
+    cfg: DataConfig, asked: ScoredDataConfig, *, own_split: str, seed: int
+) -> tuple[Any, Any, str]:
+    """Return the images, the manifest of all, and which of the data they are."""
+    from primia_flwr.data.dataset import load_images, load_test
+    from primia_flwr.data.readers import in_split
+
+    manifest = _manifest(cfg, seed=seed)
+    if not asked.is_new and asked.split in (None, "auto", "test"):
+        return load_test(replace(cfg, split=own_split), seed=seed), manifest, OWN_TEST
+    split = asked.split or "auto"
+    if split == "auto":
+        split = "test" if any(s.split == "test" for s in manifest.samples) else "all"
+    return load_images(in_split(manifest, split), cfg), manifest, split
+
+
+def _manifest(cfg: DataConfig, *, seed: int) -> Any:
+    """List the images with the model's classes; classes without an image are allowed."""
+    from primia_flwr.data.readers import read_manifest
+
+    try:
+        manifest = read_manifest(cfg, seed=seed)
+        found = manifest.classes
+    except DataError as error:
+        found = read_manifest(replace(cfg, classes=[]), seed=seed).classes
+        if set(found) <= set(cfg.classes):
+            raise error from None
+    if tuple(found) == tuple(cfg.classes):
+        return manifest
+    raise DataError(
+        f"{cfg.manifest or cfg.root or cfg.layout}: classes {', '.join(found)}; expected those of "
+        f"the model, {', '.join(cfg.classes)}; rename the classes of the data, or take the layout "
+        "of the run's own data"
+    )
+
+
+def _overlap(base: DataConfig, wanted: DataConfig, origin: str) -> str:
+    """Return a warning if images that the model was trained on may be among those scored."""
+    if origin in ("test", OWN_TEST):
+        return ""
+    if wanted.layout == "synthetic":
+        same = base.layout == "synthetic" and base.synthetic == wanted.synthetic
+    elif wanted.manifest or base.manifest:
+        same = resolved(wanted.manifest) == resolved(base.manifest)
+    else:
+        old, new = resolved(base.root), resolved(wanted.root)
+        same = bool(base.root) and (old == new or old in new.parents or new in old.parents)
+    if not same:
+        return ""
+    return (
+        "these images may include some that the model was trained on; "
+        "without data.root and data.split the run's own test set is scored"
+    )
+
+
+def resolved(text: str) -> Path:
+    """Return an absolute path."""
+    return Path(text).expanduser().resolve()

@@ -1,0 +1,130 @@
+"""The folder of a comparison: JSON, CSV tables, plots, and one self-contained page."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from primia_flwr.errors import ConfigError
+from primia_flwr.evaluation.agreement import EXACT_BELOW
+from primia_flwr.evaluation.calibration import BINS
+from primia_flwr.evaluation.compare import VALIDATION, Comparison
+from primia_flwr.evaluation.compare_plots import draw
+from primia_flwr.evaluation.compare_tables import Sheet, sheets
+from primia_flwr.evaluation.plots import Plot
+from primia_flwr.evaluation.table import size
+
+RESULT, PAGE = "comparison.json", "compare.html"
+
+
+def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) -> Path:
+    """Write the folder, whole or not at all, in place of an earlier comparison; return its page.
+
+    Parameters
+    ----------
+    target : Path
+        The folder.
+    found : Comparison
+        What was computed.
+    about : mapping
+        `title`, `synthetic` and `data` (in words), and what else belongs into the JSON.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds something else, or cannot be written.
+    """
+    check_target(target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    tables, drawn = sheets(found), draw(found)
+    contents = {
+        RESULT: json.dumps({**about, **found.to_dict()}, indent=1, allow_nan=False) + "\n",
+        PAGE: render(found, tables, drawn, about),
+        **{f"{sheet.name}.csv": sheet.to_csv() for sheet in tables},
+        **{f"plots/{name}.svg": plot.svg for name, plot in drawn.items()},
+    }
+    try:
+        (partial / "plots").mkdir(parents=True)
+        for name, text in contents.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        partial.replace(target)
+    except OSError as error:
+        raise ConfigError(
+            f"output={target} cannot be written ({error.strerror or error}); expected a writable "
+            "folder with free space; give another one as output=<folder>"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target / PAGE
+
+
+def check_target(target: Path) -> None:
+    """Refuse a folder that holds anything but an earlier comparison.
+
+    Raises
+    ------
+    ConfigError
+        If it does.
+    """
+    if target.is_file() or (
+        target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
+    ):
+        raise ConfigError(
+            f"output={target} exists and is no earlier comparison; expected a new folder, or one "
+            f"with a {RESULT}; give another one as output=<folder>"
+        )
+
+
+def render(
+    found: Comparison, tables: list[Sheet], drawn: Mapping[str, Plot], about: Mapping[str, Any]
+) -> str:
+    """Return the page as text."""
+    template = files("primia_flwr.evaluation").joinpath("compare.html.jinja")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(size=size)
+    panel = found.panel
+    chosen = {p.chosen_on for points in found.operating_points.values() for p in points}
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        about=about,
+        images=len(panel),
+        patients=panel.num_patients,
+        counts={name: int((panel.labels == k).sum()) for k, name in enumerate(panel.classes)},
+        readers=panel.readers,
+        settings=found.settings,
+        sheets={sheet.name: sheet for sheet in tables},
+        notes=found.notes,
+        missing=_missing(found),
+        chosen_on_validation=chosen == {VALIDATION},
+        repeated=panel.num_patients < len(panel),
+        exact_below=EXACT_BELOW,
+        bins=BINS,
+        plots={name: Markup(plot.svg) for name, plot in drawn.items()},
+    )
+
+
+def _missing(found: Comparison) -> list[str]:
+    """Return why figures have no interval or no value, one sentence each, without repetition."""
+    sentences = list[str]()
+    for reader, of in found.figures.items():
+        named = [("accuracy", of.accuracy), ("MCC", of.mcc), ("ROC-AUC", of.roc_auc)]
+        named += [(f"sensitivity of {name}", one) for name, one in of.sensitivity.items()]
+        named += [(f"specificity of {name}", one) for name, one in of.specificity.items()]
+        named += [(f"ROC-AUC of {name}", one) for name, one in of.roc_auc_per_class.items()]
+        sentences += [
+            f"{reader}, {figure}: {one.note}{f' ({one.method})' if one.method else ''}."
+            for figure, one in named
+            if one is not None and one.note
+        ]
+    return sentences

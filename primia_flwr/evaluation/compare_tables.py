@@ -1,0 +1,253 @@
+"""The tables of a comparison, each once: for the terminal, the page, and as CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from primia_flwr.evaluation.compare import Comparison
+from primia_flwr.evaluation.intervals import Interval
+from primia_flwr.evaluation.metrics import IntArray
+from primia_flwr.evaluation.table import DASH, figure
+
+TEXT, NUMBER, P_VALUE, INTERVAL = "text", "number", "p", "interval"
+Cell = str | int | float | Interval | None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table: `name` is its file name, columns are (heading, key in the CSV, form)."""
+
+    name: str
+    caption: str
+    columns: tuple[tuple[str, str, str], ...]
+    rows: list[tuple[Cell, ...]]
+
+    @property
+    def words(self) -> list[bool]:
+        """Return which columns hold words, to be set flush left."""
+        return [form == TEXT for _, _, form in self.columns]
+
+    def texts(self) -> list[list[str]]:
+        """Return every cell as text for a person."""
+        return [
+            [_text(cell, form) for cell, (_, _, form) in zip(row, self.columns, strict=True)]
+            for row in self.rows
+        ]
+
+    def to_csv(self) -> str:
+        """Return the table with all digits; an interval fills three columns, none is empty."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        keys = [[key, f"{key}_low", f"{key}_high"] if form == INTERVAL else [key]
+                for _, key, form in self.columns]  # fmt: skip
+        writer.writerow([name for group in keys for name in group])
+        for row in self.rows:
+            cells = [_raw(c, form) for c, (_, _, form) in zip(row, self.columns, strict=True)]
+            writer.writerow([value for group in cells for value in group])
+        return stream.getvalue()
+
+    def to_rich(self) -> Table:
+        """Return the table for the terminal."""
+        table = Table(title=self.caption, title_justify="left")
+        for heading, _, form in self.columns:
+            table.add_column(heading, justify="left" if form == TEXT else "right")
+        for cells in self.texts():
+            table.add_row(*cells)
+        return table
+
+
+def sheets(found: Comparison) -> list[Sheet]:
+    """Return the tables that the comparison has rows for."""
+    made = [
+        _figures(found),
+        _classes(found),
+        _mcnemar(found),
+        _kappa(found),
+        _differences(found),
+        _calibration(found),
+        _points(found),
+        _subgroups(found),
+    ]
+    return [sheet for sheet in made if sheet.rows]
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value with three decimals, or as smaller than 0.001."""
+    if p is None:
+        return DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def interval_text(found: Interval | None) -> str:
+    """Return `0.912 (0.890 to 0.931)`, the value alone, or a dash."""
+    if found is None or found.value is None:
+        return DASH
+    if found.low is None or found.high is None:
+        return figure(found.value)
+    return f"{figure(found.value)} ({figure(found.low)} to {figure(found.high)})"
+
+
+def _figures(found: Comparison) -> Sheet:
+    columns = (
+        ("Reader", "reader", TEXT),
+        ("Kind", "kind", TEXT),
+        ("Accuracy", "accuracy", INTERVAL),
+        ("MCC", "mcc", INTERVAL),
+        ("ROC-AUC", "roc_auc", INTERVAL),
+        ("κ with the truth", "kappa", INTERVAL),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for reader in found.panel.readers:
+        of = found.figures[reader.name]
+        truth = found.kappa_with_truth[reader.name]
+        rows.append((reader.name, reader.kind, of.accuracy, of.mcc, of.roc_auc, truth))
+    return Sheet("figures", "Each reader, all classes", columns, rows)
+
+
+def _classes(found: Comparison) -> Sheet:
+    columns = (
+        ("Class", "class", TEXT),
+        ("Reader", "reader", TEXT),
+        ("Images", "images", NUMBER),
+        ("Sensitivity", "sensitivity", INTERVAL),
+        ("Specificity", "specificity", INTERVAL),
+        ("ROC-AUC", "roc_auc", INTERVAL),
+    )
+    labels: IntArray = found.panel.labels
+    rows: list[tuple[Cell, ...]] = [
+        (
+            name,
+            reader,
+            int((labels == k).sum()),
+            of.sensitivity[name],
+            of.specificity[name],
+            of.roc_auc_per_class.get(name),
+        )
+        for k, name in enumerate(found.panel.classes)
+        for reader, of in found.figures.items()
+    ]
+    return Sheet("classes", "Each class against all others", columns, rows)
+
+
+def _mcnemar(found: Comparison) -> Sheet:
+    columns = (
+        ("First", "first", TEXT),
+        ("Second", "second", TEXT),
+        ("Only first right", "only_first", NUMBER),
+        ("Only second right", "only_second", NUMBER),
+        ("Test", "method", TEXT),
+        ("p", "p", P_VALUE),
+        ("p, Holm", "p_holm", P_VALUE),
+        ("p by patient", "p_by_patient", P_VALUE),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for pair in found.pairs:
+        test = pair.mcnemar
+        counts = (test.only_first, test.only_second, test.method)
+        rows.append((pair.first, pair.second, *counts, test.p, pair.p_holm, test.p_by_patient))
+    caption = "McNemar's test: are two readers right equally often?"
+    return Sheet("mcnemar", caption, columns, rows)
+
+
+def _kappa(found: Comparison) -> Sheet:
+    columns = (("First", "first", TEXT), ("Second", "second", TEXT), ("κ", "kappa", INTERVAL))
+    rows: list[tuple[Cell, ...]] = [(p.first, p.second, p.kappa) for p in found.pairs]
+    return Sheet("kappa", "Cohen's kappa: how far do two readers agree?", columns, rows)
+
+
+def _differences(found: Comparison) -> Sheet:
+    columns = (
+        ("First", "first", TEXT),
+        ("Second", "second", TEXT),
+        ("Accuracy", "accuracy", INTERVAL),
+        ("MCC", "mcc", INTERVAL),
+        ("ROC-AUC", "roc_auc", INTERVAL),
+        ("p of the areas", "roc_auc_p", P_VALUE),
+        ("p, Holm", "roc_auc_p_holm", P_VALUE),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for pair in found.pairs:
+        shown = (pair.accuracy_difference, pair.mcc_difference, pair.area_difference)
+        rows.append((pair.first, pair.second, *shown, pair.area_p, pair.area_p_holm))
+    return Sheet("differences", "Differences, first minus second", columns, rows)
+
+
+def _calibration(found: Comparison) -> Sheet:
+    columns = (
+        ("Model", "model", TEXT),
+        ("ECE", "ece", NUMBER),
+        ("Brier", "brier", NUMBER),
+        ("Cross-entropy", "nll", NUMBER),
+        ("Temperature", "temperature", NUMBER),
+        ("ECE with it", "ece_fitted", NUMBER),
+        ("Brier with it", "brier_fitted", NUMBER),
+        ("Cross-entropy with it", "nll_fitted", NUMBER),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for name, of in found.calibration.items():
+        fitted = of.fitted
+        after: tuple[Cell, ...] = (
+            (fitted.ece, fitted.brier, fitted.nll) if fitted else (None, None, None)
+        )
+        as_is = (of.as_is.ece, of.as_is.brier, of.as_is.nll)
+        rows.append((name, *as_is, of.temperature, *after))
+    return Sheet("calibration", "Calibration of the probabilities", columns, rows)
+
+
+def _points(found: Comparison) -> Sheet:
+    columns = (
+        ("Model", "model", TEXT),
+        ("Question", "question", TEXT),
+        ("Threshold", "threshold", NUMBER),
+        ("Chosen on", "chosen_on", TEXT),
+        ("Sensitivity", "sensitivity", INTERVAL),
+        ("Specificity", "specificity", INTERVAL),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (name, p.question, p.threshold, f"{p.chosen_on} images", p.sensitivity, p.specificity)
+        for name, points in found.operating_points.items()
+        for p in points
+    ]
+    caption = f"Operating points for a sensitivity of {found.settings.demanded:g}"
+    return Sheet("operating_points", caption, columns, rows)
+
+
+def _subgroups(found: Comparison) -> Sheet:
+    columns = (
+        ("Column", "column", TEXT),
+        ("Group", "group", TEXT),
+        ("Images", "images", NUMBER),
+        ("Patients", "patients", NUMBER),
+        ("Reader", "reader", TEXT),
+        ("Accuracy", "accuracy", INTERVAL),
+        ("MCC", "mcc", INTERVAL),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for group in found.subgroups:
+        head = (group.column, group.group, group.images, group.patients)
+        if not group.accuracy:
+            rows.append((*head, "fewer than 10 patients", None, None))
+        rows += [(*head, name, of, group.mcc[name]) for name, of in group.accuracy.items()]
+    return Sheet("subgroups", "Groups of images", columns, rows)
+
+
+def _text(cell: Cell, form: str) -> str:
+    if form == INTERVAL:
+        return interval_text(cell if isinstance(cell, Interval) else None)
+    if form == P_VALUE:
+        return p_text(cell if isinstance(cell, float) else None)
+    if isinstance(cell, float):
+        return figure(cell)
+    return DASH if cell is None else str(cell)
+
+
+def _raw(cell: Cell, form: str) -> Sequence[object]:
+    if form == INTERVAL:
+        found = cell if isinstance(cell, Interval) else Interval(None)
+        return ["" if v is None else repr(v) for v in (found.value, found.low, found.high)]
+    return ["" if cell is None else cell]

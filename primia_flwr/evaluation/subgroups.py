@@ -1,0 +1,77 @@
+"""Accuracy and MCC of every reader in every group of images, where the group is large enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from primia_flwr.evaluation.figures import confusion_statistic
+from primia_flwr.evaluation.intervals import Interval, Statistic, Strata, bootstrap_limits
+from primia_flwr.evaluation.metrics import IntArray
+from primia_flwr.evaluation.panel import Panel
+from primia_flwr.evaluation.reader_figures import bootstrapped, stacked
+
+MIN_PATIENTS = 10
+
+Grouping = tuple[IntArray, tuple[str, ...]]
+"""The group of each image (N,), -1 for none, and the groups' names."""
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """One group: `accuracy` and `mcc` by reader, empty below 10 patients."""
+
+    column: str
+    group: str
+    images: int
+    patients: int
+    accuracy: dict[str, Interval]
+    mcc: dict[str, Interval]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def subgroups(
+    panel: Panel, groupings: Mapping[str, Grouping], *, seed: int, resamples: int
+) -> list[Subgroup]:
+    """Return one row for each group of each column in `groupings`."""
+    found = []
+    for column, (groups, names) in groupings.items():
+        for index, name in enumerate(names):
+            part = panel.select(np.flatnonzero(groups == index))
+            if len(part):
+                found.append(_subgroup(part, column, name, seed=seed, resamples=resamples))
+    return found
+
+
+def _subgroup(part: Panel, column: str, name: str, *, seed: int, resamples: int) -> Subgroup:
+    if part.num_patients < MIN_PATIENTS:
+        return Subgroup(column, name, len(part), part.num_patients, {}, {})
+    strata = Strata.by_class(part.patients, part.labels)
+    limits = bootstrap_limits(
+        stacked([_accuracy_and_mcc(part, reader.predicted, strata) for reader in part.readers]),
+        strata,
+        rng=np.random.default_rng(seed),
+        resamples=resamples,
+    )
+    rows = np.split(np.stack(limits, axis=1), len(part.readers))
+    one_class = len(np.unique(part.labels)) == 1
+    accuracy, mcc = {}, {}
+    for reader, (first, second) in zip(part.readers, rows, strict=True):
+        accuracy[reader.name] = bootstrapped(first, patients=part.num_patients, rate=True)
+        mcc[reader.name] = (
+            Interval(None, note="images of one class only")
+            if one_class
+            else bootstrapped(second, patients=part.num_patients, rate=False)
+        )
+    return Subgroup(column, name, len(part), part.num_patients, accuracy, mcc)
+
+
+def _accuracy_and_mcc(part: Panel, predicted: IntArray, strata: Strata) -> Statistic:
+    whole = confusion_statistic(part.labels, predicted, len(part.classes), strata)
+    return lambda weights: whole(weights)[:2]
