@@ -92,7 +92,11 @@ def cross_site(matrix: CrossSite) -> Plot:
         axes.invert_yaxis()
         for (i, j), value in np.ndenumerate(values):
             own = rows[i].model == sites[j]
-            text = f"{value:.3f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "–"
+            text = (
+                f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+                if np.isfinite(value)
+                else "\N{EN DASH}"
+            )
             colour = "white" if value > 0.5 else INK
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour,
                       fontweight="bold" if own else "normal")  # fmt: skip

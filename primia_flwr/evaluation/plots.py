@@ -83,7 +83,8 @@ def global_curves(history: Sequence[Row], best_round: int) -> Plot:
             if best_round > 0:
                 axes.axvline(best_round, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
         if best_round > 0:
-            _note(right, best_round, "best round")
+            middle = (rounds[0] + rounds[-1]) / 2
+            _note(right, best_round, "best round", left=best_round > middle)
         mcc = _column(history, "val_mcc")
         return to_plot(
             "rounds",
@@ -213,7 +214,8 @@ def timings(history: Sequence[Row]) -> Plot:
     with plot_style():
         figure = Figure(figsize=(9.4, 2.3), layout="constrained")
         axes = figure.subplots()
-        axes.bar(rounds, training, width=0.66, color="#9fb3c8", label="training at the sites")
+        light: dict[str, Any] = {"color": "#9fb3c8", "edgecolor": "white", "hatch": "//"}
+        axes.bar(rounds, training, width=0.66, label="training at the sites", **light)
         axes.bar(
             rounds, outside, bottom=training, width=0.66, color=COLOURS[0], label="everything else"
         )
@@ -274,10 +276,11 @@ def _finish(axes: Axes, title: str, x_label: str, y_label: str, *, legend: bool 
         axes.legend()
 
 
-def _note(axes: Axes, x: float, text: str) -> None:
+def _note(axes: Axes, x: float, text: str, *, left: bool) -> None:
+    """Write beside a vertical line, on the side where there is room."""
     axes.annotate(
-        text, (x, 0), (-4, 5), xycoords=("data", "axes fraction"), textcoords="offset points",
-        fontsize=9, color=MUTED, ha="right",
+        text, (x, 1), (-4 if left else 4, -8), xycoords=("data", "axes fraction"),
+        textcoords="offset points", fontsize=9, color=MUTED, ha="right" if left else "left",
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from primia_flwr.evaluation import plots, report_evidence, secure_account, table
 from primia_flwr.evaluation.plots import Plot
 from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
+from primia_flwr.evaluation.report_sites import no_site_figures, site_table
 from primia_flwr.evaluation.run_folder import (
     Row,
     RunFolder,
@@ -40,6 +41,12 @@ SYMBOLS = {
     "stopped": ("◐", "trained, stopped early"),
     "evaluated": ("○", "evaluated only"),
     "failed": ("✕", "failed, refused, rejected or late"),
+}
+# what a run writes down when it ends -> what that means
+ENDS = {
+    "rounds": "all rounds were run",
+    "early-stopping": "no better model for a while",
+    "sites-stopped": "too few sites still trained",
 }
 _OPEN_ROWS = 24  # a longer table is folded
 
@@ -109,6 +116,8 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         missing=_missing(folder),
         history=folder.history,
         site_rows=folder.sites,
+        site_table=site_table(folder.sites),
+        no_site_figures=no_site_figures(folder),
         grid=_grid(folder.sites),
         symbols=SYMBOLS,
         open_rows=_OPEN_ROWS,
@@ -128,7 +137,6 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         explanation_labels=report_evidence.case_labels(folder.explanation),
         no_cases=report_evidence.no_cases(folder),
         plots={name: Markup(plot.svg) for name, plot in drawn.items()},
-        flag=flag,
     )
 
 
@@ -139,7 +147,7 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str,
     facts = [
         ("Name", run.get("name", "")),
         ("Status", run.get("status", "")),
-        ("Ended because", run["stopped"] if isinstance(run.get("stopped"), str) else ""),
+        ("Ended because", _ended(run.get("stopped"))),
         ("Started", str(run.get("started", "")).replace("T", " ")),
         ("Duration", _duration(run.get("seconds"))),
         ("Rounds", f"{run.get('rounds', 0)}{best}"),
@@ -154,6 +162,11 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str,
         ("Config hash", run.get("config_hash", "")),
     ]
     return [(key, str(value)) for key, value in facts if value]
+
+
+def _ended(stopped: Any) -> str:
+    """Return why a run ended, in words."""
+    return ENDS.get(stopped, stopped) if isinstance(stopped, str) else ""
 
 
 def _sides(counts: Mapping[str, int]) -> str:

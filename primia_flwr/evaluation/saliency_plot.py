@@ -34,6 +34,9 @@ def _of_class(name: str, cases: Sequence[ExplainedCase]) -> Plot:
         panels = figure.subplots(len(rows), 4, squeeze=False)
         for axes in panels.flat:
             axes.set_axis_off()
+        for half, group, word in ((0, right, "right"), (2, wrong, "wrong")):
+            if not group:
+                panels[0, half].set_title(f"none predicted {word}", color=MUTED)
         for line, pair in zip(panels, rows, strict=True):
             for (plain, mapped), case in zip((line[:2], line[2:]), pair, strict=True):
                 if case is not None:

@@ -21,6 +21,7 @@ from primia_flwr.data.dataset import (
     load_test,
 )
 from primia_flwr.data.readers import read_manifest
+from primia_flwr.evaluation.model_card import write_model_card
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.evaluation.run_evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
@@ -78,12 +79,15 @@ def run_experiment(
     test = test_set(experiment) if simulated else test
     facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
     facts |= _federate(experiment, run_dir, facts, watcher)
+    write_json(run_dir / "run.json", facts)
+    write_model_card(run_dir)
     metrics = _score(experiment, run_dir, test, watcher)
     write_evidence(run_dir, seed=experiment.seed)
     seconds = round(time.monotonic() - started + earlier, 1)
     facts |= {"status": "finished", "seconds": seconds}
     write_json(run_dir / "metrics.json", {**metrics, "seconds": seconds})
     write_json(run_dir / "run.json", facts)
+    write_model_card(run_dir)
     track(experiment, run_dir)
     write_report(run_dir)
     return summary(run_dir, facts, metrics)
