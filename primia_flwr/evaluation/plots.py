@@ -83,8 +83,10 @@ def global_curves(history: Sequence[Row], best_round: int) -> Plot:
             if best_round > 0:
                 axes.axvline(best_round, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
         if best_round > 0:
-            middle = (rounds[0] + rounds[-1]) / 2
-            _note(right, best_round, "best round", left=best_round > middle)
+            right.set_title(
+                f"dotted: best round, {best_round}",
+                loc="right", fontsize=9, fontweight="normal", color=MUTED,
+            )  # fmt: skip
         mcc = _column(history, "val_mcc")
         return to_plot(
             "rounds",
@@ -274,14 +276,6 @@ def _finish(axes: Axes, title: str, x_label: str, y_label: str, *, legend: bool 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend()
-
-
-def _note(axes: Axes, x: float, text: str, *, left: bool) -> None:
-    """Write beside a vertical line, on the side where there is room."""
-    axes.annotate(
-        text, (x, 1), (-4 if left else 4, -8), xycoords=("data", "axes fraction"),
-        textcoords="offset points", fontsize=9, color=MUTED, ha="right" if left else "left",
-    )  # fmt: skip
 
 
 def to_plot(name: str, figure: Figure, alt: str) -> Plot:
