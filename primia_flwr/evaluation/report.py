@@ -76,7 +76,9 @@ def draw(folder: RunFolder) -> dict[str, Plot]:
     federated = folder.results.get("Federated")
     if folder.history:
         best = int(folder.run.get("best_round") or 0)
-        drawn += [plots.global_curves(folder.history, best), plots.timings(folder.history)]
+        if any(row.get("train_loss") or row.get("val_loss") for row in folder.history):
+            drawn.append(plots.global_curves(folder.history, best))
+        drawn.append(plots.timings(folder.history))
     if any(row.get("val_loss") or row.get("val_mcc") for row in folder.sites):
         drawn.append(plots.site_curves(folder.sites))
     if federated:

@@ -159,3 +159,16 @@ def test_columns_without_figures_are_left_out() -> None:
         ["\N{EN DASH}", ""],
         ["0.500", "stopped early; late"],
     ]
+
+
+def test_a_run_that_sent_no_losses_has_no_empty_curves(
+    make_run_folder: Maker, tmp_path: Path
+) -> None:
+    folder = make_run_folder(tmp_path)
+    path = folder / "config.yaml"
+    path.write_text(path.read_text() + "privacy: {mode: dp_sgd, epsilon: 1.0}\n")
+    (folder / "history.csv").write_text("round,seconds,sites\n1,3.5,3\n")
+    text = write_report(folder).read_text()
+    assert "no losses and no scores: each would cost privacy" in text
+    assert "No round was completed" not in text
+    assert not (folder / "plots" / "rounds.svg").exists()
