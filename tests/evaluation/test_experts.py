@@ -138,7 +138,6 @@ def test_any_text_is_read_or_refused_as_data(
     path.write_bytes((HEADER + text).encode("utf-8", "surrogatepass"))
     try:
         found = read_experts(path, FILES, CLASSES)
-    except DataError as error:
-        assert str(path) in str(error)
-    else:
-        assert all(set(labels) <= {0, 1, 2} for labels in found.values())
+    except DataError:
+        return  # any other exception fails the test
+    assert all(set(labels) <= {0, 1, 2} for labels in found.values())
