@@ -208,3 +208,31 @@ def test_other_data_are_scored_and_baselines_without_them_are_said_to_be_missing
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(VERB, ["--help"]) == 0
     assert "primia compare runs=[outputs/a,outputs/b]" in capsys.readouterr().out
+
+
+def test_temperature_and_thresholds_come_from_validation_images_never_from_compared_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(6)
+    root = tmp_path / "scans"
+    for index in range(90):
+        (root / CLASSES[index % 3]).mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (20, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / CLASSES[index % 3] / f"{index:02d}.png")
+    run = make_run(tmp_path / "run", 1)
+    data = DataConfig(layout="folder", root=str(root), cache_dir=str(tmp_path / "cache"))
+    data.image_size = 16
+    (run / "config.yaml").write_text(to_yaml(Experiment(data=data)))
+    model = ModelConfig(name="simpleconv")
+    card = ModelCard(model, CLASSES, 1, 16, "squash", (0.5,), (0.25,), "0123456789abcdef", 3, False)
+    save_model(run, build_model(model, num_classes=3, channels=1, seed=1), card)
+    asked = [f"runs=[{run}]", "baselines=[]", "device=cpu"]
+    for more, fitted in (([], True), ([f"data.root={root}"], False), (["validation=false"], False)):
+        assert compare(capsys, *asked, *more)[0] == 0
+        found = json.loads((run / "comparison" / "comparison.json").read_text())
+        assert (found["calibration"]["run"]["temperature"] is not None) == fitted
+        assert (found["calibration"]["run"]["fitted"] is not None) == fitted
+        where = {point["chosen_on"] for point in found["operating_points"]["run"]}
+        assert where == {"validation" if fitted else "compared"}
+        said = any("may be among those compared" in note for note in found["notes"])
+        assert said == bool(more and more[0].startswith("data.root"))
