@@ -38,6 +38,14 @@ class Request:
 
 
 @dataclass(frozen=True)
+class SiteModel:
+    """What a site sent for averaging: its own model after its training in `server_round`."""
+
+    server_round: int
+    arrays: ArrayMap
+
+
+@dataclass(frozen=True)
 class Statistics:
     """What the federation's training images are like, summed over the sites that were asked.
 
@@ -53,7 +61,8 @@ class Outcome:
     """What a round brought.
 
     `arrays`: the new global model, None if there were too few updates. `validation`: of the
-    model that was sent, summed over the sites. `wait_for`: sites without which a repetition
+    model that was sent, summed over the sites; `validations`: the same of each site by its name,
+    nothing where the exchange sees sums only. `wait_for`: sites without which a repetition
     cannot succeed. `rows`: one for each site that was asked.
     `resting`: sites that do not train any more, or would rather not. `training_seconds`: time
     in which at least one site was busy; `images`: trained on.
@@ -62,6 +71,7 @@ class Outcome:
     rows: list[SiteRow] = field(default_factory=list)
     arrays: ArrayMap | None = None
     validation: Evaluation | None = None
+    validations: dict[str, Evaluation] = field(default_factory=dict)
     train_loss: float | None = None
     wait_for: list[str] = field(default_factory=list)
     resting: int = 0
@@ -112,6 +122,10 @@ class Exchange(ABC):
     @abstractmethod
     def evaluate(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites validate a model; `arrays` of the outcome is None."""
+
+    def site_models(self) -> dict[str, SiteModel]:
+        """Return the last model that each site sent; nothing where none is kept or seen."""
+        return {}
 
     @abstractmethod
     def state(self) -> ArrayMap:

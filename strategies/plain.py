@@ -31,7 +31,7 @@ from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.records import num_bytes
 from strategies.census import SiteSums, ask_statistics
-from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
+from strategies.exchange import Exchange, OnRow, Outcome, Request, SiteModel, Statistics
 from strategies.screening import Screen, Screened, Update
 from strategies.server_step import aggregate, check_finite, load_moments, moments
 from strategies.weighted_fedavg import weighted_mean
@@ -50,6 +50,8 @@ class PlainExchange(Exchange):
         Which of them are parameters; the others are buffers.
     num_classes, channels : int
         What statistics and confusion counts must fit.
+    keep_models : bool
+        Keep each site's last model, for the cross-site matrix.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class PlainExchange(Exchange):
         *,
         num_classes: int,
         channels: int,
+        keep_models: bool = False,
     ) -> None:
         self._strategy = strategy
         self._parameters = frozenset(parameters)
         self._dtypes = {name: array.dtype for name, array in model.items()}
         self._screen = Screen(model, num_classes=num_classes)
         self._sites: dict[str, SiteSums] = {}
+        self._keep_models, self._models = keep_models, dict[str, SiteModel]()
         self._ask_statistics = partial(ask_statistics, channels=channels, num_classes=num_classes)
 
     def introduce(
@@ -97,6 +101,8 @@ class PlainExchange(Exchange):
             request.server_round, self._own(arrays), _copy(request.config), grid
         )
         outcome, updates = self._send(messages, arrays, request, grid, on_row)
+        if self._keep_models:
+            self._models |= {u.site: SiteModel(request.server_round, u.arrays) for u in updates}
         if len(updates) >= request.min_updates:
             outcome.arrays = self._aggregate(request, updates)
             outcome.train_loss = _mean_loss(outcome.rows, updates)
@@ -108,6 +114,10 @@ class PlainExchange(Exchange):
             request.server_round, ArrayRecord(), _copy(request.config), grid
         )
         return self._send(messages, _pack(request.arrays), request, grid, on_row)[0]
+
+    def site_models(self) -> dict[str, SiteModel]:
+        """Return the last model that each site sent since the coordinator started, if kept."""
+        return dict(self._models)
 
     def state(self) -> ArrayMap:
         """Return the server optimiser's moments, e.g. `m_t/fc.weight`."""
@@ -152,6 +162,7 @@ class PlainExchange(Exchange):
             if one.incoming is not None:
                 known = outcome.validation
                 outcome.validation = one.incoming if known is None else known + one.incoming
+                outcome.validations[one.row.site] = one.incoming
         outcome.resting = outcome.count(EVALUATED)
         outcome.training_seconds = _covered(busy)
         outcome.images = sum((r.images_per_second or 0) * (r.seconds or 0) for r in outcome.rows)

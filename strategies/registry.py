@@ -114,7 +114,11 @@ def build_exchange(
             num_classes=num_classes,
             folder=folder,
         )
-    described = {"num_classes": num_classes, "channels": experiment.data.channels}
+    described: dict[str, Any] = {
+        "num_classes": num_classes,
+        "channels": experiment.data.channels,
+        "keep_models": cfg.cross_site,
+    }
     if cfg.float_mean or cfg.name in NEEDS_SINGLE_UPDATES:
         return PlainExchange(strategy, model, parameters, **described)
     layout = report_layout(experiment, sum(a.size for a in model.values()), num_classes)

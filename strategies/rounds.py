@@ -19,6 +19,7 @@ from primia_flwr.config.federation import FederationConfig
 from primia_flwr.config.training import FederationStoppingConfig
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError
+from primia_flwr.evaluation.cross_site import FILE, write_matrix
 from primia_flwr.federation.checkpoint import (
     GLOBAL,
     ArrayMap,
@@ -34,6 +35,7 @@ from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.normalisation import Normalisation
 from strategies.attendance import Attendance
+from strategies.cross_site import cross_site_matrix
 from strategies.exchange import Exchange, Outcome, Request
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class LoopConfig:
     `private`: the run claims differential privacy. Then nothing is asked of the sites but updates:
     no exact statistics, no validation; all rounds are run, and the last model is the result, or
     the average of the rounds' models with the weight `averaging` of the past.
+    `cross_site`: at the end each site's own model is validated at every site.
     """
 
     federation: FederationConfig
@@ -61,6 +64,7 @@ class LoopConfig:
     config_hash: str
     private: bool = False
     averaging: float = 0.0
+    cross_site: bool = False
 
 
 @dataclass
@@ -109,6 +113,7 @@ class RoundLoop:
         self._federation = cfg.federation
         self._grid = grid
         self._exchange = exchange
+        self._folder = folder
         self._checkpoints = folder / "checkpoints"
         self._history = History(folder)
         self._attendance = Attendance(cfg.federation, grid, exchange, self._history.event)
@@ -134,6 +139,8 @@ class RoundLoop:
             self._round(state)
         if not self._cfg.private and state.validated < state.round:
             self._validate_last(state)
+        if self._cfg.cross_site:
+            self._cross_site(state)
         self._history.write()
         self._event(
             "finished", rounds=state.round, best_round=state.best_round, stopped=state.stopped
@@ -313,6 +320,18 @@ class RoundLoop:
         self._save(state)
         row = self._history.rounds[state.round - 1]
         self._event("validated", **asdict(row))
+
+    def _cross_site(self, state: RunState) -> None:
+        """Have every site that is there validate each site's own model, and keep the counts.
+
+        A coordinator that was started again after the last round has no site's model left.
+        """
+        if not self._exchange.site_models() and (self._folder / FILE).is_file():
+            return
+        request = replace(self._request(state, state.round), arrays=state.best)
+        matrix = cross_site_matrix(self._exchange, request, self._grid, state.best_round)
+        write_matrix(self._folder, matrix)
+        self._event("cross_site", models=len(matrix.rows), sites=len(matrix.sites))
 
     def _take_last(self, state: RunState) -> None:
         """Take the last model in: to choose one by its scores would be a release of its own."""

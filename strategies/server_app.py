@@ -124,6 +124,7 @@ def _loop_config(experiment: Experiment) -> LoopConfig:
         config_hash=config_hash(experiment),
         private=experiment.privacy.enabled,
         averaging=experiment.privacy.averaging,
+        cross_site=experiment.strategy.cross_site,
     )
 
 

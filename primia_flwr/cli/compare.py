@@ -103,9 +103,7 @@ def _validation(cfg: CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
     from primia_flwr.cli.compared_runs import validation_of
 
     if not cfg.validation:
-        found.notes.append(
-            "validation=false: no temperature is fitted."
-        )
+        found.notes.append("validation=false: no temperature is fitted.")
         return {}
     sets = {}
     for one in runs:

@@ -26,9 +26,11 @@ class EvaluateConfig:
     output: str = ""
     batch_size: int = 128
     device: str = "auto"
+    saliency: int = 0
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        check_range("saliency", self.saliency, 0, 20, example=2)
         check_range("batch_size", self.batch_size, 1, 65536, example=128)
         if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
             raise ConfigError(
@@ -40,12 +42,16 @@ class EvaluateConfig:
 def run(cfg: EvaluateConfig) -> dict[str, Any]:
     """Score the model and write `evaluation/<name>/metrics.json` and `predictions.csv`.
 
+    With `saliency`, also Grad-CAM maps of as many right and wrong images of each class into
+    `evaluation/<name>/saliency`; the report of the run, where it lies beside, is written anew.
+
     Raises
     ------
     ConfigError, CheckpointError, DataError
         If the run, its model or the data cannot be used together.
     """
-    from primia_flwr.federation.scoring import score_model
+    from primia_flwr.evaluation.report import write_report
+    from primia_flwr.federation.scoring import explain_model, score_model
     from primia_flwr.models.saved import load_model
 
     run_dir = run_folder("run", cfg.run)
@@ -64,6 +70,18 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         "warning": warning,
     }
     _write_json(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
+    if cfg.saliency:
+        explain_model(
+            model,
+            card,
+            images,
+            target,
+            per_class=cfg.saliency,
+            origin=f"{len(images)} images scored by primia evaluate as {target.name}",
+            device=cfg.device,
+        )
+        if (run_dir / "run.json").is_file() and run_dir in target.parents:
+            write_report(run_dir)
     _show(cfg, scores, origin, images.synthetic, warning)
     return {
         "run": str(run_dir),
@@ -122,6 +140,7 @@ VERB = Verb(
         "primia evaluate run=outputs/a data.root=chest_xray/test",
         "primia evaluate run=outputs/a data.root=chest_xray data.split=test device=cuda",
         "primia evaluate run=outputs/a data.manifest=hospital.csv name=hospital-b",
+        "primia evaluate run=outputs/a data.root=chest_xray/test saliency=2",
     ),
     config_name="evaluate",
     schema=EvaluateConfig,

@@ -75,7 +75,8 @@ class StrategyConfig:
     `weight_digits` the sites round it to so many significant digits; 0: exact in a plain run,
     as the site's policy says in a secure one. Means are computed in the fixed point of secure
     aggregation, in a plain run too, so that both end in the same model; `float_mean`, in a plain
-    run: in float64.
+    run: in float64. `cross_site`: after the last round each site's own model is validated at every
+    site, so each site then holds the others' models; in plain runs only.
     """
 
     name: str = "fedavg"
@@ -88,6 +89,7 @@ class StrategyConfig:
     trim_fraction: float = 0.2
     num_malicious: int = 0
     float_mean: bool = False
+    cross_site: bool = False
     secure: SecureConfig = field(default_factory=SecureConfig)
 
     def __post_init__(self) -> None:
@@ -102,6 +104,12 @@ class StrategyConfig:
             raise ConfigError(
                 "strategy.float_mean=true with strategy.secure.enabled=true; expected a plain run, "
                 "e.g. strategy=fedavg: masked updates add up in fixed point only"
+            )
+        if self.cross_site and self.secure.enabled:
+            raise ConfigError(
+                "strategy.cross_site=true with strategy.secure.enabled=true; expected a plain run, "
+                "e.g. strategy=fedavg: the cross-site matrix needs each site's own model and its "
+                "own counts, and secure aggregation shows sums only"
             )
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
         check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)

@@ -34,7 +34,9 @@ T = TypeVar("T")
 
 # Where a run happens does not change its result: two runs that differ only here are the same
 # experiment, and one may resume the other.
-_NOT_PART_OF_THE_RESULT = ("output_dir", "resume", "dry_run", "quiet", "tracking", "deployment")
+_NOT_PART_OF_THE_RESULT = (
+    *("output_dir", "resume", "dry_run", "quiet", "tracking", "deployment", "report"),
+)
 _NOT_PART_OF_THE_DATA = ("root", "manifest", "cache_dir", "workers")
 
 
@@ -145,6 +147,7 @@ def config_hash(experiment: Experiment) -> str:
     for key in _NOT_PART_OF_THE_DATA:
         del settings["data"][key]
     del settings["strategy"]["secure"]["run"]
+    del settings["strategy"]["cross_site"]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

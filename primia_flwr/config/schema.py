@@ -9,6 +9,7 @@ from primia_flwr.config.deployment import DeploymentConfig
 from primia_flwr.config.federation import ClientConfig, FederationConfig, StrategyConfig
 from primia_flwr.config.guarantee import check_guarantee
 from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.config.report import ReportConfig
 from primia_flwr.config.tracking import TrackingConfig
 from primia_flwr.config.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
@@ -40,6 +41,7 @@ class Experiment:
     client: ClientConfig = field(default_factory=ClientConfig)
     deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
@@ -67,6 +69,12 @@ class Experiment:
                 "0, e.g. training.proximal_mu=0.01"
             )
         secure = self.strategy.secure
+        if self.strategy.cross_site and self.privacy.enabled:
+            raise ConfigError(
+                f"strategy.cross_site=true with privacy.mode={self.privacy.mode}; expected false: "
+                "a private run sends no validation counts, because each would cost privacy of its "
+                "own"
+            )
         if secure.enabled and self.federation.min_sites < secure.min_survivors:
             raise ConfigError(
                 f"federation.min_sites={self.federation.min_sites} with "

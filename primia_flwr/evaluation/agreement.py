@@ -85,7 +85,8 @@ def kappa(first: IntArray, second: IntArray, num_classes: int) -> Interval:
     np.add.at(table, (first, second), 1)
     if np.count_nonzero(table) == 1 and np.trace(table) == len(first):
         return Interval(None, note="both put every image into the same class")
-    found = cohens_kappa(table)
+    with np.errstate(all="ignore"):  # no variance: NaN, looked at below
+        found = cohens_kappa(table)
     value = float(found.kappa)
     if value == 1:
         return Interval(value, note="perfect agreement has no variance to be estimated")

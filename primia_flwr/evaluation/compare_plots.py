@@ -37,7 +37,7 @@ def forest(found: Comparison) -> Plot:
         ("MCC", [found.figures[name].mcc for name in names]),
         ("ROC-AUC", [found.figures[name].roc_auc for name in names]),
     ]
-    with plots._style({"axes.grid.axis": "x"}):
+    with plots.plot_style({"axes.grid.axis": "x"}):
         figure = Figure(figsize=(9.4, 1.0 + 0.36 * len(names)), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         heights = np.arange(len(names))[::-1]
@@ -54,7 +54,7 @@ def forest(found: Comparison) -> Plot:
         for name, of in zip(names, columns[1][1], strict=True)
         if of is not None and of.value is not None
     )
-    return plots._plot(
+    return plots.to_plot(
         "forest", figure, f"Dots with 95 % intervals: accuracy, MCC, ROC-AUC. MCC: {words}."
     )
 
@@ -69,7 +69,7 @@ def kappa_matrix(found: Comparison) -> Plot | None:
         if of.value is not None:
             i, j = names.index(first), names.index(second)
             values[i, j] = values[j, i] = of.value
-    with plots._style({"axes.grid": False}):
+    with plots.plot_style({"axes.grid": False}):
         side = min(1.6 + 0.62 * len(names), 8.5)
         figure = Figure(figsize=(side + 1.2, side), layout="constrained")
         axes = figure.subplots()
@@ -89,7 +89,7 @@ def kappa_matrix(found: Comparison) -> Plot | None:
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     words = ", ".join(f"{a} and {b} {of.value:.2f}" for a, b, of in entries if of.value is not None)
-    return plots._plot("kappa", figure, f"Matrix of Cohen's kappa: {words}.")
+    return plots.to_plot("kappa", figure, f"Matrix of Cohen's kappa: {words}.")
 
 
 def roc_curves(found: Comparison) -> Plot | None:
@@ -99,7 +99,7 @@ def roc_curves(found: Comparison) -> Plot | None:
     known = [k for k in range(len(panel.classes)) if 0 < (panel.labels == k).sum() < len(panel)]
     if not models or not known:
         return None
-    with plots._style({"axes.grid.axis": "both"}):
+    with plots.plot_style({"axes.grid.axis": "both"}):
         across = min(3, len(known))
         down = math.ceil(len(known) / across)
         figure = Figure(figsize=(3.3 * across, 3.4 * down + 0.5), layout="constrained")
@@ -113,14 +113,14 @@ def roc_curves(found: Comparison) -> Plot | None:
     words = "; ".join(
         f"{reader.name}: " + ", ".join(_area_words(found, reader.name)) for reader in models
     )
-    return plots._plot("roc", figure, f"ROC curves, each class against the rest. Areas: {words}.")
+    return plots.to_plot("roc", figure, f"ROC curves, each class against the rest. Areas: {words}.")
 
 
 def reliability(found: Comparison) -> Plot | None:
     """Draw accuracy against confidence, and below it how many images each bin holds."""
     if not found.calibration:
         return None
-    with plots._style({"axes.grid.axis": "both"}):
+    with plots.plot_style({"axes.grid.axis": "both"}):
         figure = Figure(figsize=(6.2, 4.9), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
         upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
@@ -133,7 +133,7 @@ def reliability(found: Comparison) -> Plot | None:
         lower.set(xlabel="confidence (largest probability)", ylabel="images")
         upper.legend(loc="upper left", bbox_to_anchor=(1, 1))
     words = ", ".join(f"{name} {of.as_is.ece:.3f}" for name, of in found.calibration.items())
-    return plots._plot(
+    return plots.to_plot(
         "reliability", figure, f"Reliability diagram; the diagonal is perfect. ECE: {words}."
     )
 

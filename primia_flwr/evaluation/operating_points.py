@@ -64,7 +64,7 @@ def questions(classes: tuple[str, ...], negative: str) -> list[Question]:
     each = [Question(name, tuple(c == name for c in classes)) for name in classes]
     if negative not in classes or len(classes) < 3:
         return [q for q in each if q.name != negative] if negative in classes else each
-    return [Question(f"{ANY} ({negative} against the rest)", tuple(c != negative for c in classes)),
+    return [Question(f"{ANY} (not {negative})", tuple(c != negative for c in classes)),
             *(q for q in each if q.name != negative)]  # fmt: skip
 
 

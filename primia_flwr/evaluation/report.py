@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from omegaconf import OmegaConf
 
-from primia_flwr.evaluation import plots, secure_account, table
+from primia_flwr.evaluation import plots, report_evidence, secure_account, table
 from primia_flwr.evaluation.plots import Plot
 from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
-from primia_flwr.evaluation.run_folder import Row, RunFolder, flag, number, read_run_folder
+from primia_flwr.evaluation.report_sites import no_site_figures, site_table
+from primia_flwr.evaluation.run_folder import (
+    Row,
+    RunFolder,
+    flag,
+    number,
+    plain_values,
+    read_run_folder,
+)
 
 CITATIONS = {
     "pneumonia": (
@@ -35,6 +41,12 @@ SYMBOLS = {
     "stopped": ("◐", "trained, stopped early"),
     "evaluated": ("○", "evaluated only"),
     "failed": ("✕", "failed, refused, rejected or late"),
+}
+# what a run writes down when it ends -> what that means
+ENDS = {
+    "rounds": "all rounds were run",
+    "early-stopping": "no better model for a while",
+    "sites-stopped": "too few sites still trained",
 }
 _OPEN_ROWS = 24  # a longer table is folded
 
@@ -64,7 +76,9 @@ def draw(folder: RunFolder) -> dict[str, Plot]:
     federated = folder.results.get("Federated")
     if folder.history:
         best = int(folder.run.get("best_round") or 0)
-        drawn += [plots.global_curves(folder.history, best), plots.timings(folder.history)]
+        if any(row.get("train_loss") or row.get("val_loss") for row in folder.history):
+            drawn.append(plots.global_curves(folder.history, best))
+        drawn.append(plots.timings(folder.history))
     if any(row.get("val_loss") or row.get("val_mcc") for row in folder.sites):
         drawn.append(plots.site_curves(folder.sites))
     if federated:
@@ -73,19 +87,23 @@ def draw(folder: RunFolder) -> dict[str, Plot]:
             drawn.append(plots.roc_curves(folder.predictions, federated))
     if len(folder.results) > 1:
         drawn.append(plots.comparison(folder.results))
+    drawn += report_evidence.evidence_drawings(folder)
     return {plot.name: plot for plot in drawn if plot}
 
 
 def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
     """Return the page as text."""
-    template = files("primia_flwr.evaluation").joinpath("report.html.jinja")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("primia_flwr.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(figure=table.figure, cell=_cell, count=_count)
-    config = _plain_config(folder.config)
+    config = plain_values(folder.config)
     layout = folder.run.get("data_layout") or config.get("data", {}).get("layout", "")
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return environment.get_template("report.html.jinja").render(
         run=folder.run,
         deployment=folder.run.get("deployment") == "deployment",
         facts=_facts(folder.run, config),
@@ -100,6 +118,8 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         missing=_missing(folder),
         history=folder.history,
         site_rows=folder.sites,
+        site_table=site_table(folder.sites),
+        no_site_figures=no_site_figures(folder),
         grid=_grid(folder.sites),
         symbols=SYMBOLS,
         open_rows=_OPEN_ROWS,
@@ -109,8 +129,16 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         privacy_headings=HEADINGS,
         citation=CITATIONS.get(layout, ""),
         config_text=folder.config,
+        evidence=folder.evidence,
+        interval_cells=report_evidence.interval_cells(folder.evidence),
+        class_cells=report_evidence.class_cells(folder.evidence),
+        interval_note=report_evidence.interval_note(folder.evidence),
+        matrix=report_evidence.matrix_facts(folder),
+        no_matrix=report_evidence.no_matrix(folder),
+        explanation=folder.explanation,
+        explanation_labels=report_evidence.case_labels(folder.explanation),
+        no_cases=report_evidence.no_cases(folder),
         plots={name: Markup(plot.svg) for name, plot in drawn.items()},
-        flag=flag,
     )
 
 
@@ -121,7 +149,7 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str,
     facts = [
         ("Name", run.get("name", "")),
         ("Status", run.get("status", "")),
-        ("Ended because", run["stopped"] if isinstance(run.get("stopped"), str) else ""),
+        ("Ended because", _ended(run.get("stopped"))),
         ("Started", str(run.get("started", "")).replace("T", " ")),
         ("Duration", _duration(run.get("seconds"))),
         ("Rounds", f"{run.get('rounds', 0)}{best}"),
@@ -136,6 +164,11 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str,
         ("Config hash", run.get("config_hash", "")),
     ]
     return [(key, str(value)) for key, value in facts if value]
+
+
+def _ended(stopped: Any) -> str:
+    """Return why a run ended, in words."""
+    return ENDS.get(stopped, stopped) if isinstance(stopped, str) else ""
 
 
 def _sides(counts: Mapping[str, int]) -> str:
@@ -259,14 +292,6 @@ def _count(value: Any) -> str:
 
 def _cell(row: Mapping[str, str], key: str, digits: int = 3) -> str:
     return table.figure(number(row, key), digits)
-
-
-def _plain_config(text: str) -> dict[str, Any]:
-    try:
-        values = OmegaConf.to_container(OmegaConf.create(text))
-    except Exception:  # an unreadable config is still shown as text
-        return {}
-    return values if isinstance(values, dict) else {}  # type: ignore[return-value]
 
 
 def _write(path: Path, text: str) -> None:

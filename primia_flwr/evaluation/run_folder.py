@@ -13,9 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from primia_flwr.errors import DataError
+from primia_flwr.evaluation.cross_site import CrossSite, read_matrix
 from primia_flwr.evaluation.metrics import Scores
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
+from primia_flwr.evaluation.run_evidence import Evidence, read_evidence
+from primia_flwr.evaluation.saliency_cases import FILE as CASES
+from primia_flwr.evaluation.saliency_cases import FOLDER, Explanation, read_cases
 from primia_flwr.evaluation.secure_sums import SumFile, read_sum_file
 
 Row = dict[str, str]
@@ -28,7 +34,9 @@ class RunFolder:
     `run` is run.json. `history` holds one row a round and `sites` one row a (round, site), cells
     as text and empty where unknown. `results` maps a name for people (Federated, site-1 alone,
     Pooled) to scores. `predictions` are the federated model's on the test set. `secure` are the
-    secure sums, none where the run averaged plainly.
+    secure sums, none where the run averaged plainly. `evidence`: intervals and calibration on
+    the test set; `matrix`: each site's model at every site; `explanation`: explained test cases
+    of the run, or else of the latest `primia evaluate`.
     """
 
     path: Path
@@ -39,6 +47,15 @@ class RunFolder:
     results: dict[str, Scores]
     predictions: Predictions | None
     secure: SumFile
+    evidence: Evidence | None
+    matrix: CrossSite | None
+    explanation: Explanation | None
+
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether the run was made with differential privacy."""
+        privacy = plain_values(self.config).get("privacy") or {}
+        return str(privacy.get("mode", "none")) != "none"
 
     @property
     def one_machine(self) -> bool:
@@ -70,6 +87,9 @@ def read_run_folder(path: Path) -> RunFolder:
         results=results_by_name(_read_json(path / "metrics.json")),
         predictions=read_predictions(predictions) if predictions.is_file() else None,
         secure=read_sum_file(path),
+        evidence=read_evidence(path),
+        matrix=read_matrix(path),
+        explanation=read_cases(path / FOLDER) or _evaluated_cases(path),
     )
 
 
@@ -91,6 +111,15 @@ def results_by_name(metrics: Mapping[str, Any]) -> dict[str, Scores]:
     return results
 
 
+def plain_values(config: str) -> dict[str, Any]:
+    """Return a configuration's text as plain values; nothing where it cannot be read."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(config))
+    except Exception:  # an unreadable config is still shown as text
+        return {}
+    return values if isinstance(values, dict) else {}  # type: ignore[return-value]
+
+
 def number(row: Mapping[str, Any], key: str) -> float:
     """Return a cell as a number; NaN where it is missing, empty or no number."""
     try:
@@ -102,6 +131,13 @@ def number(row: Mapping[str, Any], key: str) -> float:
 def flag(row: Mapping[str, str], key: str) -> bool:
     """Return a cell as yes or no."""
     return row.get(key, "").strip().lower() in ("1", "true", "yes")
+
+
+def _evaluated_cases(run_dir: Path) -> Explanation | None:
+    """Return the cases that `primia evaluate` explained last."""
+    lists = run_dir.glob(f"evaluation/*/{FOLDER}/{CASES}")
+    newest = max(lists, key=lambda path: path.stat().st_mtime, default=None)
+    return read_cases(newest.parent) if newest else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

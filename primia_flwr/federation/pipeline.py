@@ -21,13 +21,15 @@ from primia_flwr.data.dataset import (
     load_test,
 )
 from primia_flwr.data.readers import read_manifest
+from primia_flwr.evaluation.model_card import write_model_card
 from primia_flwr.evaluation.report import write_report
+from primia_flwr.evaluation.run_evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.launcher import launch
 from primia_flwr.federation.readiness import with_roster
-from primia_flwr.federation.scoring import score_model
+from primia_flwr.federation.scoring import explain_model, score_model
 from primia_flwr.federation.track import track
 from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
@@ -77,11 +79,15 @@ def run_experiment(
     test = test_set(experiment) if simulated else test
     facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
     facts |= _federate(experiment, run_dir, facts, watcher)
+    write_json(run_dir / "run.json", facts)
+    write_model_card(run_dir)
     metrics = _score(experiment, run_dir, test, watcher)
+    write_evidence(run_dir, seed=experiment.seed)
     seconds = round(time.monotonic() - started + earlier, 1)
     facts |= {"status": "finished", "seconds": seconds}
     write_json(run_dir / "metrics.json", {**metrics, "seconds": seconds})
     write_json(run_dir / "run.json", facts)
+    write_model_card(run_dir)
     track(experiment, run_dir)
     write_report(run_dir)
     return summary(run_dir, facts, metrics)
@@ -203,6 +209,16 @@ def _score(
     federated = scored(model, card, path=run_dir / "predictions.csv")
     metrics: dict[str, Any] = {"test": {"n": len(test)}, "federated": federated.to_dict()}
     write_json(run_dir / "metrics.json", metrics)
+    if experiment.report.saliency:
+        explain_model(
+            model,
+            card,
+            test,
+            run_dir,
+            per_class=experiment.report.saliency,
+            origin="the test set of this run",
+            device=experiment.training.device,
+        )
     if experiment.deployment.kind == "deployment" or not experiment.baselines:
         return metrics
     sites = simulated_sites(experiment)

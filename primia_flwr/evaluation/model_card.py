@@ -1,0 +1,164 @@
+"""`model_card.md` and `model_card.json`: what a saved model is for, made of, and worth.
+
+Every figure and fact is read from the run's folder; what is not there is said to be unknown.
+The same folder gives the same text.
+
+Source: Mitchell et al. 2019, Model Cards for Model Reporting, section 4.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from primia_flwr.errors import DataError
+from primia_flwr.evaluation.evidence_plots import in_words
+from primia_flwr.evaluation.privacy_account import privacy_account
+from primia_flwr.evaluation.run_folder import RunFolder, plain_values, read_run_folder
+from primia_flwr.models.saved import weights_digest
+
+TEXT_FILE, JSON_FILE = "model_card.md", "model_card.json"
+_RECIPE = ("optimizer", "learning_rate", "batch_size", "local_epochs", "precision", "loss")
+_SECURE = ("min_survivors", "max_colluding", "accept_two", "clip", "overflow", "degree")
+
+
+def write_model_card(run_dir: Path) -> Path:
+    """Write both files beside the model of a run and return the text's path.
+
+    Raises
+    ------
+    DataError, CheckpointError
+        If the folder has no model, a file in it cannot be read, or it cannot be written.
+    """
+    card = model_facts(read_run_folder(run_dir))
+    text = _render(card)
+    try:
+        for name, content in ((JSON_FILE, json.dumps(card, indent=1) + "\n"), (TEXT_FILE, text)):
+            partial = run_dir / f".{name}.{os.getpid()}"
+            partial.write_text(content, encoding="utf-8")
+            partial.replace(run_dir / name)
+    except OSError as error:
+        raise DataError(
+            f"{run_dir} cannot be written ({error.strerror or error}); expected a writable folder "
+            "with free space"
+        ) from None
+    return run_dir / TEXT_FILE
+
+
+def model_facts(folder: RunFolder) -> dict[str, Any]:
+    """Return the content of model_card.json: plain values, a section a key."""
+    run, config = folder.run, plain_values(folder.config)
+    account = privacy_account(folder.path, config)
+    return {
+        "model": _model(folder, config),
+        "data": _data(run, config),
+        "training": _training(run, config),
+        "metrics": _metrics(folder),
+        "privacy": {
+            "secure_aggregation": _secure(config),
+            "differential_privacy": account.facts if account else None,
+            "statement": account.statement if account else "",
+        },
+    }
+
+
+def _model(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
+    run = folder.run
+    return {
+        "name": run.get("name", ""),
+        "architecture": config.get("model", {}),
+        "parameters": run.get("parameters"),
+        "classes": run.get("classes", []),
+        "image_size": config.get("data", {}).get("image_size"),
+        "channels": config.get("data", {}).get("channels"),
+        "pixel_mean": run.get("pixel_mean"),
+        "pixel_std": run.get("pixel_std"),
+        "sha256": weights_digest(folder.path),
+        "trained": str(run.get("started", ""))[:10],
+        "config_hash": run.get("config_hash", ""),
+        "git_commit": run.get("git_commit", ""),
+        "versions": run.get("versions", {}),
+    }
+
+
+def _data(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    partition = config.get("data", {}).get("partition", {})
+    return {
+        "layout": run.get("data_layout", ""),
+        "synthetic": bool(run.get("synthetic")),
+        "simulated_sites": run.get("deployment") == "simulation",
+        "partition": partition.get("kind", ""),
+        "sites": run.get("sites", []),
+        "class_counts_over_sites": dict(
+            zip(run.get("classes", []), run.get("class_counts") or [], strict=False)
+        ),
+        "test": run.get("test"),
+    }
+
+
+def _training(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    training = config.get("training", {})
+    return {
+        "strategy": run.get("strategy", ""),
+        "weighting": config.get("strategy", {}).get("weighting", ""),
+        "rounds": run.get("rounds"),
+        "best_round": run.get("best_round"),
+        "seed": run.get("seed"),
+        "recipe": {key: training[key] for key in _RECIPE if key in training},
+    }
+
+
+def _metrics(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the federated model's figures, with intervals where there are some."""
+    scores, evidence = folder.results.get("Federated"), folder.evidence
+    if scores is None:
+        return None
+    figures = {
+        "accuracy": scores.accuracy,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "mcc": scores.mcc,
+        "roc_auc": scores.roc_auc,
+    }
+    return {
+        "images": scores.n,
+        "figures": figures,
+        "confusion": scores.confusion,
+        "per_class_images": {name: one.n for name, one in scores.per_class.items()},
+        "patients": evidence.patients if evidence else None,
+        "intervals": _plain(evidence.figures["Federated"]) if evidence else {},
+        "per_class": {
+            name: _plain(figures)
+            for name, figures in (evidence.per_class if evidence else {}).items()
+        },
+        "ece": evidence.reliability.ece if evidence else None,
+        "brier": evidence.reliability.brier if evidence else None,
+    }
+
+
+def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: {**found.to_dict(), "words": in_words(found)} for key, found in figures.items()}
+
+
+def _secure(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    secure = config.get("strategy", {}).get("secure", {})
+    if not secure.get("enabled"):
+        return None
+    return {key: secure[key] for key in _SECURE if key in secure}
+
+
+def _render(card: Mapping[str, Any]) -> str:
+    environment = Environment(
+        loader=PackageLoader("primia_flwr.evaluation", "."),
+        autoescape=False,  # Markdown, not HTML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["line"] = lambda value: " ".join(str(value).split()).replace("|", r"\|")
+    return environment.get_template("model_card.md.jinja").render(card)

@@ -1,0 +1,63 @@
+"""Validate the federated model, and each site's own, on every site's validation images.
+
+Nothing new is asked of a site: it answers ordinary evaluate messages with counts of its own. But
+it receives the models of the other sites, and the coordinator the counts of single sites; both
+are only possible where updates are averaged in the open. A site's own model is what it sent for
+averaging last: the federated model after its local training, not one that never left it.
+"""
+
+import logging
+from dataclasses import replace
+
+from primia_flwr.evaluation.cross_site import FEDERATED, Cell, CrossSite, ModelRow
+from primia_flwr.federation.history import SiteRow
+from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.training.evaluate import Evaluation
+from strategies.exchange import Exchange, Request, SiteModel
+
+logger = logging.getLogger(__name__)
+
+
+def cross_site_matrix(
+    exchange: Exchange, request: Request, grid: RosterGrid, best_round: int
+) -> CrossSite:
+    """Ask the selected sites for their verdict on one model after the other.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        One that keeps the sites' models.
+    request : Request
+        With the federated model; everything but its arrays is asked of the others, too.
+    grid : RosterGrid
+        Whose selected sites are asked. One that does not answer leaves empty cells.
+    best_round : int
+        The round of the federated model.
+    """
+    models = {FEDERATED: SiteModel(best_round, request.arrays)}
+    models |= dict(sorted(exchange.site_models().items()))
+    if len(models) == 1:
+        logger.warning("cross-site matrix: no site has sent a model since the coordinator started")
+    rows = [
+        ModelRow(name, model.server_round, _verdicts(exchange, request, grid, model))
+        for name, model in models.items()
+    ]
+    sites = sorted({site for row in rows for site in row.cells} | models.keys() - {FEDERATED})
+    return CrossSite(tuple(sites), tuple(rows))
+
+
+def _verdicts(
+    exchange: Exchange, request: Request, grid: RosterGrid, model: SiteModel
+) -> dict[str, Cell]:
+    outcome = exchange.evaluate(replace(request, arrays=model.arrays), grid, _unheard)
+    return {site: _cell(found) for site, found in outcome.validations.items()}
+
+
+def _cell(found: Evaluation) -> Cell:
+    return Cell(n=found.num_examples, loss=found.loss, confusion=found.confusion.tolist())
+
+
+def _unheard(row: SiteRow) -> None:
+    """Leave the answers out of the history: they are no part of a round."""
+    if not row.good:
+        logger.warning("cross-site matrix: %s: %s (%s)", row.site, row.status, row.reason)

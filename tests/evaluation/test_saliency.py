@@ -1,0 +1,179 @@
+"""Grad-CAM on networks whose maps can be worked out by hand, and which cases are shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.evaluation import saliency
+from primia_flwr.evaluation.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.saliency_cases import (
+    ExplainedCase,
+    Explanation,
+    picture_of,
+    read_cases,
+    write_cases,
+)
+from primia_flwr.evaluation.saliency_plot import saliency_plots
+from primia_flwr.models import MODELS, build_model
+from primia_flwr.models.layers import freeze
+
+
+class TwoMaps(nn.Module):
+    """Two 2 x 2 maps from the pixels: the pixel itself, and its negative part; weights by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(1, 2, 1, bias=False)
+        self.maps.weight.data = torch.tensor([[[[1.0]]], [[[-1.0]]]])
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(2, 2, bias=False)
+        self.head.weight.data = torch.tensor([[3.0, 0.0], [1.0, 2.0]])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.maps(x)).flatten(1))  # type: ignore[no-any-return]
+
+
+def test_the_map_is_that_of_the_paper_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """alpha = mean gradient over the 4 cells = head weight / 4 (eq. 1); ReLU(sum) (eq. 2).
+
+    Class 0: 3/4 x. Class 1: 1/4 x - 2/4 x = -x/4. Pixels 4, 2, -4, 0.
+    """
+    monkeypatch.setitem(saliency.TARGET_LAYERS, "two", "maps")
+    images = torch.tensor([[[[4.0, 2.0], [-4.0, 0.0]]]]).repeat(2, 1, 1, 1)
+    found = grad_cam(TwoMaps(), "two", images, [0, 1])
+    np.testing.assert_allclose(found[0], [[1, 0.5], [0, 0]])
+    np.testing.assert_allclose(found[1], [[0, 0], [1, 0]])
+
+
+def test_a_map_without_evidence_is_zero_not_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(saliency.TARGET_LAYERS, "two", "maps")
+    assert grad_cam(TwoMaps(), "two", -torch.ones(1, 1, 2, 2), [0]).tolist() == [[[0, 0], [0, 0]]]
+
+
+def test_every_architecture_has_a_layer_and_no_layer_is_without_one() -> None:
+    assert set(TARGET_LAYERS) == set(MODELS)
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+@pytest.mark.parametrize("name", ["resnet18", "vgg16", "simpleconv"])
+def test_the_target_is_the_last_activation_and_the_model_stays_as_it_was(
+    name: str, trainable: str
+) -> None:
+    model = build_model(ModelConfig(name=name), num_classes=3, channels=1, seed=0).train()
+    freeze(model, trainable, head=MODELS[name].head)
+    sizes: list[torch.Size] = []
+    layer = model.get_submodule(TARGET_LAYERS[name])
+    handle = layer.register_forward_hook(lambda _m, _i, out: sizes.append(out.shape))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = grad_cam(model, name, torch.rand(3, 1, 72, 72), [0, 1, 2])
+    handle.remove()
+    assert sizes[0][2:] == (map_side(name, 72),) * 2
+    assert not isinstance(layer, nn.MaxPool2d | nn.Conv2d)
+    assert found.shape == (3, 72, 72)
+    assert found.min() >= 0
+    peaks = found.max(axis=(1, 2))
+    assert peaks.max() == 1
+    assert all(peak in (0, 1) for peak in peaks)  # 0: nothing spoke for the class
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_images_far_apart_in_one_call_do_not_mix() -> None:
+    """More images than are computed at once give each the map that it has alone."""
+    model = build_model(ModelConfig(name="simpleconv"), num_classes=3, channels=1, seed=1)
+    images = torch.rand(10, 1, 32, 32)
+    together = grad_cam(model, "simpleconv", images, [0] * 10)
+    alone = np.concatenate([grad_cam(model, "simpleconv", images[i : i + 1], [0]) for i in (0, 9)])
+    np.testing.assert_allclose(together[[0, 9]], alone, atol=1e-4)
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name='?alexnet'?; expected"):
+        grad_cam(TwoMaps(), "alexnet", torch.zeros(1, 1, 2, 2), [0])
+    with pytest.raises(DataError, match="2 classes for 1 images"):
+        grad_cam(TwoMaps(), "resnet18", torch.zeros(1, 1, 2, 2), [0, 1])
+
+
+def test_the_most_confident_right_and_wrong_of_every_class_ties_by_order() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 0])
+    probabilities = np.array(
+        [[0.9, 0.1], [0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7]]
+    )
+    cases = choose_cases(labels, probabilities, per_class=1)
+    assert [(c.index, c.label, c.predicted, c.right) for c in cases] == [
+        (0, 0, 0, True),
+        (5, 0, 1, False),
+        (4, 1, 1, True),
+        (3, 1, 0, False),
+    ]
+    assert [c.confidence for c in cases] == [0.9, 0.7, 0.8, 0.7]
+    assert [c.index for c in choose_cases(labels, probabilities, per_class=5)] == [0, 2, 1, 5, 4, 3]
+    assert choose_cases(labels, probabilities, per_class=0) == ()
+
+
+def explanation(*, channels: int = 1) -> Explanation:
+    pixels = np.arange(channels * 16, dtype=np.uint8).reshape(channels, 4, 4)
+    heat = np.zeros((4, 4), np.uint8)
+    heat[1, 2] = 255
+    right = ExplainedCase(3, "viral", "viral", 0.875, picture_of(pixels), heat)
+    wrong = ExplainedCase(7, "viral", "normal", 0.5, picture_of(pixels), np.zeros_like(heat))
+    other = ExplainedCase(8, "normal", "normal", 0.75, picture_of(pixels), heat)
+    return Explanation("layer4", 2, "the test set", (right, wrong, other))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cases_are_read_back_as_they_were_written(tmp_path: Path, channels: int) -> None:
+    written = explanation(channels=channels)
+    write_cases(tmp_path / "saliency", written)
+    found = read_cases(tmp_path / "saliency")
+    assert found is not None
+    assert (found.layer, found.map_side, found.origin) == ("layer4", 2, "the test set")
+    for one, other in zip(found.cases, written.cases, strict=True):
+        assert (one.row, one.label, one.predicted, one.confidence) == (
+            *(other.row, other.label, other.predicted, other.confidence),
+        )
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.heat, other.heat)
+
+
+def test_fewer_cases_leave_no_old_pictures(tmp_path: Path) -> None:
+    whole = explanation()
+    write_cases(tmp_path, whole)
+    write_cases(tmp_path, Explanation("layer4", 2, "again", whole.cases[:1]))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("case-01-map.png", "case-01.png", "cases.json"),
+    ]
+    assert read_cases(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("harm", ["list", "picture", "size"])
+def test_a_damaged_folder_is_named(tmp_path: Path, harm: str) -> None:
+    write_cases(tmp_path, explanation())
+    if harm == "list":
+        (tmp_path / "cases.json").write_text(json.dumps({"cases": [{"row": 1}]}))
+    elif harm == "picture":
+        (tmp_path / "case-02.png").unlink()
+    else:
+        (tmp_path / "case-02-map.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_cases(tmp_path)
+
+
+def test_a_picture_a_class_says_what_was_predicted(tmp_path: Path) -> None:
+    viral, normal = saliency_plots(explanation())
+    assert (viral.name, normal.name) == ("saliency-1", "saliency-2")
+    assert "class viral" in viral.alt
+    assert "predicted normal with 50 %" in viral.alt
+    assert "wrong: normal, 50 %" in viral.svg
+    assert "nothing spoke for it" in viral.svg
+    assert viral.svg == saliency_plots(explanation())[0].svg
+    assert viral.svg.count("data:image/png;base64,") == 4
