@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from primia_flwr.attacks.detection import Detection
 from primia_flwr.attacks.dp_line import DpClaim
 from primia_flwr.attacks.membership import ATTACKS
-from primia_flwr.evaluation.plots import COLOURS, DASHES, INK, MUTED, Plot, as_plot, plot_style
+from primia_flwr.evaluation.plots import COLOURS, DASHES, INK, MUTED, Plot, to_plot, plot_style
 
 _CHANCE = (0, (2, 2))
 
@@ -50,6 +50,6 @@ def roc_on_log_axes(
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.legend(loc="lower right", title="attack, area", title_fontsize=9, alignment="left")
         areas = ", ".join(f"{ATTACKS[a][0]} {d.auc.value:.3f}" for a, d in found.items())
-        return as_plot(
+        return to_plot(
             name, figure, f"ROC curves of membership inference on log axes. Areas: {areas}."
         )

@@ -307,7 +307,3 @@ def _colour(index: int) -> str:
 
 def _dash(index: int) -> Any:
     return DASHES[index % len(DASHES)]
-
-
-# For plots that other packages draw in the same style.
-plot_style, as_plot = _style, _plot
