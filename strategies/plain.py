@@ -154,7 +154,7 @@ class PlainExchange(Exchange):
                 outcome.validation = one.incoming if known is None else known + one.incoming
         outcome.resting = outcome.count(EVALUATED)
         outcome.training_seconds = _covered(busy)
-        outcome.images = sum((r.images_per_second or 0) * (r.seconds or 0) for r in outcome.rows)
+        outcome.images = sum((r.epochs or 0) * (r.num_examples or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]
 
     def _screened(self, request: Request, site: str, reply: Message) -> Screened:

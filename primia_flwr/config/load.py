@@ -145,6 +145,8 @@ def config_hash(experiment: Experiment) -> str:
     for key in _NOT_PART_OF_THE_DATA:
         del settings["data"][key]
     del settings["strategy"]["secure"]["run"]
+    if not experiment.search.enabled:
+        del settings["search"]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
