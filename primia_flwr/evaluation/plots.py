@@ -68,7 +68,7 @@ class Plot:
 
 def global_curves(history: Sequence[Row], best_round: int) -> Plot:
     """Draw loss and validation figures of the global model per round; the best round marked."""
-    with _style():
+    with plot_style():
         figure, (left, right) = _panels()
         rounds = _column(history, "round")
         lines = (("train_loss", "training"), ("val_loss", "validation"))
@@ -85,7 +85,7 @@ def global_curves(history: Sequence[Row], best_round: int) -> Plot:
         if best_round > 0:
             _note(right, best_round, "best round")
         mcc = _column(history, "val_mcc")
-        return _plot(
+        return to_plot(
             "rounds",
             figure,
             f"Two line charts over {len(history)} rounds. Left: training and validation loss of "
@@ -98,7 +98,7 @@ def global_curves(history: Sequence[Row], best_round: int) -> Plot:
 def site_curves(sites: Sequence[Row]) -> Plot:
     """Draw each site's validation loss and MCC after local training, with its early stops."""
     names = list(dict.fromkeys(row["site"] for row in sites))
-    with _style():
+    with plot_style():
         figure, (left, right) = _panels()
         for index, name in enumerate(names):
             rows = [row for row in sites if row["site"] == name]
@@ -111,7 +111,7 @@ def site_curves(sites: Sequence[Row]) -> Plot:
         _marks_legend(figure, left)
         stops = sum(flag(row, "stopped_early") for row in sites)
         only = sum(row.get("status") == "evaluated" for row in sites)
-        return _plot(
+        return to_plot(
             "sites",
             figure,
             f"Two line charts of validation loss and MCC of {len(names)} sites after their local "
@@ -125,7 +125,7 @@ def confusion_matrix(scores: Scores) -> Plot:
     counts = np.array(scores.confusion, np.float64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = list(scores.per_class)
-    with _style({"axes.grid": False}):
+    with plot_style({"axes.grid": False}):
         side = min(1.9 + 0.7 * len(names), 7.5)
         figure = Figure(figsize=(side + 0.6, side), layout="constrained")
         axes = figure.subplots()
@@ -148,7 +148,7 @@ def confusion_matrix(scores: Scores) -> Plot:
             f"{name}: {100 * shares[k, k]:.0f} % of {int(counts[k].sum())} right"
             for k, name in enumerate(names)
         )
-        return _plot(
+        return to_plot(
             "confusion", figure, "Confusion matrix, true class by row. " + "; ".join(words)
         )
 
@@ -159,7 +159,7 @@ def roc_curves(predictions: Predictions, scores: Scores) -> Plot | None:
     found = [(k, name) for k, name in enumerate(predictions.classes) if name in areas]
     if not found:
         return None
-    with _style({"axes.grid.axis": "both"}):
+    with plot_style({"axes.grid.axis": "both"}):
         figure = Figure(figsize=(4.3, 4.1), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
@@ -171,13 +171,13 @@ def roc_curves(predictions: Predictions, scores: Scores) -> Plot | None:
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         axes.legend(loc="lower right", title="class, area", title_fontsize=9, alignment="left")
         words = ", ".join(f"{name} {areas[name]:.3f}" for _, name in found)
-        return _plot("roc", figure, f"ROC curves, each class against the rest. Areas: {words}.")
+        return to_plot("roc", figure, f"ROC curves, each class against the rest. Areas: {words}.")
 
 
 def comparison(results: dict[str, Scores]) -> Plot:
     """Draw MCC and ROC-AUC of every model as dots on one scale."""
     names = list(results)[::-1]
-    with _style({"axes.grid.axis": "x"}):
+    with plot_style({"axes.grid.axis": "x"}):
         figure = Figure(figsize=(9.4, 0.9 + 0.32 * len(names)), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         keys = (("MCC", "mcc"), ("ROC-AUC", "roc_auc"))
@@ -202,7 +202,7 @@ def comparison(results: dict[str, Scores]) -> Plot:
             axes.spines["left"].set_visible(False)
         panels[0].set_yticks(range(len(names)), names, color=INK)
         words = ", ".join(f"{name} {scores.mcc:.3f}" for name, scores in results.items())
-        return _plot("comparison", figure, f"Dot chart of MCC and ROC-AUC. MCC: {words}.")
+        return to_plot("comparison", figure, f"Dot chart of MCC and ROC-AUC. MCC: {words}.")
 
 
 def timings(history: Sequence[Row]) -> Plot:
@@ -210,7 +210,7 @@ def timings(history: Sequence[Row]) -> Plot:
     rounds, seconds = _column(history, "round"), _column(history, "seconds")
     outside = np.nan_to_num(_column(history, "seconds_outside_training"))
     training = np.clip(np.nan_to_num(seconds) - outside, 0, None)
-    with _style():
+    with plot_style():
         figure = Figure(figsize=(9.4, 2.3), layout="constrained")
         axes = figure.subplots()
         axes.bar(rounds, training, width=0.66, color="#9fb3c8", label="training at the sites")
@@ -219,7 +219,7 @@ def timings(history: Sequence[Row]) -> Plot:
         )
         _finish(axes, "Seconds per round", "round", "seconds")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        return _plot(
+        return to_plot(
             "timings",
             figure,
             f"Bar chart of the seconds per round, {np.nansum(seconds):.0f} in all, of which "
@@ -227,7 +227,8 @@ def timings(history: Sequence[Row]) -> Plot:
         )
 
 
-def _style(changes: Mapping[str, Any] | None = None) -> AbstractContextManager[None]:
+def plot_style(changes: Mapping[str, Any] | None = None) -> AbstractContextManager[None]:
+    """Return the context in which every picture of the page is drawn, with changes to it."""
     settings: Any = {**_STYLE, **(changes or {})}
     return mpl.rc_context(settings)
 
@@ -280,9 +281,10 @@ def _note(axes: Axes, x: float, text: str) -> None:
     )  # fmt: skip
 
 
-def _plot(name: str, figure: Figure, alt: str) -> Plot:
+def to_plot(name: str, figure: Figure, alt: str) -> Plot:
+    """Turn a figure into SVG text: the same every time, its ids unlike those of other pictures."""
     buffer = io.StringIO()
-    with _style({"svg.hashsalt": f"primia-{name}"}):
+    with plot_style({"svg.hashsalt": f"primia-{name}"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

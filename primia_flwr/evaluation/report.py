@@ -21,6 +21,7 @@ from primia_flwr.evaluation import plots, secure_account, table
 from primia_flwr.evaluation.plots import Plot
 from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
 from primia_flwr.evaluation.run_folder import Row, RunFolder, flag, number, read_run_folder
+from primia_flwr.evaluation.search_account import search_chapter
 
 CITATIONS = {
     "pneumonia": (
@@ -105,6 +106,7 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         open_rows=_OPEN_ROWS,
         totals=_totals(folder),
         secure=_secure(folder),
+        search=search_chapter(folder.path),
         privacy=privacy_account(folder.path, config),
         privacy_headings=HEADINGS,
         citation=CITATIONS.get(layout, ""),
