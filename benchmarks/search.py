@@ -25,7 +25,6 @@ Data: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2, CC 
 import argparse
 import csv
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -54,6 +53,7 @@ def primia(folder: Path, args: argparse.Namespace, *overrides: str) -> Path:
     command = [sys.executable, "-m", "primia_flwr.cli.main", "train", *data, f"model={args.model}"]
     command += ["training.sync_every_n_batches=0", f"training.local_epochs={args.epochs}"]
     command += [f"federation.rounds={args.rounds}", f"output_dir={folder}", *_QUIET]
+    command += [f"data.cache_dir={folder.parent / 'cache'}"]  # decoded once for all runs
     subprocess.run([*command, *overrides], check=True, stdout=sys.stderr)
     return folder
 
@@ -178,7 +178,6 @@ def main() -> None:
         for seed in args.seeds:
             found, trained = one_seed(seed, args, Path(name))
             searches, arms = searches + found, arms + trained
-    used = os.times()
     publish(
         {
             "benchmark": "search",
@@ -190,7 +189,6 @@ def main() -> None:
             "comparison": compared(arms),
             "searches": searches,
             "arms": arms,
-            "cpu_seconds": round(used.children_user + used.children_system),
             "machine": describe_machine(),
         },
         args.output,

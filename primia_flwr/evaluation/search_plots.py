@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from primia_flwr.evaluation.plots import COLOURS, MARKERS, MUTED, Plot, plot_style, to_plot
 
@@ -82,6 +83,7 @@ def _panel(axes: Axes, key: str, found: Mapping[str, Any], entries: list[Any]) -
         )
     if found["space"][key].get("log"):
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     name = key.rpartition(".")[2]
     section = key.removesuffix(f".{name}").rpartition(".")[2]
     axes.set_title(name if section == "training" else f"{section} {name}", fontsize=9, loc="left")

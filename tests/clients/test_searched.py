@@ -84,7 +84,9 @@ def test_each_configuration_has_a_state_of_its_own(site):
     ],
 )
 def test_anything_outside_the_space_is_a_refusal(site, values):
-    with pytest.raises(PolicyRefusal, match="site site-1 refuses configuration 1: .*search.space"):
+    with pytest.raises(
+        PolicyRefusal, match=r"site site-1 refuses configuration 1: .*search\.space"
+    ):
         searched_site(site, message(1, values))
 
 
@@ -116,9 +118,7 @@ def test_a_message_without_a_configuration_is_refused_in_a_search(site):
 def test_a_message_with_a_configuration_is_refused_outside_a_search(tmp_path):
     text = config_text(tmp_path)
     with pytest.raises(ProtocolError, match=r"search\.population=0, but the message names a"):
-        answer_train(
-            train_message(text, **{keys.TRIAL: 0, keys.VALUES: "{}"}), simulated(text)
-        )
+        answer_train(train_message(text, **{keys.TRIAL: 0, keys.VALUES: "{}"}), simulated(text))
 
 
 @given(st.text(max_size=60))
@@ -148,9 +148,7 @@ def test_the_same_update_as_an_ordinary_run_of_the_configuration(text, site):
     config = {keys.TRIAL: 3, keys.VALUES: json.dumps(GOOD)}
     searched = answer_train(train_message(text, **config), simulated(text)).content[keys.ARRAYS]
     folder = site.folder.parents[1]
-    ordinary_text = config_text(
-        folder, "strategy=fedavg", f"{RATE}=0.002", "training.batch_size=8"
-    )
+    ordinary_text = config_text(folder, "strategy=fedavg", f"{RATE}=0.002", "training.batch_size=8")
     ordinary = answer_train(train_message(ordinary_text), simulated(ordinary_text))
     for name, array in ordinary.content[keys.ARRAYS].items():
         assert searched[name].data == array.data, name

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def test_rungs_shrink_and_grow_to_one_of_full_length(population, eta, rounds, fi
         return
     assert rungs[0].configurations == population
     assert rungs[-1] == Rung(1, rounds)
-    for one, following in zip(rungs, rungs[1:], strict=False):
+    for one, following in pairwise(rungs):
         assert following.configurations == max(1, one.configurations // eta)
         assert 1 <= one.rounds < following.rounds
 

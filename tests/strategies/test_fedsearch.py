@@ -277,10 +277,10 @@ def test_where_all_diverge_there_is_one_clear_error(search):
         search(population, rounds=2)
 
 
-@pytest.mark.parametrize(("killed_in", "secure"), [(1, False), (11, False), (20, False), (14, True)])
-def test_killed_anywhere_it_goes_on_to_the_same_end(
-    search, learner, tmp_path, killed_in, secure
-):
+@pytest.mark.parametrize(
+    ("killed_in", "secure"), [(1, False), (11, False), (20, False), (14, True)]
+)
+def test_killed_anywhere_it_goes_on_to_the_same_end(search, learner, tmp_path, killed_in, secure):
     def die(content, message):
         raise KeyboardInterrupt
 
@@ -340,7 +340,9 @@ def test_events_say_which_configuration_and_how_far(search, tmp_path):
 def test_the_population_follows_from_the_seed_and_begins_with_the_experiments_own():
     experiment = Experiment(
         federation=FederationConfig(rounds=9),
-        search=SearchConfig(population=9, space={**SPACE, "training.warmup": {"choices": [0, 0.5]}}),
+        search=SearchConfig(
+            population=9, space={**SPACE, "training.warmup": {"choices": [0.0, 0.5]}}
+        ),
     )
     first, again = (draw_population(experiment, 9) for _ in range(2))
     assert first == again
