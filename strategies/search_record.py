@@ -5,6 +5,7 @@ from typing import Any
 
 from primia_flwr.config.halving import Rung
 from primia_flwr.config.schema import Experiment
+from primia_flwr.config.searched import space_of
 from strategies.search_trial import Trial
 
 CHOSEN, OUT, DIVERGED, CLIMBING = "chosen", "out", "diverged", "climbing"
@@ -35,7 +36,7 @@ def account(
         "method": "successive halving" if search.halving else "random search",
         "eta": search.eta,
         "seed": experiment.seed,
-        "space": search.space,
+        "space": space_of(experiment).to_dict(),
         "rungs": [vars(rung) for rung in rungs],
         "image_passes": sum(trial.image_passes for trial in trials),
         "chosen": None if chosen is None else chosen.number,

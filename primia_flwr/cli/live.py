@@ -124,7 +124,7 @@ class LiveView:
             f"train loss {_number(event, 'train_loss')}  "
             f"val loss {_number(event, 'val_loss')}  val MCC {_number(event, 'val_mcc')}"
         )
-        done, total = int(event.get("done", event["round"])), event.get("total")
+        done, total = int(event["done" if "done" in event else "round"]), event.get("total")
         self._progress.update(self._rounds, completed=done, total=total, note=note)
         if not self._console.is_terminal:
             seconds = _number(event, "seconds", 1)

@@ -40,7 +40,7 @@ def search_chapter(run_dir: Path) -> Markup:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(figure=table.figure)
+    environment.filters.update(figure=table.figure, count=_count)
     entries = ranked(found)
     return Markup(
         environment.from_string(template.read_text(encoding="utf-8")).render(
@@ -125,6 +125,10 @@ def _values(entry: Entry) -> str:
     if not entry["values"]:
         return "the experiment's own"
     return ", ".join(f"{_short(key)} {_text(value)}" for key, value in entry["values"].items())
+
+
+def _count(value: int) -> str:
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _short(key: str) -> str:
