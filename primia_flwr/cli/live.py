@@ -133,12 +133,17 @@ class LiveView:
     def _diverged(self, event: Event) -> None:
         self.say(f"[yellow]configuration {event['configuration']} diverged[/] {event['reason']}")
 
+    def _finished(self, event: Event) -> None:
+        if "configuration" in event:
+            self.say(f"chosen: configuration {event['configuration']}; see search.json")
+
 
 _HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
     "round_started": LiveView._round_started,
     "site_reply": LiveView._site_reply,
     "round_finished": LiveView._round_finished,
     "configuration_diverged": LiveView._diverged,
+    "finished": LiveView._finished,
 }
 
 

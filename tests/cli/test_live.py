@@ -55,6 +55,7 @@ def test_a_search_shows_rung_and_configuration_and_how_far_all_of_it_is(
         events = [
             {"event": "round_finished", "round": 2, "total": 21, "sites": 3, **where},
             {"event": "configuration_diverged", "reason": "munich: the loss is nan", **where},
+            {"event": "finished", **where},
         ]
         (tmp_path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
         view.update()
@@ -63,6 +64,7 @@ def test_a_search_shows_rung_and_configuration_and_how_far_all_of_it_is(
     text = capsys.readouterr().err
     assert "rung 2/3, configuration 4 of 0-8, round 2: train loss -" in text
     assert "configuration 4 diverged munich: the loss is nan" in text
+    assert "chosen: configuration 4" in text
 
 
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
