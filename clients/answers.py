@@ -7,6 +7,7 @@ from clients.incoming import arrived_model, round_config
 from clients.local_round import recipe_of, train_round
 from clients.private import answer_privately, refuse_measurements
 from clients.private_statistics import answer_noisy_statistics
+from clients.searched import searched_site
 from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
 from primia_flwr import record_keys as keys
@@ -36,6 +37,7 @@ def answer_train(message: Message, context: Context) -> Message:
     site = open_site(context)
     if site.experiment.privacy.enabled:
         return answer_privately(message, context)
+    site = searched_site(site, message)
     config, number = round_config(message)
     model, normalisation = arrived_model(site, message)
     incoming = _verdict(site, model, normalisation)
@@ -64,6 +66,7 @@ def answer_evaluate(message: Message, context: Context) -> Message:
     """Answer `evaluate`: the verdict on the model as it arrives."""
     site = open_site(context)
     refuse_measurements(site, message)
+    site = searched_site(site, message)
     model, normalisation = arrived_model(site, message)
     metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.val)})
     _put(metrics, keys.INCOMING, _verdict(site, model, normalisation))

@@ -44,7 +44,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
         "weight": [weight],
         "examples": [_rounded(site, metrics, NUM_EXAMPLES)],
         "batches": [_number(metrics, NUM_BATCHES)],
-        "images": [round(_number(metrics, "images-per-second") * _number(metrics, "seconds"))],
+        "images": [round(_number(metrics, "epochs") * _number(metrics, NUM_EXAMPLES))],
         "resting": [_number(metrics, RESTING)],
         "stopped-early": [_number(metrics, "stopped-early")],
         "seconds": [_number(metrics, "seconds")],

@@ -39,7 +39,8 @@ class OpenSite:
     """A site that is ready to answer a message.
 
     `folder` is private to the site; `simulated` sites also write their progress into it,
-    for the live view of the same machine.
+    for the live view of the same machine. `trial`: in a search, the number of the configuration
+    that `experiment` is.
     """
 
     name: str
@@ -49,12 +50,16 @@ class OpenSite:
     folder: Path
     simulated: bool
     budget: Budget
+    trial: int | None = None
 
     @property
     def state(self) -> SiteState:
         """Return the site's private state of this experiment."""
         experiment = self.experiment
-        return SiteState(self.folder, config_hash(experiment), keep=experiment.client.keep_states)
+        name = config_hash(experiment)
+        if self.trial is not None:
+            name = f"{name}/configuration-{self.trial:03d}"
+        return SiteState(self.folder, name, keep=experiment.client.keep_states)
 
 
 def open_site(context: Context) -> OpenSite:

@@ -10,6 +10,7 @@ PrimiaError
 ├── TrackingError               experiment tracking
 ├── FederationError             SuperLink, SuperNodes, certificates, ports
 ├── ProtocolError               a message that breaks the agreed protocol
+│   └── DivergenceError         numbers out of range: a training that has diverged
 ├── ServiceError                encrypted inference: a party, its link, its store
 ├── PolicyRefusal               a site's policy says no
 └── PrivacyBudgetError          a release would pass the privacy budget
@@ -42,6 +43,10 @@ class FederationError(PrimiaError):
 
 class ProtocolError(PrimiaError):
     """A message does not follow the agreed protocol."""
+
+
+class DivergenceError(ProtocolError):
+    """A training has diverged: NaN, infinite, or too large for the range that was agreed."""
 
 
 class ServiceError(PrimiaError):

@@ -24,6 +24,10 @@ CLASS_COUNTS = "class-counts"
 INCOMING = "incoming"  # prefix: the global model, as it arrived, on the site's validation data
 LOCAL = "local"  # prefix: the site's own model after its training
 
+# In a search: which configuration of the population, and its values as JSON
+TRIAL = "search-trial"
+VALUES = "search-values"
+
 # In runs with differential privacy
 LEDGER = "ledger"  # the record of a reply with the heads of privacy ledgers that a site knows
 HEADS = "heads"

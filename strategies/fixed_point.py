@@ -16,13 +16,12 @@ from flwr.serverapp.strategy import Strategy
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import REJECTED, SiteRow
 from primia_flwr.secagg.fixed_point import Overflow
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.payload import WEIGHT, Layout
 from strategies.exchange import Request
 from strategies.plain import PlainExchange
-from strategies.screening import Screened, Update, clean
+from strategies.screening import Screened, Update, rejected_row
 from strategies.server_step import move_by_mean
 
 
@@ -59,8 +58,8 @@ class FixedPointExchange(PlainExchange):
         try:
             self._encoded[site] = self._encode(request, found.update)
         except ProtocolError as error:
-            reason = f"{error} (strategy.secure.clip, .max_weight; or strategy.float_mean=true)"
-            return Screened(SiteRow(request.server_round, site, REJECTED, clean(reason)))
+            hint = " (strategy.secure.clip, .max_weight; or strategy.float_mean=true)"
+            return Screened(rejected_row(request.server_round, site, error, hint))
         return found
 
     def _encode(self, request: Request, update: Update) -> Vector:

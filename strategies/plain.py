@@ -165,7 +165,7 @@ class PlainExchange(Exchange):
                 outcome.validations[one.row.site] = one.incoming
         outcome.resting = outcome.count(EVALUATED)
         outcome.training_seconds = _covered(busy)
-        outcome.images = sum((r.images_per_second or 0) * (r.seconds or 0) for r in outcome.rows)
+        outcome.images = sum((r.epochs or 0) * (r.num_examples or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]
 
     def _screened(self, request: Request, site: str, reply: Message) -> Screened:

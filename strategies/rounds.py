@@ -10,12 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from flwr.app import ConfigRecord
 
 from primia_flwr.config.data import NormalisationConfig
 from primia_flwr.config.federation import FederationConfig
+from primia_flwr.config.load import config_hash
+from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import FederationStoppingConfig
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError
@@ -65,6 +67,20 @@ class LoopConfig:
     private: bool = False
     averaging: float = 0.0
     cross_site: bool = False
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        """Take it from an experiment."""
+        return cls(
+            federation=experiment.federation,
+            stopping=experiment.training.early_stopping.federation,
+            normalisation=experiment.data.normalisation,
+            channels=experiment.data.channels,
+            config_hash=config_hash(experiment),
+            private=experiment.privacy.enabled,
+            averaging=experiment.privacy.averaging,
+            cross_site=experiment.strategy.cross_site,
+        )
 
 
 @dataclass
@@ -214,6 +230,7 @@ class RoundLoop:
                 return self._finish_round(state, outcome, rows)
             if self._have_stopped(outcome):
                 return self._stop_with_sites(state, outcome, rows)
+            self._check(outcome)
             earlier = {row.site: f"attempt {attempt}: {_why(row)}" for row in rows if not row.good}
             needed = min(needed + outcome.resting, len(self._federation.sites))
             wanted = outcome.wait_for
@@ -237,6 +254,9 @@ class RoundLoop:
         )
         federation = self._federation
         return Request(number, state.model, config, federation.round_timeout, federation.min_sites)
+
+    def _check(self, outcome: Outcome) -> None:
+        """Look at an outcome with too few good answers before it is asked for again."""
 
     def _have_stopped(self, outcome: Outcome) -> bool:
         """Whether so many sites only validate that enough updates can no longer come."""
@@ -285,6 +305,7 @@ class RoundLoop:
             bytes_up=outcome.bytes_up,
             bytes_down=outcome.bytes_down,
             images_per_second=round(outcome.images / training, 2) if training > 0 else None,
+            images=round(outcome.images),
         )
 
     # --- Validation and the record ----------------------------------------------------------
@@ -304,17 +325,27 @@ class RoundLoop:
             state.best = state.model
         self._history.mark_best(state.best_round)
 
-    def _validate_last(self, state: RunState) -> None:
+    def _validate(self, state: RunState, *, wait: bool = False) -> Outcome | None:
+        """Have the sites validate the model; None where too few of them did.
+
+        `wait`: for sites without which a repetition cannot succeed.
+        """
+        wanted = list[str]()
         for _ in range(MAX_ATTEMPTS):
-            self._attendance.gather(state.round, self._federation.min_sites)
+            self._attendance.gather(state.round, self._federation.min_sites, wanted)
             request = self._request(state, state.round)
             outcome = self._exchange.evaluate(request, self._grid, self._on_row)
             if outcome.count() >= self._federation.min_sites:
-                break
-        else:
+                return outcome
+            self._check(outcome)
+            wanted = outcome.wait_for if wait else []
+        return None
+
+    def _validate_last(self, state: RunState) -> None:
+        outcome = self._validate(state)
+        if outcome is None:
             logger.warning("too few sites validated the last model; it is not compared")
-            outcome = Outcome()
-        self._take_validation(state, outcome.validation)
+        self._take_validation(state, outcome.validation if outcome else None)
         if state.patience.best_step is None:
             state.best = state.model
         self._save(state)

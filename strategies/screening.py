@@ -15,10 +15,18 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from numpy.lib import format as npy
 
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import EVALUATED, FAILED, OK, REFUSED, REJECTED, SiteRow
-from primia_flwr.federation.refusals import failure_reason, refusal_reason
+from primia_flwr.federation.history import (
+    DIVERGED,
+    EVALUATED,
+    FAILED,
+    OK,
+    REFUSED,
+    REJECTED,
+    SiteRow,
+)
+from primia_flwr.federation.refusals import failure_reason, has_diverged, refusal_reason
 from primia_flwr.record_keys import (
     ARRAYS,
     INCOMING,
@@ -188,7 +196,14 @@ def error_row(server_round: int, site: str, reply: Message) -> SiteRow:
     refusal = refusal_reason(text)
     if refusal is not None:
         return SiteRow(server_round, site, REFUSED, clean(refusal))
-    return SiteRow(server_round, site, FAILED, clean(failure_reason(text)))
+    status = DIVERGED if has_diverged(text) else FAILED
+    return SiteRow(server_round, site, status, clean(failure_reason(text)))
+
+
+def rejected_row(server_round: int, site: str, error: ProtocolError, hint: str = "") -> SiteRow:
+    """Return the row of a reply whose content is refused, or out of range."""
+    status = DIVERGED if isinstance(error, DivergenceError) else REJECTED
+    return SiteRow(server_round, site, status, clean(f"{error}{hint}"))
 
 
 def check_name(reply: Message, site: str) -> None:

@@ -227,7 +227,9 @@ class SecureExchange(Exchange):
     ) -> Summed:
         """Learn the sum over the selected sites; prepare the next instance on the way."""
         kind = message_type.rpartition(".")[2]
-        before = self._opened.sites(kind, server_round, self._session.roster_digest)
+        base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
+        roster = self._session.roster_digest
+        before = self._opened.sites(kind, server_round, roster, base)
         wave = Wave(server_round, grid, timeout, on_row, self._log, only=before)
         needed = max(needed, self._least, len(before))
         missing = sorted(set(before) - set(wave.present))
@@ -239,11 +241,10 @@ class SecureExchange(Exchange):
                     f"shares were asked for the sum over {', '.join(before)} before, and sites "
                     f"answer for one list only; waiting for {', '.join(missing)}"
                 )
-            base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
             requests = current.begin_sum(wire.told_of(base, content, layout, message_type))
             self._next = self._new_instance()
             wave.vectors(current, self._next, requests, message_type, content, layout)
-            self._unmask(wave, current, layout, needed, kind)
+            self._unmask(wave, current, layout, needed, kind, base)
         except ProtocolError as error:
             wave.gave_up(clean(str(error)))
         if self._log:
@@ -255,7 +256,13 @@ class SecureExchange(Exchange):
         return wave.found
 
     def _unmask(
-        self, wave: Wave, current: ServerInstance, layout: Layout, needed: int, kind: str
+        self,
+        wave: Wave,
+        current: ServerInstance,
+        layout: Layout,
+        needed: int,
+        kind: str,
+        base: bytes,
     ) -> None:
         """Take the masks off the sum of the vectors, where enough sites are left.
 
@@ -270,7 +277,7 @@ class SecureExchange(Exchange):
             good = current.signed
         if good:
             digest = self._session.roster_digest
-            self._opened.remember(kind, wave.server_round, digest, current.survivors)
+            self._opened.remember(kind, wave.server_round, digest, base, current.survivors)
         wave.shares(current if good else None, self._next)
         if not good:
             raise ProtocolError("too few sites are left to add up")

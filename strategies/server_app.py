@@ -8,8 +8,9 @@ from pathlib import Path
 from flwr.app import Array, ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from primia_flwr.config.load import config_hash, load_experiment
+from primia_flwr.config.load import load_experiment
 from primia_flwr.config.schema import Experiment
+from primia_flwr.config.searched import with_values
 from primia_flwr.data.readers import read_manifest
 from primia_flwr.data.sides import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
@@ -21,6 +22,7 @@ from primia_flwr.models import save_model
 from primia_flwr.processes import end_with_parent
 from primia_flwr.records import load_arrays, to_arrays
 from primia_flwr.training.normalisation import Normalisation
+from strategies.fedsearch import SearchLoop
 from strategies.registry import build_exchange
 from strategies.rounds import LoopConfig, RoundLoop, RunState
 
@@ -60,14 +62,21 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
         folder=folder,
     )
     sites, nodes = experiment.federation.sites, experiment.deployment.nodes
-    loop = RoundLoop(_loop_config(experiment), RosterGrid(grid, sites, nodes), exchange, folder)
-    state = loop.run(initial, resume=bool(experiment.resume))
+    roster, resume = RosterGrid(grid, sites, nodes), bool(experiment.resume)
+    found: dict[str, object] = {}
+    if experiment.search.enabled:
+        chosen = SearchLoop(experiment, roster, exchange, folder).run(initial, resume=resume)
+        state, experiment = chosen.state, with_values(experiment, chosen.values)
+        found = {"configuration": chosen.number, "values": chosen.values}
+    else:
+        loop = RoundLoop(LoopConfig.of(experiment), roster, exchange, folder)
+        state = loop.run(initial, resume=resume)
     load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
     normalisation = Normalisation(state.mean, state.std)
     card = model_card(experiment, classes, normalisation, state.best_round)
     account = privacy_account(folder, asdict(experiment))
     save_model(folder, model, replace(card, privacy=account.statement if account else ""))
-    write_json(folder / "result.json", _result(state))
+    write_json(folder / "result.json", {**_result(state), **found})
     return state
 
 
@@ -112,19 +121,6 @@ def _sentence(error: Exception) -> str:
     return (
         f"the coordinator stopped unexpectedly ({type(error).__name__}: {error}); see its log; "
         "go on from the last checkpoint with `primia train resume=<output folder>`"
-    )
-
-
-def _loop_config(experiment: Experiment) -> LoopConfig:
-    return LoopConfig(
-        federation=experiment.federation,
-        stopping=experiment.training.early_stopping.federation,
-        normalisation=experiment.data.normalisation,
-        channels=experiment.data.channels,
-        config_hash=config_hash(experiment),
-        private=experiment.privacy.enabled,
-        averaging=experiment.privacy.averaging,
-        cross_site=experiment.strategy.cross_site,
     )
 
 

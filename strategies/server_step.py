@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
-from primia_flwr.errors import FederationError
+from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.secure_records import unflatten
 from primia_flwr.record_keys import ARRAYS, METRICS, WEIGHT
@@ -53,7 +53,7 @@ def move_by_mean(
 
     Raises
     ------
-    FederationError
+    DivergenceError
         If the result is not finite.
     """
     update = unflatten(mean, model)
@@ -77,12 +77,12 @@ def check_finite(server_round: int, model: ArrayMap) -> None:
 
     Raises
     ------
-    FederationError
+    DivergenceError
         Naming the first array with NaN or infinity.
     """
     for name, array in model.items():
         if not np.isfinite(array).all():
-            raise FederationError(
+            raise DivergenceError(
                 f"round {server_round}: the strategy made {name!r} NaN or infinite; expected "
                 "finite numbers; lower strategy.server_learning_rate"
             )
@@ -98,9 +98,9 @@ def moments(strategy: Strategy) -> ArrayMap:
 
 
 def load_moments(strategy: Strategy, state: ArrayMap) -> None:
-    """Put back what `moments` returned."""
+    """Put back what `moments` returned; nothing begins anew."""
     for moment in _MOMENTS:
         prefix = f"{moment}/"
         named = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if named:
-            setattr(strategy, moment, named)
+        if hasattr(strategy, moment):
+            setattr(strategy, moment, named or None)

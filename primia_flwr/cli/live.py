@@ -110,7 +110,7 @@ class LiveView:
                 )
 
     def _round_started(self, event: Event) -> None:
-        self._progress.update(self._rounds, note=f"round {event['round']} training")
+        self._progress.update(self._rounds, note=f"{_where(event)} training")
 
     def _site_reply(self, event: Event) -> None:
         name, status = str(event.get("site")), str(event.get("status"))
@@ -124,16 +124,26 @@ class LiveView:
             f"train loss {_number(event, 'train_loss')}  "
             f"val loss {_number(event, 'val_loss')}  val MCC {_number(event, 'val_mcc')}"
         )
-        self._progress.update(self._rounds, completed=int(event["round"]), note=note)
+        done, total = int(event["done" if "done" in event else "round"]), event.get("total")
+        self._progress.update(self._rounds, completed=done, total=total, note=note)
         if not self._console.is_terminal:
             seconds = _number(event, "seconds", 1)
-            self.say(f"round {event['round']}: {note}  {event.get('sites')} sites  {seconds} s")
+            self.say(f"{_where(event)}: {note}  {event.get('sites')} sites  {seconds} s")
+
+    def _diverged(self, event: Event) -> None:
+        self.say(f"[yellow]configuration {event['configuration']} diverged[/] {event['reason']}")
+
+    def _finished(self, event: Event) -> None:
+        if "configuration" in event:
+            self.say(f"chosen: configuration {event['configuration']}; see search.json")
 
 
 _HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
     "round_started": LiveView._round_started,
     "site_reply": LiveView._site_reply,
     "round_finished": LiveView._round_finished,
+    "configuration_diverged": LiveView._diverged,
+    "finished": LiveView._finished,
 }
 
 
@@ -143,6 +153,17 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _where(event: Event) -> str:
+    """Return where a run is; in a search, in which rung and with which configuration."""
+    words = f"round {event['round']}"
+    if "configuration" in event:
+        words = (
+            f"rung {event['rung']}/{event['rungs']}, configuration {event['configuration']} "
+            f"of 0-{event['configurations'] - 1}, {words}"
+        )
+    return words
 
 
 def _number(event: Event, key: str, digits: int = 3) -> str:

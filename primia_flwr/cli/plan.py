@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from primia_flwr.config.halving import rounds_in_all
 from primia_flwr.config.load import config_hash
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import SiteData
@@ -41,12 +42,24 @@ def make_plan(experiment: Experiment) -> dict[str, Any]:
         "rounds": experiment.federation.rounds,
         "strategy": experiment.strategy.name,
     }
+    plan |= _search(experiment, console)
     if experiment.deployment.kind == "simulation":
         plan |= _simulation(experiment, console)
     else:
         plan |= federation_facts(experiment, console)
     console.print(f"bundle to approve at the sites: {bundle}")
     return plan
+
+
+def _search(experiment: Experiment, console: Console) -> dict[str, Any]:
+    """Print and return the rungs of a search, and the rounds of all its configurations."""
+    if not experiment.search.enabled:
+        return {}
+    rungs = experiment.search.rungs(experiment.federation.rounds)
+    words = ", ".join(f"{rung.configurations} up to round {rung.rounds}" for rung in rungs)
+    in_all = rounds_in_all(rungs)
+    console.print(f"search: {words}; {in_all} rounds in all")
+    return {"search": {"rungs": [vars(rung) for rung in rungs], "rounds": in_all}}
 
 
 def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def config_hash(experiment: Experiment) -> str:
         del settings["data"][key]
     del settings["strategy"]["secure"]["run"]
     del settings["strategy"]["cross_site"]
+    if not experiment.search.enabled:
+        del settings["search"]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

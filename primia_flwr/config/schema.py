@@ -10,6 +10,7 @@ from primia_flwr.config.federation import ClientConfig, FederationConfig, Strate
 from primia_flwr.config.guarantee import check_guarantee
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.config.report import ReportConfig
+from primia_flwr.config.search import SearchConfig
 from primia_flwr.config.tracking import TrackingConfig
 from primia_flwr.config.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
@@ -42,6 +43,7 @@ class Experiment:
     deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
@@ -60,6 +62,10 @@ class Experiment:
             training=self.training,
             strategy=self.strategy,
         )
+        if self.search.enabled:
+            from primia_flwr.config.searched import check_search
+
+            check_search(self)
 
     def _check_strategy(self) -> None:
         mu, liars = self.training.proximal_mu, self.strategy.num_malicious

@@ -27,6 +27,7 @@ from primia_flwr.evaluation.run_folder import (
     plain_values,
     read_run_folder,
 )
+from primia_flwr.evaluation.search_account import search_chapter
 
 CITATIONS = {
     "pneumonia": (
@@ -125,6 +126,7 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         open_rows=_OPEN_ROWS,
         totals=_totals(folder),
         secure=_secure(folder),
+        search=search_chapter(folder.path),
         privacy=privacy_account(folder.path, config),
         privacy_headings=HEADINGS,
         citation=CITATIONS.get(layout, ""),

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 OK, EVALUATED = "ok", "evaluated"
 REFUSED, FAILED, REJECTED, LATE = "refused", "failed", "rejected", "late"
+DIVERGED = "diverged"
 
 
 @dataclass
@@ -29,8 +30,8 @@ class RoundRow:
 
     `val_*` describe the global model after this round on all sites' validation images, None
     until they are known. `sites`: good replies; `failed`: sites of the roster without one.
-    `seconds_outside_training`: time of the round in which no site was training. `best` marks
-    the round whose model is the best so far.
+    `images`: trained on, repeats counted. `seconds_outside_training`: time of the round in which
+    no site was training. `best` marks the round whose model is the best so far.
     """
 
     round: int
@@ -46,6 +47,7 @@ class RoundRow:
     bytes_up: int = 0
     bytes_down: int = 0
     images_per_second: float | None = None
+    images: int = 0
     best: bool = False
 
 
@@ -54,7 +56,8 @@ class SiteRow:
     """One line of sites.csv: what one site answered in one round.
 
     `status`: ok (its update was averaged), evaluated (it only validated), refused (its policy),
-    failed (an error, or offline), rejected (by the screening), late (no answer in time).
+    failed (an error, or offline), diverged (its training gave no usable numbers), rejected (by the
+    screening), late (no answer in time).
     """
 
     round: int

@@ -1,6 +1,7 @@
 """Which sites each secure sum was opened for, so that a repetition asks the same ones.
 
-A site helps to unmask a round's sum for one list of sites only (`secagg.journal`). Where shares
+A site helps to unmask the sums of a round, and the sums that start from a model, for one list
+of sites only (`secagg.journal`). Where shares
 were asked for and the sum still did not come about, or the coordinator died in between, a
 repetition over other sites would be refused for good. The list is written down before the
 first share is asked for. The statistics are asked once for a roster, whatever the run.
@@ -39,23 +40,38 @@ class OpenedSums:
         deployed = experiment.deployment.kind == "deployment"
         return cls(run_folder, Path(experiment.deployment.roster).parent if deployed else None)
 
-    def sites(self, kind: str, server_round: int, roster_digest: bytes) -> list[str]:
-        """Return the sites for which the sum was opened, sorted; none if it never was."""
-        key, file = self._place(kind, server_round, roster_digest)
-        known = self._known.get(key) or (read_json(file).get(key) if file else None)
-        return sorted(map(str, known)) if isinstance(known, list) else []
+    def sites(self, kind: str, server_round: int, roster_digest: bytes, base: bytes) -> list[str]:
+        """Return the sites for which a sum of the round or of the model `base` was opened, sorted.
+
+        None if none was.
+        """
+        keys, file = self._place(kind, server_round, roster_digest, base)
+        written = read_json(file) if file else {}
+        for key in keys:
+            known = self._known.get(key) or written.get(key)
+            if isinstance(known, list):
+                return sorted(map(str, known))
+        return []
 
     def remember(
-        self, kind: str, server_round: int, roster_digest: bytes, sites: tuple[str, ...]
+        self,
+        kind: str,
+        server_round: int,
+        roster_digest: bytes,
+        base: bytes,
+        sites: tuple[str, ...],
     ) -> None:
         """Write down that shares are about to be asked for."""
-        key, file = self._place(kind, server_round, roster_digest)
-        self._known[key] = list(sites)
+        keys, file = self._place(kind, server_round, roster_digest, base)
+        new = {key: list(sites) for key in keys}
+        self._known |= new
         if file:
-            content = {**read_json(file), key: list(sites)}
+            content = {**read_json(file), **new}
             replace_file(file, (json.dumps(content, indent=1) + "\n").encode())
 
-    def _place(self, kind: str, server_round: int, roster_digest: bytes) -> tuple[str, Path | None]:
+    def _place(
+        self, kind: str, server_round: int, roster_digest: bytes, base: bytes
+    ) -> tuple[list[str], Path | None]:
         if kind == STATISTICS:
-            return f"{STATISTICS} {roster_digest.hex()}", self._roster
-        return f"{kind} {server_round}", self._run
+            return [f"{STATISTICS} {roster_digest.hex()}"], self._roster
+        return [f"{kind} {server_round}", f"model {base.hex()}"], self._run

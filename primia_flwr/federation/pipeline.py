@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from primia_flwr.config.data import with_absolute_paths
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
+from primia_flwr.config.searched import with_values
 from primia_flwr.data.dataset import (
     LabelledImages,
     SiteData,
@@ -222,7 +223,8 @@ def _score(
     if experiment.deployment.kind == "deployment" or not experiment.baselines:
         return metrics
     sites = simulated_sites(experiment)
-    for name, model, card in train_baselines(experiment, sites, watcher.step):
+    found = with_values(experiment, read_json(run_dir / "result.json").get("values") or {})
+    for name, model, card in train_baselines(found, sites, watcher.step):
         scores = scored(model, card, path=run_dir / f"predictions-{name}.csv").to_dict()
         if name == "pooled":
             metrics["pooled"] = scores

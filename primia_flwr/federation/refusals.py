@@ -6,7 +6,7 @@ import re
 _EXCEPTION = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>:<'(.*)'>", re.DOTALL)
 # A simulated site's exception comes within a traceback of several processes; the last one counts.
 _RAISED = re.compile(r"primia_flwr\.errors\.(\w+): (.+?)(?=\\n|\n|$)")
-_REFUSAL = "PolicyRefusal"
+_REFUSAL, _DIVERGENCE = "PolicyRefusal", "DivergenceError"
 
 
 def refusal_reason(error_reason: str) -> str | None:
@@ -16,6 +16,11 @@ def refusal_reason(error_reason: str) -> str | None:
     """
     match = _EXCEPTION.fullmatch(error_reason.strip())
     return match[2] if match and match[1] == _REFUSAL else None
+
+
+def has_diverged(error_reason: str) -> bool:
+    """Tell whether a site's error says that its training has diverged."""
+    return failure_reason(error_reason).startswith(f"{_DIVERGENCE}:")
 
 
 def failure_reason(error_reason: str) -> str:

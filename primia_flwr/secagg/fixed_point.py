@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.errors import ConfigError, DivergenceError, ProtocolError
 
 Overflow = Literal["clip", "decline"]
 Real = NDArray[np.float32] | NDArray[np.float64]
@@ -88,9 +88,11 @@ class FixedPoint:
 
         Raises
         ------
+        DivergenceError
+            If an entry is not finite, or beyond `clip` under "decline" (its index is named).
+            `out` is then partly written: not to be sent.
         ProtocolError
-            If an entry is not finite, or beyond `clip` under "decline" (its index is named),
-            or an argument is not as described. `out` is then partly written: not to be sent.
+            If an argument is not as described.
         """
         if not 0 < weight_ratio <= 1:
             raise ProtocolError(f"weight_ratio={weight_ratio}; expected 0 < weight_ratio <= 1")
@@ -115,14 +117,14 @@ class FixedPoint:
         finite = np.isfinite(values)
         if not finite.all():
             first = int(np.argmin(finite))
-            raise ProtocolError(
+            raise DivergenceError(
                 f"entry {start + first} of the update is {values[first]}; expected finite "
                 "numbers: has the training diverged?"
             )
         beyond = np.abs(values) > self.clip
         if overflow == "decline":
             first = int(np.argmax(beyond))
-            raise ProtocolError(
+            raise DivergenceError(
                 f"entry {start + first} of the update is {values[first]:.6g}; expected at most "
                 f"clip={self.clip:.6g} in magnitude; raise clip, or allow clipping"
             )

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.errors import ConfigError, DivergenceError, ProtocolError
 
 Integers = NDArray[np.uint64]
 _TOP = 2**63 - 1
@@ -31,7 +31,7 @@ def encode_integers(values: Sequence[int], num_clients: int) -> Integers:
     ------
     ConfigError
         If `num_clients` is below 1.
-    ProtocolError
+    DivergenceError
         If a value is out of range.
     """
     if num_clients < 1:
@@ -39,7 +39,7 @@ def encode_integers(values: Sequence[int], num_clients: int) -> Integers:
     bound = _TOP // num_clients
     for index, value in enumerate(values):
         if not -bound <= value <= bound:
-            raise ProtocolError(
+            raise DivergenceError(
                 f"integer {index} is {value}; expected at most {bound} in magnitude, so that a "
                 f"sum over {num_clients} clients fits 64 bits"
             )
@@ -69,11 +69,11 @@ def to_steps(value: float, step: float) -> int:
     ------
     ConfigError
         If `step` is not finite and above 0.
-    ProtocolError
+    DivergenceError
         If the value is not finite.
     """
     if not math.isfinite(value):
-        raise ProtocolError(f"a real number is {value}; expected a finite one")
+        raise DivergenceError(f"a real number is {value}; expected a finite one")
     return round(Fraction(value) / _unit(step))
 
 

@@ -87,7 +87,8 @@ class Gate:
                 self._keep(policy, content)
             self._log.append("refused", **facts, reason=str(refusal))
             raise PolicyRefusal(str(refusal)) from None
-        self._log.append("accepted", **facts, experiment=admission.experiment)
+        varies = {"varies": ", ".join(admission.varies)} if admission.varies else {}
+        self._log.append("accepted", **facts, experiment=admission.experiment, **varies)
         installed.prepare(policy.bundle_folder, admission.bundle, content)
         self._admitted = True
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from primia_flwr.config.privacy import PRIVATE_MODES
+from primia_flwr.config.searched import SEARCHABLE
+from primia_flwr.config.space import parse_space
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.site.bundles import Bundle, inspect, sha256
 from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
@@ -34,10 +36,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Admission:
-    """A message that the policy allows: its bundle and the name of its experiment."""
+    """A message that the policy allows: its bundle and the name of its experiment.
+
+    `varies`: the keys that a search may set anew in every round, within the experiment's space.
+    """
 
     bundle: Bundle
     experiment: str
+    varies: tuple[str, ...] = ()
 
 
 class UnknownBundle(PolicyRefusal):
@@ -56,7 +62,8 @@ def judge(request: Request, policy: SitePolicy) -> Admission:
     """
     bundle = _check_bundle(request, policy)
     _check_verb(request.message_type, policy)
-    return Admission(bundle, _check_experiment(request.run_config, policy))
+    content = _composed_config(request.run_config, policy)
+    return Admission(bundle, _check_experiment(content, policy), _check_search(content, policy))
 
 
 def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:
@@ -93,8 +100,35 @@ def _check_verb(message_type: str, policy: SitePolicy) -> None:
         )
 
 
-def _check_experiment(run_config: Mapping[str, Any], policy: SitePolicy) -> str:
-    content = _composed_config(run_config, policy)
+def _check_search(content: Mapping[str, Any], policy: SitePolicy) -> tuple[str, ...]:
+    """Return the keys that the run may vary from round to round: none where it is no search."""
+    search = content.get("search") or {}
+    population, space = (
+        (search.get("population", 0), search.get("space") or {})
+        if isinstance(search, dict)
+        else (None, {})
+    )
+    if type(population) is not int or not isinstance(space, dict):
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: its search cannot be read; expected search.population "
+            "and search.space"
+        )
+    if population == 0:
+        return ()
+    try:
+        names = parse_space(space).names
+    except ConfigError as error:
+        raise PolicyRefusal(f"site {policy.site} refuses: search.space: {error}") from None
+    for key in names:
+        if key not in SEARCHABLE:
+            raise PolicyRefusal(
+                f"site {policy.site} refuses: search.space has {key:.80}, which cannot vary inside "
+                "a run"
+            )
+    return names
+
+
+def _check_experiment(content: Mapping[str, Any], policy: SitePolicy) -> str:
     name = content.get("name")
     if not isinstance(name, str) or not {name, ANY} & set(policy.allowed_experiments):
         raise PolicyRefusal(

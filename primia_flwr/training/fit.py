@@ -57,7 +57,7 @@ def fit(
         If the configuration cannot work on this device or with these images.
     DataError
         If there are no training images.
-    PrimiaError
+    DivergenceError
         If the loss or the weights become NaN or infinite.
     """
     cfg = recipe.training

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.training import TrainingConfig
-from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.errors import ConfigError, DivergenceError
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.loader import BatchPreparation
@@ -202,8 +202,8 @@ def _check_weights(model: nn.Module, cfg: TrainingConfig) -> None:
         raise _diverged("weights", "NaN or infinite", cfg)
 
 
-def _diverged(what: str, value: str, cfg: TrainingConfig) -> PrimiaError:
-    return PrimiaError(
+def _diverged(what: str, value: str, cfg: TrainingConfig) -> DivergenceError:
+    return DivergenceError(
         f"the {what} became {value} with training.learning_rate={cfg.learning_rate} and "
         f"training.precision={cfg.precision}; expected finite numbers; lower the learning rate, "
         "set training.gradient_clip=1.0, or use precision=fp32 or bf16"

@@ -47,6 +47,26 @@ def test_without_a_terminal_there_is_a_line_per_round(
     assert "round 1: train loss 0.500  val loss -  val MCC 0.250  2 sites  3.0 s" in text
 
 
+def test_a_search_shows_rung_and_configuration_and_how_far_all_of_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = {"rung": 2, "rungs": 3, "configuration": 4, "configurations": 9, "done": 12}
+    with LiveView(tmp_path, 9, ["munich"], quiet=False) as view:
+        events = [
+            {"event": "round_finished", "round": 2, "total": 21, "sites": 3, **where},
+            {"event": "configuration_diverged", "reason": "munich: the loss is nan", **where},
+            {"event": "finished", **where},
+        ]
+        (tmp_path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+        view.update()
+        bar = view._progress.tasks[0]
+        assert (bar.completed, bar.total) == (12, 21)
+    text = capsys.readouterr().err
+    assert "rung 2/3, configuration 4 of 0-8, round 2: train loss -" in text
+    assert "configuration 4 diverged munich: the loss is nan" in text
+    assert "chosen: configuration 4" in text
+
+
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with LiveView(tmp_path, 1, [], quiet=True) as view:
         view.say("hello")

@@ -14,7 +14,7 @@ def history(tmp_path):
     history = History(tmp_path / "run")
     history.rounds = [
         RoundRow(1, 2.5, 0.5, 0.25, sites=2, failed=1, bytes_up=10, bytes_down=20),
-        RoundRow(2, 2.0, 0.25, 0.125, 0.5, 0.75, 0.7, 0.4, 3, 0, 30, 30, 99.5),
+        RoundRow(2, 2.0, 0.25, 0.125, 0.5, 0.75, 0.7, 0.4, 3, 0, 30, 30, 99.5, 640),
     ]
     history.sites = [
         SiteRow(1, "munich", "ok", "", 20, 2, 1.0, 0.25, 0.5, 0.75, 0.5, True, 100.0, 0.5),
@@ -28,9 +28,9 @@ def test_the_tables_have_the_agreed_columns_and_cells(history, tmp_path):
     history.write()
     assert (tmp_path / "run" / "history.csv").read_text() == (
         "round,seconds,seconds_outside_training,train_loss,val_loss,val_accuracy,"
-        "val_balanced_accuracy,val_mcc,sites,failed,bytes_up,bytes_down,images_per_second,best\n"
-        "1,2.5,0.5,0.25,,,,,2,1,10,20,,0\n"
-        "2,2.0,0.25,0.125,0.5,0.75,0.7,0.4,3,0,30,30,99.5,1\n"
+        "val_balanced_accuracy,val_mcc,sites,failed,bytes_up,bytes_down,images_per_second,images,best\n"
+        "1,2.5,0.5,0.25,,,,,2,1,10,20,,0,0\n"
+        "2,2.0,0.25,0.125,0.5,0.75,0.7,0.4,3,0,30,30,99.5,640,1\n"
     )
     assert (tmp_path / "run" / "sites.csv").read_text() == (
         "round,site,status,reason,num_examples,num_batches,epochs,train_loss,val_loss,"

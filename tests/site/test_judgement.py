@@ -128,3 +128,34 @@ def test_with_a_ceiling_only_private_runs_are_admitted(privacy: str) -> None:
 @pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate"])
 def test_private_runs_pass_the_gate_to_the_ledger(mode: str) -> None:
     judge(config(f"{_NAMED}{{mode: {mode}}}"), replace(POLICY, max_epsilon=3.0))
+
+
+SEARCH = (
+    "name: pneumonia\nfederation: {min_sites: 3}\n"
+    "search:\n  population: 9\n  space:\n"
+    "    training.learning_rate: {low: 0.001, high: 0.1}\n"
+)
+
+
+def test_what_a_search_may_vary_is_told_before_any_of_its_code_runs() -> None:
+    assert judge(config(SEARCH), POLICY).varies == ("training.learning_rate",)
+    assert judge(REQUEST, POLICY).varies == ()
+    off = SEARCH.replace("population: 9", "population: 0")
+    assert judge(config(off), POLICY).varies == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (SEARCH.replace("training.learning_rate", "strategy.tau"), "cannot vary inside"),
+        (SEARCH.replace("learning_rate", "lerning_rate"), "is no key"),
+        (SEARCH.replace("low: 0.001", "low: 1"), "expected low below high"),
+        (SEARCH.replace("population: 9", "population: many"), "its search cannot be read"),
+        (SEARCH + "  eta: 3\n" + "tail: 1\nsearch: 3\n", "stands twice"),
+        ("name: pneumonia\nfederation: {min_sites: 3}\nsearch: 3\n", "its search cannot be read"),
+        ("name: pneumonia\nfederation: {min_sites: 3}\nsearch: {population: 9}\n", "is empty"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(PolicyRefusal, match=sentence):
+        judge(config(text), POLICY)

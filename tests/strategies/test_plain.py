@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from primia_flwr.config.federation import FederationConfig, StrategyConfig
 from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import TrainingConfig
-from primia_flwr.errors import FederationError
+from primia_flwr.errors import DivergenceError
 from primia_flwr.federation.roster_grid import RosterGrid
 from strategies.exchange import Request
 from strategies.plain import _covered
@@ -190,7 +190,7 @@ def test_the_state_of_a_server_optimiser_survives(sites, make_grid, model):
 def test_a_model_that_is_not_finite_ends_the_run(make_site, make_grid, model):
     sites = {1: make_site("munich"), 2: make_site("berlin")}
     exchange = build(model, "fedadam", server_learning_rate=1e39)
-    with pytest.raises(FederationError, match="made 'w' NaN or infinite"):
+    with pytest.raises(DivergenceError, match="made 'w' NaN or infinite"):
         train(exchange, introduced(make_grid(sites)), model)
 
 

@@ -1,0 +1,139 @@
+"""The report's chapter on a federated search: what was tried, what it reached, what it cost.
+
+Reads `search.json`, which the coordinator writes: all of it are sums over the sites.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from scipy.stats import spearmanr
+
+from primia_flwr.errors import DataError
+from primia_flwr.evaluation import table
+from primia_flwr.evaluation.search_plots import draw_history, draw_values
+
+FILE = "search.json"
+_LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing
+Entry = Mapping[str, Any]
+
+
+def search_chapter(run_dir: Path) -> Markup:
+    """Return the chapter as HTML; nothing where the run was no search.
+
+    Raises
+    ------
+    DataError
+        If search.json cannot be read.
+    """
+    found = read_search(run_dir)
+    if not found:
+        return Markup("")
+    template = files("primia_flwr.evaluation").joinpath("search.html.jinja")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(figure=table.figure, count=_count)
+    entries = ranked(found)
+    return Markup(
+        environment.from_string(template.read_text(encoding="utf-8")).render(
+            found=found,
+            entries=entries,
+            keys=list(found["space"]),
+            values=[_values(entry) for entry in entries],
+            overrides=overrides(found),
+            ranks=rank_correlations(found),
+            plots=[Markup(plot.svg) for plot in (draw_history(found), draw_values(found)) if plot],
+        )
+    )
+
+
+def read_search(run_dir: Path) -> dict[str, Any]:
+    """Return the content of search.json; empty where there is none.
+
+    Raises
+    ------
+    DataError
+        If it is not what a search writes.
+    """
+    path = run_dir / FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _ = [found["space"], found["rungs"], [c["rungs"] for c in found["configurations"]]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); expected the file as the search wrote it"
+        ) from None
+    return dict(found)
+
+
+def ranked(found: Mapping[str, Any]) -> list[Entry]:
+    """Return the configurations: those that came further first, of them the better ones."""
+
+    def key(entry: Entry) -> tuple[bool, int, float, int]:
+        mcc = entry["mcc"] if entry["mcc"] is not None else -2.0
+        chosen = entry["configuration"] == found["chosen"]
+        return (not chosen, -len(entry["rungs"]), -mcc, entry["configuration"])
+
+    return sorted(found["configurations"], key=key)
+
+
+def overrides(found: Mapping[str, Any]) -> str:
+    """Return the chosen configuration as words for the command line; nothing for the default."""
+    if found["chosen"] is None:
+        return ""
+    values = found["configurations"][found["chosen"]]["values"]
+    return " ".join(
+        f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in values.items()
+    )
+
+
+def rank_correlations(found: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+    """Return Spearman's rank correlation of each number with the MCC after the first rung.
+
+    Only there all configurations had as many rounds. Those that diverged are not in it.
+
+    Returns
+    -------
+    list of (key, correlation, configurations)
+        The strongest first; nothing with fewer than five configurations.
+    """
+    entries = [entry for entry in found["configurations"] if entry["values"] and entry["rungs"]]
+    if len(entries) < _LEAST_FOR_RANKS:
+        return []
+    mcc = np.array([entry["rungs"][0]["mcc"] for entry in entries])
+    rows = []
+    for key in found["space"]:
+        values = [entry["values"].get(key) for entry in entries]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        if numbers and len(set(values)) > 1 and len(set(mcc)) > 1:
+            rows.append((key, float(spearmanr(values, mcc).statistic), len(entries)))
+    return sorted(rows, key=lambda row: -abs(row[1]))
+
+
+def _values(entry: Entry) -> str:
+    """Return a configuration in words, with four digits for numbers."""
+    if not entry["values"]:
+        return "the experiment's own"
+    return ", ".join(f"{_short(key)} {_text(value)}" for key, value in entry["values"].items())
+
+
+def _count(value: int) -> str:
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("training.").removeprefix("data.augmentation.").removeprefix("data.")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
