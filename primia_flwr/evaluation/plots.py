@@ -302,6 +302,10 @@ def _from_to(values: Any) -> str:
     return f"from {known[0]:.3f} to {known[-1]:.3f}" if known else "unknown"
 
 
+# For plots that other packages draw in the same style.
+plot_style, to_plot = _style, _plot
+
+
 def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
