@@ -7,9 +7,12 @@ The launcher of Hydra that runs one job after the other in this process runs the
 
 from __future__ import annotations
 
+import importlib
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
@@ -119,8 +122,16 @@ class OptunaSweeper(Sweeper):
 
 
 def register() -> None:
-    """Make the sweeper known to Hydra."""
+    """Make the sweeper known to Hydra, under the name that `conf/hydra/sweeper` gives."""
     Plugins.instance().register(OptunaSweeper)
+    package, _, name = OptunaSweeper.__module__.partition(".")
+    try:
+        parent = importlib.import_module(package)
+    except ModuleNotFoundError:  # no plug-in of Hydra is installed
+        parent = sys.modules[package] = ModuleType(package)
+    module = sys.modules[OptunaSweeper.__module__] = ModuleType(OptunaSweeper.__module__)
+    setattr(module, OptunaSweeper.__name__, OptunaSweeper)
+    setattr(parent, name, module)
 
 
 def as_overrides(values: dict[str, Any]) -> list[str]:

@@ -207,6 +207,7 @@ def _check_weights(model: nn.Module, cfg: TrainingConfig) -> None:
 def _diverged(what: str, value: str, cfg: TrainingConfig) -> PrimiaError:
     return PrimiaError(
         f"{DIVERGED}: the {what} became {value} with training.learning_rate="
-        f"{cfg.learning_rate} and training.precision={cfg.precision}; expected finite numbers; lower the learning rate, "
-        "set training.gradient_clip=1.0, or use precision=fp32 or bf16"
+        f"{cfg.learning_rate} and training.precision={cfg.precision}; expected finite "
+        "numbers; lower the learning rate, set training.gradient_clip=1.0, or use "
+        "precision=fp32 or bf16"
     )
