@@ -80,10 +80,15 @@ def resumed_words(words: Sequence[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        If the folder in `sweep.resume` holds no search.
+        If the folder in `sweep.resume` holds no search, or none is asked for at all.
     """
     asked = [word.removeprefix(_RESUME) for word in words if word.startswith(_RESUME)]
     if not asked or not asked[-1]:
+        if not any(word.startswith("sweep=") for word in words):
+            raise ConfigError(
+                f"{next(word for word in words if word.startswith('sweep.'))} without a search; "
+                "expected sweep=<choice> as well, e.g. sweep=demo"
+            )
         return list(words)
     folder = Path(asked[-1]).expanduser().resolve()
     known = read_json(folder / COMMAND_FILE).get("overrides")

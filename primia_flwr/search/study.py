@@ -105,7 +105,8 @@ def requeue_unfinished(study: optuna.Study) -> None:
         live.set_user_attr("outcome", INTERRUPTED)
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
-            study.enqueue_trial(trial.params)
+            kept = {k: v for k, v in trial.user_attrs.items() if k == "default"}
+            study.enqueue_trial(trial.params, user_attrs=kept)
 
 
 def answered(study: optuna.Study) -> list[FrozenTrial]:

@@ -25,8 +25,7 @@ from omegaconf import DictConfig
 
 from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.config.schema import Experiment
-from primia_flwr.config.space import parse_space
-from primia_flwr.config.sweep import SweepConfig
+from primia_flwr.config.sweep import SweepConfig, searched_space
 from primia_flwr.errors import ConfigError
 from primia_flwr.search.search import Search
 from primia_flwr.search.trial import Outcome
@@ -87,7 +86,7 @@ class OptunaSweeper(Sweeper):
         cfg = parse(SweepConfig, self._config.sweep)
         base = parse(Experiment, without_sweep(self._config))
         folder = Path(str(self._config.hydra.sweep.dir))
-        search = Search(cfg, parse_space(cfg.space), base, folder, words)
+        search = Search(cfg, searched_space(cfg), base, folder, words)
         session = SESSION.get() or Session()
 
         def run_trial(trial: optuna.Trial, values: dict[str, Any]) -> Outcome:
