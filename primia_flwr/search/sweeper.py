@@ -8,6 +8,7 @@ The launcher of Hydra that runs one job after the other in this process runs the
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -144,6 +145,8 @@ def _literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(_literal(item) for item in value)}]"
     if isinstance(value, str):
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        # Hydra halves backslashes before a quotation mark only.
+        quoted = re.sub(r"(\\*)'", r"\1\1\\'", value)
+        quoted = re.sub(r"(\\+)$", r"\1\1", quoted)
         return f"'{quoted}'"
     return repr(value)
