@@ -22,26 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Event = dict[str, Any]
-
-
-class EventTail:
-    """Reads the lines that were added to a JSON-lines file since the last call."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = path.stat().st_size if path.exists() else 0
-
-    def new(self) -> list[Event]:
-        """Return the complete new lines, oldest first."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            data = file.read()
-        complete = data[: data.rfind(b"\n") + 1]
-        self._position += len(complete)
-        return [json.loads(line) for line in complete.splitlines() if line.strip()]
+from primia_flwr.federation.history import Event, EventTail
 
 
 class LiveView:

@@ -1,4 +1,4 @@
-"""`primia train -m`: Hydra's own sweep, with our jobs and one line of JSON at its end."""
+"""`primia train -m`: Hydra's own sweep over lists, or a search; one line of JSON at the end."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from primia_flwr.config.load import app_root, explain, search_path
+from primia_flwr.config.load import app_root, explain, with_search_path
 from primia_flwr.errors import ConfigError, PrimiaError
 
 Job = Callable[[DictConfig, Path], dict[str, Any]]
@@ -36,9 +36,19 @@ def run_multirun(overrides: Sequence[str], job: Job) -> dict[str, Any]:
         result = job(cfg, Path(runtime.runtime.output_dir))
         results.append({"overrides": list(runtime.overrides.task), **result})
 
-    extra = search_path()
-    path = [f"hydra.searchpath=[{','.join(extra)}]"] if extra else []
-    arguments = ["primia train", "--multirun", *overrides, *path]
+    enter_hydra(overrides, task)
+    return {"runs": results}
+
+
+def enter_hydra(overrides: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
+    """Let Hydra run `task` once for each job of a sweep.
+
+    Raises
+    ------
+    PrimiaError
+        What a job or a sweeper raised, or one sentence for an error of Hydra.
+    """
+    arguments = ["primia train", "--multirun", *with_search_path(overrides)]
     entry = hydra.main(
         version_base="1.3", config_path=str(app_root() / "conf"), config_name="config"
     )
@@ -49,4 +59,3 @@ def run_multirun(overrides: Sequence[str], job: Job) -> dict[str, Any]:
             raise
         except Exception as error:
             raise ConfigError(explain(error)) from None
-    return {"runs": results}

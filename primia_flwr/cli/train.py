@@ -27,12 +27,26 @@ def main(arguments: Sequence[str]) -> int:
     if any(flag in arguments for flag in _MULTIRUN):
         words = [word for word in arguments if word not in _MULTIRUN]
         try:
-            return finish(run_multirun(words, _one_job))
+            return finish(_many(words))
         except KeyboardInterrupt:
             return interrupted()
         except PrimiaError as error:
             return mistake(error)
+    searching = next((word for word in arguments if word.startswith(("sweep=", "sweep."))), None)
+    if searching and "--help" not in arguments:
+        return mistake(
+            ConfigError(f"{searching} without -m; expected primia train -m {searching} ...")
+        )
     return call(VERB, arguments)
+
+
+def _many(words: Sequence[str]) -> dict[str, Any]:
+    """Run a search, or every combination of listed values; a search brings Optuna along."""
+    if any(word.startswith(("sweep=", "sweep.")) for word in words):
+        from primia_flwr.cli.search import run_search_over
+
+        return run_search_over(words)
+    return run_multirun(words, _one_job)
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -139,6 +153,8 @@ VERB = Verb(
         "primia train experiment=pneumonia data.root=chest_xray/train dry_run=true",
         "primia train experiment=pneumonia strategy=fedadam federation.rounds=20 data.root=...",
         "primia train -m experiment=demo seed=1,2,3",
+        "primia train -m experiment=pneumonia sweep=pneumonia sweep.trials=50 data.root=...",
+        "primia train -m sweep.resume=outputs/2026-11-21/12-00-00-pneumonia",
         "primia train experiment=pneumonia deployment=fl",
         "primia train resume=outputs/2026-11-21/12-00-00-pneumonia",
         "primia train --cfg job",

@@ -10,9 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from primia_flwr.cli.main import VERBS
-from primia_flwr.config.load import app_root, compose, parse
+from primia_flwr.config.load import app_root, compose, parse, without_sweep
 from primia_flwr.config.schema import Experiment
+from primia_flwr.config.space import parse_space
+from primia_flwr.config.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
 
 
@@ -32,10 +36,20 @@ def verify() -> list[str]:
     problems = []
     for path, overrides in choices():
         try:
-            parse(Experiment, compose("config", overrides))
+            cfg = compose("config", overrides)
+            if "sweep" in cfg:
+                _verify_sweep(path.stem, cfg)
+            parse(Experiment, without_sweep(cfg))
         except ConfigError as error:
             problems.append(f"{path}: {error}")
     return problems + _verify_verbs()
+
+
+def _verify_sweep(name: str, cfg: DictConfig) -> None:
+    """Check a search; `default` is the only one whose space is left to the others."""
+    search = parse(SweepConfig, cfg.sweep)
+    if name != "default":
+        parse_space(search.space)
 
 
 def _verify_verbs() -> list[str]:

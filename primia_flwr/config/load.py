@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -62,10 +62,44 @@ def app_root() -> Path:
     )
 
 
-def search_path() -> list[str]:
-    """Return folders beside `conf/` that may hold choices, e.g. provisioned deployments."""
+def with_search_path(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with the folders beside `conf/` that hold choices.
+
+    These are `federations/conf`, and the folder of an experiment that is given as a file,
+    `experiment=<folder>/experiment/<name>.yaml`.
+
+    Raises
+    ------
+    ConfigError
+        If an experiment's file does not exist, or lies in a folder of another name.
+    """
+    folders, words = list[Path](), list[str]()
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key == "experiment" and value.endswith(".yaml"):
+            path = _experiment_file(value)
+            folders.append(path.parent.parent)
+            word = f"experiment={path.stem}"
+        words.append(word)
     provisioned = Path.cwd() / "federations" / "conf"
-    return [f"file://{provisioned}"] if provisioned.is_dir() else []
+    folders += [provisioned] if provisioned.is_dir() else []
+    path_override = ",".join(f"'file://{folder}'" for folder in folders)
+    return [*words, f"hydra.searchpath=[{path_override}]"] if folders else words
+
+
+def _experiment_file(value: str) -> Path:
+    path = Path(value).expanduser().resolve()
+    if not path.is_file() or path.parent.name != "experiment":
+        raise ConfigError(
+            f"experiment={value}; expected the name of an experiment in conf/, or an existing "
+            "file <folder>/experiment/<name>.yaml"
+        )
+    if (app_root() / "conf" / "experiment" / path.name).is_file():
+        raise ConfigError(
+            f"experiment={value} has the name of an experiment in conf/, which would be taken "
+            f"instead; expected another name; rename the file"
+        )
+    return path
 
 
 def compose(
@@ -86,14 +120,12 @@ def compose(
         If a key or a choice does not exist, or an override cannot be parsed.
     """
     folder, _, name = config_name.rpartition("/")
-    extra = search_path()
-    path_override = [f"hydra.searchpath=[{','.join(extra)}]"] if extra else []
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(app_root() / "conf" / folder), version_base="1.3"):
             return hydra_compose(
                 name,
-                overrides=[*overrides, *path_override],
+                overrides=with_search_path(overrides),
                 return_hydra_config=return_hydra_config,
             )
     except (HydraException, OmegaConfBaseException) as error:
@@ -113,6 +145,13 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
         return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from None
+
+
+def without_sweep(cfg: DictConfig) -> DictConfig:
+    """Return the composed configuration without what is of the search or of Hydra."""
+    plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("sweep", "hydra")])
+    assert isinstance(plain, DictConfig)
+    return plain
 
 
 def load_experiment(text: str) -> Experiment:
@@ -139,8 +178,8 @@ def to_yaml(config: object) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def config_hash(experiment: Experiment) -> str:
-    """Return 16 hexadecimal digits that change when anything changes that decides the result."""
+def deciding_settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the experiment as plain values without what does not decide its result."""
     settings = asdict(experiment)
     for key in _NOT_PART_OF_THE_RESULT:
         del settings[key]
@@ -150,7 +189,12 @@ def config_hash(experiment: Experiment) -> str:
     del settings["strategy"]["cross_site"]
     if not experiment.search.enabled:
         del settings["search"]
-    text = json.dumps(settings, sort_keys=True)
+    return settings
+
+
+def config_hash(experiment: Experiment) -> str:
+    """Return 16 hexadecimal digits that change when anything changes that decides the result."""
+    text = json.dumps(deciding_settings(experiment), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -19,6 +19,7 @@ from primia_flwr.federation.checkpoint import replace_file
 
 logger = logging.getLogger(__name__)
 
+Event = dict[str, Any]
 OK, EVALUATED = "ok", "evaluated"
 REFUSED, FAILED, REJECTED, LATE = "refused", "failed", "rejected", "late"
 DIVERGED = "diverged"
@@ -137,6 +138,25 @@ class History:
         self.rounds = [RoundRow(**row) for row in values["rounds"]]
         self.sites = [SiteRow(**row) for row in values["sites"]]
         return self
+
+
+class EventTail:
+    """Reads the lines that were added to a JSON-lines file since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = path.stat().st_size if path.exists() else 0
+
+    def new(self) -> list[Event]:
+        """Return the complete new lines, oldest first."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            data = file.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._position += len(complete)
+        return [json.loads(line) for line in complete.splitlines() if line.strip()]
 
 
 def append_event(folder: Path, name: str, **values: object) -> None:

@@ -5,6 +5,7 @@ run goes, `result.json` when it is done, `error.json` when it could not. So the 
 die and the run goes on, and a run looks the same in simulation and at real sites.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
-from primia_flwr.errors import FederationError
+from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.federation.bundle import Bundle, stage_bundle
 from primia_flwr.federation.flower import CONNECTION, Connection, write_run_config
 from primia_flwr.federation.simulation import (
@@ -33,6 +34,14 @@ _ASK_EVERY = 15.0  # seconds between two questions to the SuperLink
 _LAST_LINES = 8.0  # seconds that Flower's log may take to end after the run
 
 
+class RunStopped(PrimiaError):  # noqa: N818 - a decision, not an error
+    """Raised by a watcher to end a run early; `facts` are what run.json shall say of it."""
+
+    def __init__(self, reason: str, facts: dict[str, Any]) -> None:
+        super().__init__(reason)
+        self.facts = facts
+
+
 def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> dict[str, Any]:
     """Run the federated part of an experiment and return the content of `result.json`.
 
@@ -47,6 +56,8 @@ def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> 
 
     Raises
     ------
+    RunStopped
+        If `watch` raises it; the SuperLink has then been told to stop the run.
     FederationError
         If the run fails, or another process already works in `run_dir`.
     """
@@ -79,6 +90,10 @@ def _run(
         )
         try:
             return _wait(connection, run_id, run_dir, watch)
+        except RunStopped:
+            with contextlib.suppress(FederationError):
+                connection.call("stop", str(run_id), CONNECTION)
+            raise
         finally:
             _let_end(log)
 

@@ -28,7 +28,7 @@ from primia_flwr.evaluation.run_evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
 from primia_flwr.federation.identities import prepare_secure
-from primia_flwr.federation.launcher import launch
+from primia_flwr.federation.launcher import RunStopped, launch
 from primia_flwr.federation.readiness import with_roster
 from primia_flwr.federation.scoring import explain_model, score_model
 from primia_flwr.federation.track import track
@@ -50,7 +50,12 @@ class Watcher(Protocol):
 
 
 def run_experiment(
-    experiment: Experiment, run_dir: Path, watcher: Watcher, *, test: LabelledImages | None = None
+    experiment: Experiment,
+    run_dir: Path,
+    watcher: Watcher,
+    *,
+    test: LabelledImages | None = None,
+    score: bool = True,
 ) -> dict[str, Any]:
     """Run an experiment and return what `primia train` prints as its last line.
 
@@ -64,6 +69,8 @@ def run_experiment(
         Told how it goes on.
     test : LabelledImages, optional
         For a deployment whose coordinator has a test set; a simulation holds out its own.
+    score : bool
+        False for a trial of a search: the test set stays held out, and nobody looks at it.
 
     Raises
     ------
@@ -77,7 +84,8 @@ def run_experiment(
         experiment = with_roster(experiment)
     earlier = float(read_json(run_dir / "run.json").get("seconds") or 0)
     write_text(run_dir / "config.yaml", to_yaml(experiment))
-    test = test_set(experiment) if simulated else test
+    if simulated and score:
+        test = test_set(experiment)
     facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
     facts |= _federate(experiment, run_dir, facts, watcher)
     write_json(run_dir / "run.json", facts)
@@ -170,6 +178,9 @@ def _federate(
     write_json(run_dir / "run.json", facts)
     try:
         result = launch(experiment, run_dir, watcher.update)
+    except RunStopped as stop:
+        write_json(run_dir / "run.json", {**facts, **stop.facts})
+        raise
     except BaseException:
         write_json(run_dir / "run.json", {**facts, "status": "failed"})
         raise

@@ -18,6 +18,8 @@ from primia_flwr.training.schedules import learning_rate
 from primia_flwr.training.step import TrainingStep
 
 _SECONDS_BETWEEN_REPORTS = 0.5
+# How the sentence of a site begins whose training broke down; a search knows its trial by it.
+DIVERGED = "the training diverged"
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,8 @@ def _check_weights(model: nn.Module, cfg: TrainingConfig) -> None:
 
 def _diverged(what: str, value: str, cfg: TrainingConfig) -> DivergenceError:
     return DivergenceError(
-        f"the {what} became {value} with training.learning_rate={cfg.learning_rate} and "
-        f"training.precision={cfg.precision}; expected finite numbers; lower the learning rate, "
-        "set training.gradient_clip=1.0, or use precision=fp32 or bf16"
+        f"{DIVERGED}: the {what} became {value} with training.learning_rate="
+        f"{cfg.learning_rate} and training.precision={cfg.precision}; expected finite "
+        "numbers; lower the learning rate, set training.gradient_clip=1.0, or use "
+        "precision=fp32 or bf16"
     )

@@ -1,0 +1,1 @@
+"""The search for hyper-parameters over whole runs: `primia train -m sweep=<choice>`."""

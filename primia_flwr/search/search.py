@@ -1,0 +1,128 @@
+"""One search from its question to its report, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from primia_flwr.config.load import deciding_settings
+from primia_flwr.config.schema import Experiment
+from primia_flwr.config.space import Space
+from primia_flwr.config.sweep import SweepConfig
+from primia_flwr.errors import ConfigError
+from primia_flwr.federation.facts import write_json
+from primia_flwr.search.loop import RunTrial, enqueue_default, run_search
+from primia_flwr.search.record import record, summary, write_best
+from primia_flwr.search.report import write_report
+from primia_flwr.search.study import STUDY_FILE, open_study
+from primia_flwr.search.table import trials_table
+
+COMMAND_FILE = "command.json"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search over one experiment.
+
+    Attributes
+    ----------
+    cfg : SweepConfig
+        How the search goes on.
+    space : Space
+        What may vary.
+    base : Experiment
+        What stays as it is.
+    folder : Path
+        Where the study, the trials and the result lie.
+    words : list of str
+        The user's overrides, kept so that the search can go on without them.
+    """
+
+    cfg: SweepConfig
+    space: Space
+    base: Experiment
+    folder: Path
+    words: list[str]
+
+    def run(self, run_trial: RunTrial) -> dict[str, Any]:
+        """Run all trials that are missing; return the one JSON line of the search.
+
+        Raises
+        ------
+        PrimiaError
+            If the question is not allowed, the folder holds another, or all trials fail.
+        """
+        self._check()
+        if self.base.dry_run:
+            return {"trials": self.cfg.trials, "space": self.space.to_dict()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return self._run(run_trial)
+        except Timeout:
+            raise ConfigError(
+                f"{self.folder} is in use by another search; expected a folder of its own; wait "
+                "for the other, or begin a new search"
+            ) from None
+
+    def _run(self, run_trial: RunTrial) -> dict[str, Any]:
+        console = Console(stderr=True, quiet=self.base.quiet, emoji=False)
+
+        def say(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        settings = deciding_settings(self.base)
+        study = open_study(self.folder, self.cfg, self.space, settings)
+        write_json(self.folder / COMMAND_FILE, {"overrides": self.words})
+        say(f"search folder: {self.folder}")
+        if self.cfg.default_first:
+            enqueue_default(study, self.space, _values(self.base, self.space))
+        try:
+            run_search(study, self.space, run_trial, trials=self.cfg.trials, say=say)
+        finally:
+            found = record(study, self.space, self.cfg, self.folder)
+            write_json(self.folder / "sweep.json", found)
+        if found["best"]:
+            found["best"]["experiment"] = str(write_best(self.folder, self.base, found))
+            write_json(self.folder / "sweep.json", found)
+        report = write_report(self.folder, study, found)
+        shown = Console(stderr=self.base.quiet, quiet=self.base.quiet, emoji=False)
+        shown.print(trials_table(found))
+        shown.print(f"report: {report.resolve().as_uri()}", soft_wrap=True)
+        return summary(found)
+
+    def _check(self) -> None:
+        """Refuse a question that a search must not or cannot answer."""
+        if self.base.privacy.enabled:
+            raise ConfigError(
+                f"privacy.mode={self.base.privacy.mode} with sweep; expected privacy=none: to "
+                "choose a trial by its validation scores is a release of its own, which no run's "
+                "epsilon counts; search on public or synthetic data, then run once in private"
+            )
+        monitor = self.base.training.early_stopping.federation.monitor
+        if monitor != "mcc":
+            raise ConfigError(
+                f"training.early_stopping.federation.monitor={monitor} with sweep; expected mcc: "
+                "the search compares the highest validation MCC, so each run has to keep that round"
+            )
+        resume = self.cfg.resume
+        if resume and not (Path(resume) / STUDY_FILE).is_file():
+            raise ConfigError(
+                f"sweep.resume={resume}; expected the folder of a search (with a {STUDY_FILE}), "
+                "e.g. sweep.resume=outputs/2026-11-21/12-00-00-pneumonia"
+            )
+
+
+def _values(base: Experiment, space: Space) -> Mapping[str, Any]:
+    tree = OmegaConf.structured(base)
+    values = {name: OmegaConf.select(tree, name) for name in space.names}
+    return {
+        name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,40 @@
+"""The trials of a search as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+_ROWS = 25
+
+
+def trials_table(found: Mapping[str, Any]) -> Table:
+    """Return the best trials first, then those without a score; long searches are cut."""
+    trials = sorted(found["trials"], key=_rank)
+    title = f"{len(trials)} trials, by validation MCC"
+    if len(trials) > _ROWS:
+        title += f" (the first {_ROWS}; all in sweep.json)"
+    table = Table(title=title, title_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column("validation MCC", justify="right")
+    table.add_column("rounds", justify="right")
+    table.add_column("outcome")
+    table.add_column("values", overflow="fold")
+    for trial in trials[:_ROWS]:
+        values = ", ".join(f"{k.rpartition('.')[2]} {shown(v)}" for k, v in trial["values"].items())
+        what = trial["outcome"] + (" (default)" if trial["default"] else "")
+        score = "-" if trial["val_mcc"] is None else f"{trial['val_mcc']:.3f}"
+        table.add_row(str(trial["trial"]), score, str(trial["rounds"]), what, values)
+    return table
+
+
+def shown(value: Any) -> str:
+    """Return a value with as many digits as one reads."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _rank(trial: Mapping[str, Any]) -> tuple[bool, float, int]:
+    score = trial["val_mcc"]
+    return score is None, -(score or 0.0), trial["trial"]
