@@ -75,7 +75,8 @@ class StrategyConfig:
     `weight_digits` the sites round it to so many significant digits; 0: exact in a plain run,
     as the site's policy says in a secure one. Means are computed in the fixed point of secure
     aggregation, in a plain run too, so that both end in the same model; `float_mean`, in a plain
-    run: in float64.
+    run: in float64. `record_received`, in a simulation: keep the bytes that the coordinator
+    received in each round, for `primia attack`.
     """
 
     name: str = "fedavg"
@@ -88,6 +89,7 @@ class StrategyConfig:
     trim_fraction: float = 0.2
     num_malicious: int = 0
     float_mean: bool = False
+    record_received: bool = False
     secure: SecureConfig = field(default_factory=SecureConfig)
 
     def __post_init__(self) -> None:

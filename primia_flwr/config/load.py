@@ -145,6 +145,7 @@ def config_hash(experiment: Experiment) -> str:
     for key in _NOT_PART_OF_THE_DATA:
         del settings["data"][key]
     del settings["strategy"]["secure"]["run"]
+    del settings["strategy"]["record_received"]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
