@@ -48,7 +48,7 @@ class Gallery:
         pixels = images.images.float() / 255
         self._vectors = {
             "pixels": _centred(pixels),
-            "features": torch.cat([self._embed(part) for part in pixels.split(_CHUNK)]),
+            "features": torch.cat([self._embed(part) for part in torch.split(pixels, _CHUNK)]),
         }
 
     def chance_of(self, patient: str) -> float:

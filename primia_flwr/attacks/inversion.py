@@ -190,7 +190,7 @@ class _Search:
 
     def images(self) -> Tensor:
         """Return the images as pixels in [0, 1], on the CPU."""
-        pixels = (self._x.detach() - self._low) / (self._high - self._low)
+        pixels: Tensor = (self._x.detach() - self._low) / (self._high - self._low)
         return pixels.clamp(0, 1).cpu()
 
     def close(self) -> None:

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+
+from primia_flwr.compat import torchvision  # noqa: F401  (torchmetrics imports it)
+
+# isort: split
 from torchmetrics.functional.image import (
     peak_signal_noise_ratio,
     structural_similarity_index_measure,
