@@ -32,7 +32,7 @@ class GradientOf:
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
-        self._model = copy.deepcopy(model).train()
+        self._model = copy.deepcopy(model).train().to(memory_format=torch.channels_last)
         self.norms = [m for m in self._model.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in self.norms:  # in place updates would pile up over thousands of candidates
             norm.track_running_stats = False
@@ -143,6 +143,16 @@ def cosine_distance(found: Sequence[Tensor], observed: Sequence[Tensor]) -> Tens
     """
     dot = sum(((a * b).sum() for a, b in zip(found, observed, strict=True)), torch.zeros(()))
     return 1 - dot / (_norm(found) * _norm(observed)).clamp(min=1e-30)
+
+
+def layer_distance(found: Sequence[Tensor], observed: Sequence[Tensor]) -> Tensor:
+    """Return the mean of the kernels' and matrices' own cosine distances, in [0, 2].
+
+    Unlike the paper's distance over all tensors together it lets no layer of large gradients
+    outweigh the others, and falls faster. Vectors (biases, scales) are left out.
+    """
+    pairs = [(a, b) for a, b in zip(found, observed, strict=True) if a.ndim > 1]
+    return torch.stack([cosine_distance([a], [b]) for a, b in pairs]).mean()
 
 
 def total_variation(images: Tensor) -> Tensor:

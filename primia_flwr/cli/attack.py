@@ -42,11 +42,12 @@ class AttackConfig:
     per_update: int = 3
     iterations: int = 400
     restarts: int = 1
-    step_size: float = 0.1
+    step_size: float = 0.3
     total_variation: float = 0.5
     batch_norm: str = "unknown"
     batch_statistics: float = 0.1
     start: str = "smooth"
+    distance: str = "layers"
     leave_out: list[str] = field(default_factory=list)
     control: bool = True
     features: str = ""
@@ -60,6 +61,7 @@ class AttackConfig:
         check_choice("target", self.target, TARGET_NAMES)
         check_choice("batch_norm", self.batch_norm, ("unknown", "known"))
         check_choice("start", self.start, ("smooth", "noise"))
+        check_choice("distance", self.distance, ("layers", "whole"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_range("images", self.images, 1, 10_000, example=6)
         check_range("per_update", self.per_update, 1, 256, example=3)
@@ -104,6 +106,7 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
             total_variation=cfg.total_variation,
             batch_statistics=cfg.batch_statistics,
             start=cfg.start,
+            distance=cfg.distance,
         ),
         batch_norm=cfg.batch_norm,
         per_update=cfg.per_update,
@@ -242,7 +245,7 @@ def _written(
             key: getattr(cfg, key)
             for key in (
                 "iterations", "restarts", "step_size", "total_variation", "batch_norm",
-                "batch_statistics", "start", "per_update", "leave_out", "seed",
+                "batch_statistics", "start", "distance", "per_update", "leave_out", "seed",
             )
         },
         "features": f"pooled features of {name}, round {card.round}: {cfg.features or cfg.run}",

@@ -18,7 +18,8 @@ def test_anova_by_hand() -> None:
 
 
 def test_welch_by_hand() -> None:
-    # means 5 and 3, variances 1 and 4, n = 4 each: t = 2 / sqrt(1/4 + 4/4), df = 1.25^2 / (1/48+1/3)
+    # means 5 and 3, variances 1 and 4, n = 4 each: t = 2 / sqrt(1/4 + 4/4),
+    # degrees (1/4 + 1)^2 / ((1/4)^2 / 3 + 1^2 / 3)
     greater = [5 - 1.5**0.5, 5, 5, 5 + 1.5**0.5]
     control = [3 - 6**0.5, 3, 3, 3 + 6**0.5]
     (row,) = against_control({"arm": greater, "noise": control}, "noise")
