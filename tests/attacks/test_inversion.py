@@ -30,12 +30,15 @@ def _mse(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean())
 
 
-def test_an_image_comes_back_from_its_gradient_and_not_from_noise() -> None:
+@pytest.mark.parametrize("distance", ["whole", "layers"])
+def test_an_image_comes_back_from_its_gradient_and_not_from_noise(distance: str) -> None:
     gradient_of = GradientOf(_model(), ["0.weight", "0.bias", "3.weight", "3.bias"])
     labels = torch.tensor([2])
     gradient = tuple(g.detach() for g in gradient_of(UNIT.apply(_image()), labels))
     noise = random_gradient(gradient, torch.Generator().manual_seed(1))
-    cfg = InversionConfig(iterations=300, restarts=2, total_variation=0.001)
+    cfg = InversionConfig(
+        iterations=300, restarts=2, step_size=0.1, total_variation=0.001, distance=distance
+    )
 
     def rebuilt(of: tuple[Tensor, ...]) -> Tensor:
         seed = torch.Generator().manual_seed(3)
