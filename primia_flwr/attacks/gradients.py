@@ -32,7 +32,8 @@ class GradientOf:
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
-        self._model = copy.deepcopy(model).train().to(memory_format=torch.channels_last)
+        self._model = copy.deepcopy(model).train()
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.norms = [m for m in self._model.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in self.norms:  # in place updates would pile up over thousands of candidates
             norm.track_running_stats = False
