@@ -27,6 +27,7 @@ from flwr.serverapp.strategy import Strategy
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import EVALUATED, FAILED, LATE, SiteRow
+from primia_flwr.federation.recording import Recording
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.records import num_bytes
@@ -52,6 +53,8 @@ class PlainExchange(Exchange):
         What statistics and confusion counts must fit.
     keep_models : bool
         Keep each site's last model, for the cross-site matrix.
+    recording : Recording, optional
+        Where to keep what comes, in a simulation that is to be attacked.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class PlainExchange(Exchange):
         num_classes: int,
         channels: int,
         keep_models: bool = False,
+        recording: Recording | None = None,
     ) -> None:
         self._strategy = strategy
         self._parameters = frozenset(parameters)
         self._dtypes = {name: array.dtype for name, array in model.items()}
         self._screen = Screen(model, num_classes=num_classes)
+        self._recording = recording
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()
         self._ask_statistics = partial(ask_statistics, channels=channels, num_classes=num_classes)
@@ -97,6 +102,8 @@ class PlainExchange(Exchange):
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites train; aggregate if at least `min_updates` are good."""
         arrays = _pack(request.arrays)
+        if self._recording:
+            self._recording.begin(request.server_round, request.arrays)
         messages = self._strategy.configure_train(
             request.server_round, self._own(arrays), _copy(request.config), grid
         )
@@ -144,6 +151,9 @@ class PlainExchange(Exchange):
         def on_answer(answer: Answer) -> None:
             site = grid.name_of(answer.node)
             screened[site] = self._screened(request, site, answer.message)
+            update = screened[site].update
+            if self._recording and update is not None:
+                self._recording.site_model(request.server_round, site, update.arrays)
             outcome.bytes_up += _bytes_of(answer.message)
             row = screened[site].row
             busy.append((max(answer.arrived - (row.seconds or 0.0), started), answer.arrived))

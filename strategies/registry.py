@@ -16,6 +16,7 @@ from primia_flwr.config.federation import (
 from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
+from primia_flwr.federation.recording import Recording
 from primia_flwr.federation.secure_records import report_layout, session_of
 from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
 from primia_flwr.secagg.fixed_point import Overflow
@@ -92,7 +93,7 @@ def build_exchange(
     num_classes : int
         What the sites' answers must fit.
     folder : Path, optional
-        The run's, where a secure run writes the facts of its sums.
+        The run's, where a secure run writes the facts of its sums, and a recorded one what came.
 
     Raises
     ------
@@ -118,6 +119,7 @@ def build_exchange(
         "num_classes": num_classes,
         "channels": experiment.data.channels,
         "keep_models": cfg.cross_site,
+        "recording": Recording.of(experiment, folder),
     }
     if cfg.float_mean or cfg.name in NEEDS_SINGLE_UPDATES:
         return PlainExchange(strategy, model, parameters, **described)

@@ -32,6 +32,7 @@ from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import LATE, SiteRow
 from primia_flwr.federation.ledger_heads import LedgerHeads
 from primia_flwr.federation.opened_sums import OpenedSums
+from primia_flwr.federation.recording import Recording
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.processes import available_cores
@@ -94,6 +95,7 @@ class SecureExchange(Exchange):
         self._log = SumLog(folder) if folder else None
         self._opened = OpenedSums.of(experiment, folder)
         self._audited = experiment.output_dir if experiment.strategy.secure.audit else ""
+        self._recording = Recording.of(experiment, folder)
         self._parameters = frozenset(parameters)
         self._session = session
         self._floor = wire.floor_of(experiment)
@@ -175,6 +177,8 @@ class SecureExchange(Exchange):
             config[HEADS] = self._heads.to_text()
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
         number, layout = request.server_round, self._train_layout
+        if self._recording:
+            self._recording.begin(number, request.arrays)
         found = self._sum(
             number, grid, MessageType.TRAIN, content, layout, request.timeout, on_row,
             needed=request.min_updates,
@@ -230,7 +234,10 @@ class SecureExchange(Exchange):
         base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
         roster = self._session.roster_digest
         before = self._opened.sites(kind, server_round, roster, base)
-        wave = Wave(server_round, grid, timeout, on_row, self._log, only=before)
+        recording = self._recording if layout.entries else None
+        wave = Wave(
+            server_round, grid, timeout, on_row, self._log, only=before, recording=recording
+        )
         needed = max(needed, self._least, len(before))
         missing = sorted(set(before) - set(wave.present))
         current = self._next if missing else self._ready_instance(wave, needed)
@@ -247,6 +254,8 @@ class SecureExchange(Exchange):
             self._unmask(wave, current, layout, needed, kind, base)
         except ProtocolError as error:
             wave.gave_up(clean(str(error)))
+        if recording and wave.found.mean is not None:
+            recording.opened(server_round, wave.found.mean, current.survivors)
         if self._log:
             row = _row(kind, wave, current, layout)
             if self._audited and wave.found.mean is not None:

@@ -11,6 +11,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.history import FAILED, LATE, OK, REJECTED, SiteRow
 from primia_flwr.federation.ledger_heads import LedgerHead, read_heads
+from primia_flwr.federation.recording import Recording
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.record_keys import HEADS, LEDGER
@@ -57,7 +58,8 @@ class Summed:
 class Wave:
     """The messages of one sum, and what became of each site.
 
-    With `only`, the selected sites of these names take part and no others.
+    With `only`, the selected sites of these names take part and no others. `recording` keeps the
+    masked updates as they come.
     """
 
     def __init__(
@@ -68,10 +70,11 @@ class Wave:
         on_row: OnRow,
         log: SumLog | None = None,
         only: Collection[str] = (),
+        recording: Recording | None = None,
     ) -> None:
         self.server_round, self._grid = server_round, grid
         self._timeout, self._on_row = timeout, on_row
-        self._log = log
+        self._log, self._recording = log, recording
         nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
         self._nodes = {name: node for name, node in nodes.items() if name in (only or nodes)}
         self.found = Summed()
@@ -114,7 +117,10 @@ class Wave:
         def take(name: str, reply: Message) -> None:
             if name in requests:
                 masked = reply.content.array_records.get(wire.MASKED, ArrayRecord())
-                current.add_vectors(name, wire.unpack_vectors(masked, layout))
+                vectors = wire.unpack_vectors(masked, layout)
+                if self._recording:
+                    self._recording.masked(self.server_round, name, vectors)
+                current.add_vectors(name, vectors)
                 self.found.heads += heads_of(reply)
             take_keys(following, name, parts_of(reply))
 

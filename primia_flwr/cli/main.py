@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "inference calibrate": ("inference_calibrate", "how large the numbers get that it compares"),
     "inference trial": ("inference_trial", "encrypted inference, all parties on this machine"),
     "secagg show": ("secagg_show", "what the coordinator saw in a secure run, and what not"),
+    "attack": ("attack", "rebuild images from what a coordinator received"),
     "privacy show": ("privacy_show", "what has been spent on a site's patients, what is left"),
     "privacy plan": ("privacy_plan", "what an epsilon costs in noise, how far noise reaches"),
     "privacy verify": ("privacy_verify", "is the privacy ledger whole and unchanged"),

@@ -76,7 +76,8 @@ class StrategyConfig:
     as the site's policy says in a secure one. Means are computed in the fixed point of secure
     aggregation, in a plain run too, so that both end in the same model; `float_mean`, in a plain
     run: in float64. `cross_site`: after the last round each site's own model is validated at every
-    site, so each site then holds the others' models; in plain runs only.
+    site, so each site then holds the others' models; in plain runs only. `record_received`, in a
+    simulation: keep the bytes that the coordinator received in each round, for `primia attack`.
     """
 
     name: str = "fedavg"
@@ -90,6 +91,7 @@ class StrategyConfig:
     num_malicious: int = 0
     float_mean: bool = False
     cross_site: bool = False
+    record_received: bool = False
     secure: SecureConfig = field(default_factory=SecureConfig)
 
     def __post_init__(self) -> None:

@@ -187,6 +187,7 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
         del settings["data"][key]
     del settings["strategy"]["secure"]["run"]
     del settings["strategy"]["cross_site"]
+    del settings["strategy"]["record_received"]
     if not experiment.search.enabled:
         del settings["search"]
     return settings

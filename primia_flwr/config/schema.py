@@ -92,6 +92,11 @@ class Experiment:
                 "strategy.secure.audit=true in a deployment; expected false: an audit reads the "
                 "update of every site, which only a simulation may"
             )
+        if self.strategy.record_received and self.deployment.kind != "simulation":
+            raise ConfigError(
+                "strategy.record_received=true in a deployment; expected false: it writes what "
+                "each site sent to the coordinator's disk, which only a simulation may"
+            )
         needed = 2 * liars + 3  # Blanchard et al. 2017: n >= 2 f + 3
         if self.strategy.name == "krum" and liars > 0 and self.federation.min_sites < needed:
             raise ConfigError(

@@ -299,3 +299,11 @@ def _column(rows: Sequence[Row], key: str) -> Any:
 def _from_to(values: Any) -> str:
     known = [v for v in values if math.isfinite(v)]
     return f"from {known[0]:.3f} to {known[-1]:.3f}" if known else "unknown"
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _dash(index: int) -> Any:
+    return DASHES[index % len(DASHES)]

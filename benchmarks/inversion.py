@@ -1,0 +1,161 @@
+"""What gradient inversion gets out of what a coordinator receives, on the real radiographs.
+
+ResNet-18 with random weights (group norm) at 64 x 64, three sites; each arm is a real, recorded
+simulation and a real `primia attack` on the bytes in it. The control of every arm is the same
+search on random numbers; all controls of arms with as many images an update are one sample. No
+image and no file name of the data is written.
+
+    python -m benchmarks.inversion --data ../shared/data/chest_xray --work outputs/inversion \
+        --output benchmarks/results/inversion.json
+
+What is finished in `--work` (a run, an inverted update) is not done again. With `--norm batch` the
+same with batch norm in training mode, once with unknown, once with known batch statistics.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import describe_machine, publish
+from primia_flwr.attacks.scoring import tests_of
+from primia_flwr.federation.facts import read_json
+
+CONTROL = "noise"
+_PLAIN, _SECURE = "strategy=fedavg", "strategy=secagg"
+# plain SGD: (w0 - w1) / eta is the gradient, to the rounding of float32
+_COMMON = [
+    "strategy.record_received=true",
+    "data.layout=pneumonia",
+    "data.classes=[bacterial,normal,viral]",
+    "data.image_size=64",
+    "model=resnet18",
+    "training=sgd",
+    "training.learning_rate=0.01",
+    "training.momentum=0",
+    "training.weight_decay=0",
+    "training.schedule=constant",
+    "training.warmup=0",
+    "training.threads=1",
+    "federation.rounds=2",
+    "tracking=disabled",
+    "quiet=true",
+]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: which run it is of, what is attacked, how many images of an update."""
+
+    run: str
+    target: str
+    per_update: int
+    meaning: str
+
+
+RUNS: dict[str, list[str]] = {
+    "one-image": [_PLAIN, "training.batch_size=1", "training.sync_every_n_batches=1"],
+    "batch": [_PLAIN, "training.batch_size=3", "training.sync_every_n_batches=1"],
+    "plain": [_PLAIN, "training.batch_size=8", "training.sync_every_n_batches=4"],
+    "secure": [_SECURE, "training.batch_size=8", "training.sync_every_n_batches=4"],
+    "secure-one-image": [_SECURE, "training.batch_size=1", "training.sync_every_n_batches=1"],
+}
+ARMS: dict[str, Arm] = {
+    "single image": Arm("one-image", "single_image", 1, "one site's SGD step on one image"),
+    "batch": Arm("batch", "batch", 3, "one site's SGD step on 3 images"),
+    "received update": Arm("plain", "received_update", 3, "one site's 4 steps of 8 images"),
+    "masked update": Arm("secure", "masked_update", 3, "the same update, masked"),
+    "secure sum": Arm("secure", "secure_sum", 3, "the opened sum of 3 sites' 4 steps of 8 images"),
+    "secure sum, one image a site": Arm(
+        "secure-one-image", "secure_sum", 3, "the opened sum of 3 sites' steps on one image each"
+    ),
+}
+
+
+def simulate(data: Path, work: Path, name: str, norm: str) -> Path:
+    """Run and record a simulation, unless it is finished."""
+    folder = work / f"{name}-{norm}"
+    if not (folder / "model.json").is_file():
+        _primia(
+            "train", *RUNS[name], *_COMMON, f"model.norm={norm}", f"data.root={data}",
+            f"data.cache_dir={work / 'cache'}", f"output_dir={folder}",
+        )  # fmt: skip
+    return folder
+
+
+def attack(run_dir: Path, arm: Arm, options: list[str], *, batch_norm: str) -> dict[str, Any]:
+    """Attack a run; return what `attack.json` says."""
+    folder = run_dir / "attack" / f"{arm.target}-{batch_norm}"
+    _primia(
+        "attack", f"run={run_dir}", f"target={arm.target}", f"per_update={arm.per_update}",
+        f"batch_norm={batch_norm}", f"output={folder}", "quiet=true", *options,
+    )  # fmt: skip
+    return read_json(folder / "attack.json")
+
+
+def summarise(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the arms' figures, and the tests of all arms against their control."""
+    figures, tests = {}, {}
+    for name, result in found.items():
+        arm = ARMS[name.partition(" (")[0]]
+        figures[name] = {
+            "meaning": arm.meaning,
+            "images_an_update": arm.per_update,
+            "attacked": result["arms"][arm.target],
+            "control": result["arms"][CONTROL],
+            "cosine_distances": [
+                round(row["cosine_distance"], 4)
+                for row in result["objectives"]
+                if row["arm"] == arm.target
+            ],
+        }
+    for size in sorted({ARMS[name.partition(" (")[0]].per_update for name in found}):
+        own = {n: r for n, r in found.items() if ARMS[n.partition(" (")[0]].per_update == size}
+        ssim = {n: _ssim(r, ARMS[n.partition(" (")[0]].target) for n, r in own.items()}
+        ssim[CONTROL] = [value for r in own.values() for value in _ssim(r, CONTROL)]
+        tests[f"{size} image(s) an update"] = tests_of(ssim)
+    return {"arms": figures, "tests": tests}
+
+
+def _ssim(result: dict[str, Any], arm: str) -> list[float]:
+    return [row["ssim"] for row in result["images"] if row["arm"] == arm]
+
+
+def _primia(*arguments: str) -> None:
+    command = [sys.executable, "-m", "primia_flwr.cli.main", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the radiographs")
+    parser.add_argument("--work", type=Path, required=True, help="folder of runs and attacks")
+    parser.add_argument("--norm", choices=("group", "batch"), default="group")
+    parser.add_argument("--arms", nargs="*", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--output", default="", help="also write the JSON to this file")
+    parser.add_argument("options", nargs="*", help="of primia attack, e.g. iterations=2000")
+    given = parser.parse_args()
+    data, work = given.data.resolve(), given.work.resolve()
+    found, settings = {}, {}
+    for name in given.arms:
+        run_dir = simulate(data, work, ARMS[name].run, given.norm)
+        for known in ("unknown", "known") if given.norm == "batch" else ("unknown",):
+            title = f"{name} (batch statistics {known})" if given.norm == "batch" else name
+            found[title] = attack(run_dir, ARMS[name], given.options, batch_norm=known)
+            settings = found[title]["settings"]
+            print(json.dumps({title: found[title]["arms"]}), file=sys.stderr, flush=True)
+    result = {
+        "benchmark": "inversion",
+        "model": f"resnet18, random weights, norm={given.norm}, 64 x 64, in training mode",
+        "search": {k: v for k, v in settings.items() if k not in ("batch_norm", "per_update")},
+        **summarise(found),
+        "machine": describe_machine(),
+    }
+    publish(result, given.output)
+
+
+if __name__ == "__main__":
+    main()

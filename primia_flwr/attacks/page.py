@@ -1,0 +1,83 @@
+"""The page of an attack, self-contained, and the rows of its tables."""
+
+import base64
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def page(result: Mapping[str, Any], picture: bytes) -> str:
+    """Return `attack.html`: nothing is loaded from elsewhere, and there is no script.
+
+    Parameters
+    ----------
+    result : mapping
+        What `attack.json` holds.
+    picture : bytes
+        The grid, PNG.
+    """
+    template = files("primia_flwr.attacks").joinpath("attack.html.jinja")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        result=result,
+        picture=base64.b64encode(picture).decode(),
+        figures=rows_of(result),
+        tests=tests_rows(result),
+        anova=(result["tests"] or {}).get("anova"),
+    )
+
+
+def rows_of(result: Mapping[str, Any]) -> Table:
+    """Return the figures of each arm, as text."""
+    heads = [
+        "arm", "n", "MSE", "PSNR (dB)", "SSIM", "labels", "Fréchet distance",
+        "identified by pixels", "by features", "by chance",
+    ]  # fmt: skip
+    rows = []
+    for arm, own in result["arms"].items():
+        pixels, features = own["identified_by_pixels"], own["identified_by_features"]
+        distance = own["frechet_distance"]
+        rows.append(
+            [
+                arm,
+                str(own["n"]),
+                f"{own['mean_mse']:.4f}",
+                f"{own['mean_psnr']:.1f}",
+                f"{own['mean_ssim']:.3f}",
+                f"{own['labels_recovered']:.0%}",
+                "–" if distance is None else f"{distance:.3g}",  # noqa: RUF001
+                f"{pixels['hits']} of {pixels['n']} (p {_p(pixels['p_value'])})",
+                f"{features['hits']} of {features['n']} (p {_p(features['p_value'])})",
+                f"{pixels['chance']:.1%}",
+            ]
+        )
+    return heads, rows
+
+
+def tests_rows(result: Mapping[str, Any]) -> Table:
+    """Return the tests of each arm against the control, as text."""
+    heads = ["arm", "n", "difference", "Hedges' g", "t", "p", "p (Holm)", "p (Mann-Whitney)"]
+    rows = [
+        [
+            row["arm"],
+            str(row["n"]),
+            f"{row['difference']:+.3f}",
+            f"{row['hedges_g']:+.2f}",
+            f"{row['t']:.2f}",
+            _p(row["p_value"]),
+            _p(row["p_holm"]),
+            _p(row["p_mann_whitney"]),
+        ]
+        for row in (result["tests"] or {}).get("against_control", [])
+    ]
+    return heads, rows
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

@@ -1,0 +1,209 @@
+"""What can be attacked of a recorded run, and what was really in it.
+
+Each target names which of the coordinator's bytes are taken as the gradient, and what a run must
+have been like. The truth (which images a site trained on) comes from the simulation's data, is
+used for scoring only, and never reaches the search.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from primia_flwr.attacks.received import (
+    MODEL,
+    SITE_MODEL,
+    SUM,
+    SURVIVORS,
+    Received,
+    path_of,
+    read_received,
+    rounds_of,
+    sites_of_round,
+)
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import ConfigError
+from primia_flwr.training.plan import batches_an_epoch, steps_a_round
+
+SizeOf = Callable[[str], int]  # a site's number of training images
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table.
+
+    `secure`: whether it is of a secure or a plain run. `one_step`: whether a site must have taken
+    one step only. `one_image`: on one image. `of_sites`: whether there is one for each site.
+    """
+
+    meaning: str
+    secure: bool | None
+    one_step: bool = False
+    one_image: bool = False
+    of_sites: bool = True
+
+
+TARGETS: dict[str, Target] = {
+    "single_image": Target("one site's step on one image", False, one_step=True, one_image=True),
+    "batch": Target("one site's step on a batch", False, one_step=True),
+    "received_update": Target("one site's round update, in the clear", False),
+    "masked_update": Target("one site's masked update", True),
+    "secure_sum": Target("the opened sum over the sites", True, of_sites=False),
+    "local_model": Target("a published model, against what it started from", None, of_sites=False),
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One update as it was seen.
+
+    Attributes
+    ----------
+    name
+        E.g. `round-001-berlin`.
+    server_round
+        From 1; of `local_model` the last one.
+    sites
+        Whose work is in it.
+    base
+        The model before, by name.
+    change
+        The update, w1 - w0 by name, to an unknown positive scale.
+    steps
+        Local steps in it, the most of any site.
+    published
+        Whether it is what a published model tells: all rounds together.
+    """
+
+    name: str
+    server_round: int
+    sites: tuple[str, ...]
+    base: Mapping[str, Tensor]
+    change: Mapping[str, Tensor]
+    steps: int
+    published: bool = False
+
+
+def check_target(target: str, experiment: Experiment, size_of: SizeOf) -> None:
+    """Refuse a target that a run does not have.
+
+    Raises
+    ------
+    ConfigError
+        Naming what the run is like and with which keys to simulate it for this target.
+    """
+    row = TARGETS[target]
+    secure = experiment.strategy.secure.enabled
+    if row.secure is not None and secure != row.secure:
+        wanted = "strategy=secagg" if row.secure else "strategy=fedavg"
+        fitting = "masked_update or secure_sum" if secure else "received_update"
+        raise ConfigError(
+            f"target={target} of a {'secure' if secure else 'plain'} run; expected a run with "
+            f"{wanted}; simulate one, or set target={fitting}"
+        )
+    if target == "local_model" and len(experiment.federation.sites) != 1:
+        raise ConfigError(
+            f"target=local_model of a run with {len(experiment.federation.sites)} sites; expected "
+            "the run of one site; simulate one with strategy=fedavg federation.sites=[a] "
+            "federation.min_sites=1"
+        )
+    for site in experiment.federation.sites:
+        steps, batch = (
+            steps_a_round(experiment.training, size_of(site)),
+            _batch(experiment, size_of(site)),
+        )
+        if row.one_step and steps != 1:
+            raise ConfigError(
+                f"target={target}, but {site} took {steps} steps a round; expected one; simulate "
+                "with training.sync_every_n_batches=1, or set target=received_update"
+            )
+        if row.one_image and batch != 1:
+            raise ConfigError(
+                f"target={target}, but the steps of {site} are on {batch} images; expected one; "
+                "simulate with training.batch_size=1, or set target=batch"
+            )
+
+
+def updates_of(run_dir: Path, target: str) -> list[tuple[str, int]]:
+    """Return what of a run can be attacked, as (site or `sum` or `model`, round), in order.
+
+    Raises
+    ------
+    ConfigError
+        If the run recorded nothing.
+    """
+    rounds = rounds_of(run_dir)
+    if target == "local_model":
+        return [(MODEL, rounds[-1])]
+    if target == "secure_sum":
+        return [(SUM, r) for r in rounds if path_of(run_dir, r, SUM).is_file()]
+    return [(site, number) for number in rounds for site in sites_of_round(run_dir, number)]
+
+
+def read_seen(
+    run_dir: Path,
+    name: str,
+    server_round: int,
+    experiment: Experiment,
+    size_of: SizeOf,
+    final: Mapping[str, Tensor],
+) -> Seen:
+    """Read one update; `final` is the run's published model, for `local_model` only.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged.
+    """
+    first = rounds_of(run_dir)[0] if name == MODEL else server_round
+    base = read_received(run_dir, first, MODEL).arrays
+    if name == MODEL:
+        found = Received(SITE_MODEL, {n: final[n] for n in base}, {})
+    else:
+        found = read_received(run_dir, server_round, name)
+    sites = _sites_in(name, found, experiment)
+    rounds = server_round - first + 1
+    steps = rounds * max(steps_a_round(experiment.training, size_of(site)) for site in sites)
+    label = (
+        f"rounds-{first:03d}-{server_round:03d}" if name == MODEL else f"round-{server_round:03d}"
+    )
+    return Seen(
+        f"{label}-{name}", server_round, sites, base, found.change(base), steps, name == MODEL
+    )
+
+
+def gradient_of_change(
+    change: Mapping[str, Tensor], names: list[str], experiment: Experiment
+) -> tuple[Tensor, ...]:
+    """Return the gradient that the attacker takes an update for, in the order of `names`.
+
+    Of one step of SGD at rate eta it is the gradient itself, (w0 - w1) / eta (with momentum to
+    scale; weight decay is left in). Of several steps, or of Adam, whose first step is about the
+    gradient's sign, it is only the direction: a modelling error of the attack. The rate is the
+    configured one; no direction depends on it.
+    """
+    eta = experiment.training.learning_rate
+    return tuple(-change[name].float() / eta for name in names)
+
+
+def random_gradient(like: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Return normal numbers with the norm of each tensor: an update that says nothing."""
+    drawn = []
+    for tensor in like:
+        noise = torch.randn(tensor.shape, generator=generator)
+        drawn.append(noise * (tensor.norm() / noise.norm().clamp(min=1e-30)))
+    return tuple(drawn)
+
+
+def _sites_in(name: str, found: Received, experiment: Experiment) -> tuple[str, ...]:
+    if name == SUM:
+        return tuple(found.metadata[SURVIVORS].split(","))
+    return tuple(experiment.federation.sites) if name == MODEL else (name,)
+
+
+def _batch(experiment: Experiment, num_examples: int) -> int:
+    """Return the images of the largest batch."""
+    batches = batches_an_epoch(num_examples, experiment.training.batch_size)
+    return -(-num_examples // batches)

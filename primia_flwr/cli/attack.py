@@ -1,0 +1,309 @@
+"""`primia attack`: rebuild images from the bytes that a simulation's coordinator received."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from primia_flwr.cli.verb import Verb
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.load import load_experiment
+from primia_flwr.errors import ConfigError
+
+# As in attacks.targets, which is not imported here: --help must not wait for PyTorch.
+TARGET_NAMES = (
+    "single_image",
+    "batch",
+    "received_update",
+    "masked_update",
+    "secure_sum",
+    "local_model",
+)
+
+
+@dataclass
+class AttackConfig:
+    """Which run, which of its bytes, and how long to search."""
+
+    run: str = ""
+    target: str = "received_update"
+    images: int = 6
+    per_update: int = 3
+    iterations: int = 400
+    restarts: int = 1
+    step_size: float = 0.3
+    total_variation: float = 0.5
+    batch_norm: str = "unknown"
+    batch_statistics: float = 0.1
+    start: str = "smooth"
+    distance: str = "layers"
+    leave_out: list[str] = field(default_factory=list)
+    control: bool = True
+    features: str = ""
+    seed: int = 1
+    device: str = "auto"
+    output: str = ""
+    dry_run: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("target", self.target, TARGET_NAMES)
+        check_choice("batch_norm", self.batch_norm, ("unknown", "known"))
+        check_choice("start", self.start, ("smooth", "noise"))
+        check_choice("distance", self.distance, ("layers", "whole"))
+        check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        check_range("images", self.images, 1, 10_000, example=6)
+        check_range("per_update", self.per_update, 1, 256, example=3)
+        check_range("iterations", self.iterations, 1, 1_000_000, example=400)
+        check_range("restarts", self.restarts, 1, 1000, example=2)
+        check_range("step_size", self.step_size, 0, 10, example=0.1, open_low=True)
+        check_range("total_variation", self.total_variation, 0, 1e6, example=0.5)
+        check_range("batch_statistics", self.batch_statistics, 0, 1e6, example=0.1)
+        check_range("seed", self.seed, 0, 2**32 - 1, example=1)
+        if "" in self.leave_out:
+            raise ConfigError(
+                "leave_out has an empty name; expected prefixes of parameters, e.g. [layer4]"
+            )
+
+
+def run(cfg: AttackConfig) -> dict[str, Any]:
+    """Attack the run; write figures, pictures, a page and the reconstructions.
+
+    Raises
+    ------
+    ConfigError, CheckpointError, DataError
+        If the run was not recorded, has no such target, or its data are not there any more.
+    """
+    from primia_flwr.attacks.campaign import AttackSettings, Campaign
+    from primia_flwr.attacks.inversion import InversionConfig
+    from primia_flwr.attacks.received import rounds_of
+    from primia_flwr.models.saved import load_model
+    from primia_flwr.training.device import pick_device
+    from primia_flwr.training.normalisation import Normalisation
+
+    run_dir = existing_run("run", cfg.run)
+    rounds_of(run_dir)
+    experiment = load_experiment(_config_of(run_dir))
+    model, card = load_model(run_dir)
+    features = existing_run("features", cfg.features) if cfg.features else run_dir
+    settings = AttackSettings(
+        target=cfg.target,
+        search=InversionConfig(
+            iterations=cfg.iterations,
+            restarts=cfg.restarts,
+            step_size=cfg.step_size,
+            total_variation=cfg.total_variation,
+            batch_statistics=cfg.batch_statistics,
+            start=cfg.start,
+            distance=cfg.distance,
+        ),
+        batch_norm=cfg.batch_norm,
+        per_update=cfg.per_update,
+        leave_out=tuple(cfg.leave_out),
+        seed=cfg.seed,
+    )
+    folder = Path(cfg.output).expanduser() if cfg.output else run_dir / "attack" / cfg.target
+    folder = folder.resolve()
+    normalisation = Normalisation(tuple(card.mean), tuple(card.std))
+    campaign = Campaign(
+        run_dir,
+        experiment,
+        model,
+        normalisation,
+        settings,
+        folder,
+        pick_device(cfg.device, key="device"),
+    )
+    jobs = campaign.jobs(cfg.images, control=cfg.control)
+    if cfg.dry_run:
+        return _planned(cfg, jobs, folder)
+    finished = _invert(cfg, campaign, jobs)
+    result = _written(cfg, campaign, finished, features, folder)
+    _show(cfg, result)
+    return {key: result[key] for key in ("run", "target", "output", "arms", "tests", "synthetic")}
+
+
+def existing_run(key: str, value: str) -> Path:
+    """Return the folder of a run.
+
+    Raises
+    ------
+    ConfigError
+        If none is given, or it does not exist.
+    """
+    if not value:
+        raise ConfigError(
+            f"{key} is empty; expected the output folder of a run with "
+            "strategy.record_received=true, e.g. run=outputs/2026-01-31/12-00-00-demo"
+        )
+    path = Path(value).expanduser().resolve()
+    if not path.is_dir():
+        raise ConfigError(f"{key}={value}; expected an existing output folder; correct the path")
+    return path
+
+
+def _config_of(run_dir: Path) -> str:
+    try:
+        return (run_dir / "config.yaml").read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{run_dir / 'config.yaml'} cannot be read ({error.strerror}); expected the folder of "
+            "a run that primia train made; correct run"
+        ) from None
+
+
+def _planned(cfg: AttackConfig, jobs: Sequence[Any], folder: Path) -> dict[str, Any]:
+    steps = cfg.iterations * cfg.restarts * len(jobs)
+    return {
+        "dry_run": True,
+        "target": cfg.target,
+        "updates": [f"{job.arm}: {job.name}, round {job.server_round}" for job in jobs],
+        "iterations": steps,
+        "output": str(folder),
+    }
+
+
+def _invert(cfg: AttackConfig, campaign: Any, jobs: Sequence[Any]) -> list[Any]:
+    """Invert one update after the other, with a bar for each on a terminal."""
+    console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    finished = []
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        whole = progress.add_task("updates", total=len(jobs), note="")
+        one = progress.add_task("steps", total=cfg.iterations * cfg.restarts, note="")
+        for job in jobs:
+            progress.update(one, completed=0, description=f"  {job.arm} {job.name}", note="")
+
+            def on_step(step: int, objective: float) -> None:
+                progress.update(one, completed=step, note=f"objective {objective:.3f}")
+
+            found = campaign.run(job, on_step)
+            finished.append(found)
+            progress.advance(whole)
+            if not console.is_terminal:
+                state = "kept" if found.kept else "done"
+                distance = found.reconstruction.distance
+                console.print(
+                    f"{state}: {job.arm}, {job.name}, round {job.server_round}: "
+                    f"cosine distance {distance:.3f}",
+                    markup=False,
+                )
+    return finished
+
+
+def _written(
+    cfg: AttackConfig, campaign: Any, finished: Sequence[Any], features: Path, folder: Path
+) -> dict[str, Any]:
+    """Score, and write everything there is to look at."""
+    import torch
+    from safetensors.torch import save
+
+    from primia_flwr.attacks.identification import Gallery
+    from primia_flwr.attacks.page import page
+    from primia_flwr.attacks.pictures import grid
+    from primia_flwr.attacks.scoring import PooledFeatures, pairs_of, share_of_labels, summary
+    from primia_flwr.models.saved import load_model, write_atomically
+    from primia_flwr.training.normalisation import Normalisation
+
+    model, card = load_model(features)
+    extractor = PooledFeatures(model, Normalisation(tuple(card.mean), tuple(card.std)))
+    gallery = Gallery(campaign.data.gallery(), extractor)
+    truths = [campaign.truth(campaign.seen(f.job.name, f.job.server_round)) for f in finished]
+    pairs = [p for f, t in zip(finished, truths, strict=True) for p in pairs_of(f, t, gallery)]
+    right = {
+        arm: share_of_labels(
+            [f for f in finished if f.job.arm == arm],
+            [t for f, t in zip(finished, truths, strict=True) if f.job.arm == arm],
+        )
+        for arm in dict.fromkeys(f.job.arm for f in finished)
+    }
+    found = summary(pairs, gallery, extractor, right)
+    name = card.model.name
+    result = {
+        "run": cfg.run,
+        "target": cfg.target,
+        "output": str(folder),
+        "settings": {
+            key: getattr(cfg, key)
+            for key in (
+                "iterations", "restarts", "step_size", "total_variation", "batch_norm",
+                "batch_statistics", "start", "distance", "per_update", "leave_out", "seed",
+            )
+        },
+        "features": f"pooled features of {name}, round {card.round}: {cfg.features or cfg.run}",
+        "lpips": "left out: no weights are given",
+        "synthetic": campaign.data.synthetic,
+        **found,
+        "images": [pair.facts() for pair in pairs],
+        "objectives": [
+            {"arm": f.job.arm, "update": f.job.name, "round": f.job.server_round,
+             "cosine_distance": f.reconstruction.distance, "of_starts": f.reconstruction.objectives}
+            for f in finished
+        ],
+    }  # fmt: skip
+    picture = grid(pairs, synthetic=campaign.data.synthetic)
+    images = {
+        "reconstructions": torch.stack([p.reconstruction for p in pairs]),
+        "originals": torch.stack([p.original for p in pairs]),
+    }
+    write_atomically(folder / "grid.png", picture)
+    write_atomically(folder / "reconstructions.safetensors", save(images))
+    write_atomically(folder / "attack.html", page(result, picture).encode())
+    text = json.dumps(result, indent=1) + "\n"
+    write_atomically(folder / "attack.json", text.encode())
+    return result
+
+
+def _show(cfg: AttackConfig, result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from primia_flwr.attacks.page import rows_of, tests_rows
+
+    console = Console(stderr=cfg.quiet, emoji=False)
+    kind = "synthetic images" if result["synthetic"] else "images"
+    for title, (heads, rows) in (
+        (f"{cfg.target}: reconstructions of {kind}", rows_of(result)),
+        ("SSIM against the control (one-sided for greater)", tests_rows(result)),
+    ):
+        if rows and not cfg.quiet:
+            table = Table(title=title)
+            for index, head in enumerate(heads):
+                table.add_column(head, justify="right" if index else "left")
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+    console.print(f"pictures: {result['output']}/grid.png", markup=False, soft_wrap=True)
+
+
+VERB = Verb(
+    words=("attack",),
+    summary="rebuild images from what the coordinator of a recorded simulation received",
+    examples=(
+        "primia train strategy=fedavg strategy.record_received=true output_dir=outputs/a",
+        "primia attack run=outputs/a target=received_update",
+        "primia attack run=outputs/a target=received_update images=12 iterations=2000 restarts=4",
+        "primia attack run=outputs/b target=secure_sum dry_run=true",
+    ),
+    config_name="attack",
+    schema=AttackConfig,
+    run=run,
+    positional="run",
+)
