@@ -1,8 +1,8 @@
 """Stage the Flower App Bundle: the code and the configuration that the sites will be asked to run.
 
 The bundle is built from a staged copy, so the checkout may have any name, and nothing but
-the app (`clients/`, `strategies/`, `conf/`, and `primia_flwr/` without encrypted inference, which
-no app uses and no site should have to review) travels. Building is
+the app travels: `clients/`, `strategies/`, `conf/`, and of `primia_flwr/` what the two halves
+import, because the less a hospital has to read, the better it reads it. Building is
 deterministic: the same files give the same SHA-256, which is what a site approves.
 """
 
@@ -15,15 +15,12 @@ from flwr.cli.build import build_fab_from_disk
 
 from primia_flwr.config.load import app_root
 from primia_flwr.errors import FederationError
+from primia_flwr.federation.imported import imported
 
 APP_NAME = "primia-flwr"
-_PARTS = ("primia_flwr", "clients", "strategies", "conf")
-# What neither half of the app imports: the less a hospital has to read, the better it reads it.
-_NOT_OF_THE_APP = {
-    *("_bundle", "attacks", "cli", "crypto", "inference", "service_kits.py", "service_trial.py"),
-    *("ledger_statement.py", "privacy_plot.py"),
-}
-_SUFFIXES = {".py", ".yaml", ".json", ".toml", ".md"}
+_CODE = ("primia_flwr", "clients", "strategies")
+_PARTS = (*_CODE, "conf")
+_SUFFIXES = {".yaml", ".json", ".toml", ".md"}
 _LONE_FILES = ("pyproject.toml", "LICENSE")
 
 
@@ -56,12 +53,12 @@ def stage_bundle(destination: Path) -> Bundle:
     folder.mkdir(parents=True)
     for name in _LONE_FILES:
         _copy(root / name, folder / name)
-    for part in _PARTS:
-        source = _source(root, part)
+    sources = {part: _source(root, part) for part in _PARTS}
+    code = imported({part: sources[part] for part in _CODE}, starts={"clients", "strategies"})
+    for part, source in sources.items():
         for path in sorted(source.rglob("*")):
-            inside = path.relative_to(source)
-            if path.suffix in _SUFFIXES and not _NOT_OF_THE_APP & set(inside.parts):
-                _copy(path, folder / part / inside)
+            if path in code or (part == "conf" and path.suffix in _SUFFIXES):
+                _copy(path, folder / part / path.relative_to(source))
     try:
         return Bundle(folder, build_fab_from_disk(folder))
     except ValueError as error:
