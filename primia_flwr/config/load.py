@@ -149,7 +149,7 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
 
 def without_sweep(cfg: DictConfig) -> DictConfig:
     """Return the composed configuration without what is of the search or of Hydra."""
-    plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("sweep", "hydra")])
+    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("sweep", "hydra")])
     assert isinstance(plain, DictConfig)
     return plain
 

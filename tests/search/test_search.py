@@ -185,7 +185,7 @@ def test_values_come_back_from_hydra_unchanged() -> None:
         "training.betas": [0.9, 0.999],
         "training.class_weights": "none",
         "training.compile": True,
-        "model.weights": "it's \\ a file.pth",
+        "model.weights": "it's \\ a \\'file\\.pth",
     }
     cfg = compose("config", as_overrides(values))
 
@@ -193,4 +193,4 @@ def test_values_come_back_from_hydra_unchanged() -> None:
     assert cfg.training.betas == [0.9, 0.999]
     assert cfg.training.class_weights == "none"
     assert cfg.training.compile is True
-    assert cfg.model.weights == "it's \\ a file.pth"
+    assert cfg.model.weights == values["model.weights"]
