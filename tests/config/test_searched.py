@@ -49,6 +49,7 @@ def test_values_make_the_ordinary_experiment_and_leave_the_searchs_alone():
                 "training.betas=[0.8,0.99]",
                 "data.augmentation.affine.probability=0.25",
                 "training.class_weights=balanced",
+                "strategy.secure.clip=512",
             ],
         ),
     )
