@@ -40,6 +40,8 @@ from primia_flwr.config.halving import rounds_in_all
 from primia_flwr.config.search import SearchConfig
 from primia_flwr.federation.facts import read_json
 
+# A training that ends without a model counts as a guess: three classes alike.
+NO_MODEL = {"val_mcc": 0.0, "val_loss": float(np.log(3)), "test_mcc": 0.0, "test_roc_auc": 0.5}
 FRESH = 1000  # added to a search's seed for the trainings that are compared
 SCORES = ("val_mcc", "val_loss", "test_mcc", "test_roc_auc")
 _QUIET = ("baselines=[]", "tracking=disabled", "quiet=true", "training.threads=1")
@@ -90,14 +92,17 @@ def train(
     chosen = [f"{key}={json.dumps(value)}" for key, value in values.items()]
     folder = scratch / f"{arm}-{seed}"
     own = [f"seed={FRESH + seed}", f"federation.rounds={rounds}", "strategy=secagg"]
-    primia(folder, args, *own, *chosen)
+    own += ["strategy.secure.clip=512"]  # as in the search
+    row: Row = {"seed": seed, "arm": arm, "diverged": False}
+    try:
+        primia(folder, args, *own, *chosen)
+    except subprocess.CalledProcessError:
+        return _told({**row, **NO_MODEL, "diverged": True})
     with (folder / "history.csv").open() as file:
         history = list(csv.DictReader(file))
     best = next(row for row in history if row["best"] == "1")
     test = read_json(folder / "metrics.json")["federated"]
-    row = {
-        "seed": seed,
-        "arm": arm,
+    row |= {
         "val_mcc": float(best["val_mcc"]),
         "val_loss": float(best["val_loss"]),
         "test_mcc": test["mcc"],
