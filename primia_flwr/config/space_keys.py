@@ -20,6 +20,7 @@ FIXED = (
     *("data.patient_pattern", "data.test_fraction", "data.val_fraction", "data.skip_unreadable"),
     *("data.workers", "data.cache_dir", "data.partition", "data.synthetic"),
     *("federation.sites", "federation.min_sites", "training.early_stopping.federation.monitor"),
+    "search",
 )
 
 
