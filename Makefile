@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all check bench bench-secagg bench-inference bench-dp bench-privacy fuzz federation encrypted-inference clean
+.PHONY: help install demo test test-all check bench bench-secagg bench-inference bench-dp bench-privacy bench-utility bench-evidence bench-search fuzz federation encrypted-inference clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -65,6 +65,19 @@ bench-dp: install  ## measure differential privacy: images/s and memory of each 
 bench-privacy: install  ## measure differential privacy: the accountant, the audit (minutes)
 	@$(BIN)/python -m benchmarks.privacy_accounting --output benchmarks/results/privacy_accounting.json
 	@$(BIN)/python -m benchmarks.dp_audit --output benchmarks/results/dp_audit.json
+
+bench-utility: install  ## measure differential privacy: quality by epsilon on the radiographs (DATA=…; an hour or more)
+	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms norm scratch --output benchmarks/results/dp_utility.json
+	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms pretrained head --seeds 1 --epsilons 0 3 --ablations --output benchmarks/results/dp_utility.json
+
+bench-evidence: install  ## measure: coverage of the intervals, Table 1, both attacks (DATA=folder of the radiographs; hours)
+	@$(BIN)/python -m benchmarks.interval_coverage --output benchmarks/results/interval_coverage.json
+	@$(BIN)/python -m benchmarks.table_one --data $(DATA) --output benchmarks/results/table_one.json
+	@$(BIN)/python -m benchmarks.membership --data $(DATA) --output benchmarks/results/membership.json
+	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --output benchmarks/results/inversion.json
+
+bench-search: install  ## measure: federated search against random search and the default (DATA=…; about half an hour)
+	@$(BIN)/python -m benchmarks.search --data $(DATA) --output benchmarks/results/search.json
 
 fuzz: install  ## ten minutes of changed messages into everything that decodes them (Linux on x86-64)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
