@@ -1,7 +1,5 @@
 """`primia evaluate`: score a saved model on any readable data."""
 
-import json
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.data import DataConfig
 from primia_flwr.errors import ConfigError
+from primia_flwr.evaluation.whole_file import write_whole_json
 
 
 @dataclass
@@ -69,7 +68,7 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         "synthetic": images.synthetic,
         "warning": warning,
     }
-    _write_json(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
+    write_whole_json(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
     if cfg.saliency:
         explain_model(
             model,
@@ -124,12 +123,6 @@ def _show(cfg: EvaluateConfig, scores: Any, origin: str, synthetic: bool, warnin
         console.print(f"note: {note}", markup=False)
     if warning:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 VERB = Verb(

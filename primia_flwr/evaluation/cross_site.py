@@ -7,7 +7,6 @@ or has no validation images.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import DataError
+from primia_flwr.evaluation.whole_file import write_whole_json
 
 FILE = "cross_site.json"
 FEDERATED = "Federated"
@@ -104,16 +104,7 @@ def write_matrix(run_dir: Path, matrix: CrossSite) -> None:
             for row in matrix.rows
         ],
     }
-    path = run_dir / FILE
-    partial = path.with_name(f".{FILE}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror or error}); expected a writable folder "
-            "with free space; make room and resume the run"
-        ) from None
+    write_whole_json(run_dir / FILE, content)
 
 
 def read_matrix(run_dir: Path) -> CrossSite | None:

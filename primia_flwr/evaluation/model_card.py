@@ -8,18 +8,16 @@ Source: Mitchell et al. 2019, Model Cards for Model Reporting, section 4.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from primia_flwr.errors import DataError
 from primia_flwr.evaluation.evidence_plots import in_words
 from primia_flwr.evaluation.privacy_account import privacy_account
 from primia_flwr.evaluation.run_folder import RunFolder, plain_values, read_run_folder
+from primia_flwr.evaluation.whole_file import write_whole, write_whole_json
 from primia_flwr.models.saved import weights_digest
 
 TEXT_FILE, JSON_FILE = "model_card.md", "model_card.json"
@@ -37,16 +35,8 @@ def write_model_card(run_dir: Path) -> Path:
     """
     card = model_facts(read_run_folder(run_dir))
     text = _render(card)
-    try:
-        for name, content in ((JSON_FILE, json.dumps(card, indent=1) + "\n"), (TEXT_FILE, text)):
-            partial = run_dir / f".{name}.{os.getpid()}"
-            partial.write_text(content, encoding="utf-8")
-            partial.replace(run_dir / name)
-    except OSError as error:
-        raise DataError(
-            f"{run_dir} cannot be written ({error.strerror or error}); expected a writable folder "
-            "with free space"
-        ) from None
+    write_whole_json(run_dir / JSON_FILE, card)
+    write_whole(run_dir / TEXT_FILE, text)
     return run_dir / TEXT_FILE
 
 

@@ -6,7 +6,6 @@ figure that is not in a file beside it. It holds no script and loads nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from primia_flwr.evaluation.run_folder import (
     read_run_folder,
 )
 from primia_flwr.evaluation.search_account import search_chapter
+from primia_flwr.evaluation.whole_file import write_whole
 
 CITATIONS = {
     "pneumonia": (
@@ -65,9 +65,9 @@ def write_report(run_dir: Path) -> Path:
     plot_dir = run_dir / "plots"
     plot_dir.mkdir(exist_ok=True)
     for plot in drawn.values():
-        _write(plot_dir / f"{plot.name}.svg", plot.svg)
+        write_whole(plot_dir / f"{plot.name}.svg", plot.svg)
     target = run_dir / "report.html"
-    _write(target, render(folder, drawn))
+    write_whole(target, render(folder, drawn))
     return target
 
 
@@ -294,9 +294,3 @@ def _count(value: Any) -> str:
 
 def _cell(row: Mapping[str, str], key: str, digits: int = 3) -> str:
     return table.figure(number(row, key), digits)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

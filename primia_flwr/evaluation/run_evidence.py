@@ -7,7 +7,6 @@ methods of `primia compare`. Written once by the run; report and model card read
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from primia_flwr.evaluation.intervals import LEVEL, RESAMPLES, Interval
 from primia_flwr.evaluation.panel import BASELINE, MODEL, Panel, Reader
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
 from primia_flwr.evaluation.reader_figures import ReaderFigures, reader_figures
+from primia_flwr.evaluation.whole_file import write_whole_json
 
 FILE = "evidence.json"
 FIGURES = ("accuracy", "mcc", "roc_auc")
@@ -95,7 +95,7 @@ def write_evidence(run_dir: Path, *, seed: int, resamples: int = RESAMPLES) -> N
         },
         "calibration": known.to_dict(),
     }
-    _write(run_dir / FILE, content)
+    write_whole_json(run_dir / FILE, content)
 
 
 def read_evidence(run_dir: Path) -> Evidence | None:
@@ -158,15 +158,3 @@ def _intervals(values: dict[str, Any]) -> dict[str, dict[str, Interval]]:
         name: {key: Interval(**one) for key, one in figures.items()}
         for name, figures in values.items()
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror or error}); expected a writable folder "
-            "with free space"
-        ) from None

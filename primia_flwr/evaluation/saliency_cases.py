@@ -7,7 +7,6 @@ where the map is strongest. These are images of the test set: they are as sensit
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from primia_flwr.errors import DataError
+from primia_flwr.evaluation.whole_file import write_whole_json
 
 FOLDER, FILE = "saliency", "cases.json"
 Picture = npt.NDArray[np.uint8]
@@ -74,14 +74,12 @@ def write_cases(folder: Path, explanation: Explanation) -> None:
         for number, case in enumerate(explanation.cases, start=1):
             for name, picture in zip(_names(number), (case.image, case.heat), strict=True):
                 Image.fromarray(picture).save(folder / name)
-        partial = folder / f".{FILE}.{os.getpid()}"
-        partial.write_text(json.dumps(_to_dict(explanation), indent=1) + "\n", encoding="utf-8")
-        partial.replace(folder / FILE)
     except OSError as error:
         raise DataError(
             f"{folder} cannot be written ({error.strerror or error}); expected a writable folder "
             "with free space; make room, or run with report.saliency=0"
         ) from None
+    write_whole_json(folder / FILE, _to_dict(explanation))
 
 
 def read_cases(folder: Path) -> Explanation | None:
