@@ -213,14 +213,10 @@ def _written(
     cfg: AttackConfig, campaign: Any, finished: Sequence[Any], features: Path, folder: Path
 ) -> dict[str, Any]:
     """Score, and write everything there is to look at."""
-    import torch
-    from safetensors.torch import save
-
     from primia_flwr.attacks.identification import Gallery
-    from primia_flwr.attacks.page import page
     from primia_flwr.attacks.pictures import grid
     from primia_flwr.attacks.scoring import PooledFeatures, pairs_of, share_of_labels, summary
-    from primia_flwr.models.saved import load_model, write_atomically
+    from primia_flwr.models.saved import load_model
     from primia_flwr.training.normalisation import Normalisation
 
     model, card = load_model(features)
@@ -259,7 +255,18 @@ def _written(
             for f in finished
         ],
     }  # fmt: skip
-    picture = grid(pairs, synthetic=campaign.data.synthetic)
+    _write(folder, result, pairs, grid(pairs, synthetic=campaign.data.synthetic))
+    return result
+
+
+def _write(folder: Path, result: dict[str, Any], pairs: Sequence[Any], picture: bytes) -> None:
+    """Write pictures, images and page, and attack.json last: with it the attack is complete."""
+    import torch
+    from safetensors.torch import save
+
+    from primia_flwr.attacks.page import page
+    from primia_flwr.models.saved import write_atomically
+
     images = {
         "reconstructions": torch.stack([p.reconstruction for p in pairs]),
         "originals": torch.stack([p.original for p in pairs]),
@@ -267,9 +274,7 @@ def _written(
     write_atomically(folder / "grid.png", picture)
     write_atomically(folder / "reconstructions.safetensors", save(images))
     write_atomically(folder / "attack.html", page(result, picture).encode())
-    text = json.dumps(result, indent=1) + "\n"
-    write_atomically(folder / "attack.json", text.encode())
-    return result
+    write_atomically(folder / "attack.json", (json.dumps(result, indent=1) + "\n").encode())
 
 
 def _show(cfg: AttackConfig, result: dict[str, Any]) -> None:
