@@ -14,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from primia_flwr.attacks.descent import Observation
 from primia_flwr.attacks.gradients import GradientOf, revealed_statistics
-from primia_flwr.attacks.inversion import InversionConfig, Observation, Reconstruction, invert
+from primia_flwr.attacks.inversion import Reconstruction, invert
+from primia_flwr.attacks.inversion_config import InversionConfig
 from primia_flwr.attacks.labels import as_labels, label_counts
 from primia_flwr.attacks.targets import (
     Seen,
@@ -184,7 +186,10 @@ class Campaign:
             derive_seed(self.settings.seed, "inversion", job.arm, job.name, job.server_round)
         )
         self._model.load_state_dict(dict(seen.base), strict=False)
-        gradient_of = GradientOf(self._model, self._names).to(self._device)
+        search = self.settings.search
+        gradient_of = GradientOf(self._model, self._names, sees_switches=search.sees_switches).to(
+            self._device
+        )
         gradient = gradient_of_change(seen.change, self._names, self._experiment)
         if job.arm == NOISE:
             gradient = random_gradient(gradient, generator)
@@ -196,7 +201,7 @@ class Campaign:
             Observation(gradient, labels, revealed),
             self._shape,
             self._normalisation,
-            self.settings.search,
+            search,
             generator=generator,
             on_step=on_step,
         )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from primia_flwr.attacks.surrogate import replace_rectifiers
 from primia_flwr.errors import DataError
 
 Gradients = tuple[Tensor, ...]
@@ -24,6 +25,8 @@ class GradientOf:
         With the weights that the sites got, w0; it is copied and not changed.
     names : sequence of str
         Parameters whose gradient is compared, in this order.
+    sees_switches : bool
+        Whether derivatives of a gradient go through the switches of rectifiers; see `surrogate`.
 
     Raises
     ------
@@ -31,8 +34,12 @@ class GradientOf:
         If a name is no parameter of the model.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+    def __init__(
+        self, model: nn.Module, names: Sequence[str], *, sees_switches: bool = False
+    ) -> None:
         self._model = copy.deepcopy(model).train()
+        if sees_switches:
+            replace_rectifiers(self._model)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.norms = [m for m in self._model.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in self.norms:  # in place updates would pile up over thousands of candidates
@@ -146,14 +153,14 @@ def cosine_distance(found: Sequence[Tensor], observed: Sequence[Tensor]) -> Tens
     return 1 - dot / (_norm(found) * _norm(observed)).clamp(min=1e-30)
 
 
-def layer_distance(found: Sequence[Tensor], observed: Sequence[Tensor]) -> Tensor:
-    """Return the mean of the kernels' and matrices' own cosine distances, in [0, 2].
+def layer_distances(found: Sequence[Tensor], observed: Sequence[Tensor]) -> Tensor:
+    """Return each kernel's and matrix's own cosine distance, (layers,), in [0, 2].
 
-    Unlike the paper's distance over all tensors together it lets no layer of large gradients
-    outweigh the others, and falls faster. Vectors (biases, scales) are left out.
+    Unlike the paper's distance over all tensors together they let no layer of large gradients
+    outweigh the others. Vectors (biases, scales) are left out.
     """
     pairs = [(a, b) for a, b in zip(found, observed, strict=True) if a.ndim > 1]
-    return torch.stack([cosine_distance([a], [b]) for a, b in pairs]).mean()
+    return torch.stack([cosine_distance([a], [b]) for a, b in pairs])
 
 
 def total_variation(images: Tensor) -> Tensor:

@@ -40,14 +40,13 @@ class AttackConfig:
     target: str = "received_update"
     images: int = 6
     per_update: int = 3
-    iterations: int = 400
+    method: str = "spectral"
+    iterations: int = 500
     restarts: int = 1
-    step_size: float = 0.3
-    total_variation: float = 0.5
+    step_size: float = 0.05
+    total_variation: float = 1.0
     batch_norm: str = "unknown"
     batch_statistics: float = 0.1
-    start: str = "smooth"
-    distance: str = "layers"
     leave_out: list[str] = field(default_factory=list)
     control: bool = True
     features: str = ""
@@ -60,12 +59,11 @@ class AttackConfig:
     def __post_init__(self) -> None:
         check_choice("target", self.target, TARGET_NAMES)
         check_choice("batch_norm", self.batch_norm, ("unknown", "known"))
-        check_choice("start", self.start, ("smooth", "noise"))
-        check_choice("distance", self.distance, ("layers", "whole"))
+        check_choice("method", self.method, ("spectral", "paper"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_range("images", self.images, 1, 10_000, example=6)
         check_range("per_update", self.per_update, 1, 256, example=3)
-        check_range("iterations", self.iterations, 1, 1_000_000, example=400)
+        check_range("iterations", self.iterations, 1, 1_000_000, example=500)
         check_range("restarts", self.restarts, 1, 1000, example=2)
         check_range("step_size", self.step_size, 0, 10, example=0.1, open_low=True)
         check_range("total_variation", self.total_variation, 0, 1e6, example=0.5)
@@ -86,7 +84,7 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
         If the run was not recorded, has no such target, or its data are not there any more.
     """
     from primia_flwr.attacks.campaign import AttackSettings, Campaign
-    from primia_flwr.attacks.inversion import InversionConfig
+    from primia_flwr.attacks.inversion_config import InversionConfig
     from primia_flwr.attacks.received import rounds_of
     from primia_flwr.models.saved import load_model
     from primia_flwr.training.device import pick_device
@@ -100,13 +98,12 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
     settings = AttackSettings(
         target=cfg.target,
         search=InversionConfig(
+            method=cfg.method,
             iterations=cfg.iterations,
             restarts=cfg.restarts,
             step_size=cfg.step_size,
             total_variation=cfg.total_variation,
             batch_statistics=cfg.batch_statistics,
-            start=cfg.start,
-            distance=cfg.distance,
         ),
         batch_norm=cfg.batch_norm,
         per_update=cfg.per_update,
@@ -240,8 +237,8 @@ def _written(
         "settings": {
             key: getattr(cfg, key)
             for key in (
-                "iterations", "restarts", "step_size", "total_variation", "batch_norm",
-                "batch_statistics", "start", "distance", "per_update", "leave_out", "seed",
+                "method", "iterations", "restarts", "step_size", "total_variation", "batch_norm",
+                "batch_statistics", "per_update", "leave_out", "seed",
             )
         },
         "features": f"pooled features of {name}, round {card.round}: {cfg.features or cfg.run}",

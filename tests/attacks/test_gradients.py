@@ -9,7 +9,7 @@ from torch import nn
 from primia_flwr.attacks.gradients import (
     GradientOf,
     cosine_distance,
-    layer_distance,
+    layer_distances,
     revealed_statistics,
     statistics_distance,
     total_variation,
@@ -30,7 +30,7 @@ def test_by_layers_a_large_gradient_does_not_outweigh_a_small_one() -> None:
     like, unlike = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     bias = torch.ones(2)  # a vector: left out
     found, observed = [1000 * like, like, bias], [like, unlike, -bias]
-    assert float(layer_distance(found, observed)) == pytest.approx(0.5)  # mean of 0 and 1
+    assert layer_distances(found, observed).tolist() == pytest.approx([0, 1])
     # together: <a, b> = 1000 + 0 - 2, norms sqrt(1000^2 + 3) and 2
     assert float(cosine_distance(found, observed)) == pytest.approx(1 - 998 / 2000, abs=1e-4)
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from primia_flwr.attacks.descent import Observation
 from primia_flwr.attacks.gradients import GradientOf
-from primia_flwr.attacks.inversion import InversionConfig, Observation, invert
+from primia_flwr.attacks.inversion import invert
+from primia_flwr.attacks.inversion_config import InversionConfig
 from primia_flwr.attacks.targets import random_gradient
 from primia_flwr.errors import ConfigError
 from primia_flwr.training.normalisation import Normalisation
@@ -30,14 +32,18 @@ def _mse(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean())
 
 
-@pytest.mark.parametrize("distance", ["whole", "layers"])
-def test_an_image_comes_back_from_its_gradient_and_not_from_noise(distance: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "variation", "error"), [("paper", 0.001, 0.002), ("spectral", 0.01, 0.008)]
+)
+def test_an_image_comes_back_from_its_gradient_and_not_from_noise(
+    method: str, variation: float, error: float
+) -> None:
     gradient_of = GradientOf(_model(), ["0.weight", "0.bias", "3.weight", "3.bias"])
     labels = torch.tensor([2])
     gradient = tuple(g.detach() for g in gradient_of(UNIT.apply(_image()), labels))
     noise = random_gradient(gradient, torch.Generator().manual_seed(1))
     cfg = InversionConfig(
-        iterations=300, restarts=2, step_size=0.1, total_variation=0.001, distance=distance
+        method, iterations=300, restarts=2, step_size=0.1, total_variation=variation
     )
 
     def rebuilt(of: tuple[Tensor, ...]) -> Tensor:
@@ -48,14 +54,15 @@ def test_an_image_comes_back_from_its_gradient_and_not_from_noise(distance: str)
         return found.images
 
     right, wrong = rebuilt(gradient), rebuilt(noise)
-    assert _mse(right, _image()) < 0.002
+    assert _mse(right, _image()) < error
     assert _mse(wrong, _image()) > 0.02
 
 
-def test_pixels_stay_in_the_box_and_a_seed_fixes_the_result() -> None:
+@pytest.mark.parametrize("method", ["paper", "spectral"])
+def test_pixels_stay_in_the_box_and_a_seed_fixes_the_result(method: str) -> None:
     gradient_of = GradientOf(_model(), ["0.weight"])
     observed = Observation((torch.randn(8, 1, 3, 3),), torch.tensor([0, 1]))
-    cfg = InversionConfig(iterations=5, step_size=5.0, start="noise")
+    cfg = InversionConfig(method, iterations=5, step_size=5.0)
 
     def once() -> Tensor:
         seed = torch.Generator().manual_seed(7)
@@ -73,7 +80,7 @@ def test_batch_statistics_pull_the_images_towards_them() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(144, 2))
     gradient_of = GradientOf(model, ["2.weight"])
     dark = [(torch.tensor([-1.5]), torch.tensor([0.1]))]  # a mean pixel of 0.125
-    cfg = InversionConfig(iterations=60, batch_statistics=10.0)
+    cfg = InversionConfig("paper", iterations=60, step_size=0.3, batch_statistics=10.0)
     gradient = (torch.randn(2, 144),)
 
     def mean(observed: Observation) -> float:
@@ -98,7 +105,7 @@ def test_progress_counts_over_all_starts() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("iterations", 0), ("restarts", 0), ("step_size", 0.0), ("start", "grey")],
+    [("iterations", 0), ("restarts", 0), ("step_size", 0.0), ("method", "grey")],
 )
 def test_a_bad_setting_is_named(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"{key}={value}; expected"):
