@@ -4,8 +4,9 @@ Two designs whose truth is known exactly. Multinomial: readers call classes by a
 accuracy and MCC are known; in the clustered rows a patient has 1, 2 or 3 images, and with
 probability `correlation` all of them get one and the same call. Binormal: scores of the two
 classes are normal, `separation` standard deviations apart, so the area is Phi(separation /
-sqrt(2)); clustered scores share a patient's part with that correlation. Class counts are fixed,
-as the intervals are conditional on them.
+sqrt(2)); clustered scores share a patient's part with that correlation. Of three classes, each
+has a score of its own, so every one-vs-rest area, and their weighted sum, is that. Class counts are
+fixed, as the intervals are conditional on them.
 
     python -m benchmarks.interval_coverage --output benchmarks/results/interval_coverage.json
 
@@ -24,17 +25,21 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.evaluation.delong import area, area_interval
-from primia_flwr.evaluation.figures import area_statistic, confusion_figures, confusion_statistic
+from primia_flwr.evaluation.areas import area_statistic
+from primia_flwr.evaluation.delong import area_interval, weighted_area
+from primia_flwr.evaluation.figures import confusion_figures, confusion_statistic
 from primia_flwr.evaluation.intervals import Strata, bootstrap_limits
 from primia_flwr.evaluation.metrics import FloatArray, IntArray
 from primia_flwr.evaluation.reader_figures import bootstrapped
+from primia_flwr.evaluation.studentised import weighted_area_interval
 
 BOUNDS = (0.93, 0.97)
 SIZES_OF_PATIENTS = (1, 2, 3)
 # Rows: true class; columns: the class called.
 CALLS = np.array([[0.80, 0.08, 0.12], [0.05, 0.90, 0.05], [0.25, 0.05, 0.70]])
-DEMANDED = ("accuracy, BCa", "mcc, BCa", "area, BCa", "area, DeLong, logit")
+STUDENTISED = "area, DeLong, studentised"
+DEMANDED = ("accuracy, BCa", "mcc, BCa", STUDENTISED)
+"""What `primia compare` shows; the other rows are what it might have shown."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +69,25 @@ BINORMAL = (
     Design("binormal", (180, 20), separation=2.4),
     Design("binormal", (300, 300), separation=2.4),
     Design("binormal", (100, 100), clustered=True, correlation=0.6, separation=1.6),
+    Design("three scores", (60, 80, 60), separation=1.6),
+    Design("three scores", (120, 60, 30), clustered=True, correlation=0.6, separation=2.4),
 )
-BOOTSTRAPPED = (0, 1, 3, 5, 7)
-"""Which binormal designs the bootstrap is tried on; DeLong is tried on all."""
+TOO_FEW = Design("binormal", (180, 20), separation=3.2)
+"""Beyond what is demanded, to show the limit: 20 patients and an area of 0.988."""
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     started = time.process_time()
     rows = [row for design in MULTINOMIAL for row in multinomial_rows(design, args)]
-    for index, design in enumerate(BINORMAL):
-        rows += delong_rows(design, args)
-        if index in BOOTSTRAPPED:
-            rows += bootstrap_area_rows(design, args)
+    rows += [row for design in BINORMAL for row in area_rows(design, args)]
     demanded = [row for row in rows if row["demanded"]]
+    beyond = [{**row, "demanded": False} for row in area_rows(TOO_FEW, args)]
     return {
         "benchmark": "interval_coverage",
         "settings": {key: value for key, value in vars(args).items() if key != "output"},
         "bounds": BOUNDS,
         "rows": rows,
+        "beyond_the_demand": beyond,
         "demanded_rows": len(demanded),
         "demanded_rows_that_hold": sum(row["holds"] for row in demanded),
         "holds": all(row["holds"] for row in demanded),
@@ -93,7 +99,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def multinomial_rows(design: Design, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the coverage of accuracy and MCC, with BCa and percentile limits."""
     labels, patients = images_of(design)
-    strata = Strata.by_class([str(p) for p in patients], labels)
+    strata = Strata.by_class([f"{p:04d}" for p in patients], labels)
     counts = np.bincount(labels).astype(np.float64)
     truth = confusion_figures((CALLS * counts[:, None])[None])[:2, 0]
     rng = np.random.default_rng(args.seed)
@@ -117,42 +123,33 @@ def multinomial_rows(design: Design, args: argparse.Namespace) -> list[dict[str,
     return [row_of(name, design, true_values[name.split(",")[0]], of) for name, of in hits.items()]
 
 
-def delong_rows(design: Design, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the coverage of DeLong's interval, plain, on the logit scale, and by image."""
+def area_rows(design: Design, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the coverage of the weighted area's intervals: DeLong's in three forms, and BCa."""
     labels, patients = images_of(design)
+    strata = Strata.by_class([f"{p:04d}" for p in patients], labels)
     rng = np.random.default_rng(args.seed + 1)
-    hits: dict[str, list[tuple[bool, bool, float]]] = {}
     truth = float(norm.cdf(design.separation / math.sqrt(2)))
-    for _ in range(args.delong_repetitions):
+    hits: dict[str, list[tuple[bool, bool, float]]] = {}
+    for _ in range(args.bootstrap_repetitions):
         scores = draw_scores(labels, patients, design, rng)
-        found = area(scores, labels == 1, patients)
+        found = weighted_area(labels, scores, patients)
+        statistic = area_statistic(labels, scores, len(design.patients), strata)
+        bca = np.stack(bootstrap_limits(statistic, strata, rng=rng, resamples=args.resamples))
         forms = {
+            STUDENTISED: weighted_area_interval(
+                labels, scores, strata, rng=rng, resamples=args.resamples
+            ),
             "area, DeLong, logit": area_interval(found, patients),
             "area, DeLong": area_interval(found, patients, on_logit=False),
+            "area, BCa": bootstrapped(bca[:, 0], patients=strata.size, rate=False),
         }
         if design.clustered:
             forms["area, DeLong, logit, images as if independent"] = area_interval(
-                area(scores, labels == 1)
+                weighted_area(labels, scores)
             )
         for name, interval in forms.items():
             hits.setdefault(name, []).append(verdict(truth, interval.low, interval.high))
     return [row_of(name, design, truth, of) for name, of in hits.items()]
-
-
-def bootstrap_area_rows(design: Design, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the coverage of the area's BCa interval."""
-    labels, patients = images_of(design)
-    strata = Strata.by_class([str(p) for p in patients], labels)
-    rng = np.random.default_rng(args.seed + 2)
-    truth = float(norm.cdf(design.separation / math.sqrt(2)))
-    hits = []
-    for _ in range(args.bootstrap_repetitions):
-        scores = draw_scores(labels, patients, design, rng)
-        statistic = area_statistic(labels, np.stack([-scores, scores], axis=1), 2, strata)
-        limits = bootstrap_limits(statistic, strata, rng=rng, resamples=args.resamples)
-        found = bootstrapped(np.stack(limits, axis=1)[0], patients=strata.size, rate=False)
-        hits.append(verdict(truth, found.low, found.high))
-    return [row_of("area, BCa", design, truth, hits)]
 
 
 def images_of(design: Design) -> tuple[IntArray, IntArray]:
@@ -177,10 +174,19 @@ def draw_calls(
 def draw_scores(
     labels: IntArray, patients: IntArray, design: Design, rng: np.random.Generator
 ) -> FloatArray:
-    """Draw a score for each image: unit variance, `separation` apart between the classes."""
-    part = math.sqrt(design.correlation) * rng.normal(size=int(patients.max()) + 1)[patients]
-    own = math.sqrt(1 - design.correlation) * rng.normal(size=len(labels))
-    return np.asarray(design.separation * labels + part + own)
+    """Draw a score of each class for each image, (N, C).
+
+    Unit variance, `separation` higher for images of the class. Of two classes there is one score,
+    with both signs.
+    """
+    columns = 1 if len(design.patients) == 2 else len(design.patients)
+    shared = rng.normal(size=(int(patients.max()) + 1, columns))[patients]
+    own = rng.normal(size=(len(labels), columns))
+    noise = math.sqrt(design.correlation) * shared + math.sqrt(1 - design.correlation) * own
+    if columns == 1:
+        score = noise + design.separation * (labels == 1)[:, None]
+        return np.concatenate([-score, score], axis=1)
+    return np.asarray(noise + design.separation * (labels[:, None] == np.arange(columns)))
 
 
 def verdict(truth: float, low: float | None, high: float | None) -> tuple[bool, bool, float]:
@@ -217,8 +223,7 @@ def row_of(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--delong-repetitions", type=int, default=2000)
-    parser.add_argument("--bootstrap-repetitions", type=int, default=1000)
+    parser.add_argument("--bootstrap-repetitions", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="", help="also write the JSON to this file")

@@ -1,10 +1,9 @@
-"""The figures of a classifier for many weighted samples at once, as the bootstrap needs them.
+"""The figures of called classes for many weighted samples at once, as the bootstrap needs them.
 
 A sample is given by the weight of each patient: 0, 1, 2 ... copies. For weights of one the
 figures are those of `metrics.score`, which the tests hold them to.
 
-Source of the multi-class MCC: Gorodkin 2004, eq. 8; of the weighted one-vs-rest area: Provost &
-Domingos 2000.
+Source of the multi-class MCC: Gorodkin 2004, eq. 8.
 """
 
 from __future__ import annotations
@@ -56,46 +55,3 @@ def confusion_figures(confusion: FloatArray) -> FloatArray:
         covariance, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(n), where=spread > 0
     )
     return np.vstack([right.sum(axis=1) / n, mcc, sensitivity.T, specificity.T])
-
-
-def area_statistic(
-    labels: IntArray, probabilities: FloatArray, num_classes: int, strata: Strata
-) -> Statistic:
-    """Return the function from weights (B, P) to the class-weighted one-vs-rest area, (1, B).
-
-    `probabilities` is (N, C). Classes are weighted by their images in the sample; those without
-    an image, or without one of another class, count nothing.
-    """
-    columns = [_Sorted(labels == k, probabilities[:, k]) for k in range(num_classes)]
-
-    def statistic(weights: FloatArray) -> FloatArray:
-        images = weights[:, strata.of]
-        total, count = np.zeros(len(weights)), np.zeros(len(weights))
-        for column in columns:
-            area, positives = column.areas(images)
-            known = np.isfinite(area)
-            total += np.where(known, area * positives, 0)
-            count += np.where(known, positives, 0)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(total / count)[None, :]
-
-    return statistic
-
-
-class _Sorted:
-    """One score per image, sorted once, for the areas of many weighted samples."""
-
-    def __init__(self, positive: np.ndarray, scores: FloatArray) -> None:
-        self.order = np.argsort(scores, kind="stable")
-        _, self.starts = np.unique(scores[self.order], return_index=True)
-        self.positive = positive[self.order]
-
-    def areas(self, images: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the areas (B,) and the positives' weight (B,) for image weights (B, N)."""
-        ordered = images[:, self.order]
-        positive = np.add.reduceat(ordered * self.positive, self.starts, axis=1)
-        negative = np.add.reduceat(ordered * ~self.positive, self.starts, axis=1)
-        below = negative.cumsum(axis=1) - negative / 2  # ties count half
-        m, n = positive.sum(axis=1), negative.sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (positive * below).sum(axis=1) / (m * n), m

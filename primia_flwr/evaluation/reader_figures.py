@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.delong import Area, area, area_interval, weighted_area
-from primia_flwr.evaluation.figures import area_statistic, confusion_names, confusion_statistic
+from primia_flwr.evaluation.delong import Area, weighted_area
+from primia_flwr.evaluation.figures import confusion_names, confusion_statistic
 from primia_flwr.evaluation.intervals import (
     BOOTSTRAP,
     WILSON,
@@ -23,14 +23,15 @@ from primia_flwr.evaluation.intervals import (
 )
 from primia_flwr.evaluation.metrics import FloatArray, IntArray
 from primia_flwr.evaluation.panel import Panel, Reader
+from primia_flwr.evaluation.studentised import class_area_interval, weighted_area_interval
 
 
 @dataclass(frozen=True)
 class ReaderFigures:
     """One reader's figures; those of ROC curves are None for a person.
 
-    `roc_auc` is the class-weighted one-vs-rest area with DeLong's interval, `roc_auc_bootstrap`
-    the same area with the bootstrap's. `confusion[i][j]` counts images of class i called j.
+    `roc_auc` is the class-weighted one-vs-rest area. `confusion[i][j]` counts images of class i
+    called j.
     """
 
     accuracy: Interval
@@ -38,7 +39,6 @@ class ReaderFigures:
     sensitivity: dict[str, Interval]
     specificity: dict[str, Interval]
     roc_auc: Interval | None
-    roc_auc_bootstrap: Interval | None
     roc_auc_per_class: dict[str, Interval]
     confusion: list[list[int]]
 
@@ -136,27 +136,17 @@ def _areas(
 ) -> Mapping[str, Any]:
     p = reader.probabilities
     if p is None:
-        return {"roc_auc": None, "roc_auc_bootstrap": None, "roc_auc_per_class": {}}
-    whole = areas_of(panel, reader)
-    rng = np.random.default_rng(seed)
-    statistic = area_statistic(panel.labels, p, len(panel.classes), strata)
-    limits = bootstrap_limits(statistic, strata, rng=rng, resamples=resamples)
-    row = np.stack(limits, axis=1)[0]
-    found = bootstrapped(row, patients=panel.num_patients, rate=False)
+        return {"roc_auc": None, "roc_auc_per_class": {}}
+
+    def rng() -> np.random.Generator:
+        return np.random.default_rng(seed)  # all areas see the same resamples
+
     return {
-        "roc_auc": area_interval(whole, panel.units)
-        if whole
-        else Interval(found.value, note="a class has fewer than 2 patients"),
-        "roc_auc_bootstrap": found,
+        "roc_auc": weighted_area_interval(panel.labels, p, strata, rng=rng(), resamples=resamples),
         "roc_auc_per_class": {
-            name: _class_area(panel, p[:, k], k) for k, name in enumerate(panel.classes)
+            name: class_area_interval(
+                p[:, k], panel.labels == k, strata, rng=rng(), resamples=resamples
+            )
+            for k, name in enumerate(panel.classes)
         },
     }
-
-
-def _class_area(panel: Panel, scores: FloatArray, k: int) -> Interval:
-    try:
-        found = area(scores, panel.labels == k, panel.units)
-    except DataError as error:
-        return Interval(None, note=str(error))
-    return area_interval(found, panel.units)

@@ -90,7 +90,7 @@ def test_own_test_sets_baselines_and_experts(
     assert figures["accuracy"]["value"] == pytest.approx(expected.accuracy)
     assert figures["mcc"]["value"] == pytest.approx(expected.mcc)
     assert figures["roc_auc"]["value"] == pytest.approx(expected.roc_auc)
-    assert figures["roc_auc"]["method"] == "DeLong, logit"
+    assert figures["roc_auc"]["method"] == "DeLong, studentised bootstrap of patients"
     assert figures["accuracy"]["low"] < expected.accuracy < figures["accuracy"]["high"]
     # The reader calls every third image normal: 30 of 90, of which 10 are.
     assert found["figures"]["dr x"]["accuracy"]["value"] == pytest.approx(70 / 90)

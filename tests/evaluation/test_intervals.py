@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from primia_flwr.evaluation.figures import area_statistic, confusion_figures, confusion_statistic
+from primia_flwr.evaluation.areas import area_statistic
+from primia_flwr.evaluation.figures import confusion_figures, confusion_statistic
 from primia_flwr.evaluation.intervals import Strata, bootstrap_limits, wilson
 from primia_flwr.evaluation.metrics import FloatArray, score
 from primia_flwr.evaluation.reader_figures import bootstrapped
