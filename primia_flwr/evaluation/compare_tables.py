@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from primia_flwr.evaluation.compare import Comparison
@@ -55,7 +56,8 @@ class Sheet:
         """Return the table for the terminal."""
         table = Table(title=self.caption, title_justify="left")
         for heading, _, form in self.columns:
-            table.add_column(heading, justify="left" if form == TEXT else "right")
+            justify: JustifyMethod = "left" if form == TEXT else "right"
+            table.add_column(heading, justify=justify, overflow="fold")  # no name is cut short
         for cells in self.texts():
             table.add_row(*cells)
         return table
