@@ -1,6 +1,6 @@
 """How like the originals reconstructions are: MSE, PSNR, SSIM, and FID with a given extractor.
 
-LPIPS is left out: torchmetrics' downloads its weights, and without them it is another measure.
+LPIPS, whose weights the user must give, is in `given_networks`.
 """
 
 from collections.abc import Sequence

@@ -36,13 +36,13 @@ def page(result: Mapping[str, Any], picture: bytes) -> str:
 def rows_of(result: Mapping[str, Any]) -> Table:
     """Return the figures of each arm, as text."""
     heads = [
-        "arm", "n", "MSE", "PSNR (dB)", "SSIM", "labels", "Fréchet distance",
+        "arm", "n", "MSE", "PSNR (dB)", "SSIM", "LPIPS", "labels", "Fréchet distance",
         "identified by pixels", "by features", "by chance",
     ]  # fmt: skip
     rows = []
     for arm, own in result["arms"].items():
         pixels, features = own["identified_by_pixels"], own["identified_by_features"]
-        distance = own["frechet_distance"]
+        distance, perceptual = own["frechet_distance"], own["mean_lpips"]
         rows.append(
             [
                 arm,
@@ -50,6 +50,7 @@ def rows_of(result: Mapping[str, Any]) -> Table:
                 f"{own['mean_mse']:.4f}",
                 f"{own['mean_psnr']:.1f}",
                 f"{own['mean_ssim']:.3f}",
+                "–" if perceptual is None else f"{perceptual:.3f}",  # noqa: RUF001
                 f"{own['labels_recovered']:.0%}",
                 "–" if distance is None else f"{distance:.3g}",  # noqa: RUF001
                 f"{pixels['hits']} of {pixels['n']} (p {_p(pixels['p_value'])})",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from primia_flwr.attacks.arms import against_control, anova
 from primia_flwr.attacks.campaign import NOISE, Finished
+from primia_flwr.attacks.given_networks import Perceptual
 from primia_flwr.attacks.identification import Gallery, identified
 from primia_flwr.attacks.measures import Likeness, frechet_distance, likeness, matched
 from primia_flwr.attacks.truth import Truth
@@ -33,6 +34,7 @@ class Pair:
     likeness: Likeness
     patient: str
     nearest: Mapping[str, str]
+    lpips: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what may be written down of it: nothing that names a patient or a file."""
@@ -40,6 +42,7 @@ class Pair:
             "arm": self.arm,
             "update": self.update,
             **asdict(self.likeness),
+            "lpips": self.lpips,
             "label": self.label,
             "recovered_label": self.recovered_label,
             **{f"identified_by_{s}": p == self.patient for s, p in self.nearest.items()},
@@ -65,7 +68,9 @@ class PooledFeatures(nn.Module):
         self._seen = inputs[0].flatten(1)
 
 
-def pairs_of(finished: Finished, truth: Truth, gallery: Gallery) -> list[Pair]:
+def pairs_of(
+    finished: Finished, truth: Truth, gallery: Gallery, lpips: Perceptual | None = None
+) -> list[Pair]:
     """Match the reconstructions of one update with what was in it, and compare."""
     images = list(finished.reconstruction.images)
     rows = matched(images, list(truth.images))
@@ -82,6 +87,7 @@ def pairs_of(finished: Finished, truth: Truth, gallery: Gallery) -> list[Pair]:
                 likeness=likeness(image, truth.images[row]),
                 patient=truth.patients[row],
                 nearest={space: gallery.nearest(image, space) for space in ("pixels", "features")},
+                lpips=lpips(image, truth.images[row]) if lpips else None,
             )
         )
     return pairs
@@ -98,6 +104,7 @@ def summary(
         figures["arms"][arm] = {
             "n": len(own),
             **{f"mean_{key}": _mean(own, key) for key in ("mse", "psnr", "ssim")},
+            "mean_lpips": None if own[0].lpips is None else fmean(p.lpips or 0.0 for p in own),
             "labels_recovered": labels_right[arm],
             "frechet_distance": frechet_distance(made, true, features),
             **{

@@ -30,6 +30,7 @@ TARGET_NAMES = (
     "secure_sum",
     "local_model",
 )
+NO_LPIPS = "left out: no weights are given"
 
 
 @dataclass
@@ -50,6 +51,8 @@ class AttackConfig:
     leave_out: list[str] = field(default_factory=list)
     control: bool = True
     features: str = ""
+    inception: str = ""
+    lpips: str = ""
     seed: int = 1
     device: str = "auto"
     output: str = ""
@@ -125,8 +128,9 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
     jobs = campaign.jobs(cfg.images, control=cfg.control)
     if cfg.dry_run:
         return _planned(cfg, jobs, folder)
+    given = _given_networks(cfg)
     finished = _invert(cfg, campaign, jobs)
-    result = _written(cfg, campaign, finished, features, folder)
+    result = _written(cfg, campaign, finished, features, given, folder)
     _show(cfg, result)
     return {key: result[key] for key in ("run", "target", "output", "arms", "tests", "synthetic")}
 
@@ -207,7 +211,12 @@ def _invert(cfg: AttackConfig, campaign: Any, jobs: Sequence[Any]) -> list[Any]:
 
 
 def _written(
-    cfg: AttackConfig, campaign: Any, finished: Sequence[Any], features: Path, folder: Path
+    cfg: AttackConfig,
+    campaign: Any,
+    finished: Sequence[Any],
+    features: Path,
+    given: "_Given",
+    folder: Path,
 ) -> dict[str, Any]:
     """Score, and write everything there is to look at."""
     from primia_flwr.attacks.identification import Gallery
@@ -220,7 +229,11 @@ def _written(
     extractor = PooledFeatures(model, Normalisation(tuple(card.mean), tuple(card.std)))
     gallery = Gallery(campaign.data.gallery(), extractor)
     truths = [campaign.truth(campaign.seen(f.job.name, f.job.server_round)) for f in finished]
-    pairs = [p for f, t in zip(finished, truths, strict=True) for p in pairs_of(f, t, gallery)]
+    pairs = [
+        p
+        for f, t in zip(finished, truths, strict=True)
+        for p in pairs_of(f, t, gallery, given.lpips)
+    ]
     right = {
         arm: share_of_labels(
             [f for f in finished if f.job.arm == arm],
@@ -228,8 +241,8 @@ def _written(
         )
         for arm in dict.fromkeys(f.job.arm for f in finished)
     }
-    found = summary(pairs, gallery, extractor, right)
-    name = card.model.name
+    found = summary(pairs, gallery, given.inception or extractor, right)
+    own = f"pooled features of {card.model.name}, round {card.round}: {cfg.features or cfg.run}"
     result = {
         "run": cfg.run,
         "target": cfg.target,
@@ -241,8 +254,9 @@ def _written(
                 "batch_statistics", "per_update", "leave_out", "seed",
             )
         },
-        "features": f"pooled features of {name}, round {card.round}: {cfg.features or cfg.run}",
-        "lpips": "left out: no weights are given",
+        "features": own,
+        "frechet_features": f"Inception v3, {cfg.inception}" if given.inception else own,
+        "lpips": f"version 0.1, AlexNet, {cfg.lpips}" if given.lpips else NO_LPIPS,
         "synthetic": campaign.data.synthetic,
         **found,
         "images": [pair.facts() for pair in pairs],
@@ -254,6 +268,25 @@ def _written(
     }  # fmt: skip
     _write(folder, result, pairs, grid(pairs, synthetic=campaign.data.synthetic))
     return result
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Networks whose weights were given."""
+
+    lpips: Any = None
+    inception: Any = None
+
+
+def _given_networks(cfg: AttackConfig) -> _Given:
+    if not (cfg.lpips or cfg.inception):
+        return _Given()
+    from primia_flwr.attacks.given_networks import InceptionFeatures, lpips_of
+
+    return _Given(
+        lpips_of(Path(cfg.lpips).expanduser()) if cfg.lpips else None,
+        InceptionFeatures(Path(cfg.inception).expanduser()) if cfg.inception else None,
+    )
 
 
 def _write(folder: Path, result: dict[str, Any], pairs: Sequence[Any], picture: bytes) -> None:

@@ -64,8 +64,8 @@ def adapt_channels(kernel: Tensor, *, channels: int) -> Tensor:
     return (grey / channels).repeat(1, channels, 1, 1)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a .safetensors or .pth file, onto the CPU.
+def read_state(path: Path, *, key: str = "model.weights") -> dict[str, Tensor]:
+    """Read a state dict from a .safetensors or .pth file, onto the CPU; `key` is named in errors.
 
     Raises
     ------
@@ -73,20 +73,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
         If the file is missing, damaged, or holds more than tensors.
     """
     if not path.is_file():
-        raise ConfigError(f"model.weights={path}; no such file; expected a .safetensors or .pth")
+        raise ConfigError(f"{key}={path}; no such file; expected a .safetensors or .pth")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise ConfigError(
-            f"model.weights={path} cannot be read ({_first_line(error)}); expected a state dict "
+            f"{key}={path} cannot be read ({_first_line(error)}); expected a state dict "
             "of tensors only; save one with safetensors or torch.save(model.state_dict(), …)"
         ) from None
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return dict(state)
     raise ConfigError(
-        f"model.weights={path} holds no plain state dict; expected names and tensors; "
+        f"{key}={path} holds no plain state dict; expected names and tensors; "
         "save it with torch.save(model.state_dict(), …)"
     )
 
