@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation import table
-from primia_flwr.evaluation.search_plots import draw_history, draw_values
+from primia_flwr.evaluation.search_plots import draw_history, draw_parallel, draw_values
 
 FILE = "search.json"
 _LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing
@@ -41,7 +41,12 @@ def search_chapter(run_dir: Path) -> Markup:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(figure=table.figure, count=_count)
-    entries = ranked(found)
+    entries, ranks = ranked(found), rank_correlations(found)
+    strongest = [key for key, _, _ in ranks]
+    others = [key for key in found["space"] if key not in strongest]
+    plots = [
+        draw_history(found), draw_values(found), draw_parallel(found, [*strongest, *others])
+    ]  # fmt: skip
     return Markup(
         environment.from_string(template.read_text(encoding="utf-8")).render(
             found=found,
@@ -49,8 +54,8 @@ def search_chapter(run_dir: Path) -> Markup:
             keys=list(found["space"]),
             values=[_values(entry) for entry in entries],
             overrides=overrides(found),
-            ranks=rank_correlations(found),
-            plots=[Markup(plot.svg) for plot in (draw_history(found), draw_values(found)) if plot],
+            ranks=ranks,
+            plots=[Markup(plot.svg) for plot in plots if plot],
         )
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from primia_flwr.evaluation.parallel_plot import parallel_plot
 from primia_flwr.evaluation.plots import COLOURS, MARKERS, MUTED, Plot, plot_style, to_plot
 
 _MOST_KEYS = 8  # axes in the picture of the values
@@ -44,6 +45,18 @@ def draw_history(found: Mapping[str, Any]) -> Plot | None:
             "chosen one is bold, the experiment's own dashed."
         )
         return to_plot("search-history", figure, alt)
+
+
+def draw_parallel(found: Mapping[str, Any], names: Sequence[str]) -> Plot | None:
+    """Draw the configurations that took the first rung over the axes of some keys of the space."""
+    lines = [
+        (entry["values"], float(entry["rungs"][0]["mcc"]))
+        for entry in found["configurations"]
+        if entry["values"] and entry["rungs"]
+    ]
+    if len(lines) < 2 or not names:
+        return None
+    return parallel_plot(lines, names, found["space"], of="configurations after the first rung")
 
 
 def draw_values(found: Mapping[str, Any]) -> Plot | None:

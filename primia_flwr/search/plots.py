@@ -17,10 +17,8 @@ from matplotlib.figure import Figure
 from optuna.importance import FanovaImportanceEvaluator
 
 from primia_flwr.evaluation.plots import COLOURS, INK, MUTED, Plot, plot_style, to_plot
-from primia_flwr.search.table import shown
 
 LEAST_FOR_IMPORTANCE = 10  # complete trials; the trees of fANOVA guess with fewer
-_MOST_AXES = 8
 
 Trial = Mapping[str, Any]
 
@@ -84,73 +82,8 @@ def importance_plot(shares: Mapping[str, float]) -> Plot:
         return to_plot("importance", figure, f"Bar chart of the importance of each key: {words}.")
 
 
-def parallel_plot(trials: Sequence[Trial], names: Sequence[str], space: Mapping[str, Any]) -> Plot:
-    """Draw each complete trial as a line over the keys' axes; the darker, the better."""
-    complete = sorted(
-        (t for t in trials if t["val_mcc"] is not None), key=lambda t: float(t["val_mcc"])
-    )
-    scores = np.array([t["val_mcc"] for t in complete], np.float64)
-    names = list(names)[:_MOST_AXES]
-    spread = max(float(np.ptp(scores)), 1e-9) if len(scores) else 1.0
-    shade = mpl.colors.LinearSegmentedColormap.from_list("ink", ["#c9d3dc", COLOURS[0]])
-    with plot_style({"axes.grid": False}):
-        figure = Figure(figsize=(9.4, 3.9), layout="constrained")
-        axes = figure.subplots()
-        for t, score in zip(complete, scores, strict=True):
-            share = (score - scores.min()) / spread
-            heights = [_height(space[name], t["values"][name]) for name in names]
-            axes.plot(
-                range(len(names) + 1), [*heights, share], color=shade(share),
-                linewidth=2.6 if t is complete[-1] else 1.1, zorder=2 + share,
-            )  # fmt: skip
-        for position, name in enumerate(names):
-            _axis(axes, position, [(_height(space[name], v), v) for v in _ends(space[name])])
-        low_high = [(0.0, scores.min()), (1.0, scores.max())] if len(scores) else []
-        _axis(axes, len(names), low_high)
-        labels = [name.replace(".", ".\n") for name in names]
-        axes.set_xticks(range(len(names) + 1), [*labels, "validation\nMCC"], fontsize=8)
-        axes.set(title="Which values went together", ylim=(-0.12, 1.12))
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
-        return to_plot(
-            "parallel",
-            figure,
-            f"Parallel coordinates of {len(complete)} complete trials over {', '.join(names)} and "
-            "the validation MCC. Each trial is one line, the darker, the better; the best is "
-            "thick. The values stand in the table below.",
-        )
-
-
 def _foot(axes: Axes, trials: Sequence[Trial], lowest: float) -> None:
     rest = [t["trial"] for t in trials if t["val_mcc"] is None]
     if rest:
         label = "pruned, diverged or failed"
         axes.plot(rest, [lowest] * len(rest), "x", color=MUTED, markersize=7, label=label)
-
-
-def _axis(axes: Axes, position: int, ticks: Sequence[tuple[float, Any]]) -> None:
-    axes.axvline(position, ymin=0.1, ymax=0.9, color=MUTED, linewidth=0.8, zorder=1)
-    for height, value in ticks:
-        above = height > 0.5
-        axes.annotate(
-            shown(value), (position, height), (0, 4 if above else -4), fontsize=8, color=INK,
-            textcoords="offset points", ha="center", va="bottom" if above else "top",
-        )  # fmt: skip
-
-
-def _ends(spec: Mapping[str, Any]) -> list[Any]:
-    """Return the values to write at an axis: both ends, or all choices of a few."""
-    if "choices" in spec:
-        return list(spec["choices"])
-    return [spec["low"], spec["high"]]
-
-
-def _height(spec: Mapping[str, Any], value: Any) -> float:
-    """Return where a value lies between the ends of its axis, from 0 to 1."""
-    if "choices" in spec:
-        choices = list(spec["choices"])
-        return choices.index(value) / max(len(choices) - 1, 1)
-    low, high = spec["low"], spec["high"]
-    if spec.get("log"):
-        return float(np.log(value / low) / np.log(high / low))
-    return float((value - low) / (high - low))

@@ -12,15 +12,14 @@ import optuna
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from primia_flwr.evaluation.parallel_plot import parallel_plot, shown
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.search.plots import (
     LEAST_FOR_IMPORTANCE,
     history_plot,
     importance_plot,
     importances,
-    parallel_plot,
 )
-from primia_flwr.search.table import shown
 
 
 def write_report(folder: Path, study: optuna.Study, found: Mapping[str, Any]) -> Path:
@@ -46,7 +45,9 @@ def render(found: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     complete = [trial for trial in trials if trial["val_mcc"] is not None]
     plots = [history_plot(trials)] if trials else []
     plots += [importance_plot(shares)] if shares else []
-    plots += [parallel_plot(trials, list(shares or space), space)] if len(complete) > 1 else []
+    lines = [(t["values"], float(t["val_mcc"])) for t in complete]
+    names = list(shares or space)
+    plots += [parallel_plot(lines, names, space, of="complete trials")] if len(lines) > 1 else []
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

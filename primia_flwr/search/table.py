@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from primia_flwr.evaluation.parallel_plot import shown
+
 _ROWS = 25
 
 
@@ -28,11 +30,6 @@ def trials_table(found: Mapping[str, Any]) -> Table:
         score = "-" if trial["val_mcc"] is None else f"{trial['val_mcc']:.3f}"
         table.add_row(str(trial["trial"]), score, str(trial["rounds"]), what, values)
     return table
-
-
-def shown(value: Any) -> str:
-    """Return a value with as many digits as one reads."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _rank(trial: Mapping[str, Any]) -> tuple[bool, float, int]:

@@ -13,7 +13,7 @@ from primia_flwr.evaluation.search_account import (
     read_search,
     search_chapter,
 )
-from primia_flwr.evaluation.search_plots import draw_history, draw_values
+from primia_flwr.evaluation.search_plots import draw_history, draw_parallel, draw_values
 
 RATE, MODE = "training.learning_rate", "training.class_weights"
 
@@ -113,7 +113,7 @@ def test_the_chapter_shows_every_configuration_and_escapes_what_sites_wrote(fold
     assert "1\N{NARROW NO-BREAK SPACE}260 image passes" in page.text
     assert f"{RATE}=0.02" in page.text
     assert "<b>" not in chapter
-    assert chapter.count("<svg") == 2
+    assert chapter.count("<svg") == 3
 
 
 def test_a_search_that_is_not_finished_is_told_as_such(found, folder):
@@ -137,5 +137,7 @@ def test_a_file_that_no_search_wrote_is_named(tmp_path, text):
 def test_pictures_say_in_words_what_they_show(found):
     assert "validation MCC of 6 configurations after 1, 3 rounds" in draw_history(found).alt
     assert f"values of {RATE} against" in draw_values(found).alt
+    alt = draw_parallel(found, [RATE]).alt
+    assert f"configurations after the first rung over {RATE} and the validation MCC" in alt
     empty = {**found, "configurations": [entry(6, 0.0, rungs=0, status="diverged")]}
-    assert draw_history(empty) is draw_values(empty) is None
+    assert draw_history(empty) is draw_values(empty) is draw_parallel(empty, [RATE]) is None

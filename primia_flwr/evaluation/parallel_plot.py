@@ -1,0 +1,100 @@
+"""Parallel coordinates: which values went together in the good and the bad trials of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from primia_flwr.evaluation.plots import COLOURS, INK, MUTED, Plot, plot_style, to_plot
+
+_MOST_AXES = 8
+
+Line = tuple[Mapping[str, Any], float]
+"""The values of one trial, by key, and its score."""
+
+
+def parallel_plot(
+    lines: Sequence[Line], names: Sequence[str], space: Mapping[str, Any], *, of: str
+) -> Plot:
+    """Draw each line over the axes of the keys and of the score; the darker, the better.
+
+    Parameters
+    ----------
+    lines : sequence of (values by key, score)
+        At least one.
+    names : sequence of str
+        The keys, of which the first eight get an axis.
+    space : mapping
+        Of each key either `low`, `high` and perhaps `log`, or `choices`.
+    of : str
+        What a line is, in the plural, for the alternative text.
+    """
+    lines = sorted(lines, key=lambda line: line[1])
+    scores = np.array([score for _, score in lines], np.float64)
+    names = list(names)[:_MOST_AXES]
+    spread = max(float(np.ptp(scores)), 1e-9)
+    shade = mpl.colors.LinearSegmentedColormap.from_list("ink", ["#c9d3dc", COLOURS[0]])
+    with plot_style({"axes.grid": False}):
+        figure = Figure(figsize=(9.4, 3.9), layout="constrained")
+        axes = figure.subplots()
+        for line in lines:
+            values, score = line
+            share = (score - scores.min()) / spread
+            heights = [_height(space[name], values[name]) for name in names]
+            axes.plot(
+                range(len(names) + 1), [*heights, share], color=shade(share),
+                linewidth=2.6 if line is lines[-1] else 1.1, zorder=2 + share,
+            )  # fmt: skip
+        for position, name in enumerate(names):
+            _axis(axes, position, [(_height(space[name], v), v) for v in _ends(space[name])])
+        _axis(axes, len(names), [(0.0, scores.min()), (1.0, scores.max())])
+        labels = [name.replace(".", ".\n") for name in names]
+        axes.set_xticks(range(len(names) + 1), [*labels, "validation\nMCC"], fontsize=8)
+        axes.set(title="Which values went together", ylim=(-0.12, 1.12))
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        return to_plot(
+            "parallel",
+            figure,
+            f"Parallel coordinates of {len(lines)} {of} over {', '.join(names)} and the validation "
+            "MCC. Each is one line, the darker, the better; the best is thick. The values stand "
+            "in the table below.",
+        )
+
+
+def shown(value: Any) -> str:
+    """Return a value with as many digits as one reads."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _axis(axes: Axes, position: int, ticks: Sequence[tuple[float, Any]]) -> None:
+    axes.axvline(position, ymin=0.1, ymax=0.9, color=MUTED, linewidth=0.8, zorder=1)
+    for height, value in ticks:
+        above = height > 0.5
+        axes.annotate(
+            shown(value), (position, height), (0, 4 if above else -4), fontsize=8, color=INK,
+            textcoords="offset points", ha="center", va="bottom" if above else "top",
+        )  # fmt: skip
+
+
+def _ends(spec: Mapping[str, Any]) -> list[Any]:
+    """Return the values to write at an axis: both ends, or all choices of a few."""
+    if "choices" in spec:
+        return list(spec["choices"])
+    return [spec["low"], spec["high"]]
+
+
+def _height(spec: Mapping[str, Any], value: Any) -> float:
+    """Return where a value lies between the ends of its axis, from 0 to 1."""
+    if "choices" in spec:
+        choices = list(spec["choices"])
+        return choices.index(value) / max(len(choices) - 1, 1)
+    low, high = spec["low"], spec["high"]
+    if spec.get("log"):
+        return float(np.log(value / low) / np.log(high / low))
+    return float((value - low) / (high - low))
