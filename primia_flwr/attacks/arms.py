@@ -107,6 +107,48 @@ def against_control(arms: Mapping[str, Values], control: str) -> list[AgainstCon
     ]
 
 
+@dataclass(frozen=True)
+class AgainstStrangers:
+    """Whether reconstructions are more like their own originals than like other patients'.
+
+    `own`, `strangers`: mean SSIM; `t`, `p_value`: paired t-test over the reconstructions, one-sided
+    for greater with the own; None where they do not vary.
+    """
+
+    n: int
+    own: float
+    strangers: float
+    t: float | None
+    p_value: float | None
+
+
+def against_strangers(own: Values, strangers: Values) -> AgainstStrangers:
+    """Test each reconstruction's SSIM with its original against that with other patients' images.
+
+    Unlike the control it does not ask whether the search got anywhere: an update may tell what an
+    average radiograph looks like, and nothing of its patients.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two reconstructions, or the two differ in length.
+    """
+    if len(own) != len(strangers) or len(own) < 2:
+        raise DataError(
+            f"{len(own)} reconstructions against {len(strangers)}; expected as many, at least two"
+        )
+    a, b = np.asarray(own, dtype=float), np.asarray(strangers, dtype=float)
+    varies = float(np.ptp(a - b)) > 0
+    test = stats.ttest_rel(a, b, alternative="greater") if varies else None
+    return AgainstStrangers(
+        n=len(a),
+        own=float(a.mean()),
+        strangers=float(b.mean()),
+        t=float(test.statistic) if test else None,
+        p_value=float(test.pvalue) if test else None,
+    )
+
+
 def hedges_g(a: Values, b: Values) -> float:
     """Return the standardised difference of the means, a less b.
 

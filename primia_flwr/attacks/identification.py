@@ -43,7 +43,7 @@ class Gallery:
     """
 
     def __init__(self, images: LabelledImages, features: nn.Module) -> None:
-        self._patients = images.patients
+        self._images, self._patients = images, images.patients
         self._features = features
         pixels = images.images.float() / 255
         self._vectors = {
@@ -60,6 +60,16 @@ class Gallery:
         image = reconstruction[None].float()
         vector = _centred(image) if space == "pixels" else self._embed(image)
         return self._patients[int((self._vectors[space] @ vector[0]).argmax())]
+
+    def strangers(self, patients: Sequence[str], count: int, *, seed: int) -> list[Tensor]:
+        """Return images of other patients, drawn without repeats: `count`, or all there are.
+
+        (C, H, W) float each, in [0, 1].
+        """
+        others = [row for row, name in enumerate(self._patients) if name not in set(patients)]
+        order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
+        rows = [others[index] for index in order[:count].tolist()]
+        return [self._images.images[row].float() / 255 for row in rows]
 
     def _embed(self, images: Tensor) -> Tensor:
         with torch.no_grad():

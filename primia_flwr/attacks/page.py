@@ -36,8 +36,8 @@ def page(result: Mapping[str, Any], picture: bytes) -> str:
 def rows_of(result: Mapping[str, Any]) -> Table:
     """Return the figures of each arm, as text."""
     heads = [
-        "arm", "n", "MSE", "PSNR (dB)", "SSIM", "LPIPS", "labels", "Fréchet distance",
-        "identified by pixels", "by features", "by chance",
+        "arm", "n", "MSE", "PSNR (dB)", "SSIM", "SSIM with strangers", "LPIPS", "labels",
+        "Fréchet distance", "identified by pixels", "by features", "by chance",
     ]  # fmt: skip
     rows = []
     for arm, own in result["arms"].items():
@@ -50,6 +50,7 @@ def rows_of(result: Mapping[str, Any]) -> Table:
                 f"{own['mean_mse']:.4f}",
                 f"{own['mean_psnr']:.1f}",
                 f"{own['mean_ssim']:.3f}",
+                _strangers(own["against_strangers"]),
                 "–" if perceptual is None else f"{perceptual:.3f}",  # noqa: RUF001
                 f"{own['labels_recovered']:.0%}",
                 "–" if distance is None else f"{distance:.3g}",  # noqa: RUF001
@@ -78,6 +79,13 @@ def tests_rows(result: Mapping[str, Any]) -> Table:
         for row in (result["tests"] or {}).get("against_control", [])
     ]
     return heads, rows
+
+
+def _strangers(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "–"  # noqa: RUF001
+    p = "" if found["p_value"] is None else f" (own greater: p {_p(found['p_value'])})"
+    return f"{found['strangers']:.3f}{p}"
 
 
 def _p(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.attacks.arms import against_control, anova
+from primia_flwr.attacks.arms import against_control, against_strangers, anova
 from primia_flwr.attacks.campaign import NOISE, Finished
 from primia_flwr.attacks.given_networks import Perceptual
 from primia_flwr.attacks.identification import Gallery, identified
@@ -16,13 +16,16 @@ from primia_flwr.attacks.measures import Likeness, frechet_distance, likeness, m
 from primia_flwr.attacks.truth import Truth
 from primia_flwr.training.normalisation import Normalisation
 
+STRANGERS_DRAWN = 20  # times as many images of other patients as there are originals
+
 
 @dataclass(frozen=True)
 class Pair:
     """A reconstruction with the original that it is compared with.
 
-    `reconstruction`, `original`: (C, H, W) float32 in [0, 1]. `found`: in each space, whether the
-    nearest image is of the original's patient.
+    `reconstruction`, `original`: (C, H, W) float32 in [0, 1]. `nearest`: in each space, the patient
+    of the nearest image. `strangers_ssim`: the mean SSIM where the same reconstructions are matched
+    with as many images of other patients; None where there are too few.
     """
 
     arm: str
@@ -34,6 +37,7 @@ class Pair:
     likeness: Likeness
     patient: str
     nearest: Mapping[str, str]
+    strangers_ssim: float | None
     lpips: float | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -42,6 +46,7 @@ class Pair:
             "arm": self.arm,
             "update": self.update,
             **asdict(self.likeness),
+            "strangers_ssim": self.strangers_ssim,
             "lpips": self.lpips,
             "label": self.label,
             "recovered_label": self.recovered_label,
@@ -74,6 +79,7 @@ def pairs_of(
     """Match the reconstructions of one update with what was in it, and compare."""
     images = list(finished.reconstruction.images)
     rows = matched(images, list(truth.images))
+    strangers = _ssim_with_strangers(images, truth, gallery)
     pairs = []
     for index, (image, row) in enumerate(zip(images, rows, strict=True)):
         pairs.append(
@@ -87,6 +93,7 @@ def pairs_of(
                 likeness=likeness(image, truth.images[row]),
                 patient=truth.patients[row],
                 nearest={space: gallery.nearest(image, space) for space in ("pixels", "features")},
+                strangers_ssim=strangers[index],
                 lpips=lpips(image, truth.images[row]) if lpips else None,
             )
         )
@@ -114,6 +121,7 @@ def summary(
                 for space in ("pixels", "features")
             },
         }
+        figures["arms"][arm]["against_strangers"] = _against_strangers(own)
     figures["tests"] = tests_of({a: [p.likeness.ssim for p in own] for a, own in arms.items()})
     return figures
 
@@ -144,6 +152,27 @@ def share_of_labels(finished: Sequence[Finished], truths: Sequence[Truth]) -> fl
         right += int(torch.minimum(recovered, real).sum())
         total += len(result.labels)
     return right / total
+
+
+def _against_strangers(pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    known = [(p.likeness.ssim, p.strangers_ssim) for p in pairs if p.strangers_ssim is not None]
+    if len(known) < 2:
+        return None
+    return asdict(against_strangers([own for own, _ in known], [other for _, other in known]))
+
+
+def _ssim_with_strangers(
+    images: list[Tensor], truth: Truth, gallery: Gallery
+) -> list[float] | list[None]:
+    """Return each reconstruction's mean SSIM over draws of strangers, matched as originals are."""
+    if len(gallery.strangers(truth.patients, len(images), seed=0)) < len(images):
+        return [None] * len(images)
+    found: list[list[float]] = [[] for _ in images]
+    for seed in range(STRANGERS_DRAWN):
+        others = gallery.strangers(truth.patients, len(truth.images), seed=seed)
+        for index, row in enumerate(matched(images, others)):
+            found[index].append(likeness(images[index], others[row]).ssim)
+    return [fmean(values) for values in found]
 
 
 def _mean(pairs: Sequence[Pair], key: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from primia_flwr.attacks.arms import against_control, anova, hedges_g
+from primia_flwr.attacks.arms import against_control, against_strangers, anova, hedges_g
 from primia_flwr.errors import DataError
 
 
@@ -62,3 +62,17 @@ def test_too_little_is_refused(arms: dict[str, list[float]]) -> None:
 def test_the_control_must_be_an_arm() -> None:
     with pytest.raises(DataError, match="control=noise; expected one of the arms, a, b"):
         against_control({"a": [1.0, 2.0], "b": [1.0, 3.0]}, "noise")
+
+
+def test_own_originals_against_strangers_by_hand() -> None:
+    # Differences 0.1, 0.2, 0.3: mean 0.2, standard deviation 0.1, so t = 0.2 / (0.1 / sqrt 3).
+    found = against_strangers([0.4, 0.5, 0.7], [0.3, 0.3, 0.4])
+    assert found.t == pytest.approx(0.2 / (0.1 / 3**0.5))
+    assert found.p_value == pytest.approx(0.0371, abs=1e-4)
+    assert (found.n, found.own) == (3, pytest.approx(1.6 / 3))
+    turned = against_strangers([0.3, 0.3, 0.4], [0.4, 0.5, 0.7])
+    assert turned.p_value == pytest.approx(1 - 0.0371, abs=1e-4)
+    same = against_strangers([0.3, 0.3], [0.3, 0.3])
+    assert (same.t, same.p_value) == (None, None)
+    with pytest.raises(DataError, match="expected as many, at least two"):
+        against_strangers([0.3], [0.3])

@@ -74,3 +74,15 @@ def test_hits_are_compared_with_guessing() -> None:
     # shares 2/4 and 1/4: mean 3/8; P(at least 1 of 2) = 1 - (5/8)^2
     assert (found.hits, found.n, found.chance) == (1, 2, 0.375)
     assert found.p_value == pytest.approx(1 - 25 / 64)
+
+
+def test_strangers_are_other_patients_and_a_seed_draws_them_again() -> None:
+    gallery = _gallery()
+    found = gallery.strangers(["ann"], 5, seed=1)
+    assert len(found) == 2, "all there are"
+    again = gallery.strangers(["ann"], 5, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    everyone = gallery.strangers([], 4, seed=0)
+    own = [image for image in everyone if not any(torch.equal(image, f) for f in found)]
+    assert len(own) == 2
+    assert gallery.strangers(["ann", "ben", "cem"], 3, seed=0) == []
