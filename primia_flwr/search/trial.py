@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 
 from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.federation.history import DIVERGED as SITE_STATUS_DIVERGED
 from primia_flwr.federation.history import Event, EventTail
 from primia_flwr.federation.launcher import RunStopped
 from primia_flwr.federation.pipeline import Watcher
@@ -88,7 +89,7 @@ class Follower:
 
     def _hear(self, event: Event) -> None:
         name = event.get("event")
-        if name == "site_reply" and SITE_DIVERGED in str(event.get("reason", "")):
+        if name == "site_reply" and _tells_of_divergence(event):
             self._stop(DIVERGED, f"{event.get('site')}: {event['reason']}")
         if name not in ("round_finished", "validated"):
             return
@@ -124,14 +125,29 @@ def outcome_of(run: Callable[[], object], follower: Follower) -> Outcome:
     except ConfigError as error:
         return Outcome(INVALID, None, progress.round, _sentence(error))
     except PrimiaError as error:
-        kind = DIVERGED if SITE_DIVERGED in str(error) else FAILED
-        return Outcome(kind, None, progress.round, _sentence(error))
+        return _ended_by(error, follower)
     except Exception as error:
         reason = f"{type(error).__name__}: {_sentence(error)}"
         return Outcome(FAILED, None, progress.round, reason)
     if not progress.mcc:
         return Outcome(FAILED, None, progress.round, "no validation MCC was reported")
     return Outcome(COMPLETE, max(progress.mcc.values()), progress.round)
+
+
+def _ended_by(error: PrimiaError, follower: Follower) -> Outcome:
+    """Return what an error makes of a trial; the events not yet read may say that it diverged."""
+    try:
+        follower.hear_the_rest()
+    except RunStopped as stop:
+        return Outcome(str(stop.facts["status"]), None, follower.progress.round, str(stop))
+    kind = DIVERGED if SITE_DIVERGED in str(error) else FAILED
+    return Outcome(kind, None, follower.progress.round, _sentence(error))
+
+
+def _tells_of_divergence(event: Event) -> bool:
+    """Tell whether a site's training diverged: it says so, or its update left the agreed range."""
+    reason = str(event.get("reason", ""))
+    return event.get("status") == SITE_STATUS_DIVERGED or SITE_DIVERGED in reason
 
 
 def _sentence(error: Exception) -> str:

@@ -143,3 +143,19 @@ def test_a_run_without_validation_has_failed(tmp_path: Path) -> None:
     follower = follow(study_with(tmp_path, "none", []), tmp_path)
 
     assert outcome_of(lambda: None, follower).kind == "failed"
+
+
+@pytest.mark.parametrize("seen_in_time", [True, False])
+def test_an_update_outside_the_agreed_range_is_a_divergence_and_no_failure(
+    tmp_path: Path, seen_in_time: bool
+) -> None:
+    follower = follow(study_with(tmp_path, "none", []), tmp_path)
+    reason = "DivergenceError: entry 3 of the update is 35.1; expected at most clip=32"
+
+    def run() -> None:
+        append_event(tmp_path, "site_reply", site="munich", status="diverged", reason=reason)
+        if seen_in_time:
+            follower.update()
+        raise FederationError("round 1: 0 good updates in each of 3 attempts")
+
+    assert outcome_of(run, follower) == Outcome("diverged", None, 0, f"munich: {reason}")
