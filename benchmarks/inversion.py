@@ -2,8 +2,8 @@
 
 ResNet-18 with random weights (group norm) at 64 x 64, three sites; each arm is a real, recorded
 simulation and a real `primia attack` on the bytes in it. The control of every arm is the same
-search on random numbers; all controls of arms with as many images an update are one sample. A
-reconstruction is also compared with strangers: an update may tell what radiographs look like and
+search on random numbers, compared with the same originals: among many originals one is found that
+is like anything. A reconstruction is also compared with strangers: an update may tell what radiographs look like and
 nothing of its patients. No image and no file name of the data is written.
 
     python -m benchmarks.inversion --data ../shared/data/chest_xray --work outputs/inversion \
@@ -17,12 +17,14 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from statsmodels.stats.multitest import multipletests
+
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.attacks.scoring import tests_of
+from primia_flwr.attacks.arms import anova
 from primia_flwr.federation.facts import read_json
 
 CONTROL = "noise"
@@ -111,8 +113,8 @@ def attack(run_dir: Path, arm: Arm, options: list[str], *, batch_norm: str) -> d
 
 
 def summarise(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the arms' figures, and the tests of all arms against their control."""
-    figures, tests = {}, {}
+    """Return each arm's figures with the test against its control, and the tests of all arms."""
+    figures: dict[str, Any] = {}
     for name, result in found.items():
         arm = ARMS[name.partition(" (")[0]]
         figures[name] = {
@@ -120,18 +122,20 @@ def summarise(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
             "images_an_update": arm.per_update,
             "attacked": result["arms"][arm.target],
             "control": result["arms"][CONTROL],
+            "against_control": result["tests"]["against_control"][0],
             "cosine_distances": [
                 round(row["cosine_distance"], 4)
                 for row in result["objectives"]
                 if row["arm"] == arm.target
             ],
         }
-    for size in sorted({ARMS[name.partition(" (")[0]].per_update for name in found}):
-        own = {n: r for n, r in found.items() if ARMS[n.partition(" (")[0]].per_update == size}
-        ssim = {n: _ssim(r, ARMS[n.partition(" (")[0]].target) for n, r in own.items()}
-        ssim[CONTROL] = [value for r in own.values() for value in _ssim(r, CONTROL)]
-        tests[f"{size} image(s) an update"] = tests_of(ssim)
-    return {"arms": figures, "tests": tests}
+    p_values = [arm["against_control"]["p_value"] for arm in figures.values()]
+    for arm, p in zip(figures.values(), multipletests(p_values, method="holm")[1], strict=True):
+        arm["against_control"]["p_holm"] = float(p)
+    ssim = {
+        name: _ssim(result, ARMS[name.partition(" (")[0]].target) for name, result in found.items()
+    }
+    return {"arms": figures, "anova_of_the_arms": asdict(anova(ssim)) if len(ssim) > 1 else None}
 
 
 def _ssim(result: dict[str, Any], arm: str) -> list[float]:
