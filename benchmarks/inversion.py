@@ -3,8 +3,8 @@
 ResNet-18 with random weights (group norm) at 64 x 64, three sites; each arm is a real, recorded
 simulation and a real `primia attack` on the bytes in it. The control of every arm is the same
 search on random numbers, compared with the same originals: among many originals one is found that
-is like anything. A reconstruction is also compared with strangers: an update may tell what radiographs look like and
-nothing of its patients. No image and no file name of the data is written.
+is like anything. A reconstruction is also compared with strangers: an update may tell what
+radiographs look like and nothing of its patients. No image and no file name of the data is written.
 
     python -m benchmarks.inversion --data ../shared/data/chest_xray --work outputs/inversion \
         --output benchmarks/results/inversion.json
@@ -138,8 +138,9 @@ def summarise(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"arms": figures, "anova_of_the_arms": asdict(anova(ssim)) if len(ssim) > 1 else None}
 
 
-def _ssim(result: dict[str, Any], arm: str) -> list[float]:
-    return [row["ssim"] for row in result["images"] if row["arm"] == arm]
+def _ssim(result: dict[str, Any]) -> list[float]:
+    """Return the SSIM of what was attacked, without the control's."""
+    return [row["ssim"] for row in result["images"] if row["arm"] != CONTROL]
 
 
 def _primia(*arguments: str) -> None:
