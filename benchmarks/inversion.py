@@ -132,9 +132,7 @@ def summarise(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     p_values = [arm["against_control"]["p_value"] for arm in figures.values()]
     for arm, p in zip(figures.values(), multipletests(p_values, method="holm")[1], strict=True):
         arm["against_control"]["p_holm"] = float(p)
-    ssim = {
-        name: _ssim(result, ARMS[name.partition(" (")[0]].target) for name, result in found.items()
-    }
+    ssim = {name: _ssim(result) for name, result in found.items()}
     return {"arms": figures, "anova_of_the_arms": asdict(anova(ssim)) if len(ssim) > 1 else None}
 
 
