@@ -75,6 +75,13 @@ RUNS: dict[str, list[str]] = {
         "training.label_smoothing=0.1",
     ],
     "secure-one-image": [_SECURE, "training.batch_size=1", "training.sync_every_n_batches=1"],
+    "local": [
+        _PLAIN,
+        "federation.sites=[site-1]",
+        "federation.min_sites=1",
+        "training.batch_size=8",
+        "training.sync_every_n_batches=4",
+    ],
 }
 ARMS: dict[str, Arm] = {
     "single image": Arm("one-image", "single_image", 1, "one site's SGD step on one image"),
@@ -87,6 +94,9 @@ ARMS: dict[str, Arm] = {
     ),
     "secure sum, one image a site": Arm(
         "secure-one-image", "secure_sum", 3, "the opened sum of 3 sites' steps on one image each"
+    ),
+    "local model": Arm(
+        "local", "local_model", 3, "one site's model after 2 rounds of 4 steps, less the first one"
     ),
 }
 
