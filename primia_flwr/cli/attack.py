@@ -78,6 +78,14 @@ class AttackConfig:
             )
 
 
+@dataclass(frozen=True)
+class _Given:
+    """Networks whose weights were given."""
+
+    lpips: Any = None
+    inception: Any = None
+
+
 def run(cfg: AttackConfig) -> dict[str, Any]:
     """Attack the run; write figures, pictures, a page and the reconstructions.
 
@@ -215,7 +223,7 @@ def _written(
     campaign: Any,
     finished: Sequence[Any],
     features: Path,
-    given: "_Given",
+    given: _Given,
     folder: Path,
 ) -> dict[str, Any]:
     """Score, and write everything there is to look at."""
@@ -268,14 +276,6 @@ def _written(
     }  # fmt: skip
     _write(folder, result, pairs, grid(pairs, synthetic=campaign.data.synthetic))
     return result
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Networks whose weights were given."""
-
-    lpips: Any = None
-    inception: Any = None
 
 
 def _given_networks(cfg: AttackConfig) -> _Given:
