@@ -10,7 +10,8 @@ radiographs look like and nothing of its patients. No image and no file name of 
         --output benchmarks/results/inversion.json
 
 What is finished in `--work` (a run, an inverted update) is not done again. With `--norm batch` the
-same with batch norm in training mode, once with unknown, once with known batch statistics.
+same with batch norm in training mode, once with unknown, once with known batch statistics; sites
+refuse to train it on batches of one image, so the arms of one image are left out.
 """
 
 import argparse
@@ -167,7 +168,8 @@ def main() -> None:
     given = parser.parse_args()
     data, work = given.data.resolve(), given.work.resolve()
     found, settings = {}, {}
-    for name in given.arms:
+    one_image = {"one-image", "secure-one-image"} if given.norm == "batch" else set()
+    for name in (name for name in given.arms if ARMS[name].run not in one_image):
         run_dir = simulate(data, work, ARMS[name].run, given.norm)
         for known in ("unknown", "known") if given.norm == "batch" else ("unknown",):
             title = f"{name} (batch statistics {known})" if given.norm == "batch" else name
