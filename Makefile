@@ -72,9 +72,10 @@ bench-utility: install  ## measure differential privacy: quality by epsilon on t
 
 bench-evidence: install  ## measure: coverage of the intervals, Table 1, both attacks (DATA=folder of the radiographs; hours)
 	@$(BIN)/python -m benchmarks.interval_coverage --output benchmarks/results/interval_coverage.json
-	@$(BIN)/python -m benchmarks.table_one --data $(DATA) --output benchmarks/results/table_one.json
+	@$(BIN)/python -m benchmarks.table_one --data $(DATA) --rounds 36 training.sync_every_n_batches=38 --output benchmarks/results/table_one.json
 	@$(BIN)/python -m benchmarks.membership --data $(DATA) --output benchmarks/results/membership.json
-	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --output benchmarks/results/inversion.json
+	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --output benchmarks/results/inversion.json iterations=400
+	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --norm batch --arms batch --output benchmarks/results/inversion_batch_norm.json iterations=400 images=6
 
 bench-search: install  ## measure: federated search against random search and the default (DATA=…; about half an hour)
 	@$(BIN)/python -m benchmarks.search --data $(DATA) --output benchmarks/results/search.json

@@ -59,10 +59,10 @@ class Observation:
 
 
 class Descent:
-    """One start: unknowns, the images made of them, and the steps down.
+    """One start: unknowns, the images made of them, and the steps down; arguments as of `invert`.
 
-    Subclasses set `unknown`, `optimiser` and `schedule`, and say how images are made of the
-    unknown, what the distance is and how the total variation is weighted.
+    Subclasses set `unknown`, `optimiser` and `schedule` in `begin`, and say how images are made of
+    the unknown, what the distance is and how the total variation is weighted.
     """
 
     unknown: Tensor
@@ -76,6 +76,7 @@ class Descent:
         shape: tuple[int, int, int],
         normalisation: Normalisation,
         cfg: InversionConfig,
+        generator: torch.Generator,
     ) -> None:
         self.gradient_of, self.cfg = gradient_of, cfg
         self.device = gradient_of.parameters[0].device
@@ -86,6 +87,11 @@ class Descent:
         ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, shape[0], 1, 1)
         self.low, self.high = normalisation.apply(ends).to(self.device)
         self.taken = 0
+        self.begin((len(observed.labels), *shape), generator)
+
+    def begin(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> None:
+        """Draw the unknown of images (B, C, H, W), and set what changes it."""
+        raise NotImplementedError
 
     def made(self) -> Tensor:
         """Return the images, normalised, (B, C, H, W)."""
@@ -142,20 +148,12 @@ class Descent:
 class PixelDescent(Descent):
     """As in the paper."""
 
-    def __init__(
-        self,
-        gradient_of: GradientOf,
-        observed: Observation,
-        shape: tuple[int, int, int],
-        normalisation: Normalisation,
-        cfg: InversionConfig,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(gradient_of, observed, shape, normalisation, cfg)
-        start = torch.randn(len(observed.labels), *shape, generator=generator).to(self.device)
+    def begin(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> None:
+        """Draw independent normal pixels."""
+        start = torch.randn(shape, generator=generator).to(self.device)
         self.unknown = start.clamp(self.low, self.high).requires_grad_(True)
-        self.optimiser = torch.optim.Adam([self.unknown], lr=cfg.step_size)
-        at = [int(cfg.iterations * share) for share in DECAY_AT]
+        self.optimiser = torch.optim.Adam([self.unknown], lr=self.cfg.step_size)
+        at = [int(self.cfg.iterations * share) for share in DECAY_AT]
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimiser, at, gamma=0.1)
 
     def made(self) -> Tensor:
@@ -176,23 +174,17 @@ class PixelDescent(Descent):
 class SpectralDescent(Descent):
     """On Fourier coefficients, the last layers first."""
 
-    def __init__(
-        self,
-        gradient_of: GradientOf,
-        observed: Observation,
-        shape: tuple[int, int, int],
-        normalisation: Normalisation,
-        cfg: InversionConfig,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(gradient_of, observed, shape, normalisation, cfg)
-        channels, self._height, self._width = shape
+    def begin(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> None:
+        """Draw small coefficients: an almost even grey."""
+        *images, self._height, self._width = shape
         self._scale = frequency_scale(self._height, self._width).to(self.device)
-        size = (len(observed.labels), channels, *self._scale.shape, 2)
+        size = (*images, *self._scale.shape, 2)
         start = START * torch.randn(size, generator=generator)
         self.unknown = start.to(self.device).requires_grad_(True)
-        self.optimiser = torch.optim.Adam([self.unknown], lr=cfg.step_size)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, cfg.iterations)
+        self.optimiser = torch.optim.Adam([self.unknown], lr=self.cfg.step_size)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimiser, self.cfg.iterations
+        )
 
     def made(self) -> Tensor:
         """Return the images of the coefficients, between black and white by a logistic curve."""

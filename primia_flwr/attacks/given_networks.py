@@ -24,23 +24,31 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.models.weights import read_state
 
 Perceptual = Callable[[Tensor, Tensor], float]
+_LEAST = 31  # pixels along each side, below which AlexNet has nothing left to pool
 _SIDE = 299  # pixels along each side of what Inception v3 takes
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's ImageNet weights
 
 
-def lpips_of(weights: Path) -> Perceptual:
+def lpips_of(weights: Path, *, image_size: int) -> Perceptual:
     """Return LPIPS (version 0.1, AlexNet) of two images (C, H, W) in [0, 1].
 
     Parameters
     ----------
     weights : Path
         State dict of torchvision's `alexnet`.
+    image_size : int
+        Pixels along each side of the images to come, at least 31.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read or is of another network.
+        If the images are too small, or the file cannot be read or is of another network.
     """
+    if image_size < _LEAST:
+        raise ConfigError(
+            f"lpips={weights} for images of {image_size} pixels; expected images of {_LEAST} "
+            "pixels or more; attack a run with a larger data.image_size, or leave lpips empty"
+        )
     backbone = torchvision.models.alexnet(weights=None)
     _load(backbone, weights, "lpips", "alexnet")
     network = _LPIPS(net="alex", pnet_rand=True)

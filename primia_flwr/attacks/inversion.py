@@ -19,10 +19,7 @@ from primia_flwr.attacks.gradients import GradientOf
 from primia_flwr.attacks.inversion_config import InversionConfig
 from primia_flwr.training.normalisation import Normalisation
 
-DESCENTS: dict[str, type[PixelDescent] | type[SpectralDescent]] = {
-    "spectral": SpectralDescent,
-    "paper": PixelDescent,
-}
+DESCENTS: dict[str, type[Descent]] = {"spectral": SpectralDescent, "paper": PixelDescent}
 OnStep = Callable[[int, float], None]
 
 

@@ -136,7 +136,7 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
     jobs = campaign.jobs(cfg.images, control=cfg.control)
     if cfg.dry_run:
         return _planned(cfg, jobs, folder)
-    given = _given_networks(cfg)
+    given = _given_networks(cfg, experiment.data.image_size)
     finished = _invert(cfg, campaign, jobs)
     result = _written(cfg, campaign, finished, features, given, folder)
     _show(cfg, result)
@@ -278,13 +278,13 @@ def _written(
     return result
 
 
-def _given_networks(cfg: AttackConfig) -> _Given:
+def _given_networks(cfg: AttackConfig, image_size: int) -> _Given:
     if not (cfg.lpips or cfg.inception):
         return _Given()
     from primia_flwr.attacks.given_networks import InceptionFeatures, lpips_of
 
     return _Given(
-        lpips_of(Path(cfg.lpips).expanduser()) if cfg.lpips else None,
+        lpips_of(Path(cfg.lpips).expanduser(), image_size=image_size) if cfg.lpips else None,
         InceptionFeatures(Path(cfg.inception).expanduser()) if cfg.inception else None,
     )
 

@@ -128,6 +128,7 @@ def area_interval(
 ) -> Interval:
     """Return the area with its 95 % interval, by default computed on the logit scale.
 
+    For comparison; what is shown is `studentised`'s, which holds with fewer patients too.
     An area of exactly 0 or 1 has an estimated variance of 0 and so no interval.
     """
     if not 0 < found.value < 1:

@@ -51,7 +51,7 @@ def test_lpips_by_its_definition(alexnet: tuple[Path, dict[str, Tensor]]) -> Non
         unit = [t / (t.square().sum(dim=1, keepdim=True) + 1e-8).sqrt() for t in (one, other)]
         weights = head.model[-1].weight.view(1, -1, 1, 1)
         expected += float(((unit[0] - unit[1]).square() * weights).sum(dim=1).mean())
-    measure = lpips_of(path)
+    measure = lpips_of(path, image_size=64)
     assert measure(a, b) == pytest.approx(expected, rel=1e-4)
     assert measure(a, b) > 0
     assert measure(a, a) == 0
@@ -62,13 +62,30 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     path, state = alexnet
     with pytest.raises(ConfigError, match=r"lpips=.*gone\.pth; no such file"):
-        lpips_of(tmp_path / "gone.pth")
+        lpips_of(tmp_path / "gone.pth", image_size=64)
     with pytest.raises(ConfigError, match=r"inception=.*does not fit.*torchvision's inception_v3"):
         InceptionFeatures(path)
     other = {**state, "features.0.weight": torch.zeros(64, 1, 11, 11)}
     save_file(other, tmp_path / "grey.safetensors")
     with pytest.raises(ConfigError, match=r"lpips=.*does not fit at features\.0\.weight"):
-        lpips_of(tmp_path / "grey.safetensors")
+        lpips_of(tmp_path / "grey.safetensors", image_size=64)
+
+
+def test_lpips_takes_images_of_31_pixels_and_says_so_before_the_search(
+    alexnet: tuple[Path, dict[str, Tensor]],
+) -> None:
+    path, _ = alexnet
+    image = torch.rand(1, 31, 31)
+    assert lpips_of(path, image_size=31)(image, image) == 0
+    with pytest.raises(ConfigError, match=r"for images of 30 pixels; expected .* 31 pixels"):
+        lpips_of(path, image_size=30)
+
+
+def test_a_truncated_file_is_named(alexnet: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+    torn = tmp_path / "torn.pth"
+    torn.write_bytes(alexnet[0].read_bytes()[:100_000])
+    with pytest.raises(ConfigError, match=r"lpips=.*torn\.pth cannot be read"):
+        lpips_of(torn, image_size=64)
 
 
 def test_inceptions_pooled_features_are_what_its_classifier_gets(tmp_path: Path) -> None:
