@@ -137,4 +137,6 @@ def _counters(names: set[str]) -> set[str]:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # PyTorch's own text advises to load it anyway
+        return "no weights file, or one that holds more than tensors"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from primia_flwr.compat import torchvision
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import build_model
-from primia_flwr.models.weights import adapt_channels
+from primia_flwr.models.weights import adapt_channels, read_state
 
 
 def _simple(channels: int, classes: int = 2, **values: str) -> nn.Module:
@@ -163,3 +163,11 @@ def test_weights_of_another_model_are_refused(change, message: str, tmp_path: Pa
     path = _save(state, tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=message):
         _simple(1, weights=path)
+
+
+def test_a_file_of_another_kind_is_refused_without_advice_to_load_it_anyway(tmp_path: Path) -> None:
+    page = tmp_path / "readme.md"
+    page.write_text("# weights\n")
+    with pytest.raises(ConfigError, match="no weights file, or one that holds more") as error:
+        read_state(page)
+    assert "weights_only" not in str(error.value)
