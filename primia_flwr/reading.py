@@ -1,0 +1,218 @@
+"""Reading what others wrote, files and texts alike: strictly, and one sentence where it fails.
+
+    with reading(file, error=FederationError, expected="the roster.yaml of the kit"):
+        content = parse_yaml(read_text(file))
+        sites = [RosterSite(**site) for site in content["sites"]]
+
+Whatever goes wrong inside becomes the error that is named, so that no loader has to know what a
+parser may raise. The parsers here take less than their libraries do: no key twice, no NaN, no
+lone surrogate, no depth without end, and of YAML neither anchor, alias, tag, merge nor date.
+"""
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from primia_flwr.errors import PrimiaError
+
+MAX_BYTES = 64 << 20
+MAX_YAML_BYTES = 4 << 20
+MAX_DEPTH = 64
+_LONGEST_REASON = 160
+
+
+@contextmanager
+def reading(what: object, *, error: type[PrimiaError], expected: str) -> Iterator[None]:
+    """Turn whatever parsing raises into one sentence; the project's own errors pass unchanged.
+
+    Parameters
+    ----------
+    what : object
+        The file, or what the text is.
+    error : type
+        What is raised instead.
+    expected : str
+        What it should have been, and the remedy.
+    """
+    try:
+        yield
+    except (PrimiaError, MemoryError):
+        raise
+    except Exception as found:  # on arbitrary bytes parsers raise almost anything
+        raise error(f"{what} cannot be read ({reason_of(found)}); expected {expected}") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something cannot be read, on one line that a terminal can show."""
+    if isinstance(error, OSError):
+        text = error.strerror or type(error).__name__
+    elif isinstance(error, UnicodeDecodeError):
+        text = "it is no text in UTF-8"
+    elif isinstance(error, RecursionError):
+        text = "it is nested too deeply"
+    elif isinstance(error, KeyError):
+        text = f"it has no {error}"
+    else:
+        text = " ".join(str(error).split()) or type(error).__name__
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return shown if len(shown) <= _LONGEST_REASON else f"{shown[:_LONGEST_REASON]}…"
+
+
+def read_bytes(file: Path, *, at_most: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no regular file (a pipe would wait for ever), or has more than `at_most` bytes.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        content = stream.read(at_most + 1)
+    if len(content) > at_most:
+        raise ValueError(f"it has more than {at_most} bytes")
+    return content
+
+
+def read_text(file: Path, *, at_most: int = MAX_BYTES) -> str:
+    """Return the content of a regular file as text, which must be UTF-8; as `read_bytes`."""
+    return read_bytes(file, at_most=at_most).decode("utf-8")
+
+
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """Parse JSON.
+
+    Parameters
+    ----------
+    text : str or bytes
+        In UTF-8.
+    finite : bool
+        Refuse NaN and infinity, which Python writes though JSON does not know them.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else, a key stands twice, or it is nested deeper than `MAX_DEPTH`.
+    """
+    decoded = text if isinstance(text, str) else bytes(text).decode("utf-8")
+    try:
+        value = json.loads(decoded, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    _check_plain(value, finite=finite)
+    return value
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse one YAML document that holds nothing but mappings, lists, texts and numbers.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else, a key stands twice, or it is nested deeper than `MAX_DEPTH`.
+    """
+    if len(text) > MAX_YAML_BYTES:
+        raise ValueError(f"it has more than {MAX_YAML_BYTES} characters")
+    try:
+        value = yaml.load(text, Loader=_PlainLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(reason_of(error)) from None
+    _check_plain(value, finite=True)
+    return value
+
+
+_RESOLVERS = {
+    first: [
+        pair for pair in pairs if pair[0].rpartition(":")[2] in ("null", "bool", "int", "float")
+    ]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without anchors, aliases, tags, merges, dates and doubled keys."""
+
+    yaml_implicit_resolvers = _RESOLVERS
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse, before it is made, what a plain document does not have."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        line = f"line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise yaml.YAMLError(f"{line} has an anchor or alias")
+        if event.tag is not None:
+            raise yaml.YAMLError(f"{line} has a tag")
+        if self._depth >= MAX_DEPTH:
+            raise yaml.YAMLError("it is nested too deeply")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice, or is a list or a mapping."""
+        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} has a key that is no text")
+        _check_unique([key.value for key, _ in node.value])
+        return super().construct_mapping(node, deep)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        _check_unique([name for name, _ in pairs])
+    return values
+
+
+def _check_unique(keys: Sequence[str]) -> None:
+    seen = set[str]()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"the key {key!r:.60} stands twice")
+        seen.add(key)
+
+
+def _check_plain(value: Any, *, finite: bool) -> None:
+    """Refuse depth, lone surrogates, and numbers that are none or beyond a double."""
+    level, waiting = 0, [value]
+    while waiting:
+        if level > MAX_DEPTH:
+            raise ValueError("it is nested too deeply")
+        waiting = [inner for outer in waiting for inner in _inner(outer, finite)]
+        level += 1
+
+
+def _inner(value: Any, finite: bool) -> list[Any]:
+    """Check one value; return those in it."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("it has half a character") from None
+    elif isinstance(value, int | float):
+        try:
+            number = float(value)
+        except OverflowError:
+            raise ValueError("it has a number without end") from None
+        if finite and not math.isfinite(number):
+            raise ValueError(f"it has the number {number}")
+    return []

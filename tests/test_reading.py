@@ -1,0 +1,115 @@
+"""What the readers refuse that their libraries take, and the one sentence that comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.reading import MAX_DEPTH, parse_json, parse_yaml, read_bytes, read_text, reading
+
+BAD_JSON = {
+    "key twice": b'{"a": 1, "a": 2}',
+    "NaN": b"[NaN]",
+    "infinity": b"[1e999]",
+    "a parser's recursion": b"[" * 100_000,
+    "deep": b"[" * (MAX_DEPTH + 2) + b"]" * (MAX_DEPTH + 2),
+    "half a character": b'{"\\ud800": 1}',
+    "digits": b"9" * 5000,
+    "beyond a double": b"9" * 400,
+    "not UTF-8": b'"\xff"',
+    "nothing": b"",
+}
+BAD_YAML = {
+    "alias": "a: &x 1\nb: *x",
+    "anchor": "a: &x 1",
+    "tag": "a: !!int 3",
+    "tag that cannot be built": "a: !!bool x",
+    "tag before a key": "{high: 1, !!timestamp 2020-13-45log: true}",
+    "key twice": "a: 1\na: 2",
+    "key that is a list": "? [a]\n: 1",
+    "deep": "[" * 2000,
+    "infinity": "a: .inf",
+    "digits": "a: " + "9" * 5000,
+    "no digits": "a: 0x_",
+    "two documents": "a: 1\n---\nb: 2",
+    "control character": "a: \0",
+}
+
+
+@pytest.mark.parametrize("text", BAD_JSON.values(), ids=BAD_JSON)
+def test_json_that_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("text", BAD_YAML.values(), ids=BAD_YAML)
+def test_yaml_that_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_yaml(text)
+
+
+def test_yaml_knows_no_dates_and_no_merges() -> None:
+    assert parse_yaml("{a: 2020-13-45, <<: {b: 2}}") == {"a": "2020-13-45", "<<": {"b": 2}}
+
+
+def test_python_s_own_infinity_is_read_where_a_run_may_have_written_it() -> None:
+    assert parse_json("[Infinity]", finite=False) == [float("inf")]
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, width=32)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(PLAIN)
+def test_what_json_writes_is_read(value: object) -> None:
+
+    finite = "Infinity" not in json.dumps(value)
+    if finite:
+        assert parse_json(json.dumps(value)) == value
+
+
+def test_one_sentence_that_a_terminal_can_show(tmp_path: Path) -> None:
+    file = tmp_path / "roster.yaml"
+    file.write_bytes(b"a: \x1b[2J\n" * 1000)
+    with (
+        pytest.raises(DataError) as caught,
+        reading(file, error=DataError, expected="a roster; ask for it again"),
+    ):
+        parse_yaml(read_text(file))
+    text = str(caught.value)
+    assert text.startswith(f"{file} cannot be read (")
+    assert text.endswith("); expected a roster; ask for it again")
+    assert text.isprintable()
+    assert len(text) < len(str(file)) + 260
+
+
+def test_the_project_s_own_errors_pass_and_memory_is_not_hidden() -> None:
+    for error in (ConfigError("mine"), MemoryError()):
+        with (
+            pytest.raises(type(error)),
+            reading("it", error=DataError, expected="something"),
+        ):
+            raise error
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="no regular file"):
+        read_bytes(tmp_path / "pipe")
+
+
+def test_a_file_is_not_read_further_than_allowed(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(bytes(11))
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        read_bytes(tmp_path / "long", at_most=10)
+    assert read_bytes(tmp_path / "long", at_most=11) == bytes(11)
