@@ -43,7 +43,7 @@ def losses(count: int) -> Iterator[Lost]:
     """Return who is lost at which step, by case."""
     first, *others = sorted(enlist(count))
     for step in STEPS:
-        enough = LEAST_SURVIVORS if step == "keys" else count // 2 + 1
+        enough = LEAST_SURVIVORS if step == "keys" else (count + 1) // 2 + 1
         yield {first: step}
         yield dict.fromkeys([first, *others][: count - enough + 1], step)
         if step in ("signatures", "unmask"):

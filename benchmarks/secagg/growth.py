@@ -8,8 +8,9 @@ over the logarithm of n, between the two largest n. Bytes are those beyond the m
 and, down, the model.
 
 The sparse graph has degree and threshold of `suggested_degree` where a tenth of the clients drops
-out and another tenth works together with the server. Vectors are short, so that what grows with
-the number of clients is seen. What the server does has no bound; it is in the table.
+out, and another tenth and one more, the margin of every threshold, work together with the server.
+Vectors are short, so that what grows with the number of clients is seen. What the server does has
+no bound; it is in the table.
 """
 
 import math
@@ -71,7 +72,8 @@ def measure(
 
 def parameters_for(count: int) -> SparseParameters:
     """Return degree and threshold of the sparse graph of so many clients."""
-    found = suggested_degree(count, corrupt_fraction=CORRUPT, dropout_fraction=DROPPING)
+    corrupt = (math.floor(CORRUPT * count) + 1) / count
+    found = suggested_degree(count, corrupt_fraction=corrupt, dropout_fraction=DROPPING)
     if found is None:
         raise ConfigError(f"{count} clients are too few for a sparse graph; expected more")
     return found

@@ -96,11 +96,11 @@ class Inputs:
 def expected_survivors(names: Collection[str], lost: Lost) -> tuple[str, ...] | None:
     """Return over whom the sum must be; None where the instance must be given up.
 
-    From the design alone: more than half of those that sent keys stay to the end, and sign
-    where one of them dropped out; at least three are in the sum.
+    From the design alone: more than half of n + 1, of the n that sent keys, stay to the end, and
+    sign where one of them dropped out; at least three are in the sum.
     """
     left = {step: answering(names, lost, step) for step in STEPS}
-    threshold = len(left["keys"]) // 2 + 1
+    threshold = (len(left["keys"]) + 1) // 2 + 1
     heard, everybody = left["vectors"], left["vectors"] == left["shares"]
     if len(heard) < max(threshold, LEAST_SURVIVORS) or len(left["unmask"]) < threshold:
         return None

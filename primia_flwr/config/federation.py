@@ -30,7 +30,10 @@ class SecureConfig:
     `min_survivors`, `max_colluding`: sites in any sum, and sites that may work together with the
     coordinator; each site's policy may ask for more. `accept_two`: sums over two sites, in which
     each learns the other's update. `degree`: neighbours of each site on a sparse graph, an even
-    number, 0 for all: sparse holds against an honest-but-curious coordinator only. `audit`: in a
+    number, 0 for all: sparse holds against an honest-but-curious coordinator only.
+    `allow_other_survivors`: the sums of a run, and of several, may be over lists of sites whose
+    differences show few of them; a deployed site does so only where its own policy says it, too.
+    `audit`: in a
     simulation, compare each mean with the float64 one of the sites' own updates, which they then
     write down. `run`: the run's own name, which the launcher draws; a resumed run keeps it.
     """
@@ -43,6 +46,7 @@ class SecureConfig:
     max_colluding: int = 0
     accept_two: bool = False
     degree: int = 0
+    allow_other_survivors: bool = False
     audit: bool = False
     run: str = ""
 
@@ -58,7 +62,7 @@ class SecureConfig:
                 f"strategy.secure.run={self.run!r:.80}; expected nothing, or the 32 hexadecimal "
                 "digits that the launcher drew"
             )
-        least = 2 if self.accept_two else max(3, self.max_colluding + 2)
+        least = max(2 if self.accept_two else 3, self.max_colluding + 2)
         if self.min_survivors < least:
             raise ConfigError(
                 f"strategy.secure.min_survivors={self.min_survivors}; expected at least {least}: "

@@ -70,7 +70,7 @@ class Demands:
         floor = self.member.floor
         return floor.least_threshold(holders), (
             f"more than half of the {holders} holders of a secret, with {floor.max_colluding} of "
-            "them colluding"
+            "them and one more colluding"
         )
 
     def check_members(self, masking: Masking) -> None:
@@ -124,7 +124,7 @@ class Demands:
             verify(self.member.session.identity(name), signature, LIST_PURPOSE, *parts)
 
     def least_signatures(self, announced: Announcement) -> int:
-        """Return how many: more than half of all, because no two lists have that."""
+        """Return how many: as many as rebuild a secret, more than half: no two lists have them."""
         return self.member.floor.least_threshold(announced.count)
 
     def refusal(self, found: str, expected: str) -> ProtocolError:

@@ -75,7 +75,8 @@ class Neighbourhood(Demands):
         """Return the least threshold that this client accepts, and what it is."""
         floor = self.member.floor
         return floor.sparse_threshold(announced.count, self._degree), (
-            f"more than the neighbours of any client among the {floor.max_colluding} colluding"
+            f"more than the neighbours of any client among the {floor.max_colluding} colluding and "
+            "one more"
         )
 
     def check_survivors(self, masking: Masking, survivors: Roll) -> None:

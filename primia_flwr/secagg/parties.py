@@ -28,7 +28,8 @@ class Floor:
     max_colluding : int
         Sites that may work together with the server, c.
     accept_two : bool
-        The site accepts a sum over two, in which each learns the other's update.
+        The site accepts a sum over two, in which each learns the other's update. It does not
+        make `max_colluding` + 2 any lower.
 
     Raises
     ------
@@ -43,7 +44,7 @@ class Floor:
     def __post_init__(self) -> None:
         if self.max_colluding < 0:
             raise ConfigError(f"max_colluding={self.max_colluding}; expected 0 or more")
-        least = 2 if self.accept_two else max(LEAST_SURVIVORS, self.max_colluding + 2)
+        least = max(2 if self.accept_two else LEAST_SURVIVORS, self.max_colluding + 2)
         if self.min_survivors < least:
             raise ConfigError(
                 f"min_survivors={self.min_survivors}; expected at least {least}: with fewer, a "
@@ -51,20 +52,23 @@ class Floor:
             )
 
     def least_threshold(self, holders: int) -> int:
-        """Return the least t > (n + c) / 2 for n holders of shares of one secret.
+        """Return the least t > (n + c + 1) / 2 for n holders of shares of one secret.
 
-        Two sets of t holders then have an honest client in common, who gives only one of a
-        client's two secrets.
+        An honest client gives only one of another's two secrets, a colluding one both. So two
+        lists give t shares of each only to a server with 2 t - n colluding clients, which is
+        at least c + 2: one more than declared is not enough, whether n is odd or even. It is
+        at most n where n is c + 2 or more.
         """
-        return (holders + self.max_colluding) // 2 + 1
+        return (holders + self.max_colluding + 1) // 2 + 1
 
     def sparse_threshold(self, clients: int, degree: int) -> int:
         """Return the least t on a sparse graph whose server keeps to the protocol.
 
         But for a probability of 2^-41 no client has t colluding neighbours, so that those do not
-        rebuild a secret. It is no majority: a server that lies is not what it is for.
+        rebuild a secret; one colluding client more than declared is counted. It is no majority:
+        a server that lies is not what it is for.
         """
-        return least_threshold(clients, self.max_colluding, degree)
+        return least_threshold(clients, self.max_colluding + 1, degree)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Session:
     @cached_property
     def roster_digest(self) -> bytes:
         """SHA-256 of names and identity keys."""
-        return digest("primia secagg v1 roster", *flat(self.identities))
+        return roster_digest(self.identities)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,11 @@ class Member:
                 f"site {self.name!r} holds another identity key than the roster has for it; "
                 "expected the key of its start-up kit"
             )
+
+
+def roster_digest(identities: Mapping[str, bytes]) -> bytes:
+    """Return the SHA-256 of sites' names and identity keys."""
+    return digest("primia secagg v1 roster", *flat(identities))
 
 
 def flat(entries: Mapping[str, bytes]) -> Iterable[str | bytes]:

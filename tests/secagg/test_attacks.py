@@ -14,6 +14,7 @@ from primia_flwr.secagg.demands import Demands
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.keys import KeyPair, digest
 from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.parties import Floor
 from primia_flwr.secagg.shamir import combine
 from primia_flwr.secagg.wire import MaskRequest, UnmaskReply, UnmaskRequest
 from tests.secagg.federation import BASES, Federation, members, total, vectors
@@ -64,8 +65,8 @@ def test_told_different_things() -> None:
 
 
 def withheld_shares() -> tuple[Vector, Vector]:
-    """Let one of seven mask with two peers only, say those dropped, and open it."""
-    everyone = members(7)
+    """Let one of eight mask with two peers only, say those dropped, and open it."""
+    everyone = members(8)  # the other five hold as many shares as the threshold
     federation = Federation(everyone)
     values = vectors(everyone)
     federation.shares(federation.keys())
@@ -125,28 +126,34 @@ def test_withheld_shares() -> None:
 
 
 def split_survivor_lists() -> tuple[Vector, Vector]:
-    """Tell five clients different survivor lists; open the sum of two."""
-    everyone = members(5)
-    federation = Federation(everyone)
+    """Tell six clients that insist on four different lists of four; open the sum of three."""
+    floor = Floor(min_survivors=4)
+    everyone = members(6, floor)
+    federation = Federation(everyone, floor=floor)
     values = vectors(everyone)
     federation.shares(federation.keys())
     masked = {}
     for name, request in federation.server.begin_sum(b"told").items():
         masked[name] = values[name].copy()
         federation.clients[name].mask(request, [masked[name]], told=b"told", bases=BASES)
-    a, b, c, d, e = sorted(everyone)
-    lists = {a: (a, b, c), b: (a, b, d), c: (a, b, c), d: (a, b, d), e: (a, b, e)}
-    replies = {name: release(federation, name, UnmaskRequest(1, lists[name])) for name in lists}
-    shown = opened(federation, masked[a], a, (c, d, e), replies)
-    shown += opened(federation, masked[b], b, (c, d, e), replies)
-    return shown, total(values, [a, b])
+    a, b, c, d, e, f = sorted(everyone)
+    # t = 4: each of d, e and f is missing from four lists, which is enough for its mask key
+    without = {a: (d, e), b: (e, f), c: (d, f), d: (e, f), e: (d, f), f: (d, e)}
+    replies = {}
+    for name, gone in without.items():
+        survivors = tuple(sorted(set(everyone) - set(gone)))
+        replies[name] = release(federation, name, UnmaskRequest(1, survivors))
+    shown = NOTHING.copy()
+    for name in (a, b, c):
+        shown += opened(federation, masked[name], name, (d, e, f), replies)
+    return shown, total(values, [a, b, c])
 
 
 def test_split_survivor_lists() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Demands, "check_signatures", lambda *_: None)
-        shown, two = split_survivor_lists()
-        assert np.array_equal(shown, two), "the naive variant shows a sum of two"
+        shown, three = split_survivor_lists()
+        assert np.array_equal(shown, three), "the naive variant shows a sum of fewer than each list"
     with pytest.raises(ProtocolError, match="0 signatures on a survivor list"):
         split_survivor_lists()
 

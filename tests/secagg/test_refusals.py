@@ -55,19 +55,21 @@ def test_a_u1_below_the_floor() -> None:
 
 
 @pytest.mark.parametrize(("threshold", "colluding", "good"), [
-    (2, 0, False), (3, 0, True), (5, 0, True), (6, 0, False), (3, 1, False), (4, 1, True),
+    (3, 0, False), (4, 0, True), (5, 0, True), (6, 0, False), (3, 1, False), (4, 1, True),
+    (4, 2, False), (5, 2, True),
 ])  # fmt: skip
-def test_a_threshold_at_or_below_half_and_above_all(
+def test_a_threshold_without_a_margin_or_above_all(
     threshold: int, colluding: int, good: bool
 ) -> None:
-    # n = 5: t > (5 + c) / 2 and t <= 5
-    everyone = members(5, Floor(max_colluding=colluding))
+    # n = 5: t > (5 + c + 1) / 2 and t <= 5, so 4, 4 and 5 for c = 0, 1 and 2
+    least = {0: 4, 1: 4, 2: 5}[colluding]
+    everyone = members(5, Floor(max(3, colluding + 2), colluding))
     federation = Federation(everyone)
     request = replace(federation.keys()[ME], threshold=threshold)
     if good:
         assert len(federation.clients[ME].share(request).sealed) == 4
     else:
-        with refuses(f"threshold={threshold} in instance 1; expected {3 + colluding} to 5"):
+        with refuses(f"threshold={threshold} in instance 1; expected {least} to 5"):
             federation.clients[ME].share(request)
 
 
@@ -212,7 +214,8 @@ def release(federation: Federation, survivors: tuple[str, ...], signatures: obje
         (("s001", "s002", "s003", "s999"), "survivors with s999"),
         (("s002", "s003", "s004"), "survivors without itself"),
         (("s001", "s002"), "2 survivors, 2 of them near"),
-        (("s001", "s002", "s003"), "0 signatures on a survivor list without s004, s005"),
+        (("s001", "s002", "s003"), "3 survivors, 3 of them near"),
+        (("s001", "s002", "s003", "s004"), "0 signatures on a survivor list without s005"),
     ],
 )
 def test_survivor_lists(five: Federation, survivors: tuple[str, ...], match: str) -> None:
@@ -244,13 +247,13 @@ def signatures(federation: Federation, *names: str, of: tuple[str, ...] = LIST) 
 
 def test_signatures_must_be_enough_true_and_on_this_list(five: Federation) -> None:
     masked(five)
-    two = signatures(five, "s002", "s003")
-    with refuses("2 signatures on a survivor list without s005 in instance 1; expected at least 3"):
-        release(five, LIST, two)
+    three = signatures(five, ME, "s002", "s003")
+    with refuses("3 signatures on a survivor list without s005 in instance 1; expected at least 4"):
+        release(five, LIST, three)
     for forged, match in [
-        ({**two, "s004": two["s002"]}, "does not verify"),
-        ({**two, "s004": bytes(64)}, "does not verify"),
-        ({**two, "s999": two["s002"]}, "signatures of s999"),
+        ({**three, "s004": three["s002"]}, "does not verify"),
+        ({**three, "s004": bytes(64)}, "does not verify"),
+        ({**three, "s999": three["s002"]}, "signatures of s999"),
     ]:
         again = Federation(members(5))
         masked(again)
@@ -263,7 +266,7 @@ def test_signatures_on_another_list(five: Federation) -> None:
     other = ("s001", "s002", "s003", "s005")
     three = signatures(five, "s002", "s003", "s005", of=other)
     with refuses("does not verify"):
-        release(five, LIST, three)
+        release(five, LIST, {**three, "s004": three["s002"]})
 
 
 def test_a_second_list_after_one_was_signed_or_answered(five: Federation) -> None:
@@ -348,6 +351,7 @@ def test_secrets_are_gone_after_the_last_step(five: Federation) -> None:
         ({"min_survivors": 2}, "min_survivors=2; expected at least 3"),
         ({"min_survivors": 3, "max_colluding": 2}, "min_survivors=3; expected at least 4"),
         ({"min_survivors": 1, "accept_two": True}, "expected at least 2"),
+        ({"min_survivors": 2, "max_colluding": 1, "accept_two": True}, "expected at least 3"),
         ({"max_colluding": -1}, "max_colluding=-1"),
     ],
 )
