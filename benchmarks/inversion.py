@@ -1,9 +1,10 @@
 """What gradient inversion gets out of what a coordinator receives, on the real radiographs.
 
 ResNet-18 with random weights (group norm) at 64 x 64, three sites; each arm is a real, recorded
-simulation and a real `primia attack` on the bytes in it. The control of every arm is the same
-search on random numbers, compared with the same originals: among many originals one is found that
-is like anything. A reconstruction is also compared with strangers: an update may tell what
+simulation, its coordinator honest, and a real `primia attack` on the bytes in it
+(`benchmarks/crafted_model.py` has the coordinator that is not). The control of every arm is the
+same search on random numbers, compared with the same originals: among many originals one is found
+that is like anything. A reconstruction is also compared with strangers: an update may tell what
 radiographs look like and nothing of its patients. No image and no file name of the data is written.
 
     python -m benchmarks.inversion --data ../shared/data/chest_xray --work outputs/inversion \

@@ -287,7 +287,9 @@ def _unprotected(rows: Sequence[SumRow]) -> list[str]:
     changed = "; ".join(_in_words(change) for change in changes(rows))
     seen = f" It happened here: {changed}." if changed else " It did not happen in this run."
     return [
-        "A crafted model, shown to all sites: the sum over them may still betray images of one.",
+        "A crafted model, shown to all sites: what is said of sums holds with an honest "
+        "coordinator. The sum over a crafted model can be one image's gradient, and only "
+        "differential privacy bounds that (primia attack target=crafted_model measures it).",
         "Poisoned updates: nobody can look at a single one any more.",
         "A change of members between sums: their difference tells something about who left or "
         "came, and nearly everything where both start from nearly the same model, in this run or "
