@@ -24,13 +24,14 @@ from primia_flwr.errors import PrimiaError
 
 MAX_BYTES = 64 << 20
 MAX_YAML_BYTES = 4 << 20
+MAX_KEY_BYTES = 1 << 20
 MAX_DEPTH = 64
-_LONGEST_REASON = 160
+_LONGEST_REASON = 200
 
 
 @contextmanager
 def reading(what: object, *, error: type[PrimiaError], expected: str) -> Iterator[None]:
-    """Turn whatever parsing raises into one sentence; the project's own errors pass unchanged.
+    """Turn whatever parsing raises into one sentence; an error that names `what` passes unchanged.
 
     Parameters
     ----------
@@ -43,9 +44,11 @@ def reading(what: object, *, error: type[PrimiaError], expected: str) -> Iterato
     """
     try:
         yield
-    except (PrimiaError, MemoryError):
+    except MemoryError:
         raise
     except Exception as found:  # on arbitrary bytes parsers raise almost anything
+        if isinstance(found, PrimiaError) and str(what) in str(found):
+            raise
         raise error(f"{what} cannot be read ({reason_of(found)}); expected {expected}") from None
 
 
@@ -75,13 +78,31 @@ def read_bytes(file: Path, *, at_most: int = MAX_BYTES) -> bytes:
     ValueError
         If it is no regular file (a pipe would wait for ever), or has more than `at_most` bytes.
     """
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
-        content = stream.read(at_most + 1)
-    if len(content) > at_most:
-        raise ValueError(f"it has more than {at_most} bytes")
+    return _read(file, at_most)[0]
+
+
+def read_private(file: Path, *, error: type[PrimiaError], expected: str) -> bytes:
+    """Return the content of a private key, which nobody but its owner may read.
+
+    Mode and owner are those of the file that is read, at the end of any symbolic links.
+
+    Raises
+    ------
+    error
+        If it cannot be read, others can read or change it, or it is somebody else's.
+    """
+    with reading(file, error=error, expected=expected):
+        content, status = _read(file, MAX_KEY_BYTES)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise error(
+            f"{file} has the mode {mode:o}, so others can read it; expected 600; chmod 600 {file}"
+        )
+    if status.st_uid not in (os.geteuid(), 0):
+        raise error(
+            f"{file} belongs to user {status.st_uid}, who can read and change it; expected user "
+            f"{os.geteuid()}, who runs this; chown {os.geteuid()} {file}"
+        )
     return content
 
 
@@ -170,6 +191,19 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"line {node.start_mark.line + 1} has a key that is no text")
         _check_unique([key.value for key, _ in node.value])
         return super().construct_mapping(node, deep)
+
+
+def _read(file: Path, at_most: int) -> tuple[bytes, os.stat_result]:
+    """Return the content and the status of one and the same file."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        content = stream.read(at_most + 1)
+    if len(content) > at_most:
+        raise ValueError(f"it has more than {at_most} bytes")
+    return content, status
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

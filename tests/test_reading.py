@@ -93,13 +93,21 @@ def test_one_sentence_that_a_terminal_can_show(tmp_path: Path) -> None:
     assert len(text) < len(str(file)) + 260
 
 
-def test_the_project_s_own_errors_pass_and_memory_is_not_hidden() -> None:
-    for error in (ConfigError("mine"), MemoryError()):
-        with (
-            pytest.raises(type(error)),
-            reading("it", error=DataError, expected="something"),
-        ):
-            raise error
+@pytest.mark.parametrize("error", [ConfigError("a.yaml: key=1"), MemoryError()])
+def test_errors_that_name_the_file_pass_and_memory_is_not_hidden(error: Exception) -> None:
+    with (
+        pytest.raises(type(error)),
+        reading("a.yaml", error=DataError, expected="something"),
+    ):
+        raise error
+
+
+def test_other_errors_of_the_project_get_the_name_of_the_file() -> None:
+    with (
+        pytest.raises(DataError, match=r"a\.yaml cannot be read \(key=1; expected 2\); expected 3"),
+        reading("a.yaml", error=DataError, expected="3"),
+    ):
+        raise ConfigError("key=1; expected 2")
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from primia_flwr.errors import ServiceError
+from primia_flwr.reading import parse_yaml, read_bytes, read_private, read_text, reading
 
 Role = Literal["data-owner", "model-owner", "crypto-provider"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -25,10 +24,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 KEY_FILE, CERTIFICATE_FILE, CA_FILE, PEERS_FILE = "party.key", "party.crt", "ca.crt", "peers.yaml"
 _URI = "primia:service:"
 _MAX_FILE_BYTES = 1 << 20
-_UNREADABLE = (
-    OSError, TypeError, KeyError, AttributeError, ValueError, ArithmeticError, RecursionError,
-    yaml.YAMLError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,10 +84,8 @@ class Credentials:
         """
         if not certificate:
             raise ServiceError("showed no certificate; expected one of this service")
-        try:
+        with reading("its certificate", error=ServiceError, expected="one of this service"):
             read = x509.load_der_x509_certificate(certificate)
-        except ValueError as error:
-            raise ServiceError(f"has a certificate that cannot be read ({error})") from None
         role, name = read_identity(read)
         if role not in roles:
             raise ServiceError(f"has the role {role}; expected {' or '.join(roles)}")
@@ -127,7 +120,7 @@ def read_identity(certificate: x509.Certificate) -> tuple[Role, str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except Exception:  # of extensions that a stranger wrote almost anything comes
         uris = []
     identities = [uri.removeprefix(_URI).split(":") for uri in uris if uri.startswith(_URI)]
     if len(identities) == 1 and len(identities[0]) == 2 and identities[0][0] in ROLES:
@@ -151,7 +144,7 @@ def load_credentials(folder: Path | str) -> Credentials:
     folder = Path(folder)
     own, ca = (_certificate(folder / name) for name in (CERTIFICATE_FILE, CA_FILE))
     _check_certificate(folder / CERTIFICATE_FILE, own, ca)
-    _check_private(folder / KEY_FILE)
+    read_private(folder / KEY_FILE, error=ServiceError, expected="the kit's key")
     service, peers = read_peers(folder / PEERS_FILE, ca)
     try:
         role, name = read_identity(own)
@@ -178,17 +171,13 @@ def read_peers(file: Path, ca: x509.Certificate) -> tuple[str, tuple[Peer, ...]]
         If it is missing, is no peers file, names a party or a fingerprint twice, or belongs to
         another CA.
     """
-    try:
-        content = yaml.safe_load(_read(file).decode())
+    expected = f"the {PEERS_FILE} that `primia provision service` wrote"
+    with reading(file, error=ServiceError, expected=expected):
+        content = parse_yaml(read_text(file, at_most=_MAX_FILE_BYTES))
         service, ca_fingerprint = _text(content.pop("service")), content.pop("ca_fingerprint")
         peers = tuple(_peer(entry) for entry in content.pop("peers"))
         if content:
             raise ValueError(f"it has the unknown entry {next(iter(content))!r}")
-    except _UNREADABLE as error:
-        raise ServiceError(
-            f"{file} cannot be read as a peers file ({error}); expected the {PEERS_FILE} that "
-            "`primia provision service` wrote"
-        ) from None
     for what, keys in (
         ("party", [f"{peer.role} {peer.name}" for peer in peers]),
         ("fingerprint", [peer.fingerprint for peer in peers]),
@@ -220,28 +209,18 @@ def _text(value: object) -> Any:
     return value
 
 
-def _read(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        content = stream.read(_MAX_FILE_BYTES + 1)
-    if len(content) > _MAX_FILE_BYTES:
-        raise ValueError(f"it has more than {_MAX_FILE_BYTES} bytes")
-    return content
-
-
 def _certificate(file: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(_read(file))
-    except (OSError, ValueError) as error:
-        raise ServiceError(
-            f"{file} cannot be read ({error}); expected a certificate of the kit that "
-            "`primia provision service` made"
-        ) from None
+    expected = "a certificate of the kit that `primia provision service` made"
+    with reading(file, error=ServiceError, expected=expected):
+        certificate = x509.load_pem_x509_certificate(read_bytes(file, at_most=_MAX_FILE_BYTES))
+        _ = certificate.public_key(), certificate.not_valid_after_utc, certificate.extensions
+        return certificate
 
 
 def _check_certificate(file: Path, own: x509.Certificate, ca: x509.Certificate) -> None:
     try:
         own.verify_directly_issued_by(ca)
-    except (InvalidSignature, ValueError, TypeError):
+    except Exception:  # also of signature algorithms that nobody knows
         raise ServiceError(
             f"{file} is not signed by {file.with_name(CA_FILE)}; expected the files of one kit"
         ) from None
@@ -250,17 +229,6 @@ def _check_certificate(file: Path, own: x509.Certificate, ca: x509.Certificate) 
             f"{file} is valid from {own.not_valid_before_utc:%Y-%m-%d} to "
             f"{own.not_valid_after_utc:%Y-%m-%d}; expected a certificate that is valid now; "
             "check this computer's clock, or make new kits"
-        )
-
-
-def _check_private(file: Path) -> None:
-    try:
-        mode = file.stat().st_mode & 0o777
-    except OSError as error:
-        raise ServiceError(f"{file} cannot be read ({error}); expected the kit's key") from None
-    if mode & 0o077:
-        raise ServiceError(
-            f"{file} has the mode {mode:o}, so others can read it; expected 600; chmod 600 {file}"
         )
 
 

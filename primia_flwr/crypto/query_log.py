@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from primia_flwr.errors import PolicyRefusal, ServiceError
+from primia_flwr.reading import parse_json, read_text, reading
 
 _DAY = 86_400.0
 
@@ -37,18 +38,18 @@ class QueryLog:
         self._file, self._limit, self._period = file, limit, period
         self._lock = threading.Lock()
         self._seen: dict[str, list[tuple[float, int]]] = {}
-        try:
+        expected = (
+            "one JSON object a line; no query is answered that cannot be counted; mend the file or "
+            "give another one"
+        )
+        with reading(f"query log {file}", error=ServiceError, expected=expected):
             file.parent.mkdir(parents=True, exist_ok=True)
-            lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+            lines = read_text(file).split("\n") if file.exists() else [""]
+            if lines.pop():
+                raise ValueError("its last line is cut off")
             for line in lines:
-                entry = json.loads(line)
-                seen = self._seen.setdefault(str(entry["data_owner"]), [])
-                seen.append((float(entry["time"]), int(entry["images"])))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ServiceError(
-                f"query log {file} cannot be read ({error}); expected one JSON object a line; no "
-                "query is answered that cannot be counted; mend the file or give another one"
-            ) from None
+                owner, at, images = _entry(line)
+                self._seen.setdefault(owner, []).append((at, images))
 
     def used(self, data_owner: str) -> int:
         """Return how many images a data owner has had within the period."""
@@ -95,3 +96,11 @@ class QueryLog:
                     "answered that cannot be counted"
                 ) from None
             self._seen.setdefault(data_owner, []).append((now, images))
+
+
+def _entry(line: str) -> tuple[str, float, int]:
+    entry = parse_json(line)
+    owner, at, images = entry["data_owner"], entry["time"], entry["images"]
+    if (type(owner), type(at), type(images)) != (str, float, int) or images < 0:
+        raise ValueError(f"it has the line {line!r:.80}")
+    return owner, at, images

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from primia_flwr.errors import DataError
+from primia_flwr.reading import reading
+
 _FILE = "audited-update.npz"
 _HALF_A_UNIT = 2.0**-24
 _CHUNK = 1 << 20  # entries: the float64 copies stay small
@@ -39,7 +42,11 @@ def largest_error(run_dir: Path, sites: Iterable[str], mean: npt.NDArray[np.floa
     files = [run_dir / "sites" / site / _FILE for site in sites]
     updates, weights = [], []
     for file in files:
-        with np.load(file, allow_pickle=False) as content:
+        expected = "what the site wrote in this round; set strategy.secure.audit=false"
+        with (
+            reading(file, error=DataError, expected=expected),
+            np.load(file, allow_pickle=False) as content,
+        ):
             updates.append(content["update"])
             weights.append(float(content["weight"]))
     worst = 0.0

@@ -9,12 +9,12 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
@@ -23,12 +23,14 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     SSHPrivateKeyTypes,
+    SSHPublicKeyTypes,
     load_ssh_private_key,
     load_ssh_public_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from primia_flwr.errors import FederationError
+from primia_flwr.reading import read_private, reading
 
 _CLOCK_SLACK = timedelta(hours=1)
 
@@ -123,14 +125,22 @@ def fingerprint(public_line: str) -> str:
     FederationError
         If the line is no OpenSSH public key.
     """
-    try:
+    with _reading_line(public_line):
         load_ssh_public_key(public_line.encode())
         blob = base64.b64decode(public_line.split()[1])
-    except (ValueError, IndexError, UnsupportedAlgorithm) as error:
-        raise FederationError(
-            f"public key {public_line[:30]!r} is wrong ({error}); expected an OpenSSH line"
-        ) from None
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def public_key(public_line: str) -> SSHPublicKeyTypes:
+    """Return the key in OpenSSH's one-line form.
+
+    Raises
+    ------
+    FederationError
+        If the line is no OpenSSH public key.
+    """
+    with _reading_line(public_line):
+        return load_ssh_public_key(public_line.encode())
 
 
 def certificate_fingerprint(certificate: x509.Certificate) -> str:
@@ -164,14 +174,12 @@ def load_private(file: Path) -> SSHPrivateKeyTypes:
     Raises
     ------
     FederationError
-        If the file cannot be read or is no OpenSSH private key.
+        If the file cannot be read, is no OpenSSH private key, or others can read it.
     """
-    try:
-        return load_ssh_private_key(file.read_bytes(), None)
-    except (OSError, ValueError) as error:
-        raise FederationError(
-            f"{file} cannot be read ({error}); expected an OpenSSH private key"
-        ) from None
+    expected = "an OpenSSH private key; unzip the start-up kit again"
+    content = read_private(file, error=FederationError, expected=expected)
+    with reading(file, error=FederationError, expected=expected):
+        return load_ssh_private_key(content, None)
 
 
 def public_line_of(private_key_file: Path) -> str:
@@ -184,6 +192,11 @@ def public_line_of(private_key_file: Path) -> str:
     """
     public = load_private(private_key_file).public_key()
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _reading_line(public_line: str) -> AbstractContextManager[None]:
+    shown = f"public key {public_line[:30]!r}"
+    return reading(shown, error=FederationError, expected="an OpenSSH line")
 
 
 def _builder(

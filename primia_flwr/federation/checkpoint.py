@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from primia_flwr.errors import CheckpointError
+from primia_flwr.reading import parse_json, read_bytes, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 def _decode(path: Path) -> Checkpoint:
     try:
-        sealed = json.loads((path / _STATE_FILE).read_bytes())
+        sealed = parse_json(read_bytes(path / _STATE_FILE), finite=False)
         packed = (path / _ARRAYS_FILE).read_bytes()
         content = sealed["content"]
         if sealed["format"] != FORMAT:
@@ -182,11 +182,16 @@ def _decode(path: Path) -> Checkpoint:
         for name, array in load_tensors(packed).items():
             group, _, rest = name.partition("/")
             arrays[group][rest] = array
-        return Checkpoint(content["config_hash"], content["round"], arrays, content["state"])
+        found = Checkpoint(content["config_hash"], content["round"], arrays, content["state"])
+        if (type(found.config_hash), type(found.round), type(found.state)) != (str, int, dict):
+            raise _DamagedError(f"{_STATE_FILE} has an entry of another type")
+        return found
+    except (_DamagedError, MemoryError):
+        raise
     except OSError as error:
         raise _DamagedError(f"{Path(error.filename or path).name}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise _DamagedError(f"not a checkpoint: {type(error).__name__}") from None
+    except Exception as error:  # on arbitrary bytes parsers raise almost anything
+        raise _DamagedError(f"not a checkpoint: {reason_of(error)}") from None
 
 
 def _check_origin(

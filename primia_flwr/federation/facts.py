@@ -18,6 +18,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.errors import PrimiaError
 from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.reading import parse_json, read_text
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
 
@@ -118,7 +119,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; empty where there is none."""
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(read_text(path), finite=False)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -1,6 +1,5 @@
 """Flower's own command line, called as a user would: submit a run, ask for its status."""
 
-import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import tomli_w
 from primia_flwr.errors import FederationError
 from primia_flwr.processes import flower_environment
 from primia_flwr.programs import flower_program
+from primia_flwr.reading import parse_json
 
 CONNECTION = "run"
 _COMMAND_SECONDS = 120
@@ -89,7 +89,7 @@ def write_run_config(path: Path, experiment: str) -> None:
 def _last_json(text: str) -> dict[str, Any]:
     start = text.find("{")
     try:
-        value = json.loads(text[start:]) if start >= 0 else {}
+        value = parse_json(text[start:], finite=False) if start >= 0 else {}
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from primia_flwr.errors import CheckpointError
 from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +135,18 @@ class History:
         }
 
     def restore(self, values: dict[str, Any]) -> Self:
-        """Take the rows of `to_dict`'s result in place of the present ones."""
-        self.rounds = [RoundRow(**row) for row in values["rounds"]]
-        self.sites = [SiteRow(**row) for row in values["sites"]]
+        """Take the rows of `to_dict`'s result in place of the present ones.
+
+        Raises
+        ------
+        CheckpointError
+            If it is anything else.
+        """
+        expected = "what this version wrote; start the run again without resume"
+        with reading("the history in a checkpoint", error=CheckpointError, expected=expected):
+            rounds = [RoundRow(**row) for row in values["rounds"]]
+            sites = [SiteRow(**row) for row in values["sites"]]
+        self.rounds, self.sites = rounds, sites
         return self
 
 
@@ -148,7 +158,7 @@ class EventTail:
         self._position = path.stat().st_size if path.exists() else 0
 
     def new(self) -> list[Event]:
-        """Return the complete new lines, oldest first."""
+        """Return the complete new lines, oldest first; without those that are no event."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -156,7 +166,15 @@ class EventTail:
             data = file.read()
         complete = data[: data.rfind(b"\n") + 1]
         self._position += len(complete)
-        return [json.loads(line) for line in complete.splitlines() if line.strip()]
+        return [event for line in complete.splitlines() if (event := _event(line))]
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        value = parse_json(line, finite=False)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("event"), str) else None
 
 
 def append_event(folder: Path, name: str, **values: object) -> None:

@@ -2,12 +2,10 @@
 
 import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from primia_flwr.config.federation import StrategyConfig
 from primia_flwr.config.schema import Experiment
@@ -16,12 +14,15 @@ from primia_flwr.federation.certificates import (
     load_private,
     make_identity_key,
     private_bytes,
+    public_key,
     write_private,
 )
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.federation.roster import load_roster
+from primia_flwr.reading import parse_json, read_text, reading
 
 ROSTER = "identities.json"
+_KEY_BYTES = 32
 
 
 def prepare_secure(experiment: Experiment, run_dir: Path) -> StrategyConfig:
@@ -68,13 +69,10 @@ def simulated_keys(run_dir: Path) -> dict[str, bytes]:
         If their file cannot be read.
     """
     file = run_dir / ROSTER
-    try:
-        content: Mapping[str, str] = json.loads(file.read_text())
-        return {name: bytes.fromhex(key) for name, key in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise FederationError(
-            f"{file} cannot be read ({error}); expected what the launcher wrote; start a new run"
-        ) from None
+    expected = "what the launcher wrote; start a new run"
+    with reading(file, error=FederationError, expected=expected):
+        content = parse_json(read_text(file))
+        return {name: _key_bytes(key) for name, key in content.items()}
 
 
 def load_identity(file: Path) -> Ed25519PrivateKey:
@@ -83,7 +81,7 @@ def load_identity(file: Path) -> Ed25519PrivateKey:
     Raises
     ------
     FederationError
-        If the file cannot be read or holds another kind of key.
+        If the file cannot be read, holds another kind of key, or others can read it.
     """
     key = load_private(file)
     if not isinstance(key, Ed25519PrivateKey):
@@ -103,8 +101,18 @@ def _draw(sites: list[str], run_dir: Path) -> None:
     replace_file(run_dir / ROSTER, (json.dumps(public, indent=1) + "\n").encode())
 
 
+def _key_bytes(text: str) -> bytes:
+    raw = bytes.fromhex(text)
+    if len(raw) != _KEY_BYTES:
+        raise ValueError(f"a key has {len(raw)} bytes; expected {_KEY_BYTES}")
+    return raw
+
+
 def _raw(line: str, site: str) -> bytes:
-    key = load_ssh_public_key(line.encode())
+    key = public_key(line)
     if not isinstance(key, Ed25519PublicKey):
-        raise FederationError(f"the identity of {site} on the roster is no Ed25519 key")
+        raise FederationError(
+            f"the identity of {site} on the roster is no Ed25519 key; expected the line of "
+            f"{site}'s own `primia site identity`"
+        )
     return key.public_bytes_raw()

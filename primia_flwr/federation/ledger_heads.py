@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import DataError, ProtocolError
 from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.reading import parse_json, read_text, reading
 from primia_flwr.secagg.keys import sign, verify
 from primia_flwr.secagg.parties import Session
 
@@ -135,27 +136,25 @@ def read_heads(text: object) -> list[LedgerHead]:
     ProtocolError
         If it is anything else.
     """
-    try:
+    with reading("a list of heads of privacy ledgers", error=ProtocolError, expected="one"):
         if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
-            raise ValueError
-        found = json.loads(text)
+            raise ValueError(f"no text of up to {MAX_CHARACTERS} characters")
+        found = parse_json(text)
         if not isinstance(found, list):
-            raise ValueError
+            raise ValueError("no list")
         return [_head(values) for values in found]
-    except (ValueError, TypeError, RecursionError):
-        raise ProtocolError("heads of privacy ledgers cannot be read; expected a list") from None
 
 
 def _load(file: Path) -> list[LedgerHead]:
     if not file.exists():
         return []
-    try:
-        return read_heads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, ProtocolError) as error:
-        raise DataError(
-            f"{file} cannot be read ({error}); expected what primia wrote; put it back from a "
-            "backup, or delete it and be told by the others"
-        ) from None
+    expected = "what primia wrote; put it back from a backup, or delete it and be told by others"
+    with reading(file, error=DataError, expected=expected):
+        text = read_text(file)
+        try:
+            return read_heads(text)
+        except ProtocolError as error:
+            raise ValueError(str(error)) from None
 
 
 def _save(file: Path, text: str) -> None:
@@ -173,5 +172,5 @@ def _head(values: Mapping[str, object]) -> LedgerHead:
     head = LedgerHead(**values)  # type: ignore[arg-type]
     texts = (head.site, head.hash, head.signature)
     if type(head.seq) is not int or head.seq < 1 or not all(type(t) is str for t in texts):
-        raise ValueError
+        raise ValueError("an entry that is no head")
     return head

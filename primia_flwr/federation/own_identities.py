@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import (
@@ -18,12 +17,15 @@ from primia_flwr.federation.certificates import (
     make_identity_key,
     openssh_public,
     private_bytes,
+    public_key,
     write_private,
 )
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.federation.roster import Roster, RosterSite, load_roster
+from primia_flwr.reading import read_text, reading
 
 _COMMENT = "-identity"
+_LONGEST_LINE = 4096
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,12 @@ def _with_identity(roster: Roster, site: str, line: str) -> tuple[Roster, Adopte
 
 def _read_line(file: Path) -> tuple[str, str]:
     """Return the site and the line of a public file: `ssh-ed25519 <key> <site>-identity`."""
-    expected = f"expected one line `ssh-ed25519 <key> <site>{_COMMENT}`, as `primia site identity`"
-    try:
-        line = file.read_text(encoding="utf-8").strip()
-        if not isinstance(load_ssh_public_key(line.encode()), ed25519.Ed25519PublicKey):
+    expected = f"one line `ssh-ed25519 <key> <site>{_COMMENT}`, as `primia site identity` writes it"
+    with reading(file, error=FederationError, expected=expected):
+        line = read_text(file, at_most=_LONGEST_LINE).strip()
+        if not isinstance(public_key(line), ed25519.Ed25519PublicKey):
             raise ValueError("no Ed25519 key")
         kind, key, comment = line.split(" ")
-    except (OSError, ValueError) as error:
-        raise FederationError(f"{file} ({error}); {expected} writes it") from None
     if not comment.endswith(_COMMENT):
-        raise FederationError(f"{file} is for {comment!r}; {expected} writes it")
+        raise FederationError(f"{file} is for {comment!r:.80}; expected {expected}")
     return comment.removesuffix(_COMMENT), f"{kind} {key} {comment}"

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_public_key,
-    load_ssh_public_key,
 )
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest
 from flwr.supercore.control import ControlHttpClient
@@ -24,14 +23,12 @@ from flwr.supercore.error import FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import fingerprint
+from primia_flwr.federation.certificates import fingerprint, public_key
+from primia_flwr.federation.kits import check_name
+from primia_flwr.reading import parse_yaml, read_text, reading
 
 _GONE = "unregistered"
-# What reading a file that is no roster may raise, dates that do not exist and depth included.
-_UNREADABLE = (
-    OSError, TypeError, KeyError, AttributeError, ValueError, ArithmeticError, RecursionError,
-    yaml.YAMLError,
-)  # fmt: skip
+_EXPECTED = "the roster.yaml that `primia provision` wrote; ask the coordinator for it again"
 
 
 @dataclass(frozen=True)
@@ -79,29 +76,36 @@ def load_roster(file: Path) -> Roster:
     Raises
     ------
     FederationError
-        If the file is missing, is no roster, or a fingerprint does not fit.
+        If the file is missing, is no roster, names a site twice, or a fingerprint does not fit.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    with reading(file, error=FederationError, expected=_EXPECTED):
+        content = parse_yaml(read_text(file))
         sites = tuple(RosterSite(**site) for site in content.pop("sites"))
         roster = Roster(**content, sites=sites)
-        if not all(isinstance(text, str) for site in sites for text in asdict(site).values()):
-            raise TypeError("a site has an entry that is no text")
-    except _UNREADABLE as error:
-        raise FederationError(
-            f"{file} cannot be read as a roster ({error}); expected the roster.yaml that "
-            "`primia provision` wrote"
-        ) from None
+        _check_texts(roster)
     for site in roster.sites:
         for kind in ("supernode", "identity"):
             stated = getattr(site, f"{kind}_fingerprint")
-            actual = fingerprint(getattr(site, f"{kind}_key"))
+            with reading(file, error=FederationError, expected=_EXPECTED):
+                actual = fingerprint(getattr(site, f"{kind}_key"))
             if stated != actual:
                 raise FederationError(
                     f"{file}: {kind}_fingerprint of {site.name} is {stated}; its key has "
                     f"{actual}; ask the coordinator for the roster again"
                 )
     return roster
+
+
+def _check_texts(roster: Roster) -> None:
+    texts = [roster.federation, roster.superlink, roster.ca_fingerprint]
+    texts += [text for site in roster.sites for text in asdict(site).values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("it has an entry that is no text")
+    names = [name.lower() for name in roster.names()]
+    for name in names:
+        check_name("a site's name", name)
+    if not names or len(set(names)) != len(names):
+        raise ValueError("it names no site, or one twice")
 
 
 def register_sites(superlink: str, root_certificates: Path, roster: Roster) -> dict[str, int]:
@@ -197,8 +201,7 @@ def _nodes_by_key(client: ControlHttpClient) -> dict[bytes, Any]:
 
 
 def _pem(openssh_line: str) -> bytes:
-    key = load_ssh_public_key(openssh_line.encode())
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return public_key(openssh_line).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _plain(roster: Roster) -> dict[str, Any]:

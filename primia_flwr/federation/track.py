@@ -1,12 +1,15 @@
 """Hand a finished run to experiment tracking, from the files that it wrote."""
 
 import csv
+import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import DataError
 from primia_flwr.evaluation.run_folder import RunFolder, number, read_run_folder
+from primia_flwr.reading import read_text, reading
 from primia_flwr.tracking import Tracker
 
 _ROUND_CURVES = ("train_loss", "val_loss", "val_accuracy", "val_mcc", "images_per_second")
@@ -41,8 +44,8 @@ def _log_tables(tracker: Tracker, folder: RunFolder) -> None:
     for name in ("history", "sites"):
         path = folder.path / f"{name}.csv"
         if path.is_file():
-            with path.open(newline="") as file:
-                header, *rows = list(csv.reader(file))
+            with reading(path, error=DataError, expected="the CSV file as the run wrote it"):
+                header, *rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
             tracker.log_table(name, header, rows)
     columns = ("model", "accuracy", "balanced accuracy", "MCC", "ROC-AUC", "n")
     results: list[list[Any]] = [

@@ -6,6 +6,7 @@ of the weights, so that two files of different moments are noticed.
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -13,19 +14,20 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
 from primia_flwr.config.training import ModelConfig
-from primia_flwr.errors import CheckpointError, ConfigError
+from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.registry import build_model
+from primia_flwr.reading import parse_json, read_text, reading, reason_of
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
+_LARGEST_SIDE = 1 << 14
 _OPTIONAL = ("activation_bounds", "privacy")
 
 
@@ -71,25 +73,24 @@ class ModelCard:
         CheckpointError
             If a key is missing, has another form, or the format is another one.
         """
-        if values.get("format") != FORMAT:
+        if values.get("format") != FORMAT or type(values.get("format")) is not int:
             raise CheckpointError(
                 f"{CARD_FILE}: format={values.get('format')!r}; expected {FORMAT}; "
                 "use the version of primia_flwr that wrote the model"
             )
-        try:
+        expected = "a model card that primia_flwr wrote; copy the whole run folder again"
+        with reading(CARD_FILE, error=CheckpointError, expected=expected):
             names = [item.name for item in fields(cls) if item.name not in _OPTIONAL]
             known: dict[str, Any] = {name: values[name] for name in names}
             known["privacy"] = str(values.get("privacy", ""))
             if "activation_bounds" in values:
                 known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
-            known["model"] = ModelConfig(**known["model"])
+            known["model"] = _model_of(known["model"])
             for name in ("classes", "mean", "std"):
                 known[name] = tuple(known[name])
-            return cls(**known)
-        except (KeyError, TypeError, ConfigError) as error:
-            raise CheckpointError(
-                f"{CARD_FILE} is not a model card ({error}); expected a file that primia_flwr wrote"
-            ) from None
+            card = cls(**known)
+            _check_types(card)
+            return card
 
 
 def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
@@ -126,31 +127,35 @@ def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
     """
     card, digest = _read_card(run_dir / CARD_FILE)
     path = run_dir / WEIGHTS_FILE
-    try:
+    expected = "the folder of a finished run, e.g. run=outputs/2026-01-31/12-00-00-demo"
+    with reading(path, error=CheckpointError, expected=expected):
         weights = path.read_bytes()
         if hashlib.sha256(weights).hexdigest() != digest:
             raise CheckpointError(
                 f"{path} does not belong to its {CARD_FILE}, or is damaged; expected the two "
                 "files of one moment; copy the whole run folder again"
             )
-        model = build_model(
-            card.model,
-            num_classes=len(card.classes),
-            channels=card.channels,
-            seed=0,
-            first_weights=False,
-        )
-        model.load_state_dict(load_tensors(weights))
-    except OSError as error:
+    try:
+        return _rebuilt(card, weights), card
+    except MemoryError:
+        raise
+    except Exception as error:  # safetensors' and PyTorch's own errors
         raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}); expected the folder of a finished run, "
-            "e.g. run=outputs/2026-01-31/12-00-00-demo"
+            f"{path} does not fit the model of {CARD_FILE} ({reason_of(error)}); expected the two "
+            "files of one moment; copy the whole run folder again"
         ) from None
-    except (SafetensorError, RuntimeError, ConfigError) as error:
-        raise CheckpointError(
-            f"{path} does not fit the model of {CARD_FILE} ({' '.join(str(error).split())[:200]})"
-        ) from None
-    return model.eval(), card
+
+
+def _rebuilt(card: ModelCard, weights: bytes) -> nn.Module:
+    model = build_model(
+        card.model,
+        num_classes=len(card.classes),
+        channels=card.channels,
+        seed=0,
+        first_weights=False,
+    )
+    model.load_state_dict(load_tensors(weights))
+    return model.eval()
 
 
 def weights_digest(run_dir: Path) -> str:
@@ -208,18 +213,47 @@ def _read_card(path: Path) -> tuple[ModelCard, str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}); expected the folder of a finished run, "
-            "e.g. run=outputs/2026-01-31/12-00-00-demo"
-        ) from None
-    except ValueError:
-        raise CheckpointError(f"{path} is not JSON; expected the card of a saved model") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} is not a JSON object; expected the card of a saved model")
-    return values
+    expected = (
+        "the card of a saved model in the folder of a finished run, e.g. "
+        "run=outputs/2026-01-31/12-00-00-demo"
+    )
+    with reading(path, error=CheckpointError, expected=expected):
+        values = parse_json(read_text(path))
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
+    return dict(values)
+
+
+def _model_of(values: Mapping[str, Any]) -> ModelConfig:
+    """Return the architecture of a card, whose values have the types that the defaults have."""
+    model = ModelConfig(**values)
+    for item in fields(model):
+        if type(getattr(model, item.name)) is not type(item.default):
+            raise ValueError(f"model.{item.name}={getattr(model, item.name)!r:.60}")
+    return model
+
+
+def _check_types(card: ModelCard) -> None:
+    """Refuse what the rest of the package would stumble over."""
+    for name, good in (
+        ("classes", card.classes and all(type(one) is str for one in card.classes)),
+        ("channels", type(card.channels) is int and card.channels in (1, 3)),
+        ("image_size", type(card.image_size) is int and 1 <= card.image_size <= _LARGEST_SIDE),
+        ("resize", type(card.resize) is str),
+        ("mean", _are_finite(card.mean, card.channels)),
+        ("std", _are_finite(card.std, card.channels) and min(card.std) > 0),
+        ("config_hash", type(card.config_hash) is str),
+        ("round", type(card.round) is int),
+        ("synthetic", type(card.synthetic) is bool),
+    ):
+        if not good:
+            raise ValueError(f"{name}={getattr(card, name)!r:.60}")
+
+
+def _are_finite(values: tuple[float, ...], count: int) -> bool:
+    return len(values) == count and all(
+        type(value) in (int, float) and math.isfinite(value) for value in values
+    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

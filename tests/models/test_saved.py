@@ -115,9 +115,10 @@ def test_one_changed_byte_is_noticed(model: nn.Module, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": 2}, "format=2; expected 1"),
-        ({"model": {"name": "resnet19"}}, "not a model card.*resnet19"),
-        ({"classes": None}, "not a model card"),
-        ({"channels": 3}, "does not fit"),
+        ({"model": {"name": "resnet19"}}, "cannot be read.*resnet19"),
+        ({"classes": None}, "a model card that"),
+        ({"channels": 3}, "mean="),
+        ({"channels": 3, "mean": [0.1] * 3, "std": [0.1] * 3}, "does not fit"),
     ],
 )
 def test_other_cards_are_refused(
@@ -134,7 +135,7 @@ def test_other_cards_are_refused(
 def test_cards_that_are_no_cards_are_refused(text: str, model: nn.Module, tmp_path: Path) -> None:
     save_model(tmp_path, model, CARD)
     (tmp_path / "model.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"model\.json is not"):
+    with pytest.raises(CheckpointError, match=r"model\.json cannot be read"):
         load_model(tmp_path)
 
 
