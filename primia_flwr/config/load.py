@@ -27,8 +27,10 @@ from omegaconf.errors import (
 )
 
 from primia_flwr.config.checks import nearest
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
+from primia_flwr.reading import reading
 
 T = TypeVar("T")
 
@@ -164,13 +166,10 @@ def load_experiment(text: str) -> Experiment:
     """
     if not text.strip():
         return parse(Experiment, compose())
-    try:
-        cfg = OmegaConf.create(text)
-    except Exception as error:
-        raise ConfigError(f"the experiment is not valid YAML: {error}") from None
-    if not isinstance(cfg, DictConfig):
-        raise ConfigError("the experiment is not a mapping; expected the YAML of one experiment")
-    return parse(Experiment, cfg)
+    content = load_mapping(text, what="the experiment")
+    expected = "the YAML of one experiment, as `primia train` writes it"
+    with reading("the experiment", error=ConfigError, expected=expected):
+        return parse(Experiment, OmegaConf.create(content))
 
 
 def to_yaml(config: object) -> str:
