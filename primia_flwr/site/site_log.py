@@ -3,6 +3,9 @@
 One JSON object a line. Each line carries the hash of the line before it, so that a line that
 was changed, removed or inserted later breaks the chain; removing the newest lines does not,
 which is why `primia site log` prints the last hash for the hospital to note elsewhere.
+
+What a stranger wrote comes in here: texts are kept short and free of characters that would steer
+a terminal.
 """
 
 import fcntl
@@ -16,12 +19,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from primia_flwr.errors import DataError
+from primia_flwr.printable import printable, shown
 
 EVENTS = (
     *("started", "stopped", "request", "stored", "refused", "accepted"),
     *("failed", "left", "approved"),
 )
 _GENESIS = "0" * 64
+LONGEST_TEXT = 2000
+MAX_DETAILS = 50
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class SiteLog:
         if event not in EVENTS:
             raise DataError(f"event={event!r}; expected one of {', '.join(EVENTS)}")
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        details = {_plain(key): _plain(value) for key, value in [*details.items()][:MAX_DETAILS]}
         descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
@@ -85,13 +92,31 @@ class SiteLog:
         if not self.file.is_file():
             return
         previous, expected = _GENESIS, 1
-        with self.file.open("rb") as stream:
+        with self._opened() as stream:
             for line in stream:
                 entry = _parse(line, self.file, expected)
                 if (entry.number, entry.previous) != (expected, previous):
                     raise _broken(self.file, expected)
                 yield entry
                 previous, expected = entry.hash, expected + 1
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return self.file.open("rb")
+        except OSError as error:
+            raise DataError(
+                f"{self.file} cannot be read ({error.strerror}); expected the site's log; it "
+                "belongs to the account that runs the site"
+            ) from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of one line: numbers as they are, anything else as short printable text."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and abs(value) < 2**64:
+        return value
+    return printable(value if isinstance(value, str) else shown(value), limit=LONGEST_TEXT)
 
 
 def _newest(stream: BinaryIO, file: Path) -> LogEntry | None:
@@ -112,14 +137,23 @@ def _parse(line: bytes, file: Path, number: int | None) -> LogEntry:
         if not line.endswith(b"\n"):
             raise ValueError("incomplete line")
         entry = LogEntry(**json.loads(line))
-        intact = entry.hash == _hash(
+        intact = _has_types(entry) and entry.hash == _hash(
             entry.number, entry.time, entry.event, entry.details, entry.previous
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise _broken(file, number) from None
     if not intact:
         raise _broken(file, number)
     return entry
+
+
+def _has_types(entry: LogEntry) -> bool:
+    texts = (entry.time, entry.event, entry.previous, entry.hash)
+    return (
+        type(entry.number) is int
+        and isinstance(entry.details, dict)
+        and all(isinstance(text, str) for text in texts)
+    )
 
 
 def _hash(number: int, time: str, event: str, details: dict[str, Any], previous: str) -> str:
