@@ -41,6 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "site policy": ("site_policy", "show what this site allows"),
     "site run": ("site_run", "run a SuperNode that only runs approved bundles"),
     "site review": ("site_review", "show the code that asks to run here"),
+    "site expect": ("site_expect", "keep a place for a bundle to look at"),
     "site approve": ("site_approve", "allow a bundle to run here"),
     "site log": ("site_log", "who asked for what, and what left the house"),
 }

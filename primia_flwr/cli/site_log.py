@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
+from primia_flwr.printable import printable
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.site_log import SiteLog
 
+_LONGEST = 4000
 _COLOURS = {"refused": "red", "accepted": "green", "left": "yellow", "approved": "cyan"}
 
 
@@ -36,10 +38,10 @@ def run(cfg: LogArguments) -> dict[str, Any]:
     for column in ("#", "time (UTC)", "event", "details"):
         table.add_column(column, overflow="fold")
     for entry in entries[-cfg.last :]:
-        details = ", ".join(f"{k}={_short(k, v)}" for k, v in entry.details.items())
-        colour = _COLOURS.get(entry.event, "white")
-        event = f"[{colour}]{entry.event}[/]"
-        table.add_row(str(entry.number), entry.time[:19], event, escape(details))
+        details = ", ".join(f"{key}={value}" for key, value in entry.details.items())
+        event = Text(_safe(entry.event), style=_COLOURS.get(entry.event, "white"))
+        row = (str(entry.number), Text(_safe(entry.time[:19])), event, Text(_safe(details)))
+        table.add_row(*row)
     Console(stderr=cfg.quiet, emoji=False).print(table)
     left = [entry.details for entry in entries if entry.event == "left"]
     return {
@@ -47,13 +49,19 @@ def run(cfg: LogArguments) -> dict[str, Any]:
         "entries": len(entries),
         "refused": sum(entry.event == "refused" for entry in entries),
         "messages_left": len(left),
-        "bytes_left": sum(int(details["bytes"]) for details in left),
+        "bytes_left": sum(_bytes(details) for details in left),
         "last_hash": entries[-1].hash if entries else "",
     }
 
 
-def _short(key: str, value: object) -> str:
-    return str(value)[:12] if key == "bundle" else str(value)
+def _safe(text: str) -> str:
+    """Return text of the log for a terminal; lines of an older version may hold anything."""
+    return printable(text, limit=_LONGEST)
+
+
+def _bytes(details: dict[str, Any]) -> int:
+    size = details.get("bytes")
+    return size if isinstance(size, int) else 0
 
 
 VERB = Verb(

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from primia_flwr.cli.verb import Verb
-from primia_flwr.errors import PolicyRefusal
+from primia_flwr.errors import DataError, PolicyRefusal
+from primia_flwr.printable import printable
 from primia_flwr.site.bundles import Bundle, BundleStore, inspect, read_file
 from primia_flwr.site.policy import SitePolicy, load_policy
+
+_LONGEST_LINE = 2000
 
 
 @dataclass
@@ -47,33 +49,41 @@ def run(cfg: ReviewArguments) -> dict[str, Any]:
 
 
 def _list(policy: SitePolicy, store: BundleStore, console: Console) -> dict[str, Any]:
-    table = Table(title=f"Bundles that arrived at site {policy.site}")
-    for column in ("hash", "app", "version", "files", "bytes", "approved"):
-        table.add_column(column)
+    """Print a line for each bundle, with the whole hash: it is what gets approved."""
+    _print(console, f"Bundles that arrived at site {policy.site}, the newest first")
     result = {}
     for digest in store.hashes():
         approved = digest in policy.approved_bundles
         result[digest] = approved
-        try:
-            found = inspect(store.read(digest))
-        except PolicyRefusal as refusal:
-            table.add_row(digest[:12], f"[red]{refusal}[/]", "", "", "", "no")
-            continue
-        row = (found.app_id, found.version, str(len(found.files)), str(found.unpacked_bytes))
-        table.add_row(digest[:12], *row, "yes" if approved else "[yellow]no[/]")
-    console.print(table)
-    return {"site": policy.site, "bundles": result}
+        word = "approved" if approved else "not approved"
+        _print(console, f"{digest}  {word}  {_described(store, digest)}")
+    expected = sorted(store.expected() - result.keys())
+    for digest in expected:
+        _print(console, f"{digest}  expected, has not come")
+    return {"site": policy.site, "bundles": result, "expected": expected}
+
+
+def _described(store: BundleStore, digest: str) -> str:
+    try:
+        found = inspect(store.read(digest))
+    except (PolicyRefusal, DataError) as error:
+        return f"cannot run here: {error}"
+    return f"{found.app_id} {found.version}, {len(found.files)} files, {found.unpacked_bytes} bytes"
 
 
 def _show(bundle: Bundle, policy: SitePolicy, console: Console) -> None:
     approved = "approved" if bundle.sha256 in policy.approved_bundles else "not approved"
-    title = f"{bundle.app_id} {bundle.version}, {approved}\nSHA-256 {bundle.sha256}"
-    table = Table(title=title)
-    table.add_column("file", overflow="fold")
-    table.add_column("bytes", justify="right")
+    _print(console, f"{bundle.app_id} {bundle.version}, {approved}")
+    _print(console, f"SHA-256 {bundle.sha256}")
     for file in bundle.files:
-        table.add_row(file.path, str(file.size))
-    console.print(table)
+        _print(console, f"{file.size:>10}  {file.path}")
+
+
+def _print(console: Console, line: str) -> None:
+    """Print a line as it is: no markup, and nothing that steers the terminal."""
+    console.print(
+        printable(line, limit=_LONGEST_LINE), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 VERB = Verb(

@@ -7,18 +7,22 @@ one JSON object where there is a result.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.errors import PrimiaError
+from primia_flwr.printable import printable
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
+_LONGEST_SENTENCE = 4000
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,9 @@ def finish(result: dict[str, Any] | None) -> int:
 
 def mistake(error: Exception) -> int:
     """Print one sentence for a user's mistake and return its exit code."""
-    sentence = " ".join(str(error).split())
-    Console(stderr=True, emoji=False).print(
-        f"[bold red]error:[/] {_escaped(sentence)}", soft_wrap=True
-    )
+    sentence = printable(" ".join(str(error).split()), limit=_LONGEST_SENTENCE)
+    console = Console(stderr=True, emoji=False)
+    console.print(Text.assemble(("error:", "bold red"), f" {sentence}"), soft_wrap=True)
     return EXIT_MISTAKE
 
 
@@ -126,7 +129,9 @@ def _as_override(verb: Verb, word: str) -> str:
     if "=" in word or word.startswith("~"):
         return word
     if verb.positional:
-        return f"{verb.positional}={word}"
+        # A hash of digits alone, or with one `e`, would be read as a number.
+        value = f"'{word}'" if re.fullmatch(r"[0-9A-Fa-f]{8,64}", word) else word
+        return f"{verb.positional}={value}"
     raise PrimiaError(
         f"{word!r} is not an argument of 'primia {verb.name}'; expected key=value; "
         f"see primia {verb.name} --help"
