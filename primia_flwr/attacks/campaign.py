@@ -45,7 +45,8 @@ class AttackSettings:
 
     `batch_norm`: whether the attacker uses the batch statistics that the received running
     statistics reveal. `per_update`: most images reconstructed of one update. `leave_out`: prefixes
-    of parameters that are not compared, to save time.
+    of parameters that are not compared, to save time. `crafted`: which trap, for
+    `target=crafted_model` only.
     """
 
     target: str
@@ -54,6 +55,7 @@ class AttackSettings:
     per_update: int = 4
     leave_out: tuple[str, ...] = ()
     seed: int = 1
+    crafted: str = "norm"
 
     def digest(self, digest_of_run: str) -> str:
         """Return 16 hexadecimal digits that change with anything that changes a result."""
@@ -124,7 +126,7 @@ class Campaign:
         folder: Path,
         device: torch.device,
     ) -> None:
-        self.settings, self._run_dir, self._experiment = settings, run_dir, experiment
+        self.settings, self._run_dir, self.experiment = settings, run_dir, experiment
         self._model, self._normalisation = model, normalisation
         self._folder, self._device = folder, device
         self._final = {n: t.clone() for n, t in model.state_dict().items()}
@@ -165,7 +167,7 @@ class Campaign:
     def seen(self, name: str, server_round: int) -> Seen:
         """Return an update as the coordinator saw it."""
         return read_seen(
-            self._run_dir, name, server_round, self._experiment, self.data.size_of, self._final
+            self._run_dir, name, server_round, self.experiment, self.data.size_of, self._final
         )
 
     def truth(self, seen: Seen) -> Truth:
@@ -186,11 +188,8 @@ class Campaign:
             derive_seed(self.settings.seed, "inversion", job.arm, job.name, job.server_round)
         )
         self._model.load_state_dict(dict(seen.base), strict=False)
-        search = self.settings.search
-        gradient_of = GradientOf(self._model, self._names, sees_switches=search.sees_switches).to(
-            self._device
-        )
-        gradient = gradient_of_change(seen.change, self._names, self._experiment)
+        gradient_of = self._gradient_of(job).to(self._device)
+        gradient = gradient_of_change(seen.change, self._names, self.experiment)
         if job.arm == NOISE:
             gradient = random_gradient(gradient, generator)
         labels = self._labels(job, seen, gradient, gradient_of, generator)
@@ -201,7 +200,7 @@ class Campaign:
             Observation(gradient, labels, revealed),
             self._shape,
             self._normalisation,
-            search,
+            self.settings.search,
             generator=generator,
             on_step=on_step,
         )
@@ -209,9 +208,14 @@ class Campaign:
         self._keep(finished)
         return finished
 
+    def _gradient_of(self, job: Job) -> GradientOf:
+        """Return the attacker's copy of the round's model, which `_model` is by now."""
+        sees = self.settings.search.sees_switches
+        return GradientOf(self._model, self._names, sees_switches=sees)
+
     @property
     def _shape(self) -> tuple[int, int, int]:
-        data = self._experiment.data
+        data = self.experiment.data
         return data.channels, data.image_size, data.image_size
 
     def _labels(
@@ -225,7 +229,7 @@ class Campaign:
         """Recover the labels; the control guesses them from its random gradient alike."""
         size = self.batch_size(self.truth(seen))
         head = [n for n, p in self._model.named_parameters() if n.endswith("bias")][-1]
-        bias = gradient_of_change(seen.change, [head], self._experiment)[0]
+        bias = gradient_of_change(seen.change, [head], self.experiment)[0]
         if job.arm == NOISE:
             bias = random_gradient((bias,), generator)[0]
         guess = torch.rand(8, *self._shape, generator=generator).to(self._device)

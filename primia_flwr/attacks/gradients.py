@@ -1,7 +1,7 @@
 """The gradient that a candidate batch of images would have given, differentiable by the images."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class GradientOf:
         Parameters whose gradient is compared, in this order.
     sees_switches : bool
         Whether derivatives of a gradient go through the switches of rectifiers; see `surrogate`.
+    prepare : callable, optional
+        What the attacker does to its copy of the model first.
 
     Raises
     ------
@@ -35,11 +37,18 @@ class GradientOf:
     """
 
     def __init__(
-        self, model: nn.Module, names: Sequence[str], *, sees_switches: bool = False
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        *,
+        sees_switches: bool = False,
+        prepare: Callable[[nn.Module], None] | None = None,
     ) -> None:
         self._model = copy.deepcopy(model).train()
         if sees_switches:
             replace_rectifiers(self._model)
+        if prepare:
+            prepare(self._model)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.norms = [m for m in self._model.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in self.norms:  # in place updates would pile up over thousands of candidates

@@ -30,6 +30,7 @@ def page(result: Mapping[str, Any], picture: bytes) -> str:
         figures=rows_of(result),
         tests=tests_rows(result),
         anova=(result["tests"] or {}).get("anova"),
+        sums=sums_rows(result),
     )
 
 
@@ -77,6 +78,23 @@ def tests_rows(result: Mapping[str, Any]) -> Table:
             _p(row["p_mann_whitney"]),
         ]
         for row in (result["tests"] or {}).get("against_control", [])
+    ]
+    return heads, rows
+
+
+def sums_rows(result: Mapping[str, Any]) -> Table:
+    """Return each opened sum of `target=crafted_model`, as text; no rows for other targets."""
+    heads = ["model", "round", "images in the sum", "with any gradient", "best cosine", "site"]
+    rows = [
+        [
+            row["arm"],
+            str(row["server_round"]),
+            str(row["images"]),
+            str(row["with_gradient"]),
+            f"{row['best_cosine']:.3f}",
+            "refuses it" if row["refused"] else "takes it",
+        ]
+        for row in result.get("sums", [])
     ]
     return heads, rows
 

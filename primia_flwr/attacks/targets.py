@@ -50,7 +50,8 @@ TARGETS: dict[str, Target] = {
     "batch": Target("one site's step on a batch", False, one_step=True),
     "received_update": Target("one site's round update, in the clear", False),
     "masked_update": Target("one site's masked update", True),
-    "secure_sum": Target("the opened sum over the sites", True, of_sites=False),
+    "secure_sum": Target("the opened sum over the sites, honest model", True, of_sites=False),
+    "crafted_model": Target("the opened sum over a crafted model", True, of_sites=False),
     "local_model": Target("a published model, against what it started from", None, of_sites=False),
 }
 
@@ -98,7 +99,7 @@ def check_target(target: str, experiment: Experiment, size_of: SizeOf) -> None:
     secure = experiment.strategy.secure.enabled
     if row.secure is not None and secure != row.secure:
         wanted = "strategy=secagg" if row.secure else "strategy=fedavg"
-        fitting = "masked_update or secure_sum" if secure else "received_update"
+        fitting = "masked_update, secure_sum or crafted_model" if secure else "received_update"
         raise ConfigError(
             f"target={target} of a {'secure' if secure else 'plain'} run; expected a run with "
             f"{wanted}; simulate one, or set target={fitting}"

@@ -51,6 +51,10 @@ class SitesData:
         """Return a site's number of training images."""
         return len(self._sites[site])
 
+    def images_of(self, site: str) -> LabelledImages:
+        """Return a site's training images."""
+        return self._sites[site]
+
     def gallery(self) -> LabelledImages:
         """Return all sites' training images: whose patients an attacker might tell apart."""
         first, *others = self._sites.values()

@@ -28,6 +28,7 @@ TARGET_NAMES = (
     "received_update",
     "masked_update",
     "secure_sum",
+    "crafted_model",
     "local_model",
 )
 NO_LPIPS = "left out: no weights are given"
@@ -46,6 +47,7 @@ class AttackConfig:
     restarts: int = 1
     step_size: float = 0.05
     total_variation: float = 1.0
+    crafted: str = "norm"
     batch_norm: str = "unknown"
     batch_statistics: float = 0.1
     leave_out: list[str] = field(default_factory=list)
@@ -61,6 +63,7 @@ class AttackConfig:
 
     def __post_init__(self) -> None:
         check_choice("target", self.target, TARGET_NAMES)
+        check_choice("crafted", self.crafted, ("norm", "within_bounds"))
         check_choice("batch_norm", self.batch_norm, ("unknown", "known"))
         check_choice("method", self.method, ("spectral", "paper"))
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
@@ -94,18 +97,41 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the run was not recorded, has no such target, or its data are not there any more.
     """
+    run_dir = existing_run("run", cfg.run)
+    features = existing_run("features", cfg.features) if cfg.features else run_dir
+    folder = Path(cfg.output).expanduser() if cfg.output else run_dir / "attack" / _name(cfg)
+    folder = folder.resolve()
+    campaign = _campaign(cfg, run_dir, folder)
+    jobs = campaign.jobs(cfg.images, control=cfg.control)
+    if cfg.dry_run:
+        return _planned(cfg, jobs, folder)
+    given = _given_networks(cfg, campaign.experiment.data.image_size)
+    finished = _invert(cfg, campaign, jobs)
+    result = _written(cfg, campaign, finished, features, given, folder)
+    _show(cfg, result)
+    keys = ("run", "target", "output", "arms", "tests", "sums", "synthetic")
+    return {key: result[key] for key in keys if key in result}
+
+
+def _name(cfg: AttackConfig) -> str:
+    return f"{cfg.target}-{cfg.crafted}" if cfg.target == "crafted_model" else cfg.target
+
+
+def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
+    """Open the run and return the attack on it."""
     from primia_flwr.attacks.campaign import AttackSettings, Campaign
+    from primia_flwr.attacks.crafted_campaign import CraftedCampaign
     from primia_flwr.attacks.inversion_config import InversionConfig
     from primia_flwr.attacks.received import rounds_of
     from primia_flwr.models.saved import load_model
     from primia_flwr.training.device import pick_device
     from primia_flwr.training.normalisation import Normalisation
 
-    run_dir = existing_run("run", cfg.run)
-    rounds_of(run_dir)
+    crafted = cfg.target == "crafted_model"
+    if not crafted:
+        rounds_of(run_dir)
     experiment = load_experiment(_config_of(run_dir))
     model, card = load_model(run_dir)
-    features = existing_run("features", cfg.features) if cfg.features else run_dir
     settings = AttackSettings(
         target=cfg.target,
         search=InversionConfig(
@@ -120,27 +146,18 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
         per_update=cfg.per_update,
         leave_out=tuple(cfg.leave_out),
         seed=cfg.seed,
+        crafted=cfg.crafted,
     )
-    folder = Path(cfg.output).expanduser() if cfg.output else run_dir / "attack" / cfg.target
-    folder = folder.resolve()
-    normalisation = Normalisation(tuple(card.mean), tuple(card.std))
-    campaign = Campaign(
+    kind = CraftedCampaign if crafted else Campaign
+    return kind(
         run_dir,
         experiment,
         model,
-        normalisation,
+        Normalisation(tuple(card.mean), tuple(card.std)),
         settings,
         folder,
         pick_device(cfg.device, key="device"),
     )
-    jobs = campaign.jobs(cfg.images, control=cfg.control)
-    if cfg.dry_run:
-        return _planned(cfg, jobs, folder)
-    given = _given_networks(cfg, experiment.data.image_size)
-    finished = _invert(cfg, campaign, jobs)
-    result = _written(cfg, campaign, finished, features, given, folder)
-    _show(cfg, result)
-    return {key: result[key] for key in ("run", "target", "output", "arms", "tests", "synthetic")}
 
 
 def existing_run(key: str, value: str) -> Path:
@@ -260,6 +277,7 @@ def _written(
             for key in (
                 "method", "iterations", "restarts", "step_size", "total_variation", "batch_norm",
                 "batch_statistics", "per_update", "leave_out", "seed",
+                *(["crafted"] if cfg.target == "crafted_model" else []),
             )
         },
         "features": own,
@@ -267,6 +285,7 @@ def _written(
         "lpips": f"version 0.1, AlexNet, {cfg.lpips}" if given.lpips else NO_LPIPS,
         "synthetic": campaign.data.synthetic,
         **found,
+        **({"sums": campaign.sums()} if cfg.target == "crafted_model" else {}),
         "images": [pair.facts() for pair in pairs],
         "objectives": [
             {"arm": f.job.arm, "update": f.job.name, "round": f.job.server_round,
@@ -310,11 +329,12 @@ def _write(folder: Path, result: dict[str, Any], pairs: Sequence[Any], picture: 
 def _show(cfg: AttackConfig, result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from primia_flwr.attacks.page import rows_of, tests_rows
+    from primia_flwr.attacks.page import rows_of, sums_rows, tests_rows
 
     console = Console(stderr=cfg.quiet, emoji=False)
     kind = "synthetic images" if result["synthetic"] else "images"
     for title, (heads, rows) in (
+        ("opened sums: how near are they to one image's gradient?", sums_rows(result)),
         (f"{cfg.target}: reconstructions of {kind}", rows_of(result)),
         ("SSIM against the control (one-sided for greater)", tests_rows(result)),
     ):
@@ -336,6 +356,7 @@ VERB = Verb(
         "primia attack run=outputs/a target=received_update",
         "primia attack run=outputs/a target=received_update images=12 iterations=2000 restarts=4",
         "primia attack run=outputs/b target=secure_sum dry_run=true",
+        "primia attack run=outputs/b target=crafted_model crafted=within_bounds",
     ),
     config_name="attack",
     schema=AttackConfig,
