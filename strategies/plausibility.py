@@ -1,0 +1,174 @@
+"""Whether an opened sum can be the sum of what honest sites send.
+
+Nobody sees what a single site put into a sum, so a site that lies is bounded by what the sum may
+be: each check here holds for every sum of honest sites, and nothing is used of a sum that fails
+one. What a site can still do within these bounds is in docs/secure-aggregation.md.
+
+A site that declined (its numbers are not finite, or beyond the agreed ranges) sends zeros and a
+count of one; the others, here the *contributors*, each send an update, where there is one to
+send, with a weight of 1 to `max_weight`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.record_keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
+from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.payload import Layout, Number
+
+Sums = Mapping[str, Sequence[float]]
+
+_TOP = 2**63 - 1
+_ROUNDING = 1e-6  # of a word: what float64 makes of a word before it is rounded
+_SLACK = 1 + 1e-9  # sums of pixels pass through float64 at the site
+_ROUNDED = 2  # rounding to one digit makes a count at most 4/3, and at least 2/3 of it
+_IMAGES = 1e9  # that a site holds
+_PASSES = 1e12  # over its images or batches in a round
+_SECONDS = 1e9
+_MOST: dict[str, float] = {
+    RESTING: 1,
+    "stopped-early": 1,
+    "examples": _IMAGES,
+    "batches": _PASSES,
+    "images": _PASSES,
+    "seconds": _SECONDS,
+    **{f"{prefix}-{what}": _IMAGES for prefix in (INCOMING, LOCAL) for what in
+       ("examples", "confusion")},
+    "class-counts": _IMAGES,
+    "side-counts": _IMAGES,
+    "num-val": _IMAGES,
+}  # fmt: skip
+_TRAINING = (WEIGHT, RESTING, "batches", "images", "stopped-early", "seconds",
+             "weighted-train-loss", *(f"{LOCAL}-{what}" for what in
+             ("examples", "loss-sum", "confusion")))  # fmt: skip
+
+
+def check_plausible(
+    layout: Layout, totals: Sequence[Vector], sums: Sums, survivors: int, *, noisy: bool = False
+) -> None:
+    """Refuse a sum that no set of honest sites can have: noise, or the work of a site that lies.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of what was added up.
+    totals : sequence of ndarray
+        The summed words, as `layout.encode` laid them out.
+    sums : mapping of str to sequence of float
+        What `layout.numbers_of` reads in them.
+    survivors : int
+        Sites in the sum.
+    noisy : bool
+        The pixel statistics are those of a run with differential privacy.
+
+    Raises
+    ------
+    ProtocolError
+        Naming the first such sum.
+    """
+    declined = sums.get(DECLINED, (0,))[0]
+    _check_range(DECLINED, (declined,), 0, survivors)
+    contributors = survivors - int(declined)
+    for number in layout.numbers:
+        if number.name != DECLINED:
+            least, most = _range(number, layout)
+            _check_range(number.name, sums[number.name], least * contributors, most * contributors)
+    if layout.entries:
+        _check_words(layout, totals[0], sums[WEIGHT][0], contributors)
+    _check_validation(sums)
+    if "levels" in sums:
+        (_check_noisy_pixels if noisy else _check_pixels)(sums)
+
+
+def _range(number: Number, layout: Layout) -> tuple[float, float]:
+    """Return the least and the most that one contributor sends of a number.
+
+    Where nothing else is known: what the encoding lets it send.
+    """
+    if not layout.entries and number.name in _TRAINING:
+        return 0, 0
+    if number.name == WEIGHT:
+        return 1, layout.max_weight
+    encodable = _TOP // layout.num_clients * (number.step or 1)
+    return 0, min(_MOST.get(number.name, encodable), encodable)
+
+
+def _check_range(name: str, values: Sequence[float], least: float, most: float) -> None:
+    for value in values:
+        if not least <= value <= most:
+            raise _implausible(f"the sum of {name} is {value:g}", f"{least:g} to {most:g}")
+
+
+def _check_words(layout: Layout, words: Vector, weight_sum: float, contributors: int) -> None:
+    """Insist that no entry of the mean is beyond `clip` by more than the fixed point's error.
+
+    An honest site of weight w sends at most max_encoded * w / max_weight + 1 / 2 in each word.
+    """
+    signed = words.view(np.int32)
+    largest = max(int(signed.max()), -int(signed.min()))  # |-2^31| is no int32
+    share = weight_sum / layout.max_weight
+    if largest > layout.fixed_point.max_encoded * share + contributors * (0.5 + _ROUNDING):
+        mean = largest * layout.fixed_point.step / share if share else np.inf
+        raise _implausible(
+            f"an entry of the mean update is {mean:g} in magnitude", f"at most clip={layout.clip:g}"
+        )
+
+
+def _check_validation(sums: Sums) -> None:
+    for prefix in (INCOMING, LOCAL):
+        examples = sums.get(f"{prefix}-examples", (0,))[0]
+        counted = sum(sums.get(f"{prefix}-confusion", ()))
+        if counted != examples:
+            raise _implausible(
+                f"the {prefix} confusion counts {counted:g} images", "as many as were validated"
+            )
+        loss = sums.get(f"{prefix}-loss-sum", (0,))[0]
+        if loss > 0 and not examples:
+            raise _implausible(f"the sum of {prefix}-loss-sum over no image is {loss:g}", "0")
+    own, arrived = (sums.get(f"{prefix}-examples", (0,))[0] for prefix in (LOCAL, INCOMING))
+    if own > arrived:
+        raise _implausible(
+            f"the sum of {LOCAL}-examples is {own:g}",
+            f"at most {arrived:g}: a site validates its own model on the images on which it "
+            "validated the one that arrived",
+        )
+
+
+def _check_pixels(sums: Sums) -> None:
+    """Check what holds for the pixels of every set of images, and so for sums over sites."""
+    count, pixels = sums["count"][0], _channels(sums)
+    for level, square in pixels:
+        if level > 255 * count * _SLACK or square > 255 * level * _SLACK:
+            raise _implausible("pixels above 255 on average", "0 to 255")
+        if level * level > square * count * _SLACK:  # Cauchy-Schwarz
+            raise _implausible("pixels with a negative variance", "0 or more")
+    by_class, by_side = sum(sums["class-counts"]), sum(sums["side-counts"])
+    if max(by_class, by_side) > _ROUNDED * min(by_class, by_side):
+        raise _implausible(
+            f"{by_class:g} images by class and {by_side:g} by side", "as many, but for rounding"
+        )
+    if by_class > _ROUNDED * count:
+        raise _implausible(f"{by_class:g} images of {count:g} pixels", "a pixel or more of each")
+
+
+def _check_noisy_pixels(sums: Sums) -> None:
+    """Check what a site cuts its noisy sums to: those over units, each of numbers in [0, 1]."""
+    units = sums["count"][0]
+    for level, square in _channels(sums):
+        if level > 255 * units * _SLACK or square > 255**2 * units * _SLACK:
+            raise _implausible("pixels above 255 on average", "0 to 255")
+    _check_range("class-counts", sums["class-counts"], 0, units)
+    for name in ("side-counts", "num-val"):
+        _check_range(name, sums[name], 0, 0)
+
+
+def _channels(sums: Sums) -> Iterator[tuple[float, float]]:
+    return zip(sums["levels"], sums["squared-levels"], strict=True)
+
+
+def _implausible(found: str, expected: str) -> ProtocolError:
+    return ProtocolError(
+        f"{found}; expected {expected}: sites were told different things, or one sent rubbish"
+    )
