@@ -76,12 +76,13 @@ def _add_line(policy_file: Path, digest: str, note: str) -> bool:
         return False
     text = policy_file.read_text(encoding="utf-8")
     comment = f"  # {datetime.now(UTC):%Y-%m-%d}{' ' + note if note else ''}"
-    edited = _insert(text, f"  - {digest}{comment}\n")
+    line = f'  - "{digest}"'  # quoted: digits alone would be a number
+    edited = _insert(text, f"{line}{comment}\n")
     wanted = [digest, *policy.approved_bundles]
     if edited is None or not _reads_as(edited, policy, wanted):
         raise DataError(
             f"{policy_file}: approved_bundles cannot be edited safely; add the line "
-            f"'  - {digest}' below 'approved_bundles:' yourself"
+            f"'{line}' below 'approved_bundles:' yourself"
         )
     mode = stat.S_IMODE(policy_file.stat().st_mode)
     write_atomically(policy_file, edited.encode(), mode=mode)
