@@ -5,8 +5,7 @@ configuration; non-members are the test patients, whom no site held. Whether the
 the run is checked against what the run wrote down about them.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ import numpy as np
 from torch import nn
 
 from primia_flwr.attacks.lira import BoolArray
-from primia_flwr.config.load import config_hash, load_experiment
+from primia_flwr.config.load import config_hash
 from primia_flwr.config.schema import Experiment
+from primia_flwr.config.stored import read_config
 from primia_flwr.data.dataset import LabelledImages, SiteData, load_site, load_test
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import ModelCard, load_model
+from primia_flwr.reading import parse_json, read_text, reading
 from primia_flwr.training.private import unit_names
 
 
@@ -78,7 +79,7 @@ def open_run(folder: Path) -> AttackedRun:
             f"{path} is missing, so whom the model was trained on is unknown; expected the whole "
             "output folder of a run"
         )
-    experiment = load_experiment(path.read_text(encoding="utf-8"))
+    experiment = read_config(path)
     if experiment.deployment.kind != "simulation":
         raise ConfigError(
             f"run={folder} was made with real sites, whose images are not on this machine; "
@@ -196,8 +197,9 @@ def _joined(parts: Sequence[LabelledImages]) -> LabelledImages:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: object = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
-        raise DataError(f"{path} is not JSON; expected the file as the run wrote it") from None
-    return dict(values) if isinstance(values, Mapping) else {}
+    if not path.is_file():
+        return {}
+    expected = "the file as the run wrote it; copy the whole run folder again"
+    with reading(path, error=DataError, expected=expected):
+        values = parse_json(read_text(path), finite=False)
+    return values if isinstance(values, dict) else {}

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ from primia_flwr.attacks.truth import SitesData, Truth
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.models.saved import write_atomically
+from primia_flwr.reading import parse_json, read_text, reading
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 
@@ -255,23 +256,22 @@ class Campaign:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-                images, labels = file.get_tensor("images"), file.get_tensor("labels")
-        except (OSError, ValueError, SafetensorError):
+            with reading(path, error=DataError, expected="a part that this campaign wrote"):
+                with safe_open(path, framework="pt") as file:
+                    facts = parse_json((file.metadata() or {})["facts"], finite=False)
+                    images, labels = file.get_tensor("images"), file.get_tensor("labels")
+                names = ("objective", "distance", "objectives")
+                result = Reconstruction(images, *(facts[name] for name in names))
+        except DataError:
             return None  # torn by a crash: done again
         if facts.get("digest") != self._digest:
             return None
-        result = Reconstruction(images, facts["objective"], facts["distance"], facts["objectives"])
         return Finished(job, result, labels, kept=True)
 
 
 def _digest_of(run_dir: Path) -> str:
     """Return what tells one run from another: the digest in its model's card."""
-    try:
-        return str(json.loads((run_dir / "model.json").read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError):
-        raise DataError(
-            f"{run_dir / 'model.json'} cannot be read; expected a finished run; finish it with "
-            "primia train resume=<folder>"
-        ) from None
+    path = run_dir / "model.json"
+    expected = "a finished run; finish it with primia train resume=<folder>"
+    with reading(path, error=DataError, expected=expected):
+        return str(parse_json(read_text(path))["sha256"])

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.reading import reading
 
 FOLDER = "received"
 MODEL = "model"
@@ -111,15 +112,13 @@ def read_received(run_dir: Path, server_round: int, name: str) -> Received:
         If it is missing, damaged, or not of a kind in the table.
     """
     path = path_of(run_dir, server_round, name)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"{path} cannot be read ({' '.join(str(error).split())[:120]}); expected a file that "
-            "primia train wrote; record the run again"
-        ) from None
+    expected = "a file that primia train wrote; record the run again"
+    with (
+        reading(path, error=DataError, expected=expected),
+        safe_open(path, framework="pt") as file,
+    ):
+        metadata = dict(file.metadata() or {})
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     kind = metadata.get(KIND, "")
     if kind not in KINDS:
         raise DataError(

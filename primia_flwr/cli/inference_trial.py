@@ -155,7 +155,7 @@ def _write_own_test_images(model: Path, folder: Path, count: int) -> None:
 
 
 def _own_test(model: Path) -> "LabelledImages":
-    from primia_flwr.config.load import load_experiment
+    from primia_flwr.config.stored import read_config
     from primia_flwr.data.dataset import load_test
 
     path = model / "config.yaml"
@@ -164,7 +164,7 @@ def _own_test(model: Path) -> "LabelledImages":
             f"{path} is missing, so the model's own test images are unknown; expected data.root, "
             "e.g. data.root=scans"
         )
-    experiment = load_experiment(path.read_text(encoding="utf-8"))
+    experiment = read_config(path)
     return load_test(replace(experiment.data), seed=experiment.seed)
 
 

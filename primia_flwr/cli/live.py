@@ -5,7 +5,6 @@ view only reads files, so it shows the same for a simulation and for a real fede
 a run does not care whether anybody watches. Without a terminal it prints a line per round.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from rich.progress import (
 )
 
 from primia_flwr.federation.history import Event, EventTail
+from primia_flwr.reading import parse_json, read_text
 
 
 class LiveView:
@@ -130,7 +130,7 @@ _HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(read_text(path), finite=False)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

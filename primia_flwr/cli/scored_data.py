@@ -10,8 +10,8 @@ from typing import Any, Optional
 
 from primia_flwr.config.checks import check_choice
 from primia_flwr.config.data import LAYOUT_NAMES, SPLIT_NAMES, DataConfig
-from primia_flwr.config.load import load_experiment
 from primia_flwr.config.schema import Experiment
+from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, DataError
 
 OWN_TEST = "own test"
@@ -75,7 +75,7 @@ def run_folder(key: str, text: str) -> Path:
 def experiment_of(run_dir: Path) -> Experiment | None:
     """Return the experiment that a run's config.yaml holds; None where there is none."""
     path = run_dir / "config.yaml"
-    return load_experiment(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_config(path) if path.is_file() else None
 
 
 def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImages:

@@ -12,8 +12,9 @@ from primia_flwr.cli.live import LiveView
 from primia_flwr.cli.multirun import run_multirun
 from primia_flwr.cli.plan import make_plan
 from primia_flwr.cli.verb import Verb, call, finish, interrupted, mistake
-from primia_flwr.config.load import compose, config_hash, load_experiment, parse
+from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.config.schema import Experiment
+from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.evaluation.table import results_table
 from primia_flwr.federation.facts import read_json
@@ -113,7 +114,7 @@ def resumed(asked: Experiment) -> Experiment:
             f"resume={folder}; expected the output folder of a run (with a config.yaml), e.g. "
             "resume=outputs/2026-11-21/12-00-00-demo"
         )
-    before = load_experiment(path.read_text())
+    before = read_config(path)
     before.output_dir, before.resume = str(folder), str(folder)
     before.quiet, before.dry_run = asked.quiet, asked.dry_run
     return before

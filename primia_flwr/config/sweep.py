@@ -4,11 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.space import Space, parse_space
 from primia_flwr.errors import ConfigError
+from primia_flwr.reading import parse_yaml, read_text, reading
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "asha", "none")
@@ -56,16 +55,10 @@ def searched_space(cfg: SweepConfig) -> Space:
     if not cfg.space_file:
         return parse_space(cfg.space)
     path = Path(cfg.space_file).expanduser()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"sweep.space_file={cfg.space_file} cannot be read ({' '.join(str(error).split())}); "
-            "expected a YAML file of keys with {low, high} or {choices}"
-        ) from None
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"sweep.space_file={cfg.space_file} holds no mapping; expected keys of the "
-            "experiment with {low, high} or {choices}"
-        )
-    return parse_space(content)
+    what = f"sweep.space_file={cfg.space_file}"
+    expected = "a YAML file: keys of the experiment with {low, high} or {choices}"
+    with reading(what, error=ConfigError, expected=expected):
+        content = parse_yaml(read_text(path))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+        return parse_space(content)

@@ -6,7 +6,6 @@ or has no validation images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.whole_file import write_whole_json
+from primia_flwr.reading import parse_json, read_text, reading
 
 FILE = "cross_site.json"
 FEDERATED = "Federated"
@@ -118,8 +118,9 @@ def read_matrix(run_dir: Path) -> CrossSite | None:
     path = run_dir / FILE
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+    expected = "the file as the run wrote it; delete it, or train with strategy.cross_site=true"
+    with reading(path, error=DataError, expected=expected):
+        values = parse_json(read_text(path), finite=False)
         rows = tuple(
             ModelRow(
                 str(row["model"]),
@@ -129,8 +130,3 @@ def read_matrix(run_dir: Path) -> CrossSite | None:
             for row in values["rows"]
         )
         return CrossSite(tuple(map(str, values["sites"])), rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected the file as the run wrote it; delete it, "
-            "or train again with strategy.cross_site=true"
-        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from primia_flwr.config.checks import nearest
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import IntArray
 from primia_flwr.evaluation.panel import EXPERT, Panel, Reader
+from primia_flwr.reading import read_text, reading
 
 COLUMNS = ("file", "reader", "label")
 
@@ -116,14 +118,11 @@ def read_groups(path: Path, files: Sequence[str]) -> tuple[str, IntArray, tuple[
 
 def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the first line, and the number and cells of every later one that is not empty."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream, strict=True)
-            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected a CSV file in UTF-8, separated by commas"
-        ) from None
+    expected = "a CSV file in UTF-8, separated by commas"
+    with reading(path, error=DataError, expected=expected):
+        text = read_text(path).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     rows = [(number, cells) for number, cells in rows if any(cells)]
     if len(rows) < 2:
         raise DataError(f"{path} has no lines; expected a first line with names and one an image")

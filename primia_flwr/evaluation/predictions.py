@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import numpy.typing as npt
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.reading import read_text, reading
 
 _FIXED = ("file", "patient", "label", "prediction")
 _PREFIX = "p_"
+_MAX_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,10 @@ def read_predictions(path: Path) -> Predictions:
     DataError
         If the file is missing, has other columns, or a line cannot be read.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            header, *lines = list(csv.reader(stream))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected a predictions.csv with a header line; "
-            "write it again with primia evaluate"
-        ) from None
+    expected = "a predictions.csv with a header line; write it again with primia evaluate"
+    with reading(path, error=DataError, expected=expected):
+        text = read_text(path, at_most=_MAX_BYTES)
+        header, *lines = list(csv.reader(io.StringIO(text, newline="")))
     classes = _classes(path, header)
     parsed = [_parse(path, number, line, classes) for number, line in enumerate(lines, start=2)]
     return Predictions(

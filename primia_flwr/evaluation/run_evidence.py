@@ -6,7 +6,6 @@ methods of `primia compare`. Written once by the run; report and model card read
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from primia_flwr.evaluation.panel import BASELINE, MODEL, Panel, Reader
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
 from primia_flwr.evaluation.reader_figures import ReaderFigures, reader_figures
 from primia_flwr.evaluation.whole_file import write_whole_json
+from primia_flwr.reading import parse_json, read_text, reading
 
 FILE = "evidence.json"
 FIGURES = ("accuracy", "mcc", "roc_auc")
@@ -109,8 +109,11 @@ def read_evidence(run_dir: Path) -> Evidence | None:
     path = run_dir / FILE
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+    expected = (
+        "the file as the run wrote it; delete it, then the report says that there are no intervals"
+    )
+    with reading(path, error=DataError, expected=expected):
+        values = parse_json(read_text(path), finite=False)
         known = values["calibration"]
         bins = tuple(Bin(**one) for one in known["bins"])
         return Evidence(
@@ -121,11 +124,6 @@ def read_evidence(run_dir: Path) -> Evidence | None:
             per_class=_intervals(values["per_class"]),
             reliability=Reliability(float(known["ece"]), float(known["brier"]), bins),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected the file as the run wrote it; delete it, "
-            "then the report says that there are no intervals"
-        ) from None
 
 
 def _panel(run_dir: Path, own: Predictions) -> Panel:

@@ -7,7 +7,7 @@ been made without baselines, and a report of a run that broke off is worth havin
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,11 @@ from primia_flwr.evaluation.run_evidence import Evidence, read_evidence
 from primia_flwr.evaluation.saliency_cases import FILE as CASES
 from primia_flwr.evaluation.saliency_cases import FOLDER, Explanation, read_cases
 from primia_flwr.evaluation.secure_sums import SumFile, read_sum_file
+from primia_flwr.reading import parse_json, read_text, reading
 
 Row = dict[str, str]
+
+_EXPECTED = "the file as the run wrote it; copy the whole run folder again"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def read_run_folder(path: Path) -> RunFolder:
     return RunFolder(
         path=path,
         run=_read_json(path / "run.json"),
-        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        config=_read_config(config),
         history=_read_csv(path / "history.csv"),
         sites=_read_csv(path / "sites.csv"),
         results=results_by_name(_read_json(path / "metrics.json")),
@@ -102,12 +105,13 @@ def results_by_name(metrics: Mapping[str, Any]) -> dict[str, Scores]:
         If an entry is not the scores of one model.
     """
     results: dict[str, Scores] = {}
-    if metrics.get("federated"):
-        results["Federated"] = Scores.from_dict(metrics["federated"])
-    for site, values in (metrics.get("alone") or {}).items():
-        results[f"{site} alone"] = Scores.from_dict(values)
-    if metrics.get("pooled"):
-        results["Pooled"] = Scores.from_dict(metrics["pooled"])
+    with reading("metrics.json", error=DataError, expected=_EXPECTED):
+        if metrics.get("federated"):
+            results["Federated"] = Scores.from_dict(metrics["federated"])
+        for site, values in (metrics.get("alone") or {}).items():
+            results[f"{site} alone"] = Scores.from_dict(values)
+        if metrics.get("pooled"):
+            results["Pooled"] = Scores.from_dict(metrics["pooled"])
     return results
 
 
@@ -143,24 +147,23 @@ def _evaluated_cases(run_dir: Path) -> Explanation | None:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is not valid JSON ({error}); expected the file as the run wrote it"
-        ) from None
-    if not isinstance(values, dict):
-        raise DataError(f"{path} holds a {type(values).__name__}; expected a JSON object")
-    return values
+    with reading(path, error=DataError, expected=_EXPECTED):
+        values = parse_json(read_text(path), finite=False)
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__}, no JSON object")
+        return dict(values)
+
+
+def _read_config(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with reading(path, error=DataError, expected=_EXPECTED):
+        return read_text(path)
 
 
 def _read_csv(path: Path) -> list[Row]:
     if not path.is_file():
         return []
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [{k: v or "" for k, v in row.items() if k} for row in csv.DictReader(stream)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected the CSV file as the run wrote it"
-        ) from None
+    with reading(path, error=DataError, expected=_EXPECTED):
+        rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        return [{k: v or "" for k, v in row.items() if k} for row in rows]

@@ -6,7 +6,6 @@ where the map is strongest. These are images of the test set: they are as sensit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.whole_file import write_whole_json
+from primia_flwr.reading import parse_json, read_text, reading
 
 FOLDER, FILE = "saliency", "cases.json"
 Picture = npt.NDArray[np.uint8]
@@ -93,8 +93,11 @@ def read_cases(folder: Path) -> Explanation | None:
     path = folder / FILE
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+    expected = (
+        "the folder as the run wrote it; write it again with primia evaluate run=… saliency=2"
+    )
+    with reading(path, error=DataError, expected=expected):
+        values = parse_json(read_text(path), finite=False)
         cases = tuple(
             _case(case, *_pictures(folder, number))
             for number, case in enumerate(values["cases"], start=1)
@@ -102,11 +105,6 @@ def read_cases(folder: Path) -> Explanation | None:
         return Explanation(
             str(values["layer"]), int(values["map_side"]), str(values["origin"]), cases
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} and its pictures cannot be read ({error}); expected the folder as the run "
-            "wrote it; write it again with primia evaluate run=… saliency=2"
-        ) from None
 
 
 def picture_of(pixels: npt.NDArray[np.uint8]) -> Picture:

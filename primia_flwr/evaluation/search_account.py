@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation import table
 from primia_flwr.evaluation.search_plots import draw_history, draw_parallel, draw_values
+from primia_flwr.reading import parse_json, read_text, reading
 
 FILE = "search.json"
 _LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing
@@ -71,14 +72,11 @@ def read_search(run_dir: Path) -> dict[str, Any]:
     path = run_dir / FILE
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+    expected = "the file as the search wrote it; copy the whole run folder again"
+    with reading(path, error=DataError, expected=expected):
+        found = parse_json(read_text(path), finite=False)
         _ = [found["space"], found["rungs"], [c["rungs"] for c in found["configurations"]]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); expected the file as the search wrote it"
-        ) from None
-    return dict(found)
+        return dict(found)
 
 
 def ranked(found: Mapping[str, Any]) -> list[Entry]:

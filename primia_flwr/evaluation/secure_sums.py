@@ -5,13 +5,13 @@ Nothing here is secret: the coordinator knows all of it anyway.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from primia_flwr.errors import DataError
+from primia_flwr.reading import parse_json, read_bytes, reading
 
 logger = logging.getLogger(__name__)
 
@@ -126,13 +126,10 @@ def read_sum_file(folder: Path) -> SumFile:
         If the file is there and cannot be read.
     """
     file = folder / FILE
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be read ({error.strerror}); expected the file as the run wrote it"
-        ) from None
-    found = [_row(line) for line in text.splitlines()]
+    expected = "the file as the run wrote it; copy the whole run folder again"
+    with reading(file, error=DataError, expected=expected):
+        content = read_bytes(file) if file.exists() else b""
+    found = [_row(line) for line in content.splitlines()]
     rows = [row for row in found if row]
     return SumFile(rows, len(found) - len(rows))
 
@@ -145,10 +142,10 @@ def read_sums(folder: Path) -> list[SumRow]:
     return file.rows
 
 
-def _row(line: str) -> SumRow | None:
+def _row(line: bytes) -> SumRow | None:
     known = {item.name for item in fields(SumRow)}
     try:
-        values = json.loads(line)
+        values = parse_json(line, finite=False)
         return SumRow(**{key: values[key] for key in values.keys() & known})
     except (ValueError, TypeError, AttributeError):
         return None

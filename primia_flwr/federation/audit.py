@@ -47,8 +47,11 @@ def largest_error(run_dir: Path, sites: Iterable[str], mean: npt.NDArray[np.floa
             reading(file, error=DataError, expected=expected),
             np.load(file, allow_pickle=False) as content,
         ):
-            updates.append(content["update"])
-            weights.append(float(content["weight"]))
+            update, weight = content["update"], float(content["weight"])
+            if update.dtype != np.float32 or update.shape != mean.shape:
+                raise ValueError(f"an update {update.dtype} {update.shape}")
+            updates.append(update)
+            weights.append(weight)
     worst = 0.0
     for at in range(0, mean.size, _CHUNK):
         part = slice(at, at + _CHUNK)

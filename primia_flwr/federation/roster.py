@@ -5,7 +5,7 @@ ids can be given names; a node whose key is not in the roster is nobody, and is 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -190,14 +190,16 @@ def _control(superlink: str, root_certificates: Path) -> Iterator[ControlHttpCli
 
 
 def _nodes_by_key(client: ControlHttpClient) -> dict[bytes, Any]:
+    """Return the nodes that are there by their keys; one whose key is none is nobody."""
     nodes = client.ListNodes(ListNodesRequest()).nodes_info
-    return {
-        load_pem_public_key(node.public_key).public_bytes(
-            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-        ): node
-        for node in nodes
-        if node.status != _GONE and node.public_key.startswith(b"-----BEGIN")
-    }
+    known = {}
+    for node in nodes:
+        if node.status == _GONE:
+            continue
+        with suppress(FederationError), reading("a node's key", error=FederationError, expected=""):
+            key = load_pem_public_key(node.public_key)
+            known[key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)] = node
+    return known
 
 
 def _pem(openssh_line: str) -> bytes:

@@ -106,5 +106,5 @@ def test_a_damaged_account_of_the_run_is_named(run_dir: Path) -> None:
     assert open_run(run_dir).facts["sites"] is None
     questioned(open_run(run_dir))
     (run_dir / "run.json").write_text("{")
-    with pytest.raises(DataError, match=r"run\.json is not JSON"):
+    with pytest.raises(DataError, match=r"run\.json cannot be read"):
         open_run(run_dir)

@@ -233,7 +233,7 @@ def test_a_folder_that_is_none_and_a_broken_file_are_named(
         write_report(tmp_path)
     path = make_run_folder(tmp_path / "r")
     (path / "metrics.json").write_text("{")
-    with pytest.raises(DataError, match=r"metrics\.json is not valid JSON"):
+    with pytest.raises(DataError, match=r"metrics\.json cannot be read"):
         write_report(path)
     (path / "metrics.json").write_text('{"federated": {"n": 3}}')
     with pytest.raises(DataError, match="per_class"):
