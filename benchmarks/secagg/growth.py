@@ -8,9 +8,9 @@ over the logarithm of n, between the two largest n. Bytes are those beyond the m
 and, down, the model.
 
 The sparse graph has degree and threshold of `suggested_degree` where a tenth of the clients drops
-out, and another tenth and one more, the margin of every threshold, work together with the server.
-Vectors are short, so that what grows with the number of clients is seen. What the server does has
-no bound; it is in the table.
+out and another tenth works together with the server: one fewer are declared, because thresholds
+leave a margin of one. Vectors are short, so that what grows with the number of clients is seen.
+What the server does has no bound; it is in the table.
 """
 
 import math
@@ -72,8 +72,7 @@ def measure(
 
 def parameters_for(count: int) -> SparseParameters:
     """Return degree and threshold of the sparse graph of so many clients."""
-    corrupt = (math.floor(CORRUPT * count) + 1) / count
-    found = suggested_degree(count, corrupt_fraction=corrupt, dropout_fraction=DROPPING)
+    found = suggested_degree(count, corrupt_fraction=CORRUPT, dropout_fraction=DROPPING)
     if found is None:
         raise ConfigError(f"{count} clients are too few for a sparse graph; expected more")
     return found
@@ -128,8 +127,8 @@ def cost_line(graph: str, count: int, sparse: SparseParameters | None) -> dict[s
 
 def run_instance(count: int, sparse: SparseParameters | None) -> tuple[Costs, bool]:
     """Run an instance in which nobody drops out; return its costs and whether the sum is right."""
-    colluding = math.floor(CORRUPT * count) if sparse else 0
-    floor = Floor(max(LEAST_SURVIVORS, colluding + 2), colluding)
+    declared = max(math.floor(CORRUPT * count) - 1, 0) if sparse else 0
+    floor = Floor(max(LEAST_SURVIVORS, declared + 2), declared)
 
     def ones(_: str) -> list[Vector]:
         return [np.ones(ENTRIES, np.uint32), np.ones(1, np.uint64)]
