@@ -1,5 +1,7 @@
 """What a site answers: opens the site, calls the library, packs the reply."""
 
+import logging
+
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
@@ -14,12 +16,15 @@ from primia_flwr import record_keys as keys
 from primia_flwr import records
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
+from primia_flwr.errors import DivergenceError
 from primia_flwr.secagg.payload import round_to_digits
 from primia_flwr.training.evaluate import Evaluation, evaluate
 from primia_flwr.training.fit import FitResult
 from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.site_stopping import SiteStopping
+
+logger = logging.getLogger(__name__)
 
 
 def answer_statistics(message: Message, context: Context) -> Message:
@@ -33,13 +38,18 @@ def answer_statistics(message: Message, context: Context) -> Message:
 
 
 def answer_train(message: Message, context: Context) -> Message:
-    """Answer `train`: the update and what it cost, or only a verdict where the site rests."""
+    """Answer `train`: the update and what it cost, or only a verdict where the site rests.
+
+    A site whose training diverges says so as a count, which secure aggregation adds up.
+    """
     site = open_site(context)
     if site.experiment.privacy.enabled:
         return answer_privately(message, context)
     site = searched_site(site, message)
     config, number = round_config(message)
     model, normalisation = arrived_model(site, message)
+    if len(site.data.train) < site.min_round_images:
+        return _declined(message, site, number, "it has too few images for min_round_images")
     incoming = _verdict(site, model, normalisation)
     before = site.state.load(number - 1)
     stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()
@@ -55,7 +65,12 @@ def answer_train(message: Message, context: Context) -> Message:
     counts = records.floats(config, keys.CLASS_COUNTS)
     recipe = recipe_of(site, normalisation, balanced_weights(counts) if sum(counts) else None)
     val = site.data.val if _validates_itself(site.experiment) else None
-    result = train_round(site, model, recipe, number, before, train=site.data.train, val=val)
+    try:
+        result = train_round(site, model, recipe, number, before, train=site.data.train, val=val)
+    except DivergenceError as error:
+        if site.simulated and not site.experiment.strategy.secure.enabled:
+            raise  # on the researcher's own machine, who reads why
+        return _declined(message, site, number, str(error))
     stopping.record_round(early_stopping, stopped_early=result.stopped_early)
     site.state.save(number, RoundState(result.optimizer_state or {}, stopping.to_dict()))
     _put_result(metrics, site.experiment, result)
@@ -92,6 +107,12 @@ def _verdict(site: OpenSite, model: nn.Module, normalisation: Normalisation) -> 
         device=site.device,
         precision=training.precision,
     )
+
+
+def _declined(message: Message, site: OpenSite, number: int, why: str) -> Message:
+    """Answer that this site takes no part in a round; why stays here."""
+    logger.warning("this site declines round %d: %s", number, why)
+    return _reply(message, site, MetricRecord({keys.DECLINED: 1}))
 
 
 def _put_result(metrics: MetricRecord, experiment: Experiment, result: FitResult) -> None:

@@ -1,14 +1,20 @@
 """A site's plain answer as the vectors of a secure one."""
 
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
 from flwr.app import ArrayRecord, Message, MetricRecord
 
 from clients.member import SecureSite
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import DivergenceError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.audit import write_update
 from primia_flwr.privacy.aggregate import clipped
 from primia_flwr.record_keys import (
     ARRAYS,
+    DECLINED,
     INCOMING,
     LOCAL,
     METRICS,
@@ -25,26 +31,88 @@ from primia_flwr.secagg.fixed_point import Overflow
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.payload import Layout, round_to_digits
 
+logger = logging.getLogger(__name__)
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
 Encoded = tuple[Layout, list[Vector]]
 
 
 def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encoded:
     """Lay out an update with its measurements, or measurements alone.
 
+    What does not fit the agreed ranges (a training that diverged, an update beyond `clip`, a
+    weight above `max_weight`) is answered all the same: the sum then shows how many sites declined
+    and nothing else. Whether a site answers would tell how its numbers compare with what the
+    coordinator chose, and a sum without it would be over fewer sites.
+    """
+    before = wire.numpy_arrays(message.content.array_records[ARRAYS])
+    training = message.metadata.message_type == "train"
+    entries = sum(array.size for array in before.values()) if training else 0
+    classes = int(plain.content.config_records[SITE][NUM_CLASSES])  # type: ignore[arg-type]
+    layout = wire.report_layout(site.experiment, entries, classes)
+    if site.experiment.privacy.enabled:
+        return layout, _private_vectors(site, layout, before, plain)
+    try:
+        return layout, _measured_vectors(site, layout, before, plain)
+    except DivergenceError as error:
+        logger.warning("this site declines, and spoils the sum: %s", error)
+        return layout, layout.spoiled({DECLINED: [1]})
+
+
+def _measured_vectors(
+    site: SecureSite, layout: Layout, before: Arrays, plain: Message
+) -> list[Vector]:
+    """Encode what the site measured.
+
     Raises
     ------
-    ProtocolError
-        If the update is out of range, or the weight above `strategy.secure.max_weight`.
+    DivergenceError
+        If something of it is not finite, or beyond what was agreed.
     """
     metrics = plain.content.metric_records[METRICS]
-    before = wire.numpy_arrays(message.content.array_records[ARRAYS])
+    if metrics.get(DECLINED):
+        raise DivergenceError("the training gave no usable numbers")
     trained = plain.content.array_records.get(ARRAYS, ArrayRecord())
     weight = _weight(site, metrics) if trained else 0
+    update = wire.difference(wire.numpy_arrays(trained), before) if trained else None
+    secure = site.experiment.strategy.secure
+    if update is not None and secure.audit and site.simulated:
+        write_update(site.folder, update, weight)
+    overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
+    return layout.encode(update, _report(site, metrics, weight), overflow=overflow)
+
+
+def _private_vectors(
+    site: SecureSite, layout: Layout, before: Arrays, plain: Message
+) -> list[Vector]:
+    """Encode a private update with its weight of 1; `dp_aggregate` clips it and adds noise."""
+    trained = plain.content.array_records[ARRAYS]
+    update = wire.difference(wire.numpy_arrays(trained), before)
+    values = {WEIGHT: [1]}
+    secure = site.experiment.strategy.secure
+    if secure.audit and site.simulated:
+        write_update(site.folder, update, 1)
+    if site.experiment.privacy.mode != "dp_aggregate":
+        overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
+        return layout.encode(update, values, overflow=overflow)
+    noise = wire.aggregate_noise(site.experiment, layout.entries)
+    encoded, *numbers = layout.encode(clipped(update, noise.clip_norm), values)
+    noise.add_to(encoded)
+    return [encoded, *numbers]
+
+
+def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, list[float]]:
+    """Return the table's numbers by name.
+
+    Counts of training images are rounded as the site's policy says. Validation counts are not:
+    the confusion counts add up to them.
+    """
+    images = round(_number(metrics, "epochs") * _number(metrics, NUM_EXAMPLES))
     values: dict[str, list[float]] = {
-        "weight": [weight],
-        "examples": [_rounded(site, metrics, NUM_EXAMPLES)],
-        "batches": [_number(metrics, NUM_BATCHES)],
-        "images": [round(_number(metrics, "epochs") * _number(metrics, NUM_EXAMPLES))],
+        WEIGHT: [weight],
+        "examples": [_rounded(site, _number(metrics, NUM_EXAMPLES))],
+        "batches": [_rounded(site, _number(metrics, NUM_BATCHES))],
+        "images": [_rounded(site, images)],
         "resting": [_number(metrics, RESTING)],
         "stopped-early": [_number(metrics, "stopped-early")],
         "seconds": [_number(metrics, "seconds")],
@@ -56,23 +124,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
             values[f"{prefix}-examples"] = [evaluation.num_examples]
             values[f"{prefix}-loss-sum"] = [evaluation.loss_sum]
             values[f"{prefix}-confusion"] = [int(n) for n in evaluation.confusion.ravel()]
-    classes = int(plain.content.config_records[SITE][NUM_CLASSES])  # type: ignore[arg-type]
-    secure = site.experiment.strategy.secure
-    training = message.metadata.message_type == "train"
-    update = None
-    if trained:
-        update = wire.difference(wire.numpy_arrays(trained), before)
-    entries = sum(array.size for array in before.values()) if training else 0
-    layout = wire.report_layout(site.experiment, entries, classes)
-    if update is not None and secure.audit and site.simulated:
-        write_update(site.folder, update, weight)
-    overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
-    if update is None or site.experiment.privacy.mode != "dp_aggregate":
-        return layout, layout.encode(update, values, overflow=overflow)
-    noise = wire.aggregate_noise(site.experiment, entries)
-    encoded, *numbers = layout.encode(clipped(update, noise.clip_norm), values)
-    noise.add_to(encoded)
-    return layout, [encoded, *numbers]
+    return values
 
 
 def statistics_vectors(site: SecureSite, plain: Message) -> Encoded:
@@ -86,26 +138,26 @@ def statistics_vectors(site: SecureSite, plain: Message) -> Encoded:
         "squared-levels": [round(v * 255**2) for v in _list(metrics, "total_squares")],
         "class-counts": [round(v) for v in counts],
         "side-counts": [round(v) for v in _list(metrics, "side_counts")],
-        "num-val": [_number(metrics, NUM_VAL)],
+        "num-val": [_rounded(site, _number(metrics, NUM_VAL))],
     }
     return layout, layout.encode(None, values)
 
 
 def _weight(site: SecureSite, metrics: MetricRecord) -> int:
     weight = round(_number(metrics, WEIGHT))
-    if site.experiment.strategy.weighting == "images":
-        weight = round_to_digits(weight, site.count_digits)
+    if site.experiment.strategy.weighting != "equal":
+        weight = _rounded(site, weight)
     most = site.experiment.strategy.largest_weight
     if weight > most:
-        raise ProtocolError(
+        raise DivergenceError(
             f"this site's weight is {weight}; expected at most strategy.secure.max_weight={most}; "
             "have the coordinator raise it"
         )
     return weight
 
 
-def _rounded(site: SecureSite, metrics: MetricRecord, key: str) -> int:
-    return round_to_digits(round(_number(metrics, key)), site.count_digits)
+def _rounded(site: SecureSite, count: float) -> int:
+    return round_to_digits(round(count), site.count_digits)
 
 
 def _number(metrics: MetricRecord, key: str) -> float:

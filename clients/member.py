@@ -14,11 +14,12 @@ from flwr.app import Context
 
 from primia_flwr.config.load import load_experiment
 from primia_flwr.config.schema import Experiment
-from primia_flwr.errors import ConfigError
+from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.federation.identities import load_identity, roster_keys, simulated_keys
-from primia_flwr.federation.secure_records import degree_of, floor_of, session_of
-from primia_flwr.secagg.journal import Journal
-from primia_flwr.secagg.parties import Floor, Member
+from primia_flwr.federation.secure_records import degree_of, floor_of, session_of, terms_of
+from primia_flwr.processes import running_bundle
+from primia_flwr.secagg.journal import Journal, MemberRule
+from primia_flwr.secagg.parties import Floor, Member, roster_digest
 from primia_flwr.secagg.vault import Vault
 from primia_flwr.site.policy import SitePolicy, load_policy
 
@@ -27,16 +28,21 @@ from primia_flwr.site.policy import SitePolicy, load_policy
 class SecureSite:
     """A site that is ready for the protocol.
 
-    `folder`: private to the site, shared by all runs. `count_digits`: significant digits of the
-    image count that it puts into a sum. `allow_other_survivors`: see `Journal`. `simulated`:
-    on the researcher's own machine, where the sums may be audited.
+    `folder`: private to the site, shared by all runs. `roster`: digest of all sites of the
+    federation, those that are not in this run included. `terms`: see
+    `secure_records.terms_of`. `count_digits`: significant digits of the counts of training images
+    that it puts into a sum. `allow_other_survivors`, `member_lists_since`: see `Journal`.
+    `simulated`: on the researcher's own machine, where the sums may be audited.
     """
 
     member: Member
     experiment: Experiment
     folder: Path
+    roster: bytes
+    terms: bytes
     count_digits: int = 2
     allow_other_survivors: bool = False
+    member_lists_since: str = ""
     simulated: bool = False
 
     @property
@@ -48,7 +54,20 @@ class SecureSite:
     def vault(self) -> Vault:
         """The instances of this run."""
         folder = self.folder / f"run-{self.member.session.run}"
-        return Vault(folder, self.member, degree=degree_of(self.experiment))
+        degree = degree_of(self.experiment, self.member.floor)
+        return Vault(folder, self.member, degree=degree)
+
+    @property
+    def member_rule(self) -> MemberRule | None:
+        """Which lists of sites it answers besides one another.
+
+        None where each update has noise of its own, so that a difference is a private one; and
+        on a sparse graph, where it does not see who is on a list.
+        """
+        if self.experiment.privacy.mode == "dp_sgd" or self.experiment.strategy.secure.degree:
+            return None
+        least = self.member.floor.min_survivors
+        return MemberRule(self.roster.hex(), least, since=self.member_lists_since)
 
     @contextmanager
     def exclusive(self) -> Iterator[Journal]:
@@ -60,7 +79,9 @@ class SecureSite:
         with (self.folder / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             journal = self.folder / "answered.jsonl"
-            yield Journal(journal, allow_other_list=self.allow_other_survivors)
+            yield Journal(
+                journal, allow_other_list=self.allow_other_survivors, rule=self.member_rule
+            )
 
 
 @lru_cache(maxsize=4)
@@ -88,43 +109,68 @@ def open_member(context: Context) -> SecureSite:
         )
     node = context.node_config
     if "partition-id" in node:
-        return _simulated(experiment, int(node["partition-id"]))
+        terms = terms_of(experiment, flower_run=context.run_id, bundle="")
+        return _simulated(experiment, terms, int(node["partition-id"]))
     if "site-file" in node:
-        return _deployed(experiment, Path(str(node["site-file"])))
+        terms = terms_of(experiment, flower_run=context.run_id, bundle=running_bundle())
+        return _deployed(experiment, terms, Path(str(node["site-file"])))
     raise ConfigError(
         f"node-config={dict(node)}; expected partition-id (simulation) or site-file (a site's "
         "own file); start the SuperNode with primia site run"
     )
 
 
-def _simulated(experiment: Experiment, index: int) -> SecureSite:
+def _simulated(experiment: Experiment, terms: bytes, index: int) -> SecureSite:
     name, run_dir = experiment.federation.sites[index], Path(experiment.output_dir)
     folder = run_dir / "sites" / name
-    identity = load_identity(folder / "identity.key")
-    session = session_of(experiment, simulated_keys(run_dir))
-    member = Member(name, identity, session, floor_of(experiment))
-    return SecureSite(member, experiment, folder, simulated=True)
-
-
-def _deployed(experiment: Experiment, site_file: Path) -> SecureSite:
-    policy = load_policy(site_file)
-    identity = load_identity(policy.path(policy.identity_key))
-    session = session_of(experiment, roster_keys(policy.path(policy.roster)))
-    floor = _floor(policy, experiment)
-    member = Member(policy.site, identity, session, floor)
+    identity, identities = load_identity(folder / "identity.key"), simulated_keys(run_dir)
+    member = Member(name, identity, session_of(experiment, identities), floor_of(experiment))
     return SecureSite(
         member,
         experiment,
+        folder,
+        roster=roster_digest(identities),
+        terms=terms,
+        allow_other_survivors=experiment.strategy.secure.allow_other_survivors,
+        simulated=True,
+    )
+
+
+def _deployed(experiment: Experiment, terms: bytes, site_file: Path) -> SecureSite:
+    policy = load_policy(site_file)
+    identity = load_identity(policy.path(policy.identity_key))
+    identities = roster_keys(policy.path(policy.roster))
+    session, floor = session_of(experiment, identities), _floor(policy, experiment)
+    return SecureSite(
+        Member(policy.site, identity, session, floor),
+        experiment,
         policy.state_folder / "secagg",
+        roster=roster_digest(identities),
+        terms=terms,
         count_digits=policy.count_digits,
         allow_other_survivors=policy.allow_other_survivors,
+        member_lists_since=policy.member_lists_since,
     )
 
 
 def _floor(policy: SitePolicy, experiment: Experiment) -> Floor:
-    """Return what this site insists on: its own policy, or more where the run asks for more."""
+    """Return what this site insists on: its own policy, or more where the run asks for more.
+
+    Raises
+    ------
+    PolicyRefusal
+        If the graph is sparse and the policy does not allow that.
+    """
     asked = experiment.strategy.secure
-    colluding = max(policy.max_colluding, asked.max_colluding)
+    own = (policy.min_survivors, policy.max_colluding)
+    if asked.degree:
+        if not policy.allow_sparse_graph:
+            raise PolicyRefusal(
+                f"strategy.secure.degree={asked.degree}; expected 0, the complete graph, or "
+                "allow_sparse_graph: true in this site's policy"
+            )
+        own = (policy.sparse_min_survivors, policy.sparse_max_colluding)
+    colluding = max(own[1], asked.max_colluding)
     two = policy.accept_two and asked.accept_two
-    least = max(policy.min_survivors, asked.min_survivors, 2 if two else max(3, colluding + 2))
+    least = max(own[0], asked.min_survivors, 2 if two else max(3, colluding + 2))
     return Floor(least, colluding, two)

@@ -4,6 +4,7 @@ Charged, then sent: the ledger's entry is on the disk before anything that depen
 leave. Nothing else leaves: no count, no loss, no validation.
 """
 
+import logging
 from abc import ABC, abstractmethod
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -20,11 +21,13 @@ from clients.site_state import RoundState
 from clients.spending import Account
 from primia_flwr import record_keys as keys
 from primia_flwr import records
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
 from primia_flwr.training.private import PrivatePlan, fit_private, plan_private
+
+logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
@@ -209,9 +212,14 @@ class NoisySum(PrivateAnswer):
         model, normalisation = arrived_model(self.site, self.message)
         before = self.site.state.load(self.number - 1)
         recipe = recipe_of(self.site, normalisation)
-        result = train_round(
-            self.site, model, recipe, self.number, before, train=self.account.images, val=None
-        )
+        unchanged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        try:
+            result = train_round(
+                self.site, model, recipe, self.number, before, train=self.account.images, val=None
+            )
+        except DivergenceError as error:  # an error would tell it; no change and noise do not
+            logger.warning("round %d adds noise alone: %s", self.number, error)
+            return unchanged
         self.site.state.save(self.number, RoundState(result.optimizer_state or {}))
         return result.state
 

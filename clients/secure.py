@@ -7,6 +7,7 @@ A site that was told to aggregate securely never sends anything else.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
@@ -14,7 +15,16 @@ from clients.member import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.processes import available_cores
-from primia_flwr.record_keys import ARRAYS, CONFIG, LEDGER, METRICS, ROUND, SITE, SITE_NAME
+from primia_flwr.record_keys import (
+    ARRAYS,
+    CONFIG,
+    LEDGER,
+    METRICS,
+    ROUND,
+    SITE,
+    SITE_NAME,
+    TRIAL,
+)
 from primia_flwr.secagg.client import ClientInstance
 from primia_flwr.secagg.keys import digest
 from primia_flwr.secagg.masks import Vector
@@ -84,14 +94,17 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
     request = decode(wire.part(asked, wire.MASK) or b"", MaskRequest)
     site.vault.load(request.instance)  # before the long work, to refuse early
     content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
+    search = site.experiment.search.enabled
+    step = _Step.of(message.metadata.message_type, content, search=search)
+    step.check(site)
     plain = answer(message, context)
     layout, vectors = _encode(site, message, plain)
-    kind = message.metadata.message_type
-    base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
-    told, bases = wire.told_of(base, content, layout, kind), _bases(site, content, kind, base)
+    told = wire.told_of(step.base, content, layout, step.kind, terms=site.terms)
     with site.exclusive():
+        step.record(site)
         with _instance(site, request.instance) as instance:
-            instance.mask(request, vectors, told=told, bases=bases, threads=available_cores())
+            bases, threads = step.bases(site, plain), available_cores()
+            instance.mask(request, vectors, told=told, bases=bases, threads=threads)
         keys = _keys(site, asked)
     reply = _reply(message, site, ConfigRecord(dict(keys)), wire.pack_vectors(vectors))
     if LEDGER in plain.content:  # says what privacy was spent, and is signed
@@ -119,15 +132,57 @@ def _keys(site: SecureSite, asked: ConfigRecord) -> dict[str, bytes]:
     return {wire.KEYS: encode(instance.begin())}
 
 
-def _bases(site: SecureSite, content: RecordDict, kind: str, base: bytes) -> list[bytes]:
-    """Return what the vectors start from: the model and the round; the roster for statistics."""
-    if ARRAYS not in content.array_records:
-        return [site.member.session.roster_digest]
-    number = content.config_records.get(CONFIG, ConfigRecord()).get(ROUND)
-    if type(number) is not int:
-        raise ProtocolError(f"{ROUND}={number!r}; expected the round's number")
-    run = site.member.session.run
-    return [base, digest("primia secagg v1 round", run, kind, number)]
+@dataclass(frozen=True)
+class _Step:
+    """What a message asks a sum of: the kind, the model, the round and, in a search, which.
+
+    `number`: of the round; None for statistics, which have no model.
+    """
+
+    kind: str
+    base: bytes
+    series: str
+    number: int | None
+
+    @classmethod
+    def of(cls, kind: str, content: RecordDict, *, search: bool) -> "_Step":
+        """Read it from a message.
+
+        Raises
+        ------
+        ProtocolError
+            If the message has a model and no number.
+        """
+        base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
+        if ARRAYS not in content.array_records:
+            return cls(kind, base, kind, None)
+        config = content.config_records.get(CONFIG, ConfigRecord())
+        number = config.get(ROUND)
+        if type(number) is not int or number < 0:
+            raise ProtocolError(f"{ROUND}={number!r:.60}; expected the round's number")
+        series = f"{kind} of configuration {config.get(TRIAL)!r:.20}" if search else kind
+        return cls(kind, base, series, number)
+
+    def check(self, site: SecureSite) -> None:
+        """Refuse a round that the site has left behind."""
+        if self.number is not None:
+            site.vault.rounds.check(self.series, self.number, self.base)
+
+    def record(self, site: SecureSite) -> None:
+        """Remember the round before anything of it leaves."""
+        if self.number is not None:
+            site.vault.rounds.record(self.series, self.number, self.base)
+
+    def bases(self, site: SecureSite, plain: Message) -> list[bytes]:
+        """Return what the vectors start from: the model and the round.
+
+        Statistics start from the roster and the data, whatever the run is called.
+        """
+        if self.number is None:
+            data = json.dumps(dict(plain.content.metric_records[METRICS]), sort_keys=True)
+            return [digest("primia secagg v2 statistics", site.roster, data)]
+        run = site.member.session.run
+        return [self.base, digest("primia secagg v1 round", run, self.kind, self.number)]
 
 
 def _encode(site: SecureSite, message: Message, plain: Message) -> tuple[Layout, list[Vector]]:

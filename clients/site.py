@@ -39,7 +39,8 @@ class OpenSite:
     """A site that is ready to answer a message.
 
     `folder` is private to the site; `simulated` sites also write their progress into it,
-    for the live view of the same machine. `trial`: in a search, the number of the configuration
+    for the live view of the same machine. `min_round_images`: with fewer training images it takes
+    no part in a round. `trial`: in a search, the number of the configuration
     that `experiment` is.
     """
 
@@ -50,6 +51,7 @@ class OpenSite:
     folder: Path
     simulated: bool
     budget: Budget
+    min_round_images: int = 1
     trial: int | None = None
 
     @property
@@ -115,6 +117,8 @@ def _deployed(text: str, site_file: str) -> OpenSite:
         layout=policy.data_layout,
         root=str(policy.path(policy.data_root)) if policy.data_root else "",
         manifest=str(policy.path(policy.data_manifest)) if policy.data_manifest else "",
+        patient_pattern=policy.patient_pattern,
+        patient_column=policy.patient_column,
         cache_dir=str(policy.state_folder / "cache"),
     )
     return OpenSite(
@@ -130,4 +134,5 @@ def _deployed(text: str, site_file: str) -> OpenSite:
             policy.max_epsilon or None,
             policy.privacy_delta,
         ),
+        min_round_images=policy.min_round_images,
     )

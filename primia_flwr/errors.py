@@ -13,8 +13,12 @@ PrimiaError
 │   └── DivergenceError         numbers out of range: a training that has diverged
 ├── ServiceError                encrypted inference: a party, its link, its store
 ├── PolicyRefusal               a site's policy says no
+├── SiteFailure                 what a deployed site says of any error, whatever went wrong
 └── PrivacyBudgetError          a release would pass the privacy budget
 """
+
+
+FAILED_AT_SITE = "the site could not answer; the reason is in the site's own log"
 
 
 class PrimiaError(Exception):
@@ -55,6 +59,17 @@ class ServiceError(PrimiaError):
 
 class PolicyRefusal(PrimiaError):  # noqa: N818 - a refusal is a right, not a failure
     """A site's policy does not allow what was asked of it."""
+
+
+class SiteFailure(PrimiaError):  # noqa: N818 - what leaves a site is no diagnosis
+    """A deployed site could not answer; why stays in its own log.
+
+    Kinds and texts of errors depend on the site's images. A coordinator that chooses what a site
+    works on could ask questions with them, one bit each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(FAILED_AT_SITE)
 
 
 class PrivacyBudgetError(PrimiaError):

@@ -22,6 +22,7 @@ from typing import Self
 from primia_flwr.errors import FederationError
 from primia_flwr.programs import programs_folder
 
+BUNDLE_VARIABLE = "PRIMIA_BUNDLE_SHA256"  # set by the gate, in the process of one message
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
@@ -54,6 +55,14 @@ def flower_environment(home: Path) -> dict[str, str]:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",  # seconds; Flower's default is 1
     }
+
+
+def running_bundle() -> str:
+    """Return the SHA-256 of the bundle that the site's gate admitted for this process.
+
+    Nothing where no gate stands, as in a simulation.
+    """
+    return os.environ.get(BUNDLE_VARIABLE, "")
 
 
 def available_cores() -> int:

@@ -18,6 +18,7 @@ NUM_BATCHES = "num-batches"
 NUM_VAL = "num-val"
 NUM_CLASSES = "num-classes"
 RESTING = "resting"  # the site would rather not train any more
+DECLINED = "declined"  # the site's numbers are not finite, or beyond the agreed ranges
 PIXEL_MEAN = "pixel-mean"
 PIXEL_STD = "pixel-std"
 CLASS_COUNTS = "class-counts"

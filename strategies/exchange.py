@@ -64,6 +64,7 @@ class Outcome:
     model that was sent, summed over the sites; `validations`: the same of each site by its name,
     nothing where the exchange sees sums only. `wait_for`: sites without which a repetition
     cannot succeed. `rows`: one for each site that was asked.
+    `declined`: sites whose numbers are out of range, where only their count is seen.
     `resting`: sites that do not train any more, or would rather not. `training_seconds`: time
     in which at least one site was busy; `images`: trained on.
     """
@@ -74,6 +75,7 @@ class Outcome:
     validations: dict[str, Evaluation] = field(default_factory=dict)
     train_loss: float | None = None
     wait_for: list[str] = field(default_factory=list)
+    declined: int = 0
     resting: int = 0
     bytes_up: int = 0
     bytes_down: int = 0

@@ -79,6 +79,7 @@ def build_exchange(
     parameters: Iterable[str],
     num_classes: int,
     folder: Path | None = None,
+    flower_run: int = 0,
 ) -> Exchange:
     """Build the way in which the coordinator learns a round's result.
 
@@ -94,6 +95,8 @@ def build_exchange(
         What the sites' answers must fit.
     folder : Path, optional
         The run's, where a secure run writes the facts of its sums, and a recorded one what came.
+    flower_run : int
+        Flower's number of the run, which masks are bound to.
 
     Raises
     ------
@@ -114,6 +117,7 @@ def build_exchange(
             session=session,
             num_classes=num_classes,
             folder=folder,
+            flower_run=flower_run,
         )
     described: dict[str, Any] = {
         "num_classes": num_classes,

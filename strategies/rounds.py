@@ -20,7 +20,7 @@ from primia_flwr.config.load import config_hash
 from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import FederationStoppingConfig
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.errors import FederationError
+from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.evaluation.cross_site import FILE, write_matrix
 from primia_flwr.federation.checkpoint import (
     GLOBAL,
@@ -256,7 +256,20 @@ class RoundLoop:
         return Request(number, state.model, config, federation.round_timeout, federation.min_sites)
 
     def _check(self, outcome: Outcome) -> None:
-        """Look at an outcome with too few good answers before it is asked for again."""
+        """Look at an outcome with too few good answers before it is asked for again.
+
+        Raises
+        ------
+        DivergenceError
+            If sites declined: they would do so again.
+        """
+        if outcome.declined:
+            raise DivergenceError(
+                f"{outcome.declined} of {len(outcome.rows)} sites declined: a training that "
+                "diverged, an update beyond strategy.secure.clip, a weight above "
+                "strategy.secure.max_weight, or too few images; lower training.learning_rate, or "
+                "raise those bounds"
+            )
 
     def _have_stopped(self, outcome: Outcome) -> bool:
         """Whether so many sites only validate that enough updates can no longer come."""

@@ -29,6 +29,7 @@ from primia_flwr.federation.history import (
 from primia_flwr.federation.refusals import failure_reason, has_diverged, refusal_reason
 from primia_flwr.record_keys import (
     ARRAYS,
+    DECLINED,
     INCOMING,
     LOCAL,
     METRICS,
@@ -103,6 +104,9 @@ class Screen:
         metrics = reply.content.metric_records.get(METRICS)
         if metrics is None:
             raise ProtocolError("the reply has no metrics; expected a record 'metrics'")
+        if metrics.get(DECLINED):
+            reason = "its training has diverged, or its update is out of range"
+            return Screened(SiteRow(server_round, site, DIVERGED, reason))
         incoming = self._evaluation(metrics, INCOMING)
         local = self._evaluation(metrics, LOCAL)
         arrays = reply.content.array_records.get(ARRAYS)

@@ -187,6 +187,7 @@ class Trial(RoundLoop):
 
     def _check(self, outcome: Outcome) -> None:
         """Give up where a site's training diverges: a repetition would do so again."""
+        super()._check(outcome)
         diverged = [row for row in outcome.rows if row.status == DIVERGED]
         if diverged:
             self._history.sites.extend(outcome.rows)

@@ -7,7 +7,7 @@ site dropped out a third one, in between, collects signatures on the list of sur
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.audit import largest_error
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import LATE, SiteRow
+from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.ledger_heads import LedgerHeads
 from primia_flwr.federation.opened_sums import OpenedSums
 from primia_flwr.federation.recording import Recording
@@ -39,24 +40,23 @@ from primia_flwr.processes import available_cores
 from primia_flwr.record_keys import (
     ARRAYS,
     CONFIG,
+    DECLINED,
     HEADS,
-    INCOMING,
-    LOCAL,
     STATISTICS,
     WEIGHT,
 )
-from primia_flwr.secagg.parties import Session
+from primia_flwr.secagg.parties import Session, roster_digest
 from primia_flwr.secagg.payload import Layout
 from primia_flwr.secagg.server import ServerInstance
 from primia_flwr.training.evaluate import Evaluation
 from strategies.census import site_name
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
+from strategies.plausibility import check_plausible
 from strategies.screening import clean
-from strategies.secagg_wave import Summed, Sums, Wave, checked, query
+from strategies.secagg_wave import Summed, Wave, checked, query
 from strategies.server_step import load_moments, moments, move_by_mean
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
-_LARGEST_SUM = 1e15
 
 
 class SecureExchange(Exchange):
@@ -78,6 +78,8 @@ class SecureExchange(Exchange):
         Of the data.
     folder : Path, optional
         The run's, where the facts of each sum are written.
+    flower_run : int
+        Flower's number of the run.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class SecureExchange(Exchange):
         session: Session,
         num_classes: int,
         folder: Path | None = None,
+        flower_run: int = 0,
     ) -> None:
         self._strategy = strategy
         self._log = SumLog(folder) if folder else None
@@ -98,6 +101,9 @@ class SecureExchange(Exchange):
         self._recording = Recording.of(experiment, folder)
         self._parameters = frozenset(parameters)
         self._session = session
+        self._roster = roster_digest(identity_keys(experiment))
+        deployment = experiment.deployment
+        self._terms = wire.terms_of(experiment, flower_run=flower_run, bundle=deployment.bundle)
         self._floor = wire.floor_of(experiment)
         self._degree = wire.degree_of(experiment)
         # a sparse graph is good only while no more than that many drop out
@@ -109,9 +115,11 @@ class SecureExchange(Exchange):
         self._statistics_layout = wire.statistics_layout(experiment, num_classes)
         self._num_sites = len(experiment.federation.sites)
         self._num_classes = num_classes
+        self._private = experiment.privacy.enabled
         self._number = time.time_ns()  # above all numbers of the run before a resume
         self._next = self._new_instance()
         self._known: set[str] = set()
+        self._asked_for_all = False
         self._heads = LedgerHeads.of(experiment, session, folder)
 
     # --- The exchange -----------------------------------------------------------------------
@@ -141,9 +149,13 @@ class SecureExchange(Exchange):
         """Learn the sums over all selected sites."""
         config = ConfigRecord({HEADS: self._heads.to_text()} if self._heads else {})
         content = RecordDict({CONFIG: config})
-        found = self._sum(0, grid, _STATISTICS, content, self._statistics_layout, timeout, _nobody)
-        if self._heads:
-            self._heads.learn(found.heads)
+        layout = self._statistics_layout
+        for _ in range(2):  # the first time for all: who is not in the first sum stays out
+            found = self._sum(0, grid, _STATISTICS, content, layout, timeout, _nobody)
+            if self._heads:
+                self._heads.learn(found.heads)
+            if found.sums:
+                break
         if not found.sums:
             reasons = "; ".join(f"{r.site}: {r.reason}" for r in found.rows.values() if not r.good)
             raise FederationError(
@@ -232,23 +244,29 @@ class SecureExchange(Exchange):
         """Learn the sum over the selected sites; prepare the next instance on the way."""
         kind = message_type.rpartition(".")[2]
         base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
-        roster = self._session.roster_digest
-        before = self._opened.sites(kind, server_round, roster, base)
+        before = self._opened.sites(kind, server_round, self._roster, base)
         recording = self._recording if layout.entries else None
+        present = [grid.name_of(node) for node in grid.get_node_ids()]
+        safe = self._opened.largest_safe(present, self._roster)
+        only = before or safe or self._opened.newest(self._roster)
+        needed = max(needed, self._least, len(before), self._all_at_first(present))
+        awaited = before or (self._opened.newest(self._roster) if len(safe) < needed else [])
+        missing = sorted(set(awaited) - set(present))
         wave = Wave(
-            server_round, grid, timeout, on_row, self._log, only=before, recording=recording
-        )
-        needed = max(needed, self._least, len(before))
-        missing = sorted(set(before) - set(wave.present))
+            server_round, grid, timeout, on_row, self._log,
+            only=present if missing else only, recording=recording,
+        )  # fmt: skip
         current = self._next if missing else self._ready_instance(wave, needed)
         try:
             if missing:
-                wave.found.wait_for = before
+                wave.found.wait_for = awaited
                 raise ProtocolError(
-                    f"shares were asked for the sum over {', '.join(before)} before, and sites "
-                    f"answer for one list only; waiting for {', '.join(missing)}"
+                    f"sums were given over {', '.join(awaited)} before, and sites answer no list "
+                    "from whose difference few of them follow; waiting for "
+                    f"{', '.join(missing)}"
                 )
-            requests = current.begin_sum(wire.told_of(base, content, layout, message_type))
+            told = wire.told_of(base, content, layout, message_type, terms=self._terms)
+            requests = current.begin_sum(told)
             self._next = self._new_instance()
             wave.vectors(current, self._next, requests, message_type, content, layout)
             self._unmask(wave, current, layout, needed, kind, base)
@@ -280,30 +298,46 @@ class SecureExchange(Exchange):
         ProtocolError
             If too few are left, or what comes out cannot be a sum.
         """
-        good = len(current.survivors) >= needed and current.can_unmask
+        heard = list(current.survivors)
+        good = len(heard) >= needed and current.can_unmask
+        if good and heard != self._opened.largest_safe(heard, self._roster):
+            wave.found.wait_for = self._opened.newest(self._roster)
+            good = False
         if good and current.dropped:
             wave.signatures(current)
             good = current.signed
         if good:
-            digest = self._session.roster_digest
-            self._opened.remember(kind, wave.server_round, digest, base, current.survivors)
+            self._opened.remember(kind, wave.server_round, self._roster, base, current.survivors)
         wave.shares(current if good else None, self._next)
         if not good:
-            raise ProtocolError("too few sites are left to add up")
+            raise ProtocolError(
+                f"too few sites are left to add up: {', '.join(heard) or 'none'}"
+                + ("; sites answer no other list" if wave.found.wait_for else "")
+            )
         started = time.monotonic()
         totals = current.unmask(threads=available_cores())
         sums = layout.numbers_of(totals)
-        _check_plausible(sums, len(current.survivors), layout)
+        wave.found.declined = _declined(sums, len(heard))
+        if wave.found.declined:
+            raise ProtocolError(f"{wave.found.declined} of {len(heard)} sites declined")
+        check_plausible(layout, totals, sums, len(current.survivors), noisy=self._private)
         wave.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
         wave.found.sums = sums
         wave.found.seconds["unmask"] = round(time.monotonic() - started, 3)
+
+    def _all_at_first(self, present: list[str]) -> int:
+        """Return how many sites the first try of the first sum needs: all that are there."""
+        first = not self._asked_for_all and not self._opened.newest(self._roster)
+        self._asked_for_all = True
+        return len(present) if first else 0
 
     def _ready_instance(self, wave: Wave, needed: int) -> ServerInstance:
         """Return the prepared instance, or set up a new one where too few of it are there.
 
         A new one, because a site begins an instance once: an answer may have been lost.
         """
-        if len(set(wave.present) & set(self._next.with_shares)) >= needed:
+        least = max(needed, self._next.threshold)  # fewer of them would be refused by the sites
+        if len(set(wave.present) & set(self._next.with_shares)) >= least:
             return self._next
         self._next = self._new_instance()
         wave.keys(self._next)
@@ -318,7 +352,7 @@ class SecureExchange(Exchange):
     def _outcome(self, found: Summed) -> Outcome:
         rows = [found.rows[name] for name in sorted(found.rows)]
         outcome = Outcome(rows=rows, bytes_up=found.bytes_up, bytes_down=found.bytes_down)
-        outcome.wait_for = found.wait_for
+        outcome.wait_for, outcome.declined = found.wait_for, found.declined
         sums = found.sums
         if "images" not in sums:  # nothing came, or nothing that is not noised
             return outcome
@@ -366,29 +400,21 @@ def _row(kind: str, wave: Wave, current: ServerInstance, layout: Layout) -> SumR
     )
 
 
-def _check_plausible(sums: Sums, survivors: int, layout: Layout) -> None:
-    """Refuse sums that no set of honest sites can have: noise, or the work of a site that lies.
+def _declined(sums: Mapping[str, Sequence[float]], survivors: int) -> int:
+    """Return how many sites declined, so that there is no sum of anything else.
 
     Raises
     ------
     ProtocolError
-        Naming the first such sum.
+        If it cannot be that many.
     """
-    most = {WEIGHT: survivors * layout.max_weight, "resting": survivors}
-    for name, values in sums.items():
-        bound = most.get(name, _LARGEST_SUM)
-        if min(values) < 0 or max(values) > bound:
-            raise ProtocolError(
-                f"the sum of {name} is {values[0]:g}; expected 0 to {bound:g}: sites were told "
-                "different things, or one sent rubbish"
-            )
-    for prefix in (INCOMING, LOCAL):
-        counted = sum(sums.get(f"{prefix}-confusion", ()))
-        if counted != sums.get(f"{prefix}-examples", [0])[0]:
-            raise ProtocolError(
-                f"the {prefix} confusion counts {counted:g} images; expected as many as were "
-                "validated: sites were told different things, or one sent rubbish"
-            )
+    (declined,) = sums.get(DECLINED, [0])
+    if not 0 <= declined <= survivors:
+        raise ProtocolError(
+            f"the sum of {DECLINED} is {declined:g}; expected 0 to {survivors}: sites were told "
+            "different things, or one sent rubbish"
+        )
+    return int(declined)
 
 
 def _pack(arrays: ArrayMap) -> ArrayRecord:

@@ -36,14 +36,14 @@ def main(grid: Grid, context: Context) -> None:
     experiment = load_experiment(str(context.run_config.get("config", "")))
     folder = output_folder(experiment)
     try:
-        run(experiment, grid, folder)
+        run(experiment, grid, folder, flower_run=context.run_id)
     except Exception as error:
         with contextlib.suppress(PrimiaError):
             write_json(folder / "error.json", {"error": _sentence(error)})
         raise
 
 
-def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
+def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0) -> RunState:
     """Run an experiment on a grid; model.safetensors, model.json and result.json are the end.
 
     Raises
@@ -60,6 +60,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path) -> RunState:
         parameters=[name for name, _ in model.named_parameters()],
         num_classes=len(classes),
         folder=folder,
+        flower_run=flower_run,
     )
     sites, nodes = experiment.federation.sites, experiment.deployment.nodes
     roster, resume = RosterGrid(grid, sites, nodes), bool(experiment.resume)

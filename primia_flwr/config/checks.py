@@ -6,7 +6,9 @@ Each message names the key, the value, what was expected and an example that wor
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Sequence
+from datetime import date
 
 from primia_flwr.errors import ConfigError
 
@@ -71,6 +73,56 @@ def check_length(key: str, value: Sequence[object], low: int, high: int, *, exam
         return
     expected = f"{low}" if low == high else f"{low} to {high}"
     raise ConfigError(f"{key} has {len(value)} entries; expected {expected}, e.g. {example}")
+
+
+def check_day(key: str, value: str) -> None:
+    """Refuse what is no day as YYYY-MM-DD; nothing is no day and passes.
+
+    Raises
+    ------
+    ConfigError
+        If `value` has another form, or there is no such day.
+    """
+    if not value:
+        return
+    try:
+        if date.fromisoformat(value).isoformat() == value:
+            return
+    except ValueError:
+        pass
+    raise ConfigError(f"{key}={value!r:.40}; expected a day as YYYY-MM-DD, e.g. 2026-11-29")
+
+
+def check_column(key: str, value: str) -> None:
+    """Refuse what cannot be the name of a table's column of its own.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, longer than 100 characters, or that of another column.
+    """
+    taken = ("path", "label", "site", "split")
+    if not 0 < len(value) <= 100 or value in taken:
+        raise ConfigError(
+            f"{key}={value!r:.120}; expected the name of the patients' column, e.g. patient"
+        )
+
+
+def check_pattern(key: str, value: str) -> None:
+    """Refuse what is no regular expression with a group `patient`; nothing passes.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be compiled, or has no such group.
+    """
+    expected = r"expected a regular expression with a group patient, e.g. (?P<patient>\d+)_"
+    try:
+        found = "patient" in re.compile(value).groupindex
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{key}={value:.200} ({error}); {expected}") from None
+    if value and not found:
+        raise ConfigError(f"{key}={value:.200}; {expected}")
 
 
 def _interval(low: float, high: float, open_low: bool, open_high: bool) -> str:

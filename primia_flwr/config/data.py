@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from primia_flwr.config.checks import check_choice, check_length, check_range
+from primia_flwr.config.checks import check_choice, check_column, check_length, check_range
 from primia_flwr.errors import ConfigError
 
 LAYOUT_NAMES = ("auto", "folder", "pneumonia", "manifest", "synthetic")
@@ -228,6 +228,8 @@ class DataConfig:
         Names in the order of the model's outputs; empty: as found in the data.
     patient_pattern
         Regular expression with a group `patient`, searched in every path of a class folder.
+    patient_column
+        Column of the manifest that names the patient.
     test_fraction, val_fraction
         Shares of the patients, of every class: for the test set (where no test folder exists),
         and at every site for its validation set.
@@ -241,6 +243,7 @@ class DataConfig:
     split: str = "auto"
     classes: list[str] = field(default_factory=list)
     patient_pattern: str = ""
+    patient_column: str = "patient"
     image_size: int = 64
     channels: int = 1
     resize: str = "squash"
@@ -265,6 +268,7 @@ class DataConfig:
                 f"data.classes={list(self.classes)}; expected nothing, or at least two different "
                 "names, e.g. [ill,well]"
             )
+        check_column("data.patient_column", self.patient_column)
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)

@@ -18,7 +18,8 @@ class DeploymentConfig:
     `primia provision` writes this section for a real federation. Paths are on the coordinator's
     machine. `isolation=process`: the ServerApp lives in its own process and outlasts the
     SuperLink. `nodes` maps each site to its SuperLink node id; the launcher fills it in from
-    the registered keys, nobody writes it by hand.
+    the registered keys, nobody writes it by hand. So is `bundle`, the SHA-256 of the code that the
+    sites are asked to run: each gate compares it, and in a secure run it is bound into the masks.
     """
 
     name: str = "simulation"
@@ -28,6 +29,7 @@ class DeploymentConfig:
     roster: str = ""
     isolation: str = "process"
     nodes: dict[str, int] = field(default_factory=dict)
+    bundle: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", self.name):
@@ -37,6 +39,11 @@ class DeploymentConfig:
             )
         check_choice("deployment.kind", self.kind, DEPLOYMENT_KINDS)
         check_choice("deployment.isolation", self.isolation, ISOLATIONS)
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.bundle):
+            raise ConfigError(
+                f"deployment.bundle={self.bundle!r:.80}; expected nothing, or the SHA-256 that the "
+                "launcher fills in, 64 hexadecimal digits"
+            )
         if self.kind == "deployment":
             self._check_deployment()
 

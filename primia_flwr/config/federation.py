@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from primia_flwr.config.checks import check_choice, check_length, check_range
+from primia_flwr.config.checks import check_choice, check_day, check_length, check_range
 from primia_flwr.errors import ConfigError
 
 STRATEGY_NAMES = (
@@ -33,6 +33,8 @@ class SecureConfig:
     number, 0 for all: sparse holds against an honest-but-curious coordinator only.
     `allow_other_survivors`: the sums of a run, and of several, may be over lists of sites whose
     differences show few of them; a deployed site does so only where its own policy says it, too.
+    `member_lists_since`: lists of before this day (ISO, e.g. 2026-11-29) do not count, at the
+    sites whose policies say so, too.
     `audit`: in a
     simulation, compare each mean with the float64 one of the sites' own updates, which they then
     write down. `run`: the run's own name, which the launcher draws; a resumed run keeps it.
@@ -47,6 +49,7 @@ class SecureConfig:
     accept_two: bool = False
     degree: int = 0
     allow_other_survivors: bool = False
+    member_lists_since: str = ""
     audit: bool = False
     run: str = ""
 
@@ -57,6 +60,7 @@ class SecureConfig:
         check_range("strategy.secure.max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("strategy.secure.min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("strategy.secure.degree", self.degree, 0, 254, example=0)
+        check_day("strategy.secure.member_lists_since", self.member_lists_since)
         if not re.fullmatch(r"([0-9a-f]{32})?", self.run):
             raise ConfigError(
                 f"strategy.secure.run={self.run!r:.80}; expected nothing, or the 32 hexadecimal "

@@ -1,6 +1,7 @@
 """A manifest: which image file shows which class, of which patient, at which site."""
 
 import csv
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +15,20 @@ COLUMNS = ("path", "label", "patient", "site", "split")
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: its path below the manifest's root, class index, patient, site and split."""
+    """One image: its path below the manifest's root, class index, patient, site and split.
+
+    Names of patients that differ only in their Unicode form or in outer white space are one: a
+    split or a privacy ledger must not take one patient for two.
+    """
 
     path: str
     label: int
     patient: str
     site: str = ""
     split: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient", unicodedata.normalize("NFKC", self.patient).strip())
 
 
 @dataclass(frozen=True)

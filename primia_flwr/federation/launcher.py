@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> 
             (run_dir / name).unlink(missing_ok=True)
         folder = run_dir / "flower"
         bundle = stage_bundle(folder / "app")
-        write_run_config(folder / "run-config.toml", to_yaml(experiment))
+        deployment = replace(experiment.deployment, bundle=bundle.sha256)
+        sent = to_yaml(replace(experiment, deployment=deployment))
+        write_run_config(folder / "run-config.toml", sent)
         with _superlink(experiment, folder) as (connection, options):
             return _run(connection, bundle, run_dir, options, watch)
 

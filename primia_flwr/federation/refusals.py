@@ -2,6 +2,8 @@
 
 import re
 
+from primia_flwr.errors import FAILED_AT_SITE
+
 # Flower's ClientApp process writes an exception as "<class 'module.Name'>:<'message'>".
 _EXCEPTION = re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>:<'(.*)'>", re.DOTALL)
 # A simulated site's exception comes within a traceback of several processes; the last one counts.
@@ -25,6 +27,8 @@ def has_diverged(error_reason: str) -> bool:
 
 def failure_reason(error_reason: str) -> str:
     """Return one readable line for any failed reply: `DataError: …` or the sentence as it is."""
+    if FAILED_AT_SITE in error_reason:
+        return FAILED_AT_SITE
     raised = _RAISED.findall(error_reason)
     if raised:
         return ": ".join(raised[-1])

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.aggregate import AggregateNoise, with_noise_for
-from primia_flwr.record_keys import CONFIG
+from primia_flwr.record_keys import ARRAYS, CONFIG, DECLINED
 from primia_flwr.secagg.graph import suggested_degree
 from primia_flwr.secagg.keys import digest
 from primia_flwr.secagg.masks import Vector
@@ -37,8 +38,16 @@ def floor_of(experiment: Experiment) -> Floor:
     return Floor(secure.min_survivors, secure.max_colluding, secure.accept_two)
 
 
-def degree_of(experiment: Experiment) -> int | None:
+def degree_of(experiment: Experiment, floor: Floor | None = None) -> int | None:
     """Return the degree of the sparse graph; None: everybody masks with everybody.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Names the degree and the sites.
+    floor : Floor, optional
+        What the asking side insists on; by default what the experiment asks. No less than it and
+        no less than the experiment asks is counted on.
 
     Raises
     ------
@@ -49,17 +58,19 @@ def degree_of(experiment: Experiment) -> int | None:
     secure, federation = experiment.strategy.secure, experiment.federation
     if not secure.degree:
         return None
-    count, least = len(federation.sites), federation.min_sites
+    floor = floor or floor_of(experiment)
+    count, least = len(federation.sites), max(federation.min_sites, floor.min_survivors)
+    colluding = max(secure.max_colluding, floor.max_colluding)
     good = suggested_degree(
         count,
-        corrupt_fraction=min(secure.max_colluding, count - 1) / count,
-        dropout_fraction=1 - least / count,
+        corrupt_fraction=min(colluding, count - 1) / count,
+        dropout_fraction=max(1 - least / count, 0.0),
     )
     if secure.degree % 2 or good is None or secure.degree < good.degree:
         rule = f"an even number, {good.degree} or more" if good else "0: no sparse graph is good"
         raise ConfigError(
             f"strategy.secure.degree={secure.degree}; expected {rule} for {count} sites, of which "
-            f"max_colluding={secure.max_colluding} may collude and all but min_sites={least} drop "
+            f"max_colluding={colluding} may collude and all but min_sites={least} drop "
             "out; raise federation.min_sites or set 0, where every site masks with every other"
         )
     return secure.degree
@@ -97,6 +108,7 @@ def report_layout(experiment: Experiment, entries: int, num_classes: int) -> Lay
         entries,
         [
             Number(WEIGHT),
+            Number(DECLINED),
             Number("resting"),
             Number("examples"),
             Number("batches"),
@@ -184,22 +196,44 @@ def base_of(arrays: ArrayRecord) -> bytes:
     return digest("primia secagg v1 model", *parts)
 
 
-def told_of(base: bytes, content: RecordDict, layout: Layout, message_type: str) -> bytes:
+def terms_of(experiment: Experiment, *, flower_run: int, bundle: str) -> bytes:
+    """Return the digest of all that decides what a site does, but for the message itself.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The whole of it, as this side has parsed it from the run's configuration, before anything
+        of it is replaced by what the site's own policy says.
+    flower_run : int
+        Flower's own number of the run, by which two runs that share `strategy.secure.run` differ.
+    bundle : str
+        SHA-256 of the code that this side knows to be running, 64 hex digits; nothing where no
+        gate stands, as in a simulation.
+    """
+    return digest("primia secagg v2 terms", to_yaml(experiment), flower_run, bundle)
+
+
+def told_of(
+    base: bytes, content: RecordDict, layout: Layout, message_type: str, *, terms: bytes
+) -> bytes:
     """Return the digest of all that a message tells a site besides the protocol's own parts.
 
-    `base`: of the model in it, see `base_of`.
+    `base`: of the model in it, see `base_of`. `terms`: of the run, see `terms_of`.
 
     Raises
     ------
     ProtocolError
-        If the configuration holds what has no one text.
+        If the message holds a record that is not bound, or what has no one text.
     """
+    strange = sorted(set(content) - {ARRAYS, CONFIG})
+    if strange:
+        raise ProtocolError(f"a message with {strange[0]!r:.60}; expected {ARRAYS} and {CONFIG}")
     config = content.config_records.get(CONFIG, ConfigRecord())
     try:
         text = json.dumps({key: config[key] for key in sorted(config)})
     except TypeError as error:
         raise ProtocolError(f"{CONFIG} ({error}); expected numbers and text, or lists") from None
-    return digest("primia secagg v1 told", message_type, base, text, repr(layout))
+    return digest("primia secagg v2 told", terms, message_type, base, text, repr(layout))
 
 
 # --- Vectors -----------------------------------------------------------------------------------

@@ -4,14 +4,42 @@ A server that learned the sum over {A, B, C} for a model could claim a crash and
 {A, B}: training is deterministic, and the difference is C's update. A site therefore answers
 one base, which is a model or a round of a run, for one survivor list only. The round counts on
 its own because a model that differs in its last bit has another digest and the same gradients.
+
+A later round, or another run, of a model that hardly differs serves as well. So all lists that a
+site answers under one roster go together: see `member_lists`.
 """
 
 import json
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.durable import write_durably
+from primia_flwr.secagg.member_lists import too_small
+
+_HEAD_SUFFIX = ".head"
+
+
+@dataclass(frozen=True)
+class MemberRule:
+    """Which lists a site answers besides one another.
+
+    Parameters
+    ----------
+    roster : str
+        Digest of all sites of the federation, by which a new roster begins anew.
+    least : int
+        Sites among which each must stay hidden.
+    since : str
+        Lists answered before this day (ISO, e.g. 2026-11-29) are not counted; empty: all are.
+    """
+
+    roster: str
+    least: int
+    since: str = ""
 
 
 class Journal:
@@ -20,35 +48,61 @@ class Journal:
     Parameters
     ----------
     path : Path
-        JSON lines, appended to; nothing secret is in it. None: in memory, for one process.
+        JSON lines, appended to; nothing secret is in it. Beside it a file knows how many there
+        are, so that lines which are missing are missed. None: in memory, for one process.
     allow_other_list : bool
-        The site's policy lets it answer other lists for the same base.
+        The site's policy lets it answer other lists for the same base, and any lists besides
+        each other.
+    rule : MemberRule, optional
+        None: lists for different bases have nothing to do with each other, e.g. where each
+        update has noise of its own.
     """
 
-    def __init__(self, path: Path | None, *, allow_other_list: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        allow_other_list: bool = False,
+        rule: MemberRule | None = None,
+    ) -> None:
         self._path = path
-        self._allow = allow_other_list
+        self._allow, self._rule = allow_other_list, rule
         self._answered: dict[str, list[list[str]]] = {}
-        if path is not None and path.exists():
+        self._lists: list[list[str]] = []
+        self._count = 0  # lines of the file
+        if path is not None:
             self._read(path)
 
     def check(self, bases: Sequence[bytes], survivors: Collection[str]) -> None:
         """Refuse a list that differs from one that was answered for one of the bases.
 
+        Refuse one, too, from which together with those answered before few sites could be told.
+
         Raises
         ------
         ProtocolError
-            Naming both lists.
+            Naming both lists, or the sites that could be told.
         """
+        if self._allow:
+            return
         for base in bases:
             known = self._answered.get(base.hex(), [])
-            if known and sorted(survivors) not in known and not self._allow:
+            if known and sorted(survivors) not in known:
                 raise ProtocolError(
                     f"the sum over {', '.join(sorted(survivors))} is asked for a model or a round "
                     f"for which the sum over {', '.join(known[0])} was given; expected the same "
                     "sites, because the difference of two sums shows single sites; start another "
                     "run from another model (seed), or allow it in this site's policy"
                 )
+        small = self._rule and too_small(survivors, self._lists, least=self._rule.least)
+        if small:
+            raise ProtocolError(
+                f"the sum over {', '.join(sorted(survivors))} is asked, after sums over other "
+                f"sites under the same roster: {', '.join(sorted(small))} would follow from their "
+                "differences; expected the same sites as before, or "
+                f"{self._rule.least if self._rule else 0} of them more or fewer at once; wait for "
+                "who is missing, or set member_lists_since in this site's policy"
+            )
 
     def record(self, bases: Sequence[bytes], survivors: Collection[str]) -> None:
         """Check, and store durably before the shares leave.
@@ -62,50 +116,91 @@ class Journal:
         entry = sorted(survivors)
         for base in bases:
             known = self._answered.setdefault(base.hex(), [])
-            if entry in known:
+            if entry in known and (self._rule is None or entry in self._lists):
                 continue
+            day = datetime.now(UTC).date().isoformat()
+            line = _line(base.hex(), entry, self._rule.roster if self._rule else "", day)
             if self._path is not None:
-                self._append(_line(base.hex(), entry))
+                self._append(self._path, line)
             known.append(entry)
+            self._lists += [entry] if self._rule else []
 
-    def _append(self, line: str) -> None:
-        assert self._path is not None
+    def _append(self, path: Path, line: str) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with path.open("ab") as file:
+                file.write(line.encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
+            self._count += 1
+            write_durably(_head(path), _head_content(self._count))
         except OSError as error:
             raise ProtocolError(
-                f"{self._path}: {error.strerror}; expected a writable file: without it this "
+                f"{path}: {error.strerror}; expected a writable file: without it this "
                 "site cannot know what it has answered, so it answers nothing"
             ) from None
 
     def _read(self, path: Path) -> None:
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes() if path.exists() else b""
+            least = _counted(_head(path))
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, f"({type(error).__name__})") from None
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:  # a crash cut the last line off before its shares left
             os.truncate(path, len(whole))
-        for number, text in enumerate(whole.split(b"\n")[:-1], start=1):
+        lines = whole.split(b"\n")[:-1]
+        self._count = len(lines)
+        if len(lines) < least:
+            raise _unreadable(path, f"has {len(lines)} lines of {least} that were written")
+        for number, text in enumerate(lines, start=1):
             try:
-                base, survivors = _parsed(text)
+                self._take(*_parsed(text))
             except (ValueError, KeyError, TypeError, RecursionError):
-                raise ProtocolError(
-                    f"{path}: line {number} cannot be read; expected what this site wrote; "
-                    "without it the site cannot know what it has answered, so it answers nothing"
-                ) from None
-            self._answered.setdefault(base, []).append(survivors)
+                raise _unreadable(path, f"line {number} cannot be read") from None
+
+    def _take(self, base: str, survivors: list[str], roster: str, day: str) -> None:
+        self._answered.setdefault(base, []).append(survivors)
+        rule = self._rule
+        if rule and roster == rule.roster and day >= rule.since and survivors not in self._lists:
+            self._lists.append(survivors)
 
 
-def _line(base: str, survivors: list[str]) -> str:
-    return json.dumps({"base": base, "survivors": survivors})
+def _unreadable(path: Path, what: str) -> ProtocolError:
+    return ProtocolError(
+        f"{path} {what}; expected what this site wrote; without it the site cannot know what it "
+        "has answered, so it answers nothing; put the file back from a copy"
+    )
 
 
-def _parsed(text: bytes) -> tuple[str, list[str]]:
+def _head(path: Path) -> Path:
+    return path.with_name(path.name + _HEAD_SUFFIX)
+
+
+def _head_content(lines: int) -> bytes:
+    return f"{lines}\n".encode()
+
+
+def _counted(head: Path) -> int:
+    """Return how many lines were written; 0 where nothing says so."""
+    if not head.exists():
+        return 0
+    raw = head.read_bytes()
+    count = int(raw)
+    if raw != _head_content(count):
+        raise ValueError
+    return count
+
+
+def _line(base: str, survivors: list[str], roster: str, day: str) -> str:
+    return json.dumps({"base": base, "survivors": survivors, "roster": roster, "day": day})
+
+
+def _parsed(text: bytes) -> tuple[str, list[str], str, str]:
     """Read what `_line` writes, and nothing else that says the same."""
     line = json.loads(text)
     base, survivors = bytes.fromhex(line["base"]).hex(), sorted(map(str, line["survivors"]))
-    if _line(base, survivors).encode() != text:
+    roster, day = str(line["roster"]), str(line["day"])
+    if _line(base, survivors, roster, day).encode() != text:
         raise ValueError
-    return base, survivors
+    return base, survivors, roster, day

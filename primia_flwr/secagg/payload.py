@@ -6,6 +6,7 @@ Source of the weighting: McMahan et al. 2017; each update is scaled by w_k / w_m
 of the w_k travels as one of the numbers, exactly.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,6 +96,26 @@ class Layout:
             table += [to_steps(v, number.step) if number.step else int(v) for v in given]
         vectors.append(encode_integers(table, self.num_clients))
         return vectors
+
+    def spoiled(self, values: Mapping[str, Sequence[int]]) -> list[Vector]:
+        """Return vectors that hide the sum they are part of, but for these numbers.
+
+        A client that has nothing to add does not send zeros: with fewer updates in it a sum would
+        show more of each. All other words are drawn from the operating system.
+        """
+        vectors: list[Vector] = []
+        if self.entries:
+            raw = secrets.token_bytes(4 * self.entries)
+            vectors.append(np.frombuffer(raw, np.uint32).copy())
+        size = sum(number.size for number in self.numbers)
+        table = np.frombuffer(secrets.token_bytes(8 * size), np.uint64).copy()
+        at = 0
+        for number in self.numbers:
+            if number.name in values:
+                given = encode_integers(list(values[number.name]), self.num_clients)
+                table[at : at + number.size] = given
+            at += number.size
+        return [*vectors, table]
 
     def numbers_of(self, totals: Sequence[Vector]) -> dict[str, list[float]]:
         """Return the sums of the numbers.

@@ -4,9 +4,8 @@ A SuperNode starts a new process for each message, so an instance has to rest so
 sealed under a key that follows from the site's identity key, for this run and instance.
 """
 
-import os
+import re
 import secrets
-import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -15,11 +14,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.reading import read_bytes
 from primia_flwr.secagg.client import ClientInstance, Phase
+from primia_flwr.secagg.durable import write_durably
 from primia_flwr.secagg.keys import bind
 from primia_flwr.secagg.parties import Member
+from primia_flwr.secagg.round_numbers import RoundNumbers
 
 _NONCE_BYTES = 12
+_LONGEST_NUMBER = 20
+_NUMBER = re.compile("[0-9]{1,20}")
 _KEPT = 2  # the instance of this round and that of the next
 
 
@@ -39,6 +43,7 @@ class Vault:
     def __init__(self, folder: Path, member: Member, *, degree: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder, self._member, self._degree = folder, member, degree
+        self.rounds = RoundNumbers(folder / "rounds.json")
         self._context = bind("primia secagg v1 vault", member.session.run, member.name)
         hkdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=self._context)
         self._cipher = ChaCha20Poly1305(hkdf.derive(member.identity.private_bytes_raw()))
@@ -73,8 +78,8 @@ class Vault:
             If the site does not have it (any more), or it was altered.
         """
         try:
-            raw = self._path(number).read_bytes()
-        except OSError:
+            raw = read_bytes(self._path(number))
+        except (OSError, ValueError):
             raise ProtocolError(
                 f"{self._member.name} knows nothing of instance {number}; expected one that it "
                 "began and that has not ended; it takes part again from the next setup on"
@@ -100,26 +105,27 @@ class Vault:
         self._write(self._path(instance.number).name, sealed)
 
     def _stored(self) -> list[int]:
-        return sorted(
-            int(path.stem.split("-")[1]) for path in self.folder.glob("instance-*.sealed")
-        )
+        names = (path.stem.partition("-")[2] for path in self.folder.glob("instance-*.sealed"))
+        return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 
     def _last(self) -> int:
         path = self.folder / "last"
         try:
-            return int(path.read_text()) if path.exists() else 0
-        except ValueError:
+            text = read_bytes(path, at_most=_LONGEST_NUMBER).decode("ascii")
+            if not _NUMBER.fullmatch(text):
+                raise ValueError
+            return int(text)
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError):
             raise ProtocolError(
                 f"{path} holds no number; expected that of the last instance: without it "
-                f"{self._member.name} cannot know which are new, so it begins none"
+                f"{self._member.name} cannot know which are new, so it begins none; start a new "
+                "run"
             ) from None
 
     def _path(self, number: int) -> Path:
         return self.folder / f"instance-{number}.sealed"
 
     def _write(self, name: str, content: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self.folder / name)
+        write_durably(self.folder / name, content)

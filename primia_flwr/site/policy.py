@@ -7,20 +7,29 @@ understood allows nothing.
 
 import dataclasses
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
-
-from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.checks import (
+    check_choice,
+    check_column,
+    check_day,
+    check_pattern,
+    check_range,
+)
 from primia_flwr.config.deployment import check_address
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.privacy import UNITS
 from primia_flwr.errors import ConfigError
+from primia_flwr.printable import printable, shown
+from primia_flwr.reading import read_text, reading
 
 ANY = "*"
 CATEGORIES = ("train", "evaluate", "query")
 LAYOUTS = ("auto", "folder", "pneumonia", "manifest", "synthetic")
+MAX_POLICY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _VERB = re.compile(rf"({'|'.join(CATEGORIES)})(\.[A-Za-z0-9_]+)?")
@@ -37,11 +46,20 @@ class SitePolicy:
     `query.statistics` only that one. `min_sites`: refuse runs that would go on with fewer
     sites, because an average over few sites hides little.
 
+    `patient_pattern`: in the layout `folder`, the regular expression with a group `patient` that
+    finds the patient in an image's path; empty: the layout's own rule. `patient_column`: of the
+    manifest. `min_round_images`: refuse
+    runs whose rounds train on fewer images of this site, because a sum over few images is close to
+    them.
+
     For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
-    `allow_other_survivors`: answer a second sum over other sites for the same model, whose
-    difference shows single sites; `count_digits`: significant digits of the image count that
-    goes into the sum, 0 for all; `require_secure_aggregation`: refuse runs without it, in which
-    the coordinator sees this site's own updates.
+    `allow_other_survivors`: answer sums over any lists of sites, whose differences show single
+    sites; `member_lists_since`: lists answered before this day do not count (a site came or
+    left for good, and the staff agrees); `allow_sparse_graph`: take part where sites mask with some
+    others only, which holds against a coordinator that keeps to the protocol, and then with
+    `sparse_min_survivors` and `sparse_max_colluding`; `count_digits`: significant digits of the
+    counts of training images that go into a sum, 0 for all; `require_secure_aggregation`: refuse
+    runs without it, in which the coordinator sees this site's own updates.
 
     For differential privacy: `max_epsilon`, the most that all runs together may cost a patient of
     this site, at `privacy_delta`; runs without it are then refused, because they have no epsilon.
@@ -59,16 +77,23 @@ class SitePolicy:
     data_root: str = ""
     data_layout: str = "auto"
     data_manifest: str = ""
+    patient_pattern: str = ""
+    patient_column: str = "patient"
     device: str = "auto"
     state: str = "state"
     approved_bundles: list[str] = field(default_factory=list)
     allowed_experiments: list[str] = field(default_factory=list)
     allowed_verbs: list[str] = field(default_factory=lambda: list(CATEGORIES))
     min_sites: int = 2
+    min_round_images: int = 4
     min_survivors: int = 3
     max_colluding: int = 0
     accept_two: bool = False
     allow_other_survivors: bool = False
+    member_lists_since: str = ""
+    allow_sparse_graph: bool = False
+    sparse_min_survivors: int = 100
+    sparse_max_colluding: int = 10
     count_digits: int = 2
     require_secure_aggregation: bool = True
     max_epsilon: float = 0.0
@@ -86,6 +111,12 @@ class SitePolicy:
         check_range("min_sites", self.min_sites, 1, 1000, example=3)
         check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("max_colluding", self.max_colluding, 0, 1000, example=1)
+        check_range("min_round_images", self.min_round_images, 1, 10**6, example=4)
+        check_range("sparse_min_survivors", self.sparse_min_survivors, 3, 1000, example=100)
+        check_range("sparse_max_colluding", self.sparse_max_colluding, 0, 1000, example=10)
+        check_day("member_lists_since", self.member_lists_since)
+        check_pattern("patient_pattern", self.patient_pattern)
+        check_column("patient_column", self.patient_column)
         check_range("count_digits", self.count_digits, 0, 9, example=2)
         check_choice("privacy_unit", self.privacy_unit, UNITS)
         check_range("max_epsilon", self.max_epsilon, 0, 1000, example=3)
@@ -99,13 +130,18 @@ class SitePolicy:
         for name in self.allowed_experiments:
             if name != ANY and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
                 raise ConfigError(
-                    f"allowed_experiments={name!r}; expected names of experiments or '*', "
+                    f"allowed_experiments={name!r:.200}; expected names of experiments or '*', "
                     "e.g. [pneumonia]"
                 )
 
     def path(self, value: str) -> Path:
         """Return a path of the policy, resolved against the folder of its file."""
-        return (self.folder / Path(value).expanduser()).resolve()
+        try:
+            return (self.folder / Path(value).expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError):  # no such user, a loop of links, a NUL
+            raise ConfigError(
+                f"{shown(value, limit=80)} cannot be a path here; expected one like data/chest"
+            ) from None
 
     @property
     def state_folder(self) -> Path:
@@ -134,17 +170,21 @@ def load_policy(file: Path) -> SitePolicy:
     Raises
     ------
     ConfigError
-        If the file is missing, is not YAML, or a key is unknown, missing or wrong.
+        If the file is missing, every user may change it, it is not YAML, or a key is unknown,
+        missing or wrong.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
+    expected = "the site's policy, e.g. the site.yaml of the start-up kit"
+    with reading(file, error=ConfigError, expected=expected):
+        text = read_text(file, at_most=MAX_POLICY_BYTES)
+        mode = file.stat().st_mode
+        folder = file.resolve().parent
+    if mode & stat.S_IWOTH:
         raise ConfigError(
-            f"{file} cannot be read ({error.strerror}); expected the site's policy, e.g. the "
-            "site.yaml of the start-up kit"
-        ) from None
+            f"{file} can be changed by every user of this computer; expected the site's own "
+            f"policy; run chmod o-w {file}"
+        )
     try:
-        return parse_policy(text, folder=file.resolve().parent)
+        return parse_policy(text, folder=folder)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
 
@@ -160,7 +200,7 @@ def parse_policy(text: str, *, folder: Path) -> SitePolicy:
     content = load_yaml_mapping(text, what="the policy")
     known = {f.name: f for f in dataclasses.fields(SitePolicy) if "internal" not in f.metadata}
     for key in content:
-        check_choice("key", str(key), known)
+        check_choice("key", printable(key, limit=80), known)
     for key, spec in known.items():
         if key in content:
             _check_type(key, content[key], spec.type)
@@ -170,36 +210,14 @@ def parse_policy(text: str, *, folder: Path) -> SitePolicy:
 
 
 def load_yaml_mapping(text: str, *, what: str) -> dict[str, Any]:
-    """Parse a YAML mapping and refuse duplicate keys, which two readers may read differently.
+    """Parse one plain YAML mapping, as `config.plain_yaml.load_mapping`.
 
     Raises
     ------
     ConfigError
-        If the text is not one mapping with unique keys.
+        If the text is anything else.
     """
-    try:
-        content = yaml.load(text, Loader=_UniqueKeys)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        first = str(error).split("\n", maxsplit=1)[0]
-        raise ConfigError(f"{what} is not valid YAML ({first}); expected key: value") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{what} is {type(content).__name__}; expected YAML with key: value")
-    return content
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key that stands twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = (key_node.tag, str(key_node.value))
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key_node.value!r} stands twice"
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    return load_mapping(text, what=what)
 
 
 _KINDS = {"str": "text", "int": "a whole number", "bool": "true or false", "float": "a number"}
@@ -216,10 +234,10 @@ def _check_type(key: str, value: object, annotation: Any) -> None:
         if type(value) is annotation or (annotation is float and type(value) is int):
             return
         expected = _KINDS[annotation.__name__]
-    raise ConfigError(f"{key}={value!r}; expected {expected}")
+    raise ConfigError(f"{key}={value!r:.200}; expected {expected}")
 
 
 def _check_each(key: str, values: list[str], pattern: re.Pattern[str], expected: str) -> None:
     for value in values:
         if not pattern.fullmatch(value):
-            raise ConfigError(f"{key}={value!r}; expected {expected}")
+            raise ConfigError(f"{key}={value!r:.200}; expected {expected}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
 from clients.secure import answer_protocol, secured
 from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
@@ -97,7 +97,7 @@ def search(tmp_path, learner, make_grid, model):
         else:
             nodes = sites
         exchange = build_exchange(
-            experiment, model=model, parameters=["w"], num_classes=2, folder=folder
+            experiment, model=model, parameters=["w"], num_classes=2, folder=folder, flower_run=1
         )
         grid = RosterGrid(make_grid(nodes), NAMES)
         if only is not None:  # an ordinary run of one configuration
@@ -130,10 +130,10 @@ class _Secured:
 
     def _in_the_clear(self, message, _):
         reply = self._plain.answer(message)
-        if reply.has_error():
-            from primia_flwr.errors import DivergenceError
-
-            raise DivergenceError("the loss is nan")
+        if reply.has_error():  # as clients.answers says it
+            reply = Message(
+                RecordDict({"metrics": MetricRecord({"declined": 1})}), reply_to=message
+            )
         reply.content["site"] = ConfigRecord({"name": self._plain.name, "num-classes": 2})
         return reply
 
@@ -236,7 +236,8 @@ def test_a_configuration_that_diverges_is_named_and_the_search_goes_on(search, t
     assert chosen.number == 2
     found = account(tmp_path / "run")["configurations"]
     assert [c["status"] for c in found] == ["out", "diverged", "chosen"]
-    assert "berlin: DivergenceError: the loss is nan" in found[1]["reason"]
+    said = "of 3 sites declined" if secure else "berlin: DivergenceError: the loss is nan"
+    assert said in found[1]["reason"]
     assert trained(search.sites)[1] == 1, "a repetition would diverge again"
     lines = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
     named = [json.loads(line) for line in lines if "configuration_diverged" in line]

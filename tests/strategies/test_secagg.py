@@ -1,5 +1,6 @@
 """Rounds over secure aggregation: the real exchange and the real client code, sites in memory."""
 
+import json
 import threading
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,13 @@ from primia_flwr.config.federation import FederationConfig, SecureConfig, Strate
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import FederationStoppingConfig
-from primia_flwr.errors import ConfigError, FederationError, PrimiaError, ProtocolError
+from primia_flwr.errors import (
+    ConfigError,
+    DivergenceError,
+    FederationError,
+    PrimiaError,
+    ProtocolError,
+)
 from primia_flwr.evaluation.secure_sums import read_sums
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid
@@ -98,6 +105,7 @@ class SecureSite:
 @dataclass
 class Federation:
     experiment: Experiment
+    agreed: Experiment  # what the sites have been told, too
     grid: Any
     model: Any
     folder: Any
@@ -108,11 +116,12 @@ class Federation:
 
     def run(self, resume: bool = False):
         exchange = build_exchange(
-            self.experiment,
+            self.agreed,
             model=self.model,
             parameters=["w"],
             num_classes=2,
             folder=self.folder,
+            flower_run=1,
         )
         cfg = LoopConfig(
             federation=self.experiment.federation,
@@ -168,7 +177,7 @@ def federation(tmp_path, make_site, make_grid, model):
             )
             plain = make_site(name, target=float(index), weight=10.0 * (index + 1), var=1.0 + index)
             sites[11 + index] = SecureSite(plain, context)
-        return Federation(experiment, make_grid(sites), model, tmp_path)
+        return Federation(experiment, for_sites, make_grid(sites), model, tmp_path)
 
     return build
 
@@ -187,6 +196,7 @@ def expected(rounds, taking_part):
 
 
 ALL = range(5)
+ANY_LIST = SecureConfig(enabled=True, max_weight=100, allow_other_survivors=True)
 # step = 32 / (2^31 / 5); (5 / 2) step * 100 / 150 for each of three rounds, and float32
 TOLERANCE = 3 * 2.5 * 32 / (2**31 / 5) * 100 / 150 + 1e-6
 
@@ -244,7 +254,8 @@ def test_nothing_of_a_single_site_is_written_down(federation):
     ],
 )
 def test_a_site_that_is_lost_at_any_step(federation, step, nth, in_the_sum):
-    run = federation()
+    """Where the sites answer any lists, the others go on at once."""
+    run = federation(secure=ANY_LIST)
     run.sites["munich"].lost = {(step, nth)}
     if step == "hello":
         run.sites["munich"].lost |= {("hello", n) for n in range(2, 99)}
@@ -256,6 +267,26 @@ def test_a_site_that_is_lost_at_any_step(federation, step, nth, in_the_sum):
     assert state.model["w"] == pytest.approx([expected(3, sums)] * 2, abs=TOLERANCE)
     signed = any("sign" in site.seen for site in run.sites.values())
     assert signed == (step == "train"), "signatures only where somebody dropped out of U2"
+
+
+@pytest.mark.parametrize("step", ["shares", "train", "sign", "unmask"])
+def test_by_default_all_wait_for_a_site_that_is_lost(federation, step):
+    """Its update would be the difference of two sums, of nearly the same model."""
+    run = federation()
+    run.sites["munich"].lost = {(step, 1), (step, 3)}
+    state = run.run()
+    assert state.model["w"] == pytest.approx([expected(3, [ALL] * 3)] * 2, abs=TOLERANCE)
+    for site in run.sites:
+        answered = (run.folder / f"sites/{site}/answered.jsonl").read_text().splitlines()
+        assert {tuple(json.loads(line)["survivors"]) for line in answered} == {tuple(sorted(NAMES))}
+
+
+def test_by_default_a_site_that_is_not_in_the_first_sum_stays_out(federation):
+    run = federation()
+    run.sites["munich"].lost = {("statistics", 1), ("statistics", 2)}
+    state = run.run()
+    four = [0, 1, 3, 4]
+    assert state.model["w"] == pytest.approx([expected(3, [four] * 3)] * 2, abs=TOLERANCE)
 
 
 def test_three_sites_wait_for_the_one_that_dropped_and_go_on(federation):
@@ -295,14 +326,14 @@ def test_a_model_changed_in_its_last_bit_does_not_help_to_leave_a_site_out(feder
     run.forget()
     run.model["w"] = np.nextafter(run.model["w"], np.float32(1))
     run.sites["paris"].lost = {("train", n) for n in range(2, 99)}
-    with pytest.raises(FederationError, match="the difference of two sums shows single"):
+    with pytest.raises(FederationError, match="train round 1 is asked for, after round 1 was"):
         run.run()
     answered = (run.folder / "sites/berlin/answered.jsonl").read_text()
     assert '["berlin", "london", "munich"]' not in answered
 
 
 def test_a_sum_that_was_opened_and_lost_is_repeated_over_the_same_sites(federation):
-    run = federation()
+    run = federation(secure=ANY_LIST)
     run.lose_the_sum_of_round_two()
     state = run.run()
     four = [0, 1, 3, 4]  # in round 3 too: for that munich was not asked for keys in round 2
@@ -315,7 +346,7 @@ def test_a_sum_that_was_opened_and_lost_is_repeated_over_the_same_sites(federati
 
 def died_after_opening(federation):
     """A run that asked for shares in round 2 and never got enough; all sites are back."""
-    run = federation()
+    run = federation(secure=ANY_LIST)
     run.lose_the_sum_of_round_two()
     for name in ("berlin", "london", "paris", "rome"):
         run.sites[name].lost = {("unmask", n) for n in range(3, 99)}
@@ -345,7 +376,7 @@ def test_a_sum_that_was_opened_waits_for_each_of_its_sites(federation):
 def test_server_optimisers_work_on_the_mean(federation, strategy):
     secure = federation(strategy=strategy).run()
     plain = federation(strategy=strategy)
-    plain.experiment = replace(
+    plain.experiment = plain.agreed = replace(
         plain.experiment, strategy=replace(plain.experiment.strategy, secure=SecureConfig())
     )
     for site in plain.sites.values():
@@ -398,7 +429,7 @@ def in_the_clear(step, message):
 
 
 def test_a_site_of_a_secure_run_sends_nothing_in_the_clear(federation):
-    run = federation()
+    run = federation(secure=ANY_LIST)
     run.sites["rome"].tamper = in_the_clear
     state = run.run()
     assert state.round == 3
@@ -417,17 +448,22 @@ def test_sites_that_are_told_different_things_give_noise_that_nobody_can_use(fed
         run.run()
 
 
-def test_a_weight_above_the_largest_is_declined(federation):
-    run = federation(secure=SecureConfig(enabled=True, max_weight=45))
-    state = run.run()
-    assert state.round == 3
-    assert "strategy.secure.max_weight=45" in run.rows(1)["rome"].reason
-
-
-def test_an_update_out_of_range_is_declined_never_wrapped(federation):
-    run = federation(secure=SecureConfig(enabled=True, max_weight=100, clip=3.5))
-    run.run()
-    assert "expected at most clip=3.5" in run.rows(1)["rome"].reason
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        pytest.param({"max_weight": 45}, id="weight"),  # rome's weight is 50
+        pytest.param({"max_weight": 100, "clip": 3.5}, id="update"),  # rome's update is 4
+    ],
+)
+def test_who_declines_is_counted_and_spoils_the_sum(federation, bounds):
+    """A sum without it would be over fewer sites, which the coordinator chose by its bounds."""
+    run = federation(secure=SecureConfig(enabled=True, **bounds))
+    with pytest.raises(DivergenceError, match="1 of 5 sites declined"):
+        run.run()
+    (row,) = [row for row in read_sums(run.folder) if row.kind == "train"]
+    assert row.survivors == sorted(NAMES), "nobody is told apart"
+    assert (row.good, row.weight_sum) == (False, 0)
+    assert not run.loop._history.rounds
 
 
 def test_sites_that_would_rather_rest_are_counted_in_the_sum(federation):
@@ -501,21 +537,21 @@ def test_a_sparse_graph_that_is_not_good_is_refused(degree, min_sites, match):
 
 
 def test_a_refusal_ends_the_instance_for_good_also_in_the_next_process(federation):
-    run = federation(count=3, rounds=1)
+    run = federation(count=4, rounds=1)
     forged = []
 
     def strangers(step, message):
         if step == "unmask" and not forged:
             raw = message.content["secagg"]["unmask"]
-            request = replace(decode(raw, UnmaskRequest), survivors=("london", "munich", "paris"))
+            request = replace(decode(raw, UnmaskRequest), survivors=("london", "munich", "rome"))
             forged.append(raw)
             content = RecordDict({"secagg": ConfigRecord({"unmask": encode(request)})})
-            with pytest.raises(ProtocolError, match="refuses survivors with paris"):
+            with pytest.raises(ProtocolError, match="refuses survivors with rome"):
                 answer_protocol(Message(content, 1, "query.secagg"), site.context)
 
     site = run.sites["berlin"]
     site.tamper = strangers
-    assert run.run().round == 1, "two of three shares are enough without it"
+    assert run.run().round == 1, "three of four shares are enough without it"
     content = RecordDict({"secagg": ConfigRecord({"unmask": forged[0]})})
     with pytest.raises(ProtocolError, match="knows nothing of instance"):
         answer_protocol(Message(content, 1, "query.secagg"), site.context)

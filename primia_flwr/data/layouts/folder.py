@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from primia_flwr.config.checks import check_pattern
 from primia_flwr.config.data import DataConfig
 from primia_flwr.data.dicom import read_patient
 from primia_flwr.data.files import image_files, is_dicom
@@ -16,7 +17,7 @@ from primia_flwr.data.layouts.common import (
     sub_folders,
 )
 from primia_flwr.data.manifest import Manifest, Sample
-from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.errors import DataError
 
 PatientOf = Callable[[Path, Path], str]
 
@@ -67,7 +68,8 @@ def own_patient(path: str) -> str:
 def _patient_reader(cfg: DataConfig) -> PatientOf:
     if not cfg.patient_pattern:
         return _patient_of
-    pattern = _compile(cfg.patient_pattern)
+    check_pattern("data.patient_pattern", cfg.patient_pattern)
+    pattern = re.compile(cfg.patient_pattern)
 
     def search(root: Path, path: Path) -> str:
         relative = path.relative_to(root).as_posix()
@@ -88,14 +90,3 @@ def _patient_of(root: Path, path: Path) -> str:
     parts = path.relative_to(root).parts[:-1]
     depth = 2 if split_folders(root)[0][0] else 1
     return "/".join(parts[depth:]) or own_patient(path.relative_to(root).as_posix())
-
-
-def _compile(text: str) -> re.Pattern[str]:
-    expected = r"expected a regular expression with a group patient, e.g. (?P<patient>\d+)_"
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        raise ConfigError(f"data.patient_pattern={text} ({error}); {expected}") from error
-    if "patient" not in pattern.groupindex:
-        raise ConfigError(f"data.patient_pattern={text}; {expected}")
-    return pattern

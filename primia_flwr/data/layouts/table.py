@@ -27,20 +27,20 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
         raise ConfigError("data.manifest is empty; expected a CSV file, e.g. data.manifest=a.csv")
     path = Path(cfg.manifest).expanduser().resolve()
     root = existing_root(cfg) if cfg.root else path.parent
-    rows = _read_rows(path)
+    rows = _read_rows(path, cfg.patient_column)
     classes = class_names(cfg, (row["label"] for row in rows), where=path.name)
     index = {name: label for label, name in enumerate(classes)}
-    samples = [_sample(root, row, index) for row in rows]
+    samples = [_sample(root, row, index, cfg.patient_column) for row in rows]
     _refuse_repeated(path, samples)
     ordered = tuple(sorted(samples, key=lambda sample: sample.path))
     return Manifest(root, classes, ordered, is_synthetic(root))
 
 
-def _read_rows(path: Path) -> list[Row]:
+def _read_rows(path: Path, patient: str) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            _check_header(path, list(reader.fieldnames or []))
+            _check_header(path, list(reader.fieldnames or []), patient)
             rows = [_checked_row(path, number, row) for number, row in enumerate(reader, start=2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
@@ -51,8 +51,13 @@ def _read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    unknown = [name for name in header if name not in COLUMNS]
+def _check_header(path: Path, header: list[str], patient: str) -> None:
+    unknown = [name for name in header if name not in (*COLUMNS, patient)]
+    if patient != DataConfig.patient_column and patient not in header:
+        raise DataError(
+            f"{path}: first line is {header}; expected a column {patient!r}, which "
+            "data.patient_column names"
+        )
     if {"path", "label"} <= set(header) and not unknown and len(set(header)) == len(header):
         return
     raise DataError(
@@ -72,7 +77,7 @@ def _checked_row(path: Path, number: int, row: dict[str, str | None]) -> Row:
     return values
 
 
-def _sample(root: Path, row: Row, index: dict[str, int]) -> Sample:
+def _sample(root: Path, row: Row, index: dict[str, int], patient: str) -> Sample:
     path = _inside(root, row["path"])
     split = row.get("split", "").lower()
     if split and split not in SPLIT_FOLDERS:
@@ -80,7 +85,7 @@ def _sample(root: Path, row: Row, index: dict[str, int]) -> Sample:
     return Sample(
         path,
         index[row["label"]],
-        row.get("patient") or own_patient(path),
+        row.get(patient) or own_patient(path),
         row.get("site", ""),
         SPLIT_FOLDERS.get(split, ""),
     )

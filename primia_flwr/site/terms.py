@@ -1,0 +1,207 @@
+"""What a run's configuration asks of this site, beside what the site's own policy says.
+
+What protects a hospital comes from its policy. Where the coordinator's wish reaches a protection,
+it is compared here, before any code of the bundle runs: a wish that asks for less is a refusal, one
+that asks for more is kept. The table in docs/threat-model.md has a row for each key.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from primia_flwr.config.privacy import PRIVATE_MODES
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import PolicyRefusal
+from primia_flwr.site.policy import SitePolicy
+
+Config = Mapping[str, Any]
+_LONGEST_VALUE = 60  # characters of a value that a refusal repeats
+BUNDLE = "deployment.bundle"
+_BATCHES, _BATCH_SIZE = "training.sync_every_n_batches", "training.batch_size"
+
+
+@dataclass(frozen=True)
+class Term:
+    """One key of the run's configuration that reaches a protection.
+
+    `fits` says whether the value is good enough for the policy, `expected` what would be.
+    """
+
+    key: str
+    fits: Callable[[Any, Config, SitePolicy], bool]
+    expected: Callable[[SitePolicy], str]
+
+
+def check_terms(config: Config, policy: SitePolicy, bundle: str) -> None:
+    """Refuse a run that asks for less protection than the policy gives.
+
+    Parameters
+    ----------
+    config : mapping
+        The run's experiment as it arrived. A key that is missing has the default of the installed
+        schema, as the bundle's own reader would give it.
+    policy : SitePolicy
+        The site's.
+    bundle : str
+        SHA-256 of the bundle that arrived.
+
+    Raises
+    ------
+    PolicyRefusal
+        Naming the first such key, its value and what was expected.
+    """
+    for term in TERMS:
+        value = wish(config, term.key)
+        if not term.fits(value, config, policy):
+            raise PolicyRefusal(
+                f"site {policy.site} refuses: {term.key}={_shown(value)}; expected "
+                f"{term.expected(policy)}"
+            )
+    named = wish(config, BUNDLE)
+    if named not in ("", bundle):
+        raise PolicyRefusal(
+            f"site {policy.site} refuses: {BUNDLE}={_shown(named)}; expected the hash of the "
+            "bundle that came"
+        )
+
+
+def wish(config: Config, key: str) -> Any:
+    """Return the value of a dotted key, or the default of the schema."""
+    found: Any = config
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _default(key)
+        found = found[part]
+    return found
+
+
+def _default(key: str) -> Any:
+    found: Any = Experiment()
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+# --- The table ---------------------------------------------------------------------------------
+
+
+def _at_least(name: str) -> Term:
+    """Return the term of `strategy.secure.<name>`: it may be higher than the policy's."""
+
+    def fits(value: Any, config: Config, policy: SitePolicy) -> bool:
+        return not _secure(config) or _whole(value) >= _floor(name, config, policy)
+
+    def expected(policy: SitePolicy) -> str:
+        sparse = f", on a sparse graph {getattr(policy, f'sparse_{name}')}"
+        return f"at least {getattr(policy, name)}" + (sparse if policy.allow_sparse_graph else "")
+
+    return Term(f"strategy.secure.{name}", fits, expected)
+
+
+def _floor(name: str, config: Config, policy: SitePolicy) -> int:
+    sparse = _whole(wish(config, "strategy.secure.degree")) > 0
+    return int(getattr(policy, f"sparse_{name}" if sparse else name))
+
+
+def _only_if(key: str, allowed: str, ordinary: Any, instead: str) -> Term:
+    """Return the term of a key that leaves its ordinary value only where the policy allows it."""
+
+    def fits(value: Any, config: Config, policy: SitePolicy) -> bool:
+        same = type(value) is type(ordinary) and value == ordinary
+        return same or getattr(policy, allowed) is True
+
+    return Term(key, fits, lambda policy: f"{instead}; this site's policy has {allowed}: false")
+
+
+def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) -> Term:
+    """Return the term of a key that must be as the policy has it, or be left to the policy."""
+
+    def fits(value: Any, config: Config, policy: SitePolicy) -> bool:
+        if private and not _private(config):
+            return True
+        mine = getattr(policy, own)
+        left_to_it = ordinary is not None and value == ordinary
+        return left_to_it or (type(value) is not bool and bool(value == mine))
+
+    def expected(policy: SitePolicy) -> str:
+        also = f" or {ordinary!r}" if ordinary is not None else ""
+        return f"what this site's policy has as {own}{also}"
+
+    return Term(key, fits, expected)
+
+
+def _private(config: Config) -> bool:
+    return wish(config, "privacy.mode") in PRIVATE_MODES
+
+
+def _secure(config: Config) -> bool:
+    return wish(config, "strategy.secure.enabled") is True
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number; one that no floor admits for anything else."""
+    return value if type(value) is int else -1
+
+
+def _enough_images(value: Any, config: Config, policy: SitePolicy) -> bool:
+    batches, size = _whole(value), _whole(wish(config, _BATCH_SIZE))
+    return batches == 0 or batches * size >= policy.min_round_images
+
+
+def _noise_counts_on(value: Any, config: Config, policy: SitePolicy) -> bool:
+    """Say whether `dp_aggregate` counts on as many sites that know their noise as the policy."""
+    if wish(config, "privacy.mode") != "dp_aggregate":
+        return True
+    knowing = max(_whole(value), _whole(wish(config, "strategy.secure.max_colluding")))
+    return knowing >= max(1, _floor("max_colluding", config, policy))
+
+
+TERMS: tuple[Term, ...] = (
+    Term(
+        "strategy.secure.enabled",
+        lambda value, _, policy: value is True or policy.require_secure_aggregation is False,
+        lambda _: "true (strategy=secagg): without it the coordinator sees single updates",
+    ),
+    Term(
+        "privacy.mode",
+        lambda value, _, policy: value in PRIVATE_MODES or policy.max_epsilon == 0,
+        lambda policy: (
+            f"one of {', '.join(PRIVATE_MODES)}, within max_epsilon={policy.max_epsilon:g}: a run "
+            "without differential privacy has no epsilon"
+        ),
+    ),
+    Term(
+        "federation.min_sites",
+        lambda value, _, policy: _whole(value) >= policy.min_sites,
+        lambda policy: f"at least {policy.min_sites}",
+    ),
+    _at_least("min_survivors"),
+    _at_least("max_colluding"),
+    _only_if("strategy.secure.degree", "allow_sparse_graph", 0, "0, the complete graph"),
+    _only_if("strategy.secure.accept_two", "accept_two", False, "false"),
+    _only_if("strategy.secure.allow_other_survivors", "allow_other_survivors", False, "false"),
+    _same("strategy.secure.member_lists_since", "member_lists_since", ordinary=""),
+    Term("strategy.secure.audit", lambda value, *_: value is False, lambda _: "false"),
+    _same("data.patient_pattern", "patient_pattern", ordinary=""),
+    _same("data.patient_column", "patient_column", ordinary="patient"),
+    _same("privacy.unit", "privacy_unit", private=True),
+    _same("privacy.delta", "privacy_delta", private=True),
+    Term(
+        "privacy.max_knowing",
+        _noise_counts_on,
+        lambda policy: f"at least {max(1, policy.max_colluding)} for privacy.mode=dp_aggregate",
+    ),
+    Term(
+        _BATCHES,
+        _enough_images,
+        lambda policy: (
+            f"0, or so many that times {_BATCH_SIZE} they are at least "
+            f"min_round_images={policy.min_round_images}"
+        ),
+    ),
+)
