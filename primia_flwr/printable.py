@@ -4,16 +4,16 @@ Names and messages that a stranger wrote end in refusals, in the site's log and 
 There a control character moves the cursor, and a bidirectional one shows a line backwards.
 """
 
-import unicodedata
-
-# What a terminal does not show as one visible character: control, format (the bidirectional ones
-# among them), surrogates, private use, unassigned, line and paragraph separators.
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+LONGEST_SENTENCE = 300
 
 
 def hidden(character: str) -> bool:
-    """Say whether a terminal or an editor would not show this character as itself."""
-    return unicodedata.category(character) in _HIDDEN
+    """Say whether a terminal or an editor would not show this character as itself.
+
+    Control and format characters (the bidirectional ones among them), surrogates, unassigned ones,
+    and all white space but the blank.
+    """
+    return not character.isprintable()
 
 
 def printable(text: str, *, limit: int) -> str:
@@ -40,6 +40,12 @@ def shown(value: object, *, limit: int = 40) -> str:
         return f"a {type(value).__name__}"
     text = ascii(value[:limit])
     return text if len(value) <= limit and len(text) <= limit + 2 else f"{text[: limit - 2]}...'"
+
+
+def short(sentence: str) -> str:
+    """Return a sentence for others, a log and a terminal: one printable line, not long."""
+    longest = LONGEST_SENTENCE - len("... (123456 characters)")
+    return printable(" ".join(sentence.split()), limit=longest)
 
 
 def _escaped(character: str) -> str:

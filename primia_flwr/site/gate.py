@@ -14,7 +14,6 @@ If this Flower does not have these steps, the gate does not open: nothing runs.
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -23,19 +22,24 @@ from types import ModuleType
 from typing import Any
 
 from flwr.app import Context, Error, Message
+from flwr.common.constant import ErrorCode
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 from flwr.supernode.cli import flwr_clientapp
 
 from primia_flwr.errors import FederationError, PolicyRefusal, PrimiaError
 from primia_flwr.pace import hasten_transfers
+from primia_flwr.printable import printable, short
 from primia_flwr.site import installed
-from primia_flwr.site.bundles import BundleStore, sha256
+from primia_flwr.site.bundles import BundleStore, inspect, sha256
 from primia_flwr.site.judgement import Request, UnknownBundle, judge
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.site_log import SiteLog
 
-KEPT_AT_HOME = "the reason is in the site's own log"
+# All that leaves of a failure, whatever it was.
+FAILED_AT_SITE = "the site could not answer; the reason is in the site's own log"
+FAILED_CODE = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+_LONGEST_NAME = 100
 FLOWER_VERSIONS = ((1, 41), (1, 42))
 # The steps of Flower's run_clientapp that the gate wraps, in the order in which they come.
 _STEPS = ("pull_task_input", "install_from_fab", "get_load_client_app_fn", "push_message")
@@ -53,6 +57,8 @@ class Gate:
         self._policy_file = policy_file
         self._pulled: Pulled | None = None
         self._admitted = False
+        self._refusal = ""
+        self._home: Path | None = None
         self._log: SiteLog | None = None
 
     def note(self, pulled: Pulled) -> Pulled:
@@ -69,14 +75,14 @@ class Gate:
             If the policy does not allow it, or cannot be read.
         """
         if self._pulled is None:
-            raise PolicyRefusal("a bundle came without a message; refused")
+            raise self._refuse("a bundle came without a message; refused")
         policy = self._load_policy()
         self._log = SiteLog(policy.log_file)
         message, context, run, fab = self._pulled
         facts: dict[str, Any] = {
             "run": str(run.run_id),
-            "message": message.metadata.message_type,
-            "round": message.metadata.group_id,
+            "message": printable(message.metadata.message_type, limit=_LONGEST_NAME),
+            "round": printable(message.metadata.group_id, limit=_LONGEST_NAME),
             "bundle": sha256(content),
         }
         self._log.append("request", **facts, **_size(message))
@@ -85,31 +91,32 @@ class Gate:
         except PolicyRefusal as refusal:
             if isinstance(refusal, UnknownBundle):
                 self._keep(policy, content)
-            self._log.append("refused", **facts, reason=str(refusal))
-            raise PolicyRefusal(str(refusal)) from None
+            self._log.append("refused", **facts, reason=short(str(refusal)))
+            raise self._refuse(str(refusal)) from None
         varies = {"varies": ", ".join(admission.varies)} if admission.varies else {}
         self._log.append("accepted", **facts, experiment=admission.experiment, **varies)
-        installed.prepare(policy.bundle_folder, admission.bundle, content)
+        self._home = installed.prepare(policy.bundle_folder, admission.bundle, content)
         self._admitted = True
 
     def check_admitted(self) -> None:
-        """Refuse to load code that was not admitted by this gate.
+        """Refuse to load code that was not admitted by this gate, or is not what it admitted.
 
         Raises
         ------
         PolicyRefusal
-            If `admit` has not succeeded before.
+            If `admit` has not succeeded before, or another thing was unpacked.
         """
-        if not self._admitted:
+        if not self._admitted or self._pulled is None or self._home is None:
             raise PolicyRefusal("code was about to run that the site's gate has not admitted")
+        installed.check_unpacked(self._home, self._pulled[3].content)
 
     def leaving(self, reply: Message) -> None:
         """Write down what is about to leave the house; no record, no reply.
 
         A refusal leaves in any case: it holds nothing but the gate's own sentence.
         """
-        refusal = reply.has_error() and not self._admitted
-        if self._log is None and not refusal:
+        refused = reply.has_error() and not self._admitted
+        if self._log is None and not refused:
             raise PolicyRefusal("a reply was about to leave that the site's gate knows nothing of")
         if self._log is None:
             return
@@ -117,37 +124,55 @@ class Gate:
         try:
             self._log.append("left", message=reply.metadata.message_type, **_size(reply), **error)
         except OSError:
-            if not refusal:
+            if not refused:
                 raise
 
     def without_details(self, reply: Message) -> Message:
-        """Return a reply whose failure says only of what kind it is.
+        """Return a reply whose failure says nothing but that there was one.
 
-        The text of an exception may hold the name of a file, and so of a patient: it goes into
-        the site log, and its class to the coordinator. Refusals keep their sentence.
+        The text of an exception may hold the name of a file, and so of a patient, and its kind is
+        an answer to whoever chose the question: both stay in the site log. The gate's own
+        refusals keep their sentence.
         """
-        if not (reply.has_error() and self._admitted and self._pulled and self._log):
+        if not (reply.has_error() and self._pulled) or self._is_own_refusal(reply):
             return reply
         reason = reply.error.reason or ""
-        self._log.append("failed", message=reply.metadata.message_type, reason=reason)
-        kind = re.match(r"<class '[\w.]{1,200}'>", reason)
-        kept = f"{kind[0] if kind else 'failed'}:<'{KEPT_AT_HOME}'>"
-        return Message(Error(code=reply.error.code, reason=kept), reply_to=self._pulled[0])
+        if self._log is not None:
+            self._log.append("failed", message=reply.metadata.message_type, reason=reason)
+        else:
+            print(f"[gate] {printable(reason, limit=2000)}", flush=True)
+        return Message(Error(FAILED_CODE, FAILED_AT_SITE), reply_to=self._pulled[0])
+
+    def _is_own_refusal(self, reply: Message) -> bool:
+        """Say whether a failed reply is this gate's refusal, in Flower's words for an exception."""
+        own = f"{PolicyRefusal}:<'{self._refusal}'>"
+        return bool(self._refusal) and not self._admitted and reply.error.reason == own
+
+    def _refuse(self, sentence: str) -> PolicyRefusal:
+        """Return a refusal, and remember it as what may leave."""
+        self._refusal = short(sentence)
+        return PolicyRefusal(self._refusal)
 
     def _load_policy(self) -> SitePolicy:
         try:
             return load_policy(self._policy_file)
         except PrimiaError as error:
-            print(f"[gate] {error}", flush=True)
-            raise PolicyRefusal(
+            print(f"[gate] {printable(str(error), limit=2000)}", flush=True)
+            raise self._refuse(
                 "the site's policy cannot be read, so nothing is allowed; its staff finds the "
                 "reason in the site's log folder"
             ) from None
 
     def _keep(self, policy: SitePolicy, content: bytes) -> None:
+        """Keep code that nobody has looked at yet, if it can be looked at."""
+        try:
+            described = inspect(content)
+        except PolicyRefusal:
+            return
         store = BundleStore(policy.bundle_folder)
-        if sha256(content) not in store.hashes() and store.add(content) and self._log:
-            self._log.append("stored", bundle=sha256(content), bytes=len(content))
+        new = described.sha256 not in store.hashes()
+        if new and store.add(content, approved=policy.approved_bundles) and self._log:
+            self._log.append("stored", bundle=described.sha256, bytes=len(content))
 
 
 def check_flower(runtime: ModuleType = clientapp_runtime, version: str = "") -> None:
@@ -218,6 +243,7 @@ def answer(arguments: Sequence[str], policy_file: Path, work: Path) -> None:
     answers another message.
     """
     os.chdir(work)
+    installed.without_bytecode()
     sys.argv = ["flwr-clientapp", *arguments]
     close(Gate(policy_file))
     hasten_transfers()

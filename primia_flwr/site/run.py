@@ -23,6 +23,7 @@ from primia_flwr.processes import (
     isolated_module,
 )
 from primia_flwr.site.bundles import write_atomically
+from primia_flwr.site.first_look import check_supernode
 from primia_flwr.site.gate import check_flower
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.site_log import SiteLog
@@ -88,13 +89,14 @@ def run_site(
     ConfigError
         If the policy is wrong.
     FederationError
-        If a key file is missing, this Flower has no place for the gate, or the SuperNode ends
-        (wrong certificate, unregistered key).
+        If a key file is missing, this Flower has no place for the gate or the first look, or the
+        SuperNode ends (wrong certificate, unregistered key).
     """
     policy_file = policy_file.resolve()
     policy = load_policy(policy_file)
     _check_path(policy_file)
     check_flower()
+    check_supernode()
     check_key_files(policy)
     policy.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(policy.state_folder / "executor.secret", secrets.token_bytes(32))

@@ -17,9 +17,9 @@ from bundle_maker import make_bundle
 from primia_flwr.errors import FederationError, PolicyRefusal
 from primia_flwr.site import installed
 from primia_flwr.site.approval import approve
-from primia_flwr.site.bundles import BundleStore, inspect, sha256
+from primia_flwr.site.bundles import BundleStore, read_files, sha256
 from primia_flwr.site.executor import GateExecutor, use_gate
-from primia_flwr.site.gate import Gate, check_flower, close
+from primia_flwr.site.gate import FAILED_AT_SITE, FAILED_CODE, Gate, check_flower, close
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.site_log import SiteLog
 
@@ -45,15 +45,15 @@ class Stub:
         return self.values[name]
 
 
-def message(error: str = "") -> Any:
-    return Stub(
-        {
-            "metadata": Stub({"message_type": "train", "group_id": "1"}),
-            "has_content": lambda: False,
-            "has_error": lambda: bool(error),
-            "error": Stub({"reason": error}),
-        }
-    )
+def arrived() -> Message:
+    return Message(RecordDict(), dst_node_id=7, message_type="train", group_id="1")
+
+
+def reply_of(message: Message, error: str) -> Message:
+    """Return what Flower's ClientApp process makes of an answer or an exception."""
+    if error:
+        return Message(Error(code=1, reason=error), reply_to=message)
+    return Message(RecordDict(), reply_to=message)
 
 
 RUN_CLIENTAPP = """
@@ -64,9 +64,9 @@ def run_clientapp():
         install_from_fab(fab.content)
         load = get_load_client_app_fn()
         load("id", "version", "hash")
-        reply = answer("")
+        reply = answer(message)
     except Exception as error:
-        reply = answer(f"{type(error)}:<'{error}'>")
+        reply = reply_of(message, str(type(error)) + ":<'" + str(error) + "'>")
     push_message(None, reply, context)
 """
 
@@ -86,23 +86,34 @@ def flower(steps: list[str], *, source: str = RUN_CLIENTAPP, config: str | None 
     context = Stub({"run_config": {"config": text}})
     module: Any = types.ModuleType("stand_in")
     module.pull_task_input = lambda: (
-        message(),
+        arrived(),
         context,
         run,
         Stub({"content": BUNDLE, "hash_str": HASH}),
     )
-    module.install_from_fab = lambda content: steps.append("install")
+    module.install_from_fab = lambda content: (unpack(content), steps.append("install"))
     module.get_load_client_app_fn = lambda: lambda *names: steps.append("load")
     module.push_message = lambda client, reply, context: steps.append(
-        f"push {reply.error.reason}".strip()
+        f"push {reply.error.code} {reply.error.reason}" if reply.has_error() else "push"
     )
-    module.answer = message
+    module.answer = lambda message: reply_of(message, "")
+    module.reply_of = reply_of
     exec(compile(source, "stand_in", "exec"), module.__dict__)
     return module
 
 
+def unpack(content: bytes) -> None:
+    """Unpack a bundle as Flower does."""
+    app = Path(os.environ["FLWR_HOME"]) / "apps" / f"tests.light-app.1.0.0.{sha256(content)[:8]}"
+    for name, raw in read_files(content).items():
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_bytes(raw)
+
+
 @pytest.fixture
 def policy_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
     monkeypatch.setenv("FLWR_HOME", "nowhere")
     monkeypatch.setattr(installed, "forget_own_modules", lambda: None)
     file = tmp_path / "site.yaml"
@@ -120,7 +131,9 @@ def test_unknown_bundle_is_kept_refused_and_never_installed(policy_file: Path) -
     close(Gate(policy_file), module)
     module.run_clientapp()
     (step,) = steps
-    assert step.startswith("push <class 'primia_flwr.errors.PolicyRefusal'>:<'site munich refuses")
+    assert step.startswith(
+        "push 1 <class 'primia_flwr.errors.PolicyRefusal'>:<'site munich refuses"
+    )
     assert f"bundle {HASH} is not approved here" in step
     assert events(policy_file) == ["request", "stored", "refused", "left"]
     assert BundleStore(load_policy(policy_file).bundle_folder).hashes() == [HASH]
@@ -177,7 +190,7 @@ def test_load_without_admission_is_refused(policy_file: Path) -> None:
     with pytest.raises(PolicyRefusal, match="without a message"):
         gate.admit(BUNDLE)
     with pytest.raises(PolicyRefusal, match="knows nothing of"):
-        gate.leaving(message())
+        gate.leaving(reply_of(arrived(), ""))
 
 
 def test_installed_flower_has_the_place_for_the_gate() -> None:
@@ -222,57 +235,118 @@ def test_superexec_without_the_seam_is_refused(policy_file: Path) -> None:
         use_gate(policy_file, module)
 
 
-def test_unpacked_folder_that_differs_is_removed(tmp_path: Path, policy_file: Path) -> None:
-    bundle = inspect(BUNDLE)
-    app = installed.prepare(tmp_path, bundle, BUNDLE) / "apps" / "tests.light-app.1.0.0.x"
-    for change in ("none", "edit", "extra", "missing"):
-        app.mkdir(parents=True)
-        (app / "light.py").write_text("app = 1\n")
-        (app / "pyproject.toml").write_text(
-            make_file("pyproject.toml"),
-        )
-        (app / "__pycache__").mkdir()
-        (app / "__pycache__" / "light.pyc").write_bytes(b"x")
-        if change == "edit":
-            (app / "light.py").write_text("app = 2\n")
-        elif change == "extra":
-            (app / "sitecustomize.py").write_text("evil\n")
-        elif change == "missing":
-            (app / "light.py").unlink()
-        installed.prepare(tmp_path, bundle, BUNDLE)
-        assert app.exists() == (change == "none"), change
-        if app.exists():
-            import shutil
-
-            shutil.rmtree(app)
+FAILED = f"push {FAILED_CODE} {FAILED_AT_SITE}"
 
 
-def make_file(name: str) -> str:
-    import io
-    import zipfile
-
-    with zipfile.ZipFile(io.BytesIO(BUNDLE)) as archive:
-        return archive.read(name).decode()
+def failed_reasons(policy_file: Path) -> list[str]:
+    entries = SiteLog(load_policy(policy_file).log_file).entries()
+    return [entry.details["reason"] for entry in entries if entry.event == "failed"]
 
 
-def test_a_failure_keeps_its_details_at_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_unpacked_is_looked_at_before_it_is_loaded(policy_file: Path) -> None:
+    approve(policy_file, HASH)
+    steps: list[str] = []
+    module = flower(steps)
+    install = module.install_from_fab
+
+    def install_and_change(content: bytes) -> None:
+        install(content)
+        (app,) = (Path(os.environ["FLWR_HOME"]) / "apps").iterdir()
+        (app / "more.py").write_text("evil\n")
+
+    module.install_from_fab = install_and_change
+    close(Gate(policy_file), module)
+    module.run_clientapp()
+    assert steps == ["install", FAILED]
+    (reason,) = failed_reasons(policy_file)
+    assert "not the bundle that was admitted" in reason
+
+
+class DivergenceError(Exception):
+    """Stands for any kind of exception of the bundle."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("mueller_anna.dcm: cut off"),
+        DivergenceError("17 of 60"),
+        PolicyRefusal("site munich refuses: patient 17 has no epsilon left"),
+        KeyError("x"),
+        RuntimeError(""),
+    ],
+)
+def test_after_admission_every_failure_looks_the_same(policy_file: Path, error: Exception) -> None:
+    approve(policy_file, HASH)
+    steps: list[str] = []
+    module = flower(steps)
+
+    def answer(message: Message) -> Message:
+        raise error
+
+    module.answer = answer
+    close(Gate(policy_file), module)
+    module.run_clientapp()
+    assert FAILED_AT_SITE == "the site could not answer; the reason is in the site's own log"
+    assert steps == ["install", "load", "push 2 " + FAILED_AT_SITE]
+    assert failed_reasons(policy_file) == [f"{type(error)}:<'{error}'>"]
+
+
+def test_an_error_that_the_app_makes_itself_looks_the_same(policy_file: Path) -> None:
+    approve(policy_file, HASH)
+    steps: list[str] = []
+    module = flower(steps)
+    module.answer = lambda message: Message(Error(code=77, reason="17"), reply_to=message)
+    close(Gate(policy_file), module)
+    module.run_clientapp()
+    assert steps[-1] == "push 2 " + FAILED_AT_SITE
+
+
+def test_a_failure_of_the_gate_itself_tells_no_path(
+    policy_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
-    arrived = Message(RecordDict(), 7, "train")
-    text = "<class 'primia_flwr.errors.DataError'>:<'mueller_anna.dcm: cut off'>"
-    failed = Message(Error(code=1, reason=text), reply_to=arrived)
-    gate = Gate(tmp_path / "site.yaml")
-    gate.note((arrived, Stub(), Stub(), Stub()))  # type: ignore[arg-type]
-    assert gate.without_details(failed) is failed  # a refusal, before anything was admitted
-    gate._admitted, gate._log = True, SiteLog(tmp_path / "log.jsonl")
-    sent = gate.without_details(failed)
-    assert sent.error.reason == (
-        "<class 'primia_flwr.errors.DataError'>:<'the reason is in the site's own log'>"
-    )
-    assert sent.error.code == 1
-    (entry,) = gate._log.entries()
-    assert (entry.event, entry.details["reason"]) == ("failed", text)
-    good = Message(RecordDict(), reply_to=arrived)
+    approve(policy_file, HASH)
+
+    def full(*_: object) -> Path:
+        raise OSError(28, "No space left on device", "/data/chest/mueller_anna")
+
+    monkeypatch.setattr(installed, "prepare", full)
+    steps: list[str] = []
+    module = flower(steps)
+    close(Gate(policy_file), module)
+    module.run_clientapp()
+    assert steps == [FAILED]
+    assert "mueller_anna" in failed_reasons(policy_file)[0]
+
+
+def test_a_failure_before_the_gate_could_judge_tells_nothing(
+    policy_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("primia_flwr.site.gate.judge", lambda *_: {}["/data/chest"])
+    steps: list[str] = []
+    module = flower(steps)
+    close(Gate(policy_file), module)
+    module.run_clientapp()
+    assert steps == [FAILED]
+
+
+def test_a_reply_without_an_error_is_left_alone(policy_file: Path) -> None:
+    gate = Gate(policy_file)
+    message = arrived()
+    gate.note((message, Stub(), Stub(), Stub()))  # type: ignore[arg-type]
+    good = reply_of(message, "")
     assert gate.without_details(good) is good
+
+
+def test_a_refusal_before_admission_keeps_its_short_sentence(policy_file: Path) -> None:
+    approve(policy_file, HASH)
+    steps: list[str] = []
+    module = flower(steps, config="name: '" + "x" * 5000 + "\\[/x]'\nfederation: {min_sites: 2}")
+    close(Gate(policy_file), module)
+    module.run_clientapp()
+    (step,) = steps
+    assert step.startswith(
+        "push 1 <class 'primia_flwr.errors.PolicyRefusal'>:<'site munich refuses: experiment 'xxxx"
+    )
+    assert step.endswith("allowed here: trial'>")
+    assert len(step) < 350

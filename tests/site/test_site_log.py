@@ -87,14 +87,121 @@ def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
     assert len(list(SiteLog(file).entries())) == 20
 
 
-@settings(deadline=None)
-@given(st.dictionaries(st.text(min_size=1, max_size=8).filter(str.isidentifier), st.text()))
-def test_any_details_survive(
-    tmp_path_factory: pytest.TempPathFactory, details: dict[str, str]
+def is_plain(value: object) -> bool:
+    return not isinstance(value, str) or (value.isprintable() and len(value) < 2100)
+
+
+VALUES = st.one_of(st.text(), st.integers(), st.booleans(), st.floats(), st.none(), st.binary())
+
+
+@settings(max_examples=25)
+@given(st.dictionaries(st.text(min_size=1, max_size=8).filter(str.isidentifier), VALUES))
+def test_any_details_come_back_short_and_printable(
+    tmp_path_factory: pytest.TempPathFactory, details: dict[str, object]
 ) -> None:
     details.pop("event", None), details.pop("self", None)
     file = tmp_path_factory.mktemp("log") / "log"
     SiteLog(file).append("request", **details)
     SiteLog(file).append("left", long="x" * 10_000)
     SiteLog(file).append("left")
-    assert next(SiteLog(file).entries()).details == json.loads(json.dumps(details))
+    first, second, _ = SiteLog(file).entries()
+    assert len(first.details) == len(details)
+    assert all(is_plain(value) for value in first.details.values())
+    harmless = {k: v for k, v in details.items() if isinstance(v, str) and v.isprintable()}
+    assert harmless.items() <= first.details.items()
+    assert second.details == {"long": "x" * 2000 + "... (10000 characters)"}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("\x1b[2J\x07", "\\u001b[2J\\u0007"),
+        ("a\nb\r", "a\\u000ab\\u000d"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\u2028\u200b\ufeff", "\\u2028\\u200b\\ufeff"),
+        ("\ud800\U000e0041", "\\ud800\\U000e0041"),
+        ("Zürich [/x] 'ε'", "Zürich [/x] 'ε'"),
+        (["x"] * 9, "a list"),
+        ({"a": 1}, "a dict"),
+        (2**64, "a very large number"),
+        (2**64 - 1, 2**64 - 1),
+        (10**4000, "a very large number"),
+        (True, True),
+        (None, None),
+    ],
+)
+def test_what_steers_a_terminal_is_written_in_figures(
+    tmp_path: Path, value: object, kept: object
+) -> None:
+    SiteLog(tmp_path / "log").append("request", value=value)
+    (entry,) = SiteLog(tmp_path / "log").entries()
+    assert entry.details == {"value": kept}
+    (tmp_path / "log").read_text(encoding="ascii")
+
+
+def line(**changes: object) -> bytes:
+    fields = {"number": 1, "time": "t", "event": "left", "details": {}, "previous": "0" * 64}
+    return json.dumps(fields | {"hash": "0" * 64} | changes).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        line(),
+        line(previous="[" * 9).replace(b'"[[[[[[[[["', b"[" * 5000 + b"]" * 5000),
+        line(previous=[]).replace(b"[]", b"[" * 100_000),
+        line(details="x").replace(b'"x"', b'{"a":' * 3000 + b"1" + b"}" * 3000),
+        line(number="1"),
+        line(number=9).replace(b"9", b"9" * 5000),
+        line(hash=None),
+        line(event=None),
+        line(details=[1]),
+        line(more=1),
+        b"[]\n",
+        b"1\n",
+        b"null\n",
+        b"{}\n",
+        b'"\\ud800"\n',
+        b"\xff\xfe\n",
+        b"\n",
+        b"{",
+        b"\r\r\r",
+    ],
+    ids=range(19),
+)
+def test_a_file_of_anything_else_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="does not follow"):
+        list(SiteLog(file).entries())
+    with pytest.raises(DataError, match="does not follow"):
+        SiteLog(file).append("left")
+    assert file.read_bytes() == content
+
+
+@settings(max_examples=30)
+@given(st.binary(max_size=60), st.integers(0, 400))
+def test_any_bytes_are_a_log_or_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int
+) -> None:
+    file = tmp_path_factory.mktemp("log") / "log"
+    honest = "".join(write_three(file)).encode()
+    for content in (noise, honest[:at] + noise + honest[at + len(noise) :]):
+        file.write_bytes(content)
+        try:
+            assert len(list(SiteLog(file).entries())) <= 3
+        except DataError:
+            continue
+
+
+def test_a_log_of_another_account_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_three(tmp_path / "log")
+
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        list(SiteLog(tmp_path / "log").entries())
