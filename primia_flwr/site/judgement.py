@@ -5,18 +5,21 @@ pulled by the hospital's own SuperNode: the bundle's bytes, the run, the message
 run's configuration.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from primia_flwr.config.privacy import PRIVATE_MODES
+from primia_flwr.config.plain_yaml import MAX_CHARACTERS
 from primia_flwr.config.searched import SEARCHABLE
 from primia_flwr.config.space import parse_space
 from primia_flwr.errors import ConfigError, PolicyRefusal
+from primia_flwr.printable import printable, short, shown
+from primia_flwr.reading import reading
 from primia_flwr.site.bundles import Bundle, inspect, sha256
 from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
+from primia_flwr.site.terms import check_terms
 
-MAX_CONFIG_CHARACTERS = 1_000_000
+MAX_CONFIG_CHARACTERS = MAX_CHARACTERS
 # A run's primary task; Flower 1.41 calls ordinary federated runs "flwr-serverapp".
 _FEDERATED_TASKS = ("", "flwr-serverapp")
 
@@ -63,30 +66,35 @@ def judge(request: Request, policy: SitePolicy) -> Admission:
     bundle = _check_bundle(request, policy)
     _check_verb(request.message_type, policy)
     content = _composed_config(request.run_config, policy)
-    return Admission(bundle, _check_experiment(content, policy), _check_search(content, policy))
+    name = _check_experiment(content, policy)
+    check_terms(content, policy, bundle.sha256)
+    return Admission(bundle, name, _check_search(content, policy))
 
 
 def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:
     digest = sha256(request.bundle)
     if request.run_task not in _FEDERATED_TASKS:
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: task {request.run_task!r}; expected a federated run"
-        )
+        raise _refusal(policy, f"task {shown(request.run_task)}; expected a federated run")
     if any(claimed != digest for claimed in request.claimed_hashes):
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: the bundle's content has the hash {digest[:12]}, not "
-            "the one that the run names; expected the bundle that was submitted"
+        raise _refusal(
+            policy,
+            f"the bundle's content has the hash {digest}, not the one that the run names; expected "
+            "the bundle that was submitted",
         )
     if digest not in policy.approved_bundles:
         raise UnknownBundle(
             f"site {policy.site} refuses: bundle {digest} is not approved here; the hospital "
-            f"looks at it with `primia site review {digest[:12]}` and may approve it"
+            "looks at it with `primia site review` and may approve the whole hash"
         )
-    bundle = inspect(request.bundle)
+    try:
+        bundle = inspect(request.bundle)
+    except PolicyRefusal as refusal:
+        raise _refusal(policy, str(refusal)) from None
     if (bundle.app_id, bundle.version) != (request.app_id, request.app_version):
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: the run names the app {request.app_id} "
-            f"{request.app_version}, the bundle holds {bundle.app_id} {bundle.version}"
+        raise _refusal(
+            policy,
+            f"the run names the app {shown(request.app_id)} {shown(request.app_version)}, the "
+            f"bundle holds {shown(bundle.app_id)} {shown(bundle.version)}",
         )
     return bundle
 
@@ -94,9 +102,9 @@ def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:
 def _check_verb(message_type: str, policy: SitePolicy) -> None:
     category = message_type.split(".", maxsplit=1)[0]
     if not {message_type, category} & set(policy.allowed_verbs):
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: message {message_type!r}; allowed here: "
-            f"{', '.join(policy.allowed_verbs) or 'none'}"
+        raise _refusal(
+            policy,
+            f"message {shown(message_type)}; allowed here: {_listed(policy.allowed_verbs)}",
         )
 
 
@@ -109,55 +117,28 @@ def _check_search(content: Mapping[str, Any], policy: SitePolicy) -> tuple[str, 
         else (None, {})
     )
     if type(population) is not int or not isinstance(space, dict):
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: its search cannot be read; expected search.population "
-            "and search.space"
+        raise _refusal(
+            policy, "its search cannot be read; expected search.population and search.space"
         )
     if population == 0:
         return ()
     try:
-        names = parse_space(space).names
+        with reading("search.space", error=ConfigError, expected="ranges and choices of keys"):
+            names = parse_space(space).names
     except ConfigError as error:
-        raise PolicyRefusal(f"site {policy.site} refuses: search.space: {error}") from None
+        raise _refusal(policy, f"search.space: {shown(str(error), limit=150)}") from None
     for key in names:
         if key not in SEARCHABLE:
-            raise PolicyRefusal(
-                f"site {policy.site} refuses: search.space has {key:.80}, which cannot vary inside "
-                "a run"
-            )
+            raise _refusal(policy, f"search.space has {shown(key)}, which cannot vary inside a run")
     return names
 
 
 def _check_experiment(content: Mapping[str, Any], policy: SitePolicy) -> str:
     name = content.get("name")
     if not isinstance(name, str) or not {name, ANY} & set(policy.allowed_experiments):
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: experiment {name!r}; allowed here: "
-            f"{', '.join(policy.allowed_experiments) or 'none'}"
-        )
-    federation = content.get("federation")
-    min_sites = federation.get("min_sites") if isinstance(federation, dict) else None
-    if type(min_sites) is not int or min_sites < policy.min_sites:
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: federation.min_sites={min_sites!r}; expected at least "
-            f"{policy.min_sites}"
-        )
-    strategy = content.get("strategy")
-    secure = strategy.get("secure") if isinstance(strategy, dict) else None
-    if policy.require_secure_aggregation and not (
-        isinstance(secure, dict) and secure.get("enabled") is True
-    ):
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: a run in which the coordinator sees single updates; "
-            "expected strategy=secagg"
-        )
-    privacy = content.get("privacy")
-    mode = privacy.get("mode") if isinstance(privacy, dict) else None
-    if policy.max_epsilon > 0 and mode not in PRIVATE_MODES:
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: a run without differential privacy has no epsilon; "
-            f"expected one of privacy={', '.join(PRIVATE_MODES)}, within max_epsilon="
-            f"{policy.max_epsilon:g}"
+        raise _refusal(
+            policy,
+            f"experiment {shown(name)}; allowed here: {_listed(policy.allowed_experiments)}",
         )
     return name
 
@@ -165,11 +146,21 @@ def _check_experiment(content: Mapping[str, Any], policy: SitePolicy) -> str:
 def _composed_config(run_config: Mapping[str, Any], policy: SitePolicy) -> dict[str, Any]:
     text = run_config.get("config")
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_CONFIG_CHARACTERS:
-        raise PolicyRefusal(
-            f"site {policy.site} refuses: the run carries no readable experiment (run-config key "
-            "'config'); start it with `primia train`"
+        raise _refusal(
+            policy,
+            "the run carries no readable experiment (run-config key 'config'); start it with "
+            "`primia train`",
         )
     try:
         return load_yaml_mapping(text, what="the run's experiment")
     except ConfigError as error:
-        raise PolicyRefusal(f"site {policy.site} refuses: {error}") from None
+        raise _refusal(policy, str(error)) from None
+
+
+def _refusal(policy: SitePolicy, sentence: str) -> PolicyRefusal:
+    """Return a refusal of this site: one short sentence that any terminal can show."""
+    return PolicyRefusal(short(f"site {policy.site} refuses: {sentence}"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return printable(", ".join(names), limit=100) or "none"

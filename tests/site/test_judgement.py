@@ -3,6 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import make_bundle
@@ -52,7 +54,7 @@ def test_what_is_allowed_is_admitted() -> None:
     [
         (replace(REQUEST, run_task="flwr-agentapp"), "task 'flwr-agentapp'"),
         (replace(REQUEST, claimed_hashes=(HASH, "00" * 32)), "not the one that the run names"),
-        (replace(REQUEST, app_id="tests/other"), "the run names the app tests/other"),
+        (replace(REQUEST, app_id="tests/other"), "the run names the app 'tests/other'"),
         (replace(REQUEST, app_id="../x/y"), "the run names the app"),
         (replace(REQUEST, app_version="1.0.1"), "1.0.1"),
         (replace(REQUEST, message_type="evaluate"), "message 'evaluate'"),
@@ -68,12 +70,16 @@ def test_what_is_allowed_is_admitted() -> None:
         (config("name: spy\nfederation: {min_sites: 3}"), "experiment 'spy'; allowed here: pneu"),
         (config("name: '*'\nfederation: {min_sites: 3}"), "experiment '*'"),
         (config("federation: {min_sites: 3}"), "experiment None"),
-        (config("name: pneumonia"), "federation.min_sites=None"),
+        (config("name: pneumonia"), "federation.min_sites=2; expected at least 3"),
         (config("name: pneumonia\nfederation: {min_sites: 2}"), "expected at least 3"),
         (config("name: pneumonia\nfederation: {min_sites: true}"), "min_sites=True"),
         (config("name: pneumonia\nfederation: {min_sites: '9'}"), "min_sites='9'"),
-        (config("name: pneumonia\nfederation: 3"), "min_sites=None"),
-        (config("a: !!python/object/apply:os.getcwd []"), "not valid YAML"),
+        (config("name: pneumonia\nfederation: 3"), "min_sites=2; expected at least 3"),
+        (config("a: !!python/object/apply:os.getcwd []"), "line 1 has a tag"),
+        (config("a: &a 1\nb: *a"), "line 1 has an anchor or alias"),
+        (config("name: ${oc.env:HOME}"), "an interpolation"),
+        (config("<<: {name: pneumonia}"), "a merge key"),
+        (config("1: x\n0x1: y"), "a key that is not text"),
     ],
 )
 def test_everything_else_is_refused_by_name(request_: Request, sentence: str) -> None:
@@ -81,6 +87,8 @@ def test_everything_else_is_refused_by_name(request_: Request, sentence: str) ->
         judge(request_, POLICY)
     assert sentence in str(caught.value)
     assert str(caught.value).startswith("site munich refuses: ")
+    assert len(str(caught.value)) <= 300
+    assert str(caught.value).isprintable()
 
 
 def test_unknown_bundle_is_refused_before_it_is_looked_into() -> None:
@@ -120,7 +128,7 @@ _NAMED = "name: pneumonia\nfederation: {min_sites: 3}\nprivacy: "
 )
 def test_with_a_ceiling_only_private_runs_are_admitted(privacy: str) -> None:
     policy = replace(POLICY, max_epsilon=3.0)
-    with pytest.raises(PolicyRefusal, match=r"has no epsilon.*max_epsilon=3"):
+    with pytest.raises(PolicyRefusal, match=r"max_epsilon=3.*has no epsilon"):
         judge(config(_NAMED + privacy), policy)
     judge(config(_NAMED + privacy), POLICY)
 
@@ -154,8 +162,41 @@ def test_what_a_search_may_vary_is_told_before_any_of_its_code_runs() -> None:
         (SEARCH + "  eta: 3\n" + "tail: 1\nsearch: 3\n", "stands twice"),
         ("name: pneumonia\nfederation: {min_sites: 3}\nsearch: 3\n", "its search cannot be read"),
         ("name: pneumonia\nfederation: {min_sites: 3}\nsearch: {population: 9}\n", "is empty"),
+        (SEARCH.replace("low: 0.001", '"' + r"l\x1b" * 190 + '": 1'), "search.space: "),
+        (SEARCH.replace("{low: 0.001, high: 0.1}", "[[[[[]]]]]"), "search.space: "),
+        (SEARCH.replace("{low: 0.001, high: 0.1}", "{log: {}}"), "search.space: "),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(text: str, sentence: str) -> None:
-    with pytest.raises(PolicyRefusal, match=sentence):
+    with pytest.raises(PolicyRefusal, match=sentence) as caught:
         judge(config(text), POLICY)
+    assert len(str(caught.value)) <= 300
+    assert str(caught.value).isprintable()
+
+
+def test_an_approved_bundle_that_cannot_be_read_is_refused() -> None:
+    content = make_bundle({"light.so": "1"})
+    digest = sha256(content)
+    request = replace(REQUEST, bundle=content, claimed_hashes=(digest, digest))
+    with pytest.raises(
+        PolicyRefusal, match=r"site munich refuses: bundle has the entry .*light\.so"
+    ):
+        judge(request, replace(POLICY, approved_bundles=[digest]))
+
+
+def test_a_refusal_of_unknown_code_tells_the_whole_hash() -> None:
+    with pytest.raises(UnknownBundle, match=f"bundle {HASH} is not approved here"):
+        judge(REQUEST, replace(POLICY, approved_bundles=[]))
+
+
+@given(st.text(max_size=100), st.text(max_size=40))
+def test_any_message_is_admitted_or_refused_in_one_short_line(text: str, name: str) -> None:
+    for request in (config(text), replace(REQUEST, message_type=name, app_id=name, run_task=name)):
+        try:
+            admission = judge(request, POLICY)
+        except PolicyRefusal as refusal:
+            said = str(refusal)
+        else:
+            said = admission.experiment
+        assert len(said) <= 300
+        assert said.isprintable()

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("device: gpu", ["device='gpu'", "cuda:0"]),
         ("folder: /tmp", ["key=folder"]),
         ("site: munich", ["stands twice"]),
+        ("'site': munich", ["stands twice"]),
+        ("1: x\n0x1: y", ["a key that is not text"]),
+        ("true: x\nTrue: y", ["a key that is not text"]),
+        ("!!str state: x", ["line 3 has a tag"]),
+        ("state: !!str x", ["line 3 has a tag"]),
+        ("state: &a x", ["line 3 has an anchor or alias"]),
+        ("<<: {state: x}", ["a merge key"]),
+        ("state: ${oc.env:HOME}", ["an interpolation"]),
+        ("state: [", ["not valid YAML (near line"]),
+        ("min_sites: 0x" + "f" * 5000, ["a number without end"]),
+        ("min_sites: [" + "1, " * 500 + "1]", ["min_sites=[1, 1", "a whole number"]),
+        ("x\x07" * 50 + ": 1", ["not valid YAML"]),
     ],
 )
 def test_each_mistake_names_the_key(tmp_path: Path, line: str, words: list[str]) -> None:
@@ -71,3 +84,70 @@ def test_any_text_is_a_mapping_or_one_clear_error(text: str) -> None:
     except ConfigError:
         return
     assert isinstance(content, dict)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"site: \xff\xfe", "no text in UTF-8"),
+        (b"\x00\x00\x00???\x01\x00\x00\xcd\xe5 unich", "no text in UTF-8"),
+        (b"site: mu\x00nich", "not valid YAML"),
+        (b"# " + b"x" * (1 << 20), "more than 1048576 bytes"),
+        (b"a: " + b"[" * 100_000, "nested too deeply"),
+        (b'site: munich\nsuperlink: a:1\nsite: "', "not valid YAML"),
+        (b"site: munich\nsuperlink: a:1\nmax_epsilon: .nan", "the number nan"),
+        (b"site: munich\nsuperlink: a:1\nmin_sites: " + b"9" * 5000, "not valid YAML"),
+        (b"", "expected YAML"),
+    ],
+    ids=range(9),
+)
+def test_a_file_of_any_bytes_is_one_clear_error(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_policy(file)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+
+
+def test_a_folder_or_a_pipe_is_no_policy(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match=r"no regular file|Is a directory"):
+            load_policy(file)
+
+
+@pytest.mark.parametrize(
+    "value", ["a\0b", "~no-such-user-here/data", "loop/x"], ids=["nul", "user", "loop"]
+)
+def test_what_cannot_be_a_path_is_one_clear_error(tmp_path: Path, value: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    policy = parse_policy(HEAD, folder=tmp_path)
+    with pytest.raises(ConfigError, match="cannot be a path here"):
+        policy.path(value)
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
+def test_a_policy_that_everybody_may_change_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(HEAD)
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"run chmod o-w {file}"):
+        load_policy(file)
+    file.chmod(mode & ~0o002)
+    assert load_policy(file).site == "munich"
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_policy_or_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes
+) -> None:
+    file = tmp_path_factory.mktemp("policy") / "site.yaml"
+    for content in (noise, HEAD.encode() + noise):
+        file.write_bytes(content)
+        try:
+            policy = load_policy(file)
+            policy.path(policy.data_root)
+        except ConfigError:
+            continue
+        assert policy.site == "munich"
