@@ -27,7 +27,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 from flwr.supernode.cli import flwr_clientapp
 
-from primia_flwr.errors import FederationError, PolicyRefusal, PrimiaError
+from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal, PrimiaError
 from primia_flwr.pace import hasten_transfers
 from primia_flwr.printable import printable, short
 from primia_flwr.site import installed
@@ -36,8 +36,7 @@ from primia_flwr.site.judgement import Request, UnknownBundle, judge
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.site_log import SiteLog
 
-# All that leaves of a failure, whatever it was.
-FAILED_AT_SITE = "the site could not answer; the reason is in the site's own log"
+# All that leaves of a failure, whatever it was: this code and `FAILED_AT_SITE`.
 FAILED_CODE = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 _LONGEST_NAME = 100
 FLOWER_VERSIONS = ((1, 41), (1, 42))

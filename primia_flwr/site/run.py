@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from primia_flwr.errors import FederationError, PrimiaError
+from primia_flwr.printable import printable
 from primia_flwr.processes import (
     Child,
     Children,
@@ -161,7 +162,7 @@ def main() -> None:
     try:
         run_site(Path(sys.argv[1]), stop=stop, say=lambda line: print(line, flush=True))
     except PrimiaError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error), limit=4000)}", file=sys.stderr, flush=True)
         sys.exit(2)
 
 
