@@ -1,0 +1,163 @@
+"""Feed targets with changed examples for some seconds; what they may raise is a `PrimiaError`.
+
+A finding is any other exception, more than `MAX_SECONDS_OF_ONE` seconds or more than
+`MAX_MEMORY_MIB` of new memory for one input. The shortest input of each kind of finding is kept.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from primia_flwr.errors import PrimiaError
+from tests.fuzz.loaders.changes import Changer
+from tests.fuzz.loaders.discovery import PACKAGES, ROOT
+from tests.fuzz.loaders.target import Made
+
+MAX_SECONDS_OF_ONE = 10
+MAX_MEMORY_MIB = 256
+_KEPT = 40  # accepted inputs of a target from which further ones are made
+
+
+class Hang(BaseException):
+    """An input takes too long; no loader's `except Exception` may catch this."""
+
+
+@dataclass
+class Count:
+    """What a target was given; `seconds` of processor time."""
+
+    executions: int = 0
+    accepted: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+
+
+@dataclass
+class Campaign:
+    """Targets that are ready, and what came of feeding them.
+
+    `current`: a file that always holds the input that is being read, for the case that the process
+    dies of it.
+    """
+
+    targets: Mapping[str, Made]
+    draw: random.Random
+    current: Path | None = None
+    counts: dict[str, Count] = field(default_factory=dict)
+    findings: dict[tuple[str, str, str], tuple[bytes, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._changer = Changer(self.draw)
+        self._pools = {name: [*made.seeds, *made.odd] for name, made in self.targets.items()}
+        self._fixed = {name: len(pool) for name, pool in self._pools.items()}
+        self.counts = {name: Count() for name in self.targets}
+
+    def run_for(self, seconds: float) -> None:
+        """Feed all targets, each for the same time."""
+        for name in self.targets:
+            for raw in self._pools[name][: self._fixed[name]]:
+                self.feed(name, raw)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.step(min(self.counts, key=lambda name: self.counts[name].seconds))
+
+    def run_each(self, times: int) -> None:
+        """Feed every target so many times; the same inputs for the same `draw`."""
+        for name in self.targets:
+            for _ in range(times):
+                self.step(name)
+
+    def step(self, name: str) -> None:
+        """Change an example of a target and feed it."""
+        made = self.targets[name]
+        raw = self._changer.change(self.draw.choice(self._pools[name]))
+        if made.repair and self.draw.random() < 0.7:
+            try:
+                raw = made.repair(raw)
+            except Exception:  # a change left nothing to repair
+                return
+        if self.feed(name, raw):
+            self._keep(name, raw)
+
+    def feed(self, name: str, raw: bytes) -> bool:
+        """Give bytes to a target; say whether it accepted them."""
+        if self.current:
+            self.current.write_bytes(name.encode() + b"\n" + raw)
+        count, before = self.counts[name], _peak_mib()
+        began, accepted = time.process_time(), False
+        try:
+            with _no_longer_than(MAX_SECONDS_OF_ONE):
+                self.targets[name].load(raw)
+            accepted = True
+        except PrimiaError:
+            pass
+        except (Exception, Hang) as error:
+            self._found(name, raw, type(error).__name__, _where(error), str(error))
+        if (grown := _peak_mib() - before) > MAX_MEMORY_MIB:
+            self._found(name, raw, "Memory", "", f"{grown} MiB")
+        took = time.process_time() - began
+        count.executions += 1
+        count.accepted += accepted
+        count.seconds += max(took, 1e-5)
+        count.slowest = max(count.slowest, took)
+        return accepted
+
+    def _keep(self, name: str, raw: bytes) -> None:
+        """Start from accepted inputs, too: changes add up."""
+        pool, fixed = self._pools[name], self._fixed[name]
+        if len(pool) < fixed + _KEPT:
+            pool.append(raw)
+        else:
+            pool[fixed + self.draw.randrange(_KEPT)] = raw
+
+    def _found(self, name: str, raw: bytes, kind: str, where: str, text: str) -> None:
+        known = self.findings.get((name, kind, where))
+        if known is None or len(raw) < len(known[0]):
+            self.findings[name, kind, where] = (raw, " ".join(text.split())[:200])
+
+
+@contextmanager
+def _no_longer_than(seconds: int) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Hang(f"more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def _where(error: BaseException) -> str:
+    """Return the innermost line of the product that an error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    last = (own or frames)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
+
+
+def _is_own(file: str) -> bool:
+    return any(file.startswith(f"{ROOT / package}/") for package in PACKAGES)
+
+
+def report(findings: Mapping[tuple[str, str, str], tuple[bytes, str]]) -> Sequence[str]:
+    """Return a line for each finding."""
+    return [
+        f"{name}: {kind} at {where or 'no line'} for {len(raw)} bytes: {text}"
+        for (name, kind, where), (raw, text) in sorted(findings.items())
+    ]

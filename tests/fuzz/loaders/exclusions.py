@@ -1,0 +1,49 @@
+"""Decoding calls that read nothing of anybody else's, each with the reason.
+
+Whatever is not here must be reached by a target on its examples.
+"""
+
+from __future__ import annotations
+
+from tests.fuzz.loaders.discovery import Site
+
+TEMPLATE = "reads a template of this package"
+OWN = "decodes bytes that this package made a moment ago"
+PROGRAM = "reads what another program of this installation wrote or printed"
+RELEASE = "reads an own answer that the ledger's key authenticates (target `kept release`)"
+LINE = "reads a few bytes of a frame whose length the channel has bound (target `frames`)"
+
+REASONS: dict[str, str] = {
+    "primia_flwr.attacks.membership_report.page": TEMPLATE,
+    "primia_flwr.attacks.page.page": TEMPLATE,
+    "primia_flwr.evaluation.compare_page.render": TEMPLATE,
+    "primia_flwr.evaluation.search_account.search_chapter": TEMPLATE,
+    "primia_flwr.search.report.render": TEMPLATE,
+    "primia_flwr.crypto.audit.Ledger.digest": OWN,
+    "primia_flwr.data.seeding.generator": OWN,
+    "primia_flwr.federation.certificates.openssh_public": OWN,
+    "primia_flwr.federation.kits.zip_kit": OWN,
+    "primia_flwr.federation.ledger_heads.LedgerHead.signed": OWN,
+    "primia_flwr.federation.loopback.LoopbackFederation.edit_policy": OWN,
+    "primia_flwr.privacy.randomness.keyed_generator": OWN,
+    "primia_flwr.secagg.payload.Layout.spoiled": OWN,
+    "primia_flwr.training.device.derive_seed": OWN,
+    "primia_flwr.federation.imported._names": PROGRAM,
+    "primia_flwr.federation.service_trial.ask": PROGRAM,
+    "primia_flwr.cli.inference_trial.run": PROGRAM,
+    "primia_flwr.cli.inference_trial.compare": PROGRAM,
+    "primia_flwr.processes.Child.log_tail": PROGRAM,
+    "primia_flwr.programs.make_stand_in": PROGRAM,
+    "primia_flwr.site.executor.main": PROGRAM,
+    "clients.private.NoisySteps.kept": RELEASE,
+    "clients.private_statistics.answer_noisy_statistics": RELEASE,
+    "primia_flwr.crypto.data_owner.Session._begin": LINE,
+    "primia_flwr.crypto.model_owner._begun": LINE,
+    "primia_flwr.crypto.supply.Supply._open": "a block that the sealed store gave back unchanged",
+    "primia_flwr.federation.roster._control": "hands a certificate to Flower, which reads it",
+}
+
+
+def reason(site: Site) -> str:
+    """Return why a call needs no target; nothing where it does."""
+    return REASONS.get(site.loader, "")

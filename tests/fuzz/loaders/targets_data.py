@@ -1,0 +1,71 @@
+"""Images, tables and the store of decoded images."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from primia_flwr.config.data import DataConfig
+from primia_flwr.data.check import _examine
+from primia_flwr.data.dicom import read_patient
+from primia_flwr.data.images import decode, shorter_side
+from primia_flwr.data.layouts.table import read_table
+from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.store import open_store
+from tests.data.test_dicom import make as make_dicom
+from tests.fuzz.loaders.target import Made, put, target
+
+PIXELS = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)
+
+
+def _image(form: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray((PIXELS % 256).astype(np.uint8)).save(stream, form)
+    return stream.getvalue()
+
+
+@target("image")
+def image(folder: Path) -> Made:
+    file = folder / "x"
+    make_dicom(folder / "y", PIXELS, PatientID="p")
+    seeds = [*map(_image, ("PNG", "JPEG", "TIFF")), (folder / "y").read_bytes()]
+
+    def load(raw: bytes) -> None:
+        pixels = decode(put(file, raw), at_least=8)
+        assert pixels.dtype == np.uint8
+        assert shorter_side(file, pixels) > 0
+        read_patient(file)
+        _examine(folder, "x")
+
+    return Made(load, seeds)
+
+
+@target("manifest")
+def manifest(folder: Path) -> Made:
+    file = folder / "images.csv"
+    found = Manifest(folder, ("ill", "well"), (Sample("a.png", 0, "p1"), Sample("b.png", 1, "p2")))
+    found.write_csv(file)
+    cfg = DataConfig(layout="manifest", manifest=str(file))
+    return Made(lambda raw: (put(file, raw), read_table(cfg, seed=1)), [file.read_bytes()])
+
+
+@target("image store")
+def store(folder: Path) -> Made:
+    put(folder / "a.png", _image("PNG"))
+    cfg = DataConfig(layout="folder", cache_dir=str(folder / "cache"), image_size=16)
+    found = Manifest(folder, ("ill",), (Sample("a.png", 0, "p1"),))
+    index = open_store(found, cfg).folder / "index.json"
+    seed = index.read_bytes()
+
+    def load(raw: bytes) -> None:
+        index.parent.mkdir(exist_ok=True)
+        put(index, raw)
+        opened = open_store(found, cfg)
+        assert opened.rows(["a.png"]).shape == opened.mapped().shape == (1, 1, 16, 16)
+
+    assert json.loads(seed)
+    return Made(load, [seed])

@@ -1,0 +1,54 @@
+"""What Flower's messages carry: configurations of a search, replies of sites, kept answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array
+
+from clients.searched import _read
+from primia_flwr.federation.ledger_heads import read_heads
+from primia_flwr.federation.refusals import failure_reason, refusal_reason
+from strategies.screening import clean, decode
+from tests.fuzz.loaders.target import Made, target
+
+
+@target("configuration of a round")
+def searched(folder: Path) -> Made:
+    def load(raw: bytes) -> None:
+        assert isinstance(_read(raw.decode("utf-8", "replace")), dict)
+
+    return Made(load, [b'{"training.learning_rate": 0.1, "training.batch_size": 8}'])
+
+
+@target("array of a reply")
+def reply(folder: Path) -> Made:
+    seed = Array(np.zeros((3, 2), np.float32)).data
+
+    def load(raw: bytes) -> None:
+        array = Array(dtype="float32", shape=(3, 2), stype="numpy.ndarray", data=raw)
+        assert decode("w", array, (3, 2), np.dtype(np.float32)).shape == (3, 2)
+
+    return Made(load, [seed])
+
+
+@target("error of a reply")
+def error(folder: Path) -> Made:
+    def load(raw: bytes) -> None:
+        text = raw.decode("latin-1")
+        assert clean(text).isprintable()
+        failure_reason(text)
+        refusal_reason(text)
+
+    texts = [
+        b"<class 'primia_flwr.errors.PolicyRefusal'>:<'x'>",
+        b"primia_flwr.errors.DataError: x\n",
+    ]
+    return Made(load, texts)
+
+
+@target("heads of a message")
+def heads(folder: Path) -> Made:
+    seed = b'[{"site": "a", "seq": 1, "hash": "00", "signature": "AA=="}]'
+    return Made(lambda raw: read_heads(raw.decode("utf-8", "replace")), [seed])

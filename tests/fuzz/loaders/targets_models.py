@@ -1,0 +1,87 @@
+"""Trained models, first weights, and a site's state between rounds."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as save_tensors
+
+from clients.site_state import RoundState, SiteState
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.models.registry import build_model
+from primia_flwr.models.saved import ModelCard, load_model, save_model
+from primia_flwr.models.weights import read_state
+from tests.fuzz.loaders.target import Made, put, target
+
+CARD = ModelCard(
+    ModelConfig(name="simpleconv", norm="group"), ("a", "b"), 1, 16, "pad", (0.4,), (0.2,),
+    "0" * 16, 1, True,
+)  # fmt: skip
+
+
+def _saved(folder: Path) -> None:
+    model = build_model(CARD.model, num_classes=2, channels=1, seed=1)
+    save_model(folder, model, CARD)
+
+
+@target("model card")
+def model_card(folder: Path) -> Made:
+    _saved(folder)
+    file = folder / "model.json"
+
+    def load(raw: bytes) -> None:
+        model, card = load_model(put(file, raw).parent)
+        with torch.no_grad():
+            model(torch.zeros(1, card.channels, 16, 16))
+
+    return Made(load, [file.read_bytes()])
+
+
+@target("model weights")
+def model_weights(folder: Path) -> Made:
+    _saved(folder)
+    file, card = folder / "model.safetensors", folder / "model.json"
+    described = json.loads(card.read_bytes())
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        described["sha256"] = hashlib.sha256(raw).hexdigest()
+        put(card, json.dumps(described).encode())
+        load_model(folder)
+
+    return Made(load, [file.read_bytes()])
+
+
+STATE = {"w": torch.zeros(2, 3), "b": torch.arange(4)}
+
+
+@target("first weights safetensors")
+def first_safetensors(folder: Path) -> Made:
+    return Made(lambda raw: read_state(put(folder / "w.safetensors", raw)), [save_tensors(STATE)])
+
+
+@target("first weights pth")
+def first_pth(folder: Path) -> Made:
+    stream, old = io.BytesIO(), io.BytesIO()
+    torch.save(STATE, stream)
+    torch.save(STATE, old, _use_new_zipfile_serialization=False)
+    seeds = [stream.getvalue(), old.getvalue()]
+    return Made(lambda raw: read_state(put(folder / "w.pth", raw)), seeds)
+
+
+@target("state of a site")
+def site_state(folder: Path) -> Made:
+    state = SiteState(folder, "abc", keep=2)
+    state.save(1, RoundState(dict(STATE), {"best": 0.5, "rounds": 3}))
+    file = next((folder / "abc").glob("*.safetensors"))
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        found = state.load(1)
+        assert isinstance(found.stopping, dict)
+
+    return Made(load, [file.read_bytes()])

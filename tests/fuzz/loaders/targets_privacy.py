@@ -1,0 +1,87 @@
+"""A site's privacy ledger: its chain, its head, its key, the units and the kept releases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import primia_flwr.privacy.statistics as noisy
+from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.ledger_chain import Entry, line, make_entry
+from tests.fuzz.loaders.target import Made, put, target
+
+OPENING = {"site": "a", "unit": "patient", "delta": 1e-6, "ceiling": 3.0}
+REQUEST = {"run": "r", "instance": 1, "request": b"q"}
+
+
+class Kept:
+    """A ledger with one charge, one of whose files is replaced before each look at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "privacy"
+        with Ledger.open(self.folder, **OPENING) as ledger:  # type: ignore[arg-type]
+            version = ledger.register(["p1", "p2"])
+            receipt = ledger.charge(version, event=noisy.cost(5.0), what="w", **REQUEST)  # type: ignore[arg-type]
+            ledger.store(receipt, b"answer")
+        self.honest = {p: p.read_bytes() for p in self.folder.rglob("*") if p.is_file()}
+
+    def file(self, pattern: str) -> Path:
+        return next(path for path in self.honest if path.match(pattern))
+
+    def read(self, pattern: str, raw: bytes) -> None:
+        """Look at the ledger, then charge on it, with one file replaced."""
+        for path, content in self.honest.items():
+            put(path, content)
+        put(self.file(pattern), raw)
+        with Ledger.read(self.folder) as ledger:
+            assert ledger.charges()
+            ledger.verify_data()
+            ledger.most_used()
+        with Ledger.open(self.folder, **OPENING) as ledger:  # type: ignore[arg-type]
+            ledger.stored(**REQUEST)  # type: ignore[arg-type]
+            version = ledger.register(["p1", "p2"])
+            ledger.charge(
+                version, run="s", instance=2, request=b"p", event=noisy.cost(5.0), what="w"
+            )
+
+    def target(self, pattern: str) -> Made:
+        return Made(lambda raw: self.read(pattern, raw), [self.honest[self.file(pattern)]])
+
+
+@target("ledger")
+def ledger(folder: Path) -> Made:
+    kept = Kept(folder)
+
+    def chained(raw: bytes) -> bytes:
+        """Make hashes and head fit, as somebody with the folder could."""
+        entries: list[Entry] = []
+        for text in raw.splitlines():
+            old = json.loads(text)
+            previous = entries[-1].hash if entries else "0" * 64
+            given = (old[name] for name in ("time", "nonce", "kind", "body"))
+            entries.append(make_entry(len(entries) + 1, previous, *given))
+        head = {"hash": entries[-1].hash, "seq": len(entries)}
+        kept.honest[kept.file("head.json")] = json.dumps(head, sort_keys=True).encode() + b"\n"
+        return b"".join(line(entry) for entry in entries)
+
+    return kept.target("ledger.jsonl")._replace(repair=chained)
+
+
+@target("ledger head")
+def ledger_head(folder: Path) -> Made:
+    return Kept(folder).target("head.json")
+
+
+@target("ledger key")
+def ledger_key(folder: Path) -> Made:
+    return Kept(folder).target("unit.key")
+
+
+@target("ledger units")
+def ledger_units(folder: Path) -> Made:
+    return Kept(folder).target("data/*.units")
+
+
+@target("kept release")
+def kept_release(folder: Path) -> Made:
+    return Kept(folder).target("releases/*.release")

@@ -1,0 +1,236 @@
+"""Files of a finished run, of its report, of its attacks, and of a search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from primia_flwr.attacks.attacked_run import _read_json as read_attacked
+from primia_flwr.attacks.campaign import Campaign, Finished, Job, _digest_of
+from primia_flwr.attacks.inversion import Reconstruction
+from primia_flwr.attacks.received import MODEL, path_of, read_received
+from primia_flwr.cli.live import _read_json as read_live
+from primia_flwr.config.load import to_yaml
+from primia_flwr.config.schema import Experiment
+from primia_flwr.config.space import parse_space
+from primia_flwr.config.stored import read_config
+from primia_flwr.config.sweep import SweepConfig, searched_space
+from primia_flwr.evaluation.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
+from primia_flwr.evaluation.experts import read_experts, read_groups
+from primia_flwr.evaluation.predictions import read_predictions
+from primia_flwr.evaluation.run_evidence import write_evidence
+from primia_flwr.evaluation.run_folder import plain_values, read_run_folder
+from primia_flwr.evaluation.saliency_cases import (
+    ExplainedCase,
+    Explanation,
+    read_cases,
+    write_cases,
+)
+from primia_flwr.evaluation.search_account import overrides, ranked, read_search
+from primia_flwr.evaluation.secure_sums import SumRow, read_sum_file, totals
+from primia_flwr.federation.recording import Recording
+from primia_flwr.federation.sum_log import SumLog
+from primia_flwr.federation.track import _log_tables
+from primia_flwr.search.study import STUDY_FILE, open_study
+from primia_flwr.tracking import Tracker
+from tests.evaluation.run_folder_maker import make_run_folder
+from tests.fuzz.loaders.target import Made, put, target
+
+FILES = ["run.json", "metrics.json", "history.csv", "sites.csv", "predictions.csv", "config.yaml"]
+
+
+@target("run folder")
+def run_folder(folder: Path) -> Made:
+    """Any one file of it garbled; the first byte of an input says which."""
+    path = make_run_folder(folder / "run", rounds=2)
+    write_evidence(path, seed=1, resamples=2)
+    confusion = [[3, 1], [0, 4]]
+    cells = {"munich": Cell(8, 0.5, confusion)}
+    write_matrix(path, CrossSite(("munich",), (ModelRow("Federated", 2, cells),)))
+    names = [*FILES, "evidence.json", "cross_site.json"]
+    _shorten(path / "predictions.csv", 12)
+    honest = [(path / name).read_bytes() for name in names]
+
+    class Tables:
+        def log_table(self, name: str, header: object, rows: object) -> None: ...
+        def log_summary(self, values: object) -> None: ...
+
+    def load(raw: bytes) -> None:
+        for name, content in zip(names, honest, strict=True):
+            put(path / name, content)
+        put(path / names[raw[0] % len(names)], raw[1:])
+        found = read_run_folder(path)
+        plain_values(found.config)
+        read_matrix(path)
+        read_attacked(path / "run.json")
+        _log_tables(Tables(), found)  # type: ignore[arg-type]
+
+    return Made(load, [bytes([at]) + content for at, content in enumerate(honest)])
+
+
+def _shorten(file: Path, lines: int) -> None:
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:lines]))
+
+
+@target("configuration of a run")
+def configuration(folder: Path) -> Made:
+    file = folder / "config.yaml"
+
+    return Made(lambda raw: read_config(put(file, raw)), [to_yaml(Experiment()).encode()])
+
+
+@target("state of a live run")
+def live(folder: Path) -> Made:
+    def load(raw: bytes) -> None:
+        assert isinstance(read_live(put(folder / "live.json", raw)), dict | None)
+
+    return Made(load, [b'{"round": 1, "batches": 3}'])
+
+
+@target("explained cases")
+def cases(folder: Path) -> Made:
+    picture = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    case = ExplainedCase(1, "a", "b", 0.5, picture, picture)
+    write_cases(folder, Explanation("layer4", 4, "test images", (case,)))
+    file = folder / "cases.json"
+    return Made(lambda raw: read_cases((put(file, raw)).parent), [file.read_bytes()])
+
+
+@target("pictures of cases")
+def pictures(folder: Path) -> Made:
+    made = cases(folder)
+    file = folder / "case-01.png"
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        made.load(made.seeds[0])
+
+    return Made(load, [file.read_bytes()])
+
+
+@target("secure sums")
+def secure_sums(folder: Path) -> Made:
+    row = SumRow(1, "train", 1, ["a", "b", "c"], ["a", "b", "c"], ["a", "b", "c"], entries=8)
+    log = SumLog(folder)
+    log.add(row)
+    log.add(row)
+    file = folder / "secure-sums.jsonl"
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        totals(read_sum_file(folder).rows)
+        log.add(row)
+        assert read_sum_file(folder).rows[-1] == row
+
+    return Made(load, [file.read_bytes()])
+
+
+def _search() -> dict[str, object]:
+    entry = {
+        "configuration": 0, "values": {"training.learning_rate": 0.1}, "status": "finished",
+        "mcc": 0.5, "rungs": [{"rung": 1, "mcc": 0.5, "loss": 0.4}], "reason": "",
+    }  # fmt: skip
+    space = {"training.learning_rate": {"low": 0.01, "high": 1.0, "log": True}}
+    return {"space": space, "rungs": [1, 2], "configurations": [entry], "chosen": 0}
+
+
+@target("search of a run")
+def search(folder: Path) -> Made:
+    def load(raw: bytes) -> None:
+        found = read_search((put(folder / "search.json", raw)).parent)
+        ranked(found)
+        overrides(found)
+
+    return Made(load, [json.dumps(_search()).encode()])
+
+
+@target("space of a search")
+def space(folder: Path) -> Made:
+    file = folder / "space.yaml"
+    text = b"training.learning_rate: {low: 0.01, high: 1.0, log: true}\n"
+    text += b"training.batch_size: {choices: [8, 16]}\n"
+    return Made(lambda raw: searched_space(SweepConfig(space_file=str(put(file, raw)))), [text])
+
+
+def _table(read: Callable[[Path], object], text: str) -> Callable[[Path], Made]:
+    def make(folder: Path) -> Made:
+        return Made(lambda raw: read(put(folder / "table.csv", raw)), [text.encode()])
+
+    return make
+
+
+target("readings of experts")(
+    _table(
+        lambda path: read_experts(path, ["a.png", "b.png"], ["ill", "well"]),
+        "file,reader,label\na.png,r1,ill\nb.png,r1,well\n",
+    )
+)
+target("groups of images")(
+    _table(lambda path: read_groups(path, ["a.png", "b.png"]), "file,scanner\na.png,x\n")
+)
+target("predictions")(
+    _table(read_predictions, "file,patient,label,prediction,p_a,p_b\nx.png,p,a,a,0.75,0.25\n")
+)
+
+
+@target("digest of a model card")
+def digest(folder: Path) -> Made:
+    def load(raw: bytes) -> None:
+        _digest_of(put(folder / "model.json", raw).parent)
+
+    return Made(load, [b'{"sha256": "abc"}'])
+
+
+@target("received arrays")
+def received(folder: Path) -> Made:
+    Recording(folder).begin(1, {"w": np.zeros((2, 2), np.float32)})
+    file = path_of(folder, 1, MODEL)
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        found = read_received(folder, 1, MODEL)
+        found.change(found.arrays)
+
+    return Made(load, [file.read_bytes()])
+
+
+@target("kept part of an attack")
+def kept_part(folder: Path) -> Made:
+    file = folder / "part.safetensors"
+    result = Reconstruction(torch.zeros(1, 1, 4, 4), 0.5, 0.25, [0.5, 0.75])
+    job = Job("attack", "site-1", 1)
+    campaign = SimpleNamespace(_digest="abc", _path=lambda job: file)
+    Campaign._keep(campaign, Finished(job, result, torch.zeros(1, dtype=torch.int64)))  # type: ignore[arg-type]
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        Campaign._kept(campaign, job)  # type: ignore[arg-type]
+
+    return Made(load, [file.read_bytes()])
+
+
+@target("study of a search")
+def study(folder: Path) -> Made:
+    where = parse_space({"training.learning_rate": {"low": 0.01, "high": 1.0, "log": True}})
+    cfg = SweepConfig(sampler="random")
+    open_study(folder, cfg, where, {"seed": 1})
+    file = folder / STUDY_FILE
+    return Made(
+        lambda raw: open_study(put(file, raw).parent, cfg, where, {"seed": 1}), [file.read_bytes()]
+    )
+
+
+@target("identity of a tracked run")
+def tracked(folder: Path) -> Made:
+    file = folder / "x.id"
+    tracker = SimpleNamespace(_identity_file=lambda: file)
+
+    def load(raw: bytes) -> None:
+        assert Tracker._identity(put(file, raw) and tracker)  # type: ignore[arg-type]
+
+    return Made(load, [b"0123456789abcdef"])

@@ -1,0 +1,67 @@
+"""Secure aggregation: the targets of the coverage-guided fuzzer, and files beside the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.journal import Journal
+from primia_flwr.secagg.round_numbers import RoundNumbers
+from primia_flwr.secagg.vault import Vault
+from tests.fuzz import targets as wire
+from tests.fuzz.loaders.target import Made, put, target
+from tests.fuzz.stage import ME, STAGE
+
+
+def _wire(name: str) -> Callable[[Path], Made]:
+    def load(raw: bytes) -> None:
+        if not wire.TARGETS[name](raw):
+            raise ProtocolError("refused")
+
+    def make(folder: Path) -> Made:
+        return Made(load, [raw for of, raw in wire.seeds() if of == name])
+
+    return make
+
+
+for _name in wire.TARGETS:
+    target(f"wire {_name}")(_wire(_name))
+
+
+@target("newest instance")
+def newest(folder: Path) -> Made:
+    vault = Vault(folder, STAGE.everyone[ME])
+    vault.begin(1)
+
+    def load(raw: bytes) -> None:
+        put(folder / "last", raw)
+        number = int(raw) + 1
+        assert vault.begin(number).number == number
+
+    return Made(load, [(folder / "last").read_bytes()])
+
+
+@target("round numbers")
+def rounds(folder: Path) -> Made:
+    file = folder / "rounds.json"
+    RoundNumbers(file).record("train", 3, b"base")
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        RoundNumbers(file).check("train", 4, b"other")
+
+    return Made(load, [file.read_bytes()])
+
+
+@target("count of a journal")
+def count(folder: Path) -> Made:
+    file = folder / "answered.jsonl"
+    Journal(file).record([b"model", b"round"], ["munich", "paris", "zürich"])
+    head = file.with_name(file.name + ".head")
+
+    def load(raw: bytes) -> None:
+        put(head, raw)
+        Journal(file).record([b"model"], ["munich", "paris", "zürich"])
+
+    return Made(load, [head.read_bytes()])
