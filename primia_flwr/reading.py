@@ -111,7 +111,7 @@ def read_text(file: Path, *, at_most: int = MAX_BYTES) -> str:
     return read_bytes(file, at_most=at_most).decode("utf-8")
 
 
-def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = True, half_characters: bool = False) -> Any:
     """Parse JSON.
 
     Parameters
@@ -120,6 +120,8 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
         In UTF-8.
     finite : bool
         Refuse NaN and infinity, which Python writes though JSON does not know them.
+    half_characters : bool
+        Take lone surrogates, with which Python writes names of files that are not UTF-8.
 
     Raises
     ------
@@ -131,7 +133,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
         value = json.loads(decoded, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    _check_plain(value, finite=finite)
+    _check_plain(value, finite=finite, half_characters=half_characters)
     return value
 
 
@@ -149,7 +151,7 @@ def parse_yaml(text: str) -> Any:
         value = yaml.load(text, Loader=_PlainLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(reason_of(error)) from None
-    _check_plain(value, finite=True)
+    _check_plain(value, finite=True, half_characters=False)
     return value
 
 
@@ -221,23 +223,25 @@ def _check_unique(keys: Sequence[str]) -> None:
         seen.add(key)
 
 
-def _check_plain(value: Any, *, finite: bool) -> None:
+def _check_plain(value: Any, *, finite: bool, half_characters: bool) -> None:
     """Refuse depth, lone surrogates, and numbers that are none or beyond a double."""
     level, waiting = 0, [value]
     while waiting:
         if level > MAX_DEPTH:
             raise ValueError("it is nested too deeply")
-        waiting = [inner for outer in waiting for inner in _inner(outer, finite)]
+        waiting = [inner for outer in waiting for inner in _inner(outer, finite, half_characters)]
         level += 1
 
 
-def _inner(value: Any, finite: bool) -> list[Any]:
+def _inner(value: Any, finite: bool, half_characters: bool) -> list[Any]:
     """Check one value; return those in it."""
     if isinstance(value, dict):
         return [*value, *value.values()]
     if isinstance(value, list):
         return value
     if isinstance(value, str):
+        if half_characters:
+            return []
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:

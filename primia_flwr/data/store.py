@@ -24,6 +24,7 @@ from primia_flwr.data.files import atomic_folder, locked
 from primia_flwr.data.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
+from primia_flwr.reading import parse_json, read_text, reading
 
 VERSION = 2
 """Raise with every change of decoding or resizing."""
@@ -32,6 +33,8 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 _AT_ONCE = 128
+_MAX_INDEX_BYTES = 1 << 30
+_LARGEST_SIDE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def open_store(manifest: Manifest, cfg: DataConfig) -> Store:
     """
     target = Path(cfg.cache_dir).expanduser().resolve() / f"images-{_key(manifest, cfg)}"
     with locked(target):
-        if not _is_usable(target):
+        if not _is_usable(target, manifest, cfg):
             _write_store(target, manifest, cfg)
     return _read_index(target)
 
@@ -148,20 +151,42 @@ def _check_unreadable(manifest: Manifest, unreadable: dict[str, str], cfg: DataC
 
 
 def _read_index(folder: Path) -> Store:
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    channels, height, width = index["shape"]
-    row_of = {path: row for row, path in enumerate(index["sides"])}
-    return Store(folder, (channels, height, width), row_of, index["sides"], index["unreadable"])
+    """Read the index of a store.
+
+    Raises
+    ------
+    DataError
+        If it is not what this version writes.
+    """
+    file = folder / "index.json"
+    with reading(file, error=DataError, expected="a store of images; delete its folder"):
+        text = read_text(file, at_most=_MAX_INDEX_BYTES)
+        index = parse_json(text, half_characters=True)  # names of files may not be UTF-8
+        channels, height, width = map(_count, index["shape"])
+        sides = {path: _count(side) for path, side in index["sides"].items()}
+        unreadable = {path: str(why) for path, why in index["unreadable"].items()}
+    row_of = {path: row for row, path in enumerate(sides)}
+    return Store(folder, (channels, height, width), row_of, sides, unreadable)
 
 
-def _is_usable(folder: Path) -> bool:
-    """Whether the folder holds a whole store; a damaged one is removed."""
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 < value <= _LARGEST_SIDE:
+        raise ValueError(f"{value!r:.40} is no number of pixels")
+    return value
+
+
+def _is_usable(folder: Path, manifest: Manifest, cfg: DataConfig) -> bool:
+    """Whether the folder holds a whole store of these images; a damaged one is removed."""
     if not folder.exists():
         return False
     try:
-        if _read_index(folder).is_whole():
+        store = _read_index(folder)
+        paths = [sample.path for sample in manifest.samples]
+        stored = [path for path in paths if path not in store.unreadable]
+        shape = (cfg.channels, cfg.image_size, cfg.image_size)
+        if store.shape == shape and list(store.sides) == stored and store.is_whole():
             return True
-    except (OSError, ValueError, KeyError):
+    except DataError:
         pass
     shutil.rmtree(folder, ignore_errors=True)
     return False

@@ -360,7 +360,8 @@ class Ledger:
 
     def _take_key(self) -> None:
         key = units_of.read_key(self._file.folder)
-        if not hmac.compare_digest(units_of.fingerprint(key), self.account.constants.key):
+        stated = self.account.constants.key.encode("utf-8", "replace")
+        if not hmac.compare_digest(units_of.fingerprint(key).encode(), stated):
             raise DataError(
                 f"{self._file.folder / units_of.KEY} is not the key with which the ledger began; "
                 "no patient would be known again, so nothing is released; put that key back"
