@@ -25,7 +25,7 @@ data_manifest: ""             # a CSV (path,label,patient), if data_layout is ma
 device: auto                  # auto | cpu | cuda | cuda:0
 
 # --- What may happen here -----------------------------------------------------------------
-# Code that may run, by SHA-256. `primia site approve <hash>` adds a line.
+# Code that may run, by SHA-256. `primia site approve <64 digits>` adds a line.
 approved_bundles: []
 # Names of the experiments that may run, e.g. [pneumonia]; "*" allows any.
 allowed_experiments: []
@@ -75,7 +75,7 @@ approve it:
 
     primia site review                 # what has arrived
     primia site review <hash>          # its files; add file=<path> to read one
-    primia site approve <hash>         # this code may run here from now on
+    primia site approve <64 digits>    # this code may run here from now on; the whole hash
     primia site policy                 # what you allow
     primia site log                    # who asked for what, what left the house
 
