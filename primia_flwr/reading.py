@@ -13,7 +13,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,23 @@ _RESOLVERS = {
     ]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def check_entry(entry: object, kinds: Mapping[str, tuple[type, ...]]) -> None:
+    """Refuse what is no mapping with these keys, each with a value of one of its types.
+
+    Raises
+    ------
+    ValueError
+        Naming the key. True and false are no numbers.
+    """
+    if not isinstance(entry, dict):
+        raise ValueError(f"a {type(entry).__name__} stands where an entry should")
+    for key, types in kinds.items():
+        if key not in entry:
+            raise ValueError(f"it has no {key!r}")
+        if type(entry[key]) not in types:
+            raise ValueError(f"{key}={entry[key]!r:.60}")
 
 
 class _PlainLoader(yaml.SafeLoader):

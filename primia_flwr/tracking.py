@@ -29,6 +29,7 @@ from primia_flwr.errors import TrackingError
 
 logger = logging.getLogger(__name__)
 
+_IDENTITY = re.compile(rb"[0-9a-f]{16}")
 _SETTINGS = {
     "silent": True,
     "quiet": True,
@@ -211,10 +212,12 @@ class Tracker:
 
     def _identity(self) -> str:
         path = self._identity_file()
-        if not path.is_file():
+        known = path.read_bytes().strip() if path.is_file() else b""
+        if not _IDENTITY.fullmatch(known):  # none yet, or a file that somebody else changed
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(secrets.token_hex(8), encoding="ascii")
-        return path.read_text(encoding="ascii").strip()
+            known = secrets.token_hex(8).encode()
+            path.write_bytes(known)
+        return known.decode("ascii")
 
     @contextmanager
     def _guard(self, what: str) -> Iterator[None]:

@@ -174,8 +174,10 @@ def _both_want(both: Sequence[Channel], number: int, idle: float) -> bool:
 def _is_wish(channel: Channel, kind: int, body: bytearray, number: int) -> bool:
     if kind == Kind.GOODBYE:
         return False
+    if len(body) != 8:
+        raise ProtocolError(f"{channel.peer} names a block in {len(body)} bytes; expected 8")
     wanted = int.from_bytes(body, "big")
-    if wanted != number or len(body) != 8:
+    if wanted != number:
         raise ProtocolError(
             f"{channel.peer} asks for block {wanted}; expected {number}: each is dealt once"
         )

@@ -19,11 +19,22 @@ from scipy.stats import spearmanr
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation import table
 from primia_flwr.evaluation.search_plots import draw_history, draw_parallel, draw_values
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.reading import check_entry, parse_json, read_text, reading
 
 FILE = "search.json"
 _LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing
 Entry = Mapping[str, Any]
+_NUMBERS = (int, float)
+_MISSING = type(None)
+_FOUND = {
+    "space": (dict,), "rungs": (list,), "configurations": (list,), "chosen": (int, _MISSING),
+    "eta": (int,), "image_passes": _NUMBERS,
+}  # fmt: skip
+_CONFIGURATION = {
+    "configuration": (int,), "values": (dict,), "status": (str,), "reason": (str,),
+    "image_passes": _NUMBERS, "rounds": (int,), "best_round": (int, _MISSING),
+    "mcc": (*_NUMBERS, _MISSING), "loss": (*_NUMBERS, _MISSING), "rungs": (list,),
+}  # fmt: skip
 
 
 def search_chapter(run_dir: Path) -> Markup:
@@ -75,8 +86,24 @@ def read_search(run_dir: Path) -> dict[str, Any]:
     expected = "the file as the search wrote it; copy the whole run folder again"
     with reading(path, error=DataError, expected=expected):
         found = parse_json(read_text(path), finite=False)
-        _ = [found["space"], found["rungs"], [c["rungs"] for c in found["configurations"]]]
+        _check(found)
         return dict(found)
+
+
+def _check(found: Any) -> None:
+    check_entry(found, _FOUND)
+    for key in found["space"]:
+        check_entry(found["space"][key], {})
+    for rung in found["rungs"]:
+        check_entry(rung, {"configurations": (int,), "rounds": (int,)})
+    for number, entry in enumerate(found["configurations"]):
+        check_entry(entry, _CONFIGURATION)
+        if entry["configuration"] != number:
+            raise ValueError(f"configuration {entry['configuration']} in the place of {number}")
+        for rung in entry["rungs"]:
+            check_entry(rung, {"rounds": (int,), "mcc": (*_NUMBERS, _MISSING)})
+    if found["chosen"] is not None and not 0 <= found["chosen"] < len(found["configurations"]):
+        raise ValueError(f"chosen={found['chosen']} is none of its configurations")
 
 
 def ranked(found: Mapping[str, Any]) -> list[Entry]:

@@ -146,9 +146,26 @@ def _row(line: bytes) -> SumRow | None:
     known = {item.name for item in fields(SumRow)}
     try:
         values = parse_json(line, finite=False)
-        return SumRow(**{key: values[key] for key in values.keys() & known})
+        row = SumRow(**{key: values[key] for key in values.keys() & known})
     except (ValueError, TypeError, AttributeError):
         return None
+    return (
+        row
+        if all(_has_type(item.type, getattr(row, item.name)) for item in fields(row))
+        else (None)
+    )
+
+
+def _has_type(annotation: object, value: object) -> bool:
+    """Say whether a value of a row has the type that the row gives it."""
+    kind = str(annotation)
+    if kind == "list[str]":
+        return isinstance(value, list) and all(type(one) is str for one in value)
+    if kind == "dict[str, float]":
+        return isinstance(value, dict) and all(type(v) in (int, float) for v in value.values())
+    if kind == "float | None" and value is None:
+        return True
+    return type(value) in {"int": (int,), "str": (str,)}.get(kind, (int, float))
 
 
 @dataclass(frozen=True)

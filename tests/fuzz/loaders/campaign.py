@@ -11,6 +11,7 @@ import resource
 import signal
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,7 @@ class Campaign:
         """Give bytes to a target; say whether it accepted them."""
         if self.current:
             self.current.write_bytes(name.encode() + b"\n" + raw)
+        warnings.simplefilter("ignore")
         count, before = self.counts[name], _peak_mib()
         began, accepted = time.process_time(), False
         try:

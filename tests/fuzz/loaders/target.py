@@ -56,6 +56,11 @@ def make(name: str, folder: Path) -> Made:
     return TARGETS[name](own)
 
 
+def choice(raw: bytes, among: int) -> tuple[int, bytes]:
+    """Return which of several things an input is for, by its first byte, and the rest of it."""
+    return (raw or b"\0")[0] % among, raw[1:]
+
+
 def put(file: Path, raw: bytes) -> Path:
     """Write a file and return its path."""
     file.write_bytes(raw)

@@ -29,7 +29,7 @@ from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.store import Store
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
-from tests.fuzz.loaders.target import Made, put, target
+from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.fuzz.loaders.targets_models import CARD
 
 SEED = bytes(32)
@@ -65,7 +65,8 @@ def service_kit(folder: Path) -> Made:
     def load(raw: bytes) -> None:
         for name, content in zip(names, honest, strict=True):
             put(kit / name, content)
-        put(kit / names[raw[0] % len(names)], raw[1:])
+        index, rest = choice(raw, len(names))
+        put(kit / names[index], rest)
         found = load_credentials(kit)
         found.context(server=True)
         found.context(server=False)
@@ -194,7 +195,12 @@ def dealt(folder: Path) -> Made:
         if len(other) == dealing.comparison_bytes(1, asked.comparisons[0], True):
             seeds += [b"\1" + parts[index], b"\4" + bytes(mine)]
             break
-    return Made(lambda raw: opened[raw[0] % len(opened)](raw[1:]), seeds)
+
+    def load(raw: bytes) -> None:
+        index, rest = choice(raw, len(opened))
+        opened[index](rest)
+
+    return Made(load, seeds)
 
 
 @target("tensors of CrypTen")

@@ -22,7 +22,7 @@ from primia_flwr.federation.own_identities import trust
 from primia_flwr.federation.provision import Federation, Plan, provision
 from primia_flwr.federation.roster import _nodes_by_key, _pem, load_roster
 from primia_flwr.secagg.parties import Session
-from tests.fuzz.loaders.target import Made, put, target
+from tests.fuzz.loaders.target import Made, choice, put, target
 
 
 def federation_in(folder: Path) -> Federation:
@@ -232,7 +232,8 @@ def kit(folder: Path) -> Made:
     def load(raw: bytes) -> None:
         for name, content in honest.items():
             put(place / name, content)
-        put(place / names[raw[0] % len(names)], raw[1:])
+        index, rest = choice(raw, len(names))
+        put(place / names[index], rest)
         policy = load_policy(place / "site.yaml")
         found = [check_key(policy, key) for key in ("supernode_key", "identity_key")]
         found.append(check_certificate(policy))

@@ -39,7 +39,7 @@ from primia_flwr.federation.track import _log_tables
 from primia_flwr.search.study import STUDY_FILE, open_study
 from primia_flwr.tracking import Tracker
 from tests.evaluation.run_folder_maker import make_run_folder
-from tests.fuzz.loaders.target import Made, put, target
+from tests.fuzz.loaders.target import Made, choice, put, target
 
 FILES = ["run.json", "metrics.json", "history.csv", "sites.csv", "predictions.csv", "config.yaml"]
 
@@ -63,7 +63,8 @@ def run_folder(folder: Path) -> Made:
     def load(raw: bytes) -> None:
         for name, content in zip(names, honest, strict=True):
             put(path / name, content)
-        put(path / names[raw[0] % len(names)], raw[1:])
+        index, rest = choice(raw, len(names))
+        put(path / names[index], rest)
         found = read_run_folder(path)
         plain_values(found.config)
         read_matrix(path)
@@ -132,11 +133,16 @@ def secure_sums(folder: Path) -> Made:
 
 def _search() -> dict[str, object]:
     entry = {
-        "configuration": 0, "values": {"training.learning_rate": 0.1}, "status": "finished",
-        "mcc": 0.5, "rungs": [{"rung": 1, "mcc": 0.5, "loss": 0.4}], "reason": "",
+        "configuration": 0, "values": {"training.learning_rate": 0.1}, "status": "chosen",
+        "mcc": 0.5, "loss": 0.4, "reason": "", "image_passes": 60, "rounds": 1, "best_round": 1,
+        "rungs": [{"rounds": 1, "best_round": 1, "mcc": 0.5, "loss": 0.4, "image_passes": 60}],
     }  # fmt: skip
     space = {"training.learning_rate": {"low": 0.01, "high": 1.0, "log": True}}
-    return {"space": space, "rungs": [1, 2], "configurations": [entry], "chosen": 0}
+    rungs = [{"configurations": 1, "rounds": 1}]
+    return {
+        "method": "successive halving", "eta": 3, "seed": 1, "space": space, "rungs": rungs,
+        "image_passes": 60, "chosen": 0, "configurations": [entry],
+    }  # fmt: skip
 
 
 @target("search of a run")
