@@ -1,13 +1,14 @@
 """The gate: Flower's ClientApp process, with the hospital's judgement before the bundle.
 
 `answer()` is what the site's executor runs for every message, in a process of its own, in place
-of `flwr-clientapp`. It runs Flower's own `run_clientapp`, in which three steps are wrapped (see
+of `flwr-clientapp`. It runs Flower's own `run_clientapp`, in which four steps are wrapped (see
 docs/adr/0003):
 
 - the message, run and bundle are noted as they are pulled,
 - before the bundle is installed the policy judges; a refusal is raised there, so that Flower
   sends it back to the coordinator as the reason of the failed message,
-- before a reply is sent it is written to the site log, and a failure loses its details.
+- before the code is loaded what was unpacked is compared with the bundle,
+- before a reply is sent it is written to the site log, and a failure becomes the one constant.
 
 If this Flower does not have these steps, the gate does not open: nothing runs.
 """
@@ -30,6 +31,7 @@ from flwr.supernode.cli import flwr_clientapp
 from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal, PrimiaError
 from primia_flwr.pace import hasten_transfers
 from primia_flwr.printable import printable, short
+from primia_flwr.processes import BUNDLE_VARIABLE
 from primia_flwr.site import installed
 from primia_flwr.site.bundles import BundleStore, inspect, sha256
 from primia_flwr.site.judgement import Request, UnknownBundle, judge
@@ -95,6 +97,7 @@ class Gate:
         varies = {"varies": ", ".join(admission.varies)} if admission.varies else {}
         self._log.append("accepted", **facts, experiment=admission.experiment, **varies)
         self._home = installed.prepare(policy.bundle_folder, admission.bundle, content)
+        os.environ[BUNDLE_VARIABLE] = admission.bundle.sha256  # which the app binds into its masks
         self._admitted = True
 
     def check_admitted(self) -> None:
