@@ -107,7 +107,6 @@ def _answer(
     module: ModuleType, message: Message, refused: _Refused, rest: dict[str, Any]
 ) -> int | None:
     """Write the refusal down and answer with it; without a record there is no answer."""
-    sentence = short(f"site refuses: {refused.reason}")
     metadata = message.metadata
     facts = {
         "run": str(metadata.run_id),
@@ -116,11 +115,12 @@ def _answer(
         "bundle": refused.digest,
     }
     try:
-        log = SiteLog(load_policy(Path(str(rest["node_config"]["site-file"]))).log_file)
-        log.append("refused", **facts, reason=sentence)
+        policy = load_policy(Path(str(rest["node_config"]["site-file"])))
+        sentence = short(f"site {policy.site} refuses: {refused.reason}")
+        SiteLog(policy.log_file).append("refused", **facts, reason=sentence)
     except (PrimiaError, OSError, KeyError) as error:
         said = printable(str(error), limit=2000)
-        print(f"[first look] {sentence}; not answered: {said}", flush=True)
+        print(f"[first look] {short(refused.reason)}; not answered: {said}", flush=True)
         return None
     reply = Message(
         Error(ErrorCode.INVALID_FAB, f"{PolicyRefusal}:<'{sentence}'>"), reply_to=message

@@ -124,7 +124,7 @@ def test_a_bad_bundle_is_answered_with_a_refusal_and_the_loop_goes_on(
     assert node.pull(fab, override=override) == 1
     assert node.state.get_run(1) is None
     (reason,) = node.push()
-    assert reason.startswith("<class 'primia_flwr.errors.PolicyRefusal'>:<'site refuses: ")
+    assert reason.startswith("<class 'primia_flwr.errors.PolicyRefusal'>:<'site munich refuses: ")
     assert words in reason
     assert len(reason) < 400
     (entry,) = node.logged()
