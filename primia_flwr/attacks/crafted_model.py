@@ -4,13 +4,15 @@ Every channel that enters the last rectifier is shut but one, and that one opens
 image in as many as the sites train on in a round: the rectifier's derivative is 0 for all the
 others, so the sum over all sites is that image's gradient. Two kinds, a closed table:
 
-- `norm`: scale and bias of the last norm layer only, shut by a bias of -10,000;
+- `norm`: by scale and bias of the last norm layer, shut by a bias of -10,000;
 - `within_bounds`: as much as a site's check (`models.arrival`) allows. In each group of the norm
   one channel gets a kernel that makes it large and negative, so that the group's other channels
   are all a little above the mean, whatever the image; then a bias within the bounds, and a scale
   that it does not "shut", are enough.
 
-Which bias lets one image in N through is chosen on images that are not the sites'.
+In both the classifier's weights on the open channel are far apart, up to 0.25, so that the gradient
+of an image of any class stands above the rounding of secure aggregation's fixed point. Which bias
+lets one image in N through is chosen on images that are not the sites'.
 
 Source of the idea: Boenisch et al. 2021, When the Curious Abandon Honesty; Wen et al. 2022,
 Fishing for User Data in Large-Batch Federated Learning.
@@ -28,6 +30,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.models.arrival import DEFAULT_BOUNDS, SHUT_RATIO
 
 SHUT = -1e4
+LOUD = 0.25  # largest weight of the classifier on the open channel
 FAINT = 0.01  # of a kernel that shall count for next to nothing
 LIFT = 0.01  # by how much a lifted image gets through the trap
 _CHUNK = 50  # images at once
@@ -92,6 +95,7 @@ def set_trap(model: nn.Module, trap: Trap, public: Tensor, *, share: float) -> N
     """
     with torch.no_grad():
         CRAFTS[trap.kind](model, trap.channel)
+        _read_loudly(head_of(model)[1], trap.channel)
         norm = last_norm(model)
         norm.bias[trap.channel] = 0.0
         highest = ceilings(model, trap.channel, public).sort(descending=True).values
@@ -184,6 +188,12 @@ def _shut_by_kernels(model: nn.Module, channel: int) -> None:
             kernel[own] *= FAINT
             kernel[first] = -typical
     norm.weight[channel] = 1.0
+
+
+def _read_loudly(head: nn.Linear, channel: int) -> None:
+    """Give the classes weights that no class's is the mean of: 0, 1, 4, … over the last."""
+    squares = torch.arange(head.out_features, device=head.weight.device).square()
+    head.weight[:, channel] = LOUD * squares / squares[-1]
 
 
 CRAFTS: dict[str, Callable[[nn.Module, int], None]] = {

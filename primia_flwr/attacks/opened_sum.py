@@ -126,12 +126,12 @@ def cosines(
     """
     named = dict(model.named_parameters())
     names = below_the_head(model)
-    step = torch.cat([-change[name].flatten() for name in names]).to(images.device)
+    step = torch.cat([-change[name].flatten() for name in names]).to(images.device).double()
     found = []
     for image, label in zip(images, labels, strict=True):
         loss = functional.cross_entropy(model(image[None]), label[None], label_smoothing=smooth)
         gradients = torch.autograd.grad(loss, [named[name] for name in names])
-        own = torch.cat([gradient.flatten() for gradient in gradients])
+        own = torch.cat([gradient.flatten() for gradient in gradients]).double()
         found.append(float(functional.cosine_similarity(step, own, dim=0)))
     return found
 

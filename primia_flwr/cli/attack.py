@@ -1,6 +1,5 @@
 """`primia attack`: rebuild images from the bytes that a simulation's coordinator received."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from primia_flwr.cli.attack_result import Given, given_networks, show, write
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_choice, check_range
-from primia_flwr.config.load import load_experiment
+from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError
 
 # As in attacks.targets, which is not imported here: --help must not wait for PyTorch.
@@ -81,14 +81,6 @@ class AttackConfig:
             )
 
 
-@dataclass(frozen=True)
-class _Given:
-    """Networks whose weights were given."""
-
-    lpips: Any = None
-    inception: Any = None
-
-
 def run(cfg: AttackConfig) -> dict[str, Any]:
     """Attack the run; write figures, pictures, a page and the reconstructions.
 
@@ -105,10 +97,10 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
     jobs = campaign.jobs(cfg.images, control=cfg.control)
     if cfg.dry_run:
         return _planned(cfg, jobs, folder)
-    given = _given_networks(cfg, campaign.experiment.data.image_size)
+    given = given_networks(cfg.lpips, cfg.inception, campaign.experiment.data.image_size)
     finished = _invert(cfg, campaign, jobs)
     result = _written(cfg, campaign, finished, features, given, folder)
-    _show(cfg, result)
+    show(result, quiet=cfg.quiet)
     keys = ("run", "target", "output", "arms", "tests", "sums", "synthetic")
     return {key: result[key] for key in keys if key in result}
 
@@ -130,7 +122,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     crafted = cfg.target == "crafted_model"
     if not crafted:
         rounds_of(run_dir)
-    experiment = load_experiment(_config_of(run_dir))
+    experiment = read_config(run_dir / "config.yaml")
     model, card = load_model(run_dir)
     settings = AttackSettings(
         target=cfg.target,
@@ -177,16 +169,6 @@ def existing_run(key: str, value: str) -> Path:
     if not path.is_dir():
         raise ConfigError(f"{key}={value}; expected an existing output folder; correct the path")
     return path
-
-
-def _config_of(run_dir: Path) -> str:
-    try:
-        return (run_dir / "config.yaml").read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{run_dir / 'config.yaml'} cannot be read ({error.strerror}); expected the folder of "
-            "a run that primia train made; correct run"
-        ) from None
 
 
 def _planned(cfg: AttackConfig, jobs: Sequence[Any], folder: Path) -> dict[str, Any]:
@@ -240,7 +222,7 @@ def _written(
     campaign: Any,
     finished: Sequence[Any],
     features: Path,
-    given: _Given,
+    given: Given,
     folder: Path,
 ) -> dict[str, Any]:
     """Score, and write everything there is to look at."""
@@ -293,59 +275,8 @@ def _written(
             for f in finished
         ],
     }  # fmt: skip
-    _write(folder, result, pairs, grid(pairs, synthetic=campaign.data.synthetic))
+    write(folder, result, pairs, grid(pairs, synthetic=campaign.data.synthetic))
     return result
-
-
-def _given_networks(cfg: AttackConfig, image_size: int) -> _Given:
-    if not (cfg.lpips or cfg.inception):
-        return _Given()
-    from primia_flwr.attacks.given_networks import InceptionFeatures, lpips_of
-
-    return _Given(
-        lpips_of(Path(cfg.lpips).expanduser(), image_size=image_size) if cfg.lpips else None,
-        InceptionFeatures(Path(cfg.inception).expanduser()) if cfg.inception else None,
-    )
-
-
-def _write(folder: Path, result: dict[str, Any], pairs: Sequence[Any], picture: bytes) -> None:
-    """Write pictures, images and page, and attack.json last: with it the attack is complete."""
-    import torch
-    from safetensors.torch import save
-
-    from primia_flwr.attacks.page import page
-    from primia_flwr.models.saved import write_atomically
-
-    images = {
-        "reconstructions": torch.stack([p.reconstruction for p in pairs]),
-        "originals": torch.stack([p.original for p in pairs]),
-    }
-    write_atomically(folder / "grid.png", picture)
-    write_atomically(folder / "reconstructions.safetensors", save(images))
-    write_atomically(folder / "attack.html", page(result, picture).encode())
-    write_atomically(folder / "attack.json", (json.dumps(result, indent=1) + "\n").encode())
-
-
-def _show(cfg: AttackConfig, result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from primia_flwr.attacks.page import rows_of, sums_rows, tests_rows
-
-    console = Console(stderr=cfg.quiet, emoji=False)
-    kind = "synthetic images" if result["synthetic"] else "images"
-    for title, (heads, rows) in (
-        ("opened sums: how near are they to one image's gradient?", sums_rows(result)),
-        (f"{cfg.target}: reconstructions of {kind}", rows_of(result)),
-        ("SSIM against the control (one-sided for greater)", tests_rows(result)),
-    ):
-        if rows and not cfg.quiet:
-            table = Table(title=title)
-            for index, head in enumerate(heads):
-                table.add_column(head, justify="right" if index else "left")
-            for row in rows:
-                table.add_row(*row)
-            console.print(table)
-    console.print(f"pictures: {result['output']}/grid.png", markup=False, soft_wrap=True)
 
 
 VERB = Verb(

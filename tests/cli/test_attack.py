@@ -14,6 +14,7 @@ from primia_flwr.attacks.received import FOLDER
 from primia_flwr.attacks.targets import TARGETS
 from primia_flwr.cli.attack import TARGET_NAMES, AttackConfig, run
 from primia_flwr.cli.main import run as primia
+from primia_flwr.config.data import SyntheticConfig
 from primia_flwr.errors import CheckpointError, ConfigError
 from tests.attacks.recorded import experiment_of, record, secure
 
@@ -78,6 +79,58 @@ def test_a_secure_run(target: str, tmp_path: Path) -> None:
     result = run(_config(folder, tmp_path / "out", target=target, images=3, control=False))
     assert result["arms"][target]["n"] == 3
     assert result["tests"] is None
+
+
+@pytest.fixture(scope="module")
+def crafted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a secure run of 8 rounds that recorded nothing."""
+    folder = tmp_path_factory.mktemp("crafted")
+    experiment = secure(experiment_of(folder, batch_size=2))
+    experiment = replace(
+        experiment,
+        data=replace(experiment.data, synthetic=SyntheticConfig(patients=60), test_fraction=0.5),
+        federation=replace(experiment.federation, rounds=8),
+    )
+    run_dir = record(experiment, folder / "run")
+    (run_dir / FOLDER).rename(folder / "elsewhere")
+    return run_dir
+
+
+@pytest.mark.parametrize("kind", ["norm", "within_bounds"])
+def test_a_crafted_model(kind: str, crafted: Path, tmp_path: Path) -> None:
+    cfg = _config(crafted, tmp_path, target="crafted_model", crafted=kind, images=1)
+    result = run(cfg)
+    assert set(result["arms"]) == {"crafted_model", "honest_model", "noise"}
+    made, honest = (
+        [row for row in result["sums"] if row["arm"] == arm and row["best_cosine"] != 0]
+        for arm in ("crafted_model", "honest_model")
+    )
+    assert len(made) == len(honest) == 1
+    assert made[0]["with_gradient"] < made[0]["images"]
+    assert honest[0]["with_gradient"] == honest[0]["images"]
+    assert ("features.13.bias has -10000" in made[0]["refused"]) == (kind == "norm")
+    assert honest[0]["refused"] == ""
+    written = json.loads((tmp_path / "attack.json").read_text())
+    assert written["settings"]["crafted"] == kind
+    assert written["sums"] == result["sums"]
+    page = (tmp_path / "attack.html").read_text()
+    assert "The opened sums" in page
+    assert ("refuses it" in page) == (kind == "norm")
+
+
+def test_a_dry_run_of_a_crafted_model(crafted: Path, tmp_path: Path) -> None:
+    cfg = _config(crafted, tmp_path / "out", target="crafted_model", images=1, dry_run=True)
+    arms = [line.partition(": ")[0] for line in run(cfg)["updates"]]
+    assert arms == ["crafted_model", "honest_model", "noise"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_of_a_sum_says_whose_coordinator_it_is(tmp_path: Path) -> None:
+    folder = record(secure(experiment_of(tmp_path)), tmp_path / "run")
+    run(_config(folder, tmp_path / "out", target="secure_sum", images=1, control=False))
+    page = (tmp_path / "out" / "attack.html").read_text()
+    assert "Honest coordinator" in page
+    assert "The opened sums" not in page
 
 
 @pytest.mark.parametrize(
