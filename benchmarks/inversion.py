@@ -32,7 +32,7 @@ from primia_flwr.federation.facts import read_json
 CONTROL = "noise"
 _PLAIN, _SECURE = "strategy=fedavg", "strategy=secagg"
 # plain SGD: (w0 - w1) / eta is the gradient, to the rounding of float32
-_COMMON = [
+COMMON = [
     "strategy.record_received=true",
     "data.layout=pneumonia",
     "data.classes=[bacterial,normal,viral]",
@@ -107,8 +107,8 @@ def simulate(data: Path, work: Path, name: str, norm: str) -> Path:
     """Run and record a simulation, unless it is finished."""
     folder = work / f"{name}-{norm}"
     if not (folder / "model.json").is_file():
-        _primia(
-            "train", *_COMMON, *RUNS[name], f"model.norm={norm}", f"data.root={data}",
+        primia(
+            "train", *COMMON, *RUNS[name], f"model.norm={norm}", f"data.root={data}",
             f"data.cache_dir={work / 'cache'}", f"output_dir={folder}",
         )  # fmt: skip
     return folder
@@ -117,7 +117,7 @@ def simulate(data: Path, work: Path, name: str, norm: str) -> Path:
 def attack(run_dir: Path, arm: Arm, options: list[str], *, batch_norm: str) -> dict[str, Any]:
     """Attack a run; return what `attack.json` says."""
     folder = run_dir / "attack" / f"{arm.target}-{batch_norm}"
-    _primia(
+    primia(
         "attack", f"run={run_dir}", f"target={arm.target}", f"per_update={arm.per_update}",
         f"batch_norm={batch_norm}", f"output={folder}", "quiet=true", *options,
     )  # fmt: skip
@@ -153,7 +153,8 @@ def _ssim(result: dict[str, Any]) -> list[float]:
     return [row["ssim"] for row in result["images"] if row["arm"] != CONTROL]
 
 
-def _primia(*arguments: str) -> None:
+def primia(*arguments: str) -> None:
+    """Run a verb in a process of its own."""
     command = [sys.executable, "-m", "primia_flwr.cli.main", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 

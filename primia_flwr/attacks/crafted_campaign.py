@@ -98,6 +98,8 @@ class CraftedCampaign(Campaign):
     def jobs(self, images: int, *, control: bool) -> list[Job]:
         """Return the rounds, in order, in whose crafted sum somebody is, until there are enough.
 
+        The controls are the sums over an honest model, and random numbers.
+
         Raises
         ------
         ConfigError
@@ -117,9 +119,10 @@ class CraftedCampaign(Campaign):
                 "get through the trap (about one a round does); expected one at least; simulate a "
                 "run with more federation.rounds, or set another seed"
             )
-        self._attacked = [(name, number) for name in (CRAFTED, HONEST) for number in chosen]
-        arms = [(self.settings.target, CRAFTED), (HONEST_ARM, HONEST)]
-        arms += [(NOISE, CRAFTED)] if control else []
+        arms = [(self.settings.target, CRAFTED)]
+        arms += [(HONEST_ARM, HONEST), (NOISE, CRAFTED)] if control else []
+        whose = dict.fromkeys(name for _, name in arms)
+        self._attacked = [(name, number) for name in whose for number in chosen]
         return [Job(arm, name, number) for arm, name in arms for number in chosen]
 
     def seen(self, name: str, server_round: int) -> Seen:
