@@ -62,6 +62,28 @@ def test_first_weights_and_what_training_makes_of_them_pass(name: str, norm: str
     check_arrived(model)
 
 
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_seventy_rounds_of_adam_on_the_server_pass(norm: str) -> None:
+    """Its steps are the largest that the server's rules take: 0.1 an entry and round (FedAdam)."""
+    model = _model(norm=norm)
+    training = TrainingConfig(schedule="constant", batch_size=4, threads=1, device="cpu")
+    recipe, images = Recipe(training, Normalisation((0.5,), (0.25,)), seed=1), _images(8, 16)
+    first: dict[str, torch.Tensor] = {}
+    second: dict[str, torch.Tensor] = {}
+    for number in range(70):
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        fit(model, images, None, recipe, LocalPlan(2 * number, 140, max_batches=2))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                change = parameter - before[name]
+                first[name] = 0.9 * first.get(name, 0.0) + 0.1 * change
+                second[name] = 0.99 * second.get(name, 0.0) + 0.01 * change.square()
+                step = 0.1 * first[name] / (second[name].sqrt() + 1e-3)
+                parameter.copy_(before[name] + step)
+        check_arrived(model)
+    assert max(float(layer.bias.abs().max()) for _, layer in norm_layers(model)) > 0.5  # type: ignore[operator, union-attr]
+
+
 @pytest.mark.parametrize(
     ("array", "bound"),
     [
