@@ -3,8 +3,9 @@
 The same simulation as `benchmarks.inversion` has it (ResNet-18 of random weights with group norm,
 64 x 64, three sites, 4 steps of 8 images a round, secure sum), with two traps: in the last norm
 layer, and one that a site's check of the arriving model lets pass. Beside them the honest model and
-the search on random numbers. Rounds in which nobody gets through the trap are listed too. No image
-and no file name of the data is written.
+the search on random numbers. Images are sought in as many sums as asked for; how near a sum is to
+one image's gradient is measured in all rounds, those in which nobody gets through the trap too. No
+image and no file name of the data is written.
 
     python -m benchmarks.crafted_model --data ../shared/data/chest_xray --work outputs/crafted \
         --output benchmarks/results/crafted_model.json images=3 iterations=400
@@ -16,9 +17,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.inversion import COMMON, RUNS, primia
 from benchmarks.machine import describe_machine, publish
+from primia_flwr.attacks.campaign import AttackSettings
+from primia_flwr.attacks.crafted_campaign import CraftedCampaign
+from primia_flwr.config.stored import read_config
 from primia_flwr.federation.facts import read_json
+from primia_flwr.models.saved import load_model
+from primia_flwr.training.normalisation import Normalisation
 
 ROUNDS = 16  # each has its own trap, which about one image in 96 gets through
 _OTHER = ("federation.rounds=", "strategy.record_received=")
@@ -47,13 +55,29 @@ def attack(run_dir: Path, kind: str, options: list[str], *, control: bool) -> di
     return read_json(folder / "attack.json")
 
 
-def summarise(result: dict[str, Any], arm: str) -> dict[str, Any]:
-    """Return the figures of one arm: its sums, and what was rebuilt of them."""
-    rows = [row for row in result["sums"] if row["arm"] == arm]
+def every_sum(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the row of the crafted sum of every round, without seeking an image in it."""
+    model, card = load_model(run_dir)
+    campaign = CraftedCampaign(
+        run_dir,
+        read_config(run_dir / "config.yaml"),
+        model,
+        Normalisation(card.mean, card.std),
+        AttackSettings(TARGET, crafted=kind),
+        run_dir / "attack",
+        torch.device("cpu"),
+    )
+    campaign.jobs(ROUNDS, control=False)
+    return campaign.sums()
+
+
+def summarise(result: dict[str, Any], arm: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of one arm: its sums, and what was rebuilt of some of them."""
     alone = [row["best_cosine"] for row in rows if row["with_gradient"] == 1]
     return {
         "sums": [
-            {key: row[key] for key in ("server_round", "images", "with_gradient", "best_cosine")}
+            {key: row[key] for key in ("server_round", "images", "with_gradient")}
+            | {"best_cosine": round(row["best_cosine"], 4)}
             for row in rows
         ],
         "sums_of_one_image": len(alone),
@@ -74,15 +98,16 @@ def main() -> None:
     run_dir = simulate(given.data.resolve(), given.work.resolve())
     norm = attack(run_dir, "norm", given.options, control=True)
     bounds = attack(run_dir, "within_bounds", given.options, control=False)
+    honest = [row for row in norm["sums"] if row["arm"] == "honest_model"]
     result = {
         "benchmark": "crafted_model",
         "model": "resnet18, random weights, norm=group, 64 x 64; 3 sites, 4 steps of 8 images",
         "settings": norm["settings"],
         "arms": {
-            "honest model": summarise(norm, "honest_model"),
-            "crafted": summarise(norm, TARGET),
-            "crafted within bounds": summarise(bounds, TARGET),
-            "random numbers": summarise(norm, "noise"),
+            "honest model": summarise(norm, "honest_model", honest),
+            "crafted": summarise(norm, TARGET, every_sum(run_dir, "norm")),
+            "crafted within bounds": summarise(bounds, TARGET, every_sum(run_dir, "within_bounds")),
+            "random numbers": summarise(norm, "noise", []),
         },
         "tests": norm["tests"],
         "machine": describe_machine(),
