@@ -5,6 +5,7 @@ Every party has a certificate of the service's own CA, in which its role and nam
 certificate. A certificate that is not in the file is a stranger's, whoever signed it.
 """
 
+import re
 import ssl
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 KEY_FILE, CERTIFICATE_FILE, CA_FILE, PEERS_FILE = "party.key", "party.crt", "ca.crt", "peers.yaml"
 _URI = "primia:service:"
 _MAX_FILE_BYTES = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def read_peers(file: Path, ca: x509.Certificate) -> tuple[str, tuple[Peer, ...]]
     expected = f"the {PEERS_FILE} that `primia provision service` wrote"
     with reading(file, error=ServiceError, expected=expected):
         content = parse_yaml(read_text(file, at_most=_MAX_FILE_BYTES))
-        service, ca_fingerprint = _text(content.pop("service")), content.pop("ca_fingerprint")
+        service = _text(content.pop("service"))
+        ca_fingerprint = _pairs(_text(content.pop("ca_fingerprint")), "the CA")
         peers = tuple(_peer(entry) for entry in content.pop("peers"))
         if content:
             raise ValueError(f"it has the unknown entry {next(iter(content))!r}")
@@ -197,10 +200,17 @@ def _peer(entry: dict[str, Any]) -> Peer:
     peer = Peer(**{key: _text(value) for key, value in entry.items()})
     if peer.role not in ROLES:
         raise ValueError(f"the role {peer.role!r} is none of {', '.join(ROLES)}")
-    if len(bytes.fromhex(peer.fingerprint.replace(":", ""))) != 32 or not peer.name:
-        raise ValueError(f"{peer} has the fingerprint {peer.fingerprint!r}, which is no SHA-256")
-    pairs = bytes.fromhex(peer.fingerprint.replace(":", ""))
-    return Peer(peer.role, peer.name, pairs.hex(":").upper(), peer.address)
+    if not _NAME.fullmatch(peer.name):
+        raise ValueError(f"a party has the name {peer.name!r:.40}")
+    return Peer(peer.role, peer.name, _pairs(peer.fingerprint, str(peer)), peer.address)
+
+
+def _pairs(fingerprint: str, whose: str) -> str:
+    """Return a fingerprint as `openssl` writes it."""
+    raw = bytes.fromhex(fingerprint.replace(":", ""))
+    if len(raw) != 32:
+        raise ValueError(f"{whose} has the fingerprint {fingerprint!r:.100}, which is no SHA-256")
+    return raw.hex(":").upper()
 
 
 def _text(value: object) -> Any:

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any, TypeVar, get_type_hints
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.reading import parse_json
 
 VERSION = 1
 PROTOCOLS = ("fss", "crypten")
@@ -133,8 +134,8 @@ def unpack(raw: bytes | bytearray | memoryview, kind: type[T]) -> T:
         If it is not such a message.
     """
     try:
-        values = json.loads(bytes(raw))
-    except (ValueError, RecursionError):
+        values = parse_json(bytes(raw))
+    except ValueError:
         raise _refusal(kind, "something that is not JSON", "JSON") from None
     names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(values, Mapping) or set(values) != names:

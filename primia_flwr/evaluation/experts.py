@@ -13,6 +13,7 @@ from primia_flwr.config.checks import nearest
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import IntArray
 from primia_flwr.evaluation.panel import EXPERT, Panel, Reader
+from primia_flwr.printable import printable
 from primia_flwr.reading import read_text, reading
 
 COLUMNS = ("file", "reader", "label")
@@ -64,14 +65,14 @@ def read_experts(
     header, lines = _lines(path)
     if tuple(header) != COLUMNS:
         raise DataError(
-            f"{path}: first line is {','.join(header)}; expected {','.join(COLUMNS)}: rename the "
+            f"{path}: first line is {_shown(header)}; expected {','.join(COLUMNS)}: rename the "
             "columns"
         )
     for number, (file, reader, label) in lines:
         row = _image(path, number, file, image)
         if label not in classes:
             raise DataError(
-                f"{path}, line {number}: label={label!r}; expected one of {', '.join(classes)}"
+                f"{path}, line {number}: label={label!r:.80}; expected one of {', '.join(classes)}"
                 f"{nearest(label, classes)}"
             )
         if not reader:
@@ -101,7 +102,7 @@ def read_groups(path: Path, files: Sequence[str]) -> tuple[str, IntArray, tuple[
     header, lines = _lines(path)
     if len(header) != 2 or header[0] != "file" or not header[1]:
         raise DataError(
-            f"{path}: first line is {','.join(header)}; expected file,<name of the groups>, e.g. "
+            f"{path}: first line is {_shown(header)}; expected file,<name of the groups>, e.g. "
             "file,scanner"
         )
     found: dict[int, str] = {}
@@ -131,15 +132,19 @@ def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if len(cells) != len(header):
             raise DataError(
                 f"{path}, line {number}: {len(cells)} columns; expected {len(header)}, "
-                f"{','.join(header)}"
+                f"{_shown(header)}"
             )
     return header, rows[1:]
+
+
+def _shown(cells: Sequence[str]) -> str:
+    return printable(",".join(cells), limit=120)
 
 
 def _image(path: Path, number: int, file: str, image: dict[str, int]) -> int:
     if file in image:
         return image[file]
     raise DataError(
-        f"{path}, line {number}: file={file!r} is not among the {len(image)} images; expected a "
-        f"path as in predictions.csv, e.g. {next(iter(image), '')}"
+        f"{path}, line {number}: file={file!r:.200} is not among the {len(image)} images; "
+        f"expected a path as in predictions.csv, e.g. {next(iter(image), '')}"
     )

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import FloatArray, IntArray
-from primia_flwr.reading import read_text, reading
+from primia_flwr.printable import printable
+from primia_flwr.reading import read_text, reading, reason_of
 
 _FIXED = ("file", "patient", "label", "prediction")
 _PREFIX = "p_"
@@ -98,8 +99,8 @@ def _classes(path: Path, header: Sequence[str]) -> tuple[str, ...]:
     names = header[len(_FIXED) :]
     if tuple(header[: len(_FIXED)]) != _FIXED or not names or any(n[:2] != _PREFIX for n in names):
         raise DataError(
-            f"{path}: columns {','.join(header)}; expected {','.join(_FIXED)} and one p_<class> "
-            "column a class"
+            f"{path}: columns {printable(','.join(header), limit=120)}; expected "
+            f"{','.join(_FIXED)} and one p_<class> column a class"
         )
     return tuple(name[len(_PREFIX) :] for name in names)
 
@@ -113,6 +114,6 @@ def _parse(
         return classes.index(line[2]), [float(value) for value in line[len(_FIXED) :]]
     except ValueError as error:
         raise DataError(
-            f"{path}, line {number}: {error}; expected a label among {', '.join(classes)} and one "
-            "probability a class"
+            f"{path}, line {number}: {reason_of(error)}; expected a label among "
+            f"{printable(', '.join(classes), limit=200)} and one probability a class"
         ) from None

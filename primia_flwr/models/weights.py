@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from primia_flwr.compat import torchvision
 from primia_flwr.errors import ConfigError
+from primia_flwr.reading import reason_of
 
 IMAGENET = "imagenet"
 
@@ -140,4 +141,4 @@ def _counters(names: set[str]) -> set[str]:
 def _first_line(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):  # PyTorch's own text advises to load it anyway
         return "no weights file, or one that holds more than tensors"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return reason_of(error)

@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from primia_flwr.privacy.ledger_disk import make_folder, replace_file, sync_fold
 LEDGER, HEAD = "ledger.jsonl", "head.json"
 _CLOCK_SLACK = 2.0  # seconds that a time server may take a clock back
 _PAUSE = 0.05
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ def read_head(folder: Path) -> Head | None:
     try:
         content = json.loads(path.read_bytes())
         head = Head(**content)
-        if type(head.seq) is not int or type(head.hash) is not str or head.seq < 0:
+        if type(head.seq) is not int or head.seq < 0 or not _HASH.fullmatch(head.hash):
             raise ValueError
         return head
     except FileNotFoundError:

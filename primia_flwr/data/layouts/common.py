@@ -76,14 +76,14 @@ def class_names(cfg: DataConfig, found: Iterable[str], *, where: str) -> tuple[s
     unknown = [name for name in names if cfg.classes and name not in cfg.classes]
     if unknown:
         raise DataError(
-            f"{where}: class {unknown[0]!r} is not in data.classes={list(cfg.classes)}; expected "
-            "only these: add it there or take its images away"
+            f"{where}: class {unknown[0]!r:.80} is not in data.classes={list(cfg.classes)}; "
+            "expected only these: add it there or take its images away"
         )
     classes: Sequence[str] = cfg.classes or names
     if len(classes) < 2:
         raise DataError(
-            f"{where}: found {len(classes)} class(es) {list(classes)}; expected at least two, as "
-            "folders <class>/<image>, or named in data.classes"
+            f"{where}: found {len(classes)} class(es) {list(classes)!r:.120}; expected at least "
+            "two, as folders <class>/<image>, or named in data.classes"
         )
     return tuple(classes)
 

@@ -8,6 +8,8 @@ from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing
 from primia_flwr.data.layouts.folder import own_patient
 from primia_flwr.data.manifest import COLUMNS, Manifest, Sample
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.printable import printable
+from primia_flwr.reading import reading
 
 Row = dict[str, str]
 
@@ -37,15 +39,16 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
 
 
 def _read_rows(path: Path, patient: str) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            _check_header(path, list(reader.fieldnames or []), patient)
-            rows = [_checked_row(path, number, row) for number, row in enumerate(reader, start=2)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"data.manifest={path}: cannot be read ({error}); expected a CSV file in UTF-8"
-        ) from error
+    expected = "a CSV file in UTF-8"
+    with (
+        reading(f"data.manifest={path}:", error=DataError, expected=expected),
+        path.open(newline="", encoding="utf-8-sig") as file,
+    ):
+        reader = csv.DictReader(file)
+        header = list(reader.fieldnames or [])
+        lines = list(enumerate(reader, start=2))
+    _check_header(path, header, patient)
+    rows = [_checked_row(path, number, row) for number, row in lines]
     if not rows:
         raise DataError(f"{path}: has no rows; expected one line for each image")
     return rows
@@ -55,14 +58,14 @@ def _check_header(path: Path, header: list[str], patient: str) -> None:
     unknown = [name for name in header if name not in (*COLUMNS, patient)]
     if patient != DataConfig.patient_column and patient not in header:
         raise DataError(
-            f"{path}: first line is {header}; expected a column {patient!r}, which "
+            f"{path}: first line is {header!r:.200}; expected a column {patient!r}, which "
             "data.patient_column names"
         )
     if {"path", "label"} <= set(header) and not unknown and len(set(header)) == len(header):
         return
     raise DataError(
-        f"{path}: first line is {header}; expected path,label and optionally patient,site,split, "
-        "separated by commas"
+        f"{path}: first line is {header!r:.200}; expected path,label and optionally "
+        "patient,site,split, separated by commas"
     )
 
 
@@ -71,8 +74,8 @@ def _checked_row(path: Path, number: int, row: dict[str, str | None]) -> Row:
     for name in ("path", "label"):
         if None in row or not values[name]:
             raise DataError(
-                f"{path}, line {number}: {name} is {values[name]!r} and the line is {list(values)};"
-                " expected one value for each column of the first line"
+                f"{path}, line {number}: {name} is {values[name]!r:.80} and the line is "
+                f"{list(values)}; expected one value for each column of the first line"
             )
     return values
 
@@ -81,7 +84,7 @@ def _sample(root: Path, row: Row, index: dict[str, int], patient: str) -> Sample
     path = _inside(root, row["path"])
     split = row.get("split", "").lower()
     if split and split not in SPLIT_FOLDERS:
-        raise DataError(f"{path}: split={split}; expected train, val, test or nothing")
+        raise DataError(f"{path!r:.200}: split={split!r:.40}; expected train, val, test or nothing")
     return Sample(
         path,
         index[row["label"]],
@@ -98,8 +101,8 @@ def _inside(root: Path, text: str) -> str:
     posix = PurePosixPath(path.as_posix())
     if posix.is_absolute() or ".." in posix.parts:
         raise DataError(
-            f"{text}: leads out of {root}; expected a path below it: set data.root to a folder "
-            "that holds all images"
+            f"{printable(text, limit=200)}: leads out of {root}; expected a path below it: set "
+            "data.root to a folder that holds all images"
         )
     return str(posix)
 
@@ -108,5 +111,7 @@ def _refuse_repeated(path: Path, samples: list[Sample]) -> None:
     seen: set[str] = set()
     for sample in samples:
         if sample.path in seen:
-            raise DataError(f"{path}: names {sample.path} twice; expected each image once")
+            raise DataError(
+                f"{path}: names {printable(sample.path, limit=200)} twice; expected each once"
+            )
         seen.add(sample.path)

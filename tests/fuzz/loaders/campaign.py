@@ -1,7 +1,8 @@
 """Feed targets with changed examples for some seconds; what they may raise is a `PrimiaError`.
 
-A finding is any other exception, more than `MAX_SECONDS_OF_ONE` seconds or more than
-`MAX_MEMORY_MIB` of new memory for one input. The shortest input of each kind of finding is kept.
+A finding is any other exception, a refusal that is not one short line which a terminal can show,
+more than `MAX_SECONDS_OF_ONE` seconds or more than `MAX_MEMORY_MIB` of new memory for one input.
+The shortest input of each kind of finding is kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tests.fuzz.loaders.target import Made
 
 MAX_SECONDS_OF_ONE = 10
 MAX_MEMORY_MIB = 256
+MAX_SENTENCE = 2000
 _KEPT = 40  # accepted inputs of a target from which further ones are made
 
 
@@ -100,8 +102,9 @@ class Campaign:
             with _no_longer_than(MAX_SECONDS_OF_ONE):
                 self.targets[name].load(raw)
             accepted = True
-        except PrimiaError:
-            pass
+        except PrimiaError as error:
+            if len(str(error)) > MAX_SENTENCE or not str(error).isprintable():
+                self._found(name, raw, "Sentence", _where(error), ascii(str(error)))
         except (Exception, Hang) as error:
             self._found(name, raw, type(error).__name__, _where(error), str(error))
         if (grown := _peak_mib() - before) > MAX_MEMORY_MIB:
