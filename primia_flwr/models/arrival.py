@@ -45,7 +45,7 @@ class ArrivalBounds:
     max_scale: float = 20.0
     max_bias: float = 10.0
     max_spread: float = 100.0
-    max_shut_share: float = 0.5
+    max_shut_share: float = 0.95
     max_statistic: float = 1e9
     max_value: float = 100.0
 

@@ -81,7 +81,8 @@ def test_seventy_rounds_of_adam_on_the_server_pass(norm: str) -> None:
                 step = 0.1 * first[name] / (second[name].sqrt() + 1e-3)
                 parameter.copy_(before[name] + step)
         check_arrived(model)
-    assert max(float(layer.bias.abs().max()) for _, layer in norm_layers(model)) > 0.5  # type: ignore[operator, union-attr]
+    moved = [p for n, p in model.named_parameters() if n == "features.13.bias"]
+    assert float(moved[0].detach().abs().max()) > 0.5
 
 
 @pytest.mark.parametrize(
@@ -130,16 +131,16 @@ def test_running_statistics_are_bounded_apart_and_a_variance_is_not_negative() -
         check_arrived(model)
 
 
-def test_half_of_a_layers_channels_may_be_shut_and_not_one_more() -> None:
+def test_19_of_20_channels_of_a_layer_may_be_shut_and_not_one_more() -> None:
     model = _model()
     layer = model.get_submodule("features.13")
     assert isinstance(layer.bias, torch.Tensor)
     with torch.no_grad():
-        layer.bias[:128] = -4.0
-        layer.bias[128:] = -3.99  # at a scale of 1
+        layer.bias[:243] = -4.0  # of 256
+        layer.bias[243:] = -3.99  # at a scale of 1
         check_arrived(model)
-        layer.bias[128] = -4.0
-    with pytest.raises(ProtocolError, match=r"features\.13\.bias shuts 50\.4% of the channels"):
+        layer.bias[243] = -4.0
+    with pytest.raises(ProtocolError, match=r"features\.13\.bias shuts 95\.3% of the channels"):
         check_arrived(model)
 
 
