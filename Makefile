@@ -76,6 +76,9 @@ bench-evidence: install  ## measure: coverage of the intervals, Table 1, both at
 	@$(BIN)/python -m benchmarks.membership --data $(DATA) --output benchmarks/results/membership.json
 	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --output benchmarks/results/inversion.json iterations=400
 	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --norm batch --arms batch --output benchmarks/results/inversion_batch_norm.json iterations=400 images=6
+	@$(BIN)/python -m benchmarks.crafted_model --data $(DATA) --work outputs/crafted --output benchmarks/results/crafted_model.json images=3 iterations=400
+	@$(BIN)/python -m benchmarks.norm_ranges --data $(DATA) --output benchmarks/results/norm_ranges.json
+	@$(BIN)/python -m benchmarks.norm_ranges --data $(DATA) --server-adam --output benchmarks/results/norm_ranges_server_adam.json
 
 bench-search: install  ## measure: federated search against random search and the default (DATA=…; about half an hour)
 	@$(BIN)/python -m benchmarks.search --data $(DATA) --output benchmarks/results/search.json
