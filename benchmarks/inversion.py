@@ -90,12 +90,20 @@ ARMS: dict[str, Arm] = {
     "batch": Arm("batch", "batch", 3, "one site's SGD step on 3 images"),
     "received update": Arm("plain", "received_update", 3, "one site's 4 steps of 8 images"),
     "masked update": Arm("secure", "masked_update", 3, "the same update, masked"),
-    "secure sum": Arm("secure", "secure_sum", 3, "the opened sum of 3 sites' 4 steps of 8 images"),
+    "secure sum": Arm(
+        "secure", "secure_sum", 3, "the opened sum of 3 sites' 4 steps of 8 images, honest model"
+    ),
     "secure sum, ordinary round": Arm(
-        "ordinary", "secure_sum", 3, "the opened sum of 3 sites' 19 AdamW steps of 16 images"
+        "ordinary",
+        "secure_sum",
+        3,
+        "the opened sum of 3 sites' 19 AdamW steps of 16 images, honest model",
     ),
     "secure sum, one image a site": Arm(
-        "secure-one-image", "secure_sum", 3, "the opened sum of 3 sites' steps on one image each"
+        "secure-one-image",
+        "secure_sum",
+        3,
+        "the opened sum of 3 sites' steps on one image each, honest model",
     ),
     "local model": Arm(
         "local", "local_model", 3, "one site's model after 2 rounds of 4 steps, less the first one"
