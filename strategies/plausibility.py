@@ -4,9 +4,8 @@ Nobody sees what a single site put into a sum, so a site that lies is bounded by
 be: each check here holds for every sum of honest sites, and nothing is used of a sum that fails
 one. What a site can still do within these bounds is in docs/secure-aggregation.md.
 
-A site that declined (its numbers are not finite, or beyond the agreed ranges) sends zeros and a
-count of one; the others, here the *contributors*, each send an update, where there is one to
-send, with a weight of 1 to `max_weight`.
+A site that declines spoils the sum for all, so there is nothing to check in such a one: here each
+site has sent an update, where there is one to send, with a weight of 1 to `max_weight`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ _IMAGES = 1e9  # that a site holds
 _PASSES = 1e12  # over its images or batches in a round
 _SECONDS = 1e9
 _MOST: dict[str, float] = {
+    DECLINED: 0,
     RESTING: 1,
     "stopped-early": 1,
     "examples": _IMAGES,
@@ -59,7 +59,7 @@ def check_plausible(
     sums : mapping of str to sequence of float
         What `layout.numbers_of` reads in them.
     survivors : int
-        Sites in the sum.
+        Sites in the sum, none of which declined.
     noisy : bool
         The pixel statistics are those of a run with differential privacy.
 
@@ -68,22 +68,18 @@ def check_plausible(
     ProtocolError
         Naming the first such sum.
     """
-    declined = sums.get(DECLINED, (0,))[0]
-    _check_range(DECLINED, (declined,), 0, survivors)
-    contributors = survivors - int(declined)
     for number in layout.numbers:
-        if number.name != DECLINED:
-            least, most = _range(number, layout)
-            _check_range(number.name, sums[number.name], least * contributors, most * contributors)
+        least, most = _range(number, layout)
+        _check_range(number.name, sums[number.name], least * survivors, most * survivors)
     if layout.entries:
-        _check_words(layout, totals[0], sums[WEIGHT][0], contributors)
+        _check_words(layout, totals[0], sums[WEIGHT][0], survivors)
     _check_validation(sums)
     if "levels" in sums:
         (_check_noisy_pixels if noisy else _check_pixels)(sums)
 
 
 def _range(number: Number, layout: Layout) -> tuple[float, float]:
-    """Return the least and the most that one contributor sends of a number.
+    """Return the least and the most that one site sends of a number.
 
     Where nothing else is known: what the encoding lets it send.
     """
@@ -101,7 +97,7 @@ def _check_range(name: str, values: Sequence[float], least: float, most: float) 
             raise _implausible(f"the sum of {name} is {value:g}", f"{least:g} to {most:g}")
 
 
-def _check_words(layout: Layout, words: Vector, weight_sum: float, contributors: int) -> None:
+def _check_words(layout: Layout, words: Vector, weight_sum: float, survivors: int) -> None:
     """Insist that no entry of the mean is beyond `clip` by more than the fixed point's error.
 
     An honest site of weight w sends at most max_encoded * w / max_weight + 1 / 2 in each word.
@@ -109,8 +105,8 @@ def _check_words(layout: Layout, words: Vector, weight_sum: float, contributors:
     signed = words.view(np.int32)
     largest = max(int(signed.max()), -int(signed.min()))  # |-2^31| is no int32
     share = weight_sum / layout.max_weight
-    if largest > layout.fixed_point.max_encoded * share + contributors * (0.5 + _ROUNDING):
-        mean = largest * layout.fixed_point.step / share if share else np.inf
+    if largest > layout.fixed_point.max_encoded * share + survivors * (0.5 + _ROUNDING):
+        mean = largest * layout.fixed_point.step / share
         raise _implausible(
             f"an entry of the mean update is {mean:g} in magnitude", f"at most clip={layout.clip:g}"
         )
