@@ -122,7 +122,7 @@ def read_received(run_dir: Path, server_round: int, name: str) -> Received:
     kind = metadata.get(KIND, "")
     if kind not in KINDS:
         raise DataError(
-            f"{path}: {KIND}={kind!r}; expected one of {', '.join(KINDS)}; record the run again"
+            f"{path}: {KIND}={kind!r:.40}; expected one of {', '.join(KINDS)}; record the run again"
         )
     return Received(kind, arrays, metadata)
 

@@ -21,6 +21,7 @@ from primia_flwr.reading import parse_json, read_text, reading
 
 FOLDER, FILE = "saliency", "cases.json"
 Picture = npt.NDArray[np.uint8]
+_LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,17 @@ def _case(values: Mapping[str, Any], image: Picture, heat: Picture) -> Explained
 
 
 def _pictures(folder: Path, number: int) -> tuple[Picture, Picture]:
-    image, heat = (np.asarray(Image.open(folder / name)) for name in _names(number))
+    image, heat = (_picture(folder / name) for name in _names(number))
     if heat.ndim != 2 or image.shape[:2] != heat.shape:
         raise ValueError(f"case {number}: image {image.shape} and map {heat.shape} do not fit")
     return image, heat
+
+
+def _picture(file: Path) -> Picture:
+    with Image.open(file, formats=("PNG",)) as image:
+        if max(image.size) > _LARGEST_SIDE:
+            raise ValueError(f"{file.name} has {image.width} x {image.height} pixels")
+        return np.asarray(image)
 
 
 def _names(number: int) -> tuple[str, str]:

@@ -75,7 +75,7 @@ class ModelCard:
         """
         if values.get("format") != FORMAT or type(values.get("format")) is not int:
             raise CheckpointError(
-                f"{CARD_FILE}: format={values.get('format')!r}; expected {FORMAT}; "
+                f"{CARD_FILE}: format={values.get('format')!r:.40}; expected {FORMAT}; "
                 "use the version of primia_flwr that wrote the model"
             )
         expected = "a model card that primia_flwr wrote; copy the whole run folder again"

@@ -78,8 +78,6 @@ def read_state(path: Path, *, key: str = "model.weights") -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # on arbitrary bytes PyTorch raises almost anything
         raise ConfigError(
             f"{key}={path} cannot be read ({_first_line(error)}); expected a state dict "
@@ -141,4 +139,6 @@ def _counters(names: set[str]) -> set[str]:
 def _first_line(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):  # PyTorch's own text advises to load it anyway
         return "no weights file, or one that holds more than tensors"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
     return reason_of(error)

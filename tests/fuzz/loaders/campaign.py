@@ -14,7 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -36,7 +36,7 @@ class Hang(BaseException):
 
 @dataclass
 class Count:
-    """What a target was given; `seconds` of processor time."""
+    """What a target was given; `seconds` of wall time, changing the examples included."""
 
     executions: int = 0
     accepted: int = 0
@@ -65,13 +65,16 @@ class Campaign:
         self.counts = {name: Count() for name in self.targets}
 
     def run_for(self, seconds: float) -> None:
-        """Feed all targets, each for the same time."""
+        """Feed all targets, each for its share of the time."""
         for name in self.targets:
             for raw in self._pools[name][: self._fixed[name]]:
                 self.feed(name, raw)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self.step(min(self.counts, key=lambda name: self.counts[name].seconds))
+            self.step(min(self.counts, key=self._time_had))
+
+    def _time_had(self, name: str) -> float:
+        return self.counts[name].seconds / self.targets[name].share
 
     def run_each(self, times: int) -> None:
         """Feed every target so many times; the same inputs for the same `draw`."""
@@ -81,13 +84,12 @@ class Campaign:
 
     def step(self, name: str) -> None:
         """Change an example of a target and feed it."""
-        made = self.targets[name]
+        made, began = self.targets[name], time.monotonic()
         raw = self._changer.change(self.draw.choice(self._pools[name]))
         if made.repair and self.draw.random() < 0.7:
-            try:
+            with suppress(Exception):  # a change may leave nothing to repair
                 raw = made.repair(raw)
-            except Exception:  # a change left nothing to repair
-                return
+        self.counts[name].seconds += time.monotonic() - began
         if self.feed(name, raw):
             self._keep(name, raw)
 
@@ -97,7 +99,7 @@ class Campaign:
             self.current.write_bytes(name.encode() + b"\n" + raw)
         warnings.simplefilter("ignore")
         count, before = self.counts[name], _peak_mib()
-        began, accepted = time.process_time(), False
+        began, accepted = time.monotonic(), False
         try:
             with _no_longer_than(MAX_SECONDS_OF_ONE):
                 self.targets[name].load(raw)
@@ -109,10 +111,10 @@ class Campaign:
             self._found(name, raw, type(error).__name__, _where(error), str(error))
         if (grown := _peak_mib() - before) > MAX_MEMORY_MIB:
             self._found(name, raw, "Memory", "", f"{grown} MiB")
-        took = time.process_time() - began
+        took = time.monotonic() - began
         count.executions += 1
         count.accepted += accepted
-        count.seconds += max(took, 1e-5)
+        count.seconds += took
         count.slowest = max(count.slowest, took)
         return accepted
 

@@ -25,12 +25,14 @@ class Made(NamedTuple):
     `load` takes bytes and raises a `PrimiaError` where it refuses them. `seeds` are accepted:
     the product's own writer made them. `repair` makes checksums fit again after a change, so that
     what lies behind them is reached. `odd` are further beginnings that nobody honest writes.
+    `share`: of the time, of which what strangers send gets more.
     """
 
     load: Load
     seeds: list[bytes]
     repair: Callable[[bytes], bytes] | None = None
     odd: tuple[bytes, ...] = ()
+    share: int = 1
 
 
 Maker = Callable[[Path], Made]

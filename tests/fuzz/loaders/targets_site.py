@@ -45,7 +45,7 @@ def policy(folder: Path) -> Made:
         assert found.log_file
 
     odd = (b"\0\0\0???\1\0\0\0\xd9&\x165S\xbb\xfc\xf1unich ", b"site: 2001-02-30 99:99:99")
-    return Made(load, [file.read_bytes()], odd=odd)
+    return Made(load, [file.read_bytes()], odd=odd, share=4)
 
 
 @target("arriving experiment")
@@ -56,7 +56,7 @@ def arriving(folder: Path) -> Made:
         experiment = load_experiment(raw.decode("utf-8", "replace"))
         assert load_experiment(to_yaml(experiment)) == experiment
 
-    return Made(load, seeds, odd=ODD_YAML)
+    return Made(load, seeds, odd=ODD_YAML, share=8)
 
 
 @target("gate")
@@ -82,7 +82,7 @@ def gate(folder: Path) -> Made:
 
     secure = StrategyConfig(secure=SecureConfig(enabled=True))
     whole = Experiment(strategy=secure, federation=FederationConfig(min_sites=3))
-    return Made(load, [SHORT, to_yaml(whole).encode()], odd=ODD_YAML)
+    return Made(load, [SHORT, to_yaml(whole).encode()], odd=ODD_YAML, share=8)
 
 
 @target("bundle")
@@ -98,7 +98,7 @@ def bundle(folder: Path) -> Made:
 
     bomb = make_bundle(project=b" " * (48 << 20))
     odd = (bomb, make_bundle({"../a.py": ""}), make_bundle(project="a = " + "[" * 2000))
-    return Made(load, [BUNDLE, make_bundle()], odd=odd)
+    return Made(load, [BUNDLE, make_bundle()], odd=odd, share=8)
 
 
 @target("bundle to approve")
