@@ -172,5 +172,5 @@ def _floor(policy: SitePolicy, experiment: Experiment) -> Floor:
         own = (policy.sparse_min_survivors, policy.sparse_max_colluding)
     colluding = max(own[1], asked.max_colluding)
     two = policy.accept_two and asked.accept_two
-    least = max(own[0], asked.min_survivors, 2 if two else max(3, colluding + 2))
+    least = max(own[0], asked.min_survivors, 2 if two else 3, colluding + 2)
     return Floor(least, colluding, two)

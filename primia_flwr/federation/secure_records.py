@@ -63,7 +63,7 @@ def degree_of(experiment: Experiment, floor: Floor | None = None) -> int | None:
     colluding = max(secure.max_colluding, floor.max_colluding)
     good = suggested_degree(
         count,
-        corrupt_fraction=min(colluding, count - 1) / count,
+        corrupt_fraction=min(colluding + 1, count - 1) / count,
         dropout_fraction=max(1 - least / count, 0.0),
     )
     if secure.degree % 2 or good is None or secure.degree < good.degree:

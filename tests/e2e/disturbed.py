@@ -60,7 +60,8 @@ def start(site: str) -> Callable[[LoopbackFederation], None]:
 class Disturbed:
     """A run over a real federation in `folder`."""
 
-    def __init__(self, folder: Path, *overrides: str, **federation: Any) -> None:
+    def __init__(self, folder: Path, *overrides: str, policy: str = "", **federation: Any) -> None:
+        self.policy = policy  # lines more in each site's policy
         text = [*TINY, f"output_dir={folder}", f"data.cache_dir={folder}/cache", *overrides]
         experiment = parse(Experiment, compose("config", text))
         settings = replace(experiment.federation, **federation)
@@ -75,6 +76,9 @@ class Disturbed:
         waiting = list(disturbances)
         with loopback_federation(self.experiment, self.folder / "trial") as federation:
             experiment = deployed(self.experiment, federation)
+            for site in self.experiment.federation.sites if self.policy else ():
+                with (self.kit(site) / "site.yaml").open("a") as file:
+                    file.write(self.policy)
             result = self._attempt(experiment, federation, waiting)
             while isinstance(result, PrimiaError) and waiting:
                 waiting.pop(0).what(federation)

@@ -42,8 +42,15 @@ def _check_sums(run: Disturbed) -> None:
         assert validated * examples == pytest.approx(loss, abs=len(own) * 2**-20)
 
 
-def test_a_site_killed_in_setup_in_training_and_while_unmasking(tmp_path: Path) -> None:
-    run = Disturbed(tmp_path / "run", FIVE, "data.synthetic.patients=100", rounds=5)
+def test_where_sites_answer_any_list_the_others_go_on(tmp_path: Path) -> None:
+    run = Disturbed(
+        tmp_path / "run",
+        FIVE,
+        "data.synthetic.patients=100",
+        "strategy.secure.allow_other_survivors=true",
+        policy="allow_other_survivors: true\n",
+        rounds=5,
+    )
     result = run.run(
         Disturbance(kill("site-5"), _step("shares", 0)),
         Disturbance(start("site-5"), _step("vectors", 0)),
@@ -52,14 +59,38 @@ def test_a_site_killed_in_setup_in_training_and_while_unmasking(tmp_path: Path) 
         Disturbance(kill("site-3"), _step("shares", 4)),
     )
     assert result["rounds"] == 5
-    sums = {(row.round, row.kind): row for row in run.sums()}
-    assert all(row.good for row in sums.values())
-    assert sums[0, "statistics"].survivors == ALL[:4]
+    sums = {(row.round, row.kind): row for row in run.sums() if row.good}
     assert "site-4" not in sums[2, "train"].survivors
     assert sums[2, "train"].dropped == ["site-4"]
     assert sums[2, "train"].signatures >= 3
     assert "site-3" in sums[4, "train"].survivors
     assert sums[5, "evaluate"].survivors == ["site-1", "site-2", "site-4", "site-5"]
+    _check_sums(run)
+
+
+def test_by_default_all_sums_of_a_run_are_over_the_same_sites(tmp_path: Path) -> None:
+    """One site dies before the first sum and stays out; for two others the run waits."""
+    four = ALL[:4]
+    run = Disturbed(tmp_path / "run", FIVE, "data.synthetic.patients=100", rounds=4)
+    result = run.run(
+        Disturbance(kill("site-5"), _step("shares", 0)),
+        Disturbance(kill("site-4"), _step("vectors", 2), after=1.0),
+        Disturbance(
+            start("site-4"), {"event": "waiting", "online": ["site-1", "site-2", "site-3"]}
+        ),
+        Disturbance(kill("site-3"), _step("shares", 3)),
+        Disturbance(
+            start("site-3"), {"event": "waiting", "online": ["site-1", "site-2", "site-4"]}
+        ),
+    )
+    assert result["rounds"] == 4
+    good = [row for row in run.sums() if row.good]
+    assert {(row.round, row.kind) for row in good} == {
+        (0, "statistics"), (1, "train"), (2, "train"), (3, "train"), (4, "train"), (4, "evaluate"),
+    }  # fmt: skip
+    assert all(row.survivors == four and row.signatures == 0 for row in good)
+    given_up = [row for row in run.sums() if not row.good]
+    assert {row.round for row in given_up} >= {0, 2}
     _check_sums(run)
 
 
