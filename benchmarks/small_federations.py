@@ -6,6 +6,9 @@ one site lost at a step, two, and so on, while the sum over those that are left 
 right. Steps: before a site's keys, its sealed shares, its masked vector, or its answer with which
 masks come off.
 
+Last, what a run does that has had a sum over all n and then loses one site: with how many it goes
+on, by the lists that sites answer (docs/adr/0017), or 0 where it waits for the site.
+
     python -m benchmarks.small_federations --output benchmarks/results/small_federations.json
 
 The table goes to stderr, the JSON to stdout; it takes seconds.
@@ -21,7 +24,9 @@ from benchmarks.machine import describe_machine, publish
 from benchmarks.secagg.rounds import Lost, Round, enlist
 from benchmarks.secagg.rows import Row, at_most, say
 from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.journal import Journal, MemberRule
 from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.member_lists import largest_safe
 from primia_flwr.secagg.parties import LEAST_SURVIVORS, Floor
 
 COUNTS = (3, 4, 5, 6, 7, 9, 12)
@@ -71,9 +76,31 @@ def _line(count: int, floor: Floor) -> dict[str, Any]:
         "threshold": floor.least_threshold(count),
         "without_margin": (count + floor.max_colluding) // 2 + 1,
         "rules": {name: rule(count, floor) for name, rule in RULES.items()},
+        "goes_on_with": _goes_on_with(count, floor),
         "may_drop": {step: most for step, (most, _) in found.items()},
         "wrong_sums": sum(wrong for _, wrong in found.values()),
     }
+
+
+def _goes_on_with(count: int, floor: Floor) -> dict[str, int]:
+    """Return with how many sites a run goes on that has had a sum over all and then loses one.
+
+    By default, and where the sites' policies allow any lists; 0 where it waits.
+    """
+    everyone = sorted(enlist(count))
+    rest = everyone[:-1]
+    found = {}
+    for name, allow in (("default", False), ("any list", True)):
+        lists = [] if allow else [everyone]
+        asked = sorted(largest_safe(rest, lists, least=floor.min_survivors))
+        rule = MemberRule("", floor.min_survivors)
+        journal = Journal(None, rule=rule, allow_other_list=allow)
+        journal.record([b"round 1"], everyone)
+        if asked:
+            journal.record([b"round 2"], asked)  # every site answers it
+        enough = max(floor.min_survivors, floor.least_threshold(len(asked)))
+        found[name] = len(asked) if len(asked) >= enough else 0
+    return found
 
 
 def _most_lost(count: int, floor: Floor, step: str) -> tuple[int, int]:
@@ -110,11 +137,13 @@ def _sum_is_right(count: int, floor: Floor, lost: Lost) -> bool | None:
 def show(table: Sequence[Mapping[str, Any]]) -> None:
     """Print the table for people."""
     heads = ["n", "c", "t", "without margin", *RULES, *(f"lost: {step}" for step in STEPS)]
+    heads += ["goes on with", "with any list"]
     say("| " + " | ".join(heads) + " |")
     say("|" + " --- |" * len(heads))
     for line in table:
         facts = [line[key] for key in ("sites", "max_colluding", "threshold", "without_margin")]
         cells = [*facts, *line["rules"].values(), *line["may_drop"].values()]
+        cells += [most or "waits" for most in line["goes_on_with"].values()]
         say("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 

@@ -1,0 +1,145 @@
+"""One negative test for each key of the run's configuration that reaches a protection."""
+
+from pathlib import Path
+
+import pytest
+
+from primia_flwr.config.schema import Experiment
+from primia_flwr.errors import PolicyRefusal
+from primia_flwr.site.policy import SitePolicy
+from primia_flwr.site.terms import BUNDLE, TERMS, check_terms, wish
+
+THREAT_MODEL = Path(__file__).parents[2] / "docs/threat-model.md"
+HASH = "ab" * 32
+PRIVATE = {"privacy.mode": "dp_sgd", "strategy.secure.enabled": True}
+IN_THE_SUM = {"privacy.mode": "dp_aggregate", "strategy.secure.enabled": True}
+SECURE = {"strategy.secure.enabled": True}
+
+
+def nested(values):
+    """Return the mapping of mappings that dotted keys stand for."""
+    found = {}
+    for key, value in ({"federation.min_sites": 3} | values).items():
+        *folders, last = key.split(".")
+        place = found
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return found
+
+
+def policy(**values):
+    return SitePolicy("munich", "fl.example.org:9391", **values)
+
+
+# key, what else the run says, the wish that is refused, the one that is not, the site's policy
+CASES = [
+    ("strategy.secure.enabled", {}, False, True, {}),
+    ("privacy.mode", SECURE, "none", "dp_sgd", {"max_epsilon": 3.0}),
+    ("federation.min_sites", SECURE, 2, 3, {"min_sites": 3}),
+    ("strategy.secure.min_survivors", SECURE, 3, 5, {"min_survivors": 4}),
+    ("strategy.secure.max_colluding", SECURE, 0, 2, {"max_colluding": 1}),
+    ("strategy.secure.degree", SECURE, 4, 0, {}),
+    ("strategy.secure.accept_two", SECURE, True, False, {}),
+    ("strategy.secure.allow_other_survivors", SECURE, True, False, {}),
+    (
+        "strategy.secure.member_lists_since", SECURE, "2026-12-01", "2026-11-29",
+        {"member_lists_since": "2026-11-29"},
+    ),
+    ("strategy.secure.audit", SECURE, True, False, {}),
+    ("data.patient_pattern", SECURE, "(?P<patient>.)", r"(?P<patient>\d+)_",
+     {"patient_pattern": r"(?P<patient>\d+)_"}),
+    ("data.patient_pattern", SECURE, "(?P<patient>.)", "", {}),
+    ("data.patient_column", SECURE, "image", "pat_id", {"patient_column": "pat_id"}),
+    ("privacy.unit", PRIVATE, "image", "patient", {}),
+    ("privacy.delta", PRIVATE, 1e-3, 1e-5, {}),
+    ("privacy.delta", PRIVATE, 1e-9, 1e-5, {}),
+    ("privacy.max_knowing", IN_THE_SUM | {"strategy.secure.max_colluding": 2}, 1, 3,
+     {"max_colluding": 3, "min_survivors": 5}),
+    ("training.sync_every_n_batches", SECURE | {"training.batch_size": 2}, 1, 2, {}),
+    ("training.sync_every_n_batches", SECURE | {"training.batch_size": 1}, 31, 0,
+     {"min_round_images": 32}),
+]  # fmt: skip
+
+
+def run(key, also, value, own):
+    """Judge a run; what else the policy insists on is met."""
+    rest = {
+        "strategy.secure.min_survivors": own.get("min_survivors", 3),
+        "strategy.secure.max_colluding": own.get("max_colluding", 0),
+    }
+    check_terms(nested(rest | also | {key: value}), policy(**own), HASH)
+
+
+@pytest.mark.parametrize(("key", "also", "bad", "good", "own"), CASES)
+def test_a_wish_for_less_is_refused_and_one_for_as_much_is_not(key, also, bad, good, own):
+    if key == "privacy.max_knowing":  # either of the two keys is enough
+        own_rest = {"strategy.secure.min_survivors": 5}
+        with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.max_colluding=2"):
+            check_terms(nested(also | own_rest | {key: bad}), policy(**own), HASH)
+        also = also | {"strategy.secure.max_colluding": 3}
+        check_terms(nested(also | own_rest | {key: good}), policy(**own), HASH)
+        return
+    with pytest.raises(PolicyRefusal) as refusal:
+        run(key, also, bad, own)
+    assert str(refusal.value).startswith(f"site munich refuses: {key}={bad!a}; expected ")
+    run(key, also, good, own)
+
+
+def test_noise_counts_on_as_many_that_know_theirs_as_the_site():
+    wishes = IN_THE_SUM | {"privacy.max_knowing": 0, "strategy.secure.max_colluding": 0}
+    with pytest.raises(PolicyRefusal, match=r"privacy\.max_knowing=0; expected at least 1"):
+        check_terms(nested(wishes), policy(), HASH)
+    check_terms(nested(wishes | {"privacy.mode": "dp_sgd"}), policy(), HASH)
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.key)
+@pytest.mark.parametrize("rubbish", ["x", -1, [], {}, 1.5, "true", None, "${oc.env:HOME}"])
+def test_what_has_another_type_is_never_good_enough(term, rubbish):
+    also = IN_THE_SUM | {"training.batch_size": 1}
+    with pytest.raises(PolicyRefusal):
+        check_terms(nested(also | {term.key: rubbish}), policy(max_epsilon=1.0), HASH)
+
+
+@pytest.mark.parametrize("secure", [None, [], "on", 1, {"enabled": "true"}, {"enabled": 1}])
+def test_a_section_of_another_kind_does_not_turn_a_check_off(secure):
+    wanted = {"federation": {"min_sites": 3}, "strategy": {"secure": secure}}
+    with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.enabled="):
+        check_terms(wanted, policy(), HASH)
+
+
+def test_a_key_that_is_left_out_has_the_default_that_the_bundle_would_give_it():
+    assert wish({}, "strategy.secure.min_survivors") == Experiment().strategy.secure.min_survivors
+    with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.min_survivors=3; expected at l"):
+        check_terms(nested(SECURE), policy(min_survivors=4), HASH)
+
+
+def test_a_sparse_graph_has_floors_of_its_own():
+    own = {"allow_sparse_graph": True, "sparse_min_survivors": 50, "sparse_max_colluding": 5}
+    sparse = SECURE | {"strategy.secure.degree": 32, "strategy.secure.max_colluding": 5}
+    check_terms(nested(sparse | {"strategy.secure.min_survivors": 50}), policy(**own), HASH)
+    for key, low in (("min_survivors", 49), ("max_colluding", 4)):
+        enough = sparse | {"strategy.secure.min_survivors": 50} | {f"strategy.secure.{key}": low}
+        with pytest.raises(PolicyRefusal, match=rf"{key}={low}; expected at least .*sparse"):
+            check_terms(nested(enough), policy(**own), HASH)
+
+
+def test_the_run_names_the_bundle_that_came():
+    check_terms(nested(SECURE | {BUNDLE: HASH}), policy(), HASH)
+    with pytest.raises(PolicyRefusal, match=r"deployment\.bundle='cd.*the bundle that came"):
+        check_terms(nested(SECURE | {BUNDLE: "cd" * 32}), policy(), HASH)
+
+
+def test_a_long_value_is_repeated_in_part_and_in_ascii():
+    asked = nested(SECURE | {"data.patient_pattern": "\x1b[2Jä" * 1000})
+    with pytest.raises(PolicyRefusal) as refusal:
+        check_terms(asked, policy(), HASH)
+    assert len(str(refusal.value)) < 300
+    assert str(refusal.value).isascii()
+    assert "\x1b" not in str(refusal.value)
+
+
+def test_the_threat_model_has_a_row_for_each_key():
+    text = THREAT_MODEL.read_text()
+    for key in (*(term.key for term in TERMS), BUNDLE):
+        assert f"| `{key}` |" in text, f"{key} has no row"
