@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from datetime import date
 
 from primia_flwr.errors import ConfigError
+from primia_flwr.printable import printable
 
 
 def check_range(
@@ -51,7 +52,8 @@ def check_choice(key: str, value: str, choices: Collection[str]) -> None:
     if value in choices:
         return
     raise ConfigError(
-        f"{key}={value}; expected one of {', '.join(choices)}{nearest(value, choices)}"
+        f"{key}={printable(str(value), limit=80)}; expected one of {', '.join(choices)}"
+        f"{nearest(value, choices)}"
     )
 
 

@@ -125,8 +125,10 @@ def read_identity(certificate: x509.Certificate) -> tuple[Role, str]:
     except Exception:  # of extensions that a stranger wrote almost anything comes
         uris = []
     identities = [uri.removeprefix(_URI).split(":") for uri in uris if uri.startswith(_URI)]
-    if len(identities) == 1 and len(identities[0]) == 2 and identities[0][0] in ROLES:
-        return identities[0][0], identities[0][1]
+    if len(identities) == 1 and len(identities[0]) == 2:
+        role, name = identities[0]
+        if role in ROLES and _NAME.fullmatch(name):
+            return role, name
     raise ServiceError(
         f"has a certificate with the names {uris!r:.200}; expected one {_URI}<role>:<name> with "
         f"a role of {', '.join(ROLES)}"

@@ -22,6 +22,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from primia_flwr.errors import CheckpointError
+from primia_flwr.printable import printable
 from primia_flwr.reading import parse_json, read_bytes, reason_of
 
 logger = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ def _check_origin(
 ) -> None:
     if checkpoint.config_hash != config_hash:
         raise CheckpointError(
-            f"{path} belongs to another experiment (config hash {checkpoint.config_hash}); "
+            f"{path} belongs to another experiment (config hash {printable(checkpoint.config_hash, limit=40)}); "
             f"expected {config_hash}; resume with the config.yaml of that run, or start anew"
         )
     stored = checkpoint.arrays.get(GLOBAL, {})

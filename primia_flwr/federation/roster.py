@@ -25,6 +25,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import fingerprint, public_key
 from primia_flwr.federation.kits import check_name
+from primia_flwr.printable import printable
 from primia_flwr.reading import parse_yaml, read_text, reading
 
 _GONE = "unregistered"
@@ -90,8 +91,8 @@ def load_roster(file: Path) -> Roster:
                 actual = fingerprint(getattr(site, f"{kind}_key"))
             if stated != actual:
                 raise FederationError(
-                    f"{file}: {kind}_fingerprint of {site.name} is {stated}; its key has "
-                    f"{actual}; ask the coordinator for the roster again"
+                    f"{file}: {kind}_fingerprint of {site.name} is "
+                    f"{printable(stated, limit=80)}; its key has {actual}; ask the coordinator for the roster again"
                 )
     return roster
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import random
 import resource
 import subprocess
@@ -45,7 +46,8 @@ def main() -> int:
     parser.add_argument("--findings", type=Path, default=Path("outputs/fuzz-loaders"))
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a disk would be waited for
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as folder:
         if args.reproduce:
             return reproduce(args.reproduce, Path(folder))
         if args.list:
