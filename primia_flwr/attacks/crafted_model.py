@@ -32,7 +32,7 @@ from primia_flwr.models.arrival import DEFAULT_BOUNDS, SHUT_RATIO
 SHUT = -1e4
 LOUD = 0.25  # largest weight of the classifier on the open channel
 FAINT = 0.01  # of a kernel that shall count for next to nothing
-LIFT = 0.01  # by how much a lifted image gets through the trap
+LIFT = 0.5  # by how much a lifted candidate gets through the trap
 _CHUNK = 50  # images at once
 
 
@@ -137,11 +137,11 @@ def getting_through(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def lift(model: nn.Module, channel: int) -> None:
-    """Let every candidate just through the trap, at the place where it is nearest to it.
+    """Let every candidate through the trap, by `LIFT` at the place where it is nearest to it.
 
     The attacker knows that the image it seeks got through; a candidate that does not has no
-    gradient to compare. At an image that gets through by itself nothing is changed. For the
-    attacker's own copy of a model: hooks stay on it.
+    gradient to compare, and one that hardly does has no way down. One that gets through by more
+    is not changed. For the attacker's own copy of a model: hooks stay on it.
     """
     rises = [torch.zeros(())]
 
