@@ -92,7 +92,8 @@ def load_roster(file: Path) -> Roster:
             if stated != actual:
                 raise FederationError(
                     f"{file}: {kind}_fingerprint of {site.name} is "
-                    f"{printable(stated, limit=80)}; its key has {actual}; ask the coordinator for the roster again"
+                    f"{printable(stated, limit=80)}; its key has {actual}; ask the "
+                    "coordinator for the roster again"
                 )
     return roster
 
