@@ -204,7 +204,8 @@ def _check_origin(
     if checkpoint.config_hash != config_hash:
         raise CheckpointError(
             f"{path} belongs to another experiment (config hash "
-            f"{printable(checkpoint.config_hash, limit=40)}); expected {config_hash}; resume with the config.yaml of that run, or start anew"
+            f"{printable(checkpoint.config_hash, limit=40)}); expected {config_hash}; resume with "
+            "the config.yaml of that run, or start anew"
         )
     stored = checkpoint.arrays.get(GLOBAL, {})
     for name in sorted(stored.keys() | model.keys()):
