@@ -47,9 +47,12 @@ def answer_train(message: Message, context: Context) -> Message:
         return answer_privately(message, context)
     site = searched_site(site, message)
     config, number = round_config(message)
-    model, normalisation = arrived_model(site, message)
+    try:
+        model, normalisation = arrived_model(site, message)
+    except DivergenceError as error:
+        return _declined(message, site, error)
     if len(site.data.train) < site.min_round_images:
-        return _declined(message, site, number, "it has too few images for min_round_images")
+        return _declined(message, site, "it has too few images for min_round_images")
     incoming = _verdict(site, model, normalisation)
     before = site.state.load(number - 1)
     stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()
@@ -70,7 +73,7 @@ def answer_train(message: Message, context: Context) -> Message:
     except DivergenceError as error:
         if site.simulated and not site.experiment.strategy.secure.enabled:
             raise  # on the researcher's own machine, who reads why
-        return _declined(message, site, number, str(error))
+        return _declined(message, site, error)
     stopping.record_round(early_stopping, stopped_early=result.stopped_early)
     site.state.save(number, RoundState(result.optimizer_state or {}, stopping.to_dict()))
     _put_result(metrics, site.experiment, result)
@@ -82,7 +85,10 @@ def answer_evaluate(message: Message, context: Context) -> Message:
     site = open_site(context)
     refuse_measurements(site, message)
     site = searched_site(site, message)
-    model, normalisation = arrived_model(site, message)
+    try:
+        model, normalisation = arrived_model(site, message)
+    except DivergenceError as error:
+        return _declined(message, site, error)
     metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.val)})
     _put(metrics, keys.INCOMING, _verdict(site, model, normalisation))
     return _reply(message, site, metrics)
@@ -109,9 +115,9 @@ def _verdict(site: OpenSite, model: nn.Module, normalisation: Normalisation) -> 
     )
 
 
-def _declined(message: Message, site: OpenSite, number: int, why: str) -> Message:
-    """Answer that this site takes no part in a round; why stays here."""
-    logger.warning("this site declines round %d: %s", number, why)
+def _declined(message: Message, site: OpenSite, why: object) -> Message:
+    """Answer that this site takes no part; why stays here."""
+    logger.warning("this site declines to %s: %s", message.metadata.message_type, why)
     return _reply(message, site, MetricRecord({keys.DECLINED: 1}))
 
 

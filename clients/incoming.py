@@ -6,7 +6,8 @@ from torch import nn
 from clients.site import OpenSite
 from primia_flwr import record_keys as keys
 from primia_flwr import records
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import DivergenceError, ProtocolError
+from primia_flwr.models.arrival import check_arrived
 from primia_flwr.models.registry import build_model
 from primia_flwr.training.normalisation import Normalisation
 
@@ -18,6 +19,8 @@ def arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalis
     ------
     ProtocolError
         If the message has none.
+    DivergenceError
+        If the model has numbers that no training makes; it tells of the model only.
     """
     config, arrays = message.content[keys.CONFIG], message.content[keys.ARRAYS]
     if not isinstance(config, ConfigRecord) or not isinstance(arrays, ArrayRecord):
@@ -30,6 +33,10 @@ def arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalis
         first_weights=False,
     )
     records.load_arrays(model, arrays)
+    try:
+        check_arrived(model)
+    except ProtocolError as error:
+        raise DivergenceError(str(error)) from None
     normalisation = Normalisation(
         mean=records.floats(config, keys.PIXEL_MEAN),
         std=records.floats(config, keys.PIXEL_STD),
