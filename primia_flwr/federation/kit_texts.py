@@ -22,6 +22,10 @@ superlink: "{superlink}"
 data_root: ""                 # e.g. /data/chest
 data_layout: auto             # auto | folder | pneumonia | manifest
 data_manifest: ""             # a CSV (path,label,patient), if data_layout is manifest
+# Who is a patient: you say so, never the coordinator. A regular expression over the path in the
+# layout folder, e.g. '(?P<patient>\\d+)_'; empty: a DICOM's PatientID, else the folder of the image.
+patient_pattern: ""
+patient_column: patient       # of the CSV
 device: auto                  # auto | cpu | cuda | cuda:0
 
 # --- What may happen here -----------------------------------------------------------------
@@ -38,6 +42,13 @@ require_secure_aggregation: true
 # In a secure run: sites in any sum, and sites that may work together with the coordinator.
 min_survivors: 3
 max_colluding: 0
+# Answer sums over any lists of sites; their differences then show single sites. false: this site
+# waits for the others instead. A day, e.g. "2026-11-29": lists of before are forgotten.
+allow_other_survivors: false
+member_lists_since: ""
+# Refuse rounds that train on fewer images of yours; digits of their number that leave.
+min_round_images: 4
+count_digits: 2
 # The most that all runs together may cost one of your patients (epsilon), at privacy_delta. Above
 # 0, runs without differential privacy are refused: they have no epsilon. 0: no ceiling.
 max_epsilon: 0

@@ -31,8 +31,9 @@ def get_run(request, state):
     if node != seen[0]:
         config = response.run.override_config["config"]
         before = config.string
-        config.string = before.replace("\\n  learning_rate: 0.001\\n", "\\n  learning_rate: 1.0e-30\\n")
-        config.string = config.string.replace("min_learning_rate: 1.0e-06", "min_learning_rate: 1.0e-30")
+        for rate in ("learning_rate: 0.001\\n", "min_learning_rate: 1.0e-06\\n"):
+            name = rate.partition(":")[0]
+            config.string = config.string.replace(f"  {{rate}}", f"  {{name}}: 1.0e-30\\n")
         with Path({told!r}).open("a") as file:
             file.write(f"{{node}} {{config.string != before}}\\n")
     return response
