@@ -17,7 +17,6 @@ PrimiaError
 └── PrivacyBudgetError          a release would pass the privacy budget
 """
 
-
 FAILED_AT_SITE = "the site could not answer; the reason is in the site's own log"
 
 

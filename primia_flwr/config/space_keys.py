@@ -17,8 +17,8 @@ FIXED = (
     *("name", "seed", "output_dir", "resume", "dry_run", "quiet", "baselines"),
     *("deployment", "tracking", "privacy", "client", "strategy.secure", "training.device"),
     *("data.layout", "data.root", "data.manifest", "data.split", "data.classes"),
-    *("data.patient_pattern", "data.test_fraction", "data.val_fraction", "data.skip_unreadable"),
-    *("data.workers", "data.cache_dir", "data.partition", "data.synthetic"),
+    *("data.patient_pattern", "data.patient_column", "data.test_fraction", "data.val_fraction"),
+    *("data.skip_unreadable", "data.workers", "data.cache_dir", "data.partition", "data.synthetic"),
     *("federation.sites", "federation.min_sites", "training.early_stopping.federation.monitor"),
     "search",
 )

@@ -23,7 +23,7 @@ data_root: ""                 # e.g. /data/chest
 data_layout: auto             # auto | folder | pneumonia | manifest
 data_manifest: ""             # a CSV (path,label,patient), if data_layout is manifest
 # Who is a patient: you say so, never the coordinator. A regular expression over the path in the
-# layout folder, e.g. '(?P<patient>\\d+)_'; empty: a DICOM's PatientID, else the folder of the image.
+# layout folder, e.g. '(?P<patient>\\d+)_'; empty: a DICOM's PatientID, else the image's folder.
 patient_pattern: ""
 patient_column: patient       # of the CSV
 device: auto                  # auto | cpu | cuda | cuda:0

@@ -139,10 +139,10 @@ class Gate:
         if not (reply.has_error() and self._pulled) or self._is_own_refusal(reply):
             return reply
         reason = reply.error.reason or ""
-        if self._log is not None:
-            self._log.append("failed", message=reply.metadata.message_type, reason=reason)
-        else:
+        if self._log is None:
             print(f"[gate] {printable(reason, limit=2000)}", flush=True)
+        elif FAILED_AT_SITE not in reason:  # else the app has logged why (clients/discretion.py)
+            self._log.append("failed", message=reply.metadata.message_type, reason=reason)
         return Message(Error(FAILED_CODE, FAILED_AT_SITE), reply_to=self._pulled[0])
 
     def _is_own_refusal(self, reply: Message) -> bool:

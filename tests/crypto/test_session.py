@@ -271,7 +271,7 @@ def test_a_card_out_of_range_is_refused(
 ) -> None:
     values = {**CARD.to_dict(), key: value}
     monkeypatch.setattr(model_owner, "public_card", lambda _: values)
-    with pytest.raises(PrimiaError, match="model card|not JSON"):
+    with pytest.raises(PrimiaError, match=r"model card|not JSON"):
         parties.session(1)
 
 
