@@ -183,7 +183,7 @@ class Changer:
         if way < 0.1:
             del value[key]
         elif way < 0.2:
-            value[self.draw.choice(("", "a", f"{key} ", key.upper()))] = value[key]
+            value[self.draw.choice(("", "a", f"{key} ", str(key).upper()))] = value[key]
         elif way < 0.3:
             value[key] = value[self.draw.choice(list(value))]
         else:
