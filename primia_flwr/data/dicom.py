@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.errors import DataError
+from primia_flwr.reading import reason_of
 
 MAX_PIXELS = 100_000_000
 """Largest width x height that is decoded; a compressed file may claim any size."""
@@ -127,4 +128,4 @@ def _colour(dataset: Any) -> npt.NDArray[np.uint8]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return reason_of(error)

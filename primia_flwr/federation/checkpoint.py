@@ -174,7 +174,7 @@ def _decode(path: Path) -> Checkpoint:
         packed = (path / _ARRAYS_FILE).read_bytes()
         content = sealed["content"]
         if sealed["format"] != FORMAT:
-            raise _DamagedError(f"format {sealed['format']!r}, expected {FORMAT}")
+            raise _DamagedError(f"format {sealed['format']!r:.40}, expected {FORMAT}")
         if sealed["content_sha256"] != _digest(content):
             raise _DamagedError(f"{_STATE_FILE} does not match its SHA-256")
         if sealed["arrays_sha256"] != hashlib.sha256(packed).hexdigest():

@@ -17,6 +17,7 @@ from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.privacy.events import AnyEvent, Rdp, event_from_json
 from primia_flwr.privacy.filter import RdpFilter
 from primia_flwr.privacy.ledger_chain import Entry
+from primia_flwr.reading import reason_of
 
 FORMAT = 1
 UNITS = ("patient", "image")
@@ -108,7 +109,8 @@ class Account:
             _TAKE[entry.kind](self, entry)
         except (KeyError, ValueError, TypeError) as error:  # ConfigError is a ValueError
             raise DataError(
-                f"{self._path}, line {entry.seq} is not what this version writes ({error}); "
+                f"{self._path}, line {entry.seq} is not what this version writes ("
+                f"{reason_of(error)}); "
                 "nothing is released; use the version of primia that wrote it"
             ) from None
 

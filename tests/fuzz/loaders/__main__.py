@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,14 +24,18 @@ from typing import Any
 
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.errors import PrimiaError
-from tests.fuzz.loaders.campaign import MAX_MEMORY_MIB, MAX_SECONDS_OF_ONE, Campaign, report
+from tests.fuzz.loaders.campaign import (
+    MAX_MEMORY_MIB,
+    MAX_SECONDS_OF_ONE,
+    Campaign,
+    limit_memory,
+    report,
+)
 from tests.fuzz.loaders.changes import MAX_BYTES
 from tests.fuzz.loaders.coverage import reached_by
 from tests.fuzz.loaders.discovery import ROOT, Site, find, loaders
 from tests.fuzz.loaders.exclusions import reason
 from tests.fuzz.loaders.target import make, names
-
-ALLOWED_MIB = 2048  # of address space beyond what the process has when it begins
 
 
 def main() -> int:
@@ -104,7 +107,6 @@ def work(args: argparse.Namespace, folder: Path) -> int:
             made[name] = make(name, folder)
             reached |= reached_by(made[name], sites)
     missing = [] if args.only else [s for s in sites if s not in reached and not reason(s)]
-    _limit_memory()
     logging.disable(logging.CRITICAL)  # refusals are told by the thousand
     campaign = Campaign(made, random.Random(args.seed), args.worker / "current")
     campaign.run_for(args.seconds)
@@ -152,7 +154,7 @@ def reproduce(file: Path, folder: Path) -> int:
     name, raw = file.name.partition("--")[0], file.read_bytes()
     names()
     made = make(name.replace("_", " "), folder)
-    _limit_memory()
+    limit_memory()
     try:
         made.load(raw)
     except PrimiaError as error:
@@ -160,15 +162,6 @@ def reproduce(file: Path, folder: Path) -> int:
     else:
         sys.stdout.write(f"{name}: accepted\n")
     return 0
-
-
-def _limit_memory() -> None:
-    """Have a request for far too much memory fail at once."""
-    pages = Path("/proc/self/statm")
-    if pages.exists():
-        now = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-        limit = now + (ALLOWED_MIB << 20)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _write_findings(folder: Path, campaign: Campaign) -> None:

@@ -27,6 +27,7 @@ from tests.fuzz.loaders.target import Made
 MAX_SECONDS_OF_ONE = 10
 MAX_MEMORY_MIB = 256
 MAX_SENTENCE = 2000
+ALLOWED_MIB = 2048  # of new address space for one input
 _KEPT = 40  # accepted inputs of a target from which further ones are made
 
 
@@ -97,6 +98,7 @@ class Campaign:
         """Give bytes to a target; say whether it accepted them."""
         if self.current:
             self.current.write_bytes(name.encode() + b"\n" + raw)
+            limit_memory()
         warnings.simplefilter("ignore")
         count, before = self.counts[name], _peak_mib()
         began, accepted = time.monotonic(), False
@@ -144,6 +146,15 @@ def _no_longer_than(seconds: int) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def limit_memory() -> None:
+    """Have a request for far too much memory fail at once; not for what a process keeps."""
+    pages = Path("/proc/self/statm")
+    if pages.exists():
+        now = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (now + (ALLOWED_MIB << 20), hard))
 
 
 def _peak_mib() -> int:
