@@ -122,9 +122,9 @@ def check_pattern(key: str, value: str) -> None:
     try:
         found = "patient" in re.compile(value).groupindex
     except (re.error, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{key}={value:.200} ({error}); {expected}") from None
+        raise ConfigError(f"{key}={printable(value, limit=200)} ({error}); {expected}") from None
     if value and not found:
-        raise ConfigError(f"{key}={value:.200}; {expected}")
+        raise ConfigError(f"{key}={printable(value, limit=200)}; {expected}")
 
 
 def _interval(low: float, high: float, open_low: bool, open_high: bool) -> str:
