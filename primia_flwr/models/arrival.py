@@ -3,9 +3,9 @@
 Only what the coordinator sent is looked at, never an image. Norm layers get bounds that
 training stays far below (`benchmarks/norm_ranges.py` measures what it makes), because scale and
 bias alone can shut a network for all images but one, whose gradient the opened sum then is
-(`primia attack target=crafted_model`). The check stops that trap and no other: one that is built
-from the kernels too stays within every bound, and the same attack shows it. What bounds any
-crafted model is differential privacy.
+(`primia attack target=crafted_model`). The check stops the crude form of that trap only: one that
+is built from the kernels too stays within every bound, and the same attack shows it. What bounds
+any crafted model is differential privacy.
 
 Source of the trap: Boenisch et al. 2021, When the Curious Abandon Honesty; Wen et al. 2022,
 Fishing for User Data.
