@@ -252,8 +252,9 @@ def _threshold(masked: Sequence[SumRow]) -> str:
         )
     return (
         f"A mask comes off with the shares of {needed} sites (the threshold; each site refuses "
-        "one of half or less). With a coordinator that keeps to the protocol, fewer sites than "
-        "that learn nothing by helping it but the sum of the others."
+        "one that one colluding site more than max_colluding could get around). With a "
+        "coordinator that keeps to the protocol, fewer sites than that learn nothing by helping it "
+        "but the sum of the others."
     )
 
 
@@ -293,7 +294,7 @@ def _unprotected(rows: Sequence[SumRow]) -> list[str]:
         "Poisoned updates: nobody can look at a single one any more.",
         "A change of members between sums: their difference tells something about who left or "
         "came, and nearly everything where both start from nearly the same model, in this run or "
-        f"another.{seen}",
+        f"another. Sites answer such lists only where their policies say so.{seen}",
         "Small sums: with few sites or few images, sums of confusion counts say something about "
         "single images.",
         "The final model, and what follows from it.",
