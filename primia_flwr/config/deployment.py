@@ -68,4 +68,4 @@ def check_address(key: str, value: str) -> None:
     match = _ADDRESS.fullmatch(value)
     if match and 1 <= int(match[2]) <= 65535:
         return
-    raise ConfigError(f"{key}={value!r}; expected host:port, e.g. fl.example.org:9391")
+    raise ConfigError(f"{key}={value!r:.120}; expected host:port, e.g. fl.example.org:9391")

@@ -1,5 +1,6 @@
 """One image file to pixels: JPEG, PNG, TIFF and DICOM, told apart by content, never by name."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def _decode_with_pillow(path: Path, format_name: str, at_least: int) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=(format_name,)) as image:
+            content = io.BytesIO(path.read_bytes())  # a file would give memory for any claim
+            with Image.open(content, formats=(format_name,)) as image:
                 _check_size(path, image)
                 if at_least and format_name == "JPEG":
                     image.draft(None, (2 * at_least, 2 * at_least))

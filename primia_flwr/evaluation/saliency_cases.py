@@ -6,6 +6,7 @@ where the map is strongest. These are images of the test set: they are as sensit
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.whole_file import write_whole_json
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.reading import parse_json, read_bytes, read_text, reading
 
 FOLDER, FILE = "saliency", "cases.json"
 Picture = npt.NDArray[np.uint8]
@@ -146,7 +147,8 @@ def _pictures(folder: Path, number: int) -> tuple[Picture, Picture]:
 
 
 def _picture(file: Path) -> Picture:
-    with Image.open(file, formats=("PNG",)) as image:
+    content = io.BytesIO(read_bytes(file))  # a file would give memory for any length it claims
+    with Image.open(content, formats=("PNG",)) as image:
         if max(image.size) > _LARGEST_SIDE:
             raise ValueError(f"{file.name} has {image.width} x {image.height} pixels")
         return np.asarray(image)

@@ -353,7 +353,7 @@ class Ledger:
         for name, value in given.items():
             if known[name] != value:
                 raise ConfigError(
-                    f"privacy.{name}={value}; expected {known[name]}, with which "
+                    f"privacy.{name}={value}; expected {known[name]!r:.80}, with which "
                     f"{self._file.path} began and which cannot change; set it so, or give "
                     "patients whom this ledger has never seen another folder"
                 )

@@ -25,7 +25,7 @@ from tests.fuzz.loaders.discovery import PACKAGES, ROOT
 from tests.fuzz.loaders.target import Made
 
 MAX_SECONDS_OF_ONE = 10
-MAX_MEMORY_MIB = 256
+MAX_MEMORY_MIB = 1024
 MAX_SENTENCE = 2000
 ALLOWED_MIB = 2048  # of new address space for one input
 _KEPT = 40  # accepted inputs of a target from which further ones are made
