@@ -103,7 +103,9 @@ class SecureExchange(Exchange):
         self._session = session
         self._roster = roster_digest(identity_keys(experiment))
         deployment = experiment.deployment
-        self._terms = wire.terms_of(experiment, flower_run=flower_run, bundle=deployment.bundle)
+        # where no gate stands, nobody at a site knows the bundle
+        bundle = deployment.bundle if deployment.kind == "deployment" else ""
+        self._terms = wire.terms_of(experiment, flower_run=flower_run, bundle=bundle)
         self._floor = wire.floor_of(experiment)
         self._degree = wire.degree_of(experiment)
         # a sparse graph is good only while no more than that many drop out
