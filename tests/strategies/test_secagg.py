@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from clients.member import open_member
 from clients.secure import answer_protocol, secured
 from primia_flwr.config.data import NormalisationConfig
+from primia_flwr.config.deployment import DeploymentConfig
 from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.schema import Experiment
@@ -160,6 +161,7 @@ def federation(tmp_path, make_site, make_grid, model):
         experiment = Experiment(
             output_dir=str(tmp_path),
             federation=timing,
+            deployment=DeploymentConfig(bundle="ab" * 32),  # as the launcher fills it in
             strategy=StrategyConfig(
                 name=strategy, secure=secure or SecureConfig(enabled=True, max_weight=100)
             ),
