@@ -90,6 +90,12 @@ def experiment_of(text: str) -> Experiment:
     return load_experiment(text)
 
 
+@lru_cache(maxsize=4)
+def _terms(text: str, flower_run: int, bundle: str) -> bytes:
+    """Return what the masks of a run are bound to; once a process, because YAML takes its time."""
+    return terms_of(experiment_of(text), flower_run=flower_run, bundle=bundle)
+
+
 def open_member(context: Context) -> SecureSite:
     """Open the site that this node stands for.
 
@@ -101,7 +107,8 @@ def open_member(context: Context) -> SecureSite:
     FederationError
         If the identity or the roster cannot be read.
     """
-    experiment = experiment_of(str(context.run_config.get("config", "")))
+    text = str(context.run_config.get("config", ""))
+    experiment = experiment_of(text)
     if not experiment.strategy.secure.enabled or not experiment.strategy.secure.run:
         raise ConfigError(
             "strategy.secure.enabled=false, yet the coordinator asks for secure aggregation; "
@@ -109,10 +116,10 @@ def open_member(context: Context) -> SecureSite:
         )
     node = context.node_config
     if "partition-id" in node:
-        terms = terms_of(experiment, flower_run=context.run_id, bundle="")
+        terms = _terms(text, context.run_id, "")
         return _simulated(experiment, terms, int(node["partition-id"]))
     if "site-file" in node:
-        terms = terms_of(experiment, flower_run=context.run_id, bundle=running_bundle())
+        terms = _terms(text, context.run_id, running_bundle())
         return _deployed(experiment, terms, Path(str(node["site-file"])))
     raise ConfigError(
         f"node-config={dict(node)}; expected partition-id (simulation) or site-file (a site's "
