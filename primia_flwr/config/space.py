@@ -32,6 +32,7 @@ from primia_flwr.config.dimensions import (
 )
 from primia_flwr.config.space_keys import type_of, typed
 from primia_flwr.errors import ConfigError
+from primia_flwr.printable import printable
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -164,7 +165,7 @@ def _parse_dimension(name: str, spec: Mapping[str, Any]) -> Dimension:
     for key in spec:
         if key not in (*_INTERVAL_KEYS, _CHOICE_KEY):
             raise ConfigError(
-                f"space.{name}.{key} is no key of a search space; expected low, high, log, step "
+                f"space.{name}.{printable(str(key), limit=80)} is no key of a search space; expected low, high, log, step "
                 f"or choices{nearest(str(key), (*_INTERVAL_KEYS, _CHOICE_KEY))}"
             )
     if _CHOICE_KEY in spec and len(spec) > 1:

@@ -11,6 +11,7 @@ from primia_flwr.config.checks import nearest
 from primia_flwr.config.dimensions import as_text
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
+from primia_flwr.printable import printable
 
 # They say what is measured, on what and where: a score of one value says nothing of another's.
 FIXED = (
@@ -37,9 +38,9 @@ def type_of(name: str) -> Any:
     for part in name.split("."):
         kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
     if name not in known:
-        what = "a section" if is_dataclass(kind) else "no key"
+        what, shown = "a section" if is_dataclass(kind) else "no key", printable(name, limit=80)
         raise ConfigError(
-            f"space.{name}: {name} is {what} of the experiment; expected a key such as "
+            f"space.{shown}: {shown} is {what} of the experiment; expected a key such as "
             f"training.learning_rate{nearest(name, known)}; see them with primia train --cfg job"
         )
     if any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED):
