@@ -150,7 +150,7 @@ def _flattened(mapping: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, 
         name = f"{prefix}{key}"
         if not isinstance(value, Mapping):
             raise ConfigError(
-                f"space.{name}={as_text(value)}; expected {{low, high}} or {{choices}}, e.g. "
+                f"space.{printable(name, limit=80)}={as_text(value)}; expected {{low, high}} or {{choices}}, e.g. "
                 "{low: 0, high: 0.5} or {choices: [0, 0.5]}"
             )
         if not value or any(k in (*_INTERVAL_KEYS, _CHOICE_KEY) for k in value):
@@ -165,8 +165,9 @@ def _parse_dimension(name: str, spec: Mapping[str, Any]) -> Dimension:
     for key in spec:
         if key not in (*_INTERVAL_KEYS, _CHOICE_KEY):
             raise ConfigError(
-                f"space.{name}.{printable(str(key), limit=80)} is no key of a search space; expected low, high, log, step "
-                f"or choices{nearest(str(key), (*_INTERVAL_KEYS, _CHOICE_KEY))}"
+                f"space.{name}.{printable(str(key), limit=80)} is no key of a search space; "
+                "expected low, high, log, step or choices"
+                f"{nearest(str(key), (*_INTERVAL_KEYS, _CHOICE_KEY))}"
             )
     if _CHOICE_KEY in spec and len(spec) > 1:
         raise ConfigError(
