@@ -150,8 +150,8 @@ def _flattened(mapping: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, 
         name = f"{prefix}{key}"
         if not isinstance(value, Mapping):
             raise ConfigError(
-                f"space.{printable(name, limit=80)}={as_text(value)}; expected {{low, high}} or {{choices}}, e.g. "
-                "{low: 0, high: 0.5} or {choices: [0, 0.5]}"
+                f"space.{printable(name, limit=80)}={as_text(value)}; expected {{low, high}} or "
+                "{choices}, e.g. {low: 0, high: 0.5} or {choices: [0, 0.5]}"
             )
         if not value or any(k in (*_INTERVAL_KEYS, _CHOICE_KEY) for k in value):
             found.append((name, value))
