@@ -15,6 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from primia_flwr.errors import DataError
+from primia_flwr.reading import check_entry, parse_json, reading
+
 _STOPPING = "stopping"
 
 
@@ -48,14 +51,25 @@ class SiteState:
         self._keep = keep
 
     def load(self, round_number: int) -> RoundState:
-        """Return the state after a round; an empty one where the site has none."""
+        """Return the state after a round; an empty one where the site has none.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read.
+        """
         path = self._path(round_number)
         if not path.is_file():
             return RoundState()
-        with safe_open(path, framework="pt") as file:
+        expected = "what this site wrote; delete it, and the site begins anew in the next round"
+        with (
+            reading(path, error=DataError, expected=expected),
+            safe_open(path, framework="pt") as file,
+        ):
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-        return RoundState(optimizer=tensors, stopping=json.loads(metadata.get(_STOPPING, "{}")))
+            stopping = parse_json((file.metadata() or {}).get(_STOPPING, "{}"), finite=False)
+            check_entry(stopping, {})
+        return RoundState(optimizer=tensors, stopping=stopping)
 
     def save(self, round_number: int, state: RoundState) -> None:
         """Write the state after a round, and delete what is older than the last `keep`."""

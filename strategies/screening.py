@@ -27,6 +27,7 @@ from primia_flwr.federation.history import (
     SiteRow,
 )
 from primia_flwr.federation.refusals import failure_reason, has_diverged, refusal_reason
+from primia_flwr.reading import reason_of
 from primia_flwr.record_keys import (
     ARRAYS,
     DECLINED,
@@ -183,7 +184,7 @@ def decode(
             head, max_header_size=_LONGEST_HEADER
         )
     except Exception as error:  # NumPy tokenises and parses the header: anything may come out
-        raise ProtocolError(f"array {name!r} has no readable header: {error}") from None
+        raise ProtocolError(f"array {name!r} has no readable header: {reason_of(error)}") from None
     if (found_shape, found_dtype) != (shape, dtype) or (by_columns and len(shape) > 1):
         raise ProtocolError(
             f"array {name!r} is {found_dtype} {found_shape}; expected {dtype} {shape}, row by row"

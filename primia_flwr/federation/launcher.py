@@ -6,7 +6,6 @@ die and the run goes on, and a run looks the same in simulation and at real site
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from primia_flwr.federation.simulation import (
 )
 from primia_flwr.processes import Child, Children, flower_environment
 from primia_flwr.programs import flower_program
+from primia_flwr.reading import parse_json, read_text, reading
 
 RESULT_FILE, ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder
@@ -173,5 +173,7 @@ def _only_one(run_dir: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text())
+    expected = "what the run wrote; resume the run"
+    with reading(path, error=FederationError, expected=expected):
+        value = parse_json(read_text(path), finite=False)
     return value if isinstance(value, dict) else {}

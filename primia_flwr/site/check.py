@@ -60,7 +60,7 @@ def check_key(policy: SitePolicy, key: str) -> Finding:
     kind, label = _KEY_KINDS[key]
     try:
         private = load_ssh_private_key(file.read_bytes(), None)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of algorithms that nobody knows almost anything comes
         return Finding(key, False, f"{file}: {_short(error)}", "unzip the start-up kit again")
     if not isinstance(private, kind):
         return Finding(key, False, f"{file} is no {label} key", "use the key of the start-up kit")
@@ -76,7 +76,7 @@ def check_certificate(policy: SitePolicy, *, now: datetime | None = None) -> Fin
     file = policy.path(policy.root_certificates)
     try:
         certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as of keys
         return Finding(
             "certificate", False, f"{file}: {_short(error)}", "unzip the start-up kit again"
         )

@@ -104,7 +104,7 @@ class SitePolicy:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.site):
             raise ConfigError(
-                f"site={self.site!r}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
+                f"site={self.site!r:.80}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
             )
         check_address("superlink", self.superlink)
         check_choice("data_layout", self.data_layout, LAYOUTS)
@@ -124,7 +124,7 @@ class SitePolicy:
             "privacy_delta", self.privacy_delta, 0, 1, example=1e-5, open_low=True, open_high=True
         )
         if not _DEVICE.fullmatch(self.device):
-            raise ConfigError(f"device={self.device!r}; expected auto, cpu, cuda or cuda:0")
+            raise ConfigError(f"device={self.device!r:.80}; expected auto, cpu, cuda or cuda:0")
         _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")
         _check_each("allowed_verbs", self.allowed_verbs, _VERB, "train, evaluate or query[.name]")
         for name in self.allowed_experiments:
