@@ -32,6 +32,7 @@ class SecureSite:
     federation, those that are not in this run included. `terms`: see
     `secure_records.terms_of`. `count_digits`: significant digits of the counts of training images
     that it puts into a sum. `allow_other_survivors`, `member_lists_since`: see `Journal`.
+    `has_ceiling`: a private run is bounded by the site's own ledger.
     `simulated`: on the researcher's own machine, where the sums may be audited.
     """
 
@@ -43,6 +44,7 @@ class SecureSite:
     count_digits: int = 2
     allow_other_survivors: bool = False
     member_lists_since: str = ""
+    has_ceiling: bool = False
     simulated: bool = False
 
     @property
@@ -61,10 +63,12 @@ class SecureSite:
     def member_rule(self) -> MemberRule | None:
         """Which lists of sites it answers besides one another.
 
-        None where each update has noise of its own, so that a difference is a private one; and
-        on a sparse graph, where it does not see who is on a list.
+        None where each update has noise of its own, which the site's ceiling keeps from being
+        nothing, so that a difference is a private one; and on a sparse graph, where it does not
+        see who is on a list.
         """
-        if self.experiment.privacy.mode == "dp_sgd" or self.experiment.strategy.secure.degree:
+        noisy = self.experiment.privacy.mode == "dp_sgd" and self.has_ceiling
+        if noisy or self.experiment.strategy.secure.degree:
             return None
         least = self.member.floor.min_survivors
         return MemberRule(self.roster.hex(), least, since=self.member_lists_since)
@@ -139,6 +143,8 @@ def _simulated(experiment: Experiment, terms: bytes, index: int) -> SecureSite:
         roster=roster_digest(identities),
         terms=terms,
         allow_other_survivors=experiment.strategy.secure.allow_other_survivors,
+        member_lists_since=experiment.strategy.secure.member_lists_since,
+        has_ceiling=True,
         simulated=True,
     )
 
@@ -157,6 +163,7 @@ def _deployed(experiment: Experiment, terms: bytes, site_file: Path) -> SecureSi
         count_digits=policy.count_digits,
         allow_other_survivors=policy.allow_other_survivors,
         member_lists_since=policy.member_lists_since,
+        has_ceiling=policy.max_epsilon > 0,
     )
 
 

@@ -57,11 +57,11 @@ def answer_protocol(message: Message, context: Context) -> Message:
         if raw := wire.part(asked, wire.SIGN):
             sign = decode(raw, SignRequest)
             with _instance(site, sign.instance) as instance:
-                parts[wire.SIGN] = encode(instance.sign(sign, journal))
+                parts[wire.SIGN] = encode(instance.sign(sign, journal, terms=site.terms))
         if raw := wire.part(asked, wire.UNMASK):
             unmask = decode(raw, UnmaskRequest)
             with _instance(site, unmask.instance) as instance:
-                parts[wire.UNMASK] = encode(instance.release(unmask, journal))
+                parts[wire.UNMASK] = encode(instance.release(unmask, journal, terms=site.terms))
         parts |= _keys(site, asked)
         if raw := wire.part(asked, wire.SHARES):
             shares = decode(raw, SharesRequest)
@@ -103,8 +103,14 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
     with site.exclusive():
         step.record(site)
         with _instance(site, request.instance) as instance:
-            bases, threads = step.bases(site, plain), available_cores()
-            instance.mask(request, vectors, told=told, bases=bases, threads=threads)
+            instance.mask(
+                request,
+                vectors,
+                told=told,
+                bases=step.bases(site, plain),
+                terms=site.terms,
+                threads=available_cores(),
+            )
         keys = _keys(site, asked)
     reply = _reply(message, site, ConfigRecord(dict(keys)), wire.pack_vectors(vectors))
     if LEDGER in plain.content:  # says what privacy was spent, and is signed

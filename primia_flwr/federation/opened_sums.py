@@ -39,7 +39,7 @@ class ListRule:
     def of(cls, experiment: Experiment) -> "ListRule":
         """Return that of an experiment: see `clients.member.SecureSite.member_rule`."""
         secure = experiment.strategy.secure
-        free = secure.allow_other_survivors or secure.degree or experiment.privacy.mode == "dp_sgd"
+        free = secure.allow_other_survivors or secure.degree
         return cls(0 if free else secure.min_survivors, secure.member_lists_since)
 
 

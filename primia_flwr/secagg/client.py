@@ -98,6 +98,7 @@ class ClientInstance:
         self._held: dict[str, PeerShares] = {}
         self._signed: Names = ()
         self._bases: tuple[bytes, ...] = ()
+        self._terms = b""  # of the run in which it masked
 
     def public_keys(self) -> PublicKeys:
         """Return this client's keys for the instance, signed."""
@@ -141,6 +142,7 @@ class ClientInstance:
         *,
         told: bytes,
         bases: Sequence[bytes],
+        terms: bytes = b"",
         threads: int = 1,
     ) -> None:
         """Check U2, open what was sealed for this client, and mask the vectors in place.
@@ -155,6 +157,8 @@ class ClientInstance:
             Digest of all else the client was told for this round.
         bases : sequence of bytes
             Digests of what the vectors start from: the model, the round; see `Journal`.
+        terms : bytes
+            Digest of the run's terms, which the later steps have to name again.
         """
         with self._step(request.instance, Phase.SHARED, Phase.MASKED):
             announced = _known(self._announced)
@@ -175,12 +179,13 @@ class ClientInstance:
             masks += [masking.pair_mask(me, own, peer) for peer in partners]
             apply(masks, vectors, threads=threads)
             self._masking, self._excerpt = masking, request.excerpt
-            self._bases = tuple(bases)
+            self._bases, self._terms = tuple(bases), terms
             self._keys, self._seed = None, b""  # the others hold shares of both
 
-    def sign(self, request: SignRequest, journal: Journal) -> SignReply:
+    def sign(self, request: SignRequest, journal: Journal, *, terms: bytes = b"") -> SignReply:
         """Sign a survivor list from which somebody is missing; one list only."""
         with self._step(request.instance, Phase.MASKED, Phase.SIGNED):
+            self._check_terms(terms)
             masking = _known(self._masking)
             survivors = self._demands.roll(request.survivors, request.excerpt)
             self._demands.check_survivors(masking, survivors)
@@ -193,10 +198,13 @@ class ClientInstance:
             parts = masking.list_parts(survivors.label)
             return SignReply(sign(self._member.identity, LIST_PURPOSE, *parts))
 
-    def release(self, request: UnmaskRequest, journal: Journal) -> UnmaskReply:
+    def release(
+        self, request: UnmaskRequest, journal: Journal, *, terms: bytes = b""
+    ) -> UnmaskReply:
         """Return shares: the seed of each survivor, the mask key of each that dropped out."""
         allowed = (Phase.MASKED, Phase.SIGNED)
         with self._step(request.instance, *allowed, Phase.SPENT):
+            self._check_terms(terms)
             masking = _known(self._masking)
             survivors = self._demands.roll(request.survivors, request.excerpt)
             self._demands.check_survivors(masking, survivors)
@@ -213,6 +221,13 @@ class ClientInstance:
             return UnmaskReply(
                 seeds={name: share.seed for name, share in held.items() if name not in gone},
                 mask_keys={name: share.mask_key for name, share in held.items() if name in gone},
+            )
+
+    def _check_terms(self, terms: bytes) -> None:
+        """Refuse to go on under other terms: they decide which lists the journal lets through."""
+        if terms != self._terms:
+            raise self._demands.refusal(
+                "a step under other terms of the run", "those under which it masked"
             )
 
     def _open(self, announced: Announcement, peer: str, sealed: bytes) -> PeerShares:
@@ -266,6 +281,7 @@ class ClientInstance:
                 request=self._request,
                 members=masking.members.names if masking else (),
                 told=masking.told if masking else b"",
+                terms=self._terms,
                 held={name: share.seed + share.mask_key for name, share in self._held.items()},
                 signed=self._signed,
                 bases=tuple(sorted(base.hex() for base in self._bases)),
@@ -294,6 +310,7 @@ class ClientInstance:
             pairs = (KeyPair.from_private(state.sealing), KeyPair.from_private(state.masking))
             instance._keys = InstanceKeys(*pairs)
         instance._seed, instance._signed = state.seed, state.signed
+        instance._terms = state.terms
         instance._request = state.request
         if state.request:
             announced = instance._demands.announcement(decode(state.request, SharesRequest))

@@ -141,6 +141,7 @@ class ClientState:
     request: bytes
     members: Names
     told: bytes
+    terms: bytes
     held: Table = field(repr=False)
     signed: Names
     bases: Names

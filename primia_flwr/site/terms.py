@@ -161,6 +161,14 @@ def _noise_counts_on(value: Any, config: Config, policy: SitePolicy) -> bool:
     return knowing >= max(1, _floor("max_colluding", config, policy))
 
 
+def _any_list_may_be_asked(value: Any, config: Config, policy: SitePolicy) -> bool:
+    """Say whether sums may be over any lists: where the site allows it, or noise pays for it."""
+    if value is False:
+        return True
+    noisy = wish(config, "privacy.mode") == "dp_sgd" and policy.max_epsilon > 0
+    return value is True and (noisy or policy.allow_other_survivors)
+
+
 TERMS: tuple[Term, ...] = (
     Term(
         "strategy.secure.enabled",
@@ -184,7 +192,14 @@ TERMS: tuple[Term, ...] = (
     _at_least("min_survivors"),
     _at_least("max_colluding"),
     _only_if("strategy.secure.accept_two", "accept_two", False, "false"),
-    _only_if("strategy.secure.allow_other_survivors", "allow_other_survivors", False, "false"),
+    Term(
+        "strategy.secure.allow_other_survivors",
+        _any_list_may_be_asked,
+        lambda policy: (
+            "false; true needs allow_other_survivors in this site's policy, or "
+            "privacy.mode=dp_sgd and a max_epsilon"
+        ),
+    ),
     _same("strategy.secure.member_lists_since", "member_lists_since", ordinary=""),
     Term("strategy.secure.audit", lambda value, *_: value is False, lambda _: "false"),
     _same("data.patient_pattern", "patient_pattern", ordinary=""),

@@ -147,6 +147,48 @@ def test_a_round_without_a_whole_number_is_refused(lab, number):
     assert all(isinstance(answer, Refused) for answer in answers.values())
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("privacy=dp_sgd", "privacy.epsilon=3"),  # whose sums may be over any sites
+        ("strategy.secure.clip=31",),
+        ("seed=2",),
+    ],
+)
+def test_shares_are_asked_for_under_the_terms_of_the_vectors(lab, other):
+    """Under other terms another rule about lists might hold."""
+    scene = Scene(lab)
+    assert scene.ask(SITES, "evaluate", server_round=1)
+    told = dict.fromkeys(THREE, scene.experiment)
+    content = content_of(last_bit_changed(scene.model), 2)
+    layout = wire.report_layout(scene.experiment, 0, 2)
+    server, _ = scene.lab.vectors(scene.number + 1, told, "evaluate", content, layout)
+    another = dict.fromkeys(THREE, scene.lab.experiment(*other))
+    assert isinstance(scene.lab.unmask(server, another), Refused)
+    assert "refuses a step under other terms of the run" in scene.lab.log()
+    assert isinstance(scene.lab.unmask(server, told), Refused), "the instance is spent"
+
+
+def private_lists(lab, policy):
+    """Ask a private run for all sites, and then for three of a model with one bit changed."""
+    scene = Scene(lab, policy=policy)
+    scene.experiment = scene.lab.experiment(
+        *("privacy=dp_sgd", "privacy.noise_multiplier=1", "privacy.epsilon=0"),
+        *("privacy.expected_batch=4", "privacy.steps=1", "data.channels=1"),
+    )
+    assert scene.ask(SITES, "train", server_round=1)["weight"] == [4]
+    return scene.ask(THREE, "train", last_bit_changed(scene.model), 2)
+
+
+def test_noise_without_a_ceiling_is_no_way_around(lab):
+    """A coordinator that claims dp_sgd chooses how little noise that is."""
+    assert isinstance(private_lists(lab, {}), Refused)
+
+
+def test_noise_under_the_sites_own_ceiling_pays_for_differences(lab):
+    assert private_lists(lab, {"max_epsilon": "1000"})["weight"] == [3]
+
+
 def test_a_site_whose_policy_allows_it_answers_any_list(lab):
     scene = Scene(lab, policy={"allow_other_survivors": "true"})
     assert scene.ask(SITES, "evaluate", server_round=1)

@@ -42,6 +42,8 @@ CASES = [
     ("strategy.secure.degree", SECURE, 4, 0, {}),
     ("strategy.secure.accept_two", SECURE, True, False, {}),
     ("strategy.secure.allow_other_survivors", SECURE, True, False, {}),
+    ("strategy.secure.allow_other_survivors", PRIVATE, True, False, {}),
+    ("strategy.secure.allow_other_survivors", IN_THE_SUM, True, False, {"max_epsilon": 3.0}),
     (
         "strategy.secure.member_lists_since", SECURE, "2026-12-01", "2026-11-29",
         {"member_lists_since": "2026-11-29"},
@@ -112,6 +114,12 @@ def test_a_key_that_is_left_out_has_the_default_that_the_bundle_would_give_it():
     assert wish({}, "strategy.secure.min_survivors") == Experiment().strategy.secure.min_survivors
     with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.min_survivors=3; expected at l"):
         check_terms(nested(SECURE), policy(min_survivors=4), HASH)
+
+
+def test_where_noise_pays_for_it_a_run_may_go_on_with_whoever_is_there():
+    wishes = PRIVATE | {"strategy.secure.allow_other_survivors": True}
+    check_terms(nested(wishes), policy(max_epsilon=3.0), HASH)
+    check_terms(nested(SECURE | wishes), policy(allow_other_survivors=True), HASH)
 
 
 def test_a_sparse_graph_has_floors_of_its_own():
