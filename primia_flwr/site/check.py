@@ -180,7 +180,13 @@ def check_data(policy: SitePolicy) -> list[Finding]:
     )
     remedy = f"primia data check data.root={root or Path(table).parent} names every file"
     try:
-        cfg = DataConfig(layout=policy.data_layout, root=root, manifest=table)
+        cfg = DataConfig(
+            layout=policy.data_layout,
+            root=root,
+            manifest=table,
+            patient_pattern=policy.patient_pattern,
+            patient_column=policy.patient_column,
+        )
         found = data_check.check_data(cfg, seed=0)
     except PrimiaError as error:
         return [Finding("data", False, str(error), "correct data_root or the data")]

@@ -131,6 +131,12 @@ def test_data_is_read_and_a_broken_file_is_named(policy: SitePolicy, tmp_path: P
     data, patients = check.check_data(policy)
     assert (data.ok, patients.ok) == (True, True)
     assert data.found == "6 images in 2 classes, all readable"
+    assert "6 patients" in patients.found
+    policy.patient_pattern = r"(?P<patient>healthy|ill)\d"  # as a run at this site counts them
+    assert "2 patients" in check.check_data(policy)[1].found
+    policy.patient_pattern = r"(?P<patient>healthy)\d"
+    assert "does not match" in check.check_data(policy)[0].found
+    policy.patient_pattern = ""
     (tmp_path / "ill" / "ill0.png").write_text("not an image")
     (broken,) = check.check_data(policy)
     assert not broken.ok
