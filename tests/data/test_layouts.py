@@ -201,3 +201,25 @@ def test_a_split_that_is_not_there(tmp_path: Path, write_image: WriteImage) -> N
     write_image(tmp_path / "train" / "b" / "2.png")
     with pytest.raises(DataError, match=r"data.split=test.*found the splits \['train'\]"):
         in_split(read(tmp_path), "test")
+
+
+def test_the_patients_column_of_a_table_may_have_another_name(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,pat_id\na.png,ill, p1\nb.png,well,p1 \nc.png,ill,\n")
+    cfg = DataConfig(layout="manifest", manifest=str(table), patient_column="pat_id")
+    samples = read_manifest(cfg, seed=0).samples
+    assert [sample.patient for sample in samples] == ["p1", "p1", "image:c.png"]
+
+
+def test_a_patients_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,patient\na.png,ill,p1\nb.png,well,p1\n")
+    cfg = DataConfig(layout="manifest", manifest=str(table), patient_column="pat_id")
+    with pytest.raises(DataError, match=r"expected a column 'pat_id', which data\.patient_column"):
+        read_manifest(cfg, seed=0)
+
+
+@pytest.mark.parametrize("name", ["", "path", "label", "x" * 101])
+def test_a_patients_column_of_another_meaning_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.patient_column="):
+        DataConfig(patient_column=name)
