@@ -18,7 +18,7 @@ from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.durable import write_durably
-from primia_flwr.secagg.member_lists import too_small
+from primia_flwr.secagg.member_lists import shown
 
 _HEAD_SUFFIX = ".head"
 
@@ -94,14 +94,15 @@ class Journal:
                     "sites, because the difference of two sums shows single sites; start another "
                     "run from another model (seed), or allow it in this site's policy"
                 )
-        small = self._rule and too_small(survivors, self._lists, least=self._rule.least)
-        if small:
+        rule = self._rule
+        told = rule and shown(survivors, self._lists, least=rule.least)
+        if rule and told:
             raise ProtocolError(
                 f"the sum over {', '.join(sorted(survivors))} is asked, after sums over other "
-                f"sites under the same roster: {', '.join(sorted(small))} would follow from their "
-                "differences; expected the same sites as before, or "
-                f"{self._rule.least if self._rule else 0} of them more or fewer at once; wait for "
-                "who is missing, or set member_lists_since in this site's policy"
+                f"sites under the same roster: {', '.join(sorted(told))} could follow from their "
+                f"differences; expected the sites of the first sum, {', '.join(self._lists[0])}, "
+                f"or whole batches of {rule.least} of them by name; wait for who is missing, or "
+                "set member_lists_since in this site's policy"
             )
 
     def record(self, bases: Sequence[bytes], survivors: Collection[str]) -> None:
