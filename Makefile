@@ -54,6 +54,7 @@ bench: install  ## measure: training throughput against a bare loop, seconds out
 bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking, rounds, growth, dropouts
 	@$(BIN)/python -m benchmarks.secagg_protocol --output benchmarks/results/secagg_protocol.json
 	@$(BIN)/python -m benchmarks.secagg_rounds --output benchmarks/results/secagg_rounds.json
+	@$(BIN)/python -m benchmarks.small_federations --output benchmarks/results/small_federations.json
 
 bench-inference: install  ## measure encrypted inference: latency by delay and rate, bytes, memory, both protocols
 	@$(BIN)/python -m benchmarks.inference --output benchmarks/results/inference.json $(ARGS)
