@@ -37,7 +37,7 @@ def discreet(handler: Handler, message: Message, context: Context) -> Message:
 
 
 def _note(site_file: Path, message: Message, error: Exception) -> None:
-    """Write the reason into the site's log; where that fails, nothing may go on either."""
+    """Write the reason into the site's log; where that fails, to the process's output."""
     try:
         log = SiteLog(load_policy(site_file).log_file)
         reason = f"{type(error).__name__}: {error}"

@@ -29,18 +29,20 @@ class ListRule:
     """Which lists the sites answer besides one another, as far as the coordinator knows.
 
     `least`: sites that may be told apart, together; 0: any list is answered. `since`: lists of
-    before this day (ISO) do not count.
+    before this day (ISO) do not count. `among`: the sites of the run, whose statistics are one.
     """
 
     least: int = 0
     since: str = ""
+    among: str = ""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "ListRule":
         """Return that of an experiment: see `clients.member.SecureSite.member_rule`."""
         secure = experiment.strategy.secure
         free = secure.allow_other_survivors or secure.degree
-        return cls(0 if free else secure.min_survivors, secure.member_lists_since)
+        among = ",".join(sorted(experiment.federation.sites))
+        return cls(0 if free else secure.min_survivors, secure.member_lists_since, among)
 
 
 class OpenedSums:
@@ -134,7 +136,9 @@ class OpenedSums:
         self, kind: str, server_round: int, roster_digest: bytes, base: bytes
     ) -> tuple[list[str], Path | None]:
         if kind == STATISTICS:
-            return [f"{STATISTICS} {roster_digest.hex()}"], self._roster
+            rule = self._rule
+            key = f"{STATISTICS} {roster_digest.hex()} {rule.since} {rule.among}"
+            return [key], self._roster
         return [f"{kind} {server_round}", f"model {base.hex()}"], self._run
 
 

@@ -161,9 +161,11 @@ class Journal:
                 raise _unreadable(path, f"line {number} cannot be read") from None
 
     def _take(self, base: str, survivors: list[str], roster: str, day: str) -> None:
-        self._answered.setdefault(base, []).append(survivors)
         rule = self._rule
-        if rule and roster == rule.roster and day >= rule.since and survivors not in self._lists:
+        if rule and roster == rule.roster and day < rule.since:
+            return  # the staff says that it does not count any more
+        self._answered.setdefault(base, []).append(survivors)
+        if rule and roster == rule.roster and survivors not in self._lists:
             self._lists.append(survivors)
 
 

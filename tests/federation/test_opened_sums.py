@@ -1,4 +1,4 @@
-from primia_flwr.federation.opened_sums import OpenedSums
+from primia_flwr.federation.opened_sums import ListRule, OpenedSums
 
 ROSTER, BASE, OTHER = b"r" * 32, b"m" * 32, b"n" * 32
 
@@ -19,3 +19,16 @@ def test_the_statistics_are_those_of_the_roster(tmp_path):
     OpenedSums(run, roster).remember("statistics", 0, ROSTER, BASE, ("paris",))
     assert OpenedSums(tmp_path / "other", roster).sites("statistics", 0, ROSTER, OTHER) == ["paris"]
     assert OpenedSums(run).sites("statistics", 0, b"s" * 32, BASE) == []
+
+
+def test_statistics_are_asked_anew_of_other_sites_and_after_a_day(tmp_path):
+    four = OpenedSums(tmp_path, tmp_path, ListRule(3, "", "a,b,c,d"))
+    four.remember("statistics", 0, b"roster", b"", ("a", "b", "c", "d"))
+    assert four.sites("statistics", 0, b"roster", b"") == ["a", "b", "c", "d"]
+    three = OpenedSums(tmp_path, tmp_path, ListRule(0, "", "a,b,c"))
+    assert three.sites("statistics", 0, b"roster", b"") == []
+    later = OpenedSums(tmp_path, tmp_path, ListRule(3, "9999-01-01", "a,b,c,d"))
+    assert later.sites("statistics", 0, b"roster", b"") == []
+    assert later.newest(b"roster") == []
+    assert later.largest_safe(["a", "b", "c"], b"roster") == ["a", "b", "c"]
+    assert four.largest_safe(["a", "b", "c"], b"roster") == [], "d's would be the difference"

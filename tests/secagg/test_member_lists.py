@@ -158,6 +158,7 @@ def test_a_new_roster_or_a_day_begins_anew(tmp_path):
     journal(tmp_path).record([b"m1"], "abcd")
     journal(tmp_path, roster="22" * 32).check([b"m2"], "abc")
     journal(tmp_path, since="9999-12-31").check([b"m2"], "abc")
+    journal(tmp_path, since="9999-12-31").check([b"m1"], "abc")  # as statistics of the same data
     with pytest.raises(ProtocolError, match="could follow from their"):
         journal(tmp_path, since="2000-01-01").check([b"m2"], "abc")
 

@@ -211,6 +211,14 @@ def test_lists_of_before_a_day_that_the_site_names_do_not_count(lab):
     assert not isinstance(scene.ask(THREE, "evaluate", last_bit_changed(scene.model), 2), Refused)
 
 
+def test_statistics_of_before_that_day_do_not_count_either(lab):
+    scene = Scene(lab)
+    assert scene.ask(SITES, "query.statistics")
+    for site in SITES:
+        scene.lab.set_policy(site, {"member_lists_since": "'9999-01-01'"})
+    assert not isinstance(scene.ask(THREE, "query.statistics"), Refused)
+
+
 def test_a_journal_that_was_deleted_is_missed(lab):
     scene = Scene(lab)
     assert scene.ask(SITES, "evaluate", server_round=1)
