@@ -95,6 +95,8 @@ def _private_vectors(
     if site.experiment.privacy.mode != "dp_aggregate":
         overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
         return layout.encode(update, values, overflow=overflow)
+    if not np.isfinite(update).all():  # an error would tell it; no change and noise do not
+        update = np.zeros_like(update)
     noise = wire.aggregate_noise(site.experiment, layout.entries)
     encoded, *numbers = layout.encode(clipped(update, noise.clip_norm), values)
     noise.add_to(encoded)

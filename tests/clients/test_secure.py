@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from clients.measurements import _private_vectors
+from primia_flwr.config.load import compose, parse, without_sweep
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records
@@ -45,3 +48,17 @@ def test_a_difference_is_that_of_the_flat_vectors() -> None:
         secure_records.difference(after, {"a": before["a"]})
     with pytest.raises(ProtocolError, match="'a' is float64; expected float32"):
         secure_records.difference(after, {**before, "a": before["a"].astype(np.float64)})
+
+
+def test_a_private_update_that_is_not_finite_is_noise_alone() -> None:
+    """Whether a training diverged depends on its images: an error would tell it without noise."""
+    asked = ["privacy=dp_aggregate", "privacy.epsilon=0", "privacy.noise_multiplier=1"]
+    experiment = parse(Experiment, without_sweep(compose("config", ["strategy=secagg", *asked])))
+    before = {"w": np.zeros(1000, np.float32)}
+    after = {"w": Array(np.full(1000, np.nan, np.float32))}
+    plain = Message(RecordDict({"arrays": ArrayRecord(after)}), 1, "train")
+    site = SimpleNamespace(experiment=experiment, simulated=True, folder=None)
+    layout = secure_records.report_layout(experiment, 1000, 2)
+    words, numbers = _private_vectors(site, layout, before, plain)  # type: ignore[arg-type]
+    assert numbers.tolist() == [1], "the weight is constant"
+    assert len(set(words.tolist())) > 100, "noise"
