@@ -1,7 +1,8 @@
 """Train a model for one round with clipped, noisy steps: DP-SGD at one site.
 
 Every step draws units of privacy at random, clips what each of them wants, adds noise, and divides
-by the batch that is expected, not by the one that came. What comes out is the model and the
+by the batch that is expected, not by the one that came. Each view is augmented under a fresh seed:
+one unit more changes nothing of what the others contribute. What comes out is the model and the
 optimiser's state, both functions of noisy sums only; losses and counts are never returned.
 
 Source: Abadi et al. 2016, Algorithm 1; De et al. 2022 for several views of a unit.
@@ -23,12 +24,14 @@ from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.privacy import statistics
 from primia_flwr.privacy.accountant import noise_multiplier_for
+from primia_flwr.privacy.clipping.admission import refuse_mixup
 from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
 from primia_flwr.privacy.events import SampledGaussian
 from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.randomness import fresh_seeds
 from primia_flwr.privacy.units import Units, units_of
-from primia_flwr.training.device import compute_settings, derive_seed, pick_device
+from primia_flwr.training.device import compute_settings, pick_device
 from primia_flwr.training.loader import BatchPreparation, augmented
 from primia_flwr.training.optimizer import (
     build_optimizer,
@@ -143,11 +146,12 @@ def fit_private(
     Raises
     ------
     ConfigError
-        If the model has a layer that cannot be clipped.
+        If the model has a layer that cannot be clipped, or the recipe blends images (MixUp).
     """
     cfg = recipe.training
     device = recipe.device or pick_device(cfg.device)
-    seed = derive_seed(recipe.seed, "fit", plan.start_step)
+    refuse_mixup(recipe.mixup.probability if recipe.mixup else 0.0)
+    (seed,) = fresh_seeds(1)
     with compute_settings(device, seed=seed, threads=cfg.threads, deterministic=cfg.deterministic):
         model.to(device)
         if cfg.channels_last:
@@ -204,13 +208,9 @@ class _Batches:
         size = self._privacy.micro_batch * self._privacy.views
         for start in range(0, len(chosen), size):
             part = torch.from_numpy(np.ascontiguousarray(chosen[start : start + size]))
-            seeds = [
-                derive_seed(self._recipe.seed, "view", step, at)
-                for at in range(start, start + len(part))
-            ]
             views = self._images.images[part]
             if self._augment is not None:
-                views = augmented(views, seeds, self._augment)
+                views = augmented(views, fresh_seeds(len(part)), self._augment)
             yield self._prepare(views, self._images.labels[part], step)
 
 
