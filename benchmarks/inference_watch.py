@@ -15,7 +15,6 @@ machine other programs used while the clock ran. `peak_memory_gb`: of each proce
 """
 
 import argparse
-import csv
 import statistics
 import subprocess
 import tempfile
@@ -31,8 +30,9 @@ from benchmarks.inference import material
 from benchmarks.inference.measure import apart
 from benchmarks.inference.quiet import Others, wait_until_quiet
 from benchmarks.machine import describe_machine, publish
+from primia_flwr import plain_csv
 from primia_flwr.crypto.watch import POLL_SECONDS
-from primia_flwr.federation.service_trial import RunningService, running_service, verb
+from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
 
 _PATIENCE = 900.0
 _QUIET = 3.0  # seconds without a change of the stores: they are full, and the next block is open
@@ -44,7 +44,7 @@ def measure(size: int, args: argparse.Namespace) -> dict[str, Any]:
         scratch = Path(folder)
         apart(material.make, scratch, args.model, [size])
         ahead = f"prefetch={args.prefetch}"
-        with running_service(scratch / str(size), options=(ahead, "limit=1000")) as service:
+        with running_service(scratch / str(size), options=(ahead, *UNLIMITED)) as service:
             return _watch(service, scratch, size, args)
 
 
@@ -104,7 +104,7 @@ def _one(
 
 def _rows(output: Path) -> list[dict[str, str]]:
     table = output / "predictions.csv"
-    return list(csv.DictReader(table.open(encoding="utf-8"))) if table.exists() else []
+    return list(plain_csv.DictReader(table.open(encoding="utf-8"))) if table.exists() else []
 
 
 def _wait_until_full(folder: Path, blocks: int, clinic: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,6 @@ Data: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2, CC 
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import matthews_corrcoef
 
 from benchmarks.machine import describe_machine, publish
+from primia_flwr import plain_csv
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.federation.facts import read_json
 
@@ -104,7 +104,7 @@ def intervals(run_dir: Path) -> dict[str, list[float]]:
 
 def _outside_training(run_dir: Path) -> list[float]:
     with (run_dir / "history.csv").open() as file:
-        return [float(row["seconds_outside_training"]) for row in csv.DictReader(file)]
+        return [float(row["seconds_outside_training"]) for row in plain_csv.DictReader(file)]
 
 
 def _config(run_dir: Path) -> Any:

@@ -8,7 +8,6 @@ the processes' start and is reported apart.
 """
 
 import argparse
-import csv
 import json
 import statistics
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, publish
+from primia_flwr import plain_csv
 from primia_flwr.cli.train import run
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment
@@ -39,7 +39,7 @@ def measure(sites: int, rounds: int, folder: Path) -> dict[str, Any]:
     ]
     run(parse(Experiment, compose("config", overrides)))
     with (folder / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
+        rows = list(plain_csv.DictReader(file))
     outside = [float(row["seconds_outside_training"]) for row in rows]
     return {
         "sites": sites,

@@ -23,7 +23,6 @@ Data: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2, CC 
 """
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -36,6 +35,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.machine import describe_machine, publish
+from primia_flwr import plain_csv
 from primia_flwr.config.halving import rounds_in_all
 from primia_flwr.config.search import SearchConfig
 from primia_flwr.federation.facts import read_json
@@ -99,7 +99,7 @@ def train(
     except subprocess.CalledProcessError:
         return _told({**row, **NO_MODEL, "diverged": True})
     with (folder / "history.csv").open() as file:
-        history = list(csv.DictReader(file))
+        history = list(plain_csv.DictReader(file))
     best = next(row for row in history if row["best"] == "1")
     test = read_json(folder / "metrics.json")["federated"]
     row |= {

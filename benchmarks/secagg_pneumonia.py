@@ -15,13 +15,13 @@ differ from `--plain` in little (rounding, the number of threads), to show how f
 """
 
 import argparse
-import csv
 import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, publish
 from benchmarks.pneumonia import train
+from primia_flwr import plain_csv
 from primia_flwr.evaluation.secure_sums import TRAIN, read_sums, totals
 from primia_flwr.federation.facts import read_json
 from primia_flwr.models.saved import weights_digest
@@ -85,7 +85,7 @@ def compare(secure: Path, fixed: Path, plain: Path, control: list[Path]) -> dict
 def _validation(run_dir: Path) -> dict[str, float]:
     """Return the loss after round 1, and the means of loss and MCC over the last rounds."""
     with (run_dir / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
+        rows = list(plain_csv.DictReader(file))
     last = rows[-LAST_ROUNDS:]
     return {
         "first_loss": float(rows[0]["val_loss"]),

@@ -24,7 +24,6 @@ its checkpoint included; seconds in `median_steps` are those of the protocol's e
 """
 
 import argparse
-import csv
 import json
 import shutil
 import statistics
@@ -37,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, publish
+from primia_flwr import plain_csv
 from primia_flwr.cli import federation_trial, train
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment
@@ -195,7 +195,7 @@ def _experiment(args: argparse.Namespace, secure: bool, folder: Path) -> Experim
 
 def _read_run(args: argparse.Namespace, rounds: Rounds, folder: Path) -> None:
     with (folder / "history.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(plain_csv.DictReader(file))
     if any(int(row["sites"]) != args.sites or int(row["failed"]) for row in rows):
         raise SystemExit(f"a round went without a site: {rows}; expected all {args.sites} in each")
     rounds.add([float(row["seconds"]) for row in rows])

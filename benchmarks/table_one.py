@@ -14,7 +14,6 @@ the two are equal; the interval of their difference is given beside it.
 """
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe_machine, publish
+from primia_flwr import plain_csv
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.federation.facts import read_json
 
@@ -79,7 +79,7 @@ def write_synthetic_readers(path: Path, predictions: Path, *, seed: int) -> None
     rng = np.random.default_rng(seed)
     order = sorted(truth.classes)
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
+        writer = plain_csv.writer(stream)
         writer.writerow(("file", "reader", "label"))
         for reader, calls in SYNTHETIC_READERS.items():
             for file, label in zip(truth.files, truth.labels, strict=True):

@@ -4,7 +4,6 @@ Every figure of the page is in the JSON file; the CSV file holds the scores behi
 another analysis needs no shadow model. The page holds no script and loads nothing.
 """
 
-import csv
 import io
 import json
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.table import Table
 
+from primia_flwr import plain_csv
 from primia_flwr.attacks.detection import Estimate
 from primia_flwr.attacks.dp_line import DpClaim, compare
 from primia_flwr.attacks.lira import p_values
@@ -186,12 +186,12 @@ def _estimate(found: Estimate | None) -> str:
 def _scores(attack: MembershipAttack, found: Membership) -> str:
     images = attack.asked.images
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
+    writer = plain_csv.writer(stream)
     names = list(found.scores)
     writer.writerow(["file", "patient", "label", "member", *names, "lira_offline_p"])
     columns = [*found.scores.values(), p_values(found.scores["lira_offline"])]
     for index, (file, patient) in enumerate(zip(images.files, images.patients, strict=True)):
         label = images.classes[int(images.labels[index])]
-        cells = [repr(float(column[index])) for column in columns]
+        cells = [float(column[index]) for column in columns]
         writer.writerow([file, patient, label, int(attack.asked.member[index]), *cells])
     return stream.getvalue()

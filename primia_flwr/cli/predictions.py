@@ -1,7 +1,6 @@
 """The tables that `primia infer` writes: whole or not at all, for their owner's eyes only."""
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from primia_flwr import plain_csv
 from primia_flwr.errors import ConfigError, DataError
 
 Row = Mapping[str, Any]
@@ -81,7 +81,7 @@ def _write(file: Path, text: str) -> None:
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO(newline="")
     columns = [name for name in rows[0] if name != "scores"] if rows else ["file", "prediction"]
-    writer = csv.DictWriter(text, fieldnames=columns, extrasaction="ignore")
+    writer = plain_csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -1,6 +1,5 @@
 """A manifest: which image file shows which class, of which patient, at which site."""
 
-import csv
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from primia_flwr import plain_csv
 
 COLUMNS = ("path", "label", "patient", "site", "split")
 
@@ -79,7 +80,7 @@ class Manifest:
         """Write path, class name, patient, site and split of every sample."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = plain_csv.writer(file)
             writer.writerow(COLUMNS)
             for sample in self.samples:
                 label = self.classes[sample.label]

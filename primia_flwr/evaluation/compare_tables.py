@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from primia_flwr import plain_csv
 from primia_flwr.evaluation.compare import Comparison
 from primia_flwr.evaluation.intervals import Interval
 from primia_flwr.evaluation.metrics import IntArray
@@ -43,7 +43,7 @@ class Sheet:
     def to_csv(self) -> str:
         """Return the table with all digits; an interval fills three columns, none is empty."""
         stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = plain_csv.writer(stream, lineterminator="\n")
         keys = [[key, f"{key}_low", f"{key}_high"] if form == INTERVAL else [key]
                 for _, key, form in self.columns]  # fmt: skip
         writer.writerow([name for group in keys for name in group])
@@ -251,5 +251,5 @@ def _text(cell: Cell, form: str) -> str:
 def _raw(cell: Cell, form: str) -> Sequence[object]:
     if form == INTERVAL:
         found = cell if isinstance(cell, Interval) else Interval(None)
-        return ["" if v is None else repr(v) for v in (found.value, found.low, found.high)]
-    return ["" if cell is None else cell]
+        return [found.value, found.low, found.high]
+    return [cell]

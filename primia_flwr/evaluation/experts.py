@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from primia_flwr import plain_csv
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import IntArray
@@ -122,7 +122,7 @@ def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     expected = "a CSV file in UTF-8, separated by commas"
     with reading(path, error=DataError, expected=expected):
         text = read_text(path).removeprefix("\ufeff")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = plain_csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     rows = [(number, cells) for number, cells in rows if any(cells)]
     if len(rows) < 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from primia_flwr import plain_csv
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import FloatArray, IntArray
 from primia_flwr.printable import printable
@@ -62,11 +62,11 @@ def write_predictions(
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
+            writer = plain_csv.writer(stream)
             writer.writerow([*_FIXED, *(_PREFIX + name for name in classes)])
             for file, patient, label, row in zip(files, patients, y, p, strict=True):
                 names = (classes[label], classes[int(row.argmax())])
-                writer.writerow([file, patient, *names, *(repr(float(v)) for v in row)])
+                writer.writerow([file, patient, *names, *map(float, row)])
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def read_predictions(path: Path) -> Predictions:
     expected = "a predictions.csv with a header line; write it again with primia evaluate"
     with reading(path, error=DataError, expected=expected):
         text = read_text(path, at_most=_MAX_BYTES)
-        header, *lines = list(csv.reader(io.StringIO(text, newline="")))
+        header, *lines = list(plain_csv.reader(io.StringIO(text, newline="")))
     classes = _classes(path, header)
     parsed = [_parse(path, number, line, classes) for number, line in enumerate(lines, start=2)]
     return Predictions(

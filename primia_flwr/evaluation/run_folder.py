@@ -6,7 +6,6 @@ been made without baselines, and a report of a run that broke off is worth havin
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from primia_flwr import plain_csv
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.cross_site import CrossSite, read_matrix
 from primia_flwr.evaluation.metrics import Scores
@@ -165,5 +165,5 @@ def _read_csv(path: Path) -> list[Row]:
     if not path.is_file():
         return []
     with reading(path, error=DataError, expected=_EXPECTED):
-        rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        rows = plain_csv.DictReader(io.StringIO(read_text(path), newline=""))
         return [{k: v or "" for k, v in row.items() if k} for row in rows]

@@ -4,7 +4,6 @@
 line as things happen and is what a live view follows.
 """
 
-import csv
 import io
 import json
 import logging
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from primia_flwr import plain_csv
 from primia_flwr.errors import CheckpointError
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.reading import parse_json, reading
@@ -190,7 +190,7 @@ def append_event(folder: Path, name: str, **values: object) -> None:
 def _to_csv(kind: type[RoundRow] | type[SiteRow], rows: Sequence[RoundRow | SiteRow]) -> str:
     names = [field.name for field in fields(kind)]
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = plain_csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
     return buffer.getvalue()

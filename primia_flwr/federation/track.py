@@ -1,11 +1,11 @@
 """Hand a finished run to experiment tracking, from the files that it wrote."""
 
-import csv
 import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from primia_flwr import plain_csv
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.run_folder import RunFolder, number, read_run_folder
@@ -45,7 +45,7 @@ def _log_tables(tracker: Tracker, folder: RunFolder) -> None:
         path = folder.path / f"{name}.csv"
         if path.is_file():
             with reading(path, error=DataError, expected="the CSV file as the run wrote it"):
-                header, *rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
+                header, *rows = list(plain_csv.reader(io.StringIO(read_text(path), newline="")))
             tracker.log_table(name, header, rows)
     columns = ("model", "accuracy", "balanced accuracy", "MCC", "ROC-AUC", "n")
     results: list[list[Any]] = [

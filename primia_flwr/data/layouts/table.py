@@ -1,8 +1,8 @@
 """A CSV manifest: `path,label[,patient,site,split]`."""
 
-import csv
 from pathlib import Path, PurePosixPath
 
+from primia_flwr import plain_csv
 from primia_flwr.config.data import DataConfig
 from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing_root, is_synthetic
 from primia_flwr.data.layouts.folder import own_patient
@@ -44,7 +44,7 @@ def _read_rows(path: Path, patient: str) -> list[Row]:
         reading(f"data.manifest={path}:", error=DataError, expected=expected),
         path.open(newline="", encoding="utf-8-sig") as file,
     ):
-        reader = csv.DictReader(file)
+        reader = plain_csv.DictReader(file)
         header = list(reader.fieldnames or [])
         lines = list(enumerate(reader, start=2))
     _check_header(path, header, patient)

@@ -21,7 +21,7 @@ FUNCTIONS = re.compile(
     r"|numpy\.(load|loadtxt|genfromtxt|fromfile|frombuffer|fromstring|memmap)"
     r"|numpy\.lib\.format\.\w+"
     r"|torch\.(load|frombuffer|jit\.load)|safetensors\.(\w+\.)*(load\w*|safe_open)"
-    r"|csv\.(reader|DictReader)|configparser\.\w+|xml\.[\w.]+"
+    r"|(primia_flwr\.plain_)?csv\.(reader|DictReader)|configparser\.\w+|xml\.[\w.]+"
     r"|struct\.(unpack\w*|iter_unpack)|ast\.(parse|literal_eval)"
     r"|base64\.\w*decode\w*|binascii\.\w+|(bytes|bytearray)\.fromhex|int\.from_bytes"
     r"|cryptography\.[\w.]*\.load_\w+|omegaconf\.OmegaConf\.(create|load)"
