@@ -63,7 +63,7 @@ def _noisy_sums(site: OpenSite, account: Account, noise: float) -> statistics.Un
     return statistics.noisy_sums(
         images.images.numpy(),
         images.labels.tolist(),
-        units_of(site.experiment.privacy.unit, images.patients),
+        units_of(site.experiment.privacy.unit, images.patients, images.digests),
         num_classes=len(images.classes),
         noise_multiplier=noise,
     )

@@ -2,10 +2,12 @@
 
 from clients.member import SecureSite
 from clients.site import OpenSite
-from primia_flwr.errors import PrivacyBudgetError
+from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.federation.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
+from primia_flwr.privacy.units import units_of
 from primia_flwr.training.private import unit_names
 
 
@@ -23,7 +25,8 @@ class Account:
         _check_claim(site)
         self._site, self._unit = site, site.budget.unit
         self._names = unit_names(self._unit, self.images)
-        self.units = len(set(self._names))
+        _check_digests(self.images)
+        self.units = len(units_of(self._unit, self.images.patients, self.images.digests))
         self._member, self._run = member.member, member.member.session.run
         self._instance, self._request = instance, request
         self.heads = LedgerHeads(self._member.session, [site.budget.folder / FILE])
@@ -48,14 +51,14 @@ class Account:
 
     def afford(self, ledger: Ledger, *, whole: AnyEvent, this: AnyEvent) -> None:
         """Refuse the run in its first round, or this round later, if it is too dear."""
-        version = ledger.register(self._names)
+        version = ledger.register(self._names, self.images.digests)
         rounds = [c for c in ledger.charges() if c.run == self._run and c.instance > 0]
         ledger.afford(version, run=self._run, events=[this if rounds else whole])
 
     def charge(self, ledger: Ledger, event: AnyEvent, what: str) -> Receipt:
         """Write down what the answer costs."""
         return ledger.charge(
-            ledger.register(self._names),
+            ledger.register(self._names, self.images.digests),
             run=self._run,
             instance=self._instance,
             request=self._request,
@@ -72,6 +75,21 @@ class Account:
         head, member = ledger.head(), self._member
         signed = LedgerHead.signed(member.identity, site=member.name, seq=head.seq, hash=head.hash)
         self.heads.learn([signed])
+
+
+def _check_digests(images: LabelledImages) -> None:
+    """Refuse images whose files are not known: under another name they would be new to the ledger.
+
+    Raises
+    ------
+    DataError
+        If there is none for each image.
+    """
+    if len(images.digests) != len(images):
+        raise DataError(
+            f"{len(images.digests)} digests of files for {len(images)} images; expected one for "
+            "each, as the loaders give it; nothing is released"
+        )
 
 
 def _check_claim(site: OpenSite) -> None:

@@ -35,6 +35,9 @@ class LabelledImages:
         Path (below the data root) and patient of every image.
     sides
         Shorter side of every image in pixels, as it is stored; empty where that is not known.
+    digests
+        SHA-256 of every image's file, hexadecimal: a privacy ledger knows an image again by it,
+        whatever its name, its size here and the layout are. Empty where that is not known.
     synthetic
         Whether the images were drawn by formula; to be said wherever a result is shown.
     """
@@ -46,6 +49,7 @@ class LabelledImages:
     classes: tuple[str, ...]
     synthetic: bool = False
     sides: tuple[int, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -62,6 +66,7 @@ class LabelledImages:
             self.classes,
             self.synthetic,
             tuple(self.sides[row] for row in rows) if self.sides else (),
+            tuple(self.digests[row] for row in rows) if self.digests else (),
         )
 
     def joined(self, other: "LabelledImages") -> "LabelledImages":
@@ -74,6 +79,7 @@ class LabelledImages:
             self.classes,
             self.synthetic or other.synthetic,
             self.sides + other.sides,
+            self.digests + other.digests,
         )
 
     def class_counts(self) -> list[int]:
@@ -277,6 +283,7 @@ def _labelled(manifest: Manifest, store: Store, images: Tensor) -> LabelledImage
         manifest.classes,
         manifest.synthetic,
         tuple(store.sides[sample.path] for sample in manifest.samples),
+        tuple(store.digests[sample.path] for sample in manifest.samples),
     )
 
 

@@ -1,5 +1,6 @@
 """Files: which ones are images, and folders that appear complete or not at all."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -33,6 +34,23 @@ def read_head(path: Path) -> bytes:
     """Read the first 132 bytes."""
     with path.open("rb") as file:
         return file.read(132)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); expected a readable image file"
+        ) from None
 
 
 def image_files(folder: Path, *, known: Container[Path] = ()) -> list[Path]:

@@ -8,6 +8,7 @@ makes another store. Stores appear complete or not at all.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +21,19 @@ import torch
 from torch import Tensor
 
 from primia_flwr.config.data import DataConfig
-from primia_flwr.data.files import atomic_folder, locked
+from primia_flwr.data.files import atomic_folder, file_digest, locked
 from primia_flwr.data.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
 from primia_flwr.reading import parse_json, read_text, reading
 
-VERSION = 2
+VERSION = 3
 """Raise with every change of decoding or resizing."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _AT_ONCE = 128
 _MAX_INDEX_BYTES = 1 << 30
 _LARGEST_SIDE = 1 << 20
@@ -41,14 +43,16 @@ _LARGEST_SIDE = 1 << 20
 class Store:
     """Rows of decoded pixels, and which path each row shows.
 
-    `sides` holds the shorter side of each stored image in pixels, by path. `unreadable` maps the
-    paths that could not be decoded to the reason.
+    `sides` holds the shorter side of each stored image in pixels, by path, and `digests` the
+    SHA-256 of its file, hexadecimal. `unreadable` maps the paths that could not be decoded to the
+    reason.
     """
 
     folder: Path
     shape: tuple[int, int, int]
     row_of: dict[str, int]
     sides: dict[str, int]
+    digests: dict[str, str]
     unreadable: dict[str, str]
 
     def rows(self, paths: Sequence[str]) -> Tensor:
@@ -117,17 +121,19 @@ def describe_unreadable(unreadable: dict[str, str]) -> str:
 
 
 def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
-    def load(path: str) -> tuple[Pixels, int] | DataError:
+    def load(path: str) -> tuple[Pixels, int, str] | DataError:
         try:
             file = manifest.root / path
             pixels = decode(file, at_least=cfg.image_size)
-            side = shorter_side(file, pixels)
-            return resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels), side
+            side, digest = shorter_side(file, pixels), file_digest(file)
+            pixels = resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels)
+            return pixels, side, digest
         except DataError as error:
             return error
 
     paths = [sample.path for sample in manifest.samples]
     sides: dict[str, int] = {}
+    digests: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     with atomic_folder(target) as draft:
         with (draft / "pixels.u8").open("wb") as file:
@@ -138,10 +144,10 @@ def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
                     unreadable[path] = str(result)
                 else:
                     file.write(result[0].data)
-                    sides[path] = result[1]
+                    sides[path], digests[path] = result[1:]
         _check_unreadable(manifest, unreadable, cfg)
         shape = (cfg.channels, cfg.image_size, cfg.image_size)
-        index = {"shape": shape, "sides": sides, "unreadable": unreadable}
+        index = {"shape": shape, "sides": sides, "digests": digests, "unreadable": unreadable}
         (draft / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
@@ -164,14 +170,21 @@ def _read_index(folder: Path) -> Store:
         index = parse_json(text, half_characters=True)  # names of files may not be UTF-8
         channels, height, width = map(_count, index["shape"])
         sides = {path: _count(side) for path, side in index["sides"].items()}
+        digests = {path: _sha256(index["digests"][path]) for path in sides}
         unreadable = {path: str(why) for path, why in index["unreadable"].items()}
     row_of = {path: row for row, path in enumerate(sides)}
-    return Store(folder, (channels, height, width), row_of, sides, unreadable)
+    return Store(folder, (channels, height, width), row_of, sides, digests, unreadable)
 
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 < value <= _LARGEST_SIDE:
         raise ValueError(f"{value!r:.40} is no number of pixels")
+    return value
+
+
+def _sha256(value: object) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{value!r:.40} is no SHA-256")
     return value
 
 

@@ -8,7 +8,8 @@ from primia_flwr.data.dataset import SiteData
 from primia_flwr.federation.secure_records import aggregate_noise
 from primia_flwr.privacy.accountant import epsilon
 from primia_flwr.privacy.filter import RdpFilter, check_delta
-from primia_flwr.training.private import plan_private, unit_names
+from primia_flwr.privacy.units import units_of
+from primia_flwr.training.private import plan_private
 
 _ANY_CEILING = 8.0  # of a filter where the run fixes the noise and asks for no epsilon
 
@@ -37,7 +38,8 @@ def planned_privacy(
 
 def _row(experiment: Experiment, site: SiteData, entries: int) -> dict[str, Any]:
     cfg, rounds = experiment.privacy, experiment.federation.rounds
-    units = len(set(unit_names(cfg.unit, site.train.joined(site.val))))
+    images = site.train.joined(site.val)
+    units = len(units_of(cfg.unit, images.patients, images.digests))
     check_delta(cfg.delta, units)
     counted_by = RdpFilter.planned(epsilon=cfg.epsilon or _ANY_CEILING, delta=cfg.delta)
     row: dict[str, Any] = {"site": site.name, f"{cfg.unit}s": units}

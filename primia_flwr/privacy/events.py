@@ -1,10 +1,12 @@
 """What a release does to privacy: a closed table of mechanisms with their parameters.
 
-Neighbouring data sets differ in one unit (image or patient) that is added or removed; the number
-of units is public. Every bound here holds in both directions. An event is a plain value: it goes
-into the ledger as JSON, and the accountant and the filter read nothing else. Each has
+Neighbouring data sets differ in one unit (image or patient) that is zeroed out: the place is kept,
+what it adds to a sum is zero. So the number of units is public and the same in both. Every bound
+here holds in both directions. An event is a plain value: it goes into the ledger as JSON, and the
+accountant and the filter read nothing else. Each has
 
-- `rdp(orders)`: a bound on the Rényi divergence at each order above 1, in nats;
+- `rdp(orders)`: a bound on the Rényi divergence at each order above 1, in nats; with `units=k` for
+  somebody who is k units at once (one patient under k names), who moves a sum k times as far;
 - `dp_event()`: dp-accounting's name for it and how often it happens, or None;
 - `words()`: itself in few words, for a table.
 """
@@ -54,9 +56,19 @@ class SampledGaussian:
         check_range("privacy.sampling_rate", self.sampling_rate, 0, 1, example=0.01, open_low=True)
         _check_count("privacy.steps", self.steps)
 
-    def rdp(self, orders: Sequence[float]) -> Rdp:
-        """Return `steps` times the bound for one step."""
-        noise, rate = float(self.noise_multiplier), float(self.sampling_rate)
+    def rdp(self, orders: Sequence[float], *, units: int = 1) -> Rdp:
+        """Return `steps` times the bound for one step.
+
+        Of k units at most k are drawn, and none with probability (1 - rate)^k: that is dominated
+        by one unit k times as large that is drawn with the rest (Ganesh 2024,
+        https://arxiv.org/abs/2401.10294). Too little noise for it counts as no sampling at all.
+        """
+        noise = float(self.noise_multiplier) / units
+        rate = float(self.sampling_rate)
+        if units > 1 and rate < 1:
+            rate = -math.expm1(units * math.log1p(-rate))
+        if noise < LEAST_NOISE:
+            return self.steps * (np.asarray(orders, np.float64) / (2 * noise**2))
         one = _between(orders, lambda order: _sampled_gaussian(noise, rate, order))
         return self.steps * (one + _ROUNDING)
 
@@ -88,9 +100,9 @@ class Gaussian:
     def __post_init__(self) -> None:
         _check_noise(self.noise_multiplier)
 
-    def rdp(self, orders: Sequence[float]) -> Rdp:
+    def rdp(self, orders: Sequence[float], *, units: int = 1) -> Rdp:
         """Return the exact divergence."""
-        return np.asarray(orders, np.float64) / (2 * self.noise_multiplier**2)
+        return np.asarray(orders, np.float64) * units**2 / (2 * self.noise_multiplier**2)
 
     def dp_event(self) -> tuple[DpEvent, int]:
         """Return a Gaussian, once."""
@@ -131,9 +143,9 @@ class SkellamSum:
             )
         _check_noise(math.sqrt(self.variance) / self.l2_sensitivity)
 
-    def rdp(self, orders: Sequence[float]) -> Rdp:
+    def rdp(self, orders: Sequence[float], *, units: int = 1) -> Rdp:
         """Return `rounds` times the bound for one sum."""
-        return self.rounds * _between(orders, self._whole)
+        return self.rounds * _between(orders, lambda order: self._whole(order, units))
 
     def dp_event(self) -> None:
         """Return None: dp-accounting does not know it."""
@@ -143,8 +155,9 @@ class SkellamSum:
         noise = math.sqrt(self.variance) / self.l2_sensitivity
         return f"{self.rounds} Skellam sum(s), noise {noise:.4g}"
 
-    def _whole(self, order: int) -> float:
-        l2, l1, mu = self.l2_sensitivity**2, self.l1_sensitivity, self.variance
+    def _whole(self, order: int, units: int) -> float:
+        l2, l1 = (units * self.l2_sensitivity) ** 2, units * self.l1_sensitivity
+        mu = self.variance
         tail = min(((2 * order - 1) * l2 + 6 * l1) / (4 * mu**2), 3 * l1 / (2 * mu))
         return order * l2 / (2 * mu) + tail
 
@@ -163,9 +176,10 @@ class Pure:
     def __post_init__(self) -> None:
         check_range("privacy.epsilon", self.epsilon, 0, 100, example=0.1, open_low=True)
 
-    def rdp(self, orders: Sequence[float]) -> Rdp:
+    def rdp(self, orders: Sequence[float], *, units: int = 1) -> Rdp:
         """Return the bound."""
-        return np.minimum(self.epsilon, np.asarray(orders, np.float64) * self.epsilon**2 / 2)
+        whole = units * self.epsilon
+        return np.minimum(whole, np.asarray(orders, np.float64) * whole**2 / 2)
 
     def dp_event(self) -> None:
         """Return None: dp-accounting knows no worst case of this kind under add or remove."""
@@ -180,6 +194,8 @@ AnyEvent = SampledGaussian | Gaussian | SkellamSum | Pure
 EVENTS: dict[str, type[AnyEvent]] = {
     event.kind: event for event in (SampledGaussian, Gaussian, SkellamSum, Pure)
 }
+
+_COUNTS: dict[type[AnyEvent], str] = {SampledGaussian: "steps", SkellamSum: "rounds"}
 
 
 def event_to_json(event: AnyEvent) -> dict[str, Any]:
@@ -210,9 +226,17 @@ def event_from_json(content: object) -> AnyEvent:
     return event(**given)
 
 
-def total_rdp(events: Sequence[AnyEvent], orders: Sequence[float]) -> Rdp:
+def total_rdp(events: Sequence[AnyEvent], orders: Sequence[float], *, units: int = 1) -> Rdp:
     """Return the sum over the events at each order, in nats."""
-    return sum((event.rdp(orders) for event in events), start=np.zeros(len(orders)))
+    return sum((event.rdp(orders, units=units) for event in events), start=np.zeros(len(orders)))
+
+
+def apart(event: AnyEvent) -> tuple[AnyEvent, int]:
+    """Return the event as it happens once, and how often it happens."""
+    name = _COUNTS.get(type(event))
+    if name is None:
+        return event, 1
+    return dataclasses.replace(event, **{name: 1}), getattr(event, name)
 
 
 def _check_noise(value: float) -> None:

@@ -2,7 +2,7 @@
 
     with Ledger.open(folder, site="munich", unit="patient", delta=1e-6, ceiling=3.0) as ledger:
         ledger.check_witness(*head_that_the_coordinator_saw)
-        version = ledger.register(patients)
+        version = ledger.register(patients, digests)         # of each image
         ledger.afford(version, run=run, events=[plan])       # before training: refuse at once
         ...
         kept = ledger.stored(run=run, instance=4, request=message)
@@ -33,7 +33,7 @@ from typing import Self
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy import ledger_units as units_of
-from primia_flwr.privacy.events import AnyEvent, Rdp, event_to_json, total_rdp
+from primia_flwr.privacy.events import AnyEvent, Rdp, event_to_json
 from primia_flwr.privacy.filter import RdpFilter, check_delta
 from primia_flwr.privacy.ledger_account import FORMAT, Account, Charge, check_unit
 from primia_flwr.privacy.ledger_file import Head, LedgerFile
@@ -62,7 +62,7 @@ class Ledger:
         self._file = file
         self.ceiling = ceiling
         self.account = Account(file.entries, file.path)
-        self._groups: Counter[frozenset[str]] | None = None
+        self._groups: Counter[units_of.Person] | None = None
         self._key = b""
 
     @classmethod
@@ -173,14 +173,17 @@ class Ledger:
                 "copy; nothing is released; put the right one back"
             )
 
-    def register(self, units: Iterable[str]) -> str:
-        """Return the version of the data that has these units; the same units, the same version.
+    def register(self, units: Iterable[str], images: Sequence[str] | None = None) -> str:
+        """Return the version of the data that has these units; the same data, the same version.
 
         Parameters
         ----------
         units : iterable of str
-            One name for each patient (or image). It must be the same in every version, or its
-            spending is not found again.
+            Of every image the name of its patient (or its own).
+        images : sequence of str, optional
+            The SHA-256 of every image's file, hexadecimal, in the units' order. Whoever is in an
+            earlier version by name or by an image has what was spent there. Without images a
+            patient is known again by the name alone.
 
         Raises
         ------
@@ -189,12 +192,13 @@ class Ledger:
         DataError
             If there is no unit, or the version cannot be written down.
         """
-        found = units_of.digests(self._key_or_refuse(), units)
-        check_delta(self.account.constants.filter.delta, len(found))
+        found = units_of.rows(self._key_or_refuse(), units, images)
+        count = units_of.count_units(found)
+        check_delta(self.account.constants.filter.delta, count)
         version, content = units_of.version_of(found)
         if version not in self.account.versions:
             units_of.write_version(self._file.folder, version, content)
-            entry = self._file.append("data", {"version": version, "units": len(found)})
+            entry = self._file.append("data", {"version": version, "units": count})
             self.account.add(entry)
             self._groups = None
         return version
@@ -211,8 +215,7 @@ class Ledger:
         """
         self._check_version(version, run)
         spent = self.spent(version)
-        extra = total_rdp(events, self.account.constants.filter.orders)
-        after = self.account.epsilon(version, self._grouped(), extra)
+        after = self.account.epsilon(version, self._grouped(), events)
         if self.ceiling is not None and not after <= self.ceiling:
             constants = self.account.constants
             raise PrivacyBudgetError(
@@ -324,10 +327,10 @@ class Ledger:
         self._groups = None
         self._grouped()
 
-    def _grouped(self) -> Counter[frozenset[str]]:
+    def _grouped(self) -> Counter[units_of.Person]:
         if self._groups is None:
             folder = self._file.folder
-            self._groups = units_of.groups(
+            self._groups = units_of.people(
                 {name: units_of.read_version(folder, name) for name in self.account.versions}
             )
         return self._groups

@@ -1,12 +1,13 @@
 """What the entries of a ledger say, and what a unit has spent by them.
 
-A unit's spending is the sum over all charges on versions of the data that contain it. Units that
-are in the same versions have spent the same, so sums are kept by version and added up by group.
+Somebody's spending is the sum over all charges on versions of the data that contain this person,
+perhaps as several units. Who is in the same versions has spent the same, so sums are kept by
+version and added up by group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.privacy.events import AnyEvent, Rdp, event_from_json
+from primia_flwr.privacy.events import AnyEvent, Rdp, event_from_json, total_rdp
 from primia_flwr.privacy.filter import RdpFilter
 from primia_flwr.privacy.ledger_chain import Entry
+from primia_flwr.privacy.ledger_units import Person
 from primia_flwr.reading import reason_of
 
 FORMAT = 1
@@ -38,7 +40,7 @@ _TYPES: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "repaired": {"bytes": (int,), "sha256": (str,)},
 }
-Groups = Mapping[frozenset[str], int]
+Groups = Mapping[Person, int]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Account:
         self._constants: Constants | None = None
         self.versions: dict[str, int] = {}
         self.charges: list[Charge] = []
-        self._sums: dict[str, Rdp] = {}
+        self._sums: dict[tuple[str, int], Rdp] = {}
         self._runs: dict[str, str] = {}
         for entry in entries:
             self.add(entry)
@@ -118,11 +120,16 @@ class Account:
         """Return the version of the data that a run was charged on so far."""
         return self._runs.get(run)
 
-    def epsilon(self, version: str, groups: Groups, extra: Rdp | None = None) -> float:
-        """Return the epsilon of the unit of a version that has spent most, by the filter."""
-        found = [self._of_group(group) for group in groups if version in group]
-        more = np.zeros(len(self.constants.filter.orders)) if extra is None else extra
-        return max((self.constants.filter.epsilon(sums + more) for sums in found), default=0.0)
+    def epsilon(self, version: str, groups: Groups, extra: Sequence[AnyEvent] = ()) -> float:
+        """Return the epsilon of who has spent most in a version, once these events are added."""
+        orders = self.constants.filter.orders
+        found = [
+            self._of_group(group) + total_rdp(extra, orders, units=units)
+            for group in groups
+            for name, units in group
+            if name == version
+        ]
+        return max(map(self.constants.filter.epsilon, found), default=0.0)
 
     def most_used(self, groups: Groups) -> Rdp:
         """Return the sums of the group of units that has spent most; zeros where there is none."""
@@ -135,11 +142,19 @@ class Account:
 
     def epsilon_of_charges(self, version: str) -> float:
         """Return the epsilon of the charges on one version alone."""
-        return self.constants.filter.epsilon(self._of_group(frozenset([version])))
+        return self.constants.filter.epsilon(self._of_group(frozenset([(version, 1)])))
 
-    def _of_group(self, group: frozenset[str]) -> Rdp:
+    def _of_group(self, group: Person) -> Rdp:
         zero = np.zeros(len(self.constants.filter.orders))
-        return sum((self._sums[version] for version in group), start=zero)
+        return sum((self._sum_of(version, units) for version, units in group), start=zero)
+
+    def _sum_of(self, version: str, units: int) -> Rdp:
+        """Return what the charges on a version cost somebody who is so many of its units."""
+        if (version, units) not in self._sums:
+            events = [charge.event for charge in self.charges if charge.version == version]
+            orders = self.constants.filter.orders
+            self._sums[version, units] = total_rdp(events, orders, units=units)
+        return self._sums[version, units]
 
     def _open(self, entry: Entry) -> None:
         body = _checked(entry)
@@ -151,16 +166,18 @@ class Account:
     def _data(self, entry: Entry) -> None:
         body = _checked(entry)
         self.versions[body["version"]] = body["units"]
-        self._sums[body["version"]] = np.zeros(len(self.constants.filter.orders))
 
     def _charge(self, entry: Entry) -> None:
         body = _checked(entry)
         charge = Charge(
             entry.seq, entry.hash, entry.time, **body | {"event": event_from_json(body["event"])}
         )
-        self._sums[charge.version] = self._sums[charge.version] + charge.event.rdp(
-            self.constants.filter.orders
-        )
+        if charge.version not in self.versions:
+            raise ValueError(f"a charge on an unknown version {charge.version:.12}")
+        for version, units in self._sums:
+            if version == charge.version:
+                more = charge.event.rdp(self.constants.filter.orders, units=units)
+                self._sums[version, units] = self._sums[version, units] + more
         self._runs.setdefault(charge.run, charge.version)
         self.charges.append(charge)
 

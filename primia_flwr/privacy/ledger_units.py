@@ -1,7 +1,12 @@
-"""Who is in a version of the data: keyed digests of units, so that a ledger names no patient.
+"""Who is in a version of the data: keyed digests, so that a ledger names no patient.
+
+A line of a version is one name: the digest of the name, then those of the bytes of its image files.
+Names that share an image in one version are one unit. Whoever shares a name or an image with
+somebody of another version is taken for the same person, and so is whoever that one shares with:
+names may change and images may move, but what was spent on either stays with both.
 
 The key stays in the folder of the ledger, readable by the site alone. Without it, the digests
-say nothing about a name; with it, one can test whether a name is among them.
+say nothing about a name or an image; with it, one can test whether one is among them.
 """
 
 from __future__ import annotations
@@ -11,17 +16,25 @@ import hmac
 import os
 import re
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from primia_flwr.errors import DataError
+from primia_flwr.privacy.connected import Connected
 from primia_flwr.privacy.ledger_disk import make_folder, replace_file
 
 KEY, DATA = "unit.key", "data"
 _KEY_BYTES = 32
+_NAME, _IMAGE = b"primia privacy unit v1\0", b"primia privacy image v1\0"
 _DIGEST_BYTES = 16  # a collision among a million units: 1 in 10^26; it would only overcharge
-_LINES = re.compile(rb"(?:[0-9a-f]{32}\n)+")
+_LINES = re.compile(rb"(?:[0-9a-f]{32}(?: [0-9a-f]{32})*\n)+")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+Row = tuple[str, ...]
+"""A name's digest, then those of its images, sorted."""
+Person = frozenset[tuple[str, int]]
+"""The versions that somebody is in, each with the number of units that are this person there."""
 
 
 def make_key(folder: Path) -> bytes:
@@ -69,27 +82,50 @@ def fingerprint(key: bytes) -> str:
     return hmac.new(key, b"primia privacy ledger v1 key", hashlib.sha256).hexdigest()
 
 
-def digests(key: bytes, units: Iterable[str]) -> list[str]:
-    """Return the sorted keyed digests of names; the same name twice counts once.
+def rows(key: bytes, names: Iterable[str], images: Sequence[str] | None = None) -> list[Row]:
+    """Return the sorted rows of a version.
+
+    Parameters
+    ----------
+    key : bytes
+        The ledger's.
+    names : iterable of str
+        Of every image its patient (or itself); the same name twice is one row.
+    images : sequence of str, optional
+        The SHA-256 of every image's file, hexadecimal, in the names' order.
 
     Raises
     ------
     DataError
-        If a name is empty, or there is none.
+        If a name is empty, there is none, or an image is no SHA-256.
     """
-    names = set(units)
+    names = list(names)
     if not names or "" in names:
         what = "a unit without a name" if names else "no units"
         raise DataError(
             f"the data has {what}; expected one name for each patient (or image), the same one "
             "in every version of the data"
         )
-    return sorted(_digest(key, name) for name in names)
+    found: dict[str, set[str]] = {_digest(key, _NAME, name): set() for name in set(names)}
+    if images is not None:
+        if len(images) != len(names) or not all(map(_SHA256.fullmatch, images)):
+            raise DataError(
+                f"{len(images)} digests of images for {len(names)} names; expected the SHA-256 of "
+                "the file of each image, so that it is known again under another name"
+            )
+        for name, image in zip(names, images, strict=True):
+            found[_digest(key, _NAME, name)].add(_digest(key, _IMAGE, image))
+    return sorted((name, *sorted(own)) for name, own in found.items())
 
 
-def version_of(found: Iterable[str]) -> tuple[str, bytes]:
+def count_units(found: Iterable[Row]) -> int:
+    """Return how many units a version has: names that share an image are one."""
+    return len(Connected(found).roots())
+
+
+def version_of(found: Iterable[Row]) -> tuple[str, bytes]:
     """Return the name of a version, the SHA-256 of its content, and that content."""
-    content = "".join(f"{digest}\n" for digest in found).encode("ascii")
+    content = "".join(f"{' '.join(row)}\n" for row in found).encode("ascii")
     return hashlib.sha256(content).hexdigest(), content
 
 
@@ -109,8 +145,8 @@ def write_version(folder: Path, version: str, content: bytes) -> None:
         raise DataError(f"{path} cannot be written ({error.strerror})") from None
 
 
-def read_version(folder: Path, version: str) -> list[str]:
-    """Return the digests of a version.
+def read_version(folder: Path, version: str) -> list[Row]:
+    """Return the rows of a version; those of an old one are names alone.
 
     Raises
     ------
@@ -130,31 +166,24 @@ def read_version(folder: Path, version: str) -> list[str]:
             f"{path} was changed; expected content with the SHA-256 that names it; nothing is "
             "released; put the file back from a backup"
         )
-    return content.decode("ascii").split()
+    return [tuple(line.split()) for line in content.decode("ascii").splitlines()]
 
 
-def groups(versions: Mapping[str, Iterable[str]]) -> Counter[frozenset[str]]:
-    """Group units by the versions that contain them, and count each group.
+def people(versions: Mapping[str, Sequence[Row]]) -> Counter[Person]:
+    """Group the people of all versions by where they are, and count each group.
 
-    All units of a group have been in the same releases, so they have spent the same.
+    All of a group have been in the same releases, as the same number of units each.
     """
-    bits: dict[str, int] = {}
-    names = list(versions)
-    for number, name in enumerate(names):
-        for unit in versions[name]:
-            bits[unit] = bits.get(unit, 0) | 1 << number
-    return Counter(
-        {
-            frozenset(name for number, name in enumerate(names) if mask >> number & 1): count
-            for mask, count in Counter(bits.values()).items()
-        }
-    )
+    everywhere = Connected(row for found in versions.values() for row in found)
+    where: dict[str, Counter[str]] = defaultdict(Counter)
+    for version, found in versions.items():
+        for unit in Connected(found).roots():
+            where[everywhere.root(unit)][version] += 1
+    return Counter(frozenset(counts.items()) for counts in where.values())
 
 
-def _digest(key: bytes, name: str) -> str:
-    keyed = hmac.new(
-        key, b"primia privacy unit v1\0" + name.encode("utf-8", "surrogatepass"), hashlib.sha256
-    )
+def _digest(key: bytes, kind: bytes, text: str) -> str:
+    keyed = hmac.new(key, kind + text.encode("utf-8", "surrogatepass"), hashlib.sha256)
     return keyed.hexdigest()[: 2 * _DIGEST_BYTES]
 
 

@@ -1,10 +1,11 @@
 """Units of privacy, and which of them a step draws.
 
 A unit is what the guarantee is about: one image, or one patient with all images. Neighbouring data
-sets differ in one unit that is added or removed. A step draws every unit independently with the
-sampling rate q (Poisson sampling); how many come is random and stays a secret of the site. Each
-drawn unit shows `views` images: for a patient of 20 images as many as for one of a single image, so
-both count once, and each view is to be augmented on its own (augmentation multiplicity).
+sets differ in one unit that is zeroed out: where it is drawn, it adds nothing. A step draws every
+unit independently with the sampling rate q (Poisson sampling); how many come is random and stays a
+secret of the site. Each drawn unit shows `views` images: for a patient of 20 images as many as for
+one of a single image, so both count once, and each view is to be augmented on its own (augmentation
+multiplicity).
 
 What is drawn must be unpredictable, or amplification by sampling is lost: it comes from the
 cryptographic source, never from the experiment's seed.
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import DataError
+from primia_flwr.privacy.connected import Connected
 from primia_flwr.privacy.randomness import fresh_generator
 
 UNITS = ("image", "patient")
@@ -99,7 +101,7 @@ class Units:
         return chosen.reshape(-1)
 
 
-def units_of(unit: str, patients: Sequence[str]) -> Units:
+def units_of(unit: str, patients: Sequence[str], digests: Sequence[str] = ()) -> Units:
     """Group a site's images into units.
 
     Parameters
@@ -108,6 +110,9 @@ def units_of(unit: str, patients: Sequence[str]) -> Units:
         `image` or `patient`.
     patients : sequence of str
         The patient of every image, in the images' order.
+    digests : sequence of str
+        The SHA-256 of every image's file, if known. Who shares a file is one unit: the same image
+        under two names is one person's, and would count twice.
 
     Raises
     ------
@@ -121,12 +126,23 @@ def units_of(unit: str, patients: Sequence[str]) -> Units:
         raise DataError("there are no training images; expected at least one unit of privacy")
     count = len(patients)
     if unit == "image":
-        return Units(np.arange(count), np.arange(count + 1))
+        if len(set(digests)) == len(digests):
+            return Units(np.arange(count), np.arange(count + 1))
+        return _grouped(digests)
     if not all(patients):
         raise DataError(
             f"image {list(patients).index('')} has no patient; expected one for every image with "
             "privacy.unit=patient; complete the manifest, or set privacy.unit=image"
         )
-    _, groups = np.unique(np.asarray(patients), return_inverse=True)
+    if not digests:
+        return _grouped(patients)
+    links = list(zip((f"0{name}" for name in patients), (f"1{d}" for d in digests), strict=True))
+    people = Connected(links)  # each named as the first of its patients
+    return _grouped([people.root(name) for name, _ in links])
+
+
+def _grouped(names: Sequence[str]) -> Units:
+    """Group images of one name; units in the order of the names."""
+    _, groups = np.unique(np.asarray(names), return_inverse=True)
     sizes = np.bincount(groups)
     return Units(np.argsort(groups, kind="stable"), np.concatenate(([0], np.cumsum(sizes))))

@@ -189,7 +189,7 @@ class _Batches:
         device: torch.device,
     ) -> None:
         self._images, self._recipe, self._privacy, self._plan = images, recipe, privacy, plan
-        self._units: Units = units_of(privacy.unit, images.patients)
+        self._units: Units = units_of(privacy.unit, images.patients, images.digests)
         self._prepare = BatchPreparation(recipe, device, num_classes=len(images.classes))
         augmentation = recipe.augmentation
         self._augment = None if augmentation is None else build_augmentation(augmentation)

@@ -194,3 +194,43 @@ def test_words() -> None:
     assert total.words() == "1 Skellam sum(s), noise 10"
     assert Gaussian(noise_multiplier=2.5).words() == "Gaussian, noise 2.5"
     assert Pure(epsilon=0.1).words() == "pure, epsilon 0.1"
+
+
+def test_somebody_who_is_several_units_by_hand() -> None:
+    """A sum moves k times as far: (k / sigma)^2 a / 2; a sampled one is drawn with the rest."""
+    assert Gaussian(noise_multiplier=2.0).rdp([2, 8], units=3).tolist() == [2.25, 9.0]
+    assert Pure(epsilon=0.5).rdp([2, 100], units=2) == pytest.approx([1.0, 1.0])
+    drawn = SampledGaussian(noise_multiplier=4.0, sampling_rate=0.1, steps=5)
+    as_one = SampledGaussian(noise_multiplier=2.0, sampling_rate=0.19, steps=5)
+    assert drawn.rdp(ORDERS, units=2) == pytest.approx(as_one.rdp(ORDERS))
+    summed = SkellamSum(l2_sensitivity=2, l1_sensitivity=8, variance=1e4, rounds=3)
+    doubled = SkellamSum(l2_sensitivity=4, l1_sensitivity=16, variance=1e4, rounds=3)
+    assert summed.rdp(ORDERS, units=2) == pytest.approx(doubled.rdp(ORDERS))
+
+
+def test_many_units_with_little_noise_are_finite_and_above_sampling() -> None:
+    event = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=1)
+    # noise 1/20 a unit is below what the accountant takes: as if it were always drawn
+    assert event.rdp([2.0], units=20) == pytest.approx([400.0])
+
+
+@given(events, st.integers(2, 6))
+def test_more_units_cost_more(event: AnyEvent, units: int) -> None:
+    assert (event.rdp(ORDERS, units=units) >= event.rdp(ORDERS, units=units - 1) - 1e-9).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.5, 4), st.floats(0.01, 0.9), st.integers(2, 4))
+def test_several_sampled_units_are_within_the_bound(noise: float, rate: float, units: int) -> None:
+    """Against the divergence of order 2, summed up exactly over how many units are drawn.
+
+    With j of k drawn the sum moves by j: E[(p/q)^2] over q = N(0, s^2) is the sum over pairs
+    (i, j) of their chances times exp(i j / s^2).
+    """
+    chances = [math.comb(units, j) * rate**j * (1 - rate) ** (units - j) for j in range(units + 1)]
+    exact = math.log(
+        sum(a * b * math.exp(i * j / noise**2) for i, a in enumerate(chances)
+            for j, b in enumerate(chances))
+    )  # fmt: skip
+    event = SampledGaussian(noise_multiplier=noise, sampling_rate=rate, steps=1)
+    assert exact <= event.rdp([2.0], units=units)[0] + 1e-9

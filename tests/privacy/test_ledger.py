@@ -82,8 +82,8 @@ def test_spending_against_patients_one_by_one(
 def test_ceiling_refuses_before_anything_is_written(tmp_path: Path) -> None:
     with open_ledger(tmp_path, ceiling=1.0) as ledger:
         version = ledger.register(PATIENTS)
-        allowed, extra = 0, NOISY.rdp(ledger.account.constants.filter.orders)
-        while ledger.account.epsilon(version, {frozenset([version]): 3}, extra) <= 1.0:
+        allowed, everybody = 0, {frozenset([(version, 1)]): 3}
+        while ledger.account.epsilon(version, everybody, [NOISY]) <= 1.0:
             assert charge(ledger, version, instance=allowed).epsilon <= 1.0
             allowed += 1
         with pytest.raises(PrivacyBudgetError, match=r"would be 1\.\d+ \(spent 0\.9"):

@@ -10,10 +10,11 @@ import pytest
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger_units import (
-    digests,
-    groups,
+    count_units,
     make_key,
+    people,
     read_version,
+    rows,
     version_of,
     write_version,
 )
@@ -21,40 +22,79 @@ from primia_flwr.privacy.ledger_units import (
 KEY = bytes(range(32))
 
 
-def test_groups_by_hand() -> None:
-    found = groups({"v1": "ab", "v2": "abc", "v3": "cd"})
-    assert found == {
-        frozenset({"v1", "v2"}): 2,
-        frozenset({"v2", "v3"}): 1,
-        frozenset({"v3"}): 1,
+def test_people_by_hand() -> None:
+    alone = {"v1": [("a",), ("b",)], "v2": [("a",), ("b",), ("c",)], "v3": [("c",), ("d",)]}
+    assert people(alone) == {
+        frozenset({("v1", 1), ("v2", 1)}): 2,
+        frozenset({("v2", 1), ("v3", 1)}): 1,
+        frozenset({("v3", 1)}): 1,
     }
-    assert groups({}) == {}
+    assert people({}) == {}
 
 
-def test_digest_by_hand() -> None:
-    expected = hmac.new(KEY, b"primia privacy unit v1\0anna", hashlib.sha256).hexdigest()[:32]
-    assert digests(KEY, ["anna", "anna"]) == [expected]
+def test_people_who_share_images_by_hand() -> None:
+    one = [("anna", "x", "y"), ("ben", "z")]
+    # anna is two in the second version, under names that were never seen; ben has a new image
+    two = [("new", "x"), ("other", "y"), ("ben", "w")]
+    # x under two names at once is one unit; it ties "late" to anna
+    three = [("late", "x"), ("eve", "x", "v")]
+    assert people({"v1": one, "v2": two}) == {
+        frozenset({("v1", 1), ("v2", 2)}): 1,
+        frozenset({("v1", 1), ("v2", 1)}): 1,
+    }
+    assert people({"v1": one, "v3": three}) == {
+        frozenset({("v1", 1), ("v3", 1)}): 1,
+        frozenset({("v1", 1)}): 1,
+    }
+    assert [count_units(v) for v in (one, two, three)] == [2, 3, 1]
+
+
+def digest_of(kind: bytes, text: str) -> str:
+    return hmac.new(KEY, kind + text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def test_rows_by_hand() -> None:
+    anna, ben = (digest_of(b"primia privacy unit v1\0", name) for name in ("anna", "ben"))
+    x, y = (digest_of(b"primia privacy image v1\0", image * 64) for image in "ab")
+    assert rows(KEY, ["anna", "anna"]) == [(anna,)]
+    found = rows(KEY, ["anna", "ben", "anna"], ["a" * 64, "a" * 64, "b" * 64])
+    assert found == sorted([(anna, *sorted([x, y])), (ben, x)])
+
+
+@pytest.mark.parametrize("images", [[], ["a" * 64] * 2, ["a" * 63], ["A" * 64], ["a" * 64 + "\n"]])
+def test_images_without_a_digest_each_are_refused(images: list[str]) -> None:
+    with pytest.raises(DataError, match="expected the SHA-256"):
+        rows(KEY, ["anna"], images)
 
 
 def test_names_of_any_kind_have_a_digest() -> None:
     names = ["Jörg", "\udcff", "1" * 1000, " ", "a\nb"]
-    assert len(set(digests(KEY, names))) == len(names)
+    assert len(set(rows(KEY, names))) == len(names)
 
 
 def test_another_key_knows_nobody() -> None:
-    assert not set(digests(KEY, ["anna"])) & set(digests(bytes(32), ["anna"]))
+    assert not set(rows(KEY, ["anna"])) & set(rows(bytes(32), ["anna"]))
+
+
+def test_versions_of_names_alone_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """The format before images were known: one digest a line."""
+    names = [row[0] for row in rows(KEY, ["anna", "ben"])]
+    content = "".join(f"{name}\n" for name in names).encode()
+    version = hashlib.sha256(content).hexdigest()
+    write_version(tmp_path, version, content)
+    assert read_version(tmp_path, version) == [(name,) for name in names]
 
 
 def test_versions_do_not_depend_on_the_order(tmp_path: Path) -> None:
-    one, content = version_of(digests(KEY, ["anna", "ben"]))
-    other, _ = version_of(digests(KEY, ["ben", "anna"]))
+    one, content = version_of(rows(KEY, ["anna", "ben"]))
+    other, _ = version_of(rows(KEY, ["ben", "anna"]))
     assert one == other == hashlib.sha256(content).hexdigest()
     write_version(tmp_path, one, content)
-    assert read_version(tmp_path, one) == digests(KEY, ["anna", "ben"])
+    assert read_version(tmp_path, one) == rows(KEY, ["anna", "ben"])
 
 
 def test_version_under_another_name_is_refused(tmp_path: Path) -> None:
-    _, content = version_of(digests(KEY, ["anna"]))
+    _, content = version_of(rows(KEY, ["anna"]))
     write_version(tmp_path, "0" * 64, content)
     with pytest.raises(DataError, match="was changed"):
         read_version(tmp_path, "0" * 64)

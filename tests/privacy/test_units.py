@@ -99,3 +99,19 @@ def test_other_units_and_missing_patients_are_refused() -> None:
         units_of("patient", ["a", "", "b"])
     with pytest.raises(DataError, match="no training images"):
         units_of("patient", [])
+
+
+def test_who_shares_a_file_is_one_unit() -> None:
+    patients = ("b", "a", "c", "d", "e")
+    together = units_of("patient", patients, ("1", "2", "1", "3", "2"))
+    # a and e share 2, b and c share 1: units {a, e}, {b, c}, {d}, in the order of first names
+    assert together.images.tolist() == [1, 4, 0, 2, 3]
+    assert together.starts.tolist() == [0, 2, 4, 5]
+    chain = units_of("patient", ("a", "b", "b", "c", "d"), ("1", "1", "2", "2", "3"))
+    assert [len(chain), chain.starts.tolist()] == [2, [0, 4, 5]]
+    images = units_of("image", patients, ("1", "2", "1", "3", "2"))
+    assert (len(images), images.images.tolist()) == (3, [0, 2, 1, 4, 3])
+    apart = units_of("patient", PATIENTS, ("1", "2", "3", "4", "5"))
+    assert apart.images.tolist() == units_of("patient", PATIENTS).images.tolist()
+    # a patient who is called like a file is nobody else's
+    assert len(units_of("patient", ("1", "2"), ("2", "1"))) == 2
