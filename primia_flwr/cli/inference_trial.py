@@ -28,7 +28,7 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         If there is no model, or the service fails.
     """
     from primia_flwr.cli.service import device_of
-    from primia_flwr.federation.service_trial import ask, running_service
+    from primia_flwr.federation.service_trial import UNLIMITED, ask, running_service
 
     device_of(cfg.device)  # refused here, before anything is trained or started
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
@@ -44,7 +44,7 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         )
         device, audit = f"device={cfg.device}", f"audit={str(cfg.audit).lower()}"
         options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device, audit)
-        limits = (f"limit={10**6}", f"max_batch={cfg.batch}")
+        limits = (*UNLIMITED, f"max_batch={cfg.batch}")
         with running_service(
             model,
             options=(*options, *limits, f"compare_bits={cfg.compare_bits}"),

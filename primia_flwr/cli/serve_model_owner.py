@@ -11,15 +11,20 @@ from primia_flwr.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from primia_flwr.crypto.credentials import Credentials
+    from primia_flwr.crypto.extraction import LastLayer, Limits
     from primia_flwr.crypto.model_owner import ServedModel
 
 logger = logging.getLogger(__name__)
+
+_LOG = "queries.jsonl"
 
 
 def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
     from primia_flwr.cli.service import device_of, kit_of, listen
     from primia_flwr.crypto.connect import connect
+    from primia_flwr.crypto.extraction import LastLayer, limits_for
     from primia_flwr.crypto.model_owner import Server
     from primia_flwr.crypto.query_log import QueryLog
     from primia_flwr.crypto.session import Settings
@@ -28,7 +33,18 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
     served = _served(cfg, device)
     credentials = kit_of(cfg.kit, "model-owner")
     provider = cfg.provider or credentials.address_of("crypto-provider")
-    log = Path(cfg.log or Path(cfg.kit) / "queries.jsonl").expanduser().resolve()
+    log = _log_of(cfg)
+    layer = LastLayer.of(served.lowered(1))
+    limits = limits_for(
+        layer, limit=cfg.limit, life_limit=cfg.life_limit, accepted=cfg.accept_extraction
+    )
+    queries = QueryLog(
+        log,
+        limit=limits.period,
+        period=cfg.limit_hours * 3600,
+        model=served.digest,
+        life_limit=limits.life,
+    )
 
     def on_batch(name: str, number: int) -> None:
         logger.info("%s: %d batches", name, number)
@@ -36,7 +52,7 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
     server = Server(
         served,
         lambda: connect(provider, credentials, expect="crypto-provider", timeout=cfg.patience),
-        QueryLog(log, limit=cfg.limit, period=cfg.limit_hours * 3600),
+        queries,
         own_fingerprint=credentials.own.fingerprint,
         settings=Settings(**settings_of(cfg), idle=cfg.idle_hours * 3600),
         max_batch=cfg.max_batch,
@@ -51,8 +67,39 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
         max_connections=cfg.max_sessions,
         timeout=cfg.timeout,
         quiet=cfg.quiet,
+        greeting=_told(layer, limits, cfg, credentials),
     )
     return {"party": str(credentials.own), "queries": str(log), "stopped": True}
+
+
+def _log_of(cfg: ServeModelArguments) -> Path:
+    """Return where queries are written down: with the model, so that another kit counts on.
+
+    Raises
+    ------
+    ConfigError
+        If an earlier version left a log in the kit, whose count would be forgotten.
+    """
+    old = (Path(cfg.kit) / _LOG).expanduser().resolve()
+    log = Path(cfg.log or Path(cfg.model) / _LOG).expanduser().resolve()
+    if not cfg.log and old.exists() and old != log:
+        raise ConfigError(
+            f"{old} is the query log of an earlier version, and its count must not be lost; "
+            f"expected it in the model's folder: mv {old} {log}, or say log={old}"
+        )
+    return log
+
+
+def _told(
+    layer: "LastLayer", limits: "Limits", cfg: ServeModelArguments, credentials: "Credentials"
+) -> str:
+    """Return what a model owner must know of its limits before anybody asks."""
+    owners = sum(peer.role == "data-owner" for peer in credentials.peers)
+    accepted = "; accept_extraction=true" if cfg.accept_extraction else ""
+    return (
+        f"{layer}; your limit is {limits.period} in {cfg.limit_hours:g} hours and {limits.life} in "
+        f"all, for each of {owners} data owners: those that work together add theirs up{accepted}"
+    )
 
 
 def _served(cfg: ServeModelArguments, device: "torch.device") -> "ServedModel":
@@ -95,7 +142,9 @@ VERB = Verb(
     summary="classify images of data owners without seeing them, until Ctrl-C",
     examples=(
         "primia serve model-owner model=outputs/a kit=kit-model-owner",
-        "primia serve model-owner model=outputs/a kit=kit-model-owner prefetch=20 limit=100",
+        "primia serve model-owner model=outputs/a kit=kit-model-owner prefetch=20",
+        "primia serve model-owner model=outputs/a limit=1000 life_limit=100000 "
+        "accept_extraction=true",
     ),
     config_name="inference/serve_model_owner",
     schema=ServeModelArguments,

@@ -64,8 +64,12 @@ def listen(
     max_connections: int,
     timeout: float,
     quiet: bool,
+    greeting: str = "",
 ) -> None:
-    """Serve every party that comes, each on a thread, until Ctrl-C or SIGTERM."""
+    """Serve every party that comes, each on a thread, until Ctrl-C or SIGTERM.
+
+    `greeting` is what the party that listens is told before anybody comes.
+    """
     console = Console(stderr=True, quiet=quiet, emoji=False)
     handler = RichHandler(console=console, show_path=False, markup=False)
     logging.getLogger("primia_flwr").addHandler(handler)
@@ -78,6 +82,8 @@ def listen(
         where, credentials, accept=accept, max_connections=max_connections, timeout=timeout
     )
     with listener:
+        if greeting:
+            console.print(greeting, markup=False, soft_wrap=True, highlight=False)
         console.print(f"{credentials.own} listens at port {listener.port}; Ctrl-C ends it.")
         while not stop.is_set():
             channel = listener.accept(wait=0.2)

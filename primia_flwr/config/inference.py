@@ -73,13 +73,21 @@ class PartyArguments:
 
 @dataclass
 class ServeModelArguments(PartyArguments):
-    """`primia serve model-owner`; `listen` empty: the port of the kit, on all interfaces."""
+    """`primia serve model-owner`; `listen` empty: the port of the kit, on all interfaces.
+
+    `limit`, `life_limit`: images for each data owner, in `limit_hours` and of this model ever; 0:
+    a quarter of the answers that read its last layer. Limits that are not below those answers need
+    `accept_extraction`: each data owner then has the means to copy the weights. `log` empty:
+    `queries.jsonl` in the model's folder, so that it outlives the kit.
+    """
 
     model: str = ""
     listen: str = ""
     compare_bits: int = 32
-    limit: int = 50
+    limit: int = 0
     limit_hours: float = 24.0
+    life_limit: int = 0
+    accept_extraction: bool = False
     log: str = ""
     max_sessions: int = 4
     reserved_sessions: int = 1
@@ -90,7 +98,8 @@ class ServeModelArguments(PartyArguments):
         super().__post_init__()
         check_range("compare_bits", self.compare_bits, 8, 64, example=32)
         check_audit(self.audit, self.protocol, self.compare_bits)
-        check_range("limit", self.limit, 1, 10**9, example=50)
+        check_range("limit", self.limit, 0, 10**9, example=20)
+        check_range("life_limit", self.life_limit, 0, 10**9, example=20)
         check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
         check_range("max_sessions", self.max_sessions, 1, 256, example=4)
         check_range("reserved_sessions", self.reserved_sessions, 0, 256, example=1)

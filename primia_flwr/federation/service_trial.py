@@ -21,6 +21,8 @@ from primia_flwr.processes import Child, Children, free_port, is_listening, wait
 
 _CLINIC = "clinic"
 _START_SECONDS = 120.0
+# All three parties are one person here: nobody could copy what is not theirs.
+UNLIMITED = ("limit=1000000", "life_limit=1000000", "accept_extraction=true")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def running_service(
         commands = {
             "crypto-provider": verb("serve", "crypto-provider", *provider_options),
             "model-owner": verb(
-                "serve", "model-owner", f"model={model}", f"store.folder={folder}", *options
+                *("serve", "model-owner", f"model={model}", f"store.folder={folder}"),
+                f"log={kits['kit-model-owner'] / 'queries.jsonl'}",  # not in the user's model
+                *options,
             ),
         }
         started = {}

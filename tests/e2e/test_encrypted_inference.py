@@ -18,7 +18,7 @@ from PIL import Image
 
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
-from primia_flwr.federation.service_trial import RunningService, running_service, verb
+from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard, save_model, weights_digest, write_bounds
@@ -216,7 +216,7 @@ def test_faults_of_the_clinic_and_of_strangers(
 
 def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
     many = write_images(tmp_path / "many", 60)
-    with service_of(model, "prefetch=2", "limit=1000") as service:
+    with service_of(model, "prefetch=2", *UNLIMITED) as service:
         # The clinic dies: the service goes on.
         words = infer_words(service, many, tmp_path / "a", "prefetch=2")
         clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -245,7 +245,7 @@ def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
 
 def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path: Path) -> None:
     many = write_images(tmp_path / "many", 60)
-    with service_of(model, "prefetch=2", "limit=1000") as service:
+    with service_of(model, "prefetch=2", *UNLIMITED) as service:
         # First Ctrl-C at the clinic: what is done by then is kept.
         stopped = tmp_path / "stopped"
         words = infer_words(service, many, stopped, "prefetch=2")

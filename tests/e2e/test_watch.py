@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
-from primia_flwr.federation.service_trial import RunningService, running_service, verb
+from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
 from primia_flwr.processes import is_listening
 from tests.e2e.runner import Primia, last_json
 from tests.e2e.test_encrypted_inference import (
@@ -92,7 +92,8 @@ def again(service: RunningService, model: Path, party: str, port: int) -> Iterat
     kit = service.clinic_kit.parent / f"kit-{party}"
     words = verb("serve", party, f"kit={kit}", f"listen=127.0.0.1:{port}", "quiet=true")
     if party == "model-owner":
-        words += [f"model={model}", f"store.folder={service.folder}", "limit=1000", "prefetch=3"]
+        words += [f"model={model}", f"store.folder={service.folder}", *UNLIMITED, "prefetch=3"]
+        words += [f"log={kit / 'queries.jsonl'}"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: is_listening("127.0.0.1", port))
@@ -109,7 +110,7 @@ def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
     inbox.mkdir()
     (inbox / "00.png").write_bytes(pictures[0])
     with (
-        running_service(model, options=("limit=1000", "prefetch=3")) as service,
+        running_service(model, options=(*UNLIMITED, "prefetch=3")) as service,
         watching(service, inbox, output, "prefetch=3") as (clinic, tables),
     ):
         wait_for(lambda: tables.count() == 1)  # what lies there at the start is done too
@@ -169,7 +170,7 @@ def test_an_audited_watch_notes_what_is_outside_and_goes_on(primia: Primia, tmp_
     inbox, output = tmp_path / "inbox", tmp_path / "out"
     inbox.mkdir()
     # 12 bits: below 0.25. The first layer gives 0.005 for a grey image, 1.4 for a noisy one.
-    options = ("limit=1000", "audit=true", "compare_bits=12")
+    options = (*UNLIMITED, "audit=true", "compare_bits=12")
     with (
         running_service(small, options=options) as service,
         watching(service, inbox, output, "audit=true") as (clinic, tables),
