@@ -5,6 +5,7 @@ norm and standardised kernels at 32 x 32. An arm is where the weights come from,
 are trained:
 
 - `scratch`: all layers, from random weights;
+- `norm_free`: the same without normalisation (`model.norm=none`), which can be served encrypted;
 - `pretrained`: all layers, from weights that were trained on synthetic radiographs, which are of no
   patient and cost no budget;
 - `norm`: the same weights, but only scales and shifts of the norms and the classifier are trained:
@@ -48,7 +49,8 @@ from primia_flwr.federation.facts import read_json
 DELTA = 1e-4
 EPSILONS = (1.0, 3.0, 6.0, 10.0)
 ABLATED_EPSILON = 3.0
-ARMS = ("scratch", "pretrained", "norm", "head")
+ARMS = ("scratch", "norm_free", "pretrained", "norm", "head")
+FROM_SCRATCH = ("scratch", "norm_free")
 _SCORES = ("mcc", "roc_auc", "accuracy", "n")
 _MODEL = ("model.norm=group", "model.weight_standardisation=true")
 _QUIET = ("baselines=[]", "tracking=disabled", "quiet=true", "training.threads=1")
@@ -58,7 +60,7 @@ _FLAT = tuple(
 )
 # The norms' was looked for on validation patients of one seed, the others are usual values; one
 # for all epsilons of an arm, ending at a tenth of itself.
-_RATES = {"scratch": 1e-3, "pretrained": 1e-3, "norm": 1e-2, "head": 1e-2}
+_RATES = {"scratch": 1e-3, "norm_free": 1e-3, "pretrained": 1e-3, "norm": 1e-2, "head": 1e-2}
 _AUGMENT = tuple(word.replace("=0", "=0.5") for word in _FLAT)
 # What is changed of the arm `norm`, one at a time.
 ABLATIONS: dict[str, tuple[str, ...]] = {
@@ -96,6 +98,8 @@ def arm_overrides(arm: str, weights: Path) -> list[str]:
         f"training.learning_rate={_RATES[arm]}",
         f"training.min_learning_rate={_RATES[arm] / 10}",
     ]
+    if arm == "norm_free":
+        return [*rates, "model.norm=none"]
     if arm == "scratch":
         return rates
     found = [*rates, f"model.weights={weights}"]
@@ -200,7 +204,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="primia-dp-utility-") as name:
         scratch = Path(name)
         weights = args.weights
-        if weights is None and {arm for arm, *_ in wanted} - {"scratch"}:
+        if weights is None and {arm for arm, *_ in wanted} - set(FROM_SCRATCH):
             weights = pretrain(scratch, args.pretrain_patients, args.pretrain_rounds)
         for arm, epsilon, seed, change in wanted:
             overrides = ABLATIONS[change] if change else ()
@@ -230,7 +234,8 @@ def known_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     if not args.output or not Path(args.output).is_file():
         return []
     found = read_json(Path(args.output))
-    return list(found["rows"]) if found["settings"] == settings(args) else []
+    same = {**found["settings"], "rates": {**_RATES, **found["settings"]["rates"]}}
+    return list(found["rows"]) if same == settings(args) else []
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -26,6 +26,17 @@ def test_pull_back_is_what_autograd_says(eps: float) -> None:
     torch.testing.assert_close(standardise(weight, eps=eps).pull_back(gradient), pull(gradient)[0])
 
 
+def test_a_scaled_kernel_by_hand_and_by_autograd() -> None:
+    # The kernel of the first test times 3: so is what a gradient of it is worth to the raw one.
+    weight = torch.tensor([1.0, 3.0, 2.0, 2.0]).view(1, 1, 2, 2)
+    result = standardise(weight, eps=0.5, scale=3.0)
+    assert result.used.flatten().tolist() == [-3.0, 3.0, 0.0, 0.0]
+    gradient = torch.tensor([4.0, 0.0, 0.0, 0.0]).view(1, 1, 2, 2)
+    assert result.pull_back(gradient).flatten().tolist() == [6.0, 0.0, -3.0, -3.0]
+    _, pull = vjp(lambda w: standardise(w, eps=0.5, scale=3.0).used, weight)
+    torch.testing.assert_close(result.pull_back(gradient), pull(gradient)[0])
+
+
 def test_a_constant_kernel_becomes_nothing() -> None:
     assert standardise(torch.full((2, 1, 3, 3), 7.0)).kernel.abs().sum() == 0
 

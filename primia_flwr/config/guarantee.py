@@ -8,7 +8,7 @@ from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.config.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
 
-_Rule = tuple[str, object, object, str]  # key, value, what it must be, why
+_Rule = tuple[str, object, object, str]  # key, value, what it must be (a tuple: one of), why
 
 
 def check_guarantee(
@@ -32,10 +32,12 @@ def check_guarantee(
     if privacy.mode == "dp_sgd":
         rules += _dp_sgd(data, model, training)
     for key, value, needed, reason in rules:
-        if value != needed:
+        allowed = needed if isinstance(needed, tuple) else (needed,)
+        if value not in allowed:
+            expected = " or ".join(_plain(one) for one in allowed)
             raise ConfigError(
-                f"{key}={_plain(value)} with privacy.mode={privacy.mode}; expected "
-                f"{_plain(needed)}: {reason}"
+                f"{key}={_plain(value)} with privacy.mode={privacy.mode}; expected {expected}: "
+                f"{reason}"
             )
 
 
@@ -78,9 +80,10 @@ def _every_mode(
 
 def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> Iterator[_Rule]:
     yield (
-        "model.norm", model.norm, "group",
+        "model.norm", model.norm, ("group", "none"),
         "batch norm mixes the patients of a batch, so that none of them has a gradient of its own "
-        "to clip; add model.weight_standardisation=true",
+        "to clip; with model.norm=group add model.weight_standardisation=true; a model that shall "
+        "be served encrypted needs model.norm=none",
     )  # fmt: skip
     yield (
         "data.mixup.probability", data.mixup.probability, 0.0,

@@ -9,7 +9,7 @@ from primia_flwr.config.checks import check_choice, check_length, check_range
 from primia_flwr.errors import ConfigError
 
 MODEL_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv")
-NORMS = ("batch", "group")
+NORMS = ("batch", "group", "none")
 POOLS = ("avg", "max")
 TRAINABLE = ("all", "norm", "head")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -22,7 +22,11 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
 @dataclass
 class ModelConfig:
-    """The architecture and where its first weights come from."""
+    """The architecture and where its first weights come from.
+
+    With `norm` none (`models.norm_free`) kernels are always standardised: then
+    `weight_standardisation` becomes true, whatever it was set to.
+    """
 
     name: str = "resnet18"
     norm: str = "batch"
@@ -47,10 +51,12 @@ class ModelConfig:
                 f"model.norm_groups={self.norm_groups}; expected 1, 2, 4, 8, 16 or 32 "
                 "(the models' channel counts are multiples of 32), e.g. 32"
             )
-        if self.weight_standardisation and self.norm != "group":
+        if self.norm == "none":
+            self.weight_standardisation = True
+        if self.weight_standardisation and self.norm == "batch":
             raise ConfigError(
                 f"model.weight_standardisation=true with model.norm={self.norm}; standardised "
-                "kernels go with group norm; set model.norm=group, or "
+                "kernels go with group norm or without a norm; set model.norm=group or none, or "
                 "model.weight_standardisation=false"
             )
         self._check_weights()
@@ -62,10 +68,11 @@ class ModelConfig:
                     "model.weights=imagenet with model.name=simpleconv; expected a model that "
                     "has ImageNet weights, e.g. model.name=resnet18"
                 )
-            if self.norm == "group":
+            if self.norm != "batch":
                 raise ConfigError(
-                    "model.weights=imagenet with model.norm=group; ImageNet weights belong to "
-                    "batch norm; set model.norm=batch, or give a file trained with group norm"
+                    f"model.weights=imagenet with model.norm={self.norm}; ImageNet weights belong "
+                    "to batch norm; set model.norm=batch, or give a file that was trained with "
+                    f"model.norm={self.norm}"
                 )
         elif self.weights != "none" and not self.weights.endswith(WEIGHT_SUFFIXES):
             raise ConfigError(

@@ -1,6 +1,6 @@
 """A network on CrypTen's tensors with CrypTen's own protocols: the yardstick, `protocol=crypten`.
 
-Both parties trace the same architecture and fold its BatchNorms, then walk the same graph. The
+Both parties trace the same architecture and fold its norms, then walk the same graph. The
 images are the data owner's secret, the weights are the model owner's; the data owner's own
 weights, which `build_model` drew at random from the public model card, give the shapes only.
 Every product takes a Beaver triple, every comparison CrypTen's conversion to binary shares, every
@@ -12,7 +12,6 @@ only where its input is that of a ReLU.
 Source: Knott et al. 2021 (CrypTen).
 """
 
-import copy
 import hashlib
 import operator
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
 
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.crypten_door import MPCTensor
@@ -28,7 +26,7 @@ from primia_flwr.crypto.crypten_links import expect_role, tell_on_failure
 from primia_flwr.crypto.crypten_provider import TrustedDealer, asking
 from primia_flwr.crypto.crypten_session import PRECISION_BITS, session
 from primia_flwr.crypto.crypten_wire import DONE, SEED
-from primia_flwr.crypto.lowering import refuse_group_norm
+from primia_flwr.crypto.folding import folded
 from primia_flwr.crypto.randomness import SEED_BYTES
 from primia_flwr.errors import ConfigError
 
@@ -142,15 +140,14 @@ def infer(graph: fx.GraphModule, images: Tensor) -> Tensor | None:
 
 
 def fold(model: nn.Module) -> fx.GraphModule:
-    """Trace a model, fold its BatchNorms into convolutions, and check each layer of the result.
+    """Trace a model, fold its norms into convolutions, and check each layer of the result.
 
     Raises
     ------
     ConfigError
         If a layer has no encrypted form.
     """
-    refuse_group_norm(model)
-    graph = cast(fx.GraphModule, fuse(copy.deepcopy(model).eval()))
+    graph = folded(model)
     for node in graph.graph.nodes:
         if not _computable(graph, node):
             what = graph.get_submodule(node.target) if node.op == "call_module" else node.target

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.scale_shift import ScaleShift
 
 SHUT_RATIO = 4.0  # a normalised value passes 4 once in 30,000 times, were it normal
 STATISTICS = ("running_mean", "running_var")
@@ -84,9 +85,12 @@ def check_arrived(model: nn.Module, bounds: ArrivalBounds = DEFAULT_BOUNDS) -> N
 
 
 def norm_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the norm layers that have a scale, with their names, in the model's order."""
+    """Yield the norm layers that have a scale, with their names, in the model's order.
+
+    What stands for one in a network without normalisation counts as one.
+    """
     for name, layer in model.named_modules():
-        kinds = _BatchNorm | nn.GroupNorm | nn.LayerNorm
+        kinds = _BatchNorm | nn.GroupNorm | nn.LayerNorm | ScaleShift
         if isinstance(layer, kinds) and layer.weight is not None:
             yield name, layer
 

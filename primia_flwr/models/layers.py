@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
+from primia_flwr.scale_shift import ScaleShift
 from primia_flwr.weight_standardisation import WSConv2d
+
+# What `norm_layer` makes.
+NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)
 
 
 class GlobalMaxPool(nn.Module):
@@ -22,10 +26,13 @@ class GlobalMaxPool(nn.Module):
 
 
 def norm_layer(cfg: ModelConfig) -> Callable[[int], nn.Module]:
-    """Return the constructor of the norm layer that follows a convolution of n channels."""
+    """Return the constructor of the norm layer that follows a convolution of n channels.
+
+    Without a norm it is what is left of one: a scale and a shift.
+    """
     if cfg.norm == "group":
         return partial(nn.GroupNorm, cfg.norm_groups)
-    return nn.BatchNorm2d
+    return ScaleShift if cfg.norm == "none" else nn.BatchNorm2d
 
 
 def global_pool(cfg: ModelConfig) -> nn.Module:
@@ -34,19 +41,19 @@ def global_pool(cfg: ModelConfig) -> nn.Module:
 
 
 def activation(cfg: ModelConfig) -> nn.ReLU:
-    """Return a ReLU: in place, except with group norm.
+    """Return a ReLU: in place with batch norm only.
 
     Per-sample gradient hooks (differential privacy) cannot see through in-place changes of
     the tensors that they hold.
     """
-    return nn.ReLU(inplace=cfg.norm != "group")
+    return nn.ReLU(inplace=cfg.norm == "batch")
 
 
 def freeze(model: nn.Module, trainable: str, *, head: str) -> None:
     """Leave only a part of the parameters trainable: all, norm (with the head), or the head."""
     for name, module in model.named_modules():
         in_head = name == head or name.startswith(f"{head}.")
-        norm = trainable == "norm" and isinstance(module, nn.GroupNorm | nn.BatchNorm2d)
+        norm = trainable == "norm" and isinstance(module, NORM_LAYERS)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(trainable == "all" or in_head or norm)
         if norm and isinstance(module, nn.GroupNorm):

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from primia_flwr.compat import torchvision
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.models.layers import global_pool, norm_layer
+from primia_flwr.models.norm_free_resnet import (
+    NormFreeBasicBlock,
+    NormFreeBottleneck,
+    finish_norm_free,
+)
 
 _resnet = torchvision.models.resnet
 
@@ -50,6 +55,8 @@ BLOCKS = {
     ("bottleneck", "batch"): _resnet.Bottleneck,
     ("basic", "group"): OutOfPlaceBasicBlock,
     ("bottleneck", "group"): OutOfPlaceBottleneck,
+    ("basic", "none"): NormFreeBasicBlock,
+    ("bottleneck", "none"): NormFreeBottleneck,
 }
 
 
@@ -65,6 +72,8 @@ def build_resnet(cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Mod
     model.avgpool = global_pool(cfg)
     if channels != 3:
         model.conv1 = _stem(channels)
+    if cfg.norm == "none":
+        finish_norm_free(model)
     if cfg.norm == "group":
         for module in model.modules():
             if isinstance(module, nn.ReLU):

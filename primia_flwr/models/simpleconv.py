@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.models.layers import activation, global_pool, norm_layer
+from primia_flwr.models.norm_free import scale_chain
 
 WIDTHS = (32, 64, 128, 256)
 
@@ -21,6 +22,8 @@ class SimpleConv(nn.Module):
             layers += [convolution, norm(width), activation(cfg), nn.MaxPool2d(2)]
             channels = width
         self.features = nn.Sequential(*layers)
+        if cfg.norm == "none":
+            scale_chain(self.features)
         self.pool = global_pool(cfg)
         self.classifier = nn.Linear(WIDTHS[-1], num_classes)
 

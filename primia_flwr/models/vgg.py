@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.models.layers import activation, global_pool, norm_layer
+from primia_flwr.models.norm_free import scale_chain
 
 # Output channels of the convolutions; 0 halves the resolution.
 LAYOUT = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
@@ -37,12 +38,17 @@ def _features(cfg: ModelConfig, channels: int) -> nn.Sequential:
         if width == 0:
             layers.append(nn.MaxPool2d(2))
             continue
-        convolution = nn.Conv2d(channels, width, kernel_size=3, padding=1)
+        biased = cfg.norm != "none"  # where a norm follows, it is there for torchvision's weights
+        convolution = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=biased)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
         layers += [convolution, norm(width), activation(cfg)]
         channels = width
-    return nn.Sequential(*layers)
+    features = nn.Sequential(*layers)
+    if cfg.norm == "none":
+        scale_chain(features)
+    return features
 
 
 def build_vgg(cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Module:

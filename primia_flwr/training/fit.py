@@ -119,7 +119,7 @@ def _check(
         raise ConfigError(
             f"training.batch_size={cfg.batch_size} with {len(train)} training images makes "
             "batches of one image, which batch norm cannot use; expected two or more; raise "
-            "training.batch_size or set model.norm=group"
+            "training.batch_size or set model.norm=group or none"
         )
 
 

@@ -22,7 +22,11 @@ def test_the_choice_alone_makes_an_experiment_private(mode: str, name: str) -> N
 @pytest.mark.parametrize(
     ("mode", "override", "reason"),
     [
-        ("dp_sgd", "model={norm: batch, weight_standardisation: false}", "expected group: batch"),
+        (
+            "dp_sgd",
+            "model={norm: batch, weight_standardisation: false}",
+            "expected group or none: batch",
+        ),
         ("dp_sgd", "data.mixup.probability=0.5", "belongs to both"),
         ("dp_sgd", "training.gradient_clip=1.0", "clipped already"),
         ("dp_sgd", "training.precision=bf16", "bound nothing"),
@@ -51,6 +55,20 @@ def test_what_breaks_the_guarantee_is_refused_with_the_reason(
     with pytest.raises(ConfigError) as caught:
         experiment(f"privacy={mode}", override)
     assert reason in str(caught.value)
+
+
+def test_batch_norm_is_told_what_can_be_served_encrypted_too() -> None:
+    with pytest.raises(ConfigError, match=r"served encrypted needs model\.norm=none"):
+        experiment("privacy=dp_sgd", "model={norm: batch, weight_standardisation: false}")
+
+
+@pytest.mark.parametrize("standardised", ["true", "false"])
+def test_without_normalisation_kernels_are_standardised_whatever_is_asked(
+    standardised: str,
+) -> None:
+    asked = f"model.weight_standardisation={standardised}"
+    for mode in ("dp_sgd", "dp_aggregate", "none"):
+        assert experiment(f"privacy={mode}", "model.norm=none", asked).model.weight_standardisation
 
 
 def test_a_proximal_term_is_refused() -> None:

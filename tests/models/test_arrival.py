@@ -27,7 +27,7 @@ from primia_flwr.training.plan import LocalPlan
 from primia_flwr.training.recipe import Recipe
 
 BIG = DEFAULT_BOUNDS.max_value
-ALL_MODELS = [(name, norm, False) for name, norm in product(MODELS, ("batch", "group"))]
+ALL_MODELS = [(name, norm, False) for name, norm in product(MODELS, ("batch", "group", "none"))]
 ALL_MODELS += [(name, "group", True) for name in MODELS]
 
 
@@ -62,7 +62,7 @@ def test_first_weights_and_what_training_makes_of_them_pass(name: str, norm: str
     check_arrived(model)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_seventy_rounds_of_adam_on_the_server_pass(norm: str) -> None:
     """Its steps are the largest that the server's rules take: 0.1 an entry and round (FedAdam)."""
     model = _model(norm=norm)
@@ -96,10 +96,11 @@ def test_seventy_rounds_of_adam_on_the_server_pass(norm: str) -> None:
         ("classifier.bias", BIG),
     ],
 )
-def test_a_bound_is_allowed_and_the_next_number_is_not(array: str, bound: float) -> None:
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_a_bound_is_allowed_and_the_next_number_is_not(norm: str, array: str, bound: float) -> None:
     above = float(torch.nextafter(torch.tensor(bound), torch.tensor(torch.inf)))
     for sign in (1, -1):
-        model = _model()
+        model = _model(norm=norm)
         _put(model, array, sign * bound)
         check_arrived(model)
         _put(model, array, sign * above)
@@ -109,7 +110,7 @@ def test_a_bound_is_allowed_and_the_next_number_is_not(array: str, bound: float)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_no_array_may_have_nan_or_infinity(norm: str, value: float) -> None:
     names = [n for n, t in _model(norm=norm).state_dict().items() if t.is_floating_point()]
     for name in names:
@@ -132,8 +133,9 @@ def test_running_statistics_are_bounded_apart_and_a_variance_is_not_negative() -
         check_arrived(model)
 
 
-def test_19_of_20_channels_of_a_layer_may_be_shut_and_not_one_more() -> None:
-    model = _model()
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_19_of_20_channels_of_a_layer_may_be_shut_and_not_one_more(norm: str) -> None:
+    model = _model(norm=norm)
     layer = model.get_submodule("features.13")
     assert isinstance(layer.bias, torch.Tensor)
     with torch.no_grad():
@@ -163,8 +165,9 @@ def test_spread_is_the_largest_over_the_median() -> None:
 
 def test_the_trap_in_scale_and_bias_of_the_last_norm_layer_is_refused() -> None:
     """The published script's: every channel shut by its bias but one."""
-    for name, bias in product(("resnet18", "simpleconv"), (-1e4, -10.0)):
-        model = _model(name)
+    cases = product(("resnet18", "simpleconv"), ("group", "none"), (-1e4, -10.0))
+    for name, norm, bias in cases:
+        model = _model(name, norm)
         layer = list(norm_layers(model))[-1][1]
         with torch.no_grad():
             layer.weight.fill_(1.0)  # type: ignore[operator, union-attr]

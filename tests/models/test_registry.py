@@ -30,7 +30,7 @@ def test_number_of_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("pool", ["avg", "max"])
-@pytest.mark.parametrize(("norm", "channels"), [("batch", 3), ("group", 1)])
+@pytest.mark.parametrize(("norm", "channels"), [("batch", 3), ("group", 1), ("none", 1)])
 @pytest.mark.parametrize("name", MODELS)
 def test_maps_images_to_logits_and_gives_every_parameter_a_gradient(
     name: str, norm: str, channels: int, pool: str
@@ -43,19 +43,23 @@ def test_maps_images_to_logits_and_gives_every_parameter_a_gradient(
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.parametrize("norm", ["group", "none"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "simpleconv"])
-def test_group_norm_models_have_no_batch_norm_and_change_nothing_in_place(name: str) -> None:
-    cfg = ModelConfig(name=name, norm="group")
+def test_models_for_private_training_have_no_batch_norm_and_change_nothing_in_place(
+    name: str, norm: str
+) -> None:
+    cfg = ModelConfig(name=name, norm=norm)
     with torch.device("meta"):
         modules = list(build_model(cfg, num_classes=2, channels=1).modules())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in modules)
     assert not any(isinstance(module, nn.ReLU) and module.inplace for module in modules)
 
 
+@pytest.mark.parametrize("norm", ["group", "none"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "simpleconv"])
-def test_full_backward_hooks_work_with_group_norm(name: str) -> None:
+def test_full_backward_hooks_work_without_batch_norm(name: str, norm: str) -> None:
     """Per-sample gradients hang on such hooks; in-place changes after them are errors."""
-    cfg = ModelConfig(name=name, norm="group")
+    cfg = ModelConfig(name=name, norm=norm)
     model = build_model(cfg, num_classes=2, channels=1, seed=0)
     seen: list[int] = []
 
@@ -87,8 +91,9 @@ def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
     assert torch.equal(ours(images), stock(images))
 
 
-def test_batch_of_one_model_is_independent_of_other_images_with_group_norm() -> None:
-    cfg = ModelConfig(name="simpleconv", norm="group")
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_an_image_is_independent_of_others_without_batch_norm(norm: str) -> None:
+    cfg = ModelConfig(name="simpleconv", norm=norm)
     model = build_model(cfg, num_classes=2, channels=1, seed=0).train()
     images = torch.rand(4, 1, 32, 32)
     torch.testing.assert_close(model(images)[:1], model(images[:1]))
@@ -133,10 +138,11 @@ def test_max_head_takes_the_maximum() -> None:
         ({"norm": "layer"}, "model.norm=layer"),
         ({"pool": "sum"}, "model.pool=sum"),
         ({"norm_groups": 5}, "model.norm_groups=5"),
-        ({"weight_standardisation": True}, r"norm=batch; .*set model\.norm=group"),
+        ({"weight_standardisation": True}, r"norm=batch; .*set model\.norm=group or none"),
         ({"weights": "weights.pkl"}, "model.weights=weights.pkl.*safetensors"),
         ({"weights": "imagenet", "name": "simpleconv"}, "model.name=simpleconv"),
         ({"weights": "imagenet", "norm": "group"}, "set model.norm=batch"),
+        ({"weights": "imagenet", "norm": "none"}, "norm=none; ImageNet .*set model.norm=batch"),
     ],
 )
 def test_model_config_refuses(values: dict[str, object], message: str) -> None:
@@ -164,9 +170,12 @@ def test_smallest_image_size_works_and_is_in_the_table(name: str) -> None:
     assert model(torch.rand(1, 1, side, side)).shape == (1, 2)
 
 
-def test_norms_after_frozen_layers_get_the_gradients_that_they_get_among_trained_ones() -> None:
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_norms_after_frozen_layers_get_the_gradients_that_they_get_among_trained_ones(
+    norm: str,
+) -> None:
     """Channels last: PyTorch's own backward would end the process."""
-    cfg = ModelConfig(name="resnet18", norm="group", norm_groups=8)
+    cfg = ModelConfig(name="resnet18", norm=norm, norm_groups=8)
     gradients = []
     for trainable in ("all", "norm"):
         model = build_model(cfg, num_classes=3, channels=1, seed=0)

@@ -10,11 +10,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from primia_flwr.errors import ConfigError
+from primia_flwr.scale_shift import ScaleShift
 from primia_flwr.weight_standardisation import WSConv2d
 
 # Layers with parameters whose gradients the engines know how to clip.
-LAYERS = (nn.Conv2d, WSConv2d, nn.Linear, nn.GroupNorm)
-_USE = "use model.norm=group, best with model.weight_standardisation=true"
+LAYERS = (nn.Conv2d, WSConv2d, nn.Linear, nn.GroupNorm, ScaleShift)
+_USE = (
+    "use model.norm=group, best with model.weight_standardisation=true, or model.norm=none, which "
+    "can be served encrypted, too"
+)
 
 
 def check_model(model: nn.Module) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from primia_flwr.privacy.clipping.geometry import Geometry
 from primia_flwr.privacy.clipping.gram import multiplications, squared_norms
 from primia_flwr.privacy.clipping.record import Record, Sums
-from primia_flwr.weight_standardisation import Standardised, standardise
+from primia_flwr.weight_standardisation import Standardised, WSConv2d, standardise
 
 ROUNDINGS = 8
 # Multiplications that take as long as writing and reading back one entry of a unit's own gradient.
@@ -110,8 +110,13 @@ class StandardisedConvolutionRule(ConvolutionRule):
     the squared norm of a channel's raw gradient is
     (|g|^2 - sum(g)^2 / D - <w_hat, g>^2 (2 - |w_hat|^2 / D) / D) / sigma^2.
     Its parts need no g: |g| / sigma is a Gram norm of dy / sigma, <w_hat, g> is the sum over
-    positions of y dy, and sum(g) that of dy times the sum of the patch.
+    positions of y dy, and sum(g) that of dy times the sum of the patch. Where the layer uses
+    c w_hat (`kernel_scale`), g is c times the gradient of the kernel in use, and y c times w_hat's.
     """
+
+    def __init__(self, layer: WSConv2d) -> None:
+        super().__init__(layer)
+        self._scale = layer.kernel_scale
 
     def by_gram(self, record: Record) -> Tensor:
         """Return the squared norms by Gram matrices and the two parts that are taken off."""
@@ -119,7 +124,7 @@ class StandardisedConvolutionRule(ConvolutionRule):
         dy = self._per_deviation(record.dy)
         norms = squared_norms(record.x, dy, self._geometry, record.views).double()
         total = record.by_unit(dy * self._geometry.patch_sums(record.x)).double()
-        along = record.by_unit(dy * self._without_bias(record.y)).double()
+        along = record.by_unit(dy * self._of_kernel(record.y)).double()
         shrink = 2 - kernel.double().square().flatten(1).mean(dim=1)
         taken = (total.square() + along.square() * shrink).sum(dim=1) / kernel[0].numel()
         return norms - taken
@@ -130,14 +135,15 @@ class StandardisedConvolutionRule(ConvolutionRule):
 
     @property
     def _standardised(self) -> Standardised:
-        return standardise(self._layer.weight.detach())
+        return standardise(self._layer.weight.detach(), scale=self._scale)
 
-    def _without_bias(self, y: Tensor) -> Tensor:
+    def _of_kernel(self, y: Tensor) -> Tensor:
+        """Return what w_hat alone makes of the input."""
         bias = self._layer.bias
-        return y if bias is None else y - bias.detach().view(-1, 1, 1)
+        return (y if bias is None else y - bias.detach().view(-1, 1, 1)) / self._scale
 
     def _pull_back(self) -> Callable[[Tensor], Tensor]:
         return self._standardised.pull_back
 
     def _per_deviation(self, dy: Tensor) -> Tensor:
-        return dy / self._standardised.sigma.view(-1, 1, 1)
+        return dy * (self._scale / self._standardised.sigma).view(-1, 1, 1)

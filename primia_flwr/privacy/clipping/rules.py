@@ -14,14 +14,14 @@ from torch.nn import functional
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.clipping.convolution import ConvolutionRule, StandardisedConvolutionRule
 from primia_flwr.privacy.clipping.record import Record, Rule, Sums
+from primia_flwr.scale_shift import ScaleShift
 from primia_flwr.weight_standardisation import WSConv2d
 
 
-class GroupNormRule:
-    """Scale and shift of a group norm: few enough to keep the gradients of all units."""
+class ScaleShiftRule:
+    """Scale and shift of each channel: few enough to keep the gradients of all units."""
 
-    def __init__(self, layer: nn.GroupNorm) -> None:
-        self._layer = layer
+    def __init__(self, layer: ScaleShift | nn.GroupNorm) -> None:
         self._scale = layer.weight if layer.weight.requires_grad else None
         self._shift = layer.bias if layer.bias.requires_grad else None
 
@@ -37,14 +37,28 @@ class GroupNormRule:
         return list(zip(trainable, sums, strict=True))
 
     def _gradients(self, record: Record) -> list[Tensor]:
-        """Return (units, C) for the scale, which multiplies the normalised input, and the shift."""
-        layer, found = self._layer, []
+        """Return (units, C) for the scale and for the shift."""
+        found = []
         if self._scale is not None:
-            normalised = functional.group_norm(record.x, layer.num_groups, eps=layer.eps)
-            found.append(record.by_unit(normalised.mul_(record.dy)))
+            found.append(record.by_unit(self._scaled(record.x) * record.dy))
         if self._shift is not None:
             found.append(record.by_unit(record.dy))
         return found
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """Return what the scale multiplies."""
+        return x
+
+
+class GroupNormRule(ScaleShiftRule):
+    """A group norm: the scale multiplies the normalised input."""
+
+    def __init__(self, layer: nn.GroupNorm) -> None:
+        super().__init__(layer)
+        self._layer = layer
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return functional.group_norm(x, self._layer.num_groups, eps=self._layer.eps)
 
 
 class LinearRule:
@@ -85,6 +99,7 @@ RULES: dict[type[nn.Module], Callable[[Any], Rule]] = {
     WSConv2d: StandardisedConvolutionRule,
     nn.Linear: LinearRule,
     nn.GroupNorm: GroupNormRule,
+    ScaleShift: ScaleShiftRule,
 }
 
 

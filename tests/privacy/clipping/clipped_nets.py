@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
+from primia_flwr.scale_shift import ScaleShift
 from primia_flwr.weight_standardisation import WSConv2d
 
 
@@ -29,6 +30,32 @@ def odd_net(*, standardised: bool = False) -> nn.Module:
         nn.Flatten(),
         nn.Linear(10, 3),
     ).double()
+
+
+def norm_free_net() -> nn.Module:
+    """Return a small float64 net of scaled kernels, scales (one of them 0) and shifts."""
+    torch.manual_seed(3)
+    net = nn.Sequential(
+        WSConv2d(2, 6, (3, 2), stride=(2, 1), padding=(1, 2)),
+        ScaleShift(6),
+        nn.ReLU(),
+        WSConv2d(6, 8, 3, padding=2, dilation=2, bias=False),
+        ScaleShift(8),
+        nn.ReLU(),
+        WSConv2d(8, 4, 3, stride=3, padding=1, groups=2),
+        nn.AdaptiveAvgPool2d((1, 2)),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    ).double()
+    for number, layer in enumerate(net):
+        if isinstance(layer, WSConv2d):
+            layer.kernel_scale = (0.3, 0.0, 0.0, 0.07, 0.0, 0.0, 2.5)[number]
+        if isinstance(layer, ScaleShift):
+            nn.init.normal_(layer.weight)
+            nn.init.normal_(layer.bias)
+            with torch.no_grad():
+                layer.weight[2] = 0.0
+    return net
 
 
 def batch(images: int, *, size: int = 11, channels: int = 2) -> tuple[Tensor, Tensor]:

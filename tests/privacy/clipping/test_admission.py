@@ -41,10 +41,12 @@ def with_another_parameter() -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize(
+    ("norm", "standardised"), [("group", False), ("group", True), ("none", True)]
+)
 @pytest.mark.parametrize("name", MODELS)
-def test_models_with_group_norm_are_let_in(name: str, standardised: bool) -> None:
-    cfg = ModelConfig(name=name, norm="group", weight_standardisation=standardised)
+def test_models_without_batch_norm_are_let_in(name: str, norm: str, standardised: bool) -> None:
+    cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised)
     check_model(build_model(cfg, num_classes=3, channels=1, seed=0))
 
 
@@ -52,7 +54,8 @@ def test_models_with_group_norm_are_let_in(name: str, standardised: bool) -> Non
 def test_batch_norm_is_refused_with_reason_and_replacement(name: str) -> None:
     model = build_model(ModelConfig(name=name), num_classes=3, channels=1, seed=0)
     with pytest.raises(
-        ConfigError, match=r"layer .+ \(BatchNorm2d\) normalises each image by .*model\.norm=group"
+        ConfigError,
+        match=r"layer .+ \(BatchNorm2d\) normalises each .*model\.norm=group.*model\.norm=none",
     ):
         check_model(model)
 

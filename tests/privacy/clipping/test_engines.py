@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from clipped_nets import batch, clipped, cross_entropy, flat, odd_net, unit_gradients
+from clipped_nets import batch, clipped, cross_entropy, flat, norm_free_net, odd_net, unit_gradients
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
@@ -66,21 +66,53 @@ def test_the_others_are_torch_func(name: str, standardised: bool, views: int) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "standardised", "size"),
-    [("resnet18", False, 32), ("resnet18", True, 32), ("simpleconv", True, 32)],
+    ("name", "norm", "standardised"),
+    [
+        ("resnet18", "group", False),
+        ("resnet18", "group", True),
+        ("simpleconv", "group", True),
+        *((name, "none", True) for name in ("resnet18", "resnet50", "vgg16", "simpleconv")),
+    ],
 )
-def test_engines_agree_on_the_models_of_the_table(name: str, standardised: bool, size: int) -> None:
+def test_engines_agree_on_the_models_of_the_table(name: str, norm: str, standardised: bool) -> None:
     """In float64, with channels_last: gradient for gradient."""
-    cfg = ModelConfig(name=name, norm="group", weight_standardisation=standardised)
+    cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised)
     model = build_model(cfg, num_classes=3, channels=1, seed=0).double()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, targets = batch(4, size=size, channels=1)
+    images, targets = batch(4, size=32, channels=1)
     images = images.to(memory_format=torch.channels_last)
     engines = {e: build_engine(e, model, cross_entropy, clip_norm=20.0, views=2) for e in ENGINES}
     sums = {e: engine.clipped_sum(images, targets) for e, engine in engines.items()}
     for ghost, loop, opacus in zip(*sums.values(), strict=True):
         torch.testing.assert_close(ghost, opacus, **EXACT)
         torch.testing.assert_close(loop, opacus, **EXACT)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("clip", ["median", "all", "none"])
+def test_every_engine_is_torch_func_without_normalisation(clip: str, views: int, way: str) -> None:
+    model = norm_free_net()
+    images, targets = batch(4 * views)
+    gradients = unit_gradients(model, images, targets, views)
+    norms = gradients.norm(dim=1)
+    clip_norm = {"median": norms.median(), "all": norms.min() / 10, "none": norms.max() * 10}[clip]
+    expected = clipped(gradients, float(clip_norm))
+    for name in ENGINES:
+        engine = build_engine(name, model, cross_entropy, clip_norm=float(clip_norm), views=views)
+        found = flat(engine.clipped_sum(images, targets))
+        torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "simpleconv"])
+@pytest.mark.parametrize("trainable", ["norm", "head"])
+def test_engines_agree_where_only_scales_and_shifts_are_trained(name: str, trainable: str) -> None:
+    cfg = ModelConfig(name=name, norm="none", trainable=trainable, weights="a.pth")
+    model = build_model(cfg, num_classes=3, channels=1, seed=0, first_weights=False).double()
+    images, targets = batch(4, size=32, channels=1)
+    engines = {e: build_engine(e, model, cross_entropy, clip_norm=0.1) for e in ENGINES}
+    ghost, loop, opacus = (flat(e.clipped_sum(images, targets)) for e in engines.values())
+    torch.testing.assert_close(ghost, opacus, **EXACT)
+    torch.testing.assert_close(loop, opacus, **EXACT)
 
 
 def test_engines_agree_in_float32_but_for_rounding() -> None:

@@ -1,0 +1,92 @@
+"""A trained network as convolutions, linear layers, ReLUs, pooling and additions, and nothing else.
+
+Standardised kernels become plain ones: after training they are constants. Batch norms, and the
+scales and shifts of a network without normalisation, are folded into the convolution before them.
+"""
+
+import copy
+import threading
+from typing import cast
+
+import torch
+from torch import fx, nn
+from torch.fx.experimental.optimization import fuse
+
+from primia_flwr.errors import ConfigError
+from primia_flwr.scale_shift import ScaleShift
+from primia_flwr.weight_standardisation import WSConv2d
+
+_TRACING = threading.Lock()  # torch.fx patches modules while it traces
+
+
+def folded(model: nn.Module) -> fx.GraphModule:
+    """Trace a model in evaluation mode and fold what can be folded; the model stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it has a norm that depends on the image.
+    """
+    refuse_group_norm(model)
+    plain = with_plain_kernels(model)
+    with _TRACING:
+        return cast(fx.GraphModule, fuse(plain, inplace=True))
+
+
+def with_plain_kernels(model: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode that computes the same, of PyTorch's own layers.
+
+    A scale and shift becomes a batch norm with mean 0 and variance 1, which folding knows.
+    """
+    plain = copy.deepcopy(model).eval()
+    for parent in list(plain.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, WSConv2d):
+                setattr(parent, name, _plain_convolution(child))
+            elif isinstance(child, ScaleShift):
+                setattr(parent, name, _as_batch_norm(child))
+    return plain
+
+
+def refuse_group_norm(model: nn.Module) -> None:
+    """Refuse a normalisation that depends on the image: its variance would need a division.
+
+    Raises
+    ------
+    ConfigError
+        Naming the layer.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.InstanceNorm2d):
+            raise ConfigError(
+                f"model.norm=group ({name}: {type(module).__name__}); expected model.norm=none or "
+                "batch: a norm over the image itself needs an encrypted square root and division, "
+                "and cannot be folded into a convolution; train with model.norm=none, which "
+                "privacy=dp_sgd takes, too, or, without it, with model.norm=batch"
+            )
+
+
+def _plain_convolution(layer: WSConv2d) -> nn.Conv2d:
+    """Return the convolution with the kernel as the layer uses it."""
+    plain = nn.Conv2d(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]
+        layer.stride,  # type: ignore[arg-type]
+        layer.padding,  # type: ignore[arg-type]
+        layer.dilation,  # type: ignore[arg-type]
+        layer.groups,
+        bias=layer.bias is not None,
+        padding_mode=layer.padding_mode,
+        device="meta",
+    )
+    with torch.no_grad():
+        plain.weight = nn.Parameter(layer.standardised().used)
+    plain.bias = layer.bias
+    return plain.eval()
+
+
+def _as_batch_norm(layer: ScaleShift) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(len(layer.weight), eps=0.0).to(layer.weight.dtype)
+    norm.weight, norm.bias = layer.weight, layer.bias
+    return norm.eval()
