@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from primia_flwr.config.checks import check_choice, check_range
@@ -28,6 +29,7 @@ PATIENTS = ("disjoint", "shared")
 _ORDERS = (1.25, 1.5, 1.75, *map(float, range(2, 64)), *(2.0**k for k in range(6, 12)))
 _PLD_UP_TO = 50.0  # above, distributions take gigabytes to say that nothing is protected
 _MOST_NOISE = 1e5
+_CROSSINGS = 12  # tries to meet the ceiling, before the interval is halved
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,12 @@ def epsilon(events: Sequence[AnyEvent], *, delta: float, units: int | None = Non
     if by_rdp > _PLD_UP_TO or None in named:
         return Guarantee(by_rdp, delta, RDP)
     counts: Counter[DpEvent] = Counter()
-    for event, count in (pair for pair in named if pair is not None):
-        counts[event] += count
-    return Guarantee(_pld_epsilon(counts, delta), delta, PLD)
+    for event, often in (pair for pair in named if pair is not None):
+        counts[event] += often
+    by_pld = _pld_epsilon(counts, delta)
+    if by_pld > by_rdp:  # both are bounds; far below 1e-12 of delta, distributions are cut off
+        return Guarantee(by_rdp, delta, RDP)
+    return Guarantee(by_pld, delta, PLD)
 
 
 def noise_multiplier_for(
@@ -74,6 +79,7 @@ def noise_multiplier_for(
     delta: float,
     sampling_rate: float,
     steps: int,
+    with_it: Sequence[AnyEvent] = (),
     by: RdpFilter | None = None,
     before: Rdp | None = None,
     relative: float = 1e-3,
@@ -82,8 +88,10 @@ def noise_multiplier_for(
 
     Parameters
     ----------
+    with_it : sequence of events
+        What else must fit, e.g. noisy statistics.
     by : RdpFilter, optional
-        Count as this filter does, which is what a site lets through; None: as `epsilon` does.
+        Count as these criteria do; None: as `epsilon` does, for a plan fixed beforehand.
     before : ndarray, optional
         What was spent before, at the orders of `by`; only with a filter.
     relative : float
@@ -97,23 +105,24 @@ def noise_multiplier_for(
     check_delta(delta)
     check_range("privacy.epsilon", epsilon, 0, _PLD_UP_TO, example=3, open_low=True)
 
-    def event(noise: float) -> SampledGaussian:
-        return SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
+    def events(noise: float) -> list[AnyEvent]:
+        step = SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
+        return [step, *with_it]
 
     def by_rdp(noise: float) -> float:
         if by is None:
-            return rdp_epsilon(event(noise).rdp(_ORDERS), _ORDERS, delta)
-        return by.epsilon(event(noise).rdp(by.orders) + (0 if before is None else before))
+            return rdp_epsilon(total_rdp(events(noise), _ORDERS), _ORDERS, delta)
+        return by.epsilon(total_rdp(events(noise), by.orders) + (0 if before is None else before))
 
     found = least_noise(by_rdp, epsilon, relative)
     if by is not None:
         return found
     return least_noise(
-        lambda noise: _epsilon([event(noise)], delta=delta),
+        lambda noise: _epsilon(events(noise), delta=delta),
         epsilon,
         relative,
         start=found,
-        stride=1.1,
+        stride=1.15,
     )
 
 
@@ -153,8 +162,8 @@ def _pld_epsilon(counts: Counter[DpEvent], delta: float) -> float:
     from dp_accounting.pld import PLDAccountant
 
     accountant = PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
-    for event, count in counts.items():
-        accountant.compose(event, count)
+    for event, often in counts.items():
+        accountant.compose(event, often)
     return float(accountant.get_epsilon(delta))
 
 
@@ -168,7 +177,7 @@ def least_noise(
 ) -> float:
     """Return the smallest noise multiplier, within a relative distance, that costs no more.
 
-    It strides from `start` until it has one that fits and one that does not, then halves.
+    It strides from `start` until it has one that fits and one that does not, then closes in.
 
     Parameters
     ----------
@@ -182,22 +191,45 @@ def least_noise(
     ConfigError
         If no noise multiplier is large enough.
     """
-    high = start
-    while spent(high) > ceiling:
-        high *= stride
+    high, above = start, spent(start)
+    low, below = high, above
+    while above > ceiling:
+        low, below, high = high, above, high * stride
         if high > _MOST_NOISE:
             raise ConfigError(
                 f"privacy.epsilon={ceiling:g}; expected one that a noise multiplier of "
                 f"{_MOST_NOISE:g} reaches; ask for a larger epsilon or delta, or fewer steps; "
                 "or nothing is left of the budget"
             )
-    low = max(high / stride, LEAST_NOISE)
-    while low > LEAST_NOISE and spent(low) <= ceiling:
-        high, low = low, max(low / stride, LEAST_NOISE)
-    while high / low > 1 + relative:
-        middle = math.sqrt(low * high)
-        if spent(middle) <= ceiling:
-            high = middle
+        above = spent(high)
+    while below <= ceiling and low > LEAST_NOISE:
+        high, above, low = low, below, max(low / stride, LEAST_NOISE)
+        below = spent(low)
+    if below <= ceiling:
+        return low
+    for tried in count():
+        if high / low <= 1 + relative:
+            break
+        middle = _between(low, below, high, above, ceiling, relative, tried)
+        cost = spent(middle)
+        if cost <= ceiling:
+            high, above = middle, cost
         else:
-            low = middle
+            low, below = middle, cost
     return high
+
+
+def _between(
+    low: float, below: float, high: float, above: float, ceiling: float, relative: float, tried: int
+) -> float:
+    """Return the next noise to try: where a power law crosses the ceiling, or the middle.
+
+    The crossing is missed by a little on purpose, now above and now below, so that the next try
+    closes in from the other side.
+    """
+    width = math.log(high / low)
+    if tried > _CROSSINGS or not 0 < above < below < math.inf:
+        return math.sqrt(low * high)
+    crossing = width * math.log(below / ceiling) / math.log(below / above)
+    aside = relative * (0.4 if tried % 2 == 0 else -0.4)
+    return low * math.exp(min(max(crossing + aside, 0.05 * width), 0.95 * width))

@@ -236,7 +236,8 @@ def apart(event: AnyEvent) -> tuple[AnyEvent, int]:
     name = _COUNTS.get(type(event))
     if name is None:
         return event, 1
-    return dataclasses.replace(event, **{name: 1}), getattr(event, name)
+    once: dict[str, Any] = {name: 1}
+    return dataclasses.replace(event, **once), getattr(event, name)
 
 
 def _check_noise(value: float) -> None:
