@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from primia_flwr.config.checks import check_choice, check_length, check_range
 from primia_flwr.errors import ConfigError
 
-MODEL_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv")
+MODEL_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv", "scattering")
+IMAGENET_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16")
 NORMS = ("batch", "group", "none")
 POOLS = ("avg", "max")
 TRAINABLE = ("all", "norm", "head")
@@ -24,8 +25,9 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth")
 class ModelConfig:
     """The architecture and where its first weights come from.
 
-    With `norm` none (`models.norm_free`) kernels are always standardised: then
-    `weight_standardisation` becomes true, whatever it was set to.
+    `scattering` has fixed filters and one linear layer: `norm`, `norm_groups`, `pool` and
+    `weight_standardisation` mean nothing to it. With `norm` none (`models.norm_free`) kernels are
+    always standardised: then `weight_standardisation` becomes true, whatever it was set to.
     """
 
     name: str = "resnet18"
@@ -63,9 +65,9 @@ class ModelConfig:
 
     def _check_weights(self) -> None:
         if self.weights == "imagenet":
-            if self.name == "simpleconv":
+            if self.name not in IMAGENET_NAMES:
                 raise ConfigError(
-                    "model.weights=imagenet with model.name=simpleconv; expected a model that "
+                    f"model.weights=imagenet with model.name={self.name}; expected a model that "
                     "has ImageNet weights, e.g. model.name=resnet18"
                 )
             if self.norm != "batch":

@@ -21,14 +21,17 @@ from torch.nn import functional
 from primia_flwr.config.checks import check_choice
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.models.scattering import GRID
 
-# Architecture -> module whose output is mapped: the activations of the last convolution.
+# Architecture -> module whose output is mapped: the activations of the last convolution, or what
+# the linear layer of `scattering` reads.
 TARGET_LAYERS: dict[str, str] = {
     "resnet18": "layer4",
     "resnet34": "layer4",
     "resnet50": "layer4",
     "vgg16": "features.42",
     "simpleconv": "features.14",
+    "scattering": "front.2",
 }
 _AT_ONCE = 8  # images of which the gradients are held at the same time
 
@@ -132,6 +135,8 @@ def grad_cam(
 
 def map_side(architecture: str, image_size: int) -> int:
     """Return the cells along each side of the layer's map, of square images of that size."""
+    if architecture == "scattering":
+        return GRID
     pixels = _STRIDES[architecture]
     up = architecture.startswith("resnet")  # its strided convolutions are padded
     return -(-image_size // pixels) if up else image_size // pixels

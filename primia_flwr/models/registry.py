@@ -11,6 +11,7 @@ from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.layers import freeze, standardise_kernels
 from primia_flwr.models.resnet import build_resnet
+from primia_flwr.models.scattering import build_scattering
 from primia_flwr.models.simpleconv import build_simpleconv
 from primia_flwr.models.vgg import build_vgg
 from primia_flwr.models.weights import load_first_weights
@@ -44,6 +45,7 @@ MODELS: dict[str, Architecture] = {
     "resnet50": Architecture(build_resnet, "conv1.weight", "fc", 16, "resnet50"),
     "vgg16": Architecture(build_vgg, "features.0.weight", "classifier", 32, "vgg16_bn"),
     "simpleconv": Architecture(build_simpleconv, "features.0.weight", "classifier", 16),
+    "scattering": Architecture(build_scattering, "classifier.weight", "classifier", 32),
 }
 
 

@@ -19,6 +19,8 @@ PARAMETERS = {
     "vgg16": 14_714_688 - 2 * 64 * 9 + 2 * 4224 + 512 * 3 + 3,
     # 9*(1*32 + 32*64 + 64*128 + 128*256) + 2*480 + 256*3 + 3
     "simpleconv": 9 * 43_040 + 960 + 771,
+    # 1 + 2*8 + 8*8 maps of 8 x 8, a linear layer
+    "scattering": 81 * 64 * 3 + 3,
 }
 
 
@@ -39,7 +41,7 @@ def test_maps_images_to_logits_and_gives_every_parameter_a_gradient(
     model = build_model(cfg, num_classes=3, channels=channels, seed=0)
     logits = model(torch.rand(2, channels, 64, 64))
     assert logits.shape == (2, 3)
-    logits.square().sum().backward()
+    (logits - 1).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
@@ -110,7 +112,7 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
     assert not torch.equal(first["features.0.weight"], other["features.0.weight"])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "scattering"])
 def test_weight_standardisation_replaces_each_convolution_and_no_parameter(name: str) -> None:
     plain = build_model(ModelConfig(name=name, norm="group"), num_classes=3, channels=1, seed=0)
     cfg = ModelConfig(name=name, norm="group", weight_standardisation=True)
