@@ -15,6 +15,7 @@ class ScaleShift(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.num_channels = channels
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -25,4 +26,4 @@ class ScaleShift(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the number of channels."""
-        return str(len(self.weight))
+        return str(self.num_channels)

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from primia_flwr.attacks.surrogate import SwitchedReLU
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.models.arrival import DEFAULT_BOUNDS, SHUT_RATIO
+from primia_flwr.models.arrival import DEFAULT_BOUNDS, SHUT_RATIO, norm_layers
+from primia_flwr.scale_shift import ScaleShift
 
 SHUT = -1e4
 LOUD = 0.25  # largest weight of the classifier on the open channel
@@ -53,9 +54,9 @@ def check_run(experiment: Experiment, kind: str) -> None:
         Naming the key, and why.
     """
     model = experiment.model
-    if model.norm != "group":
+    if model.norm == "batch":
         raise ConfigError(
-            f"target=crafted_model of a run with model.norm={model.norm}; expected group: with "
+            "target=crafted_model of a run with model.norm=batch; expected group or none: with "
             "batch norm the gradient of each image depends on its whole batch, so none stands "
             "alone (which makes no run safe); simulate one with model.norm=group"
         )
@@ -71,6 +72,11 @@ def check_run(experiment: Experiment, kind: str) -> None:
             "attack trains without it"
         )
     groups = model.norm_groups
+    if kind == "within_bounds" and model.norm == "none":
+        raise ConfigError(
+            "crafted=within_bounds with model.norm=none; expected model.norm=group, of whose "
+            "groups this trap is made; set crafted=norm"
+        )
     if kind == "within_bounds" and (model.weight_standardisation or groups < 4):
         raise ConfigError(
             f"crafted=within_bounds with model.norm_groups={groups}, model.weight_standardisation="
@@ -85,7 +91,7 @@ def set_trap(model: nn.Module, trap: Trap, public: Tensor, *, share: float) -> N
     Parameters
     ----------
     model : nn.Module
-        With group norm; its kernels are the attacker's choice.
+        With group norm or without normalisation; its kernels are the attacker's choice.
     trap : Trap
         What to craft.
     public : Tensor
@@ -106,9 +112,10 @@ def set_trap(model: nn.Module, trap: Trap, public: Tensor, *, share: float) -> N
         norm.bias[trap.channel] = bias
 
 
-def last_norm(model: nn.Module) -> nn.GroupNorm:
-    """Return the norm layer before the last rectifier."""
-    return [m for m in model.modules() if isinstance(m, nn.GroupNorm)][-1]
+def last_norm(model: nn.Module) -> nn.GroupNorm | ScaleShift:
+    """Return the layer whose scale and shift come before the last rectifier."""
+    norms = [m for _, m in norm_layers(model) if isinstance(m, nn.GroupNorm | ScaleShift)]
+    return norms[-1]
 
 
 def head_of(model: nn.Module) -> tuple[str, nn.Linear]:
@@ -175,6 +182,7 @@ def _shut_by_bias(model: nn.Module, _: int) -> None:
 
 def _shut_by_kernels(model: nn.Module, channel: int) -> None:
     norm = last_norm(model)
+    assert isinstance(norm, nn.GroupNorm)  # `check_run` lets no other in
     kernel = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1].weight
     size = norm.num_channels // norm.num_groups
     typical = float(kernel.std())

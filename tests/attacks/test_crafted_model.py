@@ -128,9 +128,9 @@ def test_the_attack_is_the_same_twice(recorded: tuple[Path, Experiment], tmp_pat
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "simpleconv"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_trap_fits_every_architecture(name: str, kind: str) -> None:
-    cfg = ModelConfig(name=name, norm="group")
+@pytest.mark.parametrize(("kind", "norm"), [*((kind, "group") for kind in KINDS), ("norm", "none")])
+def test_the_trap_fits_every_architecture(name: str, kind: str, norm: str) -> None:
+    cfg = ModelConfig(name=name, norm=norm)
     model = build_model(cfg, num_classes=3, channels=1, seed=1)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     public = torch.randn(24, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -164,7 +164,12 @@ def test_a_candidate_is_lifted_through_and_who_gets_through_by_more_is_left_alon
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"model": ModelConfig(norm="batch")}, "norm", r"model\.norm=batch; expected group"),
+        (
+            {"model": ModelConfig(norm="batch")},
+            "norm",
+            r"model\.norm=batch; expected group or none",
+        ),
+        ({"model": ModelConfig(norm="none")}, "within_bounds", r"model\.norm=none; expected model"),
         (
             {"model": ModelConfig(norm="group", trainable="head", weights="a.pth")},
             "norm",

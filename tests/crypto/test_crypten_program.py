@@ -53,6 +53,12 @@ def test_simpleconv_agrees_with_the_plain_model(pool):
     assert dealt > 100
 
 
+def test_a_network_without_normalisation_agrees_with_the_plain_model():
+    model, images = built(norm="none"), noise(1, 1, 32, 32)
+    logits, *_ = classify(built(seed=2, norm="none"), model, images)
+    assert (logits - plain(model, images)).abs().max() < 0.02
+
+
 def test_residual_blocks_and_padded_pooling_in_colour_with_fewer_bits():
     torch.manual_seed(0)
     model, images = ToyNet(channels=3).eval(), noise(2, 3, 12, 10)

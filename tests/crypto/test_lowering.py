@@ -81,7 +81,7 @@ def test_batch_norm_is_folded_into_the_weights() -> None:
 
 
 def test_group_norm_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match=r"model\.norm=group .*square root.*model\.norm=batch"):
+    with pytest.raises(ConfigError, match=r"model\.norm=group .*square root.*model\.norm=none"):
         lower(model(norm="group"), (1, 1, 64, 64))
 
 

@@ -62,16 +62,31 @@ def test_every_architecture_has_a_layer_and_no_layer_is_without_one() -> None:
     assert set(TARGET_LAYERS) == set(MODELS)
 
 
+def layer_output(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    found: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda _m, _i, out: found.append(out))
+    training = model.training
+    model.eval()(images)
+    model.train(training)
+    handle.remove()
+    return found[0]
+
+
 @pytest.mark.parametrize("trainable", ["all", "head"])
+@pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("name", ["resnet18", "vgg16", "simpleconv"])
 def test_the_target_is_the_last_activation_and_the_model_stays_as_it_was(
-    name: str, trainable: str
+    name: str, norm: str, trainable: str
 ) -> None:
-    model = build_model(ModelConfig(name=name), num_classes=3, channels=1, seed=0).train()
+    model = build_model(ModelConfig(name=name, norm=norm), num_classes=3, channels=1, seed=0)
+    model.train()
     freeze(model, trainable, head=MODELS[name].head)
     sizes: list[torch.Size] = []
     layer = model.get_submodule(TARGET_LAYERS[name])
     handle = layer.register_forward_hook(lambda _m, _i, out: sizes.append(out.shape))
+    with torch.no_grad():
+        assert float(layer_output(model, layer, torch.rand(1, 1, 72, 72)).min()) >= 0
+    sizes.clear()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = grad_cam(model, name, torch.rand(3, 1, 72, 72), [0, 1, 2])
     handle.remove()
