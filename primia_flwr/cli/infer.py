@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from primia_flwr.cli.findings import basis, finding, no_scores, not_plausible, summary
 from primia_flwr.cli.predictions import output_folder, write_tables
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.inference import InferArguments, settings_of
 from primia_flwr.errors import DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from primia_flwr.crypto.channel import Channel
     from primia_flwr.crypto.classify import AnySession, Opinion
+    from primia_flwr.crypto.plausibility import Verdict
     from primia_flwr.data.unlabelled import Unlabelled
-
-OUTSIDE = "outside"  # the audit's word for an image without scores
 
 
 def run(cfg: InferArguments) -> dict[str, Any]:
@@ -55,19 +53,11 @@ def run(cfg: InferArguments) -> dict[str, Any]:
             raise
     write_tables(output, work.rows(), work.facts())
     facts = work.facts()
-    for name, why in work.skipped.items():
-        console.print(f"skipped {name}: {why}", markup=False, soft_wrap=True)
-    for row in work.rows():
-        if row["audit"] == OUTSIDE:
-            sentence = no_scores(row["file"], facts["model"]["compare_bits"])
-            console.print(sentence, markup=False, soft_wrap=True)
-    summary = ("images", "seconds_per_image", "bytes_sent", "rounds")
-    return {
-        **{key: facts[key] for key in summary},
-        "skipped": len(work.skipped),
-        "outside": facts["outside"],
-        "output": str(output),
-    }
+    told = [f"skipped {name}: {why}" for name, why in work.skipped.items()]
+    told += [reason for row in work.rows() if (reason := work.why_none(row))]
+    for sentence in (*told, facts["basis"]):
+        console.print(sentence, markup=False, soft_wrap=True)
+    return {**summary(facts), "output": str(output)}
 
 
 def bars(console: Console, *, quiet: bool) -> Progress:
@@ -198,15 +188,13 @@ class Work:
             If it is another one than in the session before; this one is closed.
         """
         before = self._session
-        if before is None or (before.offer.model, before.card) == (
-            session.offer.model,
-            session.card,
-        ):
+        if before is None or _identity(before) == _identity(session):
             return
         session.abandon()
         raise DataError(
-            f"the model owner serves another model now ({session.offer.model:.16}…); expected that "
-            f"of the predictions so far ({before.offer.model:.16}…): call again, with another "
+            f"the model owner serves another model now ({session.offer.model:.16}…, calibrated on "
+            f"{session.offer.calibrated} images); expected that of the predictions so far "
+            f"({before.offer.model:.16}…, {before.offer.calibrated}): call again, with another "
             "output folder"
         )
 
@@ -233,15 +221,29 @@ class Work:
         return Normalisation(card.mean, card.std).apply(pixels[None])[0]
 
     def _row(self, name: str, opinion: "Opinion") -> dict[str, Any]:
+        from primia_flwr.crypto.plausibility import Verdict
+
         audit = "passed" if self._cfg.audit else "off"
+        outside = opinion.verdict == Verdict.OUTSIDE
         return {
             "file": name,
-            **_finding(self.classes, opinion.scores),
-            "audit": OUTSIDE if opinion.scores is None else audit,
+            **finding(self.classes, opinion.scores),
+            "plausible": opinion.verdict == Verdict.PLAUSIBLE,
+            "audit": opinion.verdict.value if outside else audit,
+            "calibrated": self._calibrated,
             "seconds": round(opinion.seconds, 4),
             "bytes_sent": opinion.bytes_sent,
             "bytes_received": opinion.bytes_received,
         }
+
+    def why_none(self, row: dict[str, Any]) -> str:
+        """Return why an image has no diagnosis; empty if it has."""
+        if row["plausible"] or self._session is None:
+            return ""
+        offer = self._session.offer
+        if row["audit"] == "outside":
+            return no_scores(row["file"], offer.compare_bits)
+        return not_plausible(row["file"], offer.score_limit)
 
     def _warn(self, error: PrimiaError) -> None:
         self._progress.console.print(
@@ -250,6 +252,8 @@ class Work:
 
     def facts(self) -> dict[str, Any]:
         """Return what it took; only after a session was opened."""
+        from primia_flwr.crypto.plausibility import Verdict
+
         count, session = len(self._opinions), self._session
         if session is None:
             raise ServiceError("no session was opened; expected one")
@@ -259,7 +263,8 @@ class Work:
             "complete": count == self.count,
             "skipped": self.skipped,
             "audit": self._cfg.audit,
-            "outside": sum(o.scores is None for o in self._opinions),
+            "outside": self._count(Verdict.OUTSIDE),
+            "implausible": self._count(Verdict.IMPLAUSIBLE),
             "seconds_per_image": round(sum(o.seconds for o in self._opinions) / max(count, 1), 4),
             "bytes_sent": sum(o.bytes_sent for o in self._opinions),
             "bytes_received": sum(o.bytes_received for o in self._opinions),
@@ -271,36 +276,32 @@ class Work:
                 for costs in sessions
             ],
             "classes": list(self.classes),
+            "basis": basis(self._calibrated, audit=self._cfg.audit),
             "model": {
                 "sha256": session.offer.model,
                 "round": self._card.round,
                 "synthetic": self._card.synthetic,
-                "calibrated": session.offer.calibrated,
+                "calibrated": self._calibrated,
                 "compare_bits": session.offer.compare_bits,
+                "score_limit": session.offer.score_limit,
             },
         }
 
+    @property
+    def _calibrated(self) -> int:
+        """On how many images the model was compared with itself in the clear, for this protocol."""
+        if self._session is None or self._cfg.protocol != "fss":
+            return 0
+        return self._session.offer.calibrated
 
-def _finding(classes: Sequence[str], scores: "Tensor | None") -> dict[str, Any]:
-    """Return the columns that tell of a class; all empty where there are no scores."""
-    if scores is None:
-        return {"prediction": None, **dict.fromkeys(f"p_{c}" for c in classes), "scores": None}
-    probabilities = scores.softmax(dim=0).tolist()
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    return {
-        "prediction": classes[best],
-        **{f"p_{c}": p for c, p in zip(classes, probabilities, strict=True)},
-        "scores": scores.tolist(),
-    }
+    def _count(self, verdict: "Verdict") -> int:
+        return sum(opinion.verdict == verdict for opinion in self._opinions)
 
 
-def no_scores(name: str, compare_bits: int) -> str:
-    """Return what is said of an image that an audit found outside."""
-    return (
-        f"no scores for {name}: the audit found a number of its batch outside the ring of "
-        f"compare_bits={compare_bits} (or the parties do not agree on what they computed); if it "
-        "does so again, tell the model owner that its bounds are not enough"
-    )
+def _identity(session: "AnySession") -> tuple[Any, ...]:
+    """Return what must be the same for all results of one table."""
+    offer = session.offer
+    return offer.model, session.card, offer.calibrated, offer.score_limit
 
 
 def _costs(session: "AnySession") -> dict[str, float]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from primia_flwr.cli.infer import Work, bars, no_scores
+from primia_flwr.cli.findings import summary
+from primia_flwr.cli.infer import Work, bars
 from primia_flwr.cli.predictions import output_folder, write_tables
 from primia_flwr.cli.stopping import Stopping
 from primia_flwr.config.inference import InferArguments
@@ -100,19 +101,14 @@ class Book(Work):
         self._unsaved = True  # the tables say how many sessions there were
         if is_first:
             self.say(f"watching {self._root}; results go to {self._output}; Ctrl-C ends it")
+            self.say(self.facts()["basis"])
         return session
 
     def add(self, arrival: "Arrival", answer: "Answer") -> None:
         """Take the answer for one image, scores (1, classes), or none after an audit."""
-        from primia_flwr.crypto.classify import Opinion
+        from primia_flwr.crypto.classify import opinion_of
 
-        opinion = Opinion(
-            len(self._rows),
-            None if answer.scores is None else answer.scores[0],
-            answer.seconds,
-            answer.bytes_sent,
-            answer.bytes_received,
-        )
+        opinion = opinion_of(answer, 0, index=len(self._rows))
         self._opinions.append(opinion)
         name = self._images.name(arrival.path)
         self.skipped.pop(name, None)
@@ -125,8 +121,8 @@ class Book(Work):
         )
         self._unsaved = True
         self._progress.advance(self._done)
-        if opinion.scores is None and self._session is not None:
-            self.say(no_scores(name, self._session.offer.compare_bits))
+        if why := self.why_none(self._rows[-1]):
+            self.say(why)
         self.save()
 
     def skip(self, arrival: "Arrival", why: str) -> None:
@@ -184,16 +180,14 @@ class Book(Work):
         return {**super().facts(), "watched": True, "pending": names}
 
     def summary(self) -> dict[str, Any]:
-        """Return the last line of output; `ok` if no image was left waiting."""
+        """Return the last line of output; `ok` if no image was left waiting or is without."""
         facts = self.facts()
-        keys = ("images", "seconds_per_image", "bytes_sent", "rounds")
+        told = summary(facts)
         return {
-            **{key: facts[key] for key in keys},
-            "skipped": len(self.skipped),
-            "outside": facts["outside"],
+            **told,
             "pending": len(self._pending),
             "sessions": len(facts["sessions"]),
-            "ok": not self._pending,
+            "ok": told["ok"] and not self._pending,
         }
 
     def show(self, watcher: "Watcher") -> None:

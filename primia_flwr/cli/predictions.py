@@ -78,10 +78,15 @@ def _write(file: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
+def _word(value: Any) -> Any:
+    """Return yes or no for a bool: a spreadsheet has its own words for true."""
+    return ("no", "yes")[value] if isinstance(value, bool) else value
+
+
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO(newline="")
     columns = [name for name in rows[0] if name != "scores"] if rows else ["file", "prediction"]
     writer = plain_csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _word(value) for name, value in row.items()} for row in rows)
     return text.getvalue()

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from primia_flwr.crypto.data_owner import Session
+from primia_flwr.crypto.offers import Answer
+from primia_flwr.crypto.plausibility import Verdict, verdict
 from primia_flwr.crypto.stock import StockSession
 from primia_flwr.errors import PrimiaError, ServiceError
 
@@ -18,15 +20,30 @@ AnySession = Session | StockSession
 class Opinion:
     """The scores (classes,), float64, of image `index`, and its part of what its batch took.
 
-    `scores` is None if the audit found a number of its batch outside the ring: of which image of
-    the batch, nobody knows.
+    `scores` is None unless the verdict is that they are plausible. If the audit found a number
+    outside the ring, of which image of the batch, nobody knows.
     """
 
     index: int
     scores: Tensor | None
+    verdict: Verdict
     seconds: float
     bytes_sent: int
     bytes_received: int
+
+
+def opinion_of(answer: Answer, row: int, *, index: int, share: int = 1) -> Opinion:
+    """Return image `index`'s part of an answer: its `row`, one of `share` images that count."""
+    scores = None if answer.scores is None else answer.scores[row]
+    found = verdict(scores)
+    return Opinion(
+        index,
+        scores if found == Verdict.PLAUSIBLE else None,
+        found,
+        answer.seconds / share,
+        answer.bytes_sent // share,
+        answer.bytes_received // share,
+    )
 
 
 def classify_all(
@@ -84,12 +101,5 @@ def _classify(session: AnySession, load: Load, batch: list[int], size: int) -> I
         session.tend()  # a large batch takes its time
     images += [images[-1]] * (size - len(images))
     answer = session.classify(torch.stack(images))
-    share = len(batch)
     for row, index in enumerate(batch):
-        yield Opinion(
-            index,
-            None if answer.scores is None else answer.scores[row],
-            answer.seconds / share,
-            answer.bytes_sent // share,
-            answer.bytes_received // share,
-        )
+        yield opinion_of(answer, row, index=index, share=len(batch))

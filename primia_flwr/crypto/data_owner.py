@@ -118,7 +118,7 @@ class Session(ClosedAtTheEnd):
     def classify(self, images: Tensor) -> Answer:
         """Have a batch of normalised images (N, C, H, W), float, classified.
 
-        What an audit finds ends nothing: the answer then has no scores.
+        What an audit finds ends nothing, nor do scores that cannot be right: see `Answer`.
 
         Raises
         ------
@@ -136,7 +136,11 @@ class Session(ClosedAtTheEnd):
         with self._supply.block(number, patience) as prepared:
             started = time.monotonic()
             party = DataOwner(
-                self.plan, prepared, Online(self._channel), threads=self._settings.threads
+                self.plan,
+                prepared,
+                Online(self._channel),
+                threads=self._settings.threads,
+                score_limit=self.offer.score_limit,
             )
             with torch.inference_mode():
                 scores = party.classify(images)

@@ -5,6 +5,7 @@ A message is refused if a field is missing, unknown, or of another type.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -76,7 +77,9 @@ class Offer:
 
     `card`: of the model, what a user of it must know. `plan`: SHA-256 of the plan that both
     lower from it. `model`: SHA-256 of the weights. `ahead`: how many blocks may wait at the model
-    owner. `calibrated`: on how many images the bounds of what is compared were measured.
+    owner. `calibrated`: on how many images it was compared with the network in the clear, and the
+    bounds of what is compared were measured; 0: never. `score_limit`: below which scores are in
+    magnitude, by the same images; 0: not known.
     """
 
     card: dict[str, Any]
@@ -86,10 +89,13 @@ class Offer:
     nonce: str
     ahead: int
     calibrated: int
+    score_limit: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self.ahead >= 1, f"ahead={self.ahead}", "1 or more")
         _check(self.calibrated >= 0, f"calibrated={self.calibrated}", "0 or more")
+        finite = math.isfinite(self.score_limit) and self.score_limit >= 0
+        _check(finite, f"score_limit={self.score_limit}", "0 or more")
         _check(8 <= self.compare_bits <= 64, f"compare_bits={self.compare_bits}", "8 to 64")
         for name in ("plan", "model", "nonce"):
             _check_hex(name, getattr(self, name))

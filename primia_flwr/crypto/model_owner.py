@@ -38,7 +38,7 @@ from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.session import PROTOCOL, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
-from primia_flwr.crypto.vigil import LOOK_SECONDS, Answering
+from primia_flwr.crypto.vigil import FIRST_WORD_SECONDS, LOOK_SECONDS, Answering
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.models.saved import ModelCard
 
@@ -51,8 +51,9 @@ OnBatch = Callable[[str, int], None]
 class ServedModel:
     """A model that is offered, and its lowered forms by batch size.
 
-    `digest`: SHA-256 of the saved weights. `calibrated`: images on which its bounds were measured.
-    `device`: where the weights lie and the linear layers are computed.
+    `digest`: SHA-256 of the saved weights. `calibrated`: images on which it was measured;
+    `score_limit`: of a calibrated one, see `plausibility`, else 0. `device`: where the weights lie
+    and the linear layers are computed.
     """
 
     model: nn.Module
@@ -60,6 +61,7 @@ class ServedModel:
     digest: str
     compare_bits: int
     calibrated: int = 0
+    score_limit: float = 0.0
     device: torch.device = ring.CPU
     lowered: Callable[[int], Lowered] = field(init=False)
 
@@ -126,7 +128,8 @@ class Server:
     def serve(self, channel: Channel) -> None:
         """Serve one data owner until it says goodbye; whatever goes wrong is told to it."""
         try:
-            hello = unpack(channel.receive(Kind.HELLO, at_most=MAX_JSON_BYTES), Hello)
+            with channel.within(FIRST_WORD_SECONDS):
+                hello = unpack(channel.receive(Kind.HELLO, at_most=MAX_JSON_BYTES), Hello)
             if hello.protocol != self._settings.protocol:
                 raise ProtocolError(
                     f"protocol={hello.protocol}; this server offers {self._settings.protocol}"
@@ -181,6 +184,7 @@ class Server:
             nonce=nonce,
             ahead=blocks_ahead(self._settings, stored_bytes(ring.MODEL_OWNER, needs)),
             calibrated=self._served.calibrated,
+            score_limit=self._served.score_limit,
         )
         channel.send(Kind.OFFER, pack(offer))
         peer = channel.peer.fingerprint

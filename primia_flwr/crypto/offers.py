@@ -38,8 +38,9 @@ _CLASS_NAME = re.compile(r"\w[\w .,()/+-]{0,99}")  # nothing that a spreadsheet 
 class Answer:
     """Scores (N, classes), float64, and what they took.
 
-    `scores` is None where the audit found a number outside its ring. `seconds` from the masked
-    image to the scores; bytes on the line to the model owner.
+    `scores` is None where the audit found a number outside its ring, NaN for an image whose scores
+    cannot be right (`plausibility`). `seconds` from the masked image to the scores; bytes on the
+    line to the model owner.
     """
 
     scores: Tensor | None

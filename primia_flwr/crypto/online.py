@@ -32,6 +32,7 @@ from primia_flwr.crypto.plan import (
     Relu,
     Reveal,
 )
+from primia_flwr.crypto.plausibility import HONEST_LIMIT, judged
 from primia_flwr.crypto.prepared import Prepared
 from primia_flwr.errors import ProtocolError
 
@@ -143,14 +144,29 @@ class DataOwner(_Party):
         To the model owner.
     threads : int
         For the comparisons.
+    score_limit : float
+        Below which the scores of this model are in magnitude; see `plausibility.judged`.
     """
 
     party = ring.DATA_OWNER
 
+    def __init__(
+        self,
+        plan: Plan,
+        prepared: Prepared,
+        link: Link,
+        *,
+        threads: int = 1,
+        score_limit: float = HONEST_LIMIT,
+    ) -> None:
+        super().__init__(plan, prepared, link, threads=threads)
+        self._score_limit = score_limit
+
     def classify(self, images: Tensor) -> Tensor | None:
         """Return the scores (N, classes), float64, of normalised images (N, C, H, W).
 
-        With audit, None if a number was outside its ring: nobody has the scores then.
+        With and without audit NaN for an image whose scores cannot be right. With audit, None if
+        a number was outside its ring: nobody has the scores then.
 
         Raises
         ------
@@ -170,7 +186,9 @@ class DataOwner(_Party):
             )
         self._values = {0: encoded}
         scores = self._run()
-        return None if scores is None else ring.decode(scores, ring.ACTIVATION_BITS)
+        if scores is None:
+            return None
+        return judged(ring.decode(scores, ring.ACTIVATION_BITS), self._score_limit)
 
     def _open(self, step: Open) -> None:
         masked = self._values[step.source] - self._prepared.openings[step.opening]

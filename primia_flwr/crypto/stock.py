@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.messages import Hello, Join, Kind, Offer, pack, session_of
 from primia_flwr.crypto.offers import Answer, ask_for_offer, build_architecture, read_card
+from primia_flwr.crypto.plausibility import judged
 from primia_flwr.crypto.session import ClosedAtTheEnd, Settings
 from primia_flwr.models.saved import ModelCard
 
@@ -114,7 +115,7 @@ class StockSession(ClosedAtTheEnd):
             scores = run_data_owner(self._channel, self._provider, self._architecture, images)
         self.rounds = counts.frames_sent - frames
         return Answer(
-            scores.double(),
+            judged(scores.double(), self.offer.score_limit),
             time.monotonic() - started,
             counts.bytes_sent - sent,
             counts.bytes_received - received,

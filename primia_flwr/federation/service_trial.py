@@ -36,6 +36,10 @@ class RunningService:
     model_owner: Child
     provider: Child
 
+    def kit(self, name: str) -> Path:
+        """Return the kit of a data owner, the model owner or the crypto provider."""
+        return self.clinic_kit.with_name(f"kit-{name}")
+
 
 def verb(*words: str) -> list[str]:
     """Return the command line of a verb in an interpreter like this one."""
@@ -44,7 +48,11 @@ def verb(*words: str) -> list[str]:
 
 @contextmanager
 def running_service(
-    model: Path, *, options: Sequence[str] = (), provider_options: Sequence[str] = ()
+    model: Path,
+    *,
+    options: Sequence[str] = (),
+    provider_options: Sequence[str] = (),
+    data_owners: Sequence[str] = (_CLINIC,),
 ) -> Iterator[RunningService]:
     """Start crypto provider and model owner; both are gone when this ends.
 
@@ -54,6 +62,8 @@ def running_service(
         Folder of a finished run.
     options, provider_options : sequence of str
         Further arguments of the two.
+    data_owners : sequence of str
+        Their names; `clinic_kit` is the first one's.
 
     Raises
     ------
@@ -67,7 +77,7 @@ def running_service(
             name="trial",
             model_owner="localhost",
             crypto_provider="localhost",
-            data_owners=[_CLINIC],
+            data_owners=data_owners,
             model_owner_port=ports[0],
             crypto_provider_port=ports[1],
             days=1,
@@ -98,7 +108,7 @@ def running_service(
             started[name] = child
         yield RunningService(
             folder,
-            kits[f"kit-{_CLINIC}"],
+            kits[f"kit-{data_owners[0]}"],
             *ports,
             started["model-owner"],
             started["crypto-provider"],
@@ -109,6 +119,8 @@ def ask(
     service: RunningService, images: Path, output: Path, *options: str, timeout: float | None = None
 ) -> dict[str, Any]:
     """Run `primia infer` in a process of its own and return its result.
+
+    Images without a diagnosis are part of a result.
 
     Raises
     ------
@@ -125,7 +137,7 @@ def ask(
         *options,
     )
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=timeout, check=False)
-    if done.returncode != 0:
+    if done.returncode not in (0, 1) or not done.stdout.strip():
         raise ServiceError(
             f"primia infer ended with exit code {done.returncode}; its message stands above; the "
             f"model owner's last words: {service.model_owner.log_tail(3)}"

@@ -72,3 +72,10 @@ def test_a_session_is_of_both_nonces_both_parties_and_the_plan() -> None:
     }
     assert len(others) == 4
     assert session not in others
+
+
+@pytest.mark.parametrize("limit", [-1.0, float("inf"), float("nan"), "64", 64])
+def test_a_limit_of_scores_that_is_none_is_refused(limit: object) -> None:
+    raw = json.dumps({**asdict(OFFER), "score_limit": limit}).encode()
+    with pytest.raises(ProtocolError, match=r"score_limit|should be Offer"):
+        unpack(raw, Offer)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from primia_flwr.config.training import ModelConfig
@@ -27,7 +28,9 @@ from tests.e2e.runner import Primia, last_json
 CLASSES = ("bacterial", "normal", "viral")
 
 
-def write_model(folder: Path, *, name: str = "simpleconv", norm: str = "batch") -> Path:
+def write_model(
+    folder: Path, *, name: str = "simpleconv", norm: str = "batch", bias: float = 0.0
+) -> Path:
     cfg = ModelConfig(name=name, norm=norm)
     card = ModelCard(
         model=cfg,
@@ -41,7 +44,10 @@ def write_model(folder: Path, *, name: str = "simpleconv", norm: str = "batch") 
         round=1,
         synthetic=True,
     )
-    save_model(folder, build_model(cfg, num_classes=3, channels=1, seed=0), card)
+    model = build_model(cfg, num_classes=3, channels=1, seed=0)
+    if bias:
+        torch.nn.init.constant_(model.get_parameter("classifier.bias"), bias)
+    save_model(folder, model, card)
     return folder
 
 
@@ -165,7 +171,7 @@ def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
     dark = write_too_small_bounds(write_model(tmp_path / "dark"))
     with service_of(dark, "audit=true", "compare_bits=8") as service:
         done = infer(service, images, tmp_path / "outside", "audit=true", "quiet=false")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert last_json(done.stdout)["images"] == last_json(done.stdout)["outside"] == 3
     assert "no scores for 01.png: the audit found a number" in done.stderr
     rows = list(csv.DictReader((tmp_path / "outside" / "predictions.csv").open()))
@@ -176,6 +182,33 @@ def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
     assert facts["complete"] is True
     assert facts["outside"] == 3
     assert [row["scores"] for row in facts["predictions"]] == [None] * 3
+
+
+def test_scores_that_cannot_be_right_are_no_diagnosis_without_any_audit(
+    images: Path, tmp_path: Path
+) -> None:
+    absurd = write_model(tmp_path / "model", bias=3e5)
+    output = tmp_path / "out"
+    with service_of(absurd) as service:
+        done = infer(service, images, output, "quiet=false", "batch=2")
+        asked = queries(service)
+    assert done.returncode == 1, done.stderr
+    assert asked == 2  # a second query would tell the model owner
+    result = last_json(done.stdout)
+    counts = ("images", "implausible", "outside", "calibrated", "audit", "ok")
+    assert [result[name] for name in counts] == [3, 3, 0, 0, False, False]
+    told = " ".join(done.stderr.split())
+    assert "no diagnosis for 01.png: its scores are beyond 262144" in told
+    assert "the model is NOT calibrated" in told
+    assert "no comparison was audited" in told
+    for row in csv.DictReader((output / "predictions.csv").open()):
+        assert [row["prediction"], *(row[f"p_{name}"] for name in CLASSES)] == [""] * 4
+        assert (row["plausible"], row["audit"], row["calibrated"]) == ("no", "off", "0")
+    facts = json.loads((output / "predictions.json").read_text())
+    assert (facts["complete"], facts["implausible"]) == (True, 3)
+    assert [(row["plausible"], row["scores"]) for row in facts["predictions"]] == [
+        (False, None)
+    ] * 3
 
 
 def test_faults_of_the_clinic_and_of_strangers(

@@ -1,0 +1,75 @@
+"""What a clinician is told of each image, and on what it stands."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def finding(classes: Sequence[str], scores: "Tensor | None") -> dict[str, Any]:
+    """Return the columns that tell of a class; all empty where there are no scores."""
+    if scores is None:
+        return {"prediction": None, **dict.fromkeys(f"p_{c}" for c in classes), "scores": None}
+    probabilities = scores.softmax(dim=0).tolist()
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return {
+        "prediction": classes[best],
+        **{f"p_{c}": p for c, p in zip(classes, probabilities, strict=True)},
+        "scores": scores.tolist(),
+    }
+
+
+def summary(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the last line of output tells; `ok` if no image that was asked about is without.
+
+    `calibrated` and `audit` say on what the results stand.
+    """
+    keys = ("images", "seconds_per_image", "bytes_sent", "rounds")
+    return {
+        **{key: facts[key] for key in keys},
+        "skipped": len(facts["skipped"]),
+        "outside": facts["outside"],
+        "implausible": facts["implausible"],
+        "calibrated": facts["model"]["calibrated"],
+        "audit": facts["audit"],
+        "ok": facts["outside"] == facts["implausible"] == 0,
+    }
+
+
+def basis(calibrated: int, *, audit: bool) -> str:
+    """Return on what the results stand, in a sentence for the clinician."""
+    by_images = (
+        f"by its owner's word the model is calibrated: encrypted as in the clear on {calibrated} "
+        "images"
+        if calibrated
+        else "the model is NOT calibrated: nobody has shown that it computes rightly in encrypted "
+        "form; ask its owner for primia inference calibrate"
+    )
+    audited = (
+        "every comparison was audited"
+        if audit
+        else "no comparison was audited (audit=true has that done)"
+    )
+    return f"what these results stand on: {by_images}; {audited}"
+
+
+def not_plausible(name: str, limit: float) -> str:
+    """Return what is said of an image whose scores cannot be right."""
+    from primia_flwr.crypto.plausibility import limit_that_holds
+
+    return (
+        f"no diagnosis for {name}: its scores are beyond {limit_that_holds(limit):g}, where no "
+        "score of this model can be; a number was cut wrongly by chance, or the image is of a kind "
+        "that the model does not know; ask again for it alone, with fresh randomness; if that does "
+        "not help, tell the model owner"
+    )
+
+
+def no_scores(name: str, compare_bits: int) -> str:
+    """Return what is said of an image that an audit found outside."""
+    return (
+        f"no scores for {name}: the audit found a number of its batch outside the ring of "
+        f"compare_bits={compare_bits} (or the parties do not agree on what they computed); if it "
+        "does so again, tell the model owner that its bounds are not enough"
+    )
