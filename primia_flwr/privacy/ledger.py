@@ -37,6 +37,7 @@ from primia_flwr.privacy.events import AnyEvent, Rdp, event_to_json
 from primia_flwr.privacy.filter import RdpFilter, check_delta
 from primia_flwr.privacy.ledger_account import FORMAT, Account, Charge, check_unit
 from primia_flwr.privacy.ledger_file import Head, LedgerFile
+from primia_flwr.privacy.ledger_folder import KEY, check_unbegun
 from primia_flwr.privacy.releases import Releases
 
 _KEPT = 3  # outputs a run; older rounds are over
@@ -199,6 +200,7 @@ class Ledger:
         if version not in self.account.versions:
             units_of.write_version(self._file.folder, version, content)
             entry = self._file.append("data", {"version": version, "units": count})
+            units_of.keep_version(self._file.folder, version)
             self.account.add(entry)
             self._groups = None
         return version
@@ -284,7 +286,7 @@ class Ledger:
         """
         releases = Releases(self._file.folder, self._key_or_refuse())
         releases.write(receipt.seq, receipt.head, content)
-        of_run = [charge.seq for charge in self.account.charges if charge.run == receipt.run]
+        of_run = [(c.seq, c.hash) for c in self.account.charges if c.run == receipt.run]
         releases.drop(of_run[:-_KEPT])
 
     def stored(self, *, run: str, instance: int, request: bytes) -> bytes | None:
@@ -366,7 +368,7 @@ class Ledger:
         stated = self.account.constants.key.encode("utf-8", "replace")
         if not hmac.compare_digest(units_of.fingerprint(key).encode(), stated):
             raise DataError(
-                f"{self._file.folder / units_of.KEY} is not the key with which the ledger began; "
+                f"{self._file.folder / KEY} is not the key with which the ledger began; "
                 "no patient would be known again, so nothing is released; put that key back"
             )
         self._key = key
@@ -378,11 +380,7 @@ class Ledger:
 
 
 def _begin(file: LedgerFile, site: str, unit: str, chosen: RdpFilter) -> None:
-    if units_of.exists_without_ledger(file.folder):
-        raise DataError(
-            f"{file.path} is missing or empty, but {file.folder} holds versions of data; expected "
-            "the ledger that wrote them; nothing is released; put it back from a backup"
-        )
+    check_unbegun(file.folder)
     _check_text("site", site)
     key = units_of.make_key(file.folder)
     file.append(
@@ -398,6 +396,7 @@ def _begin(file: LedgerFile, site: str, unit: str, chosen: RdpFilter) -> None:
             "key": units_of.fingerprint(key),
         },
     )
+    units_of.keep_key(file.folder)
 
 
 def _digest(request: bytes) -> str:

@@ -19,6 +19,12 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def create_file(path: Path) -> None:
+    """Make an empty file, whose name is what it says, durably."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    sync_folder(path.parent)
+
+
 def make_folder(folder: Path) -> None:
     """Make a private folder, and those above it, durably."""
     if not folder.is_dir():

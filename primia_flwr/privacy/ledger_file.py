@@ -7,8 +7,9 @@ apart from what somebody cut off by that second file:
 - an unfinished last line, and the head names the entry before it: nothing was released for it; it
   is cut off, and an entry says so;
 - a whole last line that the head does not name yet: it counts;
-- anything else: the ledger refuses to be used. A charge that may have been lost must never
-  become a release that nobody was charged for.
+- anything else, and any file in the folder that no entry left (`ledger_folder`): the ledger refuses
+  to be used. A charge that may have been lost must never become a release that nobody was charged
+  for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -29,8 +30,9 @@ from typing import Any, Self
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger_chain import GENESIS, REMEDY, Entry, line, make_entry, parse
 from primia_flwr.privacy.ledger_disk import make_folder, replace_file, sync_folder, write_whole
+from primia_flwr.privacy.ledger_folder import HEAD, check_whole, leave_witness, settle
 
-LEDGER, HEAD = "ledger.jsonl", "head.json"
+LEDGER = "ledger.jsonl"
 _CLOCK_SLACK = 2.0  # seconds that a time server may take a clock back
 _PAUSE = 0.05
 _HASH = re.compile("[0-9a-f]{64}")
@@ -130,6 +132,7 @@ class LedgerFile:
             if entry.seq == 1:
                 sync_folder(self.folder)
             self._write_head(Head(entry.seq, entry.hash))
+            leave_witness(self.folder, entry.seq, entry.hash)
         except OSError as error:
             raise DataError(
                 f"{self.path} cannot be written ({error.strerror}); nothing is released that "
@@ -170,21 +173,32 @@ class LedgerFile:
 
     def _verify(self) -> None:
         self.entries, self.unfinished = parse(self._read(), self.path)
-        self._compare_with_head()
-        self._usable = not self.read_only
-        if self.unfinished and not self.read_only:
+        known = read_head(self.folder) or Head(0, GENESIS)
+        self._compare_with(known)
+        if self.entries:
+            check_whole(self.folder, self.entries, head_is_there=known.seq > 0)
+        if not self.read_only:
+            self._mend(known)
+
+    def _mend(self, known: Head) -> None:
+        """Finish what a crash has left half done."""
+        self._usable = True
+        if self.entries and self.head != known:
+            self._write_head(self.head)
+        if self.unfinished:
             self._cut_off()
+        if self.entries:
+            settle(self.folder, self.entries)
+            leave_witness(self.folder, *astuple(self.head))
 
     def _read(self) -> bytes:
         with os.fdopen(os.dup(self._descriptor), "rb") as stream:
             stream.seek(0)
             return stream.read()
 
-    def _compare_with_head(self) -> None:
-        known = read_head(self.folder)
-        if known is None and len(self.entries) > 1:
+    def _compare_with(self, known: Head) -> None:
+        if known.seq == 0 and len(self.entries) > 1:
             raise DataError(f"{self.folder / HEAD} is missing; {REMEDY}")
-        known = known or Head(0, GENESIS)
         if known.seq > len(self.entries):
             raise DataError(
                 f"{self.path} ends at entry {len(self.entries)}; expected entry {known.seq}, which "
@@ -198,8 +212,6 @@ class LedgerFile:
                 f"{self.path} and {HEAD} do not belong together; expected entry {known.seq} with "
                 f"hash {known.hash[:12]}… as the newest; one of them was replaced; {REMEDY}"
             )
-        if ahead and not self.read_only:
-            self._write_head(self.head)
 
     def _cut_off(self) -> None:
         """Remove an unfinished line, which the head shows nothing was released for."""

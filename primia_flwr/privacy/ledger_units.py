@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections import Counter, defaultdict
@@ -23,8 +22,8 @@ from pathlib import Path
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.connected import Connected
 from primia_flwr.privacy.ledger_disk import make_folder, replace_file
+from primia_flwr.privacy.ledger_folder import DATA, KEY, pending, settle_file
 
-KEY, DATA = "unit.key", "data"
 _KEY_BYTES = 32
 _NAME, _IMAGE = b"primia privacy unit v1\0", b"primia privacy image v1\0"
 _DIGEST_BYTES = 16  # a collision among a million units: 1 in 10^26; it would only overcharge
@@ -38,20 +37,30 @@ Person = frozenset[tuple[str, int]]
 
 
 def make_key(folder: Path) -> bytes:
-    """Return the key in a folder; a new one where there is none yet.
+    """Return a new key; it has a pending name until `keep_key`.
 
     Raises
     ------
     DataError
-        If it is there and cannot be used, or cannot be written.
+        If it cannot be written.
     """
-    path = folder / KEY
-    if not path.exists():
-        try:
-            replace_file(path, secrets.token_bytes(_KEY_BYTES))
-        except OSError as error:
-            raise DataError(f"{path} cannot be written ({error.strerror})") from None
-    return read_key(folder)
+    key = secrets.token_bytes(_KEY_BYTES)
+    try:
+        replace_file(pending(folder / KEY), key)
+    except OSError as error:
+        raise DataError(f"{folder / KEY} cannot be written ({error.strerror})") from None
+    return key
+
+
+def keep_key(folder: Path) -> None:
+    """Give the new key its name, now that the first entry is on the disk.
+
+    Raises
+    ------
+    DataError
+        If it cannot be renamed.
+    """
+    _settle(folder / KEY)
 
 
 def read_key(folder: Path) -> bytes:
@@ -130,19 +139,30 @@ def version_of(found: Iterable[Row]) -> tuple[str, bytes]:
 
 
 def write_version(folder: Path, version: str, content: bytes) -> None:
-    """Keep the digests of a version.
+    """Write down the digests of a version; they have a pending name until `keep_version`.
 
     Raises
     ------
     DataError
         If they cannot be written.
     """
-    path = folder / DATA / f"{version}.units"
+    path = pending(_file_of(folder, version))
     try:
         make_folder(path.parent)
         replace_file(path, content)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror})") from None
+
+
+def keep_version(folder: Path, version: str) -> None:
+    """Give a version its name, now that its entry is on the disk.
+
+    Raises
+    ------
+    DataError
+        If it cannot be renamed.
+    """
+    _settle(_file_of(folder, version))
 
 
 def read_version(folder: Path, version: str) -> list[Row]:
@@ -153,7 +173,9 @@ def read_version(folder: Path, version: str) -> list[Row]:
     DataError
         If they are missing or were changed.
     """
-    path = folder / DATA / f"{version}.units"
+    path = _file_of(folder, version)
+    if not path.exists() and pending(path).exists():  # a crash; a reader leaves it as it is
+        path = pending(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -187,7 +209,12 @@ def _digest(key: bytes, kind: bytes, text: str) -> str:
     return keyed.hexdigest()[: 2 * _DIGEST_BYTES]
 
 
-def exists_without_ledger(folder: Path) -> bool:
-    """Say whether a folder holds versions of data, which only a ledger that existed wrote."""
-    path = folder / DATA
-    return path.is_dir() and any(os.scandir(path))
+def _file_of(folder: Path, version: str) -> Path:
+    return folder / DATA / f"{version}.units"
+
+
+def _settle(path: Path) -> None:
+    try:
+        settle_file(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror})") from None

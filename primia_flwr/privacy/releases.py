@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger_disk import make_folder, replace_file
+from primia_flwr.privacy.ledger_folder import RELEASES
 
-RELEASES = "releases"
 _TAG_BYTES = 32
 
 
@@ -35,11 +35,11 @@ class Releases:
         """
         try:
             make_folder(self._folder)
-            replace_file(self._path(seq), self._tag(charge, content) + content)
+            replace_file(self._path(seq, charge), self._tag(charge, content) + content)
         except OSError as error:
             raise DataError(
-                f"{self._path(seq)} cannot be written ({error.strerror}); nothing is released; "
-                "make room; the round is then charged again"
+                f"{self._path(seq, charge)} cannot be written ({error.strerror}); nothing is "
+                "released; make room; the round is then charged again"
             ) from None
 
     def read(self, seq: int, charge: str) -> bytes | None:
@@ -50,28 +50,37 @@ class Releases:
         DataError
             If it was changed or cannot be read.
         """
+        path = self._path(seq, charge)
+        if not path.exists():
+            path = self._old_path(seq)
         try:
-            raw = self._path(seq).read_bytes()
+            raw = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DataError(f"{self._path(seq)} cannot be read ({error.strerror})") from None
+            raise DataError(f"{path} cannot be read ({error.strerror})") from None
         tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
         if not hmac.compare_digest(tag, self._tag(charge, content)):
             raise DataError(
-                f"{self._path(seq)} was changed; expected the output that entry {seq} of the "
+                f"{path} was changed; expected the output that entry {seq} of the "
                 "ledger paid for; nothing is released; delete the file, and the round is charged "
                 "again"
             )
         return content
 
-    def drop(self, seqs: Collection[int]) -> None:
+    def drop(self, charges: Iterable[tuple[int, str]]) -> None:
         """Delete what was kept for charges whose rounds are over; what stays does no harm."""
-        for seq in seqs:
-            with suppress(OSError):
-                self._path(seq).unlink(missing_ok=True)
+        for seq, charge in charges:
+            for path in (self._path(seq, charge), self._old_path(seq)):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
-    def _path(self, seq: int) -> Path:
+    def _path(self, seq: int, charge: str) -> Path:
+        """Return a name that says which charge paid for it: a ledger without that is refused."""
+        return self._folder / f"{seq}-{charge}.release"
+
+    def _old_path(self, seq: int) -> Path:
+        """Return the name that versions before 2026-11-29 gave."""
         return self._folder / f"{seq}.release"
 
     def _tag(self, charge: str, content: bytes) -> bytes:

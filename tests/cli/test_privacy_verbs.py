@@ -102,7 +102,7 @@ def test_verify_reads_the_data_versions_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path)
-    (file,) = (tmp_path / "data").iterdir()
+    (file,) = (tmp_path / "data").glob("*.units")
     file.write_bytes(file.read_bytes()[33:])
     code, _, err = type_in(capsys, privacy_verify.VERB, str(tmp_path))
     assert code == 1

@@ -16,7 +16,7 @@ from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger_file import HEAD, LEDGER
 from tests.privacy.ledgers import PATIENTS, charge, open_ledger
 
-_CALLS = ("write", "fsync", "replace", "open", "ftruncate", "close")
+_CALLS = ("write", "fsync", "replace", "open", "ftruncate", "close", "unlink")
 _ROUNDS = 2
 
 

@@ -11,8 +11,11 @@ import pytest
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger_units import (
     count_units,
+    keep_key,
+    keep_version,
     make_key,
     people,
+    read_key,
     read_version,
     rows,
     version_of,
@@ -90,6 +93,9 @@ def test_versions_do_not_depend_on_the_order(tmp_path: Path) -> None:
     other, _ = version_of(rows(KEY, ["ben", "anna"]))
     assert one == other == hashlib.sha256(content).hexdigest()
     write_version(tmp_path, one, content)
+    assert [file.suffix for file in (tmp_path / "data").iterdir()] == [".pending"]
+    keep_version(tmp_path, one)
+    assert [file.name for file in (tmp_path / "data").iterdir()] == [f"{one}.units"]
     assert read_version(tmp_path, one) == rows(KEY, ["anna", "ben"])
 
 
@@ -100,8 +106,10 @@ def test_version_under_another_name_is_refused(tmp_path: Path) -> None:
         read_version(tmp_path, "0" * 64)
 
 
-def test_key_is_made_once(tmp_path: Path) -> None:
-    key = make_key(tmp_path)
+def test_key_waits_for_its_entry_and_is_then_the_sites_alone(tmp_path: Path) -> None:
+    assert make_key(tmp_path) != (key := make_key(tmp_path))
+    assert not (tmp_path / "unit.key").exists()
+    keep_key(tmp_path)
+    assert read_key(tmp_path) == key
     assert len(key) == 32
-    assert make_key(tmp_path) == key
     assert (tmp_path / "unit.key").stat().st_mode & 0o777 == 0o600
