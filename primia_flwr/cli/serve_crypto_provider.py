@@ -11,7 +11,8 @@ logger = logging.getLogger(__name__)
 
 def run(cfg: ServeProviderArguments) -> dict[str, Any]:
     """Serve sessions until Ctrl-C or SIGTERM."""
-    from primia_flwr.cli.service import device_of, kit_of, listen
+    from primia_flwr.cli.service import device_of, kit_of, listen, shared
+    from primia_flwr.crypto.listener import Places
     from primia_flwr.crypto.provider import Provider
 
     device = device_of(cfg.device)
@@ -23,12 +24,12 @@ def run(cfg: ServeProviderArguments) -> dict[str, Any]:
     provider = Provider(
         patience=cfg.patience, idle=cfg.idle_hours * 3600, on_block=on_block, device=device
     )
+    half = cfg.max_connections // 2  # so that data owners cannot keep the model owner out
     listen(
         cfg.listen,
         credentials,
-        ("data-owner", "model-owner"),
+        {"data-owner": shared(half, cfg.max_connections_each), "model-owner": Places(half, half)},
         provider.serve,
-        max_connections=cfg.max_connections,
         timeout=cfg.patience,
         quiet=cfg.quiet,
     )

@@ -22,7 +22,7 @@ _LOG = "queries.jsonl"
 
 def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
-    from primia_flwr.cli.service import device_of, kit_of, listen
+    from primia_flwr.cli.service import device_of, kit_of, listen, shared
     from primia_flwr.crypto.connect import connect
     from primia_flwr.crypto.extraction import LastLayer, limits_for
     from primia_flwr.crypto.model_owner import Server
@@ -62,9 +62,8 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
     listen(
         cfg.listen,
         credentials,
-        ("data-owner",),
+        {"data-owner": shared(cfg.max_sessions, cfg.max_sessions_each)},
         server.serve,
-        max_connections=cfg.max_sessions,
         timeout=cfg.timeout,
         quiet=cfg.quiet,
         greeting=_told(layer, limits, cfg, credentials),

@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from rich.logging import RichHandler
 
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
-from primia_flwr.crypto.listener import Listener
+from primia_flwr.crypto.listener import Listener, Places
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,13 +55,17 @@ def device_of(name: str) -> "torch.device":
     return device
 
 
+def shared(most: int, each: int) -> Places:
+    """Return places of which no party can hold all, unless there is only one."""
+    return Places(most, max(min(each, most - 1), 1))
+
+
 def listen(
     address: str,
     credentials: Credentials,
-    accept: tuple[Role, ...],
+    places: Mapping[Role, Places],
     serve: Callable[[Channel], None],
     *,
-    max_connections: int,
     timeout: float,
     quiet: bool,
     greeting: str = "",
@@ -78,9 +82,7 @@ def listen(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     where = address or _everywhere(credentials.own.address)
-    listener = Listener(
-        where, credentials, accept=accept, max_connections=max_connections, timeout=timeout
-    )
+    listener = Listener(where, credentials, accept=tuple(places), places=places, timeout=timeout)
     with listener:
         if greeting:
             console.print(greeting, markup=False, soft_wrap=True, highlight=False)

@@ -14,11 +14,15 @@ MAX_AUDITED_BITS = 47  # one less than what 16 bits cut off 64 leave; see crypto
 
 @dataclass
 class ServeProviderArguments:
-    """`primia serve crypto-provider`; `listen` empty: the port of the kit, on all interfaces."""
+    """`primia serve crypto-provider`; `listen` empty: the port of the kit, on all interfaces.
+
+    `max_connections`: half of them for data owners, of which one may have `max_connections_each`.
+    """
 
     kit: str = "."
     listen: str = ""
     max_connections: int = 32
+    max_connections_each: int = 4
     patience: float = 60.0
     idle_hours: float = 72.0
     device: str = "cpu"
@@ -27,6 +31,7 @@ class ServeProviderArguments:
     def __post_init__(self) -> None:
         check_device(self.device)
         check_range("max_connections", self.max_connections, 2, 1000, example=32)
+        check_range("max_connections_each", self.max_connections_each, 1, 1000, example=4)
         check_range("patience", self.patience, 1, 86_400, example=60)
         check_range("idle_hours", self.idle_hours, 0, 10**4, example=72, open_low=True)
 
@@ -78,7 +83,8 @@ class ServeModelArguments(PartyArguments):
     `limit`, `life_limit`: images for each data owner, in `limit_hours` and of this model ever; 0:
     a quarter of the answers that read its last layer. Limits that are not below those answers need
     `accept_extraction`: each data owner then has the means to copy the weights. `log` empty:
-    `queries.jsonl` in the model's folder, so that it outlives the kit.
+    `queries.jsonl` in the model's folder, so that it outlives the kit. `max_sessions_each`: of
+    `max_sessions`, what one data owner may have; the last one is never the same one's.
     """
 
     model: str = ""
@@ -90,6 +96,7 @@ class ServeModelArguments(PartyArguments):
     accept_extraction: bool = False
     log: str = ""
     max_sessions: int = 4
+    max_sessions_each: int = 2
     reserved_sessions: int = 1
     idle_hours: float = 72.0
     max_batch: int = 16
@@ -102,6 +109,7 @@ class ServeModelArguments(PartyArguments):
         check_range("life_limit", self.life_limit, 0, 10**9, example=20)
         check_range("limit_hours", self.limit_hours, 0, 10**6, example=24, open_low=True)
         check_range("max_sessions", self.max_sessions, 1, 256, example=4)
+        check_range("max_sessions_each", self.max_sessions_each, 1, 256, example=2)
         check_range("reserved_sessions", self.reserved_sessions, 0, 256, example=1)
         check_range("idle_hours", self.idle_hours, 0, 10**4, example=72, open_low=True)
         check_range("max_batch", self.max_batch, 1, 1024, example=16)

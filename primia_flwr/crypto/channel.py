@@ -137,6 +137,15 @@ class Channel:
         self._move(frame(kind, parts), {kind: at_most})
         return self._take()[1]
 
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Wait for so many seconds at most, where the timeout is longer."""
+        usual, self.timeout = self.timeout, min(self.timeout, seconds)
+        try:
+            yield
+        finally:
+            self.timeout = usual
+
     def fail(self, message: str) -> None:
         """Tell the peer one sentence, as far as that is possible, and close.
 

@@ -19,7 +19,7 @@ from primia_flwr.crypto.dealing import Dealer
 from primia_flwr.crypto.messages import MAX_JSON_BYTES, Join, Kind, unpack
 from primia_flwr.crypto.needs import MAX_BYTES, Needs
 from primia_flwr.crypto.randomness import fresh_seed
-from primia_flwr.crypto.vigil import LOOK_SECONDS, Answering
+from primia_flwr.crypto.vigil import FIRST_WORD_SECONDS, LOOK_SECONDS, Answering
 from primia_flwr.errors import PrimiaError, ProtocolError, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -83,10 +83,11 @@ class Provider:
             channel.fail(str(error))
 
     def _welcome(self, channel: Channel) -> _Guest:
-        request = unpack(channel.receive(Kind.JOIN, at_most=MAX_JSON_BYTES), Join)
-        if request.protocol == stock.PROTOCOL:
-            return _Guest(channel, request, Needs((), (), ()))
-        needs = Needs.from_bytes(bytes(channel.receive(Kind.JOIN, at_most=MAX_BYTES)))
+        with channel.within(FIRST_WORD_SECONDS):
+            request = unpack(channel.receive(Kind.JOIN, at_most=MAX_JSON_BYTES), Join)
+            if request.protocol == stock.PROTOCOL:
+                return _Guest(channel, request, Needs((), (), ()))
+            needs = Needs.from_bytes(bytes(channel.receive(Kind.JOIN, at_most=MAX_BYTES)))
         return _Guest(channel, request, needs)
 
     def _meet(self, guest: _Guest) -> _Guest | None:

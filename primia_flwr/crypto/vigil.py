@@ -15,6 +15,7 @@ from primia_flwr.errors import ServiceError
 
 ALIVE_SECONDS = 20.0
 SILENCE_SECONDS = 90.0
+FIRST_WORD_SECONDS = 10.0  # in which who has connected must say what it wants
 LOOK_SECONDS = 1.0  # how often one looks while one waits for something else
 
 Frame = tuple[int, bytearray]

@@ -18,7 +18,7 @@ import yaml
 
 from primia_flwr.crypto.connect import VERSION, connect, split_address
 from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
-from primia_flwr.crypto.listener import Listener
+from primia_flwr.crypto.listener import Listener, Places, _Caller, _in_excess
 from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 from primia_flwr.federation import certificates as certs
 from primia_flwr.federation.service_kits import (
@@ -232,6 +232,60 @@ def test_more_parties_than_may_come_in_at_once(listener: Listener, lines: list[s
         assert far is not None
         far.close()
         connect(address, own, expect="model-owner").close()
+
+
+def test_one_party_cannot_have_all_places(lines: list[str]) -> None:
+    places: dict[Role, Places] = {"data-owner": Places(4, 2)}
+    with Listener(
+        "127.0.0.1:0", credentials("model-owner"), accept=["data-owner"], places=places
+    ) as crowded:
+        address, own = f"127.0.0.1:{crowded.port}", credentials("data-owner")
+        with connect(address, own, expect="model-owner") as first:
+            with connect(address, own, expect="model-owner"):
+                with pytest.raises(ServiceError, match="clinic-a has 2 connections here, which is"):
+                    connect(address, own, expect="model-owner")
+                assert heard(lines, "data-owner clinic-a: clinic-a has 2 connections here")
+                other = credentials("data-owner", "clinic-b")
+                connect(address, other, expect="model-owner").close()
+            first.close()
+            for _ in range(3):
+                far = crowded.accept(5)
+                assert far is not None
+                far.close()
+            connect(address, own, expect="model-owner").close()  # a place was given back
+
+
+def test_data_owners_cannot_have_the_model_owners_places() -> None:
+    places: dict[Role, Places] = {"data-owner": Places(1, 1), "model-owner": Places(1, 1)}
+    with Listener(
+        "127.0.0.1:0", credentials("crypto-provider"), accept=tuple(places), places=places
+    ) as crowded:
+        address, expect = f"127.0.0.1:{crowded.port}", credentials("crypto-provider").own.role
+        with connect(address, credentials("data-owner"), expect=expect):
+            other = credentials("data-owner", "clinic-b")
+            with pytest.raises(ServiceError, match="which is the limit for data-owners"):
+                connect(address, other, expect=expect)
+            connect(address, credentials("model-owner"), expect=expect).close()
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02"])
+def test_more_strangers_than_are_looked_at_keep_nobody_out(listener: Listener, said: bytes) -> None:
+    """Silent ones get to no handshake; of those that begin one, the oldest goes."""
+    with ExitStack() as stack:
+        for _ in range(140):
+            line = socket.create_connection(("127.0.0.1", listener.port))
+            stack.enter_context(line).sendall(said)
+        a_party_gets_in(listener)
+        assert sum(one.name.startswith("greeting") for one in threading.enumerate()) <= 40
+
+
+def test_of_too_many_the_oldest_of_the_busiest_address_goes() -> None:
+    hosts = ["10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.3", "10.0.0.2"]
+    with socket.socket() as one:
+        callers = [_Caller(one, host, port, 0.0) for port, host in enumerate(hosts)]
+    assert _in_excess(callers, 5) is None
+    assert _in_excess(callers, 4) == callers[1]
+    assert _in_excess(callers[3:], 1) == callers[3]
 
 
 def test_a_closed_listener_lets_nobody_in_and_ends_its_loop(listener: Listener) -> None:

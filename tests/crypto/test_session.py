@@ -18,6 +18,7 @@ from torch import Tensor
 
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.crypto import data_owner, model_owner, offers, supply
+from primia_flwr.crypto import provider as provider_module
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.classify import classify_all
 from primia_flwr.crypto.connect import connect
@@ -459,3 +460,19 @@ def test_the_model_owner_uses_no_block_twice(parties: Parties) -> None:
     with pytest.raises(ServiceError, match="block 0 was used or burned"):
         session._channel.receive(Kind.BEGIN, at_most=0)
     session.abandon()
+
+
+def test_who_says_nothing_after_the_welcome_is_told_to_go_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (model_owner, provider_module):
+        monkeypatch.setattr(module, "FIRST_WORD_SECONDS", 0.3)
+    with Parties(tmp_path).running() as parties:
+        for role in ("model-owner", "crypto-provider"):
+            line = parties.to(role)
+            started = time.monotonic()
+            with pytest.raises(ServiceError, match=r"keeps this party waiting"):
+                line.receive(Kind.OFFER, at_most=1)
+            assert time.monotonic() - started < 5
+        with parties.session(1) as session:  # an honest one is not hurried
+            assert session.classify(images(1)).scores is not None
