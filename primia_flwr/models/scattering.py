@@ -108,6 +108,7 @@ def _mirrored(maps: Tensor, by: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # kept, and used again where gradients are wanted
 def _wavelets(scale: int, device: torch.device) -> Tensor:
     """Return the Morlet wavelets of a scale, (2 L, 1, K, K): real parts, then imaginary ones.
 
@@ -129,6 +130,7 @@ def _wavelets(scale: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)
 def _lowpass(device: torch.device) -> Tensor:
     """Return phi, a Gaussian that adds up to 1: (K, K)."""
     width = _WIDTH * 2 ** (SCALES - 1)

@@ -92,3 +92,13 @@ def test_larger_images_have_as_many_features() -> None:
     net = ScatteringNet(3, 1)
     for side in (32, 48, 112):
         assert net.front(torch.rand(1, 1, side, side)).shape == (1, MAPS * GRID**2)
+
+
+def test_filters_that_inference_made_serve_training_too() -> None:
+    _wavelets.cache_clear()
+    _lowpass.cache_clear()
+    with torch.inference_mode():
+        Scattering()(torch.rand(1, 1, 32, 32))
+    image = torch.rand(1, 1, 32, 32, requires_grad=True)
+    Scattering()(image).sum().backward()
+    assert image.grad is not None
