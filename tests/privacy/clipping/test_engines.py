@@ -197,6 +197,93 @@ def test_a_unit_without_a_finite_gradient_leaves_no_trace(name: str, poison: flo
     assert flat(engine.clipped_sum(images[2:4], targets[2:4])).abs().sum() == 0
 
 
+class _Poisoned(nn.Module):
+    """A net whose logits for an image are spoiled where its first pixel is a mark."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.net, self._how = odd_net(), how
+
+    def forward(self, images: Tensor) -> Tensor:
+        marked = (images[:, 0, 0, 0] == 7).view(-1, 1)
+        logits = self.net(images)
+        if self._how == "forward":
+            return logits * torch.where(marked, float("nan"), 1.0)
+        # a square root at 0: the forward pass is finite, the backward pass is not
+        zero = logits - logits.detach()
+        return logits + torch.where(marked, zero, zero + 1).sqrt()
+
+
+@pytest.mark.parametrize("how", ["forward", "backward"])
+@pytest.mark.parametrize("name", [*ENGINES, "opacus ghost"])
+def test_a_unit_that_is_poisoned_in_passing_leaves_no_trace(name: str, how: str) -> None:
+    """The sum is that of the others, NaN in the forward pass or in the backward pass alone."""
+    model, views = _Poisoned(how), 1 if name == "opacus ghost" else 2
+    images, targets = batch(4 * views)
+    images[0::views, 0, 0, 0] = 0.0
+    others = [i for i in range(4 * views) if i // views != 1]
+
+    def total(rows: list[int]) -> Tensor:
+        build = OpacusGhostEngine if name == "opacus ghost" else ENGINES[name]
+        engine = build(model, cross_entropy, clip_norm=0.5, views=views)
+        return flat(engine.clipped_sum(images[rows], targets[rows]))
+
+    clean = total(others)
+    assert clean.abs().sum() > 0
+    images[views, 0, 0, 0] = 7
+    torch.testing.assert_close(total(list(range(4 * views))), clean, **EXACT)
+    assert total([i for i in range(4 * views) if i // views == 1]).abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("squared", [-1e-20, 0.0])
+def test_a_norm_that_rounding_puts_below_zero_is_zero(
+    name: str, squared: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = odd_net()
+    images, targets = batch(2)
+    engine = build_engine(name, model, cross_entropy, clip_norm=0.5)
+    measure = engine._measure
+
+    def rounded(*args: Tensor) -> tuple[Tensor, object]:
+        found, weigh = measure(*args)
+        return torch.full_like(found, squared), weigh
+
+    monkeypatch.setattr(engine, "_measure", rounded)
+    assert flat(engine.clipped_sum(images, targets)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_unit_whose_sum_alone_is_not_finite_leaves_no_trace(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an engine gets wrong about one unit, the others' sum is whole."""
+    model = odd_net()
+    images, targets = batch(6)
+    engine = build_engine(name, model, cross_entropy, clip_norm=0.5, views=2)
+    clean = flat(engine.clipped_sum(images[[0, 1, 4, 5]], targets[[0, 1, 4, 5]]))
+    measure, poisoned = engine._measure, images[2].clone()
+
+    def spoiled(part: Tensor, wanted: Tensor) -> tuple[Tensor, object]:
+        found, weigh = measure(part, wanted)
+        if not any(torch.equal(image, poisoned) for image in part):
+            return found, weigh
+        return found, lambda factors: [total * float("inf") for total in weigh(factors)]
+
+    monkeypatch.setattr(engine, "_measure", spoiled)
+    torch.testing.assert_close(flat(engine.clipped_sum(images, targets)), clean, **EXACT)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_model_that_has_diverged_gives_zeros_and_no_error(name: str) -> None:
+    model = odd_net()
+    with torch.no_grad():
+        model[-1].weight.fill_(float("nan"))
+    images, targets = batch(4)
+    engine = build_engine(name, model, cross_entropy, clip_norm=0.5)
+    assert flat(engine.clipped_sum(images, targets)).abs().sum() == 0
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_head_only(name: str) -> None:
     model = odd_net()
