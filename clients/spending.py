@@ -45,9 +45,11 @@ class Account:
     def check_witnesses(self, ledger: Ledger, told: object) -> None:
         """Refuse to work on an old copy of the ledger, as others remember a newer one."""
         self.heads.learn(read_heads(told))
-        known = self.heads.newest(self._site.name)
+        known, old = self.heads.newest(self._site.name), self.heads.newest_old(self._site.name)
         if known is not None:
-            ledger.check_witness(known.seq, known.hash)
+            ledger.check_answers(known.number, known.hash)
+        if old is not None:
+            ledger.check_witness(old.number, old.hash)
 
     def afford(self, ledger: Ledger, *, whole: AnyEvent, this: AnyEvent) -> None:
         """Refuse the run in its first round, or this round later, if it is too dear."""
@@ -71,9 +73,9 @@ class Account:
         return ledger.stored(run=self._run, instance=self._instance, request=self._request)
 
     def sign_head(self, ledger: Ledger) -> None:
-        """Sign the newest entry, for others to remember."""
-        head, member = ledger.head(), self._member
-        signed = LedgerHead.signed(member.identity, site=member.name, seq=head.seq, hash=head.hash)
+        """Sign how many answers were paid for, and the newest, for others to remember."""
+        (answers, digest), member = ledger.answers(), self._member
+        signed = LedgerHead.signed(member.identity, site=member.name, answers=answers, hash=digest)
         self.heads.learn([signed])
 
 

@@ -13,19 +13,30 @@ from primia_flwr.errors import ConfigError, DataError
 
 @dataclass
 class VerifyArguments:
-    """Arguments of `primia privacy verify`; `seq` and `head`: what somebody noted of it before."""
+    """Arguments of `primia privacy verify`.
+
+    `head`: a hash that somebody noted before. `seq`: the number of its entry, as the site noted
+    it; or `answers`: how many answers were paid for by then, as the coordinator did.
+    """
 
     ledger: str = ""
     seq: int = 0
+    answers: int = 0
     head: str = ""
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_range("seq", self.seq, 0, 1e9, example=12)
-        if bool(self.seq) != bool(self.head):
+        check_range("answers", self.answers, 0, 1e9, example=3)
+        if self.answers and self.seq:
             raise ConfigError(
-                f"seq={self.seq} with head={self.head!r}; expected both or neither, as "
-                "`primia privacy show` prints them"
+                f"seq={self.seq} with answers={self.answers}; expected one of them, as it was noted"
+            )
+        if bool(self.seq or self.answers) != bool(self.head):
+            raise ConfigError(
+                f"seq={self.seq} answers={self.answers} with head={self.head!r}; expected both or "
+                "neither, as `primia privacy show` prints them, or ledger-heads.json "
+                "of the coordinator has them"
             )
 
 
@@ -49,7 +60,8 @@ def run(cfg: VerifyArguments) -> dict[str, Any]:
     try:
         with Ledger.read(folder) as ledger:
             ledger.verify_data()
-            ledger.check_witness(cfg.seq, cfg.head)
+            check = ledger.check_answers if cfg.answers else ledger.check_witness
+            check(cfg.answers or cfg.seq, cfg.head)
             head, unfinished = ledger.head(), ledger.unfinished()
     except DataError as error:
         Console(stderr=True, emoji=False).print(f"broken: {error}", markup=False, soft_wrap=True)
@@ -78,7 +90,8 @@ VERB = Verb(
     ),
     examples=(
         "primia privacy verify ledger=state/privacy",
-        "primia privacy verify state/privacy seq=12 head=5e88…      # as the coordinator saw it",
+        "primia privacy verify state/privacy seq=12 head=5e88…      # as somebody noted it here",
+        "primia privacy verify state/privacy answers=9 head=5e88…   # as the coordinator saw it",
     ),
     config_name="privacy_verify",
     schema=VerifyArguments,

@@ -1,9 +1,14 @@
 """Heads of the sites' privacy ledgers: what others remember, so that a site cannot fall behind.
 
-A site signs the newest entry of its ledger with its identity. The coordinator keeps the newest
-head of every site and sends all of them down with each round; the sites keep them too. A site
-that is told of an own entry that its ledger does not have works on an old copy (a restored backup,
-a cut-off end), and refuses. Nobody else can make a site refuse: its own signature is needed.
+A site signs with its identity how many answers its ledger has paid for, and the hash of the newest
+one's entry. That says nothing of its data: a number of entries would also count how often the data
+changed. The coordinator keeps the newest head of every site and sends all of them down with each
+round; the sites keep them too. A site that is told of an own answer that its ledger does not have
+works on an old copy (a restored backup, a cut-off end), and refuses. Nobody else can make a site
+refuse: its own signature is needed.
+
+Heads that versions before 2026-11-29 signed have the number of the entry instead. Who has kept such
+a head keeps it, and a site still compares its own with its ledger; they are not sent any more.
 """
 
 import base64
@@ -11,7 +16,7 @@ import binascii
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,23 +30,42 @@ from primia_flwr.secagg.parties import Session
 
 FILE = "ledger-heads.json"
 MAX_CHARACTERS = 1 << 20
-_PURPOSE = "primia privacy v1 ledger head"
+ANSWERS, ENTRIES = "answers", "seq"  # what a head counts
+_PURPOSES = {
+    ANSWERS: "primia privacy v2 ledger head",
+    ENTRIES: "primia privacy v1 ledger head",
+}
 
 
 @dataclass(frozen=True)
 class LedgerHead:
-    """The newest entry of a site's ledger: its number, its hash, and the site's signature."""
+    """How many answers a site's ledger has paid for, the hash of the newest, the site's signature.
+
+    `counts`: `answers`; `seq` in old heads, whose number is that of the entry.
+    """
 
     site: str
-    seq: int
+    number: int
     hash: str
     signature: str
+    counts: str = ANSWERS
 
     @classmethod
-    def signed(cls, identity: Ed25519PrivateKey, *, site: str, seq: int, hash: str) -> "LedgerHead":
+    def signed(
+        cls, identity: Ed25519PrivateKey, *, site: str, answers: int, hash: str
+    ) -> "LedgerHead":
         """Return a head with the signature of the site's identity."""
-        signature = sign(identity, _PURPOSE, site, seq, hash)
-        return cls(site, seq, hash, base64.b64encode(signature).decode())
+        signature = sign(identity, _PURPOSES[ANSWERS], site, answers, hash)
+        return cls(site, answers, hash, base64.b64encode(signature).decode())
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return plain values, the number under the name of what it counts."""
+        return {
+            "site": self.site,
+            self.counts: self.number,
+            "hash": self.hash,
+            "signature": self.signature,
+        }
 
     def verify(self, session: Session) -> None:
         """Check that the site itself signed this.
@@ -58,7 +82,7 @@ class LedgerHead:
                 None
             )
         identity = session.identity(self.site)
-        verify(identity, signature, _PURPOSE, self.site, self.seq, self.hash)
+        verify(identity, signature, _PURPOSES[self.counts], self.site, self.number, self.hash)
 
 
 class LedgerHeads:
@@ -79,7 +103,7 @@ class LedgerHeads:
 
     def __init__(self, session: Session, files: Sequence[Path] = ()) -> None:
         self._session, self._files = session, files
-        self._known: dict[str, LedgerHead] = {}
+        self._known: dict[tuple[str, str], LedgerHead] = {}
         for file in files:
             self._take(_load(file))
 
@@ -105,26 +129,34 @@ class LedgerHeads:
         """
         if self._take(heads):
             for file in self._files:
-                _save(file, self.to_text())
+                _save(file, self._to_text(ANSWERS, ENTRIES))
 
     def newest(self, site: str) -> LedgerHead | None:
         """Return the newest head of a site; None where nobody remembers one."""
-        return self._known.get(site)
+        return self._known.get((site, ANSWERS))
+
+    def newest_old(self, site: str) -> LedgerHead | None:
+        """Return the newest one that counts entries; None where nobody remembers one."""
+        return self._known.get((site, ENTRIES))
 
     def to_text(self) -> str:
-        """Return all of them as JSON, always the same for the same heads."""
-        return json.dumps([asdict(self._known[name]) for name in sorted(self._known)])
+        """Return all of them as JSON, always the same for the same heads; old ones stay here."""
+        return self._to_text(ANSWERS)
+
+    def _to_text(self, *counts: str) -> str:
+        known = [self._known[key] for key in sorted(self._known)]
+        return json.dumps([head.to_dict() for head in known if head.counts in counts])
 
     def _take(self, heads: Iterable[LedgerHead]) -> bool:
         """Take up what is newer and verifies; say whether anything was."""
         before = dict(self._known)
         for head in heads:
-            known = self._known.get(head.site)
-            if known is not None and known.seq >= head.seq:
+            known = self._known.get((head.site, head.counts))
+            if known is not None and known.number >= head.number:
                 continue
             with contextlib.suppress(ProtocolError):
                 head.verify(self._session)
-                self._known[head.site] = head
+                self._known[head.site, head.counts] = head
         return self._known != before
 
 
@@ -169,8 +201,11 @@ def _save(file: Path, text: str) -> None:
 
 
 def _head(values: Mapping[str, object]) -> LedgerHead:
-    head = LedgerHead(**values)  # type: ignore[arg-type]
-    texts = (head.site, head.hash, head.signature)
-    if type(head.seq) is not int or head.seq < 1 or not all(type(t) is str for t in texts):
+    counts = ENTRIES if ENTRIES in values else ANSWERS
+    if not isinstance(values, Mapping) or values.keys() != {"site", counts, "hash", "signature"}:
         raise ValueError("an entry that is no head")
-    return head
+    number, texts = values[counts], [values[key] for key in ("site", "hash", "signature")]
+    if type(number) is not int or number < 1 or not all(type(text) is str for text in texts):
+        raise ValueError("an entry that is no head")
+    site, digest, signature = map(str, texts)
+    return LedgerHead(site, number, digest, signature, counts)

@@ -36,6 +36,7 @@ from primia_flwr.privacy import ledger_units as units_of
 from primia_flwr.privacy.events import AnyEvent, Rdp, event_to_json
 from primia_flwr.privacy.filter import RdpFilter, check_delta
 from primia_flwr.privacy.ledger_account import FORMAT, Account, Charge, check_unit
+from primia_flwr.privacy.ledger_chain import GENESIS
 from primia_flwr.privacy.ledger_file import Head, LedgerFile
 from primia_flwr.privacy.ledger_folder import KEY, check_unbegun
 from primia_flwr.privacy.releases import Releases
@@ -148,6 +149,14 @@ class Ledger:
         """Return number and hash of the newest entry, for witnesses to keep."""
         return self._file.head
 
+    def answers(self) -> tuple[int, str]:
+        """Return how many answers were paid for and the hash of the newest one's entry.
+
+        For witnesses elsewhere: unlike the number of entries it does not count changes of the data.
+        """
+        charges = self.account.charges
+        return len(charges), charges[-1].hash if charges else GENESIS
+
     def unfinished(self) -> int:
         """Return the bytes of a last line that a crash cut short; only `read` leaves one there."""
         return len(self._file.unfinished)
@@ -173,6 +182,24 @@ class Ledger:
                 f"witness has seen {head[:12]}…; this is another ledger, or it went on from an old "
                 "copy; nothing is released; put the right one back"
             )
+
+    def check_answers(self, answers: int, digest: str) -> None:
+        """Compare with how many answers somebody else remembers, and the hash of the newest.
+
+        Raises
+        ------
+        DataError
+            If the ledger has fewer, or has paid for another one in that place.
+        """
+        charges = self.account.charges
+        if answers > len(charges):
+            raise DataError(
+                f"{self._file.path} has paid for {len(charges)} answers, but a witness has seen "
+                f"answer {answers}; an old copy was put back, or the end was cut off; nothing is "
+                "released; put the newest copy back, or give this data up for private runs"
+            )
+        if answers > 0:
+            self.check_witness(charges[answers - 1].seq, digest)
 
     def register(self, units: Iterable[str], images: Sequence[str] | None = None) -> str:
         """Return the version of the data that has these units; the same data, the same version.

@@ -109,6 +109,21 @@ def test_verify_reads_the_data_versions_too(
     assert "was changed" in err
 
 
+def test_verify_compares_with_what_the_coordinator_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, rounds=2)
+    with open_ledger(tmp_path) as ledger:
+        answers, digest = ledger.answers()
+    assert answers == 2
+    noted = (f"answers={answers}", f"head={digest}")
+    assert type_in(capsys, privacy_verify.VERB, str(tmp_path), *noted)[0] == 0
+    code, _, err = type_in(capsys, privacy_verify.VERB, str(tmp_path), "answers=3", noted[1])
+    assert (code, "a witness has seen answer 3" in err) == (1, True)
+    for wrong in (("answers=2",), ("answers=2", "seq=4", noted[1])):
+        assert type_in(capsys, privacy_verify.VERB, str(tmp_path), *wrong)[0] == 2
+
+
 def test_verify_compares_with_a_noted_head(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,7 +61,7 @@ def test_an_update_is_charged_for_and_nothing_else_comes_with_it(tmp_path: Path)
         (charge,) = ledger.charges()
         units = ledger.account.versions[charge.version]
         (head,) = read_heads(reply.content[keys.LEDGER][keys.HEADS])
-        assert (head.seq, head.hash) == (ledger.head().seq, ledger.head().hash)
+        assert (head.number, head.hash) == (1, charge.hash) == ledger.answers()
     assert (charge.instance, charge.event.steps) == (1, 2)
     # all of the site's patients count, those that other runs hold out for validation included
     data = private.open_site(simulated(text)).data
@@ -158,7 +158,7 @@ def test_a_restored_ledger_is_noticed_by_what_the_others_remember(tmp_path: Path
     remembered = reply.content[keys.LEDGER][keys.HEADS]
     shutil.rmtree(folder)
     shutil.copytree(tmp_path / "backup", folder)
-    with pytest.raises(DataError, match="a witness has seen entry"):
+    with pytest.raises(DataError, match="a witness has seen answer"):
         answer_train(train_message(text, 2, **{keys.HEADS: remembered}), simulated(text))
 
 
@@ -270,5 +270,5 @@ def test_a_restored_ledger_answers_no_statistics_either(tmp_path: Path) -> None:
 
     remembered = answer_statistics(ask(), simulated(text)).content[keys.LEDGER][keys.HEADS]
     shutil.rmtree(tmp_path / "sites" / "site-1" / "privacy")
-    with pytest.raises(DataError, match="a witness has seen entry"):
+    with pytest.raises(DataError, match="a witness has seen answer"):
         answer_statistics(ask(remembered), simulated(text))

@@ -189,6 +189,23 @@ def _hash_of(folder: Path, seq: int) -> str:
     return entries[seq - 1].hash
 
 
+def test_a_witness_of_answers_counts_no_change_of_the_data(tmp_path: Path) -> None:
+    for folder, versions in ((tmp_path / "one", 1), (tmp_path / "many", 5)):
+        with open_ledger(folder) as ledger:
+            for number in range(versions):
+                version = ledger.register([*PATIENTS, f"new {number}"])
+            assert ledger.answers() == (0, "0" * 64)
+            receipts = [charge(ledger, version, instance=n) for n in (1, 2)]
+            assert ledger.answers() == (2, receipts[1].head)
+            ledger.check_answers(0, "")
+            ledger.check_answers(1, receipts[0].head)
+            ledger.check_answers(2, receipts[1].head)
+            with pytest.raises(DataError, match="paid for 2 answers, but a witness has seen"):
+                ledger.check_answers(3, receipts[1].head)
+            with pytest.raises(DataError, match="it went on from an old copy"):
+                ledger.check_answers(1, receipts[1].head)
+
+
 def test_ledger_begun_anew_is_behind_its_witness(tmp_path: Path) -> None:
     fill(tmp_path / "old")
     fill(tmp_path / "new")

@@ -102,12 +102,12 @@ def ledger_heads(folder: Path) -> Made:
     publics = {name: key.public_key().public_bytes_raw() for name, key in keys.items()}
     session, file = Session("run", publics), folder / "ledger-heads.json"
     heads = LedgerHeads(session, [file])
-    heads.learn(LedgerHead.signed(keys[n], site=n, seq=3, hash="ab" * 32) for n in publics)
+    heads.learn(LedgerHead.signed(keys[n], site=n, answers=3, hash="ab" * 32) for n in publics)
     seeds = [file.read_bytes()]
 
     def load(raw: bytes) -> None:
         known = LedgerHeads(session, [put(file, raw)])
-        assert {head.seq for name in publics if (head := known.newest(name))} <= {3}
+        assert {head.number for name in publics if (head := known.newest(name))} <= {3}
 
     return Made(load, seeds)
 
