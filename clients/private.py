@@ -25,7 +25,8 @@ from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
-from primia_flwr.training.private import PrivatePlan, fit_private, plan_private
+from primia_flwr.privacy.run_plan import Wish
+from primia_flwr.training.private import PrivatePlan, fit_private, plan_private, wish_of
 
 logger = logging.getLogger(__name__)
 
@@ -139,14 +140,12 @@ class NoisySteps(PrivateAnswer):
     _plan: PrivatePlan
 
     def plan(self, ledger: Ledger) -> None:
-        """Solve for the noise as the ledger's own filter counts."""
-        self._plan = plan_private(
-            self.privacy,
-            units=self.account.units,
-            round_number=self.number,
-            num_rounds=self.site.experiment.federation.rounds,
-            counted_by=ledger.account.constants.filter,
-        )
+        """Take the noise of the run's plan; at the first request the site solves for it."""
+        rounds = self.site.experiment.federation.rounds
+        wish = wish_of(self.privacy, units=self.account.units, num_rounds=rounds)
+        run = self.account.plan(ledger, wish)
+        self._plan = plan_private(self.privacy, run, round_number=self.number, num_rounds=rounds)
+        self.account.cover(ledger, self._plan.event)
 
     @property
     def event(self) -> AnyEvent:
@@ -196,6 +195,9 @@ class NoisySum(PrivateAnswer):
         arrays = wire.numpy_arrays(self.message.content.array_records[keys.ARRAYS])
         entries = sum(array.size for array in arrays.values())
         self._noise = wire.aggregate_noise(self.site.experiment, entries)
+        sums = self.site.experiment.federation.rounds + self.privacy.repeats
+        self.account.plan(ledger, Wish((self._noise.times(sums),)))
+        self.account.cover(ledger, self.event)
 
     @property
     def event(self) -> AnyEvent:

@@ -12,7 +12,9 @@ from primia_flwr import record_keys as keys
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError
 from primia_flwr.privacy import statistics
+from primia_flwr.privacy.run_plan import Wish
 from primia_flwr.privacy.units import units_of
+from primia_flwr.training.private import wish_of
 
 
 def answer_noisy_statistics(message: Message, context: Context) -> Message:
@@ -38,9 +40,12 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
         account.check_witnesses(ledger, told.get(keys.HEADS, "[]"))
         raw = account.stored(ledger)
         if raw is None:
+            cost = statistics.cost(noise)
+            account.plan(ledger, _wish(site, account))
+            account.cover(ledger, cost)
             raw = json.dumps(asdict(_noisy_sums(site, account, noise))).encode()
             what = "noisy pixel statistics and class counts"
-            ledger.store(account.charge(ledger, statistics.cost(noise), what), raw)
+            ledger.store(account.charge(ledger, cost, what), raw)
         account.sign_head(ledger)
     sums = statistics.UnitSums(**json.loads(raw))
     values: dict[str, list[float] | int] = {
@@ -56,6 +61,15 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
     heads = ConfigRecord({keys.HEADS: account.heads.to_text()})
     content = RecordDict({keys.METRICS: metrics, keys.SITE: name, keys.LEDGER: heads})
     return Message(content=content, reply_to=message)
+
+
+def _wish(site: OpenSite, account: Account) -> Wish:
+    """Return the plan that the statistics are part of: the run's, or one of their own."""
+    privacy = site.experiment.privacy
+    if privacy.mode == "dp_sgd":
+        rounds = site.experiment.federation.rounds
+        return wish_of(privacy, units=account.units, num_rounds=rounds)
+    return Wish((statistics.cost(privacy.statistics_noise),))
 
 
 def _noisy_sums(site: OpenSite, account: Account, noise: float) -> statistics.UnitSums:

@@ -7,6 +7,7 @@ from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.federation.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
+from primia_flwr.privacy.run_plan import RunPlan, Wish
 from primia_flwr.privacy.units import units_of
 from primia_flwr.training.private import unit_names
 
@@ -50,6 +51,16 @@ class Account:
             ledger.check_answers(known.number, known.hash)
         if old is not None:
             ledger.check_witness(old.number, old.hash)
+
+    def plan(self, ledger: Ledger, wish: Wish) -> RunPlan:
+        """Return the plan of the run, which the ledger keeps from its first request on."""
+        version = ledger.register(self._names, self.images.digests)
+        return ledger.plan(version, run=self._run, wish=wish)
+
+    def cover(self, ledger: Ledger, event: AnyEvent) -> None:
+        """See that the run's plans cover an answer: one repetition too many is its own plan."""
+        version = ledger.register(self._names, self.images.digests)
+        ledger.cover(version, run=self._run, event=event)
 
     def afford(self, ledger: Ledger, *, whole: AnyEvent, this: AnyEvent) -> None:
         """Refuse the run in its first round, or this round later, if it is too dear."""

@@ -16,17 +16,21 @@ from torch import Tensor, nn
 from primia_flwr.attacks.attacked_run import AttackedRun, TargetSize
 from primia_flwr.config.training import EarlyStoppingConfig, SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages
-from primia_flwr.privacy.filter import RdpFilter
 from primia_flwr.training.device import derive_seed, pick_device
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch, steps_a_round
-from primia_flwr.training.private import PrivatePlan, fit_private, plan_private, unit_names
+from primia_flwr.training.private import (
+    PrivatePlan,
+    fit_private,
+    plan_private,
+    simulated_plan,
+    unit_names,
+)
 from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.round import Progress
 
 OnProgress = Callable[[Progress], None]
-_ANY_CEILING = 8.0  # of a filter where the run fixes its noise and asks for no epsilon
 
 
 class ShadowRecipe:
@@ -86,15 +90,8 @@ class ShadowRecipe:
         """
         privacy, rounds = self._run.experiment.privacy, self._run.experiment.federation.rounds
         site_units = max(1, round(self._target.units / self._target.sites))
-        one = plan_private(
-            privacy,
-            units=site_units,
-            round_number=1,
-            num_rounds=rounds,
-            counted_by=RdpFilter.planned(
-                epsilon=privacy.epsilon or _ANY_CEILING, delta=privacy.delta
-            ),
-        )
+        run = simulated_plan(privacy, units=site_units, num_rounds=rounds)
+        one = plan_private(privacy, run, round_number=1, num_rounds=rounds)
         batch = one.sampling_rate * len(set(unit_names(privacy.unit, images)))
         ratio = batch / (one.sampling_rate * site_units * math.sqrt(self._target.sites))
         return PrivatePlan(

@@ -1,5 +1,6 @@
 """`primia privacy plan`: what an epsilon costs in noise, and how far given noise reaches."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,7 @@ from primia_flwr.config.checks import check_choice, check_length, check_range
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.privacy.events import Rdp
-    from primia_flwr.privacy.filter import RdpFilter
+    from primia_flwr.privacy.filter import SiteFilter, Spent
     from primia_flwr.privacy.plan import Reach, Row
 
 _ENDINGS = (".svg", ".png")
@@ -75,13 +75,18 @@ def run(cfg: PlanArguments) -> dict[str, Any]:
         "sampling_rate": data.sampling_rate,
         "delta": delta,
         "spent": site.epsilon(before) if site and before is not None else 0.0,
-        "noise": [asdict(row) for row in found],
+        "noise": [_finite(asdict(row)) for row in found],
         "reach": [asdict(row) for row in reach],
         "output": cfg.output,
     }
 
 
-def _ledger(folder: str) -> "tuple[RdpFilter | None, Rdp | None]":
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """Return figures with None in place of what no noise is enough for."""
+    return {name: None if math.isinf(value) else value for name, value in row.items()}
+
+
+def _ledger(folder: str) -> "tuple[SiteFilter | None, Spent | None]":
     from primia_flwr.privacy.ledger import Ledger
 
     if not folder:
@@ -96,11 +101,13 @@ def _noise_table(found: "list[Row]", facts: str) -> Table:
         "ceiling",
         "epochs",
         "steps",
-        "noise multiplier",
-        "epsilon by PLD,\nif kept to",
-        "noise on the mean,\nin clipping norms",
+        "noise\nmulti-\nplier",
+        "Rényi\nalone",
+        "filter's\nspend",
+        "PLD, all\nof delta",
+        "noise on\nmean",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     last = None
     for row in found:
         if last not in (None, row.epsilon):
@@ -111,10 +118,16 @@ def _noise_table(found: "list[Row]", facts: str) -> Table:
             f"{row.epochs:g}",
             str(row.steps),
             f"{row.noise_multiplier:.3f}",
+            _noise(row.noise_rdp),
+            f"{row.epsilon_filter:.3f}",
             f"{row.epsilon_pld:.3f}",
             f"{row.noise_on_mean:.4f}",
         )
     return table
+
+
+def _noise(value: float) -> str:
+    return "none" if math.isinf(value) else f"{value:.3f}"
 
 
 def _reach_table(reach: "list[Reach]") -> Table:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from primia_flwr.privacy.ledger_account import Charge
-    from primia_flwr.privacy.ledger_statement import Statement
+    from primia_flwr.privacy.ledger_statement import PlanLine, Statement
 
 _SHORT = 12
 
@@ -56,10 +56,14 @@ def run(cfg: ShowArguments) -> dict[str, Any]:
         charges = ledger.charges()
     console = Console(stderr=cfg.quiet, emoji=False)
     console.print(_summary(found))
+    if found.plans:
+        console.print(_plans(found.plans))
     console.print(_newest(charges[len(charges) - min(cfg.last, len(charges)) :]))
     console.print(
         f"Most used {found.unit}: epsilon {found.epsilon:.4g} of {_figure(found.ceiling)} at "
-        f"delta {found.delta:g}, by the filter, over all runs. Head {found.seq}, {found.head}",
+        f"delta {found.delta:g}, by the filter, over all runs: {_runs(found)} and "
+        f"{found.by_rdp:.4g} by Rényi divergences of what was charged. "
+        f"Head {found.seq}, {found.head}",
         soft_wrap=True,
     )
     return {"ledger": str(folder), **found.as_json()}
@@ -79,6 +83,31 @@ def _summary(found: "Statement") -> Table:
     for line in found.versions:
         figures = map(_figure, (line.alone, line.worst, line.left))
         table.add_row(line.version[:_SHORT], str(line.units), str(line.charges), *figures)
+    return table
+
+
+def _runs(found: "Statement") -> str:
+    if found.by_runs is None:
+        return "something was released beyond planned runs,"
+    return f"the smaller of {found.by_runs:.4g} by planned runs as wholes"
+
+
+def _plans(plans: "Sequence[PlanLine]") -> Table:
+    table = Table(
+        title="Planned runs; all of one is paid at its first charge", title_justify="left"
+    )
+    for heading in ("#", "run", "data version", "plan", "epsilon", "delta", "charged"):
+        table.add_column(heading, overflow="fold")
+    for plan in plans:
+        table.add_row(
+            str(plan.seq),
+            escape(plan.run),
+            plan.version[:_SHORT],
+            "; ".join(plan.events),
+            f"{plan.epsilon:.4g} ({plan.accountant.upper()})",
+            f"{plan.delta:.3g}",
+            f"{plan.charged} of {plan.planned}",
+        )
     return table
 
 

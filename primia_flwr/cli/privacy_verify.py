@@ -41,7 +41,9 @@ class VerifyArguments:
 
 
 def run(cfg: VerifyArguments) -> dict[str, Any]:
-    """Check the chain, the head file and every version of the data; exit code 1 if broken.
+    """Check the chain, the head file, every version of the data and the price of every plan.
+
+    The exit code is 1 if something is broken.
 
     Raises
     ------
@@ -60,6 +62,7 @@ def run(cfg: VerifyArguments) -> dict[str, Any]:
     try:
         with Ledger.read(folder) as ledger:
             ledger.verify_data()
+            ledger.verify_plans()
             check = ledger.check_answers if cfg.answers else ledger.check_witness
             check(cfg.answers or cfg.seq, cfg.head)
             head, unfinished = ledger.head(), ledger.unfinished()
@@ -85,8 +88,8 @@ def run(cfg: VerifyArguments) -> dict[str, Any]:
 VERB = Verb(
     words=("privacy", "verify"),
     summary=(
-        "is the privacy ledger whole: hashes, end, versions of the data, and a head that somebody "
-        "noted before; exit code 1 if not"
+        "is the privacy ledger whole: hashes, end, versions of the data, prices of planned runs, "
+        "and a head that somebody noted before; exit code 1 if not"
     ),
     examples=(
         "primia privacy verify ledger=state/privacy",

@@ -7,17 +7,19 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.federation.secure_records import aggregate_noise
 from primia_flwr.privacy.accountant import epsilon
-from primia_flwr.privacy.filter import RdpFilter, check_delta
+from primia_flwr.privacy.filter import ANY_CEILING, SiteFilter, check_delta
+from primia_flwr.privacy.run_plan import Wish, spent_by
 from primia_flwr.privacy.units import units_of
-from primia_flwr.training.private import plan_private
-
-_ANY_CEILING = 8.0  # of a filter where the run fixes the noise and asks for no epsilon
+from primia_flwr.training.private import plan_private, simulated_plan
 
 
 def planned_privacy(
     experiment: Experiment, sites: Sequence[SiteData], entries: int
 ) -> list[dict[str, Any]]:
-    """Return one row a simulated site: units, noise, and epsilon by filter and of the fixed plan.
+    """Return one row a simulated site: units, noise, and what all of its plan costs.
+
+    By the filter of a ledger that begins with it, and as a plan that is fixed beforehand, repeated
+    rounds included.
 
     Parameters
     ----------
@@ -41,22 +43,21 @@ def _row(experiment: Experiment, site: SiteData, entries: int) -> dict[str, Any]
     images = site.train.joined(site.val)
     units = len(units_of(cfg.unit, images.patients, images.digests))
     check_delta(cfg.delta, units)
-    counted_by = RdpFilter.planned(epsilon=cfg.epsilon or _ANY_CEILING, delta=cfg.delta)
     row: dict[str, Any] = {"site": site.name, f"{cfg.unit}s": units}
+    counted_by = SiteFilter.planned(epsilon=cfg.epsilon or ANY_CEILING, delta=cfg.delta)
     if cfg.mode == "dp_sgd":
-        plan = plan_private(
-            cfg, units=units, round_number=1, num_rounds=rounds, counted_by=counted_by
-        )
-        event: Any = plan.whole_run
+        run = simulated_plan(cfg, units=units, num_rounds=rounds)
+        plan = plan_private(cfg, run, round_number=1, num_rounds=rounds)
         row |= {"sampling_rate": plan.sampling_rate, "steps": plan.total_steps}
         row |= {"noise_multiplier": plan.noise_multiplier}
     else:
         noise = aggregate_noise(experiment, entries)
-        event = noise.times(rounds)
+        wish = Wish((noise.times(rounds + cfg.repeats),))
+        run = wish.solve(counted_by, ceiling=cfg.epsilon or None)
         row |= {"rounds": rounds, "noise_multiplier": noise.noise_multiplier}
-    found = epsilon([event], delta=cfg.delta)
+    found = epsilon(run.events, delta=cfg.delta)
     return {
         **row,
-        "epsilon_by_filter": counted_by.epsilon(event.rdp(counted_by.orders)),
+        "epsilon_by_filter": counted_by.epsilon(spent_by([run], counted_by)),
         f"epsilon_if_fixed_({found.accountant})": found.epsilon,
     }

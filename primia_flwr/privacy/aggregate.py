@@ -25,8 +25,9 @@ from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy import statistics
 from primia_flwr.privacy.accountant import least_noise
 from primia_flwr.privacy.events import SkellamSum
-from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.filter import SiteFilter
 from primia_flwr.privacy.noise import site_variance, skellam
+from primia_flwr.privacy.run_plan import Wish, spent_by
 
 _HEADROOM = 9.0  # standard deviations of a site's noise that fit on the scale
 
@@ -165,11 +166,13 @@ def with_noise_for(
     ConfigError
         If no noise is large enough.
     """
-    counted_by = RdpFilter.planned(epsilon=epsilon, delta=delta)
-    before = statistics.cost(statistics_noise).rdp(counted_by.orders) if statistics_noise else 0.0
+    counted_by = SiteFilter.planned(epsilon=epsilon, delta=delta)
+    once = (statistics.cost(statistics_noise),) if statistics_noise else ()
+    before = [Wish((event,)).solve(counted_by, ceiling=epsilon) for event in once]
 
     def spent(noise: float) -> float:
         event = replace(like, noise_multiplier=noise).times(rounds)
-        return counted_by.epsilon(event.rdp(counted_by.orders) + before)
+        plans = [*before, Wish((event,)).solve(counted_by, ceiling=epsilon)]
+        return counted_by.epsilon(spent_by(plans, counted_by))
 
     return replace(like, noise_multiplier=least_noise(spent, epsilon))

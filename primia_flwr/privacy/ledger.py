@@ -3,7 +3,7 @@
     with Ledger.open(folder, site="munich", unit="patient", delta=1e-6, ceiling=3.0) as ledger:
         ledger.check_witness(*head_that_the_coordinator_saw)
         version = ledger.register(patients, digests)         # of each image
-        ledger.afford(version, run=run, events=[plan])       # before training: refuse at once
+        plan = ledger.plan(version, run=run, wish=wish)      # before training: refuse at once
         ...
         kept = ledger.stored(run=run, instance=4, request=message)
         if kept is None:
@@ -33,16 +33,18 @@ from typing import Self
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy import ledger_units as units_of
-from primia_flwr.privacy.events import AnyEvent, Rdp, event_to_json
-from primia_flwr.privacy.filter import RdpFilter, check_delta
+from primia_flwr.privacy.events import AnyEvent, event_to_json
+from primia_flwr.privacy.filter import ANY_CEILING, SiteFilter, Spent, check_delta
 from primia_flwr.privacy.ledger_account import FORMAT, Account, Charge, check_unit
 from primia_flwr.privacy.ledger_chain import GENESIS
 from primia_flwr.privacy.ledger_file import Head, LedgerFile
 from primia_flwr.privacy.ledger_folder import KEY, check_unbegun
+from primia_flwr.privacy.planned_runs import PlannedRun
 from primia_flwr.privacy.releases import Releases
+from primia_flwr.privacy.run_plan import RunPlan, Wish, plan_to_json, price
 
 _KEPT = 3  # outputs a run; older rounds are over
-_PLANNED = 8.0  # for which a ledger without a ceiling is made
+_PRICES_MAY_DIFFER = 1e-3  # between versions of dp-accounting
 _TEXT = re.compile(r"[\x20-\x7e]{1,200}")
 
 
@@ -107,8 +109,8 @@ class Ledger:
         file = LedgerFile(folder, wait=wait, clock=clock)
         try:
             if not file.entries:
-                planned = ceiling or _PLANNED
-                _begin(file, site, unit, RdpFilter.planned(epsilon=planned, delta=delta))
+                planned = ceiling or ANY_CEILING
+                _begin(file, site, unit, SiteFilter.planned(epsilon=planned, delta=delta))
             ledger = cls(file, ceiling)
             ledger._check_constants(site=site, unit=unit, delta=delta)
             ledger._take_key()
@@ -232,8 +234,60 @@ class Ledger:
             self._groups = None
         return version
 
-    def afford(self, version: str, *, run: str, events: Sequence[AnyEvent]) -> float:
+    def plan(self, version: str, *, run: str, wish: Wish) -> RunPlan:
+        """Return the plan of a run; solved for and written down at the first call.
+
+        In a ledger that knows no planned runs it is solved for each time, and stands nowhere.
+
+        Raises
+        ------
+        ConfigError
+            If no noise is large enough.
+        PrivacyBudgetError
+            If a unit would pass the ceiling. Nothing is written.
+        DataError
+            As `afford`, or if it cannot be written.
+        """
+        _check_text("run", run)
+        self._check_version(version, run)
+        for planned in reversed(self.account.runs.of(version, run)):
+            if wish.met_by(planned.plan):
+                return planned.plan
+        chosen = self.account.constants.filter
+        plan = wish.solve(chosen, ceiling=self.ceiling)
+        if chosen.runs:
+            self._write(version, run, plan)
+        return plan
+
+    def cover(self, version: str, *, run: str, event: AnyEvent) -> None:
+        """See that a plan has room for an event of a run; one beyond its plans is one of its own.
+
+        Raises
+        ------
+        PrivacyBudgetError, DataError
+            As `plan`.
+        """
+        runs = self.account.runs.of(version, run)
+        if runs and not any(planned.covers(event) for planned in runs):
+            chosen = self.account.constants.filter
+            self._write(version, run, Wish((event,)).solve(chosen, ceiling=self.ceiling))
+
+    def afford(
+        self,
+        version: str,
+        *,
+        run: str,
+        events: Sequence[AnyEvent],
+        plan: RunPlan | None = None,
+    ) -> float:
         """Return the worst unit's epsilon after these events; refuse if it passes the ceiling.
+
+        Parameters
+        ----------
+        events : sequence of events
+            Of a run; they come off its plan, where it has one.
+        plan : RunPlan, optional
+            That would be written down before.
 
         Raises
         ------
@@ -244,7 +298,8 @@ class Ledger:
         """
         self._check_version(version, run)
         spent = self.spent(version)
-        after = self.account.epsilon(version, self._grouped(), events)
+        more = [] if plan is None else [PlannedRun(0, run, version, plan)]
+        after = self.account.epsilon(version, self._grouped(), events, run=run, more=more)
         if self.ceiling is not None and not after <= self.ceiling:
             constants = self.account.constants
             raise PrivacyBudgetError(
@@ -296,7 +351,7 @@ class Ledger:
                 "request": _digest(request),
                 "what": what,
                 "event": event_to_json(event),
-                "ceiling": None if self.ceiling is None else float(self.ceiling),
+                "ceiling": self._ceiling(),
                 "epsilon": after,
             },
         )
@@ -337,13 +392,32 @@ class Ledger:
         """Return what the most used unit of a version has spent, by the filter."""
         return self.account.epsilon(version, self._grouped())
 
-    def most_used(self) -> Rdp:
-        """Return the sums, at the filter's orders, of the unit that has spent most of all."""
+    def most_used(self) -> Spent:
+        """Return the spending of the unit that has spent most of all."""
         return self.account.most_used(self._grouped())
 
     def charges(self) -> Sequence[Charge]:
         """Return all charges, the oldest first."""
         return tuple(self.account.charges)
+
+    def verify_plans(self) -> None:
+        """Price every plan anew.
+
+        Raises
+        ------
+        DataError
+            If one costs more than the ledger says.
+        """
+        for planned in self.account.runs.plans:
+            plan = planned.plan
+            found = price(plan.events, plan.delta).epsilon
+            if found > plan.epsilon * (1 + _PRICES_MAY_DIFFER):
+                raise DataError(
+                    f"{self._file.path}, line {planned.seq}: the plan of run {planned.run} has "
+                    f"epsilon {plan.epsilon:.6g}; expected {found:.6g} at delta {plan.delta:.3g}; "
+                    "the entry was not written by this software; nothing is released; ask the "
+                    "coordinator which head it saw last"
+                )
 
     def verify_data(self) -> None:
         """Read every version's units.
@@ -355,6 +429,15 @@ class Ledger:
         """
         self._groups = None
         self._grouped()
+
+    def _write(self, version: str, run: str, plan: RunPlan) -> None:
+        """Write a plan down, if all of it can be afforded."""
+        self.afford(version, run=run, events=plan.events, plan=plan)
+        body = {"version": version, "run": run, "ceiling": self._ceiling(), **plan_to_json(plan)}
+        self.account.add(self._file.append("planned", body))
+
+    def _ceiling(self) -> float | None:
+        return None if self.ceiling is None else float(self.ceiling)
 
     def _grouped(self) -> Counter[units_of.Person]:
         if self._groups is None:
@@ -406,7 +489,7 @@ class Ledger:
         return self._key
 
 
-def _begin(file: LedgerFile, site: str, unit: str, chosen: RdpFilter) -> None:
+def _begin(file: LedgerFile, site: str, unit: str, chosen: SiteFilter) -> None:
     check_unbegun(file.folder)
     _check_text("site", site)
     key = units_of.make_key(file.folder)
@@ -419,7 +502,8 @@ def _begin(file: LedgerFile, site: str, unit: str, chosen: RdpFilter) -> None:
             "unit": unit,
             "delta": float(chosen.delta),
             "orders": list(chosen.orders),
-            "shares": list(chosen.shares),
+            "shares": list(chosen.rdp.shares),
+            "runs": float(chosen.runs),
             "key": units_of.fingerprint(key),
         },
     )

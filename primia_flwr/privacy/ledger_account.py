@@ -2,7 +2,9 @@
 
 Somebody's spending is the sum over all charges on versions of the data that contain this person,
 perhaps as several units. Who is in the same versions has spent the same, so sums are kept by
-version and added up by group.
+version and added up by group. It is one vector: epsilons and deltas of the planned runs that began,
+and Rényi divergences of what was charged. Plans hold for one unit: who is several units of a
+version is counted by divergences alone.
 """
 
 from __future__ import annotations
@@ -12,25 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.privacy.events import AnyEvent, Rdp, event_from_json, total_rdp
-from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.filter import RdpFilter, SiteFilter, Spent
 from primia_flwr.privacy.ledger_chain import Entry
 from primia_flwr.privacy.ledger_units import Person
+from primia_flwr.privacy.planned_runs import BEYOND, PlannedRun, PlannedRuns, Price
+from primia_flwr.privacy.run_plan import plan_from_json
 from primia_flwr.reading import reason_of
 
-FORMAT = 1
+FORMAT = 2
+_BEFORE_PLANS = 1  # the format that knows no planned runs; such ledgers go on without
 UNITS = ("patient", "image")
 _TYPES: dict[str, dict[str, tuple[type, ...]]] = {
     "opened": {
         **dict.fromkeys(("id", "site", "unit", "key"), (str,)),
         **dict.fromkeys(("orders", "shares"), (list,)),
-        "delta": (float,),
+        **dict.fromkeys(("delta", "runs"), (float,)),
         "format": (int,),
     },
     "data": {"version": (str,), "units": (int,)},
+    "planned": {
+        **dict.fromkeys(("version", "run", "accountant"), (str,)),
+        **dict.fromkeys(("epsilon", "delta", "asked"), (float,)),
+        "events": (list,),
+        "ceiling": (float, type(None)),
+    },
     "charge": {
         **dict.fromkeys(("version", "run", "request", "what"), (str,)),
         "instance": (int,),
@@ -50,7 +59,7 @@ class Constants:
     id: str
     site: str
     unit: str
-    filter: RdpFilter
+    filter: SiteFilter
     key: str
 
 
@@ -72,7 +81,7 @@ class Charge:
 
 
 class Account:
-    """Constants, versions with their numbers of units, and charges, entry by entry.
+    """Constants, versions with their numbers of units, plans and charges, entry by entry.
 
     Raises
     ------
@@ -85,6 +94,7 @@ class Account:
         self._constants: Constants | None = None
         self.versions: dict[str, int] = {}
         self.charges: list[Charge] = []
+        self.runs = PlannedRuns()
         self._sums: dict[tuple[str, int], Rdp] = {}
         self._runs: dict[str, str] = {}
         for entry in entries:
@@ -117,39 +127,72 @@ class Account:
             ) from None
 
     def version_of(self, run: str) -> str | None:
-        """Return the version of the data that a run was charged on so far."""
+        """Return the version of the data that a run was planned or charged on so far."""
         return self._runs.get(run)
 
-    def epsilon(self, version: str, groups: Groups, extra: Sequence[AnyEvent] = ()) -> float:
-        """Return the epsilon of who has spent most in a version, once these events are added."""
-        orders = self.constants.filter.orders
+    def epsilon(
+        self,
+        version: str,
+        groups: Groups,
+        extra: Sequence[AnyEvent] = (),
+        *,
+        run: str = "",
+        more: Sequence[PlannedRun] = (),
+    ) -> float:
+        """Return the epsilon of who has spent most in a version, once these events are added.
+
+        Parameters
+        ----------
+        extra : sequence of events
+            Of a run, whose plans they may be part of.
+        more : sequence of PlannedRun
+            Plans that would be written down before.
+        """
+        price = self.runs.price(version, run, extra, more=more)
         found = [
-            self._of_group(group) + total_rdp(extra, orders, units=units)
+            self._of_group(group) + self._cost(extra, units, price)
             for group in groups
             for name, units in group
             if name == version
         ]
         return max(map(self.constants.filter.epsilon, found), default=0.0)
 
-    def most_used(self, groups: Groups) -> Rdp:
-        """Return the sums of the group of units that has spent most; zeros where there is none."""
-        zero = np.zeros(len(self.constants.filter.orders))
+    def most_used(self, groups: Groups) -> Spent:
+        """Return the spending of the group of units that has spent most; zeros where none is."""
         return max(
             (self._of_group(group) for group in groups),
             key=self.constants.filter.epsilon,
-            default=zero,
+            default=self.constants.filter.nothing(),
         )
+
+    def most_used_of(self, version: str, groups: Groups) -> Spent:
+        """Return the same among the units of a version."""
+        inside = [group for group in groups if version in dict(group)]
+        return self.most_used(dict.fromkeys(inside, 1))
 
     def epsilon_of_charges(self, version: str) -> float:
         """Return the epsilon of the charges on one version alone."""
         return self.constants.filter.epsilon(self._of_group(frozenset([(version, 1)])))
 
-    def _of_group(self, group: Person) -> Rdp:
-        zero = np.zeros(len(self.constants.filter.orders))
-        return sum((self._sum_of(version, units) for version, units in group), start=zero)
+    def _of_group(self, group: Person) -> Spent:
+        return sum(
+            (self._spent(version, units) for version, units in group),
+            start=self.constants.filter.nothing(),
+        )
+
+    def _spent(self, version: str, units: int) -> Spent:
+        """Return what the charges on a version cost somebody who is so many of its units."""
+        sums = self._sum_of(version, units)
+        epsilon, delta = _for_units(self.runs.spent(version), units, any(sums))
+        return self.constants.filter.spent(sums, epsilon=epsilon, delta=delta)
+
+    def _cost(self, events: Sequence[AnyEvent], units: int, price: Price) -> Spent:
+        sums = total_rdp(events, self.constants.filter.orders, units=units)
+        epsilon, delta = _for_units(price, units, bool(events))
+        return self.constants.filter.spent(sums, epsilon=epsilon, delta=delta)
 
     def _sum_of(self, version: str, units: int) -> Rdp:
-        """Return what the charges on a version cost somebody who is so many of its units."""
+        """Return the divergences of all charges on a version for somebody who is so many units."""
         if (version, units) not in self._sums:
             events = [charge.event for charge in self.charges if charge.version == version]
             orders = self.constants.filter.orders
@@ -157,29 +200,44 @@ class Account:
         return self._sums[version, units]
 
     def _open(self, entry: Entry) -> None:
-        body = _checked(entry)
-        if body["format"] != FORMAT or body["unit"] not in UNITS:
+        old = entry.body.get("format") == _BEFORE_PLANS
+        body = _checked(entry, without=("runs",) if old else ())
+        if body["format"] not in (FORMAT, _BEFORE_PLANS) or body["unit"] not in UNITS:
             raise ValueError(f"format {body['format']}, unit {body['unit']}")
-        found = RdpFilter(body["delta"], tuple(body["orders"]), tuple(body["shares"]))
+        rdp = RdpFilter(body["delta"], tuple(body["orders"]), tuple(body["shares"]))
+        found = SiteFilter(rdp, 0.0 if old else body["runs"])
         self._constants = Constants(body["id"], body["site"], body["unit"], found, body["key"])
 
     def _data(self, entry: Entry) -> None:
         body = _checked(entry)
         self.versions[body["version"]] = body["units"]
 
+    def _planned(self, entry: Entry) -> None:
+        body = _checked(entry)
+        self._known(body["version"])
+        plan = plan_from_json(body)
+        if not self.constants.filter.runs or plan.delta > self.constants.filter.delta:
+            raise ValueError(f"a plan with delta {plan.delta:g} in a ledger that has no such share")
+        self.runs.add(PlannedRun(entry.seq, body["run"], body["version"], plan))
+        self._runs.setdefault(body["run"], body["version"])
+
     def _charge(self, entry: Entry) -> None:
         body = _checked(entry)
         charge = Charge(
             entry.seq, entry.hash, entry.time, **body | {"event": event_from_json(body["event"])}
         )
-        if charge.version not in self.versions:
-            raise ValueError(f"a charge on an unknown version {charge.version:.12}")
+        self._known(charge.version)
         for version, units in self._sums:
             if version == charge.version:
                 more = charge.event.rdp(self.constants.filter.orders, units=units)
                 self._sums[version, units] = self._sums[version, units] + more
+        self.runs.charge(charge.version, charge.run, charge.event)
         self._runs.setdefault(charge.run, charge.version)
         self.charges.append(charge)
+
+    def _known(self, version: str) -> None:
+        if version not in self.versions:
+            raise ValueError(f"an unknown version {version:.12}")
 
     def _repaired(self, entry: Entry) -> None:
         _checked(entry)
@@ -188,6 +246,7 @@ class Account:
 _TAKE = {
     "opened": Account._open,
     "data": Account._data,
+    "planned": Account._planned,
     "charge": Account._charge,
     "repaired": Account._repaired,
 }
@@ -205,9 +264,14 @@ def check_unit(unit: str) -> None:
         raise ConfigError(f"privacy.unit={unit}; expected one of {', '.join(UNITS)}")
 
 
-def _checked(entry: Entry) -> dict[str, Any]:
-    """Return the body of an entry whose keys and types are those of its kind."""
-    types = _TYPES[entry.kind]
+def _for_units(price: Price, units: int, anything: bool) -> Price:
+    """Return a price for somebody who is so many units: plans hold for one."""
+    return BEYOND if units > 1 and anything else price
+
+
+def _checked(entry: Entry, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the body of an entry whose keys and types are those of its kind, without some."""
+    types = {key: kinds for key, kinds in _TYPES[entry.kind].items() if key not in without}
     if entry.body.keys() != types.keys():
         raise ValueError(f"{entry.kind} with {', '.join(sorted(entry.body))}")
     for name, value in entry.body.items():

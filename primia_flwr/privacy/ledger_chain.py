@@ -11,7 +11,7 @@ from typing import Any
 
 from primia_flwr.errors import DataError
 
-KINDS = ("opened", "data", "charge", "repaired")
+KINDS = ("opened", "data", "planned", "charge", "repaired")
 GENESIS = "0" * 64
 REMEDY = (
     "nothing is released; keep the folder as it is, find out what changed it, and ask the "

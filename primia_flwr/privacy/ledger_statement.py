@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.planned_runs import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -25,24 +27,51 @@ class VersionLine:
 
 
 @dataclass(frozen=True)
+class PlanLine:
+    """One planned run: (epsilon, delta) of all of it, and how many of its releases were charged."""
+
+    seq: int
+    run: str
+    version: str
+    events: tuple[str, ...]
+    epsilon: float
+    delta: float
+    accountant: str
+    charged: int
+    planned: int
+
+
+@dataclass(frozen=True)
 class Statement:
-    """The whole ledger. `epsilon`: of the most used unit of all, by the filter."""
+    """The whole ledger. `epsilon`: of the most used unit of all, by the filter.
+
+    That is the smaller of `by_runs`, the plans that began as wholes, None where something was
+    released beyond them, and `by_rdp`, the divergences of what was charged.
+    """
 
     site: str
     unit: str
     delta: float
     ceiling: float | None
     epsilon: float
+    by_runs: float | None
+    by_rdp: float
     left: float | None
     charges: int
     seq: int
     head: str
     unfinished: int
     versions: tuple[VersionLine, ...]
+    plans: tuple[PlanLine, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {**asdict(self), "versions": [asdict(line) for line in self.versions]}
+        plans = [asdict(line) for line in self.plans]
+        return {
+            **asdict(self),
+            "versions": [asdict(line) for line in self.versions],
+            "plans": plans,
+        }
 
 
 def statement(ledger: Ledger, *, ceiling: float | None = None) -> Statement:
@@ -62,7 +91,9 @@ def statement(ledger: Ledger, *, ceiling: float | None = None) -> Statement:
     if ceiling is None and charges:
         ceiling = charges[-1].ceiling
     lines = tuple(_line(ledger, version, ceiling) for version in ledger.account.versions)
-    worst = max((line.worst for line in lines), default=0.0)
+    most = ledger.most_used()
+    worst = constants.filter.epsilon(most)
+    by_runs = constants.filter.epsilon_of_runs(most)
     head = ledger.head()
     return Statement(
         constants.site,
@@ -70,12 +101,15 @@ def statement(ledger: Ledger, *, ceiling: float | None = None) -> Statement:
         constants.filter.delta,
         ceiling,
         worst,
+        None if math.isinf(by_runs) else by_runs,
+        constants.filter.epsilon_of_rdp(most),
         _left(ceiling, worst),
         len(charges),
         head.seq,
         head.hash,
         ledger.unfinished(),
         lines,
+        tuple(map(_plan, ledger.account.runs.plans)),
     )
 
 
@@ -89,6 +123,21 @@ def _line(ledger: Ledger, version: str, ceiling: float | None) -> VersionLine:
         account.epsilon_of_charges(version),
         worst,
         _left(ceiling, worst),
+    )
+
+
+def _plan(planned: PlannedRun) -> PlanLine:
+    plan, total = planned.plan, sum(planned.plan.once().values())
+    return PlanLine(
+        planned.seq,
+        planned.run,
+        planned.version,
+        tuple(event.words() for event in plan.events),
+        plan.epsilon,
+        plan.delta,
+        plan.accountant,
+        total - sum(planned.left.values()),
+        total,
     )
 
 

@@ -23,13 +23,13 @@ from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.privacy import statistics
-from primia_flwr.privacy.accountant import noise_multiplier_for
 from primia_flwr.privacy.clipping.admission import refuse_mixup
 from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
 from primia_flwr.privacy.events import SampledGaussian
-from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.filter import ANY_CEILING, SiteFilter
 from primia_flwr.privacy.randomness import fresh_seeds
+from primia_flwr.privacy.run_plan import RunPlan, Wish
 from primia_flwr.privacy.units import Units, units_of
 from primia_flwr.training.device import compute_settings, pick_device
 from primia_flwr.training.loader import BatchPreparation, augmented
@@ -75,33 +75,47 @@ class PrivatePlan:
         )
 
 
-def plan_private(
-    cfg: PrivacyConfig, *, units: int, round_number: int, num_rounds: int, counted_by: RdpFilter
-) -> PrivatePlan:
-    """Plan round `round_number` (from 1) of `num_rounds` at a site with so many units.
+def wish_of(cfg: PrivacyConfig, *, units: int, num_rounds: int) -> Wish:
+    """Return what a whole run of noisy steps asks of a site with so many units.
 
-    The noise is the configured one, or the least with which the whole run, and as many repeated
-    rounds as configured, stay within the configured epsilon as the site's own filter counts, noisy
-    statistics included.
+    Its noise is the configured one, or the least with which all rounds, as many repeated rounds as
+    configured, and noisy statistics stay within the configured epsilon.
+    """
+    step = SampledGaussian(
+        noise_multiplier=cfg.noise_multiplier or 1.0,
+        sampling_rate=min(1.0, cfg.expected_batch / units),
+        steps=cfg.steps * (num_rounds + cfg.repeats),
+    )
+    once = (statistics.cost(cfg.statistics_noise),) if cfg.statistics_noise else ()
+    return Wish((*once, step), cfg.epsilon)
+
+
+def simulated_plan(cfg: PrivacyConfig, *, units: int, num_rounds: int) -> RunPlan:
+    """Return the plan of a site whose ledger begins with this run, and its ceiling is the run's.
 
     Raises
     ------
     ConfigError
         If no noise is large enough for the epsilon.
     """
-    total = cfg.steps * num_rounds
-    paid_for = total + cfg.steps * cfg.repeats
-    before = statistics.cost(cfg.statistics_noise) if cfg.statistics_noise else None
-    rate = min(1.0, cfg.expected_batch / units)
-    noise = cfg.noise_multiplier or noise_multiplier_for(
-        epsilon=cfg.epsilon,
-        delta=counted_by.delta,
-        sampling_rate=rate,
-        steps=paid_for,
-        by=counted_by,
-        before=before.rdp(counted_by.orders) if before else None,
+    begun = SiteFilter.planned(epsilon=cfg.epsilon or ANY_CEILING, delta=cfg.delta)
+    return wish_of(cfg, units=units, num_rounds=num_rounds).solve(
+        begun, ceiling=cfg.epsilon or None
     )
-    return PrivatePlan(noise, rate, cfg.steps, (round_number - 1) * cfg.steps, total)
+
+
+def plan_private(
+    cfg: PrivacyConfig, run: RunPlan, *, round_number: int, num_rounds: int
+) -> PrivatePlan:
+    """Plan round `round_number` (from 1) of `num_rounds`, with the noise of the run's plan."""
+    (step,) = (event for event in run.events if isinstance(event, SampledGaussian))
+    return PrivatePlan(
+        noise_multiplier=step.noise_multiplier,
+        sampling_rate=step.sampling_rate,
+        steps=cfg.steps,
+        start_step=(round_number - 1) * cfg.steps,
+        total_steps=cfg.steps * num_rounds,
+    )
 
 
 def unit_names(unit: str, images: LabelledImages) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ import pytest
 from primia_flwr.cli import privacy_plan, privacy_show, privacy_verify
 from primia_flwr.cli.verb import Verb, call
 from primia_flwr.privacy.events import Gaussian, SampledGaussian
-from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.filter import SiteFilter
 from primia_flwr.privacy.ledger_file import LEDGER
+from primia_flwr.privacy.run_plan import Wish, spent_by
 from tests.privacy.ledgers import DELTA, PATIENTS, charge, fill, open_ledger
 
 
@@ -39,7 +40,7 @@ def test_show_finds_the_ledger_of_a_site(
         head = ledger.head()
     code, out, err = type_in(capsys, privacy_show.VERB, f"site={tmp_path / 'site.yaml'}")
     found = last_line(out)
-    chosen = RdpFilter.planned(epsilon=3.0, delta=DELTA)
+    chosen = SiteFilter.planned(epsilon=3.0, delta=DELTA).rdp
     one, two = (
         chosen.epsilon(Gaussian(noise_multiplier=20 / n**0.5).rdp(chosen.orders)) for n in (1, 2)
     )
@@ -167,14 +168,16 @@ def test_plan_is_what_the_filter_lets_through(
     assert (found["sampling_rate"], found["delta"], found["spent"]) == (0.05, 1e-4, 0.0)
     ((row,), (reach,)) = found["noise"], found["reach"]  # type: ignore[misc]
     assert row["steps"] == 100
-    assert row["epsilon_pld"] < 2 < 1.35 * row["epsilon_pld"]
-    chosen = RdpFilter.planned(epsilon=2.0, delta=1e-4)
+    assert row["epsilon_pld"] < row["epsilon_filter"] <= 2 < 1.03 * row["epsilon_pld"]
+    chosen = SiteFilter.planned(epsilon=2.0, delta=1e-4)
 
     def spent(noise: float, steps: int) -> float:
         event = SampledGaussian(noise_multiplier=noise, sampling_rate=0.05, steps=steps)
-        return chosen.epsilon(event.rdp(chosen.orders))
+        plan = Wish((event,)).solve(chosen, ceiling=2.0)
+        return chosen.epsilon(spent_by([plan], chosen))
 
     noise = row["noise_multiplier"]
+    assert noise == row["noise_pld"] < 0.9 * row["noise_rdp"]
     assert spent(noise, 100) <= 2 < spent(noise - 0.01, 100)
     assert spent(2.0, reach["steps"]) <= 2 < spent(2.0, reach["steps"] + 1)
     assert picture.read_text().startswith("<?xml")

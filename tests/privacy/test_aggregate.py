@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.aggregate import AggregateNoise, clipped, with_noise_for
-from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.filter import SiteFilter
+from primia_flwr.privacy.run_plan import Wish, spent_by
 from primia_flwr.secagg.fixed_point import FixedPoint
 
 PLAN = {
@@ -116,10 +117,11 @@ def test_an_update_that_is_not_finite_is_refused(bad: float) -> None:
 @pytest.mark.parametrize(("epsilon", "rounds"), [(1.0, 1), (8.0, 10)])
 def test_the_noise_follows_from_the_epsilon(epsilon: float, rounds: int) -> None:
     plan = with_noise_for(epsilon, 1e-5, rounds=rounds, like=noise())
-    counted = RdpFilter.planned(epsilon=epsilon, delta=1e-5)
+    counted = SiteFilter.planned(epsilon=epsilon, delta=1e-5)
 
     def spent(multiplier: float) -> float:
         event = noise(noise_multiplier=multiplier).times(rounds)
-        return counted.epsilon(event.rdp(counted.orders))
+        plan = Wish((event,)).solve(counted, ceiling=epsilon)
+        return counted.epsilon(spent_by([plan], counted))
 
     assert spent(plan.noise_multiplier) <= epsilon < spent(plan.noise_multiplier * 0.99)

@@ -21,9 +21,9 @@ from tests.privacy.ledgers import DELTA, NOISY, PATIENTS, charge, fill, open_led
 
 
 def gaussians(ledger: Ledger, *noise: float) -> float:
-    """Epsilon by the ledger's filter of Gaussians together: one with the summed precision."""
+    """Epsilon by the Rényi criteria of Gaussians together: one with the summed precision."""
     together = 1 / math.sqrt(sum(1 / value**2 for value in noise))
-    chosen = ledger.account.constants.filter
+    chosen = ledger.account.constants.filter.rdp
     return chosen.epsilon(Gaussian(noise_multiplier=together).rdp(chosen.orders))
 
 

@@ -61,13 +61,15 @@ def test_unknown_keys_kinds_and_places_are_refused(entries: list[Entry]) -> None
         [data],
         [first, charge],
         [first, data, changed(charge, event={"kind": "laplace"})],
-        [changed(first, format=2)],
+        [changed(first, format=3)],
+        [changed(first, format=1)],  # has no share for whole runs
+        [changed(first, runs=0.9)],  # shares sum to more than 1
         [changed(first, unit="scan")],
         [changed(first, shares=[1.0])],
     ):
         with pytest.raises(DataError, match="use the version of primia that wrote it"):
             Account(foreign, Path("ledger"))
-    assert set(KINDS) == {"opened", "data", "charge", "repaired"}
+    assert set(KINDS) == {"opened", "data", "planned", "charge", "repaired"}
 
 
 def test_empty_account_has_no_constants() -> None:

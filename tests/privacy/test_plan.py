@@ -8,11 +8,11 @@ import pytest
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.events import Gaussian
-from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.filter import RdpFilter, SiteFilter
 from primia_flwr.privacy.plan import Data, Row, curves, delta_for, reaches, rows
 
 # Order 2 with all of delta: epsilon = S + log(1/delta) - log 4 = S + log 25 with delta 0.01.
-ONE = RdpFilter(delta=0.01, orders=(2.0,), shares=(1.0,))
+ONE = SiteFilter(RdpFilter(delta=0.01, orders=(2.0,), shares=(1.0,)), runs=0.0)
 EVERY = Data(units=50, batch=50)
 
 
@@ -26,7 +26,7 @@ def test_reach_by_hand() -> None:
     ceiling = math.log(25) + 1 + 1e-9
     (reach,) = reaches(EVERY, epsilons=[ceiling], noise_multipliers=[4.0], delta=0.01, site=ONE)
     assert (reach.steps, reach.epochs) == (16, 16.0)
-    before = Gaussian(noise_multiplier=2.0).rdp([2.0])  # 1/4: four steps less
+    before = ONE.spent(Gaussian(noise_multiplier=2.0).rdp([2.0]))  # 1/4: four steps less
     (less,) = reaches(
         EVERY, epsilons=[ceiling], noise_multipliers=[4.0], delta=0.01, site=ONE, before=before
     )
@@ -50,7 +50,7 @@ def test_delta_for(units: int, delta: float) -> None:
 
 
 def test_curves_gather_rows_by_epsilon() -> None:
-    found = [Row(e, n, 1, e + n, 0.0, 0.0) for e in (1.0, 2.0) for n in (5.0, 10.0)]
+    found = [Row(e, n, 1, e + n, 0.0, 0.0, 0.0, 0.0, 0.0) for e in (1.0, 2.0) for n in (5.0, 10.0)]
     assert curves(found) == {1.0: ([5.0, 10.0], [6.0, 11.0]), 2.0: ([5.0, 10.0], [7.0, 12.0])}
 
 
