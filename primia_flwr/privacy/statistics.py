@@ -7,7 +7,12 @@ classes have an L2 norm of at most 1. A patient of twenty images counts as much 
 
 Each unit's numbers are put on a grid of 2^-8 before they are added up, so the sums are integers; on
 the grid a unit moves them by at most sqrt(2 C + 1) 2^8 + sqrt(entries) / 2. The noise is the exact
-discrete Gaussian; `noise_multiplier` is its standard deviation over that.
+discrete Gaussian; `noise_multiplier` is its standard deviation over that, a little rounded up.
+
+What is rounded up makes it post-processing of continuous Gaussian noise, so that its privacy loss
+is, too: continuous noise of variance v, then a discrete Gaussian of variance 9 around what came
+out, is a discrete Gaussian of variance v + 9, but for a part below e^-170 (Peikert 2010, An
+Efficient and Parallel Gaussian Sampler for Lattices, Theorem 3.1).
 """
 
 import math
@@ -24,6 +29,7 @@ from primia_flwr.privacy.noise import discrete_gaussian
 from primia_flwr.privacy.units import Units
 
 GRID_BITS = 8
+_SMOOTHING = 9
 _LARGEST_NOISE = 10.0  # at which the exact sampler's arithmetic fits three channels
 
 
@@ -76,10 +82,8 @@ def noisy_sums(
     exact = _on_grid(images, labels, units, num_classes)
     channels = images.shape[1]
     sigma = noise_multiplier * sensitivity(channels, num_classes)
-    # rounded up, so that the noise is never less than what is charged
-    noise = discrete_gaussian(
-        exact.size, variance=Fraction(math.ceil(sigma**2)), generator=generator
-    )
+    variance = Fraction(math.ceil(sigma**2) + _SMOOTHING)  # never less than what is charged
+    noise = discrete_gaussian(exact.size, variance=variance, generator=generator)
     values = np.clip((exact + noise) / 2.0**GRID_BITS, 0, len(units)).tolist()
     return UnitSums(
         len(units),

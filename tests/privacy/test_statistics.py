@@ -53,6 +53,30 @@ def test_the_noise_has_the_variance_that_is_charged_for() -> None:
     assert cost(3.0).noise_multiplier == 3.0
 
 
+@pytest.mark.parametrize("smoothing", [0.25, 1.0, 2.0])
+def test_discrete_noise_is_continuous_noise_and_a_little_discrete(smoothing: float) -> None:
+    """Variance v continuous, then discrete around it: discrete of the sum, up to 2 e^(-2 pi^2 r).
+
+    r is the smaller part's share of both, v smoothing / (v + smoothing); with 9 it is e^-177.
+    """
+    v, k = 30.0, np.arange(-60, 61)
+    y = np.linspace(-70, 70, 280_001)
+    normaliser = np.interp(y - np.floor(y), np.linspace(0, 1, 2001), [
+        np.exp(-((k - f) ** 2) / (2 * smoothing)).sum() for f in np.linspace(0, 1, 2001)
+    ])  # fmt: skip
+    density = np.exp(-(y**2) / (2 * v)) / math.sqrt(2 * math.pi * v)
+    step = y[1] - y[0]
+    mixed = np.array([
+        (density * np.exp(-((n - y) ** 2) / (2 * smoothing)) / normaliser).sum() * step
+        for n in range(-5, 6)
+    ])  # fmt: skip
+    discrete = np.exp(-(k**2) / (2 * (v + smoothing)))
+    expected = discrete[55:66] / discrete.sum()
+    off = np.abs(mixed / expected - 1).max()
+    share = v * smoothing / (v + smoothing)
+    assert off <= 4 * math.exp(-2 * math.pi**2 * share) + 1e-9
+
+
 def test_what_no_sum_can_be_is_cut_off() -> None:
     units = units_of("patient", PATIENTS)
     for _ in range(20):
