@@ -1,9 +1,10 @@
-"""`primia inference calibrate`: how large the numbers get that a model compares."""
+"""`primia inference calibrate`: whether fixed point does for a model, and which ring it takes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import track
 
 from primia_flwr.cli.verb import Verb
@@ -31,10 +32,10 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
     Raises
     ------
     PrimiaError
-        If the model or the images cannot be read, or the card cannot be written.
+        If the model or the images cannot be read, the card cannot be written, or the model is
+        another one in fixed point; then nothing is written.
     """
-    from primia_flwr.crypto.bounds import bounds_of, measure
-    from primia_flwr.crypto.lowering import lower
+    from primia_flwr.crypto.precision import FEW_IMAGES, calibrate
     from primia_flwr.data.unlabelled import Unlabelled, find_images
     from primia_flwr.models.saved import CARD_FILE, load_model, weights_digest, write_bounds
     from primia_flwr.training.normalisation import Normalisation
@@ -55,14 +56,30 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
         normalisation.apply(images.load(file)[None])
         for file in track(picked, "calibrating", disable=cfg.quiet, transient=True)
     )
-    largest = measure(model, batches)
-    lowered = lower(model, (1, card.channels, card.image_size, card.image_size))
-    bounds = bounds_of(lowered, largest, images=len(picked))
+    bounds, precision = calibrate(model, batches)
     write_bounds(folder, bounds, weights=weights)
+    changed = precision.changed + precision.ties_changed
+    console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
+    console.print(
+        f"fixed point against the network in the clear on {count} images: the same class for "
+        f"{count - changed}, scores within {precision.largest_difference:.2g}; "
+        f"{precision.wrong_cuts:.1g} numbers are expected to be cut wrongly in an image",
+        soft_wrap=True,
+    )
+    if count < FEW_IMAGES:
+        console.print(
+            f"{count} images are few: the bounds are those of these images; take {FEW_IMAGES} or "
+            "more, of every scanner and class that you expect",
+            soft_wrap=True,
+        )
     return {
-        "images": len(picked),
-        "largest": max(largest),
+        "images": count,
+        "largest": max(bounds.largest),
         "compare_bits": max(bounds.bits),
+        "agreement": (count - changed) / count,
+        "largest_logit_error": precision.largest_difference,
+        "largest_score": precision.largest_score,
+        "wrong_cuts_per_image": precision.wrong_cuts,
         "output": str(folder / CARD_FILE),
     }
 
@@ -70,8 +87,8 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
 VERB = Verb(
     words=("inference", "calibrate"),
     summary=(
-        "measure on validation images how large the numbers get that a model compares; the model "
-        "owner's server then refuses rings that are too small"
+        "compare a model in fixed point with itself in the clear on validation images, refuse one "
+        "that loses precision, and measure which ring of its comparisons is large enough"
     ),
     examples=("primia inference calibrate model=outputs/a data.root=validation",),
     config_name="inference/inference_calibrate",

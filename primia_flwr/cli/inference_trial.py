@@ -44,7 +44,7 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         )
         device, audit = f"device={cfg.device}", f"audit={str(cfg.audit).lower()}"
         options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device, audit)
-        limits = (*UNLIMITED, f"max_batch={cfg.batch}")
+        limits = (*UNLIMITED, f"max_batch={cfg.batch}", "max_sessions=2")
         with running_service(
             model,
             options=(*options, *limits, f"compare_bits={cfg.compare_bits}"),
@@ -54,8 +54,8 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
             quiet = f"quiet={str(cfg.quiet).lower()}"
             result = ask(service, images, output, *options, f"batch={cfg.batch}", quiet)
         compared = compare(model, images, output)
-    _show(console, compared)
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
+    _show(console, compared, facts)
     (output / "comparison.json").write_text(json.dumps(compared, indent=1) + "\n")
     return {
         "images": result["images"],
@@ -63,10 +63,12 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         "seconds_per_image": result["seconds_per_image"],
         "bytes_sent": result["bytes_sent"],
         "rounds": result["rounds"],
-        "outside": result["outside"],
+        **{name: result[name] for name in ("outside", "implausible", "calibrated", "audit")},
         "largest_logit_error": compared["largest_logit_error"],
         "bytes_preprocessing": facts["bytes_preprocessing"],
+        "compare_bits": facts["model"]["compare_bits"],
         "synthetic": facts["model"]["synthetic"],
+        "ok": result["ok"] and compared["precise"],
         "output": str(output),
     }
 
@@ -83,6 +85,7 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     """
     import torch
 
+    from primia_flwr.crypto.precision import is_precise, precision_of
     from primia_flwr.models.saved import load_model
 
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
@@ -90,8 +93,9 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     rows = [row for row in facts["predictions"] if row["scores"] is not None]
     if not rows:
         raise ServiceError(
-            f"no image has scores: {facts['outside']} have a number outside the ring; expected "
-            f"compare_bits above {facts['model']['compare_bits']}; see {output}"
+            f"no image has scores: {facts['outside']} have a number outside the ring of "
+            f"compare_bits={facts['model']['compare_bits']}, {facts['implausible']} have scores "
+            f"that cannot be right; run primia inference calibrate; see {output}"
         )
     with torch.inference_mode():
         plain = torch.cat([model(_image(images, row["file"], card)) for row in rows]).double()
@@ -107,10 +111,12 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
         for i, row in enumerate(rows)
         if not same[i]
     ]
+    precision = precision_of(plain, found, wrong_cuts=0.0)
     return {
         "images": len(rows),
         "agreement": float(same.double().mean()),
-        "largest_logit_error": float((found - plain).abs().max()),
+        "largest_logit_error": precision.largest_difference,
+        "precise": is_precise(precision, len(rows)),
         "disagreements": differing,
     }
 
@@ -168,13 +174,24 @@ def _own_test(model: Path) -> "LabelledImages":
     return load_test(replace(experiment.data), seed=experiment.seed)
 
 
-def _show(console: Console, compared: dict[str, Any]) -> None:
+def _show(console: Console, compared: dict[str, Any], facts: dict[str, Any]) -> None:
     console.print(
         f"{compared['images']} images, encrypted and in the clear: the same class for "
         f"{compared['agreement']:.1%}, scores within {compared['largest_logit_error']:.5f}"
     )
     for row in compared["disagreements"]:
         console.print(f"  differs: {row['file']} (margin {row['margin']:.5f})", markup=False)
+    if not compared["precise"]:
+        console.print(
+            "the model LOSES PRECISION in encrypted form: do not serve it; primia inference "
+            "calibrate says by how much"
+        )
+    if not facts["model"]["calibrated"]:
+        console.print(
+            f"the model is NOT calibrated, so it was served in a ring of "
+            f"{facts['model']['compare_bits']} bits; primia inference calibrate tells whether a "
+            "smaller one, and fixed point at all, do for it"
+        )
 
 
 VERB = Verb(

@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "serve model-owner": ("serve_model_owner", "classify images without seeing them"),
     "infer": ("infer", "have your images classified without showing them"),
-    "inference calibrate": ("inference_calibrate", "how large the numbers get that it compares"),
+    "inference calibrate": ("inference_calibrate", "does fixed point do, and how large a ring"),
     "inference trial": ("inference_trial", "encrypted inference, all parties on this machine"),
     "secagg show": ("secagg_show", "what the coordinator saw in a secure run, and what not"),
     "attack": ("attack", "rebuild images from what a coordinator received"),

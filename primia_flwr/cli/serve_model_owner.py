@@ -4,16 +4,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from primia_flwr.cli.served import served_model
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.inference import ServeModelArguments, settings_of
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
     from primia_flwr.crypto.credentials import Credentials
-    from primia_flwr.crypto.extraction import LastLayer, Limits
     from primia_flwr.crypto.model_owner import ServedModel
+    from primia_flwr.crypto.query_log import QueryLog
 
 logger = logging.getLogger(__name__)
 
@@ -24,27 +23,15 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
     from primia_flwr.cli.service import device_of, kit_of, listen, shared
     from primia_flwr.crypto.connect import connect
-    from primia_flwr.crypto.extraction import LastLayer, limits_for
     from primia_flwr.crypto.model_owner import Server
-    from primia_flwr.crypto.query_log import QueryLog
     from primia_flwr.crypto.session import Settings
 
     device = device_of(cfg.device)
-    served = _served(cfg, device)
+    served = served_model(cfg, device)
     credentials = kit_of(cfg.kit, "model-owner")
     provider = cfg.provider or credentials.address_of("crypto-provider")
-    log = _log_of(cfg)
-    layer = LastLayer.of(served.lowered(1))
-    limits = limits_for(
-        layer, limit=cfg.limit, life_limit=cfg.life_limit, accepted=cfg.accept_extraction
-    )
-    queries = QueryLog(
-        log,
-        limit=limits.period,
-        period=cfg.limit_hours * 3600,
-        model=served.digest,
-        life_limit=limits.life,
-    )
+    queries, told = _queries(cfg, served, credentials)
+    max_batch, takes = _max_batch(cfg, served)
 
     def on_batch(name: str, number: int) -> None:
         logger.info("%s: %d batches", name, number)
@@ -55,20 +42,20 @@ def run(cfg: ServeModelArguments) -> dict[str, Any]:
         queries,
         own_fingerprint=credentials.own.fingerprint,
         settings=Settings(**settings_of(cfg), idle=cfg.idle_hours * 3600),
-        max_batch=cfg.max_batch,
+        max_batch=max_batch,
         max_watching=max(cfg.max_sessions - cfg.reserved_sessions, 0),
         on_batch=on_batch,
     )
     listen(
         cfg.listen,
         credentials,
-        {"data-owner": shared(cfg.max_sessions, cfg.max_sessions_each)},
+        {"data-owner": shared(credentials, cfg.max_sessions, cfg.max_sessions_each)},
         server.serve,
         timeout=cfg.timeout,
         quiet=cfg.quiet,
-        greeting=_told(layer, limits, cfg, credentials),
+        greeting=f"{told}\n{takes}",
     )
-    return {"party": str(credentials.own), "queries": str(log), "stopped": True}
+    return {"party": str(credentials.own), "queries": str(queries.file), "stopped": True}
 
 
 def _log_of(cfg: ServeModelArguments) -> Path:
@@ -89,51 +76,42 @@ def _log_of(cfg: ServeModelArguments) -> Path:
     return log
 
 
-def _told(
-    layer: "LastLayer", limits: "Limits", cfg: ServeModelArguments, credentials: "Credentials"
-) -> str:
-    """Return what a model owner must know of its limits before anybody asks."""
+def _queries(
+    cfg: ServeModelArguments, served: "ServedModel", credentials: "Credentials"
+) -> tuple["QueryLog", str]:
+    """Return the log with its limits, and what a model owner must know of them beforehand."""
+    from primia_flwr.crypto.extraction import LastLayer, limits_for
+    from primia_flwr.crypto.query_log import QueryLog
+
+    layer, accepted = LastLayer.of(served.lowered(1)), cfg.accept_extraction
+    limits = limits_for(layer, limit=cfg.limit, life_limit=cfg.life_limit, accepted=accepted)
+    queries = QueryLog(
+        _log_of(cfg),
+        limit=limits.period,
+        period=cfg.limit_hours * 3600,
+        model=served.digest,
+        life_limit=limits.life,
+    )
     owners = sum(peer.role == "data-owner" for peer in credentials.peers)
-    accepted = "; accept_extraction=true" if cfg.accept_extraction else ""
-    return (
+    return queries, (
         f"{layer}; your limit is {limits.period} in {cfg.limit_hours:g} hours and {limits.life} in "
-        f"all, for each of {owners} data owners: those that work together add theirs up{accepted}"
+        f"all, for each of {owners} data owners: those that work together add theirs up"
+        + "; accept_extraction=true"
+        * accepted
     )
 
 
-def _served(cfg: ServeModelArguments, device: "torch.device") -> "ServedModel":
-    from primia_flwr.crypto.bounds import check_bounds, refuse_old_file
-    from primia_flwr.crypto.lowering import COMPARE_BITS
-    from primia_flwr.crypto.model_owner import ServedModel
-    from primia_flwr.models.saved import load_model, weights_digest
+def _max_batch(cfg: ServeModelArguments, served: "ServedModel") -> tuple[int, str]:
+    """Return how many images may come at once, and what that takes: the machine must hold it."""
+    from primia_flwr.crypto.memory import GB, batch_that_fits, room_for
 
-    if not cfg.model:
-        raise ConfigError(
-            "model is empty; expected the folder of a finished run, e.g. model=outputs/a"
-        )
-    folder = Path(cfg.model).expanduser().resolve()
-    model, card = load_model(folder)
-    served = ServedModel(model, card, weights_digest(folder), cfg.compare_bits, device=device)
-    plan = served.lowered(1).plan  # a model without an encrypted form is refused here
-    if card.activation_bounds is not None:
-        check_bounds(card.activation_bounds, plan)
-        served.calibrated = card.activation_bounds.images
-        return served
-    refuse_old_file(folder)
-    if cfg.compare_bits < COMPARE_BITS:
-        raise ConfigError(
-            f"compare_bits={cfg.compare_bits} for a model without activation bounds; expected "
-            f"{COMPARE_BITS} or more, or bounds; run primia inference calibrate model={cfg.model} "
-            "data.root=<validation images>"
-        )
-    logger.warning(
-        "%s has no activation bounds: that comparisons in a ring of %d bits are exact is not "
-        "shown; run primia inference calibrate model=%s data.root=<validation images>",
-        folder,
-        cfg.compare_bits,
-        cfg.model,
+    memory, room = served.memory(audit=cfg.audit), room_for(cfg.max_memory)
+    most = batch_that_fits(memory, sessions=cfg.max_sessions, max_batch=cfg.max_batch, room=room)
+    takes = cfg.max_sessions * memory.of_batch(most) / GB
+    return most, (
+        f"{cfg.max_sessions} sessions of {most} images at once take up to {takes:.2f} GB of "
+        f"{room / GB:.1f} GB"
     )
-    return served
 
 
 VERB = Verb(

@@ -17,12 +17,14 @@ class ServeProviderArguments:
     """`primia serve crypto-provider`; `listen` empty: the port of the kit, on all interfaces.
 
     `max_connections`: half of them for data owners, of which one may have `max_connections_each`.
+    `max_memory`: GB that all sessions may take together; 0: what the machine has left at the start.
     """
 
     kit: str = "."
     listen: str = ""
     max_connections: int = 32
     max_connections_each: int = 4
+    max_memory: float = 0.0
     patience: float = 60.0
     idle_hours: float = 72.0
     device: str = "cpu"
@@ -32,6 +34,7 @@ class ServeProviderArguments:
         check_device(self.device)
         check_range("max_connections", self.max_connections, 2, 1000, example=32)
         check_range("max_connections_each", self.max_connections_each, 1, 1000, example=4)
+        check_range("max_memory", self.max_memory, 0, 10**6, example=8)
         check_range("patience", self.patience, 1, 86_400, example=60)
         check_range("idle_hours", self.idle_hours, 0, 10**4, example=72, open_low=True)
 
@@ -51,7 +54,8 @@ class StoreArguments:
 class PartyArguments:
     """What model owner and data owner set alike; `provider` empty: the address in the kit.
 
-    `audit`: the data owner asks for it, the model owner lets data owners ask.
+    `audit`: the data owner asks for it, the model owner lets data owners ask. `max_memory`: GB that
+    the sessions may take together; 0: what the machine has left.
     """
 
     kit: str = "."
@@ -64,12 +68,14 @@ class PartyArguments:
     threads: int = 1
     device: str = "cpu"
     audit: bool = False
+    max_memory: float = 0.0
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, PROTOCOLS)
         check_device(self.device, self.protocol)
         check_audit(self.audit, self.protocol)
+        check_range("max_memory", self.max_memory, 0, 10**6, example=8)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
         check_range("timeout", self.timeout, 1, 3600, example=60)
         check_range("patience", self.patience, 1, 86_400, example=900)
@@ -84,12 +90,15 @@ class ServeModelArguments(PartyArguments):
     a quarter of the answers that read its last layer. Limits that are not below those answers need
     `accept_extraction`: each data owner then has the means to copy the weights. `log` empty:
     `queries.jsonl` in the model's folder, so that it outlives the kit. `max_sessions_each`: of
-    `max_sessions`, what one data owner may have; the last one is never the same one's.
+    `max_sessions`, what one data owner may have; the last one is never the same one's. `max_batch`
+    0: up to 16 images, as many as fit into `max_memory` in each session. `compare_bits` 0: as the
+    model's calibration recommends; of one that is not calibrated 64, or, with audits, the largest
+    that can be audited.
     """
 
     model: str = ""
     listen: str = ""
-    compare_bits: int = 32
+    compare_bits: int = 0
     limit: int = 0
     limit_hours: float = 24.0
     life_limit: int = 0
@@ -99,11 +108,11 @@ class ServeModelArguments(PartyArguments):
     max_sessions_each: int = 2
     reserved_sessions: int = 1
     idle_hours: float = 72.0
-    max_batch: int = 16
+    max_batch: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("compare_bits", self.compare_bits, 8, 64, example=32)
+        check_compare_bits(self.compare_bits)
         check_audit(self.audit, self.protocol, self.compare_bits)
         check_range("limit", self.limit, 0, 10**9, example=20)
         check_range("life_limit", self.life_limit, 0, 10**9, example=20)
@@ -112,7 +121,7 @@ class ServeModelArguments(PartyArguments):
         check_range("max_sessions_each", self.max_sessions_each, 1, 256, example=2)
         check_range("reserved_sessions", self.reserved_sessions, 0, 256, example=1)
         check_range("idle_hours", self.idle_hours, 0, 10**4, example=72, open_low=True)
-        check_range("max_batch", self.max_batch, 1, 1024, example=16)
+        check_range("max_batch", self.max_batch, 0, 1024, example=16)
 
 
 @dataclass
@@ -164,7 +173,10 @@ class InferArguments(PartyArguments):
 
 @dataclass
 class InferenceTrialArguments:
-    """`primia inference trial`: `model` empty: a demo run's, trained where there is none."""
+    """`primia inference trial`: `model` empty: a demo run's, trained where there is none.
+
+    `compare_bits` as of `primia serve model-owner`.
+    """
 
     model: str = ""
     data: InferDataArguments = field(default_factory=InferDataArguments)
@@ -172,7 +184,7 @@ class InferenceTrialArguments:
     protocol: str = "fss"
     batch: int = 1
     prefetch: int = 4
-    compare_bits: int = 32
+    compare_bits: int = 0
     device: str = "cpu"
     audit: bool = False
     output: str = ""
@@ -184,8 +196,20 @@ class InferenceTrialArguments:
         check_range("images", self.images, 1, 10**6, example=10)
         check_range("batch", self.batch, 1, 1024, example=1)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
-        check_range("compare_bits", self.compare_bits, 8, 64, example=32)
+        check_compare_bits(self.compare_bits)
         check_audit(self.audit, self.protocol, self.compare_bits)
+
+
+def check_compare_bits(bits: int) -> None:
+    """Refuse a ring that is none; 0: the model decides.
+
+    Raises
+    ------
+    ConfigError
+        Naming the range.
+    """
+    if bits:
+        check_range("compare_bits", bits, 8, 64, example=32)
 
 
 def check_audit(audit: bool, protocol: str, compare_bits: int = 8) -> None:
@@ -223,7 +247,7 @@ def check_device(device: str, protocol: str = "fss") -> None:
 
 def settings_of(cfg: PartyArguments) -> dict[str, Any]:
     """Return what a party's `Settings` takes from its arguments."""
-    names = ("prefetch", "timeout", "patience", "threads", "protocol", "audit")
+    names = ("prefetch", "timeout", "patience", "threads", "protocol", "audit", "max_memory")
     values = {name: getattr(cfg, name) for name in names}
     values["store_bytes"] = int(cfg.store.gigabytes * 10**9)
     if cfg.store.folder:

@@ -44,15 +44,20 @@ def check_products(layers: tuple[Weights, ...], bits: int) -> None:
     ConfigError
         Naming the largest ring that is small enough, if there is one.
     """
-    least = min((_room(layer) for layer in layers), default=math.inf)
-    if 2.0 ** (max(bits, LIMIT_BITS) - 1) >= least:
-        fitting = math.ceil(math.log2(least)) if least > 1 else 0
+    fitting = largest_ring(layers)
+    if max(bits, LIMIT_BITS) > fitting:
         remedy = f"compare_bits={fitting}" if fitting >= LIMIT_BITS else "audit=false"
         raise ConfigError(
             f"audit=true with compare_bits={bits}: the weights of an output are so large that a "
             "product could reach 2^62; expected a smaller ring, or smaller weights; set "
             f"{remedy}"
         )
+
+
+def largest_ring(layers: tuple[Weights, ...]) -> int:
+    """Return the bits of the largest ring whose numbers give products below 2^62, 0 to 64."""
+    least = min((_room(layer) for layer in layers), default=2.0**64)
+    return min(math.ceil(math.log2(least)), 64) if least > 1 else 0
 
 
 def _room(layer: Weights) -> float:

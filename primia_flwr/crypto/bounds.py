@@ -17,10 +17,11 @@ from primia_flwr.crypto import ring
 from primia_flwr.crypto.lowering import Lowered, lower
 from primia_flwr.crypto.plan import MaxLevel, Plan
 from primia_flwr.errors import CheckpointError, ConfigError
-from primia_flwr.models.activation_bounds import ActivationBounds
+from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 
 OLD_FILE = "activation-bounds.json"
 SPARE_BITS = 4
+MOST_BITS = 64
 
 
 def measure(model: nn.Module, batches: Iterable[Tensor]) -> list[float]:
@@ -42,13 +43,13 @@ def measure(model: nn.Module, batches: Iterable[Tensor]) -> list[float]:
     lowered = None
     for images in batches:
         lowered = lowered or lower(model, (1, *images.shape[1:]))
-        _Watch(lowered.graph, largest).run(images)
+        Watch(lowered.graph, largest).run(images)
     if lowered is None:
         raise ConfigError("there are no images to measure; expected at least one")
     return [largest[name] for name in lowered.node_of_comparison]
 
 
-class _Watch(fx.Interpreter):
+class Watch(fx.Interpreter):
     """Runs the graph in the clear and keeps the largest magnitude that each node gives."""
 
     def __init__(self, graph: fx.GraphModule, largest: dict[str, float]) -> None:
@@ -56,6 +57,7 @@ class _Watch(fx.Interpreter):
         self._largest = largest
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run one node, and look at what it gives."""
         with torch.inference_mode():
             result = super().run_node(n)
             if isinstance(result, Tensor):
@@ -69,15 +71,44 @@ class _Watch(fx.Interpreter):
         return result
 
 
-def bounds_of(lowered: Lowered, largest: Sequence[float], *, images: int) -> ActivationBounds:
-    """Return what stands in the model's card; `largest` as `measure` returns it."""
+def bounds_of(
+    lowered: Lowered, largest: Sequence[float], *, images: int, precision: Precision | None = None
+) -> ActivationBounds:
+    """Return what stands in the model's card; `largest` as `measure` returns it.
+
+    Raises
+    ------
+    ConfigError
+        If no ring is large enough.
+    """
+    bits = tuple(needed_bits(largest, lowered.plan))
+    if max(bits) > MOST_BITS:
+        raise ConfigError(
+            f"what the model compares reaches {max(largest):.4g}, which takes a ring of "
+            f"{max(bits)} bits; expected at most {MOST_BITS}; train it anew, with weight decay; "
+            "nothing was written"
+        )
     return ActivationBounds(
         images=images,
         spare_bits=SPARE_BITS,
         layers=lowered.node_of_comparison,
         largest=tuple(largest),
-        bits=tuple(needed_bits(largest, lowered.plan)),
+        bits=bits,
+        precision=precision,
     )
+
+
+def ring_for(bounds: ActivationBounds | None, plan: Plan, *, safe: int) -> int:
+    """Return the ring of a model: what its calibration recommends, or `safe` if it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the bounds are another model's.
+    """
+    if bounds is None or bounds.precision is None:
+        return safe
+    return max(needed_bits(bounds.largest, plan))
 
 
 def refuse_old_file(folder: Path) -> None:

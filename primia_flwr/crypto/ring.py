@@ -107,10 +107,15 @@ def _room(device: torch.device) -> Iterator[None]:
         ) from None
 
 
+def window_sums(values: Tensor, step: Average) -> tuple[Tensor, Tensor]:
+    """Return the sums over windows of (N, C, H, W), and the cells in each, (rows, columns)."""
+    rows = torch.stack([values[:, :, a:b].sum(dim=2) for a, b in step.rows], dim=2)
+    sums = torch.stack([rows[:, :, :, a:b].sum(dim=3) for a, b in step.columns], dim=3)
+    heights = torch.tensor([b - a for a, b in step.rows], device=values.device)
+    widths = torch.tensor([b - a for a, b in step.columns], device=values.device)
+    return sums, heights[:, None] * widths[None, :]
+
+
 def average(share: Tensor, step: Average, party: int) -> Tensor:
     """Return a share of the means over windows of (N, C, H, W)."""
-    rows = torch.stack([share[:, :, a:b].sum(dim=2) for a, b in step.rows], dim=2)
-    sums = torch.stack([rows[:, :, :, a:b].sum(dim=3) for a, b in step.columns], dim=3)
-    heights = torch.tensor([b - a for a, b in step.rows], device=share.device)
-    widths = torch.tensor([b - a for a, b in step.columns], device=share.device)
-    return divide(sums, heights[:, None] * widths[None, :], party)
+    return divide(*window_sums(share, step), party)

@@ -16,12 +16,55 @@ _WRITER = "primia inference calibrate"
 
 
 @dataclass(frozen=True)
+class Precision:
+    """How a model in fixed point compares with itself in the clear, on its owner's images.
+
+    `largest_score`: in the clear. `largest_difference`: of a score. `changed`: images of another
+    class; `ties_changed`: those that had two nearly equal ones. `wrong_cuts`: numbers that are
+    expected to be cut wrongly for an image.
+    """
+
+    largest_score: float
+    largest_difference: float
+    changed: int
+    ties_changed: int
+    wrong_cuts: float
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            found = getattr(self, item.name)
+            if not (_is_magnitude(found) if item.type is float else _is_count(found, 0)):
+                raise CheckpointError(
+                    f"activation_bounds.precision.{item.name}={repr(found)[:80]}; expected what "
+                    f"{_WRITER} writes: finite magnitudes, whole numbers of images; run it again"
+                )
+
+    @classmethod
+    def from_dict(cls, values: object) -> "Precision":
+        """Undo `dataclasses.asdict`.
+
+        Raises
+        ------
+        CheckpointError
+            If it is anything else.
+        """
+        names = {item.name for item in fields(cls)}
+        if not isinstance(values, Mapping) or set(values) != names:
+            raise CheckpointError(
+                f"activation_bounds.precision of a model card; expected {', '.join(sorted(names))};"
+                f" run {_WRITER} again"
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
 class ActivationBounds:
     """One entry for each comparison step, in the order of the plan; checked when it is made.
 
     `images`: on how many it was measured. `spare_bits`: how many `bits` leaves, at least.
     `layers`: names of what is compared. `largest`: its magnitude, of reals. `bits`: of the
-    smallest ring, 8 to 64 where encrypted inference can use it.
+    smallest ring, 8 to 64 where encrypted inference can use it. `precision`: None in cards of an
+    earlier version, which did not compare; such a model counts as not calibrated.
     """
 
     images: int
@@ -29,6 +72,7 @@ class ActivationBounds:
     layers: tuple[str, ...]
     largest: tuple[float, ...]
     bits: tuple[int, ...]
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         count = len(self.largest)
@@ -52,8 +96,11 @@ class ActivationBounds:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON."""
-        return asdict(self)
+        """Return plain types for JSON; no key for what there is not."""
+        values = asdict(self)
+        if self.precision is None:
+            del values["precision"]
+        return values
 
     @classmethod
     def from_dict(cls, values: object) -> "ActivationBounds":
@@ -64,8 +111,8 @@ class ActivationBounds:
         CheckpointError
             If it is anything else.
         """
-        names = {item.name for item in fields(cls)}
-        if not isinstance(values, Mapping) or set(values) != names:
+        names = {item.name for item in fields(cls)} - {"precision"}
+        if not isinstance(values, Mapping) or set(values) - {"precision"} != names:
             raise CheckpointError(
                 f"activation_bounds of a model card; expected {', '.join(sorted(names))}; take the "
                 f"key out and run {_WRITER} again"
@@ -76,7 +123,10 @@ class ActivationBounds:
                 "activation_bounds of a model card; expected lists of layers, largest and bits; "
                 f"take the key out and run {_WRITER} again"
             )
-        return cls(values["images"], values["spare_bits"], *map(tuple, lists.values()))
+        rest = values.get("precision")
+        precision = None if rest is None else Precision.from_dict(rest)
+        layers, largest, bits = map(tuple, lists.values())
+        return cls(values["images"], values["spare_bits"], layers, largest, bits, precision)
 
 
 def _is_count(value: object, least: int) -> bool:

@@ -125,6 +125,10 @@ def test_the_trial_agrees_with_the_plain_model_and_leaves_nothing(
     assert result["agreement"] == 1.0
     assert result["rounds"] == 26  # 12 comparison steps
     assert result["largest_logit_error"] < 0.02
+    told = ("calibrated", "audit", "implausible", "ok")
+    assert [result[name] for name in told] == [0, False, 0, True]
+    assert result["compare_bits"] == 64  # it is not calibrated, and one is told so
+    assert "the model is NOT calibrated" in " ".join(done.stderr.split())
     rows = list(csv.DictReader((output / "predictions.csv").open()))
     assert [row["file"] for row in rows] == ["00.png", "01.png", "02.png"]
     for row in rows:
@@ -304,10 +308,21 @@ def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path:
     [
         (["model="], "model is empty"),
         (["model=nowhere"], "cannot be read"),
-        (["model={group}", "kit={kit}"], "expected model.norm=batch"),
+        (["model={group}", "kit={kit}"], "train with model.norm=none"),
         (["model={bounded}", "kit={kit}", "compare_bits=12"], "compare_bits=12; expected at least"),
         (["model={old}", "kit={kit}"], "activation-bounds.json is of an earlier version"),
         (["model={model}", "kit={kit}", "audit=true", "compare_bits=64"], "expected at most 47"),
+        (
+            ["model={model}", "kit={kit}", "limit=1000"],
+            "limit=1000: 70 answers read the last layer",
+        ),
+        (["model={model}", "kit={kit}", "life_limit=70"], "or accept_extraction=true, which says"),
+        (["model={model}", "kit={kit}", "max_memory=0.01"], "not hold one session with 1 image"),
+        (
+            ["model={model}", "kit={kit}", "max_memory=0.6", "max_batch=16"],
+            "lower them, e.g. max_b",
+        ),
+        (["model={model}", "kit={kit}", "max_memory=999999"], "this machine has"),
         (["model={model}", "kit={clinic}"], "expected the kit of a model-owner"),
         (["model={model}", "kit=."], "cannot be read"),
     ],
@@ -344,6 +359,8 @@ def test_calibration_says_how_many_bits_a_model_needs(
     values = card.pop("activation_bounds")
     assert card == before
     assert result["images"] == values["images"] == 3
+    assert result["agreement"] == 1.0
+    assert result["largest_logit_error"] == values["precision"]["largest_difference"] < 0.01
     assert len(values["largest"]) == len(values["layers"]) == 12
     assert result["compare_bits"] == max(values["bits"])
     # bound 2^13 units, 4 spare bits, the sign; a difference takes one bit more.

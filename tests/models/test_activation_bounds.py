@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import CheckpointError
-from primia_flwr.models.activation_bounds import ActivationBounds
+from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 
 GOOD: dict[str, Any] = {
     "images": 7,
@@ -22,6 +22,34 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+
+
+PRECISION: dict[str, Any] = {
+    "largest_score": 3.0,
+    "largest_difference": 0.001,
+    "changed": 0,
+    "ties_changed": 1,
+    "wrong_cuts": 1e-6,
+}
+
+
+def test_the_comparison_with_the_clear_comes_back_too() -> None:
+    bounds = ActivationBounds.from_dict({**GOOD, "precision": PRECISION})
+    assert bounds.precision == Precision(3.0, 0.001, 0, 1, 1e-6)
+    assert json.loads(json.dumps(bounds.to_dict())) == {**GOOD, "precision": PRECISION}
+
+
+@pytest.mark.parametrize("name", sorted(PRECISION))
+@pytest.mark.parametrize("value", [-1, -1.0, "0", None, True, float("nan"), [0]])
+def test_a_comparison_that_is_none_is_refused(name: str, value: object) -> None:
+    with pytest.raises(CheckpointError, match=f"activation_bounds.precision.{name}="):
+        ActivationBounds.from_dict({**GOOD, "precision": {**PRECISION, name: value}})
+
+
+@pytest.mark.parametrize("values", [{}, [], 1, {**PRECISION, "more": 1}, {"changed": 0}])
+def test_a_comparison_with_other_keys_is_refused(values: object) -> None:
+    with pytest.raises(CheckpointError, match="precision of a model card; expected changed"):
+        ActivationBounds.from_dict({**GOOD, "precision": values})
 
 
 def test_what_was_written_comes_back() -> None:
