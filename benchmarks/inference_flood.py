@@ -159,7 +159,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         scratch = Path(folder)
         apart(material.make, scratch, args.model, [args.size])
         images = scratch / "images"
-        apart(_write_images, images, args.images, args.size)
+        apart(write_images, images, args.images, args.size)
         model, owners = scratch / str(args.size), (FLOOD, *CLINICS)
         with running_service(model, options=OPTIONS, data_owners=owners) as service:
             quiet = [
@@ -189,7 +189,7 @@ def _summary(runs: Sequence[Sequence[float]]) -> dict[str, Any]:
     return {"median": statistics.median(flat), "largest": max(flat), "all": runs}
 
 
-def _write_images(folder: Path, count: int, size: int) -> None:
+def write_images(folder: Path, count: int, size: int) -> None:
     import numpy as np
     from PIL import Image
 

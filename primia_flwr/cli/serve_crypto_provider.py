@@ -13,6 +13,7 @@ def run(cfg: ServeProviderArguments) -> dict[str, Any]:
     """Serve sessions until Ctrl-C or SIGTERM."""
     from primia_flwr.cli.service import device_of, kit_of, listen, shared
     from primia_flwr.crypto.listener import Places
+    from primia_flwr.crypto.memory import room_for
     from primia_flwr.crypto.provider import Provider
 
     device = device_of(cfg.device)
@@ -22,13 +23,20 @@ def run(cfg: ServeProviderArguments) -> dict[str, Any]:
         logger.info("%s: %d blocks", names, number)
 
     provider = Provider(
-        patience=cfg.patience, idle=cfg.idle_hours * 3600, on_block=on_block, device=device
+        patience=cfg.patience,
+        idle=cfg.idle_hours * 3600,
+        on_block=on_block,
+        device=device,
+        room=room_for(cfg.max_memory),
     )
     half = cfg.max_connections // 2  # so that data owners cannot keep the model owner out
     listen(
         cfg.listen,
         credentials,
-        {"data-owner": shared(half, cfg.max_connections_each), "model-owner": Places(half, half)},
+        {
+            "data-owner": shared(credentials, half, cfg.max_connections_each),
+            "model-owner": Places(half, half),
+        },
         provider.serve,
         timeout=cfg.patience,
         quiet=cfg.quiet,

@@ -55,9 +55,10 @@ def device_of(name: str) -> "torch.device":
     return device
 
 
-def shared(most: int, each: int) -> Places:
-    """Return places of which no party can hold all, unless there is only one."""
-    return Places(most, max(min(each, most - 1), 1))
+def shared(credentials: Credentials, most: int, each: int) -> Places:
+    """Return the data owners' places: no one of them gets all, where there are two or more."""
+    owners = sum(peer.role == "data-owner" for peer in credentials.peers)
+    return Places(most, min(each, max(most - (owners > 1), 1)))
 
 
 def listen(

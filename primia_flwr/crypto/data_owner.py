@@ -13,6 +13,7 @@ from primia_flwr.crypto import ring
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.dealing import stored_bytes, tensor
 from primia_flwr.crypto.frames import MAX_ERROR_BYTES, printable
+from primia_flwr.crypto.memory import SessionMemory, check_session, room_for
 from primia_flwr.crypto.messages import OPEN_ENDED, Join, Kind, session_of
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.crypto.offers import Answer, ask_for_offer, plan_of, read_card
@@ -77,6 +78,8 @@ class Session(ClosedAtTheEnd):
         hello, self.offer = ask_for_offer(channel, PROTOCOL, batch, self.batches, audit=audit)
         self.card = read_card(self.offer)
         self.plan = plan_of(self.card, self.offer, batch, audit=audit)
+        memory = SessionMemory.of(ring.DATA_OWNER, self.plan)
+        check_session(memory, batch=batch, room=room_for(settings.max_memory))
         needs = Needs.of(self.plan)
         room = blocks_ahead(settings, stored_bytes(ring.DATA_OWNER, needs))
         self._ahead = min(room, self.offer.ahead)

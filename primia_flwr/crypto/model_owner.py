@@ -20,6 +20,7 @@ from primia_flwr.crypto.audit_limits import check_products
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.dealing import stored_bytes, weight_masks, words
 from primia_flwr.crypto.lowering import Lowered, lower
+from primia_flwr.crypto.memory import SessionMemory
 from primia_flwr.crypto.messages import (
     MAX_JSON_BYTES,
     NONCE_BYTES,
@@ -64,6 +65,7 @@ class ServedModel:
     score_limit: float = 0.0
     device: torch.device = ring.CPU
     lowered: Callable[[int], Lowered] = field(init=False)
+    _first: Lowered | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.lowered = lru_cache(maxsize=4)(self._lower)
@@ -72,8 +74,16 @@ class ServedModel:
         size = self.card.image_size
         shape = (batch, self.card.channels, size, size)
         lowered = lower(self.model, shape, compare_bits=self.compare_bits)
+        if self._first is not None:  # the weights are the same for every batch, and there once
+            return replace(lowered, weights=self._first.weights, graph=self._first.graph)
         placed = (replace(w, weight=ring.place(w.weight, self.device)) for w in lowered.weights)
-        return replace(lowered, weights=tuple(placed))
+        self._first = replace(lowered, weights=tuple(placed))
+        return self._first
+
+    def memory(self, *, audit: bool) -> SessionMemory:
+        """Return what a session with this model takes of the model owner's memory."""
+        plan = replace(self.lowered(1).plan, audit=audit)
+        return SessionMemory.of(ring.MODEL_OWNER, plan)
 
 
 class Server:

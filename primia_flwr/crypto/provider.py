@@ -16,6 +16,7 @@ import torch
 from primia_flwr.crypto import ring, stock
 from primia_flwr.crypto.channel import Channel, wait_for_any
 from primia_flwr.crypto.dealing import Dealer
+from primia_flwr.crypto.memory import Budget, dealing_bytes
 from primia_flwr.crypto.messages import MAX_JSON_BYTES, Join, Kind, unpack
 from primia_flwr.crypto.needs import MAX_BYTES, Needs
 from primia_flwr.crypto.randomness import fresh_seed
@@ -51,6 +52,8 @@ class Provider:
         Told the session's two names and how many blocks it has had.
     device : torch.device
         Of the products.
+    room : int or None
+        Bytes of memory that all sessions may take together; None: without a bound.
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class Provider:
         idle: float = 72 * 3600.0,
         on_block: OnBlock = lambda *_: None,
         device: torch.device = ring.CPU,
+        room: int | None = None,
     ) -> None:
-        self._device = device
+        self._device, self._budget = device, Budget(room)
         self._patience, self._idle, self._on_block = patience, idle, on_block
         self._waiting: dict[str, _Guest] = {}
         self._lock = threading.Lock()
@@ -121,7 +125,8 @@ class Provider:
             if one.request.protocol == stock.PROTOCOL:
                 stock.deal(data_owner.channel, model_owner.channel)
             else:
-                self._deal(data_owner, model_owner)
+                with self._budget.reserve(dealing_bytes(data_owner.needs)):
+                    self._deal(data_owner, model_owner)
         except PrimiaError as error:
             logger.warning("session of %s and %s: %s", channels[0].peer, channels[1].peer, error)
             for channel in channels:

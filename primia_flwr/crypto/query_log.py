@@ -76,7 +76,7 @@ class QueryLog:
         model: str = "",
         life_limit: int | None = None,
     ) -> None:
-        self._file, self._limit, self._period = file, limit, period
+        self.file, self._limit, self._period = file, limit, period
         self._model, self._life_limit = model, life_limit
         self._lock = threading.Lock()
         self._seen: dict[str, list[_Query]] = {}
@@ -160,7 +160,7 @@ class QueryLog:
         with self._lock:
             descriptor = self._descriptor()
             try:
-                with reading(f"query log {self._file}", error=ServiceError, expected=expected):
+                with reading(f"query log {self.file}", error=ServiceError, expected=expected):
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
                     self._catch_up(descriptor)
                 yield descriptor
@@ -170,14 +170,14 @@ class QueryLog:
     def _descriptor(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self._file, flags, 0o600)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.file, flags, 0o600)
         except OSError as error:
             raise self._unwritten(error) from None
 
     def _unwritten(self, error: OSError) -> ServiceError:
         return ServiceError(
-            f"query log {self._file} cannot be written ({error.strerror}); {_REMEDY}; make room, "
+            f"query log {self.file} cannot be written ({error.strerror}); {_REMEDY}; make room, "
             "mend the disk, or give another file"
         )
 
@@ -215,7 +215,7 @@ class QueryLog:
         logger.warning(
             "query log %s: half a last line of %d bytes, for which nothing was answered, is cut "
             "off; was the disk full?",
-            self._file,
+            self.file,
             len(rest),
         )
         cut = {"bytes": len(rest), "sha256": hashlib.sha256(rest).hexdigest()}

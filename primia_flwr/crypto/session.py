@@ -26,7 +26,8 @@ class Settings:
     `patience`: seconds for which a block is waited for, and by a model owner the next batch of a
     call. `idle`: the same for a data owner that watches. `threads`: for the comparisons.
     `protocol`: what a model owner offers. `device`: of the data owner's products; a model has its
-    own. `audit`: a data owner asks for it, a model owner takes part.
+    own. `audit`: a data owner asks for it, a model owner takes part. `max_memory`: GB that a data
+    owner's session may take; 0: what the machine has left.
     """
 
     prefetch: int = 4
@@ -39,6 +40,7 @@ class Settings:
     protocol: str = PROTOCOL
     device: torch.device = ring.CPU
     audit: bool = False
+    max_memory: float = 0.0
 
 
 def blocks_ahead(settings: Settings, num_bytes: int) -> int:
