@@ -5,7 +5,8 @@ training stays far below (`benchmarks/norm_ranges.py` measures what it makes), b
 bias alone can shut a network for all images but one, whose gradient the opened sum then is
 (`primia attack target=crafted_model`). The check stops the crude form of that trap only: one that
 is built from the kernels too stays within every bound, and the same attack shows it. What bounds
-any crafted model is differential privacy.
+any crafted model is differential privacy. Without normalisation (`model.norm=none`) scale and shift
+of each channel have the same bounds, and the scales of earlier layers are one more way around them.
 
 Source of the trap: Boenisch et al. 2021, When the Curious Abandon Honesty; Wen et al. 2022,
 Fishing for User Data.
