@@ -9,24 +9,27 @@ from primia_flwr.training.fit import Progress
 
 
 def progress_writer(site: OpenSite, round_number: int) -> Callable[[Progress], None] | None:
-    """Return a callback that writes `progress.json` into a simulated site's folder."""
-    if not site.simulated:
+    """Return a callback that writes `progress.json` into a simulated site's folder.
+
+    In a private run it has the steps, which are public, and no speed; where the number of batches
+    follows from the images (`dp_aggregate`) there is none.
+    """
+    privacy = site.experiment.privacy
+    if not site.simulated or privacy.mode == "dp_aggregate":
         return None
     path = site.folder / "progress.json"
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(progress: Progress) -> None:
         draft = path.with_suffix(".tmp")
-        draft.write_text(
-            json.dumps(
-                {
-                    "round": round_number,
-                    "batch": progress.batch,
-                    "batches": progress.num_batches,
-                    "images_per_second": progress.images_per_second,
-                }
-            )
-        )
+        values: dict[str, float] = {
+            "round": round_number,
+            "batch": progress.batch,
+            "batches": progress.num_batches,
+        }
+        if not privacy.enabled:
+            values["images_per_second"] = progress.images_per_second
+        draft.write_text(json.dumps(values))
         os.replace(draft, path)
 
     return write

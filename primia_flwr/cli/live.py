@@ -87,7 +87,7 @@ class LiveView:
                     self._sites[name],
                     completed=state["batch"],
                     total=state["batches"],
-                    note=f"{state['images_per_second']:.0f} images/s",
+                    note=_speed(state.get("images_per_second")),
                 )
 
     def _round_started(self, event: Event) -> None:
@@ -126,6 +126,11 @@ _HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
     "configuration_diverged": LiveView._diverged,
     "finished": LiveView._finished,
 }
+
+
+def _speed(images: float | None) -> str:
+    """Say how fast a site is; a private run's site does not tell."""
+    return "" if images is None else f"{images:.0f} images/s"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount 
     facts: dict[str, Any] = {
         "mode": cfg.mode,
         "unit": cfg.unit,
-        "neighbouring": f"one {cfg.unit} added or removed at one site; the number is public",
+        "neighbouring": f"one {cfg.unit} zeroed out at one site; the number of units is public",
         "epsilon_asked": cfg.epsilon or None,
         "noise_multiplier_asked": cfg.noise_multiplier or None,
         "delta": cfg.delta,
@@ -136,8 +136,9 @@ def _statement(cfg: PrivacyConfig, total: str) -> str:
     mechanism = _MECHANISMS[cfg.mode].format(clip=cfg.clip_norm, knowing=cfg.max_knowing)
     return (
         f"This run was made with differential privacy for {_UNITS[cfg.unit]}. Two data sets are "
-        f"neighbours if they differ in one such unit, added or removed; how many units a site has "
-        f"is taken as public. Asked for was {asked}, over all rounds. {total}{mechanism} Covered "
+        "neighbours if they differ in one such unit, which is zeroed out: its place stays, and it "
+        "adds nothing; so how many units a site has is the same in both, and public. "
+        f"Asked for was {asked}, over all rounds. {total}{mechanism} Covered "
         f"is every number that left a site: the updates carry noise, {_statistics(cfg)}and nothing "
         "else is sent (no counts, losses, votes, validation). Each site charged its ledger before "
         "an update left, and refuses what would pass its own ceiling, also over several runs. "

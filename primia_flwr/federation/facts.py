@@ -18,6 +18,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.errors import PrimiaError
 from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.privacy.units import units_of
 from primia_flwr.reading import parse_json, read_text
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
@@ -46,12 +47,21 @@ def _strategy(experiment: Experiment) -> str:
     return f"{experiment.strategy.name}{', secure aggregation' if secure else ''}"
 
 
-def data_facts(sites: list[SiteData], test: LabelledImages | None) -> dict[str, Any]:
-    """Return what a simulation knows of its data: counts of images, never of a real site."""
+def data_facts(
+    sites: list[SiteData], test: LabelledImages | None, *, private_unit: str = ""
+) -> dict[str, Any]:
+    """Return what a simulation knows of its data: counts of images, never of a real site.
+
+    Of a private run, whose claim is about what its files say of a unit (`private_unit`), each
+    site's number of units alone, which is public: no count of images, none by class.
+    """
     first = sites[0].train
+    facts = {"synthetic": first.synthetic, "classes": list(first.classes)}
+    if private_unit:
+        counts = [{"site": s.name, f"{private_unit}s": _units(s, private_unit)} for s in sites]
+        return {**facts, "sites": counts, "test": {"n": len(test)} if test else None}
     return {
-        "synthetic": first.synthetic,
-        "classes": list(first.classes),
+        **facts,
         "sites": [
             {
                 "site": site.name,
@@ -63,6 +73,11 @@ def data_facts(sites: list[SiteData], test: LabelledImages | None) -> dict[str, 
         ],
         "test": {"n": len(test), "class_counts": class_counts(test)} if test else None,
     }
+
+
+def _units(site: SiteData, unit: str) -> int:
+    images = site.train.joined(site.val)
+    return len(units_of(unit, images.patients, images.digests))
 
 
 def class_counts(images: LabelledImages) -> dict[str, int]:

@@ -8,7 +8,7 @@ a small bound; a small bound therefore proves nothing.
 
 **One run** (`one_run_lower_bound`). Of m canaries each is in the data with probability 1/2,
 independently. From what the mechanism released the attacker guesses "in" or "out" for r of them,
-and v guesses are right. If the mechanism is (epsilon, delta)-private under adding or removing one
+and v guesses are right. If the mechanism is (epsilon, delta)-private under zeroing out one
 unit, then whatever the attacker does
 
     P[v or more right] <= beta + 2 m delta alpha,

@@ -89,7 +89,7 @@ def test_the_privacy_of_the_run_stands_in_it_with_its_unit_and_delta(folder: Pat
     facts = values["differential_privacy"]
     assert (facts["unit"], facts["delta"], facts["epsilon_asked"]) == ("patient", 1e-5, 3.0)
     assert "`min_survivors=4`, `max_colluding=1`" in text
-    assert "| neighbouring | one patient added or removed at one site" in text
+    assert "| neighbouring | one patient zeroed out at one site; the number of units is" in text
     assert "Asked for was epsilon = 3 at delta = 1e-05" in text
 
 
