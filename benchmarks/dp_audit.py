@@ -4,6 +4,9 @@
   attacker sees every noisy gradient and guesses which are in (`benchmarks.audit.one_run`).
 - `dp_sgd_step`: ten thousand runs of one real step on two neighbouring data sets
   (`benchmarks.audit.step`). It comes nearer to the claim than one run of many steps can.
+- `private_round`: every path of a private round (engines, sampling, augmentation, views,
+  accumulation, momentum, averaging, repetition, statistics), by some thousand runs of the function
+  that a site calls (`benchmarks.audit.paths`).
 - `dp_aggregate`: some ten thousand runs of the noise of a sum, on the two neighbouring inputs that
   are farthest apart (`benchmarks.audit.aggregate`).
 
@@ -24,14 +27,19 @@ from typing import Any
 
 import torch
 
-from benchmarks.audit import aggregate, one_run, step
+from benchmarks.audit import aggregate, one_run, paths, step
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.privacy.audit import CONFIDENCE
 
 HOLDS, CAUGHT = "holds", "caught"
 _EXIT = "Exit code 1 if a sound setting exceeds its claim, or a broken one is not caught."
-MECHANISMS = {"dp_sgd": one_run, "dp_sgd_step": step, "dp_aggregate": aggregate}
-Setting = one_run.Setting | step.Setting | aggregate.Setting
+MECHANISMS = {
+    "dp_sgd": one_run,
+    "dp_sgd_step": step,
+    "private_round": paths,
+    "dp_aggregate": aggregate,
+}
+Setting = one_run.Setting | step.Setting | paths.Setting | aggregate.Setting
 
 
 @dataclass(frozen=True)

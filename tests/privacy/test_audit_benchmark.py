@@ -15,12 +15,13 @@ from scipy.stats import norm
 from torch.nn import functional
 
 from benchmarks import dp_audit
-from benchmarks.audit import aggregate, one_run, step
+from benchmarks.audit import aggregate, one_run, paths, step
 from benchmarks.audit.attacker import Attacker
-from benchmarks.audit.counting import DELTA
+from benchmarks.audit.counting import DELTA, best_log_ratio
 from benchmarks.audit.patients import canaries, canary, network, ordinary
 from benchmarks.dp_audit import CAUGHT, HOLDS, Audit
 from primia_flwr.privacy.clipping import build_engine
+from primia_flwr.privacy.events import Gaussian, SampledGaussian
 
 TINY = replace(one_run.SOUND[0], canaries=120, ordinary=30, guesses=100, steps=1)
 OFF = replace(TINY, noise_factor=1e-6)
@@ -133,6 +134,61 @@ def test_a_step_adds_what_the_setting_says(setting: step.Setting) -> None:
     assert found.mean() == pytest.approx(
         setting.rate * setting.adds, abs=5 * np.hypot(deviation, drawn) / 500**0.5
     )
+
+
+def without_noise(setting: paths.Setting) -> float:
+    """Return how far the canary moves what is released, in clipping norms of one step."""
+    silent = replace(setting, noise_factor=1e-5)
+    with paths._seeds(silent):
+        there, not_there = (paths.released(silent, with_canary=one) for one in (True, False))
+    return float(np.linalg.norm(there - not_there)) * paths.KNOWN / paths.CLIP_NORM
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [s for s in paths.SOUND if not (s.augmented or s.statistics) and s.rate == 1 and s.rounds == 1],
+    ids=lambda s: s.name,
+)
+def test_a_canary_moves_a_round_by_one_clipping_norm(setting: paths.Setting) -> None:
+    # both data sets divide by the expected batch: 16 units drawn surely, and 15
+    scale = (paths.KNOWN + 1) / paths.KNOWN
+    assert without_noise(setting) <= 1.02 * scale
+    assert without_noise(setting) > 0.5
+
+
+def test_seeds_by_place_move_all_behind_the_canary() -> None:
+    assert without_noise(paths.BROKEN[0]) > 1.8
+
+
+def test_a_direction_has_length_1_and_finds_the_canary() -> None:
+    setting = paths.SOUND[0]
+    towards = paths.direction(setting)
+    assert np.linalg.norm(towards) == pytest.approx(1)
+    silent = replace(setting, noise_factor=1e-5)
+    one, other = (
+        paths.projections(silent, towards, 1, with_canary=there)[0] for there in (True, False)
+    )
+    assert (one - other) * paths.KNOWN == pytest.approx(without_noise(setting), rel=0.1)
+
+
+def test_the_threshold_of_two_gaussians() -> None:
+    # deviation 1 around 0 and 1: the log-likelihood ratio at p is p - 1/2
+    rng = np.random.default_rng(0)
+    found = paths.best_threshold(rng.normal(1, 1, 200_000), rng.normal(0, 1, 200_000))
+    cut = best_log_ratio(Gaussian(noise_multiplier=1.0))
+    assert found == pytest.approx(0.5 + cut, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps"),
+    [
+        (paths.Setting(name="", rounds=2), 2),
+        (paths.Setting(name="", copies=2), 2),
+        (paths.Setting(name="", copies=4, uncharged=3), 1),
+    ],
+)
+def test_a_path_claims_what_a_site_charges(setting: paths.Setting, steps: int) -> None:
+    assert setting.claimed == SampledGaussian(noise_multiplier=1.0, sampling_rate=1.0, steps=steps)
 
 
 def test_a_verdict_names_what_is_not_as_expected() -> None:
