@@ -13,7 +13,11 @@ from typing import Any
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.errors import PrimiaError
 from primia_flwr.privacy.accountant import Guarantee, across_sites, epsilon
+from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.planned_runs import PlannedRuns
+
+FILTER = "filter"
 
 HEADINGS = ("Site", "Units", "Releases", "Noise multiplier", "Sampling rate", "Steps",
             "Epsilon (filter)", "Epsilon (fixed plan)")  # fmt: skip
@@ -70,7 +74,7 @@ def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount 
         "delta": cfg.delta,
         "clip_norm": cfg.clip_norm,
         "patients_over_sites": patients,
-        "accountant": "RDP filter at each site; PLD for the plan as it was fixed beforehand",
+        "accountant": "filter of planned runs and RDP at each site; PLD for the plan as a whole",
     }
     total = ""
     if found:
@@ -101,10 +105,11 @@ def _site(folder: Path, delta: float) -> _Site | None:
                 return None
             version = charges[-1].version
             units, spent = ledger.account.versions[version], ledger.spent(version)
+            runs = ledger.account.runs
     except PrimiaError:
         return None
     events = [charge.event for charge in charges]
-    guarantee = epsilon(events, delta=delta)
+    guarantee = _guarantee(runs, events, spent, delta)
     last: Any = events[-1]
     noise = getattr(last, "noise_multiplier", None)
     rate = getattr(last, "sampling_rate", None)
@@ -120,6 +125,20 @@ def _site(folder: Path, delta: float) -> _Site | None:
         f"{guarantee.epsilon:.3g} ({guarantee.accountant.upper()})",
     )
     return _Site(row, spent, guarantee)
+
+
+def _guarantee(
+    runs: PlannedRuns, charged: Sequence[AnyEvent], spent: float, delta: float
+) -> Guarantee:
+    """Return what may be claimed: of a plan all of it, whether the run went to its end or not.
+
+    With several plans, or charges beyond one, parameters may follow from what was seen: then it is
+    what the filter counts. A ledger that knows no plans has its charges alone.
+    """
+    began = [planned.plan for planned in runs.plans if planned.began]
+    if len(began) == 1 and not runs.beyond:
+        return epsilon(began[0].events, delta=delta)
+    return Guarantee(spent, delta, FILTER) if began else epsilon(charged, delta=delta)
 
 
 def _statement(cfg: PrivacyConfig, total: str) -> str:
@@ -156,7 +175,9 @@ def _statistics(cfg: PrivacyConfig) -> str:
 
 def _total(whole: Guarantee, cfg: PrivacyConfig) -> str:
     how = "the largest of the sites'" if cfg.disjoint_patients else "the sum of the sites'"
+    counted = FILTER in whole.accountant
     return (
-        f"As the plan was fixed beforehand, it cost epsilon = {whole.epsilon:.3g} at delta = "
+        f"{'By the filter' if counted else 'As the plan was fixed beforehand'}, it cost epsilon = "
+        f"{whole.epsilon:.3g} at delta = "
         f"{whole.delta:g} ({how}, {whole.accountant.upper()}). "
     )

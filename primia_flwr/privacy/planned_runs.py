@@ -52,10 +52,14 @@ FREE, BEYOND = (0.0, 0.0), (math.inf, 0.0)
 
 
 class PlannedRuns:
-    """The plans in the order in which they were written, and the price of each version so far."""
+    """The plans in the order in which they were written, and the price of each version so far.
+
+    `beyond`: what was charged that no plan covers.
+    """
 
     def __init__(self) -> None:
         self.plans: list[PlannedRun] = []
+        self.beyond: list[AnyEvent] = []
         self._spent: defaultdict[str, Price] = defaultdict(lambda: FREE)
 
     def add(self, planned: PlannedRun) -> None:
@@ -68,7 +72,10 @@ class PlannedRuns:
 
     def charge(self, version: str, run: str, event: AnyEvent) -> None:
         """Take an event off the run's plan."""
-        self._spent[version] = _sum(self._spent[version], _take(self.of(version, run), event))
+        price = _take(self.of(version, run), event)
+        if price == BEYOND:
+            self.beyond.append(event)
+        self._spent[version] = _sum(self._spent[version], price)
 
     def price(
         self, version: str, run: str, events: Sequence[AnyEvent], *, more: Iterable[PlannedRun] = ()

@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
 from primia_flwr.privacy.accountant import epsilon
 from primia_flwr.privacy.events import Gaussian, SampledGaussian
 from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.run_plan import Wish
 
 EVENT = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=5)
 
@@ -43,6 +44,39 @@ def test_the_worst_site_counts_where_patients_are_disjoint(tmp_path: Path) -> No
     assert [row[0] for row in account.rows] == ["munich", "paris"]
     assert {len(row) for row in account.rows} == {len(HEADINGS)}
     assert account.rows[1][1:6] == ("40", "2", "1", "0.1", "10")
+
+
+def plan_and_charge(run_dir: Path, *steps: int, planned: int = 40) -> float:
+    """Plan so many steps, charge some; return what the ledger's filter counts."""
+    wish = Wish((replace(EVENT, steps=planned),))
+    folder = run_dir / "sites" / "munich" / "privacy"
+    with Ledger.open(folder, site="munich", unit="patient", delta=1e-5, ceiling=20) as ledger:
+        version = ledger.register([str(number) for number in range(40)])
+        ledger.plan(version, run="a", wish=wish)
+        for number, some in enumerate(steps):
+            event = replace(EVENT, steps=some)
+            ledger.charge(
+                version, run="a", instance=number, request=b"", event=event, what="update"
+            )
+        return ledger.spent(version)
+
+
+def test_of_a_plan_all_of_it_is_claimed_although_the_run_stopped_early(tmp_path: Path) -> None:
+    plan_and_charge(tmp_path, 5, 5)
+    account = privacy_account(tmp_path, config())
+    whole = epsilon([replace(EVENT, steps=40)], delta=1e-5).epsilon
+    assert account.facts["epsilon"] == pytest.approx(whole)
+    assert whole > 1.3 * epsilon([replace(EVENT, steps=10)], delta=1e-5).epsilon
+    assert account.rows[0][5] == "10", "steps that were taken"
+    assert "As the plan was fixed beforehand" in account.statement
+
+
+def test_beyond_a_plan_the_filter_is_claimed(tmp_path: Path) -> None:
+    spent = plan_and_charge(tmp_path, 30, 30)
+    account = privacy_account(tmp_path, config())
+    assert account.facts["epsilon"] == pytest.approx(spent)
+    assert account.facts["epsilon_accountant"] == "filter"
+    assert "By the filter, it cost" in account.statement
 
 
 def test_the_sites_add_up_where_patients_may_be_shared(tmp_path: Path) -> None:
