@@ -65,6 +65,31 @@ def test_show_finds_the_ledger_of_a_site(
     assert "Gaussian" in text
 
 
+def test_show_prints_planned_runs_and_both_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=20)
+    with open_ledger(tmp_path, ceiling=3.0) as ledger:
+        version = ledger.register(PATIENTS)
+        (event,) = ledger.plan(version, run="run-1", wish=Wish((run,), 3.0)).events
+        charge(ledger, version, event=event)
+        plan = ledger.account.runs.plans[0].plan
+    code, out, _ = type_in(capsys, privacy_show.VERB, str(tmp_path))
+    found = last_line(out)
+    assert code == 0
+    assert found["epsilon"] == found["by_runs"] == plan.epsilon < found["by_rdp"]
+    assert found["plans"][0]["charged"] == found["plans"][0]["planned"] == 20  # type: ignore[index]
+    text = " ".join(out.split())
+    assert "Planned runs" in text
+    assert "20 of 20" in text
+    assert f"the smaller of {plan.epsilon:.4g} by planned runs as wholes" in text
+    with open_ledger(tmp_path, ceiling=None) as ledger:
+        charge(ledger, version, run="run-2")
+    _, out, _ = type_in(capsys, privacy_show.VERB, str(tmp_path))
+    assert last_line(out)["by_runs"] is None
+    assert "something was released beyond planned runs" in " ".join(out.split())
+
+
 def test_show_compares_with_a_given_ceiling(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from primia_flwr.errors import DataError, PrivacyBudgetError, ProtocolError
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.ledger_heads import read_heads
 from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.run_plan import Wish
 from tests.clients.test_answers import asked, config_text, simulated, train_message
 
 PRIVATE = (
@@ -110,6 +112,53 @@ def test_the_whole_run_fits_its_epsilon_and_no_round_more(tmp_path: Path) -> Non
     with pytest.raises(PrivacyBudgetError, match="ceiling 8"):
         answer_train(message, simulated(text))
     assert charges(tmp_path) == [1, 2, 3, 3]
+
+
+def kinds(folder: Path) -> list[str]:
+    text = (folder / "sites" / "site-1" / "privacy" / "ledger.jsonl").read_text()
+    return [json.loads(line)["kind"] for line in text.splitlines()]
+
+
+def test_a_run_is_planned_before_its_first_release_and_keeps_its_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(tmp_path)
+    answer_train(train_message(text), simulated(text))
+    assert kinds(tmp_path) == ["opened", "data", "planned", "charge"]
+    monkeypatch.setattr(Wish, "solve", lambda *_, **__: pytest.fail("solved again"))
+    answer_train(train_message(text, 2), simulated(text))
+    assert kinds(tmp_path) == ["opened", "data", "planned", "charge", "charge"]
+    with ledger_of(tmp_path) as ledger:
+        (planned,) = ledger.account.runs.plans
+        (event,) = planned.plan.events
+        assert (event.steps, planned.plan.asked) == (2 * (3 + 1), 8.0)  # 3 rounds and a repetition
+        assert {charge.event.noise_multiplier for charge in ledger.charges()} == {
+            event.noise_multiplier
+        }
+        assert planned.left.total() == 2 * 2
+        assert planned.plan.epsilon <= 8.0
+
+
+def test_a_crash_between_plan_and_charge_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(tmp_path)
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(private, "fit_private", crash)
+        with pytest.raises(Crash):
+            answer_train(train_message(text), simulated(text))
+    assert kinds(tmp_path) == ["opened", "data", "planned"]
+    with ledger_of(tmp_path) as ledger:
+        assert not ledger.most_used().any()
+    answer_train(train_message(text), simulated(text))
+    assert kinds(tmp_path) == ["opened", "data", "planned", "charge"]
 
 
 def test_what_cannot_be_afforded_to_its_end_is_refused_before_training(
@@ -222,6 +271,24 @@ def test_statistics_and_training_fit_the_epsilon_together(tmp_path: Path) -> Non
     assert charges(tmp_path) == [0, 1, 2, 3]
     with ledger_of(tmp_path) as ledger:
         assert 7 < ledger.spent(ledger.charges()[-1].version) <= 8
+        (planned,) = ledger.account.runs.plans
+        assert [event.kind for event in planned.plan.events] == ["gaussian", "sampled_gaussian"]
+        assert planned.left.total() == 0
+
+
+def test_statistics_of_a_noisy_sum_are_a_plan_of_their_own(tmp_path: Path) -> None:
+    noisy = ("privacy.statistics_noise=6", "data.normalisation.kind=federated")
+    text = text_of(tmp_path, *noisy, mode="dp_aggregate")
+    ask = asked("query.statistics", RecordDict({keys.CONFIG: ConfigRecord()}))
+    answer_statistics(ask, simulated(text))
+    for number in (1, 2, 3):
+        answer_train(train_message(text, number), simulated(text))
+    with ledger_of(tmp_path) as ledger:
+        plans = [planned.plan for planned in ledger.account.runs.plans]
+        assert [plan.accountant for plan in plans] == ["pld", "rdp"]
+        assert [plan.events[0].kind for plan in plans] == ["gaussian", "skellam_sum"]
+        assert plans[1].events[0].rounds == 3 + 1  # a repetition may be needed
+        assert ledger.spent(ledger.charges()[-1].version) <= 8
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.accountant import epsilon
 from primia_flwr.privacy.events import AnyEvent, Gaussian, SampledGaussian, total_rdp
-from primia_flwr.privacy.filter import RdpFilter, check_delta, rdp_epsilon
+from primia_flwr.privacy.filter import RdpFilter, SiteFilter, Spent, check_delta, rdp_epsilon
 
 DELTA = 1e-5
 FILTER = RdpFilter.planned(epsilon=2.0, delta=DELTA)
@@ -135,3 +135,50 @@ def test_total_of_a_sequence_does_not_depend_on_its_order() -> None:
     events: list[AnyEvent] = [Gaussian(noise_multiplier=s) for s in (3.0, 5.0)]
     there, back = (FILTER.epsilon(total_rdp(e, FILTER.orders)) for e in (events, events[::-1]))
     assert there == back
+
+
+# --- Whole runs -----------------------------------------------------------------------------------
+
+# Order 2 with a quarter of delta 0.01: epsilon = S + log(400) - log 4 = S + log 100.
+SITE = SiteFilter(RdpFilter(delta=0.01, orders=(2.0,), shares=(0.25,)), runs=0.75)
+
+
+def spent(epsilon: float, delta: float, sums: float) -> Spent:
+    return SITE.spent(np.array([sums]), epsilon=epsilon, delta=delta)
+
+
+def test_the_smaller_of_both_counts_by_hand() -> None:
+    assert SITE.epsilon(spent(5.0, 0.001, 0.5)) == pytest.approx(5.0)
+    assert SITE.epsilon(spent(5.5, 0.001, 0.5)) == pytest.approx(0.5 + math.log(100))
+    assert SITE.epsilon(spent(math.inf, 0.001, 0.5)) == pytest.approx(0.5 + math.log(100))
+    assert SITE.epsilon(SITE.nothing()) == 0.0
+
+
+def test_runs_whose_deltas_pass_their_share_are_not_covered() -> None:
+    assert SITE.epsilon_of_runs(spent(1.0, 0.0075, 1.0)) == 1.0
+    assert math.isinf(SITE.epsilon_of_runs(spent(1.0, 0.0075 * (1 + 1e-12), 1.0)))
+
+
+def test_a_filter_without_a_share_knows_no_runs() -> None:
+    old = SiteFilter(RdpFilter(delta=0.01, orders=(2.0,), shares=(1.0,)), runs=0.0)
+    assert old.epsilon_of_runs(old.nothing()) == 0.0
+    assert math.isinf(old.epsilon_of_runs(old.spent(np.array([0.5]))))
+    assert old.delta_of_run(3.0, 3.0) == 0.0
+
+
+def test_delta_of_a_run_by_hand() -> None:
+    for epsilon_, ceiling, part in ((1.0, 4.0, 0.25), (4.0, 4.0, 1.0), (9.0, 4.0, 1.0)):
+        assert SITE.delta_of_run(epsilon_, ceiling) == pytest.approx(part * 0.0075)
+    assert SITE.delta_of_run(2.0, None) == pytest.approx(0.0075 / 4), "of 8, without a ceiling"
+
+
+@pytest.mark.parametrize("runs", [-0.1, 1.0, 0.76, math.nan])
+def test_a_share_for_runs_that_leaves_too_little_is_refused(runs: float) -> None:
+    with pytest.raises(ConfigError, match=r"runs=|shares of delta sum to 1\.01 with whole runs"):
+        SiteFilter(SITE.rdp, runs)
+
+
+@given(st.floats(0.01, 1000), st.floats(1e-12, 0.5))
+def test_all_shares_add_up_to_delta(planned: float, delta: float) -> None:
+    found = SiteFilter.planned(epsilon=planned, delta=delta)
+    assert math.fsum((*found.rdp.shares, found.runs)) == pytest.approx(1, abs=1e-12)

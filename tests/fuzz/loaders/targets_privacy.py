@@ -8,6 +8,7 @@ from pathlib import Path
 import primia_flwr.privacy.statistics as noisy
 from primia_flwr.privacy.ledger import Ledger
 from primia_flwr.privacy.ledger_chain import Entry, line, make_entry
+from primia_flwr.privacy.run_plan import Wish
 from tests.fuzz.loaders.target import Made, put, target
 
 OPENING = {"site": "a", "unit": "patient", "delta": 1e-6, "ceiling": 3.0}
@@ -21,6 +22,7 @@ class Kept:
         self.folder = folder / "privacy"
         with Ledger.open(self.folder, **OPENING) as ledger:  # type: ignore[arg-type]
             version = ledger.register(["p1", "p2"])
+            ledger.plan(version, run="r", wish=Wish((noisy.cost(5.0),)))
             receipt = ledger.charge(version, event=noisy.cost(5.0), what="w", **REQUEST)  # type: ignore[arg-type]
             ledger.store(receipt, b"answer")
         self.honest = {p: p.read_bytes() for p in self.folder.rglob("*") if p.is_file()}
