@@ -27,7 +27,7 @@ PLD, RDP = "pld", "rdp"
 PATIENTS = ("disjoint", "shared")
 # Orders of plain Rényi accounting: dense, because a fixed plan may take the best of them for free.
 _ORDERS = (1.25, 1.5, 1.75, *map(float, range(2, 64)), *(2.0**k for k in range(6, 12)))
-_PLD_UP_TO = 50.0  # above, distributions take gigabytes to say that nothing is protected
+PLD_UP_TO = 50.0  # above, distributions take gigabytes to say that nothing is protected
 _MOST_NOISE = 1e5
 # Intervals of the losses: both give bounds. The coarse one is tenfold as fast, and for less than
 # 10,000 steps at most a ten-thousandth larger.
@@ -69,7 +69,7 @@ def epsilon(
         return Guarantee(0.0, delta, PLD)
     by_rdp = rdp_epsilon(total_rdp(events, _ORDERS), _ORDERS, delta)
     named = [event.dp_event() for event in events]
-    if by_rdp > _PLD_UP_TO or None in named:
+    if by_rdp > PLD_UP_TO or None in named:
         return Guarantee(by_rdp, delta, RDP)
     counts: Counter[DpEvent] = Counter()
     for event, often in (pair for pair in named if pair is not None):
@@ -110,7 +110,7 @@ def noise_multiplier_for(
         If a parameter is out of range, or no noise multiplier is large enough.
     """
     check_delta(delta)
-    check_range("privacy.epsilon", epsilon, 0, _PLD_UP_TO, example=3, open_low=True)
+    check_range("privacy.epsilon", epsilon, 0, PLD_UP_TO, example=3, open_low=True)
 
     def events(noise: float) -> list[AnyEvent]:
         step = SampledGaussian(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)

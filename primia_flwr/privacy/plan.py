@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.accountant import epsilon, noise_multiplier_for
+from primia_flwr.privacy.accountant import PLD_UP_TO, epsilon, noise_multiplier_for
 from primia_flwr.privacy.events import SampledGaussian
 from primia_flwr.privacy.filter import SiteFilter, Spent, check_delta
 from primia_flwr.privacy.run_plan import price
@@ -98,9 +98,9 @@ class _Room:
 
     @property
     def delta(self) -> float:
-        """Of a planned run that takes all that is left."""
-        left = self.filter.runs * self.filter.delta - float(self.before[1])
-        return min(self.filter.delta_of_run(max(self.epsilon, 0), self.ceiling), left)
+        """Of a planned run that takes all that is left; 0 where other runs have used it up."""
+        part = self.filter.delta_of_run(max(self.epsilon, 0), self.ceiling)
+        return part if self.before[1] + part <= self.filter.runs * self.filter.delta else 0.0
 
     def spend(self, step: SampledGaussian) -> float:
         """Return the filter's spend after a run that is planned and kept to."""
@@ -163,6 +163,7 @@ def rows(
     found = []
     for wanted, many in ((e, n) for e in epsilons for n in epochs):
         check_range("epochs", many, 0, 1e6, example=20, open_low=True)
+        check_range("privacy.epsilon", wanted, 0, PLD_UP_TO, example=3, open_low=True)
         room, steps = _room(site, wanted, delta, before), data.steps(many)
         by_plan, by_rdp = map(_rounded_up, room.noise(data.sampling_rate, steps))
         noise = min(by_plan, by_rdp)

@@ -7,9 +7,10 @@ import math
 import pytest
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.events import Gaussian
+from primia_flwr.privacy.events import Gaussian, SampledGaussian
 from primia_flwr.privacy.filter import RdpFilter, SiteFilter
 from primia_flwr.privacy.plan import Data, Row, curves, delta_for, reaches, rows
+from primia_flwr.privacy.run_plan import Wish, spent_by
 
 # Order 2 with all of delta: epsilon = S + log(1/delta) - log 4 = S + log 25 with delta 0.01.
 ONE = SiteFilter(RdpFilter(delta=0.01, orders=(2.0,), shares=(1.0,)), runs=0.0)
@@ -57,3 +58,22 @@ def test_curves_gather_rows_by_epsilon() -> None:
 def test_batch_above_units_is_refused() -> None:
     with pytest.raises(ConfigError, match="batch=51 with units=50"):
         Data(units=50, batch=51)
+
+
+def test_after_a_run_of_the_first_ceiling_a_raised_one_is_for_the_renyi_criteria() -> None:
+    site = SiteFilter.planned(epsilon=2.0, delta=1e-4)
+    data = Data(units=1000, batch=50)
+    run = SampledGaussian(noise_multiplier=1.3, sampling_rate=0.05, steps=100)
+    before = spent_by([Wish((run,), 2.0).solve(site, ceiling=2.0)], site)
+    (row,) = rows(data, epsilons=[4.0], epochs=[5], delta=1e-4, site=site, before=before)
+    assert math.isinf(row.noise_pld)
+    assert row.noise_multiplier == row.noise_rdp
+    half = spent_by([Wish((run,), 1.0).solve(site, ceiling=2.0)], site)
+    (row,) = rows(data, epsilons=[2.0], epochs=[5], delta=1e-4, site=site, before=half)
+    assert math.isfinite(row.noise_pld)
+    assert row.epsilon_filter <= 2.0
+
+
+def test_an_epsilon_that_protects_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"privacy\.epsilon=60"):
+        rows(EVERY, epsilons=[60.0], epochs=[1], delta=0.01)
