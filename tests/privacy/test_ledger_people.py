@@ -28,8 +28,8 @@ def registered(ledger: Ledger, data: dict[str, str]) -> str:
 
 
 def epsilon(ledger: Ledger, total: float) -> float:
-    """Of one Gaussian of squared inverse noise `total`."""
-    chosen = ledger.account.constants.filter
+    """Of one Gaussian of squared inverse noise `total`, beyond any plan."""
+    chosen = ledger.account.constants.filter.rdp
     return chosen.epsilon(Gaussian(noise_multiplier=total**-0.5).rdp(chosen.orders))
 
 
