@@ -140,8 +140,8 @@ def _check_named(path: Path, entries: Sequence[Entry]) -> Entry:
     return entry
 
 
-def _versions(entries: Sequence[Entry]) -> set[object]:
-    return {entry.body.get("version") for entry in entries if entry.kind == "data"}
+def _versions(entries: Sequence[Entry]) -> set[str]:
+    return {str(entry.body.get("version")) for entry in entries if entry.kind == "data"}
 
 
 def _visible(folder: Path) -> Iterator[Path]:

@@ -264,14 +264,14 @@ def test_a_plan_whose_line_was_torn_is_solved_for_again(tmp_path: Path) -> None:
         plan(ledger, version)
 
 
-def rewritten(folder: Path, **change: object) -> None:
-    """Change the plan of a ledger and make all else fit, as somebody with the folder could."""
+def rewritten(folder: Path, kind: str = "planned", **change: object) -> None:
+    """Change the entries of a kind and make all else fit, as somebody with the folder could."""
     for path in folder.rglob("*.newest"):
         path.unlink()
     entries: list[Entry] = []
     for text in (folder / LEDGER).read_bytes().splitlines():
         old = json.loads(text)
-        if old["kind"] == "planned":
+        if old["kind"] == kind:
             old["body"] |= change
         previous = entries[-1].hash if entries else "0" * 64
         given = (old[name] for name in ("time", "nonce", "kind", "body"))
@@ -306,6 +306,17 @@ def test_a_plan_that_no_ledger_of_this_delta_writes_is_refused(
         plan(ledger, ledger.register(PATIENTS))
     rewritten(tmp_path, **change)
     with pytest.raises(DataError, match="is not what this version writes"):
+        open_ledger(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["data", "planned", "charge"])
+@pytest.mark.parametrize("version", [[], {}, None, 1])
+def test_a_version_that_is_no_text_is_refused(tmp_path: Path, kind: str, version: object) -> None:
+    with open_ledger(tmp_path) as ledger:
+        known = ledger.register(PATIENTS)
+        rounds(ledger, known, plan(ledger, known), 1)
+    rewritten(tmp_path, kind, version=version)
+    with pytest.raises(DataError):
         open_ledger(tmp_path)
 
 
