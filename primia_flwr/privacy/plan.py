@@ -21,6 +21,7 @@ from primia_flwr.privacy.run_plan import price
 _DECIMALS = 1000  # a noise multiplier is rounded up to this
 _HUNDREDTH = 100
 _MOST_STEPS = 10**7
+_LEAST_PART = 1e-6  # of a ceiling: less is what rounding left
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,17 @@ class _Room:
 
     @property
     def epsilon(self) -> float:
-        """Of a planned run; not above 0 where none is left."""
-        return self.ceiling - self.filter.epsilon_of_runs(self.before)
+        """Of a planned run that takes all that is left of epsilon and delta; 0 where none is."""
+        left = self.ceiling - self.filter.epsilon_of_runs(self.before)
+        share = self.filter.runs * self.filter.delta
+        part = 1 - float(self.before[1]) / share if share else 0.0
+        found = min(left, part * self.ceiling)
+        return found if found > _LEAST_PART * self.ceiling else 0.0
 
     @property
     def delta(self) -> float:
-        """Of a planned run that takes all that is left; 0 where other runs have used it up."""
-        part = self.filter.delta_of_run(max(self.epsilon, 0), self.ceiling)
-        return part if self.before[1] + part <= self.filter.runs * self.filter.delta else 0.0
+        """Of the same run."""
+        return self.filter.delta_of_run(self.epsilon, self.ceiling)
 
     def spend(self, step: SampledGaussian) -> float:
         """Return the filter's spend after a run that is planned and kept to."""
@@ -134,7 +138,7 @@ class _Room:
 
     @property
     def _plans(self) -> bool:
-        return self.epsilon > 0 and self.delta > 0
+        return self.epsilon > 0
 
 
 def rows(
