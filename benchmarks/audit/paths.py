@@ -168,7 +168,8 @@ def released(setting: Setting, *, with_canary: bool) -> Seen:
     if setting.statistics:
         return _statistics(setting, data)
     answers = [_answer(setting, data) for _ in range(setting.copies)]
-    return np.mean(answers, axis=0)  # copies have the same noise: their mean says all
+    together: Seen = np.mean(answers, axis=0)  # equally noisy: their mean says all
+    return together
 
 
 def _answer(setting: Setting, data: LabelledImages) -> Seen:
