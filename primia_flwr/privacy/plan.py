@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.accountant import PLD_UP_TO, epsilon, noise_multiplier_for
+from primia_flwr.privacy.accountant import PLD_UP_TO, noise_multiplier_for
 from primia_flwr.privacy.events import SampledGaussian
 from primia_flwr.privacy.filter import SiteFilter, Spent, check_delta
 from primia_flwr.privacy.run_plan import price
@@ -178,7 +178,7 @@ def rows(
                 "the budget"
             )
         run = SampledGaussian(noise_multiplier=noise, sampling_rate=data.sampling_rate, steps=steps)
-        alone = epsilon([run], delta=delta).epsilon
+        alone = price([run], delta).epsilon
         figures = (noise, by_plan, by_rdp, room.spend(run), alone, noise / data.batch)
         found.append(Row(wanted, many, steps, *figures))
     return found
