@@ -29,8 +29,8 @@ PATIENTS = ("disjoint", "shared")
 _ORDERS = (1.25, 1.5, 1.75, *map(float, range(2, 64)), *(2.0**k for k in range(6, 12)))
 PLD_UP_TO = 50.0  # above, distributions take gigabytes to say that nothing is protected
 _MOST_NOISE = 1e5
-# Intervals of the losses: both give bounds. The coarse one is five to tenfold as fast; measured, it is
-# 0.002 % larger at up to 600 steps, and 0.05 to 0.16 % at 2,000 to 10,000.
+# Intervals of the losses: both give bounds. The coarse one is at least fivefold as fast; measured,
+# it is 0.002 % larger at up to 600 steps, and 0.05 to 0.16 % at 2,000 to 10,000.
 FINE, COARSE = 1e-4, 1e-3
 _CROSSINGS = 12  # tries to meet the ceiling, before the interval is halved
 
