@@ -1,7 +1,7 @@
 """`primia infer`: a diagnosis of one's own images by a model that never sees them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +10,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from primia_flwr.cli.findings import basis, finding, no_scores, not_plausible, summary
 from primia_flwr.cli.predictions import output_folder, write_tables
+from primia_flwr.cli.resumed import Kept, read_kept
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.inference import InferArguments, settings_of
+from primia_flwr.data.files import file_digest
 from primia_flwr.errors import DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
     from primia_flwr.crypto.channel import Channel
     from primia_flwr.crypto.classify import AnySession, Opinion
-    from primia_flwr.crypto.plausibility import Verdict
     from primia_flwr.data.unlabelled import Unlabelled
+
+AUDIT_PACE = 0.5  # seconds; the tables and the sentence of an image are long written by then
+_AUDITED_SAVE_SECONDS = 30.0
 
 
 def run(cfg: InferArguments) -> dict[str, Any]:
@@ -39,17 +43,20 @@ def run(cfg: InferArguments) -> dict[str, Any]:
         return watch(cfg)
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
     root, files = find_images(cfg.data.root)
-    output = output_folder(cfg.output)
+    kept = _kept(cfg)
+    output = kept.folder
     with bars(console, quiet=cfg.quiet) as progress:
-        work = Work(cfg, progress, root, files)
+        work = Work(cfg, progress, root, kept.left(files, root), kept)
         try:
-            work.classify()
+            for _ in work.classify():
+                work.save_in_time(output)
         except PrimiaError as error:
             raise _stopped(error, work, output) from None
         except KeyboardInterrupt:
             if work.rows():
                 write_tables(output, work.rows(), work.facts())
-                console.print(f"what is done is in {output}", markup=False, soft_wrap=True)
+                sentence = f"what is done is in {output}; resume={output} goes on with the rest"
+                console.print(sentence, markup=False, soft_wrap=True)
             raise
     write_tables(output, work.rows(), work.facts())
     facts = work.facts()
@@ -73,21 +80,41 @@ def bars(console: Console, *, quiet: bool) -> Progress:
 
 
 class Work:
-    """One call of the command: its sessions, its progress, what they took."""
+    """One call of the command: its sessions, its progress, what they took.
+
+    Parameters
+    ----------
+    cfg : InferArguments
+        What the user wants.
+    progress : Progress
+        Where it is shown.
+    root, files : Path, sequence of Path
+        The images to classify, below `root`.
+    kept : Kept, optional
+        What an interrupted call has done.
+    """
 
     def __init__(
-        self, cfg: InferArguments, progress: Progress, root: Path, files: Sequence[Path]
+        self,
+        cfg: InferArguments,
+        progress: Progress,
+        root: Path,
+        files: Sequence[Path],
+        kept: Kept | None = None,
     ) -> None:
         from primia_flwr.cli.service import device_of, kit_of
         from primia_flwr.crypto.session import Settings
 
         self._cfg, self._progress = cfg, progress
+        self._kept = kept or Kept(Path())
         self._credentials = kit_of(cfg.kit, "data-owner")
         self._settings = Settings(**settings_of(cfg), device=device_of(cfg.device))
         self._fetched = progress.add_task("randomness fetched", total=None)
         self._done = progress.add_task("images", total=len(files))
         self._images, self.skipped = self._readable(root, files)
-        self._opinions: list[Opinion] = []
+        self._rows = list(self._kept.rows)
+        self._digests: dict[int, str] = {}
+        self._saved, self._saving = time.monotonic(), 0.0
         self._session: AnySession | None = None
         self._past: list[dict[str, float]] = []
         self._started = time.monotonic()
@@ -95,27 +122,45 @@ class Work:
 
     @property
     def count(self) -> int:
-        """How many images can be read."""
-        return len(self._images.files)
+        """How many images can be read, or have been classified."""
+        return len(self._kept.rows) + len(self._images.files)
 
-    def classify(self) -> None:
-        """Have every readable image classified."""
+    def classify(self) -> Iterator[None]:
+        """Have every readable image classified; yields after each."""
         from primia_flwr.crypto.classify import classify_all
 
         for opinion in classify_all(
             self._open,
             self._load,
-            range(self.count),
+            range(len(self._images.files)),
             batch=self._cfg.batch,
             on_error=self._warn,
         ):
-            self._opinions.append(opinion)
+            name = self._images.name(self._images.files[opinion.index])
+            row = {**self._row(name, opinion), "sha256": self._digests.pop(opinion.index)}
+            self._rows.append(row)
             self._progress.advance(self._done)
+            yield
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each image that was classified."""
-        images = self._images
-        return [self._row(images.name(images.files[o.index]), o) for o in self._opinions]
+        return self._rows
+
+    def save_in_time(self, output: Path) -> None:
+        """Write the tables from time to time, so that a call that is killed can go on.
+
+        It takes at most a tenth of the time. With an audit it is rare, and what comes next waits
+        for a multiple of `AUDIT_PACE`: when this party speaks again must not tell what was found.
+        """
+        started = time.monotonic()
+        every = _AUDITED_SAVE_SECONDS if self._cfg.audit else 9 * self._saving
+        if started - self._saved < every:
+            return
+        write_tables(output, self.rows(), self.facts())
+        self._saved = time.monotonic()
+        self._saving = self._saved - started
+        if self._cfg.audit:
+            time.sleep(AUDIT_PACE - self._saving % AUDIT_PACE)
 
     def _readable(self, root: Path, files: Sequence[Path]) -> tuple["Unlabelled", dict[str, str]]:
         """Decode every image once before anybody is asked: a bad file costs no randomness."""
@@ -129,12 +174,13 @@ class Work:
             except DataError as error:
                 skipped[probe.name(file)] = str(error)
         good = tuple(file for file in files if probe.name(file) not in skipped)
-        if not good:
+        if not good and not self._kept.rows:
             raise DataError(
                 f"data.root={self._cfg.data.root}: none of {len(files)} files is a readable image; "
                 f"the first: {next(iter(skipped.values()))}"
             )
-        self._progress.update(self._done, total=len(good))
+        kept = len(self._kept.rows)
+        self._progress.update(self._done, total=kept + len(good), completed=kept)
         return Unlabelled(good, root, 0, "", 0), skipped
 
     def _open(self, batches: int) -> "AnySession":
@@ -188,18 +234,23 @@ class Work:
             If it is another one than in the session before; this one is closed.
         """
         before = self._session
-        if before is None or _identity(before) == _identity(session):
-            return
-        session.abandon()
-        raise DataError(
-            f"the model owner serves another model now ({session.offer.model:.16}…, calibrated on "
-            f"{session.offer.calibrated} images); expected that of the predictions so far "
-            f"({before.offer.model:.16}…, {before.offer.calibrated}): call again, with another "
-            "output folder"
-        )
+        try:
+            self._kept.check_model(_model(session, self._cfg.protocol), session.card.classes)
+            if before is not None and _identity(before) != _identity(session):
+                raise DataError(
+                    "the model owner serves another model now "
+                    f"({session.offer.model:.16}…, calibrated on {session.offer.calibrated} "
+                    f"images); expected that of the predictions so far ({before.offer.model:.16}…, "
+                    f"{before.offer.calibrated}): call again, with another output folder"
+                )
+        except DataError:
+            session.abandon()
+            raise
 
     def _load(self, index: int) -> Any:
-        return self.load(self._images.files[index])
+        file = self._images.files[index]
+        self._digests[index] = file_digest(file)
+        return self.load(file)
 
     def load(self, file: Path) -> Any:
         """Return a file's image as the model wants it, (C, H, W) float.
@@ -251,51 +302,66 @@ class Work:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return what it took; only after a session was opened."""
-        from primia_flwr.crypto.plausibility import Verdict
-
-        count, session = len(self._opinions), self._session
-        if session is None:
+        """Return what it took, with an interrupted call before; only after a session was opened."""
+        rows, session, kept = self.rows(), self._session, dict(self._kept.facts or {})
+        if session is None and not kept:
             raise ServiceError("no session was opened; expected one")
-        sessions = [*self._past, _costs(session)]
-        return {
+        count = len(rows)
+        outside = sum(row["audit"] == "outside" for row in rows)
+        facts = {
             "images": count,
             "complete": count == self.count,
             "skipped": self.skipped,
             "audit": self._cfg.audit,
-            "outside": self._count(Verdict.OUTSIDE),
-            "implausible": self._count(Verdict.IMPLAUSIBLE),
-            "seconds_per_image": round(sum(o.seconds for o in self._opinions) / max(count, 1), 4),
-            "bytes_sent": sum(o.bytes_sent for o in self._opinions),
-            "bytes_received": sum(o.bytes_received for o in self._opinions),
-            "bytes_preprocessing": sum(costs["bytes_dealt"] for costs in sessions),
+            "outside": outside,
+            "implausible": sum(not row["plausible"] for row in rows) - outside,
+            "seconds_per_image": round(sum(row["seconds"] for row in rows) / max(count, 1), 4),
+            "bytes_sent": sum(row["bytes_sent"] for row in rows),
+            "bytes_received": sum(row["bytes_received"] for row in rows),
+        }
+        if session is None:
+            return {**kept, **facts}
+        sessions = [*self._past, _costs(session)]
+        dealt = sum(costs["bytes_dealt"] for costs in sessions)
+        seconds = time.monotonic() - self._started
+        return {
+            **facts,
+            "bytes_preprocessing": kept.get("bytes_preprocessing", 0) + dealt,
             "rounds": session.rounds,
-            "seconds_in_all": round(time.monotonic() - self._started, 2),
+            "seconds_in_all": round(kept.get("seconds_in_all", 0) + seconds, 2),
             "sessions": [
-                {name: costs[name] for name in ("set_up_seconds", "set_up_bytes")}
-                for costs in sessions
+                *kept.get("sessions", ()),
+                *(
+                    {name: costs[name] for name in ("set_up_seconds", "set_up_bytes")}
+                    for costs in sessions
+                ),
             ],
             "classes": list(self.classes),
             "basis": basis(self._calibrated, audit=self._cfg.audit),
-            "model": {
-                "sha256": session.offer.model,
-                "round": self._card.round,
-                "synthetic": self._card.synthetic,
-                "calibrated": self._calibrated,
-                "compare_bits": session.offer.compare_bits,
-                "score_limit": session.offer.score_limit,
-            },
+            "model": _model(session, self._cfg.protocol),
         }
 
     @property
     def _calibrated(self) -> int:
         """On how many images the model was compared with itself in the clear, for this protocol."""
-        if self._session is None or self._cfg.protocol != "fss":
-            return 0
-        return self._session.offer.calibrated
+        return _calibrated(self._session, self._cfg.protocol) if self._session else 0
 
-    def _count(self, verdict: "Verdict") -> int:
-        return sum(opinion.verdict == verdict for opinion in self._opinions)
+
+def _calibrated(session: "AnySession", protocol: str) -> int:
+    return session.offer.calibrated if protocol == "fss" else 0
+
+
+def _model(session: "AnySession", protocol: str) -> dict[str, Any]:
+    """Return what the tables say of a model."""
+    offer = session.offer
+    return {
+        "sha256": offer.model,
+        "round": session.card.round,
+        "synthetic": session.card.synthetic,
+        "calibrated": _calibrated(session, protocol),
+        "compare_bits": offer.compare_bits,
+        "score_limit": offer.score_limit,
+    }
 
 
 def _identity(session: "AnySession") -> tuple[Any, ...]:
@@ -310,13 +376,23 @@ def _costs(session: "AnySession") -> dict[str, float]:
     return {name: getattr(session, name) for name in names}
 
 
+def _kept(cfg: InferArguments) -> Kept:
+    """Return where the tables go, and what an interrupted call has left there."""
+    if not cfg.resume:
+        return Kept(output_folder(cfg.output))
+    return read_kept(Path(cfg.resume).expanduser().resolve(), audit=cfg.audit)
+
+
 def _stopped(error: PrimiaError, work: Work, output: Path) -> PrimiaError:
     """Keep what was classified before an error; return the error, with where that is."""
     done = len(work.rows())
     if not done:
         return error
     write_tables(output, work.rows(), work.facts())
-    return ServiceError(f"{error}; {done} of {work.count} images are done, see {output}")
+    return ServiceError(
+        f"{error}; {done} of {work.count} images are done, see {output}; resume={output} goes on "
+        "with the rest"
+    )
 
 
 VERB = Verb(
@@ -327,6 +403,7 @@ VERB = Verb(
         "primia infer data.root=today/thorax.dcm kit=kit-clinic-a output=results",
         "primia infer data.root=today kit=kit-clinic-a prefetch=50 batch=4",
         "primia infer data.root=today kit=kit-clinic-a audit=true",
+        "primia infer data.root=today kit=kit-clinic-a resume=results  # after an interruption",
         "primia infer data.root=inbox kit=kit-clinic-a watch=true prefetch=200",
         "primia infer data.root=inbox watch=true watch_new_only=true idle_stop=3600",
     ),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from primia_flwr.cli.findings import summary
-from primia_flwr.cli.infer import Work, bars
+from primia_flwr.cli.infer import AUDIT_PACE, Work, bars
 from primia_flwr.cli.predictions import output_folder, write_tables
 from primia_flwr.cli.stopping import Stopping
 from primia_flwr.config.inference import InferArguments
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from primia_flwr.data.unlabelled import Unlabelled
 
 _AGAIN_SECONDS = 5.0  # before tables that could not be written are tried again
-_AUDIT_PACE = 0.5  # seconds; the tables and the sentence of an image are long written by then
 
 
 def watch(cfg: InferArguments) -> dict[str, Any]:
@@ -77,7 +76,6 @@ class Book(Work):
     def __init__(self, cfg: InferArguments, progress: Progress, root: Path, output: Path) -> None:
         super().__init__(cfg, progress, root, ())
         self._root, self._output = root, output
-        self._rows: list[dict[str, Any]] = []
         self._pending: Sequence[Path] = ()
         self._unsaved = False
         self._not_before = 0.0
@@ -109,7 +107,6 @@ class Book(Work):
         from primia_flwr.crypto.classify import opinion_of
 
         opinion = opinion_of(answer, 0, index=len(self._rows))
-        self._opinions.append(opinion)
         name = self._images.name(arrival.path)
         self.skipped.pop(name, None)
         self._rows.append(
@@ -224,7 +221,7 @@ def _watcher(cfg: InferArguments, root: Path, book: Book, stopping: Stopping) ->
         limits=Limits(cfg.watch_seconds, cfg.idle_stop),
         say=book.say,
         breaks=stopping.breaks,
-        pace=_AUDIT_PACE if cfg.audit else 0.0,
+        pace=AUDIT_PACE if cfg.audit else 0.0,
     )
 
 

@@ -13,6 +13,9 @@ from primia_flwr import plain_csv
 from primia_flwr.errors import ConfigError, DataError
 
 Row = Mapping[str, Any]
+JSON_TABLE, CSV_TABLE = "predictions.json", "predictions.csv"
+_JSON_ONLY = ("scores", "sha256")
+_NO_ROWS = ["file", "prediction"]
 
 
 def output_folder(name: str) -> Path:
@@ -31,10 +34,10 @@ def output_folder(name: str) -> Path:
             f"output={name or output}: {there} cannot be written; expected a folder in which "
             "a new one can be made"
         )
-    if (output / "predictions.csv").exists():
+    if any((output / table).exists() for table in (JSON_TABLE, CSV_TABLE)):
         raise ConfigError(
             f"output={name} holds the predictions of another call; expected a new folder: "
-            "nothing is overwritten"
+            f"nothing is overwritten; if that call was interrupted, resume={name} goes on with it"
         )
     return output
 
@@ -51,7 +54,7 @@ def write_tables(output: Path, rows: Sequence[Row], facts: Row) -> None:
         If they cannot be written, e.g. a full disk; what was there before is still there.
     """
     values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
-    contents = {"predictions.csv": _csv(rows), "predictions.json": values}
+    contents = {JSON_TABLE: values, CSV_TABLE: _csv(rows)}  # what a call goes on from comes first
     partial = {output / name: output / f".{name}.{os.getpid()}" for name in contents}
     try:
         output.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,7 +88,7 @@ def _word(value: Any) -> Any:
 
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO(newline="")
-    columns = [name for name in rows[0] if name != "scores"] if rows else ["file", "prediction"]
+    columns = [name for name in rows[0] if name not in _JSON_ONLY] if rows else _NO_ROWS
     writer = plain_csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows({name: _word(value) for name, value in row.items()} for row in rows)

@@ -135,12 +135,14 @@ class InferDataArguments:
 class InferArguments(PartyArguments):
     """`primia infer`; `server` empty: the address in the kit.
 
-    `watch_seconds` and `idle_stop` in seconds; 0: no limit.
+    `watch_seconds` and `idle_stop` in seconds; 0: no limit. `resume`: the output folder of an
+    interrupted call, whose rows are kept; it goes on with the images that have none.
     """
 
     server: str = ""
     data: InferDataArguments = field(default_factory=InferDataArguments)
     output: str = ""
+    resume: str = ""
     batch: int = 1
     watch: bool = False
     watch_new_only: bool = False
@@ -155,6 +157,15 @@ class InferArguments(PartyArguments):
         check_range("watch_seconds", self.watch_seconds, 0, 10**9, example=28_800)
         check_range("idle_stop", self.idle_stop, 0, 10**9, example=3600)
         self._check_watch()
+        self._check_resume()
+
+    def _check_resume(self) -> None:
+        if self.resume and (self.watch or self.output):
+            other = "watch=true" if self.watch else f"output={self.output}"
+            raise ConfigError(
+                f"resume={self.resume} with {other}; expected resume alone: a call goes on in its "
+                "own folder, and a watch begins anew"
+            )
 
     def _check_watch(self) -> None:
         if self.watch and (self.batch != 1 or self.protocol != "fss"):

@@ -303,6 +303,50 @@ def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path:
         assert "model-owner" in sentence
 
 
+def rows_of(output: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads((output / "predictions.json").read_text())[
+        "predictions"
+    ]
+    return rows
+
+
+def test_a_call_that_was_killed_goes_on_with_the_rest(
+    primia: Primia, model: Path, tmp_path: Path
+) -> None:
+    many, output = write_images(tmp_path / "many", 30), tmp_path / "out"
+    with service_of(model, "prefetch=2", *UNLIMITED) as service:
+        words = infer_words(service, many, output, "prefetch=2")
+        clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: (output / "predictions.json").exists() and len(rows_of(output)) >= 3)
+        clinic.kill()
+        clinic.wait()
+        before, asked = rows_of(output), queries(service)
+        assert 3 <= len(before) < 30
+        done = infer(service, many, output)  # not by chance: it must be said
+        assert f"resume={output} goes on with it" in one_sentence(done)
+        words = [word for word in infer_words(service, many, output) if "output=" not in word]
+        again = [*words, f"resume={output}"]
+        done = subprocess.run(again, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        rows, facts = rows_of(output), json.loads((output / "predictions.json").read_text())
+        assert rows[: len(before)] == before  # kept, to the last digit
+        assert [row["file"] for row in rows] == [f"{number:02d}.png" for number in range(30)]
+        assert (facts["complete"], facts["images"], len(facts["sessions"])) == (True, 30, 2)
+        assert len(list(csv.DictReader((output / "predictions.csv").open()))) == 30
+        # Each image was asked about once, but one that was on its way when the clinic was killed.
+        assert queries(service) - asked == 30 - len(before)
+        assert asked - len(before) <= 1
+        # All is done: nobody is asked.
+        done = subprocess.run(again, capture_output=True, text=True, timeout=120, check=False)
+        assert last_json(done.stdout)["images"] == 30
+        assert queries(service) - asked == 30 - len(before)
+        # An image in the place of one that has a result.
+        (many / "00.png").write_bytes((many / "01.png").read_bytes())
+        done = subprocess.run(again, capture_output=True, text=True, timeout=120, check=False)
+        assert "00.png is not the file any more" in one_sentence(done)
+    assert rows_of(output) == rows
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from primia_flwr.cli.resumed import read_kept
 from primia_flwr.crypto import (
     audit,
     crypten_provider,
@@ -100,6 +102,18 @@ def query_log(folder: Path) -> Made:
         assert QueryLog(file, limit=1 << 40).used("clinic") >= 1
 
     return Made(load, [file.read_bytes()])
+
+
+@target("interrupted call")
+def interrupted_call(folder: Path) -> Made:
+    row = {"file": "a.png", "sha256": "ab" * 32, "audit": "off", "plausible": True}
+    row |= {"seconds": 0.5, "bytes_sent": 1, "bytes_received": 2, "scores": [0.5, 1.5]}
+    facts = {"audit": False, "model": {}, "classes": [], "sessions": [], "rounds": 1}
+    facts |= {"bytes_preprocessing": 1, "seconds_in_all": 1.0, "predictions": [row]}
+    seed = json.dumps(facts).encode()
+    return Made(
+        lambda raw: read_kept(put(folder / "predictions.json", raw).parent, audit=False), [seed]
+    )
 
 
 @target("sealed store")
