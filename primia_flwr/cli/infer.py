@@ -108,6 +108,8 @@ class Work:
         self._cfg, self._progress = cfg, progress
         self._kept = kept or Kept(Path())
         self._credentials = kit_of(cfg.kit, "data-owner")
+        if ends := self._credentials.expiry():
+            progress.console.print(ends, markup=False, soft_wrap=True)
         self._settings = Settings(**settings_of(cfg), device=device_of(cfg.device))
         self._fetched = progress.add_task("randomness fetched", total=None)
         self._done = progress.add_task("images", total=len(files))

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
+
+_WARN_SECONDS = 86_400.0  # between two warnings that a certificate ends
 
 
 def kit_of(folder: str, role: Role) -> Credentials:
@@ -87,8 +90,12 @@ def listen(
     with listener:
         if greeting:
             console.print(greeting, markup=False, soft_wrap=True, highlight=False)
+        warned = 0.0
         console.print(f"{credentials.own} listens at port {listener.port}; Ctrl-C ends it.")
         while not stop.is_set():
+            if time.monotonic() >= warned and (ends := credentials.expiry()):
+                logger.warning("%s", ends)
+                warned = time.monotonic() + _WARN_SECONDS
             channel = listener.accept(wait=0.2)
             if channel is not None:
                 threading.Thread(target=_guarded, args=(serve, channel), daemon=True).start()

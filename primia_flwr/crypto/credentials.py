@@ -2,19 +2,23 @@
 
 Every party has a certificate of the service's own CA, in which its role and name stand as a URI
 (`primia:service:data-owner:clinic-a`), and a peers file with the fingerprint of every party's
-certificate. A certificate that is not in the file is a stranger's, whoever signed it.
+certificate and of its public key. A certificate of a key that is not in the file is a stranger's,
+whoever signed it; a renewed one has the key of the one before, so that a renewal is no news to
+anybody else.
 """
 
+import hashlib
 import re
 import ssl
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from primia_flwr.errors import ServiceError
 from primia_flwr.reading import parse_yaml, read_bytes, read_private, read_text, reading
@@ -25,6 +29,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 KEY_FILE, CERTIFICATE_FILE, CA_FILE, PEERS_FILE = "party.key", "party.crt", "ca.crt", "peers.yaml"
 _URI = "primia:service:"
 _MAX_FILE_BYTES = 1 << 20
+_AHEAD = timedelta(days=30)  # how long before it ends a certificate's end is told
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -33,16 +38,30 @@ class Peer:
     """A party of the service.
 
     `fingerprint` is the SHA-256 of its certificate as `openssl x509 -fingerprint -sha256` shows
-    it; `address` is the `host:port` where it listens, empty where it does not.
+    it, `key` that of its public key, empty in kits of earlier versions; `address` is the
+    `host:port` where it listens, empty where it does not. `expires` is known of a certificate
+    that was seen.
     """
 
     role: Role
     name: str
     fingerprint: str
     address: str = ""
+    key: str = ""
+    expires: datetime | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.role} {self.name}"
+
+    def seen(self, certificate: x509.Certificate) -> "Peer | None":
+        """Return this party as its certificate shows it; None if it is not the pinned one's.
+
+        It is if it is the pinned certificate itself, or another one of the pinned key.
+        """
+        shown = fingerprint(certificate)
+        if shown != self.fingerprint and (not self.key or key_fingerprint(certificate) != self.key):
+            return None
+        return replace(self, fingerprint=shown, expires=certificate.not_valid_after_utc)
 
 
 @dataclass(frozen=True)
@@ -53,12 +72,17 @@ class Credentials:
     service: str
     own: Peer
     peers: tuple[Peer, ...]
+    expires: datetime
     _client: ssl.SSLContext = field(repr=False, compare=False)
     _server: ssl.SSLContext = field(repr=False, compare=False)
 
     def context(self, *, server: bool) -> ssl.SSLContext:
         """Return the TLS context for the side that listens, or for the one that connects."""
         return self._server if server else self._client
+
+    def expiry(self) -> str:
+        """Return a warning where this party's certificate or the CA's soon ends; else nothing."""
+        return soon_over(self.own, self.expires)
 
     def address_of(self, role: Role) -> str:
         """Return where the party of a role listens.
@@ -91,12 +115,11 @@ class Credentials:
         role, name = read_identity(read)
         if role not in roles:
             raise ServiceError(f"has the role {role}; expected {' or '.join(roles)}")
-        shown = fingerprint(read)
-        for peer in self.peers:
-            if (peer.role, peer.name, peer.fingerprint) == (role, name, shown):
-                return peer
+        known = next((peer for peer in self.peers if (peer.role, peer.name) == (role, name)), None)
+        if known is not None and (seen := known.seen(read)) is not None:
+            return seen
         raise ServiceError(
-            f"is {role} {name} with the certificate {shown}, which is not in "
+            f"is {role} {name} with the certificate {fingerprint(read)}, which is not in "
             f"{PEERS_FILE}; expected a certificate that is pinned there"
         )
 
@@ -109,6 +132,31 @@ def service_uri(role: Role, name: str) -> str:
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of a certificate as `openssl x509 -fingerprint -sha256` shows it."""
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def key_fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate's public key (its SubjectPublicKeyInfo).
+
+    Raises
+    ------
+    ServiceError
+        If it is none.
+    """
+    with reading("its public key", error=ServiceError, expected="one of a known kind"):
+        der = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).digest().hex(":").upper()
+
+
+def soon_over(peer: Peer, expires: datetime | None) -> str:
+    """Return a warning where a party's certificate ends within 30 days; else nothing."""
+    left = (expires - datetime.now(UTC)) if expires else _AHEAD
+    if left >= _AHEAD:
+        return ""
+    whom = peer.name if peer.role == "data-owner" else peer.role
+    return (
+        f"the certificate of {peer} ends on {expires:%Y-%m-%d}, in {max(left.days, 0)} days; who "
+        f"keeps the service's CA renews it: primia provision service renew=[{whom}]"
+    )
 
 
 def read_identity(certificate: x509.Certificate) -> tuple[Role, str]:
@@ -154,8 +202,9 @@ def load_credentials(folder: Path | str) -> Credentials:
         role, name = read_identity(own)
     except ServiceError as error:
         raise ServiceError(f"{folder / CERTIFICATE_FILE} {error}") from None
-    me = next((peer for peer in peers if peer.fingerprint == fingerprint(own)), None)
-    if me is None or (me.role, me.name) != (role, name):
+    pinned = next((peer for peer in peers if (peer.role, peer.name) == (role, name)), None)
+    me = pinned.seen(own) if pinned is not None else None
+    if me is None:
         raise ServiceError(
             f"{folder / PEERS_FILE} does not have the certificate of {role} {name} that lies "
             f"beside it ({fingerprint(own)}); expected the files of one kit"
@@ -163,7 +212,8 @@ def load_credentials(folder: Path | str) -> Credentials:
     contexts = (
         _context(folder, side) for side in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
     )
-    return Credentials(folder, service, me, peers, *contexts)
+    expires = min(own.not_valid_after_utc, ca.not_valid_after_utc)
+    return Credentials(folder, service, me, peers, expires, *contexts)
 
 
 def read_peers(file: Path, ca: x509.Certificate) -> tuple[str, tuple[Peer, ...]]:
@@ -186,6 +236,7 @@ def read_peers(file: Path, ca: x509.Certificate) -> tuple[str, tuple[Peer, ...]]
     for what, keys in (
         ("party", [f"{peer.role} {peer.name}" for peer in peers]),
         ("fingerprint", [peer.fingerprint for peer in peers]),
+        ("key", [peer.key for peer in peers if peer.key]),
     ):
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
@@ -199,12 +250,15 @@ def read_peers(file: Path, ca: x509.Certificate) -> tuple[str, tuple[Peer, ...]]
 
 
 def _peer(entry: dict[str, Any]) -> Peer:
+    if "expires" in entry:
+        raise ValueError("it has the unknown entry 'expires'")
     peer = Peer(**{key: _text(value) for key, value in entry.items()})
     if peer.role not in ROLES:
         raise ValueError(f"the role {peer.role!r} is none of {', '.join(ROLES)}")
     if not _NAME.fullmatch(peer.name):
         raise ValueError(f"a party has the name {peer.name!r:.40}")
-    return Peer(peer.role, peer.name, _pairs(peer.fingerprint, str(peer)), peer.address)
+    key = _pairs(peer.key, f"the key of {peer}") if peer.key else ""
+    return replace(peer, fingerprint=_pairs(peer.fingerprint, str(peer)), key=key)
 
 
 def _pairs(fingerprint: str, whose: str) -> str:
@@ -240,7 +294,7 @@ def _check_certificate(file: Path, own: x509.Certificate, ca: x509.Certificate) 
         raise ServiceError(
             f"{file} is valid from {own.not_valid_before_utc:%Y-%m-%d} to "
             f"{own.not_valid_after_utc:%Y-%m-%d}; expected a certificate that is valid now; "
-            "check this computer's clock, or make new kits"
+            "check this computer's clock, or have it renewed: primia provision service renew=[...]"
         )
 
 

@@ -23,7 +23,7 @@ from typing import Self
 
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.connect import answer, split_address, welcome
-from primia_flwr.crypto.credentials import Credentials, Peer, Role
+from primia_flwr.crypto.credentials import Credentials, Peer, Role, soon_over
 from primia_flwr.crypto.frames import printable
 from primia_flwr.errors import PrimiaError, ServiceError
 
@@ -276,6 +276,8 @@ class Listener:
         except BaseException:
             channel.close()
             raise
+        if ends := soon_over(peer, peer.expires):
+            logger.warning("%s", ends)
         channel.timeout = self._timeout
         self._ready.put(channel)
         if self._closed.is_set():

@@ -76,19 +76,32 @@ def issue_certificate(
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """Issue a certificate with these alternative names and extended key usages."""
     key = ec.generate_private_key(ec.SECP384R1())
+    certificate = certify(authority, key.public_key(), name, alternatives, purposes, days=days)
+    return key, certificate
+
+
+def certify(
+    authority: Authority,
+    key: ec.EllipticCurvePublicKey,
+    name: str,
+    alternatives: Sequence[x509.GeneralName],
+    purposes: Sequence[x509.ObjectIdentifier],
+    *,
+    days: int,
+) -> x509.Certificate:
+    """Issue a certificate for a key that somebody else holds, as `issue_certificate`."""
     issuer = authority.certificate
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
-    certificate = (
-        _builder(_name(name), issuer.subject, key.public_key(), days)
+    return (
+        _builder(_name(name), issuer.subject, key, days)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(issuer_id, critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .sign(authority.key, hashes.SHA384())
     )
-    return key, certificate
 
 
 def alternative(name: str) -> x509.GeneralName:

@@ -1,8 +1,9 @@
 """Provision a service of encrypted inference: a CA and one kit for each party.
 
 The model owner and the crypto provider listen and have certificates for their host names; a data
-owner only connects. All is made once, in one folder that must not exist yet; the CA's key stays
-there, a kit holds one party's key and only public things besides.
+owner only connects. All is made in one folder that must not exist yet; the CA's key stays there,
+with all certificates and the pins of all parties, so that the service can be changed later
+(`federation.service_changes`). A kit holds one party's key and only public things besides.
 """
 
 import shutil
@@ -28,6 +29,8 @@ _PURPOSES: dict[Role, list[x509.ObjectIdentifier]] = {
     "model-owner": [_SERVER, _CLIENT],
     "crypto-provider": [_SERVER],
 }
+CA_KEY, CERTIFICATES = "ca.key", "certificates"
+_CA_DAYS = 3650  # the CA outlives the certificates that it renews
 _RESERVED = ("model-owner", "crypto-provider")  # names of their kits
 
 _README = """\
@@ -47,7 +50,8 @@ is the {role} {name}.
 {role_text}
 Every link is TLS 1.3 with certificates on both sides. A party whose certificate is not in
 `peers.yaml` with its role is turned away, whoever signed it. To shut a party out, delete its entry
-there and start again.
+there and start again. Before your certificate ends you are warned, and get another `party.crt` for
+the same key: put it in the place of this one.
 """
 _COMMANDS: dict[Role, str] = {
     "crypto-provider": "primia serve crypto-provider kit={kit}",
@@ -141,17 +145,22 @@ def provision_service(plan: ServicePlan, output: Path) -> Service:
         If something is there already (nothing is overwritten).
     """
     with new_folder(output) as building:
-        authority = certs.make_authority(plan.name, days=plan.days, of="service")
+        authority = certs.make_authority(plan.name, days=max(plan.days, _CA_DAYS), of="service")
         ca_key = certs.private_bytes(authority.key, openssh=False)
-        certs.write_private(building / "ca.key", ca_key)
+        certs.write_private(building / CA_KEY, ca_key)
         certs.write_certificate(building / kit_files.CA_FILE, authority.certificate)
         peers = tuple(
             issue_party(building / kit, authority, role, name, plan=plan)
             for kit, (role, name) in plan.parties().items()
         )
+        ca_fingerprint = certs.certificate_fingerprint(authority.certificate)
+        (building / CERTIFICATES).mkdir(mode=0o700)
         for kit, peer in zip(plan.parties(), peers, strict=True):
-            _complete(building / kit, peer, plan, authority, peers)
-    ca_fingerprint = certs.certificate_fingerprint(authority.certificate)
+            complete_kit(building / kit, peer, plan, authority, peers)
+            shutil.copyfile(
+                building / kit / kit_files.CERTIFICATE_FILE, certificate_file(building, kit)
+            )
+        (building / kit_files.PEERS_FILE).write_text(peers_yaml(plan.name, ca_fingerprint, peers))
     return Service(output, ca_fingerprint, peers, {kit: output / kit for kit in plan.parties()})
 
 
@@ -171,7 +180,13 @@ def issue_party(
     kit.mkdir(mode=0o700)
     certs.write_private(kit / kit_files.KEY_FILE, certs.private_bytes(key, openssh=False))
     certs.write_certificate(kit / kit_files.CERTIFICATE_FILE, certificate)
-    return Peer(role, name, certs.certificate_fingerprint(certificate), plan.address(role))
+    pins = certs.certificate_fingerprint(certificate), kit_files.key_fingerprint(certificate)
+    return Peer(role, name, pins[0], plan.address(role), pins[1])
+
+
+def certificate_file(folder: Path, kit: str) -> Path:
+    """Return where a service's folder keeps the certificate of the party with this kit."""
+    return folder / CERTIFICATES / f"{kit}.crt"
 
 
 def command(plan: ServicePlan, role: Role, *, kit: str) -> str:
@@ -187,6 +202,7 @@ def peers_yaml(service: str, ca_fingerprint: str, peers: Sequence[Peer]) -> str:
             "role": peer.role,
             "address": peer.address,
             "fingerprint": peer.fingerprint,
+            **({"key": peer.key} if peer.key else {}),
         }
         for peer in peers
     ]
@@ -194,11 +210,12 @@ def peers_yaml(service: str, ca_fingerprint: str, peers: Sequence[Peer]) -> str:
     return yaml.safe_dump(content, sort_keys=False, width=200)
 
 
-def _complete(
+def complete_kit(
     kit: Path, peer: Peer, plan: ServicePlan, authority: certs.Authority, peers: Sequence[Peer]
 ) -> None:
+    """Add to a party's key and certificate what it must know of the others; pack all of it."""
     ca_fingerprint = certs.certificate_fingerprint(authority.certificate)
-    shutil.copyfile(kit.parent / kit_files.CA_FILE, kit / kit_files.CA_FILE)
+    certs.write_certificate(kit / kit_files.CA_FILE, authority.certificate)
     # A data owner does not learn who else is one.
     known = [each for each in peers if each == peer or not each.role == peer.role == "data-owner"]
     (kit / kit_files.PEERS_FILE).write_text(peers_yaml(plan.name, ca_fingerprint, known))

@@ -30,6 +30,7 @@ from primia_flwr.crypto.provider import _is_wish
 from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.store import Store
 from primia_flwr.errors import ProtocolError
+from primia_flwr.federation.service_changes import ServiceFolder
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
 from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.fuzz.loaders.targets_models import CARD
@@ -72,6 +73,24 @@ def service_kit(folder: Path) -> Made:
         found = load_credentials(kit)
         found.context(server=True)
         found.context(server=False)
+
+    return Made(load, [bytes([at]) + content for at, content in enumerate(honest)])
+
+
+@target("service folder")
+def service_folder(folder: Path) -> Made:
+    """Any one file garbled from which a service is changed; the first byte says which."""
+    plan = ServicePlan("trial", "localhost", "localhost", ["a"])
+    service = provision_service(plan, folder / "s").folder
+    names = ["ca.key", "ca.crt", "peers.yaml", "certificates/kit-a.crt"]
+    honest = [(service / name).read_bytes() for name in names]
+
+    def load(raw: bytes) -> None:
+        for name, content in zip(names, honest, strict=True):
+            put(service / name, content)
+        index, rest = choice(raw, len(names))
+        put(service / names[index], rest)
+        ServiceFolder(service).change(renew=["a"], days=1)
 
     return Made(load, [bytes([at]) + content for at, content in enumerate(honest)])
 
