@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from primia_flwr.appending import append_whole
 from primia_flwr.errors import PolicyRefusal, ServiceError
-from primia_flwr.privacy.ledger_disk import write_whole
 from primia_flwr.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)
@@ -235,13 +235,9 @@ class QueryLog:
         self._write(descriptor, json.dumps(entry).encode() + b"\n")
 
     def _write(self, descriptor: int, line: bytes) -> None:
-        before = os.fstat(descriptor).st_size
         try:
-            write_whole(descriptor, line)
-            os.fsync(descriptor)
+            append_whole(descriptor, line)
         except OSError as error:
-            with suppress(OSError):  # else it is cut off when the file is opened next
-                os.ftruncate(descriptor, before)
             raise self._unwritten(error) from None
         self._read += len(line)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from primia_flwr.appending import append_whole
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.durable import write_durably
 from primia_flwr.secagg.member_lists import shown
@@ -130,9 +131,7 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with path.open("ab") as file:
-                file.write(line.encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                append_whole(file.fileno(), line.encode() + b"\n")
             self._count += 1
             write_durably(_head(path), _head_content(self._count))
         except OSError as error:

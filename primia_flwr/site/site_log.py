@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from primia_flwr.appending import append_whole
 from primia_flwr.errors import DataError
 from primia_flwr.printable import printable, shown
 
@@ -76,9 +77,7 @@ class SiteLog:
                 previous,
                 _hash(number, time, event, details, previous),
             )
-            stream.write(_line(entry))
-            stream.flush()
-            os.fsync(stream.fileno())
+            append_whole(stream.fileno(), _line(entry))
             return entry
 
     def entries(self) -> Iterator[LogEntry]:
