@@ -8,6 +8,7 @@ import pytest
 
 from primia_flwr.models.saved import load_model
 from tests.e2e.runner import TINY, Primia, last_json
+from tests.e2e.test_encrypted_inference import write_images
 from tests.e2e.test_private_run import ledgers
 
 PRIVATE = (
@@ -27,7 +28,8 @@ def test_a_private_model_is_served_encrypted(primia: Primia) -> None:
     card = load_model(run)[1]
     assert (card.model.norm, card.model.weight_standardisation) == ("none", True)
     assert "epsilon = 8" in card.privacy
-    calibrated = primia("inference", "calibrate", "model=run", "images=8")
+    write_images(primia.folder / "validation", 4)
+    calibrated = primia("inference", "calibrate", "model=run", "data.root=validation")
     assert calibrated.returncode == 0, calibrated.stderr
     assert max(load_model(run)[1].activation_bounds.bits) <= 32  # type: ignore[union-attr]
     for protocol in ("fss", "crypten"):
