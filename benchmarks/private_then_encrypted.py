@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dp_utility import DELTA, arm_overrides, primia, private
+from benchmarks.dp_utility import DELTA, RATES, arm_overrides, primia, private
 from benchmarks.inference_agreement import run_trial, summarise
 from benchmarks.machine import publish
 from primia_flwr.federation.facts import read_json
@@ -32,7 +32,7 @@ def train(folder: Path, args: argparse.Namespace) -> Path:
             f"model={args.model}", f"data.image_size={args.size}", "training.label_smoothing=0",
             "training.weight_decay=0", "training.warmup=0", "training.schedule=log_cosine",
             "training.optimizer=adamw",
-            *private(args.epsilon, args), *arm_overrides(ARM, Path()),
+            *private(args.epsilon, args), *arm_overrides(ARM, Path(), private=True),
         ],
         folder,
     )  # fmt: skip
@@ -49,6 +49,7 @@ def report(run: Path, agreement: dict[str, Any], args: argparse.Namespace) -> di
             "privacy": read_json(run / "model.json")["privacy"],
             "epsilon": args.epsilon,
             "delta": DELTA,
+            "learning_rate": RATES[ARM],
             **{key: getattr(args, key) for key in keys},
             **{key: scores[key] for key in ("roc_auc", "mcc", "n")},
             "seconds": read_json(run / "run.json")["seconds"],
