@@ -12,6 +12,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from clients.first_weights import check_first_weights
 from clients.incoming import arrived_model, round_config
 from clients.local_round import recipe_of, train_round
 from clients.member import SecureSite, open_member
@@ -78,6 +79,8 @@ class PrivateAnswer(ABC):
             self.account.check_witnesses(ledger, self.config.get(keys.HEADS, "[]"))
             state = self.kept(ledger)
             if state is None:
+                if not self.account.has_begun(ledger):
+                    check_first_weights(self.site, self.message, self.number)
                 self.plan(ledger)
                 self.account.afford(ledger, whole=self.whole_run, this=self.event)
         if state is None:

@@ -40,7 +40,8 @@ class OpenSite:
 
     `folder` is private to the site; `simulated` sites also write their progress into it,
     for the live view of the same machine. `min_round_images`: with fewer training images it takes
-    no part in a round. `trial`: in a search, the number of the configuration
+    no part in a round. `initial_weights`: SHA-256 of models that none of the site's patients were
+    in the training of. `trial`: in a search, the number of the configuration
     that `experiment` is.
     """
 
@@ -52,6 +53,7 @@ class OpenSite:
     simulated: bool
     budget: Budget
     min_round_images: int = 1
+    initial_weights: tuple[str, ...] = ()
     trial: int | None = None
 
     @property
@@ -135,4 +137,5 @@ def _deployed(text: str, site_file: str) -> OpenSite:
             policy.privacy_delta,
         ),
         min_round_images=policy.min_round_images,
+        initial_weights=tuple(policy.initial_weights),
     )

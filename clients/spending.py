@@ -68,6 +68,10 @@ class Account:
         rounds = [c for c in ledger.charges() if c.run == self._run and c.instance > 0]
         ledger.afford(version, run=self._run, events=[this if rounds else whole])
 
+    def has_begun(self, ledger: Ledger) -> bool:
+        """Say whether the run was charged here for an update before."""
+        return any(c.run == self._run and c.instance > 0 for c in ledger.charges())
+
     def charge(self, ledger: Ledger, event: AnyEvent, what: str) -> Receipt:
         """Write down what the answer costs."""
         return ledger.charge(

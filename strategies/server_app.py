@@ -16,9 +16,15 @@ from primia_flwr.data.sides import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.evaluation.privacy_account import privacy_account
 from primia_flwr.federation.facts import write_json
-from primia_flwr.federation.first_model import first_model, model_card
+from primia_flwr.federation.first_model import (
+    check_first_weights,
+    first_model,
+    model_card,
+    trained_provenance,
+)
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.models import save_model
+from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.processes import end_with_parent
 from primia_flwr.records import load_arrays, to_arrays
 from primia_flwr.training.normalisation import Normalisation
@@ -52,8 +58,11 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
         If the run cannot start or go on; what was done so far can be resumed.
     """
     classes = class_names(experiment)
+    start = check_first_weights(experiment)
     model = first_model(experiment, len(classes))
     initial = {name: array.numpy() for name, array in to_arrays(model.state_dict()).items()}
+    facts = {"source": experiment.model.weights, "arrays_sha256": arrays_digest(initial)}
+    write_json(folder / FILE, {**facts, "added": start.to_dict()})
     exchange = build_exchange(
         experiment,
         model=initial,
@@ -76,7 +85,16 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     normalisation = Normalisation(state.mean, state.std)
     card = model_card(experiment, classes, normalisation, state.best_round)
     account = privacy_account(folder, asdict(experiment))
-    save_model(folder, model, replace(card, privacy=account.statement if account else ""))
+    epsilon = account.epsilon_of_run if account else None
+    save_model(
+        folder,
+        model,
+        replace(
+            card,
+            privacy=account.statement if account else "",
+            provenance=trained_provenance(experiment, epsilon=epsilon),
+        ),
+    )
     write_json(folder / "result.json", {**_result(state), **found})
     return state
 

@@ -38,6 +38,11 @@ class PrivacyConfig:
 
     `disjoint_patients`: no patient is at two sites, as the coordinator assumes; then the run's
     epsilon is the largest of the sites', otherwise their sum.
+
+    `weights_without_patients`: none of this run's patients was in the training of `model.weights`,
+    as whoever sets it states; otherwise weights that were trained without privacy, or of which that
+    is not known, are refused, and the epsilon of those that were trained with it is added. A
+    deployed site asks its own policy, not this key.
     """
 
     mode: str = "none"
@@ -56,6 +61,7 @@ class PrivacyConfig:
     statistics_noise: float = 0.0
     averaging: float = 0.0
     disjoint_patients: bool = True
+    weights_without_patients: bool = False
 
     def __post_init__(self) -> None:
         check_choice("privacy.mode", self.mode, MODES)

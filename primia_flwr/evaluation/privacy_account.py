@@ -12,6 +12,7 @@ from typing import Any
 
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.errors import PrimiaError
+from primia_flwr.models.provenance import Provenance, read_added
 from primia_flwr.privacy.accountant import Guarantee, across_sites, epsilon
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger
@@ -42,11 +43,16 @@ _MECHANISMS = {
 
 @dataclass(frozen=True)
 class PrivacyAccount:
-    """The paragraph, the facts behind it, and one row a site where the ledgers are at hand."""
+    """The paragraph, the facts behind it, and one row a site where the ledgers are at hand.
+
+    `epsilon_of_run`: what the run alone cost, or was asked not to pass where no ledger is at hand;
+    None where neither is known.
+    """
 
     statement: str
     facts: dict[str, Any]
     rows: list[tuple[str, ...]]
+    epsilon_of_run: float | None = None
 
 
 def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount | None:
@@ -82,7 +88,41 @@ def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount 
         facts["epsilon_by_filter"] = max(site.by_filter for site in found)
         facts["epsilon"], facts["epsilon_accountant"] = whole.epsilon, whole.accountant
         total = _total(whole, cfg)
-    return PrivacyAccount(_statement(cfg, total), facts, [site.row for site in found])
+    of_run = facts.get("epsilon", cfg.epsilon or None)
+    start = read_added(run_dir)
+    facts |= _with_start(facts, start)
+    statement = _statement(cfg, total) + _of_start(start, cfg, of_run)
+    return PrivacyAccount(statement, facts, [site.row for site in found], of_run)
+
+
+def _with_start(facts: Mapping[str, Any], start: Provenance) -> dict[str, Any]:
+    """Return the facts that change because the first weights cost privacy before."""
+    if not start.epsilon:
+        return {}
+    names = ("epsilon", "epsilon_by_filter", "delta")
+    added = {"epsilon": start.epsilon, "epsilon_by_filter": start.epsilon, "delta": start.delta}
+    return {
+        **{name: facts[name] + added[name] for name in names if name in facts},
+        "epsilon_of_first_weights": start.epsilon,
+        "delta_of_first_weights": start.delta,
+    }
+
+
+def _of_start(start: Provenance, cfg: PrivacyConfig, of_run: float | None) -> str:
+    """Say what the first weights add, and what somebody stated of them."""
+    if cfg.weights_without_patients:
+        return (
+            " Whoever began the run stated that none of its patients was in the training of its "
+            "first weights; nothing of them is counted."
+        )
+    if not start.epsilon:
+        return ""
+    whole = "" if of_run is None else f", in all epsilon = {of_run + start.epsilon:.3g}"
+    return (
+        f" The run began with a model that private runs trained: their epsilon = "
+        f"{start.epsilon:.3g} and delta = {start.delta:g} come on top{whole} at delta = "
+        f"{cfg.delta + start.delta:g} for whoever was in both."
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,13 @@ from torch import nn
 from primia_flwr.config.load import config_hash
 from primia_flwr.config.schema import Experiment
 from primia_flwr.models import ModelCard, build_model
+from primia_flwr.models.provenance import (
+    UNKNOWN,
+    Provenance,
+    after_run,
+    check_start,
+    provenance_of,
+)
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 
@@ -19,10 +26,35 @@ def first_model(experiment: Experiment, num_classes: int) -> nn.Module:
     )
 
 
+def check_first_weights(experiment: Experiment) -> Provenance:
+    """Return what the first weights add to a run's claim.
+
+    Raises
+    ------
+    ConfigError
+        If a private run may not start from them.
+    """
+    synthetic = experiment.data.layout == "synthetic"
+    return check_start(experiment.model.weights, experiment.privacy, synthetic=synthetic)
+
+
+def trained_provenance(experiment: Experiment, *, epsilon: float | None) -> Provenance:
+    """Return whose images are in a model that an experiment trained, at `epsilon` if private."""
+    return after_run(
+        provenance_of(experiment.model.weights) or UNKNOWN,
+        experiment.privacy,
+        epsilon=epsilon,
+        synthetic=experiment.data.layout == "synthetic",
+    )
+
+
 def model_card(
     experiment: Experiment, classes: tuple[str, ...], normalisation: Normalisation, round_: int
 ) -> ModelCard:
-    """Return the card of a model that was trained for `round_` rounds of an experiment."""
+    """Return the card of a model that was trained for `round_` rounds of an experiment.
+
+    As if without privacy; who trained it with privacy puts that in.
+    """
     return ModelCard(
         model=experiment.model,
         classes=classes,
@@ -34,4 +66,5 @@ def model_card(
         config_hash=config_hash(experiment),
         round=round_,
         synthetic=experiment.data.layout == "synthetic",
+        provenance=trained_provenance(experiment, epsilon=None),
     )

@@ -54,6 +54,9 @@ count_digits: 2
 max_epsilon: 0
 privacy_unit: patient         # patient (with all images) | image; fixed like the delta
 privacy_delta: 1.0e-5         # below 1 / number of patients; fixed once a private run has begun
+# Private runs begin with random weights, or with models listed here by SHA-256: list one only if
+# none of your patients was in its training. The site's log names what was refused.
+initial_weights: []
 
 # --- Files of this kit (relative to this file) ----------------------------------------------
 root_certificates: ca.crt

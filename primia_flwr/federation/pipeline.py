@@ -26,7 +26,9 @@ from primia_flwr.evaluation.model_card import write_model_card
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.evaluation.run_evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
+from primia_flwr.federation.first_model import check_first_weights
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
+from primia_flwr.federation.first_model import check_first_weights
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.launcher import RunStopped, launch
 from primia_flwr.federation.readiness import with_roster
@@ -108,9 +110,11 @@ def settle(experiment: Experiment, run_dir: Path) -> Experiment:
     Raises
     ------
     ConfigError
-        If the model cannot take images of the configured size.
+        If the model cannot take images of the configured size, or a private run may not start from
+        the configured weights.
     """
     check_image_size(experiment.model, experiment.data.image_size)
+    check_first_weights(experiment)
     return replace(
         experiment,
         output_dir=str(run_dir.resolve()),
@@ -176,6 +180,7 @@ def _federate(
     experiment: Experiment, run_dir: Path, facts: dict[str, Any], watcher: Watcher
 ) -> dict[str, Any]:
     """Run the federation; return what it adds to the facts. A failure is kept in run.json."""
+    facts |= _claim(experiment, watcher)
     write_json(run_dir / "run.json", facts)
     try:
         result = launch(experiment, run_dir, watcher.update)
@@ -191,6 +196,28 @@ def _federate(
     if experiment.deployment.kind == "deployment":
         added["sites"] = _reported_sites(result, facts["classes"])
     return added
+
+
+def _claim(experiment: Experiment, watcher: Watcher) -> dict[str, Any]:
+    """Say, for run.json and whoever watches, what a private run's first weights add to its claim.
+
+    A site's ledger knows its own runs only: what the weights cost before is added here.
+    """
+    privacy = experiment.privacy
+    if not privacy.enabled:
+        return {}
+    start = check_first_weights(experiment)
+    if start.epsilon:
+        watcher.say(
+            f"model.weights={experiment.model.weights} cost epsilon = {start.epsilon:.4g} at delta "
+            f"= {start.delta:g}; both are added to what this run claims"
+        )
+    facts: dict[str, Any] = {"first_weights": {"source": experiment.model.weights}}
+    facts["first_weights"] |= {"epsilon": start.epsilon, "delta": start.delta}
+    facts["first_weights"]["stated_without_patients"] = privacy.weights_without_patients
+    if privacy.epsilon:
+        facts["epsilon_asked_in_all"] = privacy.epsilon + start.epsilon
+    return facts
 
 
 def _reported_sites(result: dict[str, Any], classes: list[str]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from torch import nn
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
+from primia_flwr.models.provenance import Provenance
 from primia_flwr.models.registry import build_model
 from primia_flwr.reading import parse_json, read_text, reading, reason_of
 
@@ -28,7 +29,7 @@ FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
 _LARGEST_SIDE = 1 << 14
-_OPTIONAL = ("activation_bounds", "privacy")
+_OPTIONAL = ("activation_bounds", "privacy", "provenance")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class ModelCard:
     channel of pixels in [0, 1]; `round` is the federated round that the weights come from;
     `synthetic` tells that the training images were synthetic; `activation_bounds` stands in
     cards of calibrated models only, and `privacy` in those of models that were trained with
-    differential privacy: what is guaranteed to whom, in words.
+    differential privacy: what is guaranteed to whom, in words. `provenance`: whose images are in
+    the weights, for runs that start from them; None in cards of before 2026-11-29.
     """
 
     model: ModelConfig
@@ -55,6 +57,7 @@ class ModelCard:
     format: int = FORMAT
     activation_bounds: ActivationBounds | None = None
     privacy: str = ""
+    provenance: Provenance | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON; no key for what there is not."""
@@ -85,6 +88,8 @@ class ModelCard:
             known["privacy"] = str(values.get("privacy", ""))
             if "activation_bounds" in values:
                 known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
+            if "provenance" in values:
+                known["provenance"] = Provenance.from_dict(values["provenance"])
             known["model"] = _model_of(known["model"])
             for name in ("classes", "mean", "std"):
                 known[name] = tuple(known[name])
@@ -125,7 +130,7 @@ def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
     CheckpointError
         If a file is missing or damaged, or the two do not belong together.
     """
-    card, digest = _read_card(run_dir / CARD_FILE)
+    card, digest = read_card(run_dir / CARD_FILE)
     path = run_dir / WEIGHTS_FILE
     expected = "the folder of a finished run, e.g. run=outputs/2026-01-31/12-00-00-demo"
     with reading(path, error=CheckpointError, expected=expected):
@@ -166,7 +171,7 @@ def weights_digest(run_dir: Path) -> str:
     CheckpointError
         If there is no card.
     """
-    return _read_card(run_dir / CARD_FILE)[1]
+    return read_card(run_dir / CARD_FILE)[1]
 
 
 def write_bounds(run_dir: Path, bounds: ActivationBounds, *, weights: str) -> None:
@@ -207,7 +212,14 @@ def _write_card(path: Path, values: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
-def _read_card(path: Path) -> tuple[ModelCard, str]:
+def read_card(path: Path) -> tuple[ModelCard, str]:
+    """Return a card and the SHA-256 of the weights that it is of.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it cannot be read.
+    """
     values = _read_json(path)
     return ModelCard.from_dict(values), str(values.get("sha256"))
 

@@ -66,6 +66,8 @@ class SitePolicy:
     0: no ceiling; what private runs cost is still written into the ledger. `privacy_unit`: whom
     that protects, a `patient` with all images, or a single `image`; runs with another unit, or with
     a smaller delta, are refused. Unit and delta cannot change once the ledger has begun.
+    `initial_weights`: SHA-256 of models that none of this site's patients were in the training of;
+    a private run begins with one of these, or with random weights of its public seed.
     """
 
     site: str
@@ -99,6 +101,7 @@ class SitePolicy:
     max_epsilon: float = 0.0
     privacy_delta: float = 1e-5
     privacy_unit: str = "patient"
+    initial_weights: list[str] = field(default_factory=list)
     folder: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -126,6 +129,7 @@ class SitePolicy:
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device={self.device!r:.80}; expected auto, cpu, cuda or cuda:0")
         _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")
+        _check_each("initial_weights", self.initial_weights, _SHA256, "a SHA-256, 64 hex digits")
         _check_each("allowed_verbs", self.allowed_verbs, _VERB, "train, evaluate or query[.name]")
         for name in self.allowed_experiments:
             if name != ANY and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):

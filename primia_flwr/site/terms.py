@@ -169,6 +169,13 @@ def _any_list_may_be_asked(value: Any, config: Config, policy: SitePolicy) -> bo
     return value is True and (noisy or policy.allow_other_survivors)
 
 
+def _begins_with_nobody(value: Any, config: Config, policy: SitePolicy) -> bool:
+    """Say whether a private run begins with random weights, or the policy knows of others."""
+    if value == "none" or not _private(config):
+        return type(value) is str
+    return type(value) is str and bool(policy.initial_weights)
+
+
 TERMS: tuple[Term, ...] = (
     Term(
         "strategy.secure.enabled",
@@ -206,6 +213,14 @@ TERMS: tuple[Term, ...] = (
     _same("data.patient_column", "patient_column", ordinary="patient"),
     _same("privacy.unit", "privacy_unit", private=True),
     _same("privacy.delta", "privacy_delta", private=True),
+    Term(
+        "model.weights",
+        _begins_with_nobody,
+        lambda _: (
+            "none in a private run; others need initial_weights in this site's policy, by which "
+            "the model is compared when it arrives"
+        ),
+    ),
     Term(
         "privacy.max_knowing",
         _noise_counts_on,

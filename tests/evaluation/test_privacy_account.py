@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
+from primia_flwr.models.provenance import Provenance
 from primia_flwr.privacy.accountant import epsilon
 from primia_flwr.privacy.events import Gaussian, SampledGaussian
 from primia_flwr.privacy.ledger import Ledger
@@ -121,3 +123,25 @@ def test_the_statement_names_unit_mechanism_and_what_is_not_covered(
     assert "a noise multiplier of 1.5" in statement
     assert "Not covered" in statement
     assert ("Skellam" in statement) is (mode == "dp_aggregate")
+
+
+def test_what_the_first_weights_cost_is_added(tmp_path: Path) -> None:
+    charge(tmp_path, "munich", EVENT)
+    alone = privacy_account(tmp_path, config())
+    added = Provenance(epsilon=3.0, delta=2e-5, drawn=False).to_dict()
+    (tmp_path / "first-weights.json").write_text(json.dumps({"added": added}))
+    account = privacy_account(tmp_path, config())
+    assert account.epsilon_of_run == alone.epsilon_of_run == alone.facts["epsilon"]
+    assert account.facts["epsilon"] == alone.facts["epsilon"] + 3
+    assert account.facts["epsilon_by_filter"] == alone.facts["epsilon_by_filter"] + 3
+    assert account.facts["delta"] == pytest.approx(3e-5)
+    assert account.facts["epsilon_of_first_weights"] == 3
+    assert f"in all epsilon = {alone.facts['epsilon'] + 3:.3g} at delta = 3e-05" in (
+        account.statement
+    )
+
+
+def test_a_statement_about_the_first_weights_stands_in_the_account(tmp_path: Path) -> None:
+    account = privacy_account(tmp_path, config(weights_without_patients=True))
+    assert "stated that none of its patients was in the training" in account.statement
+    assert account.epsilon_of_run == 8.0  # as asked, where no ledger is at hand

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.data import DataConfig, SyntheticConfig
+from primia_flwr.config.load import compose, parse
+from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import load_site, load_test
+from primia_flwr.errors import ConfigError
 from primia_flwr.federation.facts import data_facts
+from primia_flwr.federation.pipeline import settle
 
 
 @pytest.mark.parametrize("unit", ["patient", "image"])
@@ -33,3 +37,17 @@ def test_a_private_run_writes_down_units_alone(unit: str, tmp_path: Path) -> Non
     assert set(facts) == {"synthetic", "classes", "sites", "test"}
     assert "class_counts" not in json.dumps(facts)
     assert set(data_facts(sites, test)["sites"][0]) == {"site", "train", "val", "class_counts"}
+
+
+def test_a_private_run_does_not_begin_with_weights_of_its_patients(tmp_path: Path) -> None:
+    """Refused before anything is read or started; a statement lets it begin."""
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"")
+    private = ("privacy=dp_sgd", "strategy=secagg", "model=simpleconv", "model.norm=group")
+    text = (*private, f"model.weights={weights}")
+    experiment = parse(Experiment, compose("config", [*text]))
+    with pytest.raises(ConfigError, match="a private run may start from"):
+        settle(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    stated = [*text, "privacy.weights_without_patients=true"]
+    settle(parse(Experiment, compose("config", stated)), tmp_path / "run")

@@ -42,6 +42,7 @@ from primia_flwr.secagg.wire import (
 from primia_flwr.site.bundles import inspect
 from primia_flwr.site.judgement import Request, judge
 from primia_flwr.site.policy import load_policy
+from primia_flwr.training.device import derive_seed
 
 RUN = "0123456789abcdef" * 2
 SITES = ("munich", "paris", "london", "oslo")
@@ -309,8 +310,10 @@ def _text(experiment: Experiment) -> str:
     return known[1]
 
 
-def fresh_model(experiment: Experiment, seed: int = 3) -> Arrays:
-    """Return a model's first arrays."""
+def fresh_model(experiment: Experiment, seed: int | None = None) -> Arrays:
+    """Return a model's first arrays: those of the experiment's own seed, or of another."""
+    if seed is None:
+        seed = derive_seed(experiment.seed, "model")
     model = build_model(
         experiment.model, num_classes=2, channels=experiment.data.channels, seed=seed
     )

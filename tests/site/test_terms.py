@@ -56,6 +56,8 @@ CASES = [
     ("privacy.unit", PRIVATE, "image", "patient", {}),
     ("privacy.delta", PRIVATE, 1e-3, 1e-5, {}),
     ("privacy.delta", PRIVATE, 1e-9, 1e-5, {}),
+    ("model.weights", PRIVATE, "model.safetensors", "none", {}),
+    ("model.weights", PRIVATE, "imagenet", "none", {}),
     ("privacy.max_knowing", IN_THE_SUM | {"strategy.secure.max_colluding": 2}, 1, 3,
      {"max_colluding": 3, "min_survivors": 5}),
     ("training.sync_every_n_batches", SECURE | {"training.batch_size": 2}, 1, 2, {}),
@@ -93,6 +95,13 @@ def test_noise_counts_on_as_many_that_know_theirs_as_the_site():
     with pytest.raises(PolicyRefusal, match=r"privacy\.max_knowing=0; expected at least 1"):
         check_terms(nested(wishes), policy(), HASH)
     check_terms(nested(wishes | {"privacy.mode": "dp_sgd"}), policy(), HASH)
+
+
+def test_a_private_run_begins_with_other_weights_where_the_policy_lists_some():
+    wishes = PRIVATE | {"model.weights": "model.safetensors"}
+    check_terms(nested(wishes), policy(initial_weights=[HASH]), HASH)
+    without = {"model.weights": "model.safetensors", "strategy.secure.enabled": True}
+    check_terms(nested(without), policy(), HASH)
 
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.key)

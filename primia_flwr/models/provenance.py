@@ -1,0 +1,191 @@
+"""Whose images are in the weights that a run starts from: what a private run must know of them.
+
+A private run bounds what its own steps say of a patient. Weights that were trained on the same
+patient before say more, so a private run starts from weights that nobody's images are in, from
+weights whose own epsilon is known and added to the claim, or from weights of which somebody states
+that none of this run's patients was in them. A saved model's card tells which it is.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.errors import CheckpointError, ConfigError
+from primia_flwr.models.weights import IMAGENET
+from primia_flwr.reading import parse_json, read_text, reading
+
+FILE = "first-weights.json"
+STATED = "privacy.weights_without_patients"
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What weights were trained on.
+
+    `unprotected`: somebody's images without privacy, or it is not known. `epsilon`, `delta`: what
+    private trainings, added up, have cost those whose images they used. `drawn`: all images were
+    synthetic, so no patient's.
+    """
+
+    unprotected: bool = False
+    epsilon: float = 0.0
+    delta: float = 0.0
+    drawn: bool = True
+
+    def then(self, later: "Provenance") -> "Provenance":
+        """Return that of weights that were trained further."""
+        return Provenance(
+            self.unprotected or later.unprotected,
+            self.epsilon + later.epsilon,
+            self.delta + later.delta,
+            self.drawn and later.drawn,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Provenance":
+        """Read what `to_dict` made.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else.
+        """
+        found = cls(**values)
+        numbers, flags = (found.epsilon, found.delta), (found.unprotected, found.drawn)
+        if not all(type(flag) is bool for flag in flags) or not all(
+            type(n) in (int, float) and math.isfinite(n) and n >= 0 for n in numbers
+        ):
+            raise ValueError(f"provenance={dict(values)!r:.200}")
+        return found
+
+
+NOBODY = Provenance()
+UNKNOWN = Provenance(unprotected=True, drawn=False)
+
+
+def provenance_of(source: str) -> Provenance | None:
+    """Return whose images are in `model.weights`; None where nothing says so.
+
+    Random weights and torchvision's of ImageNet are public. A file is known by the card beside it,
+    if the card is of these very bytes.
+    """
+    from primia_flwr.models.saved import CARD_FILE, read_card  # which knows this module
+
+    if source in ("none", IMAGENET):
+        return NOBODY
+    path = Path(source)
+    try:
+        card, digest = read_card(path.parent / CARD_FILE)
+        with reading(path, error=CheckpointError, expected="a model's weights"):
+            if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                return None
+    except CheckpointError:
+        return None
+    if card.provenance is not None:
+        return card.provenance
+    clean = card.synthetic and card.model.weights in ("none", IMAGENET)
+    return Provenance(unprotected=True) if clean else UNKNOWN
+
+
+def check_start(source: str, privacy: PrivacyConfig, *, synthetic: bool) -> Provenance:
+    """Return what weights add to a run's claim, or refuse a private run that may not start there.
+
+    Parameters
+    ----------
+    source : str
+        `model.weights`.
+    privacy : PrivacyConfig
+        Of the run.
+    synthetic : bool
+        Whether the run's own images are synthetic; if not, synthetic ones are of none of its
+        patients.
+
+    Raises
+    ------
+    ConfigError
+        If the weights may hold patients of this run without privacy.
+    """
+    found = provenance_of(source)
+    if not privacy.enabled:
+        return found or UNKNOWN
+    if privacy.weights_without_patients or (found and found.drawn and not synthetic):
+        return NOBODY
+    if found is not None and not found.unprotected:
+        return found
+    what = (
+        "was trained without privacy"
+        if found
+        else "has no model.json beside it that says what it was trained on"
+    )
+    raise ConfigError(
+        f"model.weights={source} {what}; expected weights that a private run may start from: "
+        "whatever they say of a patient no epsilon of this run counts; start from random weights "
+        "(model.weights=none), or from those of a private run, whose epsilon is then added; or "
+        f"state with {STATED}=true that none of this run's patients was in their training"
+    )
+
+
+def read_added(run_dir: Path) -> Provenance:
+    """Return what a run's first weights add to its claim, as its folder says.
+
+    Nothing where it does not say: in folders of before 2026-11-29.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
+    path = run_dir / FILE
+    if not path.exists():
+        return NOBODY
+    with reading(path, error=CheckpointError, expected="what the run wrote; copy it again"):
+        return Provenance.from_dict(parse_json(read_text(path))["added"])
+
+
+def after_run(
+    start: Provenance, privacy: PrivacyConfig, *, epsilon: float | None, synthetic: bool
+) -> Provenance:
+    """Return whose images are in the weights that a run ends with.
+
+    `start`: of its first weights, as `provenance_of` knows it. `epsilon`: of the run alone, None
+    where it is not known.
+    """
+    known = privacy.enabled and epsilon is not None and math.isfinite(epsilon)
+    own = Provenance(
+        not known, float(epsilon or 0) if known else 0.0, privacy.delta if known else 0.0, synthetic
+    )
+    return start.then(own)
+
+
+def arrays_digest(arrays: Arrays) -> str:
+    """Return the SHA-256 of a model's arrays, hexadecimal: names, types, shapes, numbers.
+
+    In the names' order and little-endian, so that it is the same on every machine.
+    """
+    digest = hashlib.sha256(b"primia first weights v1\0")
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def same_arrays(found: Arrays, expected: Arrays) -> bool:
+    """Say whether arrays are the expected ones up to what processors round differently."""
+    return found.keys() == expected.keys() and all(
+        found[name].shape == array.shape and np.allclose(found[name], array, rtol=1e-4, atol=1e-6)
+        for name, array in expected.items()
+    )
