@@ -26,7 +26,6 @@ from primia_flwr.evaluation.model_card import write_model_card
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.evaluation.run_evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
-from primia_flwr.federation.first_model import check_first_weights
 from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
 from primia_flwr.federation.first_model import check_first_weights
 from primia_flwr.federation.identities import prepare_secure
