@@ -364,7 +364,7 @@ def test_a_call_that_was_killed_goes_on_with_the_rest(
         (["model={model}", "kit={kit}", "max_memory=0.01"], "not hold one session with 1 image"),
         (
             ["model={model}", "kit={kit}", "max_memory=0.6", "max_batch=16"],
-            "lower them, e.g. max_b",
+            "e.g. max_batch=1",
         ),
         (["model={model}", "kit={kit}", "max_memory=999999"], "this machine has"),
         (["model={model}", "kit={clinic}"], "expected the kit of a model-owner"),
