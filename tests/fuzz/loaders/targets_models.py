@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as save_tensors
 
 from clients.site_state import RoundState, SiteState
+from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.config.training import ModelConfig
+from primia_flwr.models.provenance import FILE, Provenance, check_start, read_added
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard, load_model, save_model
 from primia_flwr.models.weights import read_state
@@ -21,6 +25,9 @@ CARD = ModelCard(
     ModelConfig(name="simpleconv", norm="group"), ("a", "b"), 1, 16, "pad", (0.4,), (0.2,),
     "0" * 16, 1, True,
 )  # fmt: skip
+
+PRIVATE = PrivacyConfig(mode="dp_sgd", epsilon=8.0)
+SPENT = Provenance(epsilon=3.0, delta=1e-5, drawn=False)
 
 
 def _saved(folder: Path) -> None:
@@ -54,6 +61,26 @@ def model_weights(folder: Path) -> Made:
         load_model(folder)
 
     return Made(load, [file.read_bytes()])
+
+
+@target("provenance of weights")
+def provenance_of_weights(folder: Path) -> Made:
+    model = build_model(CARD.model, num_classes=2, channels=1, seed=1)
+    save_model(folder, model, replace(CARD, provenance=SPENT))
+    card, weights = folder / "model.json", str(folder / "model.safetensors")
+
+    def load(raw: bytes) -> None:
+        put(card, raw)
+        found = check_start(weights, PRIVATE, synthetic=True)
+        assert 0 <= found.epsilon < math.inf
+
+    return Made(load, [card.read_bytes()])
+
+
+@target("what first weights add")
+def first_weights_add(folder: Path) -> Made:
+    seed = json.dumps({"source": "none", "added": SPENT.to_dict()}).encode()
+    return Made(lambda raw: read_added(put(folder / FILE, raw).parent), [seed])
 
 
 STATE = {"w": torch.zeros(2, 3), "b": torch.arange(4)}
