@@ -70,6 +70,8 @@ bench-privacy: install  ## measure differential privacy: the accountant, the aud
 bench-utility: install  ## measure differential privacy: quality by epsilon on the radiographs (DATA=…; an hour or more)
 	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms norm scratch --output benchmarks/results/dp_utility.json
 	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms pretrained head --seeds 1 --epsilons 0 3 --ablations --output benchmarks/results/dp_utility.json
+	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms norm_free scratch_fast --epsilons 3 --output benchmarks/results/dp_utility_norm_free.json
+	@$(BIN)/python -m benchmarks.private_then_encrypted --data $(DATA) --output benchmarks/results/private_then_encrypted.json
 
 bench-evidence: install  ## measure: coverage of the intervals, Table 1, both attacks (DATA=folder of the radiographs; hours)
 	@$(BIN)/python -m benchmarks.interval_coverage --output benchmarks/results/interval_coverage.json

@@ -33,6 +33,7 @@ def train(folder: Path, args: argparse.Namespace) -> Path:
             "training.weight_decay=0", "training.warmup=0", "training.schedule=log_cosine",
             "training.optimizer=adamw",
             *private(args.epsilon, args), *arm_overrides(ARM, Path(), private=True),
+            f"training.learning_rate={args.rate}", f"training.min_learning_rate={args.rate / 10}",
         ],
         folder,
     )  # fmt: skip
@@ -49,7 +50,7 @@ def report(run: Path, agreement: dict[str, Any], args: argparse.Namespace) -> di
             "privacy": read_json(run / "model.json")["privacy"],
             "epsilon": args.epsilon,
             "delta": DELTA,
-            "learning_rate": RATES[ARM],
+            "learning_rate": args.rate,
             **{key: getattr(args, key) for key in keys},
             **{key: scores[key] for key in ("roc_auc", "mcc", "n")},
             "seconds": read_json(run / "run.json")["seconds"],
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="expected patients of a step")
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rate", type=float, default=RATES[ARM], help="learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--images", type=int, default=1000, help="of the run's own test images")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
