@@ -6,6 +6,11 @@ mutually authenticated TLS with the kits of a provisioned service, all on this m
 
     python -m benchmarks.inference --output benchmarks/results/inference.json
 
+What the ring of the comparisons costs, by what a calibrated model is served in (and one that is
+not: 64 bits), is in a file of its own:
+
+    python -m benchmarks.inference --rings --output benchmarks/results/inference_rings.json
+
 The line between data owner and model owner goes through `tests/relay.py`, which delays every byte
 one way and limits each direction by a token bucket: no loss, no jitter, no congestion control of
 its own, so TCP's slow start is not seen. The crypto provider's lines are not shaped; what its bytes
@@ -41,11 +46,19 @@ from typing import Any
 from benchmarks.inference import material, stock, table
 from benchmarks.inference.cells import CRYPTEN, FSS, STOCK, Cell, grid, left_out
 from benchmarks.inference.measure import apart, measure, say
+from benchmarks.inference.parties import COMPARE_BITS
 from benchmarks.inference.plot import draw
 from benchmarks.inference.quiet import wait_until_quiet
 from benchmarks.machine import describe_machine
+from primia_flwr.config.training import ModelConfig
+from primia_flwr.crypto import ring
+from primia_flwr.crypto.dealing import part_bytes
+from primia_flwr.crypto.lowering import lower
+from primia_flwr.crypto.needs import Needs
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.models.registry import build_model
 
+SAFE_BITS = 64
 SIZES, DELAYS, RATES = [64, 224], [0.0, 10.0, 50.0, 100.0], [100.0, 1000.0]
 _NOTES = [
     "all processes run on one machine; the relay shapes the line between data owner and model "
@@ -55,6 +68,12 @@ _NOTES = [
     "fss: all randomness is fetched before the clock runs; opening_seconds come on top of "
     "online_seconds; crypten: triples are made while it runs",
     "stock: gloo opens ports of its own, which cannot go through the relay: bare loopback, no TLS",
+]
+_RING_NOTES = [
+    "random weights (seeded), BatchNorm statistics of 32 random images",
+    "dealt_megabytes: to each party, an image, by the plan; measured, at the smallest size, on "
+    "bare loopback: preprocessing.megabytes is what came; seconds are those of a machine on which "
+    "others used cores_of_others_online",
 ]
 _QUICK = {"model": "simpleconv", "sizes": [16, 32], "delays": [0.0, 10.0], "rates": [1000.0]}
 
@@ -70,6 +89,9 @@ def main() -> None:
         plan = ServicePlan("bench", "127.0.0.1", "127.0.0.1", ["clinic"], loopback=True)
         provision_service(plan, scratch / "service")
         results.bits |= apart(material.make, scratch, args.model, args.sizes)
+        if args.rings:
+            _write_rings(_rings(scratch, args, results.bits), args.output)
+            return
         for size in args.sizes if STOCK in args.only else ():
             quiet = wait_until_quiet(args.wait)
             say(f"stock, {size} px; {quiet} ...")
@@ -78,6 +100,13 @@ def main() -> None:
         for cell in cells:
             results.add(_measured(cell, scratch, args))
     sys.stdout.write(json.dumps(results.document(), indent=1) + "\n")
+
+
+def _write_rings(document: dict[str, Any], output: str) -> None:
+    text = json.dumps(document, indent=1) + "\n"
+    if output:
+        Path(output).write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
 
 
 class Results:
@@ -131,11 +160,57 @@ class Results:
             draw(self._rows, self._stock, self._file.with_name(f"{self._file.stem}_latency.svg"))
 
 
-def _measured(cell: Cell, scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
+def _rings(scratch: Path, args: argparse.Namespace, needed: dict[int, int]) -> dict[str, Any]:
+    """Return what the rings cost that a model is served in: calibrated, the old default, safe."""
+    rows = []
+    for size in args.sizes:
+        for bits in sorted({needed[size], COMPARE_BITS, SAFE_BITS}):
+            dealt = _dealt(args.model, size, bits)
+            row = {"size": size, "compare_bits": bits, "calibrated": bits == needed[size]}
+            rows.append({**row, "dealt_megabytes": dealt})
+            if size == min(args.sizes):
+                cell = Cell(FSS, size, 0.0, None)
+                rows[-1]["measured"] = _measured(cell, scratch, args, compare_bits=bits)
+    of = {(row["size"], row["compare_bits"]): row["dealt_megabytes"] for row in rows}
+    return {
+        "benchmark": "inference_rings",
+        "settings": {k: v for k, v in vars(args).items() if k != "output"},
+        "notes": _RING_NOTES,
+        "calibrated_by_size": needed,
+        "dealt_of_that_in_64_bits": {
+            size: {
+                role: round(dealt / of[size, SAFE_BITS][role], 3)
+                for role, dealt in of[size, needed[size]].items()
+            }
+            for size in args.sizes
+        },
+        "rows": rows,
+        "machine": describe_machine(),
+    }
+
+
+def _dealt(name: str, size: int, bits: int) -> dict[str, float]:
+    """Return the megabytes that each party is dealt for an image, by the plan."""
+    model = build_model(ModelConfig(name=name), num_classes=3, channels=1, seed=0).eval()
+    needs = Needs.of(lower(model, (1, 1, size, size), compare_bits=bits).plan)
+    roles = {"data-owner": ring.DATA_OWNER, "model-owner": ring.MODEL_OWNER}
+    return {role: round(sum(part_bytes(at, needs)) / 1e6, 3) for role, at in roles.items()}
+
+
+def _measured(
+    cell: Cell, scratch: Path, args: argparse.Namespace, *, compare_bits: int = COMPARE_BITS
+) -> dict[str, Any]:
     quiet = wait_until_quiet(args.wait)
-    say(f"{cell}; {quiet} ...")
+    say(f"{cell}, {compare_bits} bits; {quiet} ...")
     service, of_size = scratch / "service", scratch / str(cell.size)
-    row = measure(cell, service, of_size, images=args.images, threads=args.threads)
+    row = measure(
+        cell,
+        service,
+        of_size,
+        images=args.images,
+        threads=args.threads,
+        compare_bits=compare_bits,
+    )
     say(f"  {row['online_seconds']} s online, others {row['cores_of_others_online']} cores")
     return {**row, "model": args.model, "before": quiet}
 
@@ -156,6 +231,9 @@ def _arguments() -> argparse.Namespace:
         help="measured in each cell of fss up to 10 ms; elsewhere it is one",
     )
     parser.add_argument("--all", action="store_true", help="with CrypTen at 224 px and 100 Mbit/s")
+    parser.add_argument(
+        "--rings", action="store_true", help="only what rings cost: calibrated, 32 bits, 64"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--wait", type=float, default=0.0, help="for a quiet machine, seconds")
     parser.add_argument("--quick", action="store_true", help="a tiny model, few lines: a trial")

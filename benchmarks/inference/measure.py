@@ -44,12 +44,18 @@ class Party:
 
 
 def measure(
-    cell: Cell, service: Path, material: Path, *, images: int, threads: int
+    cell: Cell,
+    service: Path,
+    material: Path,
+    *,
+    images: int,
+    threads: int,
+    compare_bits: int = parties.COMPARE_BITS,
 ) -> dict[str, Any]:
     """Return the figures of one cell."""
     with tempfile.TemporaryDirectory(prefix="primia-bench-") as folder:
         store = Path(folder)
-        task = Task(service, material, store, cell.images(images), threads)
+        task = Task(service, material, store, cell.images(images), threads, compare_bits)
         with _running(_MODULES[cell.protocol], task) as (provider, model, data):
             provider_port = provider.hear(_START)
             model.pipe.send(provider_port)

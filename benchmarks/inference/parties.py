@@ -38,7 +38,8 @@ class Task:
     """What a party needs to know.
 
     `service`: the kits; `material`: model and images; `store`: where blocks wait. `images` are
-    measured after one that warms up. `threads`: of PyTorch and of the comparisons.
+    measured after one that warms up. `threads`: of PyTorch and of the comparisons. `compare_bits`:
+    the ring of every comparison.
     """
 
     service: Path
@@ -46,6 +47,7 @@ class Task:
     store: Path
     images: int
     threads: int
+    compare_bits: int = COMPARE_BITS
 
     def credentials(self, role: Role) -> Credentials:
         """Return those of a party's kit."""
@@ -91,7 +93,7 @@ def model_owner(pipe: Connection, task: Task) -> None:
     begin(task)
     own = task.credentials("model-owner")
     model, card = load_model(task.material)
-    served = ServedModel(model, card, weights_digest(task.material), COMPARE_BITS)
+    served = ServedModel(model, card, weights_digest(task.material), task.compare_bits)
     served.lowered(1)
     to_provider, opened = keeping(own, pipe.recv())
     server = Server(
