@@ -115,9 +115,15 @@ def _check_claim(site: OpenSite) -> None:
     Raises
     ------
     PrivacyBudgetError
-        If the units differ, or the run's delta is smaller than the site's.
+        If the units differ, the run's delta is smaller than the site's, or the run leaves it to
+        the images which classes there are.
     """
     asked, own = site.experiment.privacy, site.budget
+    if not site.simulated and not site.experiment.data.classes:
+        raise PrivacyBudgetError(
+            "data.classes=[]; expected the classes' names in a private run: how many are found "
+            "here depends on single patients, and the size of a reply would tell it without noise"
+        )
     if asked.unit != own.unit:
         raise PrivacyBudgetError(
             f"privacy.unit={asked.unit}; expected {own.unit}, which this site protects (its "

@@ -57,7 +57,7 @@ SIMPLE = (
     *("deployment.superlink=localhost:9391", "deployment.root_certificates=ca"),
     "deployment.roster=r",
     *(f"data.augmentation.{part}.probability=0" for part in ("affine", "brightness", "contrast")),
-    "data.augmentation.flip.horizontal=0",
+    *("data.augmentation.flip.horizontal=0", "data.classes=[ill,well]"),
 )
 Arrays = dict[str, Any]
 _TEXTS: dict[int, tuple[Experiment, str]] = {}

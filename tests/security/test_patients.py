@@ -1,5 +1,7 @@
 """Who is a patient is the site's to say: a coordinator cannot rename them to reset their budget."""
 
+import shutil
+
 import pytest
 from flwr.app import Context, RecordDict
 
@@ -55,6 +57,68 @@ def test_a_second_run_does_not_begin_at_zero(lab, renamed):
     with Ledger.read(load_policy(found.policy_file("munich")).privacy_folder) as ledger:
         (charge,) = ledger.charges()
         assert 2.9 < ledger.spent(charge.version) <= 3
+
+
+def other_pattern(found, data):
+    """The staff corrects the pattern: eight patients where there were two."""
+    found.set_policy("munich", {"patient_pattern": "'^(?P<patient>.+)[.]'"})
+
+
+def other_root(found, data):
+    shutil.copytree(data, found.folder / "moved", dirs_exist_ok=True)
+    found.set_policy("munich", {"data_root": f'"{found.folder / "moved"}"'})
+
+
+def renamed_files(found, data):
+    """Every file under another name, in another layout of folders."""
+    target = found.folder / "renamed"
+    shutil.rmtree(target, ignore_errors=True)
+    for number, file in enumerate(sorted(path for path in data.rglob("*") if path.is_file())):
+        label = file.relative_to(data).parts[0]
+        (target / label / f"new{number}").mkdir(parents=True)
+        shutil.copy(file, target / label / f"new{number}" / f"scan{file.suffix}")
+    found.set_policy("munich", {"data_root": f'"{target}"'})
+
+
+def as_a_manifest(found, data):
+    """The same files by a table, with names of patients that were never seen."""
+    files = sorted(path for path in data.rglob("*") if path.is_file())
+    rows = [
+        f"{file.relative_to(data).as_posix()},{file.relative_to(data).parts[0]},x{number // 2}"
+        for number, file in enumerate(files)
+    ]
+    (found.folder / "a.csv").write_text("path,label,patient\n" + "\n".join(rows) + "\n")
+    table = {"data_layout": "manifest", "data_manifest": f'"{found.folder / "a.csv"}"'}
+    found.set_policy("munich", table)
+
+
+def half_of_it(found, data):
+    """Half of the images, renamed: those that are left are known."""
+    renamed_files(found, data)
+    for folder in sorted((found.folder / "renamed").glob("*/new*"))[::2]:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [other_pattern, other_root, renamed_files, as_a_manifest, half_of_it]
+)
+def test_the_same_images_have_no_fresh_budget(lab, change):
+    """Whatever the staff changes in the policy: the images are known again by their bytes."""
+    found = lab(sites=THREE, policy={**CEILING, "patient_pattern": f"'{OWN}'"})
+    assert not isinstance(ask(found, 1), Refused)
+    change(found, found.folder / "data" / "munich")
+    assert isinstance(ask(found, 2), Refused)
+    with Ledger.read(load_policy(found.policy_file("munich")).privacy_folder) as ledger:
+        assert len(ledger.charges()) == 1
+    assert "most used patient would be" in found.log()
+
+
+def test_a_private_run_says_which_classes_there_are(lab):
+    """Else how many a site finds, and so the size of what it sends, hangs on single patients."""
+    found = lab(sites=THREE)
+    assert isinstance(ask(found, 1, "data.classes=[]"), Refused)
+    assert "data.classes=[]; expected the classes' names in a private run" in found.log()
+    assert not isinstance(ask(found, 2), Refused)
 
 
 def test_the_sites_own_pattern_counts_patients(lab):
