@@ -32,7 +32,9 @@ def run_trial(model: Path, images: int, overrides: list[str]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="primia-agreement-")) / "trial"
     command = [sys.executable, "-m", "primia_flwr.cli.main", "inference", "trial"]
     words = [f"model={model}", f"images={images}", f"output={folder}", *overrides]
-    subprocess.run([*command, *words], check=True)
+    done = subprocess.run([*command, *words], check=False)
+    if done.returncode not in (0, 1):  # 1: some images have no diagnosis, which the figures tell
+        raise SystemExit(f"primia inference trial ended with exit code {done.returncode}")
     return folder
 
 

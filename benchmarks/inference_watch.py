@@ -44,7 +44,8 @@ def measure(size: int, args: argparse.Namespace) -> dict[str, Any]:
         scratch = Path(folder)
         apart(material.make, scratch, args.model, [size])
         ahead = f"prefetch={args.prefetch}"
-        with running_service(scratch / str(size), options=(ahead, *UNLIMITED)) as service:
+        ring = "compare_bits=32"  # that of the figures before there was calibration
+        with running_service(scratch / str(size), options=(ahead, ring, *UNLIMITED)) as service:
             return _watch(service, scratch, size, args)
 
 
