@@ -2,7 +2,7 @@
 
     python -m benchmarks.inference_memory --output benchmarks/results/inference_memory.json
 
-`measured_gb` is the growth of a process from listening (of the data owner: from one image of 16
+`measured_gb` is the growth of a process from listening (of the data owner: from one image of 32
 pixels) to its peak over a call of two batches; `bound_gb` what `crypto.memory` says before the
 start. The bound must not be below, and the quotient says how much more careful it is.
 """
@@ -20,12 +20,13 @@ from benchmarks.inference.measure import apart
 from benchmarks.inference_flood import write_images
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.crypto import ring
-from primia_flwr.crypto.lowering import lower
+from primia_flwr.crypto.lowering import COMPARE_BITS, lower
 from primia_flwr.crypto.memory import GB, SessionMemory, available_bytes, dealing_bytes
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
 from primia_flwr.models.saved import load_model
 
+BITS = (f"compare_bits={COMPARE_BITS}",)
 CASES = (("resnet18", 64, 1), ("resnet18", 64, 4), ("simpleconv", 128, 2), ("vgg16", 64, 1))
 
 
@@ -45,7 +46,7 @@ def peaks(folder: Path, images: Path, batch: int) -> dict[str, float]:
     """Return the peak of each party's process in GB, and what the two that listen have at first."""
     with (
         running_service(
-            folder, options=(*UNLIMITED, f"max_batch={batch}", "max_sessions=1")
+            folder, options=(*UNLIMITED, f"max_batch={batch}", *BITS, "max_sessions=1")
         ) as service,
         tempfile.TemporaryDirectory() as output,
     ):
@@ -84,10 +85,10 @@ def status_gb(pid: int, name: str) -> float:
 def measure(name: str, size: int, batch: int, scratch: Path) -> dict[str, Any]:
     """Return measured and computed figures of one case."""
     folder = scratch / f"{name}-{size}-{batch}"
-    apart(material.make, folder, name, [size, 16])
+    apart(material.make, folder, name, [size, 32])
     apart(write_images, folder / "images", 2 * batch, size)
-    apart(write_images, folder / "small", 1, 16)
-    idle = peaks(folder / "16", folder / "small", 1)["data-owner"]
+    apart(write_images, folder / "small", 1, 32)
+    idle = peaks(folder / "32", folder / "small", 1)["data-owner"]
     found, bound = (
         peaks(folder / str(size), folder / "images", batch),
         bounds(folder / str(size), size, batch),

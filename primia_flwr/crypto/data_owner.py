@@ -16,13 +16,20 @@ from primia_flwr.crypto.frames import MAX_ERROR_BYTES, printable
 from primia_flwr.crypto.memory import SessionMemory, check_session, room_for
 from primia_flwr.crypto.messages import OPEN_ENDED, Join, Kind, session_of
 from primia_flwr.crypto.needs import Needs
-from primia_flwr.crypto.offers import Answer, ask_for_offer, plan_of, read_card
+from primia_flwr.crypto.offers import (
+    Answer,
+    ask_for_offer,
+    build_architecture,
+    plan_of,
+    read_card,
+)
 from primia_flwr.crypto.online import DataOwner
 from primia_flwr.crypto.session import PROTOCOL, ClosedAtTheEnd, Online, Settings, blocks_ahead
 from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
 from primia_flwr.crypto.vigil import Vigil
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
+from primia_flwr.models.front_end import split_front
 
 
 class Session(ClosedAtTheEnd):
@@ -78,6 +85,7 @@ class Session(ClosedAtTheEnd):
         hello, self.offer = ask_for_offer(channel, PROTOCOL, batch, self.batches, audit=audit)
         self.card = read_card(self.offer)
         self.plan = plan_of(self.card, self.offer, batch, audit=audit)
+        self._front, _ = split_front(build_architecture(self.card))
         memory = SessionMemory.of(ring.DATA_OWNER, self.plan)
         check_session(memory, batch=batch, room=room_for(settings.max_memory))
         needs = Needs.of(self.plan)
@@ -145,8 +153,10 @@ class Session(ClosedAtTheEnd):
                 threads=self._settings.threads,
                 score_limit=self.offer.score_limit,
             )
+            del prepared
             with torch.inference_mode():
-                scores = party.classify(images)
+                scores = party.classify(self._front(images))
+            del party  # before the next block is opened: one of them is in memory at a time
             seconds = time.monotonic() - started
         return Answer(scores, seconds, counts.bytes_sent - sent, counts.bytes_received - received)
 

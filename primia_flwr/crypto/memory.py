@@ -23,6 +23,8 @@ from primia_flwr.errors import ConfigError, PolicyRefusal
 WORD_BYTES = 8
 GB = 10**9
 _CGROUP = Path("/sys/fs/cgroup")
+_FIRST_BYTES = 300 * 10**6  # of libraries and threads, that only a session brings in
+_BLOCKS = 2  # in use or open, and being opened
 _WITH_COPIES = 4  # the largest part of a block: as it comes, sealed or unsealed, and being used
 _KEPT_FREE = 0.1  # of what the machine has: for everything else
 
@@ -39,10 +41,10 @@ class SessionMemory:
         """Return that of a data owner or a model owner."""
         needs, batch = Needs.of(plan), plan.input_shape[0]
         values = sum(math.prod(step.shape) for step in plan.steps)
-        block = 2 * stored_bytes(party, needs) + _WITH_COPIES * max(part_bytes(party, needs))
+        block = _BLOCKS * stored_bytes(party, needs) + _WITH_COPIES * max(part_bytes(party, needs))
         masks = _entries(needs) if party == ring.DATA_OWNER else 0
         each = block + WORD_BYTES * (2 * values + 2 * masks)
-        return cls(WORD_BYTES * 2 * _weights(needs), -(-each // batch))
+        return cls(WORD_BYTES * 2 * _weights(needs) + _FIRST_BYTES, -(-each // batch))
 
     def of_batch(self, batch: int) -> int:
         """Return the bytes of a session with batches of so many images."""
@@ -56,7 +58,8 @@ class SessionMemory:
 def dealing_bytes(needs: Needs) -> int:
     """Return the bytes of a session at the crypto provider: masks, and the largest part dealt."""
     largest = max(part_bytes(ring.MODEL_OWNER, needs))
-    return WORD_BYTES * (2 * _weights(needs) + 2 * _entries(needs)) + 2 * _WITH_COPIES * largest
+    words = WORD_BYTES * (2 * _weights(needs) + 2 * _entries(needs))
+    return words + 2 * _WITH_COPIES * largest + _FIRST_BYTES
 
 
 def room_for(max_memory: float, *, available: int | None = None) -> int:

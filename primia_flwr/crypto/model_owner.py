@@ -70,9 +70,13 @@ class ServedModel:
     def __post_init__(self) -> None:
         self.lowered = lru_cache(maxsize=4)(self._lower)
 
-    def _lower(self, batch: int) -> Lowered:
+    def image_shape(self, batch: int) -> tuple[int, ...]:
+        """Return (N, C, H, W) of so many images."""
         size = self.card.image_size
-        shape = (batch, self.card.channels, size, size)
+        return batch, self.card.channels, size, size
+
+    def _lower(self, batch: int) -> Lowered:
+        shape = self.image_shape(batch)
         lowered = lower(self.model, shape, compare_bits=self.compare_bits)
         if self._first is not None:  # the weights are the same for every batch, and there once
             return replace(lowered, weights=self._first.weights, graph=self._first.graph)
@@ -204,7 +208,7 @@ class Server:
             provider = stack.enter_context(self._to_provider())
             if hello.protocol == stock.PROTOCOL:
                 self._queries.add(channel.peer.name, hello.batch)
-                shape = lowered.plan.input_shape
+                shape = self._served.image_shape(hello.batch)
                 stock.answer(channel, provider, session, self._served.model, shape)
                 return
             request = Join(session.hex(), peer, PROTOCOL)
@@ -246,8 +250,10 @@ class Server:
                 lowered.weights,
                 threads=settings.threads,
             )
+            del prepared
             with torch.inference_mode():
                 party.answer()
+            del party  # before the next block is opened: one of them is in memory at a time
 
     def _allows(self, channel: Channel, hello: Hello) -> bool:
         """Count a batch; False where the limit is reached and an open-ended session goes on."""

@@ -52,7 +52,7 @@ def test_a_session_is_counted_by_hand(batch: int) -> None:
     values = 3 + 2 + 2 + 2  # of one image, step by step
     for party, masks in ((ring.DATA_OWNER, 3), (ring.MODEL_OWNER, 0)):
         found = SessionMemory.of(party, tiny(batch))
-        assert found.fixed == 2 * 8 * 6  # six weights and their masks
+        assert found.fixed == 300_000_000 + 2 * 8 * 6  # libraries; six weights and their masks
         block = 2 * stored_bytes(party, needs) + 4 * max(part_bytes(party, needs))
         assert found.each == -(-(block + 8 * batch * (2 * values + 2 * masks)) // batch)
         assert found.of_batch(3) == found.fixed + 3 * found.each
