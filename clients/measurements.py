@@ -8,10 +8,10 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, Message, MetricRecord
 
 from clients.member import SecureSite
+from primia_flwr.config.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.audit import write_update
-from primia_flwr.privacy.aggregate import clipped
 from primia_flwr.record_keys import (
     ARRAYS,
     DECLINED,
@@ -27,7 +27,7 @@ from primia_flwr.record_keys import (
     WEIGHT,
 )
 from primia_flwr.records import get_evaluation
-from primia_flwr.secagg.fixed_point import Overflow
+from primia_flwr.secagg.fixed_point import Overflow, Real
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.payload import Layout, round_to_digits
 
@@ -85,22 +85,30 @@ def _measured_vectors(
 def _private_vectors(
     site: SecureSite, layout: Layout, before: Arrays, plain: Message
 ) -> list[Vector]:
-    """Encode a private update with its weight of 1; `dp_aggregate` clips it and adds noise."""
-    trained = plain.content.array_records[ARRAYS]
-    update = wire.difference(wire.numpy_arrays(trained), before)
+    """Encode a private update with its weight of 1; noise that is shared is added here."""
+    mode, secure = site.experiment.privacy.mode, site.experiment.strategy.secure
+    update = _private_update(mode, wire.numpy_arrays(plain.content.array_records[ARRAYS]), before)
     values = {WEIGHT: [1]}
-    secure = site.experiment.strategy.secure
-    if secure.audit and site.simulated:
-        write_update(site.folder, update, 1)
-    if site.experiment.privacy.mode != "dp_aggregate":
+    if mode not in SUM_MODES:
         overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
         return layout.encode(update, values, overflow=overflow)
     if not np.isfinite(update).all():  # an error would tell it; no change and noise do not
         update = np.zeros_like(update)
     noise = wire.aggregate_noise(site.experiment, layout.entries)
-    encoded, *numbers = layout.encode(clipped(update, noise.clip_norm), values)
+    encoded, *numbers = layout.encode(noise.bounded(update), values)
     noise.add_to(encoded)
     return [encoded, *numbers]
+
+
+def _private_update(mode: str, trained: Arrays, before: Arrays) -> Real:
+    """Return the update as one vector, in the order of the arrays' names.
+
+    A shared step comes as the update itself: subtracting models of float32 would round it in a way
+    that depends on every unit.
+    """
+    if mode == "dp_sgd_shared":
+        return np.concatenate([trained[name].ravel() for name in sorted(before)])
+    return wire.difference(trained, before)
 
 
 def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, list[float]]:

@@ -27,7 +27,14 @@ from primia_flwr.federation import secure_records as wire
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
 from primia_flwr.privacy.run_plan import Wish
-from primia_flwr.training.private import PrivatePlan, fit_private, plan_private, wish_of
+from primia_flwr.privacy.shared_step import StepNoise
+from primia_flwr.training.private import (
+    PrivatePlan,
+    fit_private,
+    plan_private,
+    shared_step,
+    wish_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -229,4 +236,22 @@ class NoisySum(PrivateAnswer):
         return result.state
 
 
-ANSWERS: dict[str, type[PrivateAnswer]] = {"dp_sgd": NoisySteps, "dp_aggregate": NoisySum}
+class SharedStep(NoisySum):
+    """One step of DP-SGD over all sites: clipped by unit, the noise shared in the sum."""
+
+    def train(self) -> State:
+        """Return what this site's units add to the model: an update, not a model."""
+        assert isinstance(self._noise, StepNoise)
+        model, normalisation = arrived_model(self.site, self.message)
+        step, rounds = self.number - 1, self.site.experiment.federation.rounds
+        plan = PrivatePlan(self._noise.noise_multiplier, self._noise.sampling_rate, 1, step, rounds)
+        recipe = recipe_of(self.site, normalisation)
+        images = self.account.images
+        return shared_step(model, images, recipe, self.privacy, plan, weight=self._noise.weight)
+
+
+ANSWERS: dict[str, type[PrivateAnswer]] = {
+    "dp_sgd": NoisySteps,
+    "dp_aggregate": NoisySum,
+    "dp_sgd_shared": SharedStep,
+}

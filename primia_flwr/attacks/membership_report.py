@@ -22,6 +22,7 @@ from primia_flwr.attacks.lira import p_values
 from primia_flwr.attacks.membership import ATTACKS, LEVELS, Membership
 from primia_flwr.attacks.membership_attack import MembershipAttack
 from primia_flwr.attacks.membership_plot import roc_on_log_axes
+from primia_flwr.config.privacy import SUM_MODES
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.table import DASH, figure
 from primia_flwr.models.saved import write_atomically
@@ -76,7 +77,7 @@ def notes(attack: MembershipAttack, found: Membership) -> list[str]:
     ]
     if mode == "dp_sgd":
         said.append("Shadow models take noisy, clipped steps as the run did.")
-    if mode == "dp_aggregate":
+    if mode in SUM_MODES:
         said.append(
             "The noise of the aggregate is not repeated in the shadow models, so that LiRA may be "
             "weaker here than it could be."

@@ -84,7 +84,7 @@ class SitesData:
 
     def _rows(self, site: str, first: int, last: int) -> Tensor:
         experiment, size = self._experiment, self.size_of(site)
-        if experiment.privacy.mode == "dp_sgd":
+        if experiment.privacy.mode in ("dp_sgd", "dp_sgd_shared"):
             return torch.arange(size)
         seed = derive_seed(experiment.seed, "site", site)
         cfg, an_epoch = experiment.training, batches_an_epoch(size, experiment.training.batch_size)

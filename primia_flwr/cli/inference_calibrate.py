@@ -35,6 +35,7 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
         If the model or the images cannot be read, the card cannot be written, or the model is
         another one in fixed point; then nothing is written.
     """
+    from primia_flwr.crypto.bounds import LEAST_BITS
     from primia_flwr.crypto.precision import FEW_IMAGES, calibrate
     from primia_flwr.data.unlabelled import Unlabelled, find_images
     from primia_flwr.models.saved import CARD_FILE, load_model, weights_digest, write_bounds
@@ -74,8 +75,8 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
         )
     return {
         "images": count,
-        "largest": max(bounds.largest),
-        "compare_bits": max(bounds.bits),
+        "largest": max(bounds.largest, default=0.0),
+        "compare_bits": max(bounds.bits, default=LEAST_BITS),
         "agreement": (count - changed) / count,
         "largest_logit_error": precision.largest_difference,
         "largest_score": precision.largest_score,

@@ -29,8 +29,10 @@ def check_guarantee(
     if not privacy.enabled:
         return
     rules = [*_every_mode(privacy, data, training, strategy)]
-    if privacy.mode == "dp_sgd":
+    if privacy.mode in ("dp_sgd", "dp_sgd_shared"):
         rules += _dp_sgd(data, model, training)
+    if privacy.mode == "dp_sgd_shared":
+        rules += _shared(training)
     for key, value, needed, reason in rules:
         allowed = needed if isinstance(needed, tuple) else (needed,)
         if value not in allowed:
@@ -105,6 +107,18 @@ def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> I
         "training.compile", training.compile, False,
         "the clipping watches the layers at work",
     )  # fmt: skip
+
+
+def _shared(training: TrainingConfig) -> Iterator[_Rule]:
+    reason = (
+        "a shared step is one learning rate times the noisy mean, added up over the sites; "
+        "momentum belongs to the coordinator, e.g. strategy.server"
+    )
+    for key, needed in (
+        ("optimizer", "sgd"), ("momentum", 0.0), ("weight_decay", 0.0), ("schedule", "constant"),
+        ("warmup", 0.0),
+    ):  # fmt: skip
+        yield f"training.{key}", getattr(training, key), needed, reason
 
 
 def _plain(value: object) -> str:

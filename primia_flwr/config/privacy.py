@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
 
-PRIVATE_MODES = ("dp_sgd", "dp_aggregate")
+PRIVATE_MODES = ("dp_sgd", "dp_aggregate", "dp_sgd_shared")
+SUM_MODES = ("dp_aggregate", "dp_sgd_shared")  # the noise is complete in the secure sum only
 MODES = ("none", *PRIVATE_MODES)
 UNITS = ("patient", "image")
 ENGINES = ("ghost", "loop", "opacus")
@@ -16,16 +17,20 @@ class PrivacyConfig:
     """Which guarantee a run makes, if any.
 
     `mode`: `dp_sgd`, every site trains with noise of its own and counts what that costs;
-    `dp_aggregate`, every site clips its update and adds its part of the noise of the sum. `unit`:
+    `dp_aggregate`, every site clips its update and adds its part of the noise of the sum;
+    `dp_sgd_shared`, every round is one step of DP-SGD over all sites with the sum's noise. `unit`:
     whose presence is hidden, a patient's with all images or a single image's. `epsilon` and
     `delta`: what the whole run may cost such a unit at a site; each site solves for the noise.
     Or `noise_multiplier` fixes the noise, and epsilon follows. `clip_norm`: the largest L2 norm of
-    what one unit (dp_sgd: to a step's sum) or one site (dp_aggregate: its update) contributes.
+    what one unit (dp_sgd, dp_sgd_shared: to a step's sum) or one site (dp_aggregate: its update)
+    contributes.
 
     dp_sgd: `expected_batch` units are drawn for each of `steps` steps a round, each unit with
     probability expected_batch / n; `views` random views of its images make up its gradient.
-    `engine` clips; `micro_batch` units are on the device at once. dp_aggregate: `max_knowing`
-    sites, the one that computes with its own noise included, may know their part of it.
+    `engine` clips; `micro_batch` units are on the device at once. dp_sgd_shared: the same, but each
+    site draws its units with `sampling_rate`, a public number alike at all sites, and divides by
+    `expected_batch`. dp_aggregate, dp_sgd_shared: `max_knowing` sites, the one that computes with
+    its own noise included, may know their part of it.
 
     `statistics_noise`: with `data.normalisation.kind=federated`, the noise multiplier of the pixel
     statistics and class counts that are then asked for once; 0: constants, and nothing is asked.
@@ -52,6 +57,7 @@ class PrivacyConfig:
     delta: float = 1e-5
     clip_norm: float = 1.0
     expected_batch: int = 64
+    sampling_rate: float = 0.0
     steps: int = 10
     views: int = 1
     engine: str = "ghost"
@@ -72,6 +78,7 @@ class PrivacyConfig:
         check_range("privacy.delta", self.delta, 0, 1, example=1e-5, open_low=True, open_high=True)
         check_range("privacy.clip_norm", self.clip_norm, 0, 1e6, example=1.0, open_low=True)
         check_range("privacy.expected_batch", self.expected_batch, 1, 10**6, example=64)
+        check_range("privacy.sampling_rate", self.sampling_rate, 0, 1, example=0.25)
         check_range("privacy.steps", self.steps, 1, 100_000, example=10)
         check_range("privacy.views", self.views, 1, 64, example=1)
         check_range("privacy.micro_batch", self.micro_batch, 1, 65536, example=32)
@@ -84,6 +91,22 @@ class PrivacyConfig:
                 f"privacy.epsilon={self.epsilon} and privacy.noise_multiplier="
                 f"{self.noise_multiplier}; expected one of them above 0: the target, e.g. "
                 "privacy.epsilon=3, or the noise"
+            )
+
+        self._check_shared()
+
+    def _check_shared(self) -> None:
+        shared = self.mode == "dp_sgd_shared"
+        if shared != (self.sampling_rate > 0):
+            rule = "above 0, e.g. 0.25" if shared else "0 but for privacy=dp_sgd_shared"
+            raise ConfigError(
+                f"privacy.sampling_rate={self.sampling_rate} with privacy.mode={self.mode}; "
+                f"expected {rule}"
+            )
+        if shared and self.steps != 1:
+            raise ConfigError(
+                f"privacy.steps={self.steps} with privacy.mode=dp_sgd_shared; expected 1: every "
+                "round is one step of all sites; set federation.rounds to the number of steps"
             )
 
     @property

@@ -22,6 +22,7 @@ from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 OLD_FILE = "activation-bounds.json"
 SPARE_BITS = 4
 MOST_BITS = 64
+LEAST_BITS = 8  # also of a model that compares nothing
 
 
 def measure(model: nn.Module, batches: Iterable[Tensor]) -> list[float]:
@@ -43,7 +44,7 @@ def measure(model: nn.Module, batches: Iterable[Tensor]) -> list[float]:
     lowered = None
     for images in batches:
         lowered = lowered or lower(model, (1, *images.shape[1:]))
-        Watch(lowered.graph, largest).run(images)
+        Watch(lowered.graph, largest).run(lowered.front(images))
     if lowered is None:
         raise ConfigError("there are no images to measure; expected at least one")
     return [largest[name] for name in lowered.node_of_comparison]
@@ -82,7 +83,7 @@ def bounds_of(
         If no ring is large enough.
     """
     bits = tuple(needed_bits(largest, lowered.plan))
-    if max(bits) > MOST_BITS:
+    if max(bits, default=0) > MOST_BITS:
         raise ConfigError(
             f"what the model compares reaches {max(largest):.4g}, which takes a ring of "
             f"{max(bits)} bits; expected at most {MOST_BITS}; train it anew, with weight decay; "
@@ -108,7 +109,7 @@ def ring_for(bounds: ActivationBounds | None, plan: Plan, *, safe: int) -> int:
     """
     if bounds is None or bounds.precision is None:
         return safe
-    return max(needed_bits(bounds.largest, plan))
+    return max(needed_bits(bounds.largest, plan), default=LEAST_BITS)
 
 
 def refuse_old_file(folder: Path) -> None:
@@ -167,4 +168,4 @@ def check_bounds(bounds: ActivationBounds, plan: Plan) -> None:
 def _bits(bound: float, difference: bool) -> int:
     """Return n with bound 2^f 2^SPARE_BITS < 2^(n-1), or 2^(n-2) for a difference."""
     units = max(bound, 2.0**-ring.ACTIVATION_BITS) * 2.0 ** (ring.ACTIVATION_BITS + SPARE_BITS)
-    return max(math.floor(math.log2(units)) + 2 + difference, 8)
+    return max(math.floor(math.log2(units)) + 2 + difference, LEAST_BITS)

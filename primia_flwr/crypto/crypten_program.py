@@ -29,6 +29,7 @@ from primia_flwr.crypto.crypten_wire import DONE, SEED
 from primia_flwr.crypto.folding import folded
 from primia_flwr.crypto.randomness import SEED_BYTES
 from primia_flwr.errors import ConfigError
+from primia_flwr.models.front_end import split_front
 
 DATA_OWNER, MODEL_OWNER = 0, 1
 
@@ -69,10 +70,11 @@ def run_data_owner(
     with tell_on_failure(model_owner, dealer):
         expect_role(model_owner, "model-owner")
         expect_role(dealer, "crypto-provider")
-        graph = fold(architecture)
+        front, behind = split_front(architecture)
+        graph = fold(behind)
         _check_images(images)
         provider = TrustedDealer(bytes(dealer.receive(SEED, at_most=SEED_BYTES)))
-        logits = compute(DATA_OWNER, model_owner, provider, graph, images, precision_bits)
+        logits = compute(DATA_OWNER, model_owner, provider, graph, front(images), precision_bits)
         return cast(Tensor, logits)
 
 
@@ -107,10 +109,11 @@ def run_model_owner(
     with tell_on_failure(data_owner, dealer):
         expect_role(data_owner, "data-owner")
         expect_role(dealer, "crypto-provider")
-        graph, unseen = fold(model), torch.zeros(input_shape)
+        front, behind = split_front(model)
+        graph, unseen = fold(behind), torch.zeros(input_shape)
         _check_images(unseen)
         provider = TrustedDealer(bytes(dealer.receive(SEED, at_most=SEED_BYTES)), asking(dealer))
-        compute(MODEL_OWNER, data_owner, provider, graph, unseen, precision_bits)
+        compute(MODEL_OWNER, data_owner, provider, graph, front(unseen), precision_bits)
         dealer.send(DONE)
 
 

@@ -7,12 +7,14 @@ share one opening.
 
 from dataclasses import dataclass
 
+import torch
 from torch import fx, nn
 
 from primia_flwr.crypto.builder import Builder, Weights
 from primia_flwr.crypto.folding import folded
 from primia_flwr.crypto.plan import Plan, Shape
 from primia_flwr.errors import ConfigError
+from primia_flwr.models.front_end import split_front
 
 COMPARE_BITS = 32
 
@@ -21,13 +23,15 @@ COMPARE_BITS = 32
 class Lowered:
     """A plan and, in the order of their numbers, the weights that belong to it.
 
-    `node_of_comparison`: by comparison, the node of `graph` whose numbers it compares.
+    `front`: public, computed on the images in the clear before all else. `node_of_comparison`: by
+    comparison, the node of `graph` whose numbers it compares.
     """
 
     plan: Plan
     weights: tuple[Weights, ...]
     graph: fx.GraphModule
     node_of_comparison: tuple[str, ...]
+    front: nn.Module
 
 
 def lower(model: nn.Module, input_shape: Shape, *, compare_bits: int = COMPARE_BITS) -> Lowered:
@@ -49,9 +53,12 @@ def lower(model: nn.Module, input_shape: Shape, *, compare_bits: int = COMPARE_B
     """
     if not 8 <= compare_bits <= 64:
         raise ConfigError(f"compare_bits={compare_bits}; expected 8 to 64, e.g. {COMPARE_BITS}")
-    graph = folded(model)
-    builder = Builder(graph, input_shape)
+    front, behind = split_front(model)
+    with torch.no_grad():
+        shape = tuple(front(torch.zeros(input_shape)).shape)
+    graph = folded(behind)
+    builder = Builder(graph, shape)
     for node in graph.graph.nodes:
         builder.add(node)
-    plan = Plan(input_shape, tuple(builder.steps), (compare_bits,) * builder.comparisons)
-    return Lowered(plan, tuple(builder.weights), graph, tuple(builder.compared))
+    plan = Plan(shape, tuple(builder.steps), (compare_bits,) * builder.comparisons)
+    return Lowered(plan, tuple(builder.weights), graph, tuple(builder.compared), front)

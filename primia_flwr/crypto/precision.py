@@ -59,10 +59,11 @@ def calibrate(model: nn.Module, images: Iterable[Tensor]) -> tuple[ActivationBou
         if lowered is None or rehearsal is None:
             lowered = _lowered(model, tuple(image.shape))
             rehearsal = Rehearsal(lowered, generator=torch.Generator().manual_seed(0))
-        Watch(lowered.graph, largest).run(image)
         with torch.inference_mode():
+            features = lowered.front(image)
+            Watch(lowered.graph, largest).run(features)
             scores.plain.append(model(image).double())
-            scores.fixed.append(rehearsal.classify(image))
+            scores.fixed.append(rehearsal.classify(features))
     if lowered is None or rehearsal is None:
         raise ConfigError("there are no images to measure; expected at least one")
     count = len(scores.plain)

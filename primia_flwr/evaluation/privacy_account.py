@@ -38,6 +38,13 @@ _MECHANISMS = {
         "smallest sum suffices. This holds towards everybody who sees the sums; it rests on secure "
         "aggregation, since a single site's vector has less noise."
     ),
+    "dp_sgd_shared": (
+        "Every round was one step of DP-SGD over all sites: each drew its units with the same "
+        "public rate, clipped each unit's gradient to an L2 norm of {clip:g}, and added its part "
+        "of Skellam noise inside the secure sum, so that the noise of all but {knowing} of the "
+        "sites in the smallest sum suffices. It rests on secure aggregation, since a single site's "
+        "vector has less noise."
+    ),
 }
 
 

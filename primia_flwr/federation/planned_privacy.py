@@ -54,6 +54,8 @@ def _row(experiment: Experiment, site: SiteData, entries: int) -> dict[str, Any]
         noise = aggregate_noise(experiment, entries)
         wish = Wish((noise.times(rounds + cfg.repeats),))
         run = wish.solve(counted_by, ceiling=cfg.epsilon or None)
+        if cfg.sampling_rate:
+            row |= {"sampling_rate": cfg.sampling_rate}
         row |= {"rounds": rounds, "noise_multiplier": noise.noise_multiplier}
     found = epsilon(run.events, delta=cfg.delta)
     return {

@@ -10,10 +10,12 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from primia_flwr.config.load import to_yaml
+from primia_flwr.config.privacy import SUM_MODES
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.aggregate import AggregateNoise, with_noise_for
+from primia_flwr.privacy.shared_step import StepNoise
 from primia_flwr.record_keys import ARRAYS, CONFIG, DECLINED
 from primia_flwr.secagg.graph import suggested_degree
 from primia_flwr.secagg.keys import digest
@@ -149,13 +151,13 @@ def statistics_layout(experiment: Experiment, num_classes: int) -> Layout:
 def _layout(experiment: Experiment, entries: int, numbers: list[Number]) -> Layout:
     rule, num_sites = experiment.strategy, len(experiment.federation.sites)
     clip = rule.secure.clip
-    if entries and experiment.privacy.mode == "dp_aggregate":
+    if entries and experiment.privacy.mode in SUM_MODES:
         clip = aggregate_noise(experiment, entries).clip
     return Layout(entries, numbers, clip, rule.largest_weight, num_sites)
 
 
 def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
-    """Return scale and noise of a run with `privacy.mode=dp_aggregate`: alike at all its sites.
+    """Return scale and noise of a run whose noise is shared in the sum: alike at all its sites.
 
     Raises
     ------
@@ -163,14 +165,20 @@ def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
         If no noise is large enough for the configured epsilon.
     """
     privacy, secure = experiment.privacy, experiment.strategy.secure
-    noise = AggregateNoise(
-        noise_multiplier=privacy.noise_multiplier or 1.0,
-        clip_norm=privacy.clip_norm,
-        entries=entries,
-        num_sites=len(experiment.federation.sites),
-        survivors=secure.min_survivors,
-        knowing=max(privacy.max_knowing, secure.max_colluding),
-    )
+    common: dict[str, Any] = {
+        "noise_multiplier": privacy.noise_multiplier or 1.0,
+        "clip_norm": privacy.clip_norm,
+        "entries": entries,
+        "num_sites": len(experiment.federation.sites),
+        "survivors": secure.min_survivors,
+        "knowing": max(privacy.max_knowing, secure.max_colluding),
+    }
+    noise = AggregateNoise(**common)
+    if privacy.mode == "dp_sgd_shared":
+        batch, rate = privacy.expected_batch, experiment.training.learning_rate
+        noise = StepNoise(
+            **common, sampling_rate=privacy.sampling_rate, weight=rate / batch, batch=batch
+        )
     if privacy.noise_multiplier:
         return noise
     rounds = experiment.federation.rounds + privacy.repeats

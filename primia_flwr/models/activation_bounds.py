@@ -76,10 +76,10 @@ class ActivationBounds:
 
     def __post_init__(self) -> None:
         count = len(self.largest)
-        if not (1 <= count <= MAX_COMPARISONS and len(self.layers) == len(self.bits) == count):
+        if not (count <= MAX_COMPARISONS and len(self.layers) == len(self.bits) == count):
             raise CheckpointError(
                 f"activation bounds of {len(self.layers)} layers, {count} magnitudes, "
-                f"{len(self.bits)} rings; expected one of each, for 1 to {MAX_COMPARISONS} "
+                f"{len(self.bits)} rings; expected one of each, for at most {MAX_COMPARISONS} "
                 f"comparisons; run {_WRITER} again"
             )
         for name, found, good in (

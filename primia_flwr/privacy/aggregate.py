@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy import statistics
 from primia_flwr.privacy.accountant import least_noise
-from primia_flwr.privacy.events import SkellamSum
+from primia_flwr.privacy.events import SampledSkellamSum, SkellamSum
 from primia_flwr.privacy.filter import SiteFilter
 from primia_flwr.privacy.noise import site_variance, skellam
 from primia_flwr.privacy.run_plan import Wish, spent_by
 
+Real = NDArray[np.float32] | NDArray[np.float64]
 _HEADROOM = 9.0  # standard deviations of a site's noise that fit on the scale
 
 
@@ -72,7 +73,12 @@ class AggregateNoise:
         A site's noise passes its part of it with a probability below 10^-18 an entry.
         """
         share = self.noise_multiplier * self.sensitivity / math.sqrt(self.survivors - self.knowing)
-        return self.clip_norm + _HEADROOM * share
+        return self.reach + _HEADROOM * share
+
+    @property
+    def reach(self) -> float:
+        """The largest magnitude of an entry without its noise."""
+        return self.clip_norm
 
     @property
     def sensitivity(self) -> float:
@@ -85,17 +91,17 @@ class AggregateNoise:
         return self.clip / ((2**31 - 1) // self.num_sites)
 
     @property
-    def event(self) -> SkellamSum:
+    def event(self) -> SkellamSum | SampledSkellamSum:
         """What one aggregate costs."""
         return self.times(1)
 
-    def times(self, rounds: int) -> SkellamSum:
+    def times(self, rounds: int) -> SkellamSum | SampledSkellamSum:
         """Return what so many aggregates cost."""
         l2 = self.sensitivity / self.step + math.sqrt(self.entries)
         return SkellamSum(
             l2_sensitivity=l2,
             l1_sensitivity=min(math.sqrt(self.entries) * l2, l2**2),
-            variance=self._variance,
+            variance=self.variance,
             rounds=rounds,
         )
 
@@ -118,7 +124,7 @@ class AggregateNoise:
                 f"({self.entries},)"
             )
         part = site_variance(
-            self._variance, min_survivors=self.survivors, max_colluding=self.knowing
+            self.variance, min_survivors=self.survivors, max_colluding=self.knowing
         )
         noisy = skellam(self.entries, variance=part)
         noisy += encoded.view(np.int32)
@@ -126,12 +132,19 @@ class AggregateNoise:
             raise ProtocolError("an entry with its noise leaves the fixed-point scale; try again")
         np.copyto(encoded.view(np.int32), noisy, casting="unsafe")
 
+    def bounded(self, update: Real) -> NDArray[np.float64]:
+        """Return a site's update, (d,), as it may enter a sum: clipped."""
+        return clipped(update, self.clip_norm)
+
     @property
-    def _variance(self) -> float:
+    def variance(self) -> float:
+        """Of the noise that nobody knows, in squared grid steps."""
         return (self.noise_multiplier * (self.sensitivity / self.step)) ** 2
 
 
-def clipped(update: NDArray[np.float32], clip_norm: float) -> NDArray[np.float64]:
+def clipped(
+    update: NDArray[np.float32] | NDArray[np.float64], clip_norm: float
+) -> NDArray[np.float64]:
     """Return an update scaled so that its L2 norm is at most `clip_norm`: (d,) float64.
 
     Raises

@@ -139,10 +139,7 @@ class NoisyGradient:
             The units that one step drew, each once, cut into parts of whole units that fit the
             memory; none for an empty batch. How they are cut changes the result by rounding alone.
         """
-        total = np.zeros(self._entries, np.float64)
-        for images, targets in micro_batches:
-            _add(total, self._engine.clipped_sum(images, targets))
-        noisy = self._noisy(total)
+        noisy = self._noisy(clipped_total(self._engine, micro_batches))
         start = 0
         for parameter in self._engine.parameters:
             part = noisy[start : start + parameter.numel()]
@@ -152,12 +149,7 @@ class NoisyGradient:
             )
 
     def _noisy(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Make the noisy mean in place, part by part; each part has noise under its own key.
-
-        Engines give finite sums. Should one not, there is noise alone: an error would tell.
-        """
-        if not np.isfinite(total).all():
-            total[:] = 0
+        """Make the noisy mean in place, part by part; each part has noise under its own key."""
         parts = [total[at : at + _PART] for at in range(0, total.size, _PART)]
         threads = 1 if self._generator else torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:
@@ -171,6 +163,21 @@ class NoisyGradient:
         noise = rounded_gaussian(part.size, sigma=sigma, generator=self._generator)
         noise += part.astype(np.int64)
         np.multiply(noise, step / self._mechanism.expected_batch, out=part)
+
+
+def clipped_total(
+    engine: Engine, micro_batches: Iterable[tuple[Tensor, Tensor]]
+) -> NDArray[np.float64]:
+    """Return the sum of the units' clipped gradients, (entries,), before any noise: a secret.
+
+    Engines give finite sums. Should one not, there is a zero: an error would tell.
+    """
+    total = np.zeros(sum(parameter.numel() for parameter in engine.parameters), np.float64)
+    for images, targets in micro_batches:
+        _add(total, engine.clipped_sum(images, targets))
+    if not np.isfinite(total).all():
+        total[:] = 0
+    return total
 
 
 def _add(total: NDArray[np.float64], parts: list[Tensor]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from primia_flwr.config.privacy import PRIVATE_MODES
+from primia_flwr.config.privacy import PRIVATE_MODES, SUM_MODES
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.site.policy import SitePolicy
@@ -154,8 +154,8 @@ def _enough_images(value: Any, config: Config, policy: SitePolicy) -> bool:
 
 
 def _noise_counts_on(value: Any, config: Config, policy: SitePolicy) -> bool:
-    """Say whether `dp_aggregate` counts on as many sites that know their noise as the policy."""
-    if wish(config, "privacy.mode") != "dp_aggregate":
+    """Say whether noise in the sum counts on as many sites that know their noise as the policy."""
+    if wish(config, "privacy.mode") not in SUM_MODES:
         return True
     knowing = max(_whole(value), _whole(wish(config, "strategy.secure.max_colluding")))
     return knowing >= max(1, _floor("max_colluding", config, policy))
@@ -224,7 +224,9 @@ TERMS: tuple[Term, ...] = (
     Term(
         "privacy.max_knowing",
         _noise_counts_on,
-        lambda policy: f"at least {max(1, policy.max_colluding)} for privacy.mode=dp_aggregate",
+        lambda policy: (
+            f"at least {max(1, policy.max_colluding)} for privacy.mode={' or '.join(SUM_MODES)}"
+        ),
     ),
     Term(
         _BATCHES,

@@ -11,6 +11,7 @@ Source: Abadi et al. 2016, Algorithm 1; De et al. 2022 for several views of a un
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,8 +25,9 @@ from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.privacy import statistics
 from primia_flwr.privacy.clipping.admission import refuse_mixup
+from primia_flwr.privacy.clipping.engine import Engine
 from primia_flwr.privacy.clipping.table import build_engine
-from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
+from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient, clipped_total
 from primia_flwr.privacy.events import SampledGaussian
 from primia_flwr.privacy.filter import ANY_CEILING, SiteFilter
 from primia_flwr.privacy.randomness import fresh_seeds
@@ -163,21 +165,7 @@ def fit_private(
         If the model has a layer that cannot be clipped, or the recipe blends images (MixUp).
     """
     cfg = recipe.training
-    device = recipe.device or pick_device(cfg.device)
-    refuse_mixup(recipe.mixup.probability if recipe.mixup else 0.0)
-    (seed,) = fresh_seeds(1)
-    with compute_settings(device, seed=seed, threads=cfg.threads, deterministic=cfg.deterministic):
-        model.to(device)
-        if cfg.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model.train()
-        batches = _Batches(images, recipe, privacy, plan, device)
-        loss = partial(
-            functional.cross_entropy, reduction="none", label_smoothing=cfg.label_smoothing
-        )
-        engine = build_engine(
-            privacy.engine, model, loss, clip_norm=privacy.clip_norm, views=privacy.views
-        )
+    with _clipping(model, images, recipe, privacy, plan) as (engine, batches):
         gradient = NoisyGradient(engine, mechanism=batches.mechanism)
         optimizer = build_optimizer(model, cfg)
         unpack_state(optimizer, model, dict(optimizer_state or {}), kind=cfg.optimizer)
@@ -189,6 +177,76 @@ def fit_private(
             if on_progress:
                 on_progress(_progress(done, plan.steps, started, batches.expected_images))
         return _on_cpu(model), pack_state(optimizer, model)
+
+
+def shared_step(
+    model: nn.Module,
+    images: LabelledImages,
+    recipe: Recipe,
+    privacy: PrivacyConfig,
+    plan: PrivatePlan,
+    *,
+    weight: float,
+) -> State:
+    """Return a site's part of one step that all sites take together, before its noise.
+
+    Parameters
+    ----------
+    model, images, recipe, privacy
+        As `fit_private`.
+    plan : PrivatePlan
+        Its sampling rate, and which step it is.
+    weight : float
+        Of a clipped gradient: learning rate over expected batch.
+
+    Returns
+    -------
+    dict
+        What the sum of the units' clipped gradients adds to each array of the model, float64; 0
+        where nothing is trained. It is as secret as the images.
+
+    Raises
+    ------
+    ConfigError
+        As `fit_private`.
+    """
+    with _clipping(model, images, recipe, privacy, plan) as (engine, batches):
+        total = torch.from_numpy(-weight * clipped_total(engine, batches.of(plan.start_step)))
+        parts = torch.split(total, [parameter.numel() for parameter in engine.parameters])
+        found = {id(p): part for p, part in zip(engine.parameters, parts, strict=True)}
+        return {
+            name: found[id(value)].view(value.shape)
+            if id(value) in found
+            else torch.zeros(value.shape, dtype=torch.float64)
+            for name, value in model.state_dict(keep_vars=True).items()
+        }
+
+
+@contextmanager
+def _clipping(
+    model: nn.Module,
+    images: LabelledImages,
+    recipe: Recipe,
+    privacy: PrivacyConfig,
+    plan: PrivatePlan,
+) -> Iterator[tuple[Engine, "_Batches"]]:
+    """Move the model to its device; give what clips its gradients, and what is drawn."""
+    cfg = recipe.training
+    device = recipe.device or pick_device(cfg.device)
+    refuse_mixup(recipe.mixup.probability if recipe.mixup else 0.0)
+    (seed,) = fresh_seeds(1)
+    with compute_settings(device, seed=seed, threads=cfg.threads, deterministic=cfg.deterministic):
+        model.to(device)
+        if cfg.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.train()
+        loss = partial(
+            functional.cross_entropy, reduction="none", label_smoothing=cfg.label_smoothing
+        )
+        engine = build_engine(
+            privacy.engine, model, loss, clip_norm=privacy.clip_norm, views=privacy.views
+        )
+        yield engine, _Batches(images, recipe, privacy, plan, device)
 
 
 class _Batches:

@@ -9,7 +9,7 @@ def experiment(*overrides: str) -> Experiment:
     return parse(Experiment, compose("config", overrides))
 
 
-@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate"])
+@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate", "dp_sgd_shared"])
 @pytest.mark.parametrize("name", ["demo", "pneumonia"])
 def test_the_choice_alone_makes_an_experiment_private(mode: str, name: str) -> None:
     found = experiment(f"experiment={name}", f"privacy={mode}")
@@ -39,6 +39,13 @@ def test_the_choice_alone_makes_an_experiment_private(mode: str, name: str) -> N
         ("dp_sgd", "training.early_stopping.federation.patience=2", "the last model is taken"),
         ("dp_aggregate", "data.normalisation.kind=federated", "no finite epsilon"),
         ("dp_aggregate", "strategy.secure.audit=true", "update of every site"),
+        ("dp_sgd_shared", "training.momentum=0.9", "belongs to the coordinator"),
+        ("dp_sgd_shared", "training.optimizer=adamw", "belongs to the coordinator"),
+        ("dp_sgd_shared", "training.schedule=one_cycle", "belongs to the coordinator"),
+        ("dp_sgd_shared", "data.mixup.probability=0.5", "belongs to both"),
+        ("dp_sgd_shared", "privacy.steps=2", "every round is one step"),
+        ("dp_sgd_shared", "privacy.sampling_rate=0", "expected above 0"),
+        ("dp_sgd", "privacy.sampling_rate=0.2", "expected 0 but for privacy=dp_sgd_shared"),
         ("dp_sgd", "privacy.noise_multiplier=1.0", "expected one of them above 0"),
         ("dp_sgd", "privacy.epsilon=0", "expected one of them above 0"),
         ("dp_sgd", "privacy.delta=1", "privacy.delta=1"),
@@ -67,7 +74,7 @@ def test_without_normalisation_kernels_are_standardised_whatever_is_asked(
     standardised: str,
 ) -> None:
     asked = f"model.weight_standardisation={standardised}"
-    for mode in ("dp_sgd", "dp_aggregate", "none"):
+    for mode in ("dp_sgd", "dp_aggregate", "dp_sgd_shared", "none"):
         assert experiment(f"privacy={mode}", "model.norm=none", asked).model.weight_standardisation
 
 

@@ -103,3 +103,19 @@ def test_a_layer_outside_the_table_is_refused(layer: nn.Module, words: str) -> N
 def test_a_ring_out_of_range_is_refused(bits: int) -> None:
     with pytest.raises(ConfigError, match=f"compare_bits={bits}"):
         lower(model("simpleconv"), (1, 1, 32, 32), compare_bits=bits)
+
+
+def test_a_public_front_end_is_left_to_who_has_the_image() -> None:
+    network = model("scattering")
+    lowered = lower(network, (2, 1, 32, 32))
+    assert lowered.plan.input_shape == (2, 81 * 64)
+    assert [type(step) for step in lowered.plan.steps] == [Open, Linear, Reveal]
+    assert lowered.plan.compare_bits == ()
+    images = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(lowered.graph(lowered.front(images)), network(images))
+
+
+def test_other_models_have_no_front_end() -> None:
+    images = torch.rand(1, 1, 32, 32)
+    assert torch.equal(lower(model("simpleconv"), (1, 1, 32, 32)).front(images), images)

@@ -113,16 +113,17 @@ def test_a_ledger_that_was_changed_is_left_out(tmp_path: Path) -> None:
     assert [row[0] for row in privacy_account(tmp_path, config()).rows] == ["munich"]
 
 
-@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate"])
+@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate", "dp_sgd_shared"])
 def test_the_statement_names_unit_mechanism_and_what_is_not_covered(
     mode: str, tmp_path: Path
 ) -> None:
-    cfg = PrivacyConfig(mode=mode, unit="image", noise_multiplier=1.5)
+    shared = {"sampling_rate": 0.25, "steps": 1} if mode == "dp_sgd_shared" else {}
+    cfg = PrivacyConfig(mode=mode, unit="image", noise_multiplier=1.5, **shared)
     statement = privacy_account(tmp_path, {"privacy": asdict(cfg)}).statement
     assert "one single image" in statement
     assert "a noise multiplier of 1.5" in statement
     assert "Not covered" in statement
-    assert ("Skellam" in statement) is (mode == "dp_aggregate")
+    assert ("Skellam" in statement) is (mode != "dp_sgd")
 
 
 def test_what_the_first_weights_cost_is_added(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_what_was_written_comes_back() -> None:
         ({"largest": [10, 1.0]}, "activation_bounds.largest"),
         ({"bits": [23, 7]}, "activation_bounds.bits"),
         ({"largest": [10.0]}, "2 layers, 1 magnitudes, 2 rings"),
-        ({"layers": [], "largest": [], "bits": []}, "for 1 to 1000 comparisons"),
+        ({"layers": [], "largest": []}, "for at most 1000 comparisons"),
         ({"layers": "conv"}, "expected lists"),
         ({"largest": None}, "expected lists"),
         ({"more": 1}, "expected bits, images"),
@@ -89,7 +89,7 @@ def test_anything_else_is_refused_or_well_formed(name: str, value: Any) -> None:
         bounds = ActivationBounds.from_dict({**GOOD, name: value})
     except CheckpointError:
         return
-    assert len(bounds.layers) == len(bounds.largest) == len(bounds.bits) >= 1
+    assert len(bounds.layers) == len(bounds.largest) == len(bounds.bits)
 
 
 @given(JSON)

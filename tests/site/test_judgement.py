@@ -133,7 +133,7 @@ def test_with_a_ceiling_only_private_runs_are_admitted(privacy: str) -> None:
     judge(config(_NAMED + privacy), POLICY)
 
 
-@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate"])
+@pytest.mark.parametrize("mode", ["dp_sgd", "dp_aggregate", "dp_sgd_shared"])
 def test_private_runs_pass_the_gate_to_the_ledger(mode: str) -> None:
     judge(config(f"{_NAMED}{{mode: {mode}}}"), replace(POLICY, max_epsilon=3.0))
 

@@ -20,7 +20,7 @@ from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.loader import augmented
-from primia_flwr.training.private import PrivatePlan, _Batches, fit_private
+from primia_flwr.training.private import PrivatePlan, _Batches, fit_private, shared_step
 from primia_flwr.training.recipe import Recipe
 from tests.training.tiny_training import HALF, PLAIN, random_images
 
@@ -123,6 +123,24 @@ def test_every_view_has_a_seed_of_its_own_that_nobody_can_tell(
         list(_Batches(data, RECIPE, privacy(views=3), ALL, torch.device("cpu")).of(0))
     assert len(used) == len(set(used)) == 2 * 3 * UNITS
     assert max(used) >= 2**55  # 72 numbers of 63 bits: all below with a chance of 2^-576
+
+
+def test_a_shared_step_is_the_clipped_sum_by_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_image(monkeypatch)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(784, 2))
+    model[0].weight.requires_grad_(False)
+    data, weight = random_images(UNITS), 0.25
+    update = shared_step(model, data, RECIPE, privacy(), ALL, weight=weight)
+    assert set(update) == set(model.state_dict())
+    assert all(update[name].shape == value.shape for name, value in model.state_dict().items())
+    assert all(value.dtype == torch.float64 for value in update.values())
+    assert not update["0.weight"].any()  # frozen
+    # twelve units, each clipped to 1: together at most 12 times the weight
+    norm = torch.cat([value.flatten() for value in update.values()]).norm()
+    assert 0.1 * weight < norm <= UNITS * weight * (1 + 2**-10)
+    again = shared_step(model, data, RECIPE, privacy(), ALL, weight=2 * weight)
+    torch.testing.assert_close(again["3.bias"], 2 * update["3.bias"])
 
 
 def test_images_are_not_blended() -> None:
