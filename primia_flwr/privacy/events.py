@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
@@ -219,6 +218,8 @@ class SampledSkellamSum:
 
 def _sampled(one: SkellamSum, rate: float, order: int) -> float:
     """Return the bound of `SampledSkellamSum` at a whole order of 2 or more."""
+    from scipy import special  # heavy: a site's process opens its ledger for every message
+
     terms = np.arange(order + 1)
     logs = special.gammaln(order + 1) - special.gammaln(terms + 1)
     logs -= special.gammaln(order - terms + 1)

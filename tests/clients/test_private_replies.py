@@ -27,7 +27,8 @@ from tests.clients.test_answers import asked, simulated, train_message
 from tests.clients.test_private import text_of
 
 NOISY = ("privacy.statistics_noise=6", "data.normalisation.kind=federated")
-KINDS = ("dp_sgd", "dp_aggregate", "statistics")
+SHARED = ("privacy.steps=1", "privacy.sampling_rate=0.3")
+KINDS = ("dp_sgd", "dp_aggregate", "dp_sgd_shared", "statistics")
 ENTRIES = {
     keys.METRICS: {keys.WEIGHT},
     keys.SITE: {keys.SITE_NAME, keys.NUM_CLASSES},
@@ -92,7 +93,7 @@ def reply_of(kind: str, text: str) -> Message:
 def text_for(kind: str, folder: Path) -> str:
     if kind == "statistics":
         return text_of(folder, *NOISY)
-    return text_of(folder, mode=kind)
+    return text_of(folder, *(SHARED if kind == "dp_sgd_shared" else ()), mode=kind)
 
 
 def known(kind: str, text: str, reply: Message) -> dict[str, Any]:
