@@ -81,6 +81,8 @@ def small_model(name: str, **options: str) -> nn.Module:
     cfg = ModelConfig(name=name, **options)  # type: ignore[arg-type]
     model = build_model(cfg, num_classes=3, channels=1, seed=0)
     with torch.no_grad():  # statistics that are not those of an untrained network
+        if name == "scattering":
+            model.classifier.weight.normal_(std=0.02, generator=_generator())  # type: ignore[union-attr, operator]
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.5, 0.5, generator=_generator())  # type: ignore[union-attr]
@@ -94,15 +96,20 @@ def _generator() -> torch.Generator:
 
 @pytest.mark.parametrize(
     ("name", "pool", "size", "batch"),
-    [("simpleconv", "avg", 32, 2), ("simpleconv", "max", 16, 1), ("resnet18", "avg", 32, 1)],
+    [
+        ("simpleconv", "avg", 32, 2),
+        ("simpleconv", "max", 16, 1),
+        ("resnet18", "avg", 32, 1),
+        ("scattering", "avg", 32, 2),
+    ],
 )
 def test_scores_are_those_of_the_plain_model(name: str, pool: str, size: int, batch: int) -> None:
     model = small_model(name, pool=pool)
     lowered = lower(model, (batch, 1, size, size))
     images = torch.randn(batch, 1, size, size, generator=_generator())
-    scores, *_ = classify(lowered, images)
     with torch.inference_mode():
-        plain = model(images)
+        plain, features = model(images), lowered.front(images)
+    scores, *_ = classify(lowered, features)
     assert (scores - plain).abs().max() < 0.02
     assert scores.argmax(dim=1).tolist() == plain.argmax(dim=1).tolist()
 
