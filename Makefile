@@ -59,6 +59,8 @@ bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking,
 bench-inference: install  ## measure encrypted inference: latency by delay and rate, bytes, memory, both protocols
 	@$(BIN)/python -m benchmarks.inference --output benchmarks/results/inference.json $(ARGS)
 	@$(BIN)/python -m benchmarks.inference_watch --output benchmarks/results/inference_watch.json
+	@$(BIN)/python -m benchmarks.inference_memory --output benchmarks/results/inference_memory.json
+	@$(BIN)/python -m benchmarks.inference_flood --output benchmarks/results/inference_flood.json
 
 bench-dp: install  ## measure differential privacy: images/s and memory of each clipping engine
 	@$(BIN)/python -m benchmarks.dp_cost --output benchmarks/results/dp_cost.json $(ARGS)
