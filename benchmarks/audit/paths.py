@@ -10,7 +10,7 @@ chosen on runs of its own.
 Of `SOUND` settings none may exceed its claim (`benchmarks.audit.counting`); each of `BROKEN` must.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -84,8 +84,8 @@ class Setting:
     seeds_by_place: bool = False
     noise_factor: float = 1.0
     uncharged: int = 0
-    runs: int = 3000
-    choosing: int = 500
+    runs: int = 2000
+    choosing: int = 400
 
     @property
     def claimed(self) -> SampledGaussian | Gaussian:
@@ -102,10 +102,10 @@ class Setting:
 SOUND = (
     Setting(name="ghost clipping"),
     Setting(name="loop over units", engine="loop"),
-    Setting(name="Opacus", engine="opacus", runs=1500),
+    Setting(name="Opacus", engine="opacus", runs=1000),
     Setting(name="half drawn", rate=0.5, noise_multiplier=0.7),
     Setting(name="augmentation", augmented=True),
-    Setting(name="augmentation, three views", augmented=True, views=3, runs=1500),
+    Setting(name="augmentation, three views", augmented=True, views=3, runs=1000),
     Setting(name="accumulation, a unit at a time", micro_batch=1, augmented=True),
     Setting(name="two rounds, momentum kept", rounds=2, momentum=0.5),
     Setting(name="two rounds, their average", rounds=2, averaging=0.9),
@@ -273,8 +273,8 @@ def _seeds(setting: Setting) -> Iterator[None]:
         yield
         return
 
-    def by_place(count: int) -> list[int]:
-        return [derive_seed(1234, "view", 0, at) for at in range(count)]
+    def by_place(step: int, files: Sequence[str], views: int) -> list[int]:
+        return [derive_seed(1234, "view", step, at) for at in range(len(files))]
 
-    with mock.patch.object(private, "fresh_seeds", by_place):
+    with mock.patch.object(private, "view_seeds", by_place):
         yield

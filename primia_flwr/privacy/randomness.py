@@ -5,8 +5,10 @@ and nobody keeps: as fast as numpy's own generators with the processor's AES ins
 unlike them unpredictable to whoever sees a part of the stream. Each call of a sampler takes a
 fresh key, so nothing repeats between calls, processes or machines, forks included.
 
-What augments a drawn image is a part of the sampling, too: it may not depend on which other units
-were drawn, so each view has a seed of its own (`fresh_seeds`), never one that its place gives.
+What augments a drawn image may not depend on which other units were drawn, or one unit more would
+move what all of them contribute. So a view's seed is a keyed function of the step, its image and
+its number among the unit's views (`view_seeds`), under a key that this process draws and nobody
+sees: never a number that its place gives, and nothing that the experiment's seed says.
 
 A generator can be passed to every sampler. That is for tests; no configuration reaches it, and
 a seed that somebody knows is no privacy.
@@ -14,8 +16,11 @@ a seed that somebody knows is no privacy.
 Source: NIST SP 800-38A, section 6.5; the counter is little-endian.
 """
 
+import hashlib
 import os
 import secrets
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from randomgen import AESCounter
@@ -28,9 +33,35 @@ def fresh_generator() -> np.random.Generator:
     return keyed_generator(os.urandom(KEY_BYTES))
 
 
-def fresh_seeds(count: int) -> list[int]:
-    """Return independent seeds in [0, 2^63) from the operating system, one for each view."""
-    return [secrets.randbits(63) for _ in range(count)]
+def fresh_seed() -> int:
+    """Return a seed in [0, 2^63) from the operating system."""
+    return secrets.randbits(63)
+
+
+def view_seeds(step: int, files: Sequence[str], views: int) -> list[int]:
+    """Return a seed in [0, 2^63) for each view of a step, as good as independent of all others.
+
+    Parameters
+    ----------
+    step : int
+        Of the run.
+    files : sequence of str
+        The image of each view; the views of a unit are neighbours.
+    views : int
+        Of a unit.
+    """
+    names = (repr((step, file, at % views)) for at, file in enumerate(files))
+    return [_keyed(name.encode("utf-8", "surrogatepass")) for name in names]
+
+
+def _keyed(name: bytes) -> int:
+    digest = hashlib.blake2b(name, key=_process_key(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@lru_cache(maxsize=1)
+def _process_key() -> bytes:
+    return os.urandom(32)
 
 
 def keyed_generator(key: bytes) -> np.random.Generator:

@@ -1,9 +1,9 @@
 """Train a model for one round with clipped, noisy steps: DP-SGD at one site.
 
 Every step draws units of privacy at random, clips what each of them wants, adds noise, and divides
-by the batch that is expected, not by the one that came. Each view is augmented under a fresh seed:
-one unit more changes nothing of what the others contribute. What comes out is the model and the
-optimiser's state, both functions of noisy sums only; losses and counts are never returned.
+by the batch that is expected, not by the one that came. Each view is augmented under a secret seed
+of its own: one unit more changes nothing of what the others contribute. What comes out is the model
+and the optimiser's state, both functions of noisy sums only; losses and counts are never returned.
 
 Source: Abadi et al. 2016, Algorithm 1; De et al. 2022 for several views of a unit.
 """
@@ -30,7 +30,7 @@ from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient, clipped_total
 from primia_flwr.privacy.events import SampledGaussian
 from primia_flwr.privacy.filter import ANY_CEILING, SiteFilter
-from primia_flwr.privacy.randomness import fresh_seeds
+from primia_flwr.privacy.randomness import fresh_seed, view_seeds
 from primia_flwr.privacy.run_plan import RunPlan, Wish
 from primia_flwr.privacy.units import Units, units_of
 from primia_flwr.training.device import compute_settings, pick_device
@@ -234,8 +234,9 @@ def _clipping(
     cfg = recipe.training
     device = recipe.device or pick_device(cfg.device)
     refuse_mixup(recipe.mixup.probability if recipe.mixup else 0.0)
-    (seed,) = fresh_seeds(1)
-    with compute_settings(device, seed=seed, threads=cfg.threads, deterministic=cfg.deterministic):
+    with compute_settings(
+        device, seed=fresh_seed(), threads=cfg.threads, deterministic=cfg.deterministic
+    ):
         model.to(device)
         if cfg.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -282,7 +283,10 @@ class _Batches:
             part = torch.from_numpy(np.ascontiguousarray(chosen[start : start + size]))
             views = self._images.images[part]
             if self._augment is not None:
-                views = augmented(views, fresh_seeds(len(part)), self._augment)
+                files = [self._images.files[row] for row in part.tolist()]
+                views = augmented(
+                    views, view_seeds(step, files, self._privacy.views), self._augment
+                )
             yield self._prepare(views, self._images.labels[part], step)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +15,7 @@ from primia_flwr.config.data import AffineConfig, AugmentationConfig, FlipConfig
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError
+from primia_flwr.privacy import randomness
 from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed
@@ -31,8 +31,6 @@ PNEUMONIA = AugmentationConfig(
 )
 RECIPE = Recipe(PLAIN, HALF, seed=1234, augmentation=PNEUMONIA)
 ALL = PrivatePlan(1.0, 1.0, 1, 0, 1)  # every unit is drawn in the one step
-
-Augmented = Callable[[Tensor, list[int], Callable[[Tensor], Tensor]], Tensor]
 
 
 def privacy(views: int = 1, micro_batch: int = 64) -> PrivacyConfig:
@@ -73,43 +71,28 @@ def distance(removed: int, cfg: PrivacyConfig) -> float:
     return float((clipped_sum(data, cfg) - clipped_sum(without(data, removed), cfg)).norm())
 
 
-def by_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Couple the two data sets: a unit that is in both is augmented alike in both."""
-
-    def coupled(images: Tensor, seeds: list[int], augment: Callable[[Tensor], Tensor]) -> Tensor:
-        own = [zlib.crc32(image.numpy().tobytes()) for image in images]
-        return augmented(images, own, augment)
-
-    monkeypatch.setattr(private, "augmented", coupled)
-
-
 @pytest.mark.parametrize("removed", [0, UNITS // 2, UNITS - 1])
 @pytest.mark.parametrize(("views", "micro_batch"), [(1, 64), (1, 5), (3, 4)])
 def test_one_unit_moves_the_sum_by_the_clipping_norm(
-    removed: int, views: int, micro_batch: int, monkeypatch: pytest.MonkeyPatch
+    removed: int, views: int, micro_batch: int
 ) -> None:
-    if views == 1:  # a unit's views are alike here, so that only their common image counts
-        by_image(monkeypatch)
-    else:
-        monkeypatch.setattr(private, "augmented", lambda images, seeds, augment: images)
     assert distance(removed, privacy(views, micro_batch)) <= 1 + 2**-10
 
 
 def test_seeds_by_place_would_move_it_farther(monkeypatch: pytest.MonkeyPatch) -> None:
     """The measurement sees the mistake that was made once: the first unit moves all behind it."""
-    monkeypatch.setattr(
-        private,
-        "fresh_seeds",
-        lambda count: [derive_seed(1234, "view", 0, at) for at in range(count)],
-    )
+
+    def by_place(step: int, files: Sequence[str], views: int) -> list[int]:
+        return [derive_seed(1234, "view", step, at) for at in range(len(files))]
+
+    monkeypatch.setattr(private, "view_seeds", by_place)
     assert distance(0, privacy()) > 1.5
     last_by_name = 9  # of p0, p1, p10, p11, p2 to p9: nobody is behind it
     assert distance(last_by_name, privacy()) <= 1 + 2**-10
 
 
-def test_every_view_has_a_seed_of_its_own_that_nobody_can_tell(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def used_seeds(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
+    """Return the seeds under which the views of a step were augmented."""
     used: list[int] = []
 
     def recorded(images: Tensor, seeds: list[int], augment: Callable[[Tensor], Tensor]) -> Tensor:
@@ -119,14 +102,24 @@ def test_every_view_has_a_seed_of_its_own_that_nobody_can_tell(
 
     monkeypatch.setattr(private, "augmented", recorded)
     data = random_images(UNITS)
-    for _ in range(2):  # the same recipe and the same step, twice
-        list(_Batches(data, RECIPE, privacy(views=3), ALL, torch.device("cpu")).of(0))
+    list(_Batches(data, RECIPE, privacy(views=3), ALL, torch.device("cpu")).of(step))
+    return used
+
+
+def test_every_view_of_every_step_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = used_seeds(monkeypatch, 0) + used_seeds(monkeypatch, 1)
     assert len(used) == len(set(used)) == 2 * 3 * UNITS
     assert max(used) >= 2**55  # 72 numbers of 63 bits: all below with a chance of 2^-576
 
 
-def test_a_shared_step_is_the_clipped_sum_by_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_image(monkeypatch)
+def test_seeds_are_those_of_a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same recipe and step under another process's key: nobody who knows both can tell."""
+    before = used_seeds(monkeypatch, 0)
+    randomness._process_key.cache_clear()
+    assert not set(before) & set(used_seeds(monkeypatch, 0))
+
+
+def test_a_shared_step_is_the_clipped_sum_by_array() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(784, 2))
     model[0].weight.requires_grad_(False)
