@@ -271,13 +271,13 @@ class Listener:
             channel.fail(f"{full}; try again later")
             raise ServiceError(f"{peer}: {full}") from None
         channel.on_close = lambda: self._occupied.leave(peer)
+        if ends := soon_over(peer, peer.expires):
+            logger.warning("%s", ends)
         try:
             welcome(channel)
         except BaseException:
             channel.close()
             raise
-        if ends := soon_over(peer, peer.expires):
-            logger.warning("%s", ends)
         channel.timeout = self._timeout
         self._ready.put(channel)
         if self._closed.is_set():
