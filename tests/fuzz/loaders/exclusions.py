@@ -26,6 +26,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.federation.ledger_heads.LedgerHead.signed": OWN,
     "primia_flwr.federation.service_changes.ServiceFolder._added": OWN,
     "primia_flwr.federation.loopback.LoopbackFederation.edit_policy": OWN,
+    "primia_flwr.privacy.randomness._keyed": OWN,
     "primia_flwr.privacy.randomness.keyed_generator": OWN,
     "primia_flwr.secagg.payload.Layout.spoiled": OWN,
     "primia_flwr.training.device.derive_seed": OWN,
