@@ -42,9 +42,8 @@ from torch import Tensor
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import PrimiaError
 from primia_flwr.privacy.clipping.engine import Engine
-from primia_flwr.privacy.noise import rounded_gaussian
+from primia_flwr.privacy.noise import FLOAT_ALLOWANCE, rounded_gaussian
 
-FLOAT_ALLOWANCE = 2.0**-10
 GRID_BITS = 20
 _PART = 1 << 20  # entries
 

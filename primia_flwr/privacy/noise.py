@@ -42,6 +42,7 @@ from primia_flwr.privacy.randomness import fresh_generator
 
 Integers = NDArray[np.int64]
 
+FLOAT_ALLOWANCE = 2.0**-10  # of a clipping norm, for norms and sums in float32
 LARGEST_SIGMA = 2.0**50
 LARGEST_SKELLAM_VARIANCE = 2.0**60
 POISSON_UP_TO = 2.0**28  # variance; above, the acceptance test of numpy's sampler gets coarse
