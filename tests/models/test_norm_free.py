@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from scipy import integrate, stats
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
+from primia_flwr.errors import ConfigError
 from primia_flwr.models.norm_free import ALPHA, GAINS, scale_chain, scale_kernel
 from primia_flwr.models.registry import build_model
+from primia_flwr.models.saved import ModelCard, load_model, save_model
 from primia_flwr.scale_shift import ScaleShift
 from primia_flwr.weight_standardisation import WSConv2d
 
@@ -146,3 +150,38 @@ def test_scale_and_shift_by_hand() -> None:
     assert layer(torch.full((1, 2, 1, 1), 3.0)).flatten().tolist() == [5.0, 5.0]
     assert layer(torch.ones(1, 2, 1, 1, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert str(layer) == "ScaleShift(2)"
+
+
+def test_it_is_saved_and_loaded_and_its_weights_begin_another(tmp_path: Path) -> None:
+    cfg = ModelConfig(name="resnet18", norm="none")
+    first = model("resnet18")
+    card = ModelCard(
+        model=cfg, classes=("a", "b", "c"), channels=1, image_size=32, resize="squash",
+        mean=(0.5,), std=(0.25,), config_hash="0" * 16, round=1, synthetic=True,
+    )  # fmt: skip
+    save_model(tmp_path, first, card)
+    loaded, found = load_model(tmp_path)
+    assert found == card
+    images = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), first(images))
+    weights = str(tmp_path / "model.safetensors")
+    for trainable in ("norm", "head"):
+        begun = replace(cfg, weights=weights, trainable=trainable)
+        network = build_model(begun, num_classes=3, channels=1, seed=5).eval()
+        with torch.no_grad():
+            assert torch.equal(network(images), first(images))
+        trained = {n for n, p in network.named_parameters() if p.requires_grad}
+        scales = {n for n in trained if "bn" in n or "downsample.1" in n}
+        assert trained - scales == {"fc.weight", "fc.bias"}
+        # 17 layers outside the shortcuts, and four of those; a scale and a shift each.
+        assert len(scales) == (2 * 21 if trainable == "norm" else 0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_weights_of_a_network_with_a_norm_are_refused(norm: str, tmp_path: Path) -> None:
+    other = build_model(ModelConfig(norm=norm), num_classes=3, channels=1, seed=0)
+    torch.save(other.state_dict(), tmp_path / "other.pth")
+    cfg = ModelConfig(norm="none", weights=str(tmp_path / "other.pth"))
+    with pytest.raises(ConfigError, match=r"same model\.name and model\.norm"):
+        build_model(cfg, num_classes=3, channels=1, seed=0)
