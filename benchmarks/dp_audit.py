@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from benchmarks.audit import aggregate, one_run, paths, step
-from benchmarks.machine import describe_machine, publish
+from benchmarks.machine import describe_machine, publish, save
 from primia_flwr.privacy.audit import CONFIDENCE
 
 HOLDS, CAUGHT = "holds", "caught"
@@ -125,14 +125,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # the network is so small that threads wait for each other
     chosen = [audit for audit in all_audits() if audit.mechanism in args.only]
 
-    def write(rows: list[dict[str, Any]]) -> None:
-        ok = all(row["as_expected"] for row in rows)
-        report = {"benchmark": "dp_audit", "confidence": CONFIDENCE, "rows": rows, "ok": ok}
-        publish({**report, "machine": describe_machine()}, args.output)
+    rows = measure(chosen, known_rows(args.output), lambda rows: save(report(rows), args.output))
+    publish(found := report(rows), args.output)
+    return 0 if found["ok"] else 1
 
-    rows = measure(chosen, known_rows(args.output), write)
-    write(rows)
-    return 0 if all(row["as_expected"] for row in rows) else 1
+
+def report(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what is published."""
+    return {
+        "benchmark": "dp_audit",
+        "confidence": CONFIDENCE,
+        "rows": rows,
+        "ok": all(row["as_expected"] for row in rows),
+        "machine": describe_machine(),
+    }
 
 
 if __name__ == "__main__":

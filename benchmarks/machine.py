@@ -33,12 +33,16 @@ def describe_machine() -> dict[str, Any]:
 
 def publish(result: dict[str, Any], output: str) -> None:
     """Print a result as JSON and, if `output` is a path, write it there too."""
-    text = json.dumps(result, indent=1)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    save(result, output)
+
+
+def save(result: dict[str, Any], output: str) -> None:
+    """Write a result as JSON, if `output` is a path: while more is still being measured."""
     if output:
         path = Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

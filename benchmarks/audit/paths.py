@@ -10,6 +10,7 @@ chosen on runs of its own.
 Of `SOUND` settings none may exceed its claim (`benchmarks.audit.counting`); each of `BROKEN` must.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,12 +30,14 @@ from primia_flwr.config.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.privacy import statistics
 from primia_flwr.privacy.averaging import averaged
-from primia_flwr.privacy.events import LEAST_NOISE, Gaussian, SampledGaussian
+from primia_flwr.privacy.events import LEAST_NOISE, AnyEvent, Gaussian, SampledGaussian
+from primia_flwr.privacy.shared_step import StepNoise
 from primia_flwr.privacy.units import units_of
+from primia_flwr.secagg.fixed_point import FixedPoint
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
-from primia_flwr.training.private import PrivatePlan, fit_private
+from primia_flwr.training.private import PrivatePlan, fit_private, shared_step
 from primia_flwr.training.recipe import Recipe
 
 SIDE, CLASSES, KNOWN, IMAGES = 8, 3, 15, 2
@@ -64,9 +67,11 @@ class Setting:
     `noise_multiplier`, `rate`: claimed. `engine`, `views`, `micro_batch`, `augmented`: of a step.
     `rounds`, of a step each, with `momentum`; `averaging`: only the average of their models is
     seen. `copies`: how often a round is answered, each time charged. `statistics`: the noisy
-    statistics are seen, and nothing else. What really happens where that is another thing:
-    `seeds_by_place` augments each view under a seed that its place in the batch gives, the noise is
-    `noise_factor` times as wide, `uncharged` copies are not counted.
+    statistics are seen, and nothing else. `in_the_sum`: the step is shared by three sites, of which
+    one knows its part of the noise and the other has no patients. What really happens where that is
+    another thing: `seeds_by_place` augments each view under a seed that its place in the batch gives, the noise is
+    `noise_factor` times as wide, `uncharged` copies are not counted, the other honest site is
+    `silent` and adds no noise.
     """
 
     name: str
@@ -81,6 +86,8 @@ class Setting:
     averaging: float = 0.0
     copies: int = 1
     statistics: bool = False
+    in_the_sum: bool = False
+    silent: bool = False
     seeds_by_place: bool = False
     noise_factor: float = 1.0
     uncharged: int = 0
@@ -88,14 +95,31 @@ class Setting:
     choosing: int = 400
 
     @property
-    def claimed(self) -> SampledGaussian | Gaussian:
+    def claimed(self) -> AnyEvent:
         """What the site charges."""
+        if self.in_the_sum:
+            return self.shared.event
         if self.statistics:
             return Gaussian(noise_multiplier=self.noise_multiplier)
         return SampledGaussian(
             noise_multiplier=self.noise_multiplier,
             sampling_rate=self.rate,
             steps=self.rounds * (self.copies - self.uncharged),
+        )
+
+    @property
+    def shared(self) -> StepNoise:
+        """Scale and noise of a step that three sites share."""
+        return StepNoise(
+            noise_multiplier=self.noise_multiplier,
+            clip_norm=CLIP_NORM,
+            entries=(SIDE**2 + 1) * CLASSES,
+            num_sites=3,
+            survivors=3,
+            knowing=1,
+            sampling_rate=self.rate,
+            weight=1 / KNOWN,
+            batch=KNOWN,
         )
 
 
@@ -111,6 +135,8 @@ SOUND = (
     Setting(name="two rounds, their average", rounds=2, averaging=0.9),
     Setting(name="a round answered twice", copies=2),
     Setting(name="noisy statistics", statistics=True, runs=10_000),
+    Setting(name="noise shared in the sum", in_the_sum=True, augmented=True),
+    Setting(name="noise shared, half drawn", in_the_sum=True, rate=0.5, noise_multiplier=0.7),
 )
 BROKEN = (
     Setting(name="views seeded by their place", augmented=True, seeds_by_place=True),
@@ -118,6 +144,7 @@ BROKEN = (
     Setting(
         name="statistics, a third of the noise", statistics=True, noise_factor=1 / 3, runs=10_000
     ),
+    Setting(name="noise shared, a site adds none", in_the_sum=True, silent=True, runs=6000),
 )
 
 
@@ -129,7 +156,7 @@ def run(setting: Setting) -> dict[str, Any]:
         one = projections(setting, towards, setting.choosing + setting.runs, with_canary=True)
         other = projections(setting, towards, setting.choosing + setting.runs, with_canary=False)
     first, rest = slice(setting.choosing), slice(setting.choosing, None)
-    threshold = best_threshold(one[first], other[first])
+    threshold = best_threshold(one[first], other[first], rate=setting.rate)
     return compare(setting.claimed, threshold=threshold, one=one[rest], other=other[rest])
 
 
@@ -149,17 +176,17 @@ def projections(setting: Setting, towards: Seen, count: int, *, with_canary: boo
     return np.array([released(setting, with_canary=with_canary) @ towards for _ in range(count)])
 
 
-def best_threshold(one: Seen, other: Seen) -> float:
+def best_threshold(one: Seen, other: Seen, *, rate: float = 1.0) -> float:
     """Return where to cut, from runs that are spent with it.
 
-    As if both were Gaussian of one deviation s: the likelihoods' ratio at p is
-    exp((p - middle) (m1 - m0) / s^2), and the distance in deviations is that of a Gaussian release.
+    As if the noise were Gaussian. With s its deviation over the distance d by which a drawn canary
+    moves the projection, the likelihoods' ratio at m0 + d p is 1 - q + q exp((2 p - 1) / (2 s^2)).
     """
-    apart = max(float(one.mean() - other.mean()), 1e-9)
-    deviation = float(np.sqrt((one.var() + other.var()) / 2))
-    noise = min(deviation / apart, 100.0)
-    ratio = best_log_ratio(Gaussian(noise_multiplier=max(noise, LEAST_NOISE)))
-    return float((one.mean() + other.mean()) / 2 + ratio * deviation**2 / apart)
+    moves = max(float(one.mean() - other.mean()) / rate, 1e-9)
+    noise = min(max(float(other.std()) / moves, LEAST_NOISE), 100.0)
+    event = SampledGaussian(noise_multiplier=noise, sampling_rate=rate, steps=1)
+    drawn = (math.exp(best_log_ratio(event)) - 1 + rate) / rate
+    return float(other.mean()) + moves * (noise**2 * math.log(drawn) + 0.5)
 
 
 def released(setting: Setting, *, with_canary: bool) -> Seen:
@@ -167,6 +194,8 @@ def released(setting: Setting, *, with_canary: bool) -> Seen:
     data = patients(with_canary)
     if setting.statistics:
         return _statistics(setting, data)
+    if setting.in_the_sum:
+        return _sum(setting, data)
     answers = [_answer(setting, data) for _ in range(setting.copies)]
     together: Seen = np.mean(answers, axis=0)  # equally noisy: their mean says all
     return together
@@ -198,6 +227,23 @@ def _answer(setting: Setting, data: LabelledImages) -> Seen:
     if setting.averaging:
         seen = [np.concatenate([average[name].ravel() for name in average])]
     found: Seen = np.concatenate(seen).astype(np.float64)
+    return found
+
+
+def _sum(setting: Setting, data: LabelledImages) -> Seen:
+    """Return the sum of a shared step, less what the site that knows its part has sent."""
+    noise = setting.shared
+    wide = replace(noise, noise_multiplier=noise.noise_multiplier * setting.noise_factor)
+    plan = PrivatePlan(wide.noise_multiplier, setting.rate, 1, 0, 1)
+    update = shared_step(
+        network(), data, _recipe(setting), _privacy(setting), plan, weight=wide.weight
+    )
+    flat = np.concatenate([value.numpy().ravel() for value in update.values()])
+    sent = np.zeros((2, wide.entries), np.uint32)
+    FixedPoint(wide.clip, wide.num_sites).encode(wide.bounded(flat), 1.0, sent[0])
+    for vector in sent[: 1 if setting.silent else 2]:
+        wide.add_to(vector)
+    found: Seen = sent.sum(axis=0, dtype=np.uint32).view(np.int32) * wide.step
     return found
 
 

@@ -237,6 +237,26 @@ def test_a_part_of_the_noise_of_the_sum_is_new_every_time(tmp_path: Path) -> Non
     assert difference.var() == pytest.approx(2 * event.variance / 2, rel=0.05)
 
 
+def test_a_shared_step_is_drawn_and_noised_anew_every_time(tmp_path: Path) -> None:
+    shared = ["privacy.sampling_rate=0.5", "privacy.expected_batch=4", "privacy.steps=1"]
+    text = text_of(tmp_path, *shared, mode="dp_sgd_shared")
+    site = open_member(simulated(text))
+    vectors = []
+    for _ in range(2):
+        message = train_message(text)
+        plain = answer_train(message, simulated(text))
+        _, (encoded, numbers) = report_vectors(site, message, plain)
+        assert numbers.tolist() == [1]
+        vectors.append(encoded.view(np.int32).astype(float))
+    assert charges(tmp_path) == [1, 1]
+    with ledger_of(tmp_path) as ledger:
+        event = ledger.charges()[0].event
+    assert (event.kind, event.steps, event.sampling_rate) == ("sampled_skellam_sum", 1, 0.5)
+    # noise of half the variance in each (3 sites, 1 knows); gradients are far below it here
+    difference = vectors[0] - vectors[1]
+    assert difference.var() == pytest.approx(2 * event.variance / 2, rel=0.05)
+
+
 def test_noisy_statistics_are_charged_for_once(tmp_path: Path) -> None:
     noisy = ("privacy.statistics_noise=6", "data.normalisation.kind=federated")
     text = text_of(tmp_path, *noisy)

@@ -72,6 +72,17 @@ def test_noise_of_the_aggregate_over_real_processes(primia: Primia) -> None:
 
 
 @pytest.mark.slow
+def test_steps_whose_noise_is_shared_over_real_processes(primia: Primia) -> None:
+    options = [*PRIVATE, "privacy=dp_sgd_shared", "privacy.sampling_rate=0.5"]
+    done = primia("train", *options, "federation.rounds=2", "output_dir=run")
+    assert done.returncode == 0, done.stderr
+    assert ledgers(primia.folder / "run") == {f"site-{n}": [1, 2] for n in (1, 2, 3)}
+    assert (
+        "one step of DP-SGD over all sites" in (primia.folder / "run" / "report.html").read_text()
+    )
+
+
+@pytest.mark.slow
 def test_a_site_whose_ledger_was_put_back_is_left_out_and_says_why(primia: Primia) -> None:
     options = [*PRIVATE, "privacy=dp_sgd", "federation.rounds=9", "privacy.repeats=2"]
     options += ["federation.wait_for_sites=20", "federation.min_sites=3"]

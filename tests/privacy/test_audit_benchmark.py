@@ -179,6 +179,26 @@ def test_the_threshold_of_two_gaussians() -> None:
     assert found == pytest.approx(0.5 + cut, abs=0.03)
 
 
+def test_the_threshold_where_half_is_drawn() -> None:
+    # at p the ratio is 1/2 + exp(p - 1/2) / 2
+    rng = np.random.default_rng(0)
+    one = rng.normal(rng.integers(0, 2, 200_000), 1)
+    found = paths.best_threshold(one, rng.normal(0, 1, 200_000), rate=0.5)
+    cut = best_log_ratio(SampledGaussian(noise_multiplier=1.0, sampling_rate=0.5, steps=1))
+    assert 0.5 + np.exp(found - 0.5) / 2 == pytest.approx(np.exp(cut), rel=0.04)
+
+
+def test_a_shared_step_claims_what_a_site_charges_and_has_its_noise() -> None:
+    (setting,) = (s for s in paths.SOUND if s.name == "noise shared in the sum")
+    assert setting.claimed == setting.shared.times(1)
+    rng = np.random.default_rng(0)
+    towards = rng.normal(size=setting.shared.entries)
+    towards /= np.linalg.norm(towards)
+    found = paths.projections(replace(setting, augmented=False), towards, 300, with_canary=True)
+    # sensitivity 1 / 15, noise multiplier 1; a deviation of 300 numbers is known to 4 %
+    assert found.std() == pytest.approx(setting.shared.sensitivity, rel=0.2)
+
+
 @pytest.mark.parametrize(
     ("setting", "steps"),
     [
