@@ -69,9 +69,9 @@ class Setting:
     seen. `copies`: how often a round is answered, each time charged. `statistics`: the noisy
     statistics are seen, and nothing else. `in_the_sum`: the step is shared by three sites, of which
     one knows its part of the noise and the other has no patients. What really happens where that is
-    another thing: `seeds_by_place` augments each view under a seed that its place in the batch gives, the noise is
-    `noise_factor` times as wide, `uncharged` copies are not counted, the other honest site is
-    `silent` and adds no noise.
+    another thing: `seeds_by_place` augments each view under a seed that its place in the batch
+    gives, the noise is `noise_factor` times as wide, `uncharged` copies are not counted, the other
+    honest site is `silent` and adds no noise.
     """
 
     name: str

@@ -73,8 +73,9 @@ def test_noise_of_the_aggregate_over_real_processes(primia: Primia) -> None:
 
 @pytest.mark.slow
 def test_steps_whose_noise_is_shared_over_real_processes(primia: Primia) -> None:
-    options = [*PRIVATE, "privacy=dp_sgd_shared", "privacy.sampling_rate=0.5"]
-    done = primia("train", *options, "federation.rounds=2", "output_dir=run")
+    options = [*PRIVATE, "privacy=dp_sgd_shared", "privacy.steps=1"]
+    options += ["privacy.sampling_rate=0.5", "federation.rounds=2", "output_dir=run"]
+    done = primia("train", *options)
     assert done.returncode == 0, done.stderr
     assert ledgers(primia.folder / "run") == {f"site-{n}": [1, 2] for n in (1, 2, 3)}
     assert (
