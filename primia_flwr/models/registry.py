@@ -15,6 +15,7 @@ from primia_flwr.models.scattering import build_scattering
 from primia_flwr.models.simpleconv import build_simpleconv
 from primia_flwr.models.vgg import build_vgg
 from primia_flwr.models.weights import load_first_weights
+from primia_flwr.models.weights_card import check_kind
 
 
 class Builder(Protocol):
@@ -45,7 +46,7 @@ MODELS: dict[str, Architecture] = {
     "resnet50": Architecture(build_resnet, "conv1.weight", "fc", 16, "resnet50"),
     "vgg16": Architecture(build_vgg, "features.0.weight", "classifier", 32, "vgg16_bn"),
     "simpleconv": Architecture(build_simpleconv, "features.0.weight", "classifier", 16),
-    "scattering": Architecture(build_scattering, "classifier.weight", "classifier", 32),
+    "scattering": Architecture(build_scattering, "", "classifier", 32),
 }
 
 
@@ -91,6 +92,7 @@ def build_model(
         standardise_kernels(model)
     freeze(model, cfg.trainable, head=architecture.head)
     if first_weights and cfg.weights != "none":
+        check_kind(cfg)
         load_first_weights(
             model,
             cfg.weights,

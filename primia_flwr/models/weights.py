@@ -31,7 +31,8 @@ def load_first_weights(
     source : str
         `imagenet`, or a path ending in .safetensors or .pth.
     stem : str
-        Name of the first kernel, (out, in, h, w); adapted to the model's input channels.
+        Name of the first kernel, (out, in, h, w); adapted to the model's input channels. Empty
+        where there is none.
     head : str
         Prefix of the classifier's names.
     torchvision_name : str
@@ -40,7 +41,7 @@ def load_first_weights(
     Raises
     ------
     ConfigError
-        If the source cannot be read or a tensor does not fit.
+        If the source cannot be read, a tensor does not fit, or nothing is left to load.
     """
     state = _download(torchvision_name) if source == IMAGENET else read_state(Path(source))
     own = model.state_dict()
@@ -48,6 +49,11 @@ def load_first_weights(
         state[stem] = adapt_channels(state[stem], channels=own[stem].shape[1])
     _drop_other_head(state, own, head)
     _check_fits(source, state, own, head)
+    if not state:
+        raise ConfigError(
+            f"model.weights={source} has a classifier of another size and nothing else; expected "
+            "weights that fit, with as many classes and channels; or set model.weights=none"
+        )
     model.load_state_dict({**own, **state})
 
 
