@@ -14,11 +14,12 @@ Standardization.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
 EPS = 1e-6
+Kind = TypeVar("Kind", bound=nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,22 @@ class WSConv2d(nn.Conv2d):
     @classmethod
     def like(cls, layer: nn.Conv2d) -> "WSConv2d":
         """Return the standardising twin of a convolution; it takes over the parameters."""
-        with torch.device("meta"):
-            twin = cls(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel_size,  # type: ignore[arg-type]
-                layer.stride,  # type: ignore[arg-type]
-                layer.padding,  # type: ignore[arg-type]
-                layer.dilation,  # type: ignore[arg-type]
-                layer.groups,
-                bias=layer.bias is not None,
-                padding_mode=layer.padding_mode,
-            )
+        twin = twin_of(layer, cls)
         twin.weight, twin.bias = layer.weight, layer.bias
         return twin
+
+
+def twin_of(layer: nn.Conv2d, kind: type[Kind]) -> Kind:
+    """Return a convolution of another kind with the same geometry; its parameters are on `meta`."""
+    return kind(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]
+        layer.stride,  # type: ignore[arg-type]
+        layer.padding,  # type: ignore[arg-type]
+        layer.dilation,  # type: ignore[arg-type]
+        layer.groups,
+        bias=layer.bias is not None,
+        padding_mode=layer.padding_mode,
+        device="meta",
+    )

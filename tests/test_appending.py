@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,18 +10,7 @@ from primia_flwr.appending import append_whole
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.site.site_log import SiteLog
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes."""
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-        signal.signal(signal.SIGXFSZ, before)
+from tests.full_disk import full_disk
 
 
 def test_a_line_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

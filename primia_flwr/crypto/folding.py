@@ -14,7 +14,7 @@ from torch.fx.experimental.optimization import fuse
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.scale_shift import ScaleShift
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.weight_standardisation import WSConv2d, twin_of
 
 _TRACING = threading.Lock()  # torch.fx patches modules while it traces
 
@@ -68,18 +68,7 @@ def refuse_group_norm(model: nn.Module) -> None:
 
 def _plain_convolution(layer: WSConv2d) -> nn.Conv2d:
     """Return the convolution with the kernel as the layer uses it."""
-    plain = nn.Conv2d(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,  # type: ignore[arg-type]
-        layer.stride,  # type: ignore[arg-type]
-        layer.padding,  # type: ignore[arg-type]
-        layer.dilation,  # type: ignore[arg-type]
-        layer.groups,
-        bias=layer.bias is not None,
-        padding_mode=layer.padding_mode,
-        device="meta",
-    )
+    plain = twin_of(layer, nn.Conv2d)
     with torch.no_grad():
         plain.weight = nn.Parameter(layer.standardised().used)
     plain.bias = layer.bias

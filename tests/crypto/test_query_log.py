@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.errors import PolicyRefusal, ServiceError
+from tests.full_disk import full_disk
 
 
 def test_the_limit_holds_over_restarts(tmp_path: Path) -> None:
@@ -150,28 +147,19 @@ def test_a_disk_that_is_full_for_a_moment_costs_one_query_and_no_start(tmp_path:
     file = tmp_path / "queries.jsonl"
     log = QueryLog(file, limit=100)
     log.add("clinic", 1)
-    with disk_of(file.stat().st_size + 20), pytest.raises(ServiceError, match="cannot be written"):
+    with (
+        full_disk(file.stat().st_size + 20),
+        pytest.raises(ServiceError, match="cannot be written"),
+    ):
         log.add("clinic", 10)
     log.add("clinic", 2)
     assert QueryLog(file, limit=100).used("clinic") == log.used("clinic") == 3
     # The same with a process that ended in the midst of the line, and a disk still full.
     file.write_bytes(file.read_bytes() + b'{"time": 1')
-    with disk_of(file.stat().st_size):
+    with full_disk(file.stat().st_size):
         assert QueryLog(file, limit=100).used("clinic") == 3
     log.add("clinic", 4)
     assert QueryLog(file, limit=100).used("clinic") == 7
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes."""
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-        signal.signal(signal.SIGXFSZ, before)
 
 
 def test_a_log_has_no_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
