@@ -16,10 +16,9 @@ from, and which of them are trained:
 
 Each arm without privacy (same steps, batch and data; plain optimiser) and at several epsilons, with
 several seeds: a seed deals out other patients to hospitals and test set. Images are flipped at
-random, and not augmented otherwise. `--ablations` adds, for the arm `norm` at epsilon 3 and the
-first seed, one change at a time: the average of the rounds' models, a batch of half and of double
-the size, two augmented views of a patient. Runs that the output file already has, with the same
-settings, are not run again.
+random, and not augmented otherwise. `--ablations` adds, for the arms `norm` at epsilon 3 and
+`scattering` at epsilon 1, if they are chosen, one change at a time with the first seed. Runs that
+the output file already has, with the same settings, are not run again.
 
 Intervals of one run are the patient-wise bootstrap's on its test patients; over the seeds, mean
 and range. No image and no file name of the data is written.
@@ -50,7 +49,7 @@ from primia_flwr.federation.facts import read_json
 
 DELTA = 1e-4
 EPSILONS = (1.0, 3.0, 6.0, 10.0)
-ABLATED_EPSILON = 3.0
+ABLATED_EPSILONS = {"norm": 3.0, "scattering": 1.0}
 ARMS = ("scattering", "scratch", "norm_free", "scratch_fast", "pretrained", "norm", "head")
 FROM_SCRATCH = ("scattering", "scratch", "norm_free", "scratch_fast")
 _SCORES = ("mcc", "roc_auc", "accuracy", "n")
@@ -67,8 +66,8 @@ RATES = {
     "scratch": 1e-3, "norm_free": 3e-2, "scratch_fast": 4e-3, "pretrained": 1e-3, "norm": 1e-2,
     "head": 1e-2,
 }  # fmt: skip
-# A convex problem: plain steps at one rate, no flips (a heart is on the left), larger batches.
-# Looked for on validation patients; batches of 128 to 512 make no difference at equal epsilon.
+# A convex problem: plain steps at one rate, no flips (a heart is on the left), larger batches;
+# looked for on patients held out of those that the seeds train on.
 _SCATTERING = (
     "model=scattering", "training.learning_rate=0.4", "training.min_learning_rate=0.4",
     "training.schedule=constant", "data.augmentation.flip.horizontal=0",
@@ -76,13 +75,24 @@ _SCATTERING = (
 _ADAM = ("training.learning_rate=1e-3", "training.min_learning_rate=1e-3")
 _PLAIN_STEPS = ("training.optimizer=sgd", "training.momentum=0", "privacy.expected_batch=256")
 _AUGMENT = tuple(word.replace("=0", "=0.5") for word in _FLAT)
-# What is changed of the arm `norm`, one at a time.
-ABLATIONS: dict[str, tuple[str, ...]] = {
-    "average of the models, decay 0.9": ("privacy.averaging=0.9",),
-    "batch of 64": ("privacy.expected_batch=64",),
-    "batch of 256": ("privacy.expected_batch=256",),
-    "two augmented views": ("privacy.views=2", *_AUGMENT),
-}
+# What is changed of an arm, one at a time.
+ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "norm": {
+        "average of the models, decay 0.9": ("privacy.averaging=0.9",),
+        "batch of 64": ("privacy.expected_batch=64",),
+        "batch of 256": ("privacy.expected_batch=256",),
+        "two augmented views": ("privacy.views=2", *_AUGMENT),
+    },
+    "scattering": {
+        "batch of 128": ("privacy.expected_batch=128",),
+        "batch of 512": ("privacy.expected_batch=512",),
+        "flips": ("data.augmentation.flip.horizontal=0.5",),
+        "noise shared in the sum": (
+            "privacy=dp_sgd_shared", "privacy.sampling_rate=0.2626", "privacy.steps=1",
+            "federation.rounds=60",
+        ),
+    },
+}  # fmt: skip
 
 
 def primia(arguments: list[str], folder: Path) -> Path:
@@ -147,16 +157,14 @@ def run_arm(
     changes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Run one training and return its scores on the test patients."""
-    folder = primia(
-        [
+    words = [
             "experiment=pneumonia", f"data.root={args.data}", f"seed={seed}",
             f"data.image_size={args.size}",
             "training.label_smoothing=0", "training.weight_decay=0", "training.warmup=0",
             "training.schedule=log_cosine", "training.optimizer=adamw",
-            *private(epsilon, args), *arm_overrides(arm, weights, private=epsilon > 0), *changes,
-        ],
-        Path(tempfile.mkdtemp(dir=scratch)) / "run",
-    )  # fmt: skip
+            *private(epsilon, args), *arm_overrides(arm, weights, private=epsilon > 0),
+    ]  # fmt: skip
+    folder = primia(changed(words, changes), Path(tempfile.mkdtemp(dir=scratch)) / "run")
     scores = read_json(folder / "metrics.json")["federated"]
     row: dict[str, Any] = {"arm": arm, "epsilon": epsilon or None, "seed": seed}
     row |= {key: scores[key] for key in _SCORES}
@@ -165,6 +173,12 @@ def run_arm(
     shutil.rmtree(folder.parent)
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
+
+
+def changed(words: list[str], changes: tuple[str, ...]) -> list[str]:
+    """Return overrides with some changed: one of the same key is left out."""
+    keys = {word.partition("=")[0] for word in changes}
+    return [word for word in words if word.partition("=")[0] not in keys] + list(changes)
 
 
 def intervals(predictions: Path, seed: int) -> dict[str, list[float]]:
@@ -212,7 +226,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
-    parser.add_argument("--ablations", action="store_true", help="what else helps the arm norm")
+    parser.add_argument("--ablations", action="store_true", help="what else helps")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args()
     rows = known_rows(args)
@@ -223,7 +237,7 @@ def main() -> None:
         if weights is None and {arm for arm, *_ in wanted} - set(FROM_SCRATCH):
             weights = pretrain(scratch, args.pretrain_patients, args.pretrain_rounds)
         for arm, epsilon, seed, change in wanted:
-            overrides = ABLATIONS[change] if change else ()
+            overrides = ABLATIONS[arm][change] if change else ()
             row = run_arm(arm, epsilon, seed, weights or Path(), args, scratch, overrides)
             rows.append({"change": change, **row} if change else row)
             publish(report(rows, args), args.output)
@@ -240,25 +254,35 @@ def plan(
         for epsilon in args.epsilons
     ]
     if args.ablations:
-        wanted += [("norm", ABLATED_EPSILON, args.seeds[0], change) for change in ABLATIONS]
+        wanted += [
+            (arm, ABLATED_EPSILONS[arm], args.seeds[0], change)
+            for arm, changes in ABLATIONS.items()
+            if arm in args.arms
+            for change in changes
+        ]
     done = {(r["arm"], r["epsilon"] or 0.0, r["seed"], r.get("change", "")) for r in known}
     return [run for run in wanted if run not in done]
 
 
 def known_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of the output file, if it has the same settings."""
+    """Return the rows of the output file, if it has the same settings for the chosen arms."""
     if not args.output or not Path(args.output).is_file():
         return []
     found = read_json(Path(args.output))
-    same = {**found["settings"], "rates": {**RATES, **found["settings"]["rates"]}}
-    return list(found["rows"]) if same == settings(args) else []
+    before = {**found["settings"], "rates": of_arms(found["settings"]["rates"], args.arms)}
+    return list(found["rows"]) if before == settings(args) else []
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return what makes rows comparable."""
     keys = ("pretrain_patients", "pretrain_rounds", "batch", "steps", "rounds", "size")
     chosen = {key: getattr(args, key) for key in keys}
-    return {**chosen, "delta": DELTA, "unit": "patient", "rates": RATES}
+    return {**chosen, "delta": DELTA, "unit": "patient", "rates": of_arms(RATES, args.arms)}
+
+
+def of_arms(rates: dict[str, float], arms: list[str]) -> dict[str, float]:
+    """Return the learning rates of some arms."""
+    return {arm: rate for arm, rate in rates.items() if arm in arms}
 
 
 def report(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:

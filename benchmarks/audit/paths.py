@@ -144,7 +144,7 @@ BROKEN = (
     Setting(
         name="statistics, a third of the noise", statistics=True, noise_factor=1 / 3, runs=10_000
     ),
-    Setting(name="noise shared, a site adds none", in_the_sum=True, silent=True, runs=6000),
+    Setting(name="noise shared, a site adds none", in_the_sum=True, silent=True, runs=20_000),
 )
 
 

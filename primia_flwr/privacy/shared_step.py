@@ -3,9 +3,9 @@
 In every round each site draws units with the same public rate, clips each unit's gradient, adds
 them up, and puts its part of Skellam noise on the sum before secure aggregation. One unit moves the
 sum over all sites by what it is clipped to, and the noise that nobody knows is needed once, not
-once a site: with n sites in the smallest sum, of which k may know their part, the noise of the
-step has 1 / (n - k) of the variance that noise of each site's own would add up to, over n. It rests
-on secure aggregation, because a single site's vector has less noise than its epsilon says.
+once a site: with n sites in the smallest sum, of which k may know their part, the noise of a step
+has 1 / (n - k) of the variance that n sites with all the noise of their own would add up to. It
+rests on secure aggregation, because a single site's vector has less noise than its epsilon says.
 
 An entry that leaves the scale is cut to it: cutting never moves two vectors further apart.
 
