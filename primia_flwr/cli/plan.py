@@ -15,7 +15,7 @@ from primia_flwr.data.dataset import SiteData
 from primia_flwr.federation.bundle import stage_bundle
 from primia_flwr.federation.facts import data_facts
 from primia_flwr.federation.first_model import first_model
-from primia_flwr.federation.pipeline import simulated_sites, test_set
+from primia_flwr.federation.pipeline import check_model, simulated_sites, test_set
 from primia_flwr.federation.planned_privacy import planned_privacy
 from primia_flwr.federation.readiness import federation_facts
 from primia_flwr.federation.simulation import concurrent_sites
@@ -32,6 +32,7 @@ def make_plan(experiment: Experiment) -> dict[str, Any]:
     PrimiaError
         As the run itself would, before it starts.
     """
+    check_model(experiment)
     console = Console(stderr=experiment.quiet, quiet=experiment.quiet, emoji=False)
     with TemporaryDirectory(prefix="primia-plan-") as folder:
         bundle = stage_bundle(Path(folder)).sha256

@@ -112,7 +112,7 @@ def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> I
 def _shared(training: TrainingConfig) -> Iterator[_Rule]:
     reason = (
         "a shared step is one learning rate times the noisy mean, added up over the sites; "
-        "momentum belongs to the coordinator, e.g. strategy.server"
+        "momentum belongs to the coordinator, e.g. strategy.name=fedadam"
     )
     for key, needed in (
         ("optimizer", "sgd"), ("momentum", 0.0), ("weight_decay", 0.0), ("schedule", "constant"),

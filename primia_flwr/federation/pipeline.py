@@ -103,17 +103,28 @@ def run_experiment(
     return summary(run_dir, facts, metrics)
 
 
+def check_model(experiment: Experiment) -> None:
+    """Refuse a model that the run could not begin with.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot take images of the configured size, or a private run may not start from the
+        configured weights.
+    """
+    check_image_size(experiment.model, experiment.data.image_size)
+    check_first_weights(experiment)
+
+
 def settle(experiment: Experiment, run_dir: Path) -> Experiment:
     """Return the experiment with its output folder and paths that hold in any process.
 
     Raises
     ------
     ConfigError
-        If the model cannot take images of the configured size, or a private run may not start from
-        the configured weights.
+        As `check_model`.
     """
-    check_image_size(experiment.model, experiment.data.image_size)
-    check_first_weights(experiment)
+    check_model(experiment)
     return replace(
         experiment,
         output_dir=str(run_dir.resolve()),

@@ -48,6 +48,10 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
         (["train", "data.foo=1"], ["unknown key data.foo"]),
         (["train", "seed=abc"], ["seed", "abc"]),
         (["train", "data.image_size=7"], ["data.image_size=7", "16", "e.g. 64"]),
+        (
+            ["train", "model=scattering", "data.image_size=16", "dry_run=true"],
+            ["data.image_size=16 with model.name=scattering", "expected 32"],
+        ),
         (["train", "model=resnet19"], ["model=resnet19", "did you mean resnet18"]),
         (["train", "model.name=resnet19"], ["model.name=resnet19", "did you mean resnet18"]),
         (["train", "strategy=fedagv"], ["strategy=fedagv", "did you mean fedavg"]),
