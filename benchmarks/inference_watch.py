@@ -30,7 +30,7 @@ from benchmarks.inference import material
 from benchmarks.inference.measure import apart
 from benchmarks.inference.quiet import Others, wait_until_quiet
 from benchmarks.machine import describe_machine, publish
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.crypto.watch import POLL_SECONDS
 from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
 

@@ -26,7 +26,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import matthews_corrcoef
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.federation.facts import read_json
 

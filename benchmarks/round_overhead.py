@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.cli.train import run
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment

@@ -26,7 +26,13 @@ KEYS = ("accuracy", "mcc", "roc_auc", "loss")
 def runs(data: str, *, old: bool) -> dict[str, list[str]]:
     """Return the overrides of each run by its name."""
     plain = PLAIN["old" if old else "today"]
-    study = ["experiment=pneumonia", f"data.root='{data}'", "data.image_size=64", "baselines=[]", *SHORT]
+    study = [
+        "experiment=pneumonia",
+        f"data.root='{data}'",
+        "data.image_size=64",
+        "baselines=[]",
+        *SHORT,
+    ]
     found = {"demo, secure": ["experiment=demo"], "demo, plain": ["experiment=demo", *plain]}
     if data:
         found |= {"case study, secure": study, "case study, plain": [*study, *plain]}
@@ -45,10 +51,14 @@ def outcome(checkout: Path, overrides: list[str]) -> dict[str, Any]:
         )  # fmt: skip
         weights = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
         rounds = (out / "history.csv").read_text().splitlines()
-        wanted = [rounds[0].split(",").index(k) for k in ("round", "train_loss", "val_loss", "val_mcc")]
+        wanted = [
+            rounds[0].split(",").index(k) for k in ("round", "train_loss", "val_loss", "val_mcc")
+        ]
         history = [[line.split(",")[i] for i in wanted] for line in rounds]
         predictions = out / "predictions.csv"
-        scores = hashlib.sha256(predictions.read_bytes()).hexdigest() if predictions.is_file() else ""
+        scores = (
+            hashlib.sha256(predictions.read_bytes()).hexdigest() if predictions.is_file() else ""
+        )
     return {"model_sha256": weights, "predictions_sha256": scores, "rounds": history}
 
 

@@ -35,7 +35,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.config.halving import rounds_in_all
 from primia_flwr.config.search import SearchConfig
 from primia_flwr.federation.facts import read_json

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.cli import federation_trial, train
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment

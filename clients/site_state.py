@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from primia_flwr.errors import DataError
-from primia_flwr.reading import check_entry, parse_json, reading
+from primia_flwr.storage.reading import check_entry, parse_json, reading
 
 _STOPPING = "stopping"
 

@@ -27,7 +27,7 @@ from primia_flwr.federation.history import (
     SiteRow,
 )
 from primia_flwr.federation.refusals import failure_reason, has_diverged, refusal_reason
-from primia_flwr.reading import reason_of
+from primia_flwr.storage.reading import reason_of
 from primia_flwr.record_keys import (
     ARRAYS,
     DECLINED,

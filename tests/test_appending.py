@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.appending import append_whole
+from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.journal import Journal
 from primia_flwr.site.site_log import SiteLog

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.attacks import membership_report
 from primia_flwr.cli.predictions import write_tables
 from primia_flwr.data.manifest import Manifest, Sample
@@ -24,7 +24,7 @@ from primia_flwr.evaluation.predictions import read_predictions, write_predictio
 from primia_flwr.federation.history import History, RoundRow, SiteRow
 
 ROOT = Path(__file__).parents[1]
-DOOR = "primia_flwr/plain_csv.py"
+DOOR = "primia_flwr/storage/plain_csv.py"
 JOIN_FOR_A_SENTENCE = {  # or for a command line; looked at, and no cells of a table
     "benchmarks/round_overhead.py": 1,
     "benchmarks/secagg_rounds.py": 2,

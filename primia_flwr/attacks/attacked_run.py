@@ -21,7 +21,7 @@ from primia_flwr.data.dataset import LabelledImages, SiteData, load_site, load_t
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import ModelCard, load_model
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.training.private import unit_names
 
 

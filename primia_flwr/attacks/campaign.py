@@ -31,7 +31,7 @@ from primia_flwr.attacks.truth import SitesData, Truth
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.models.saved import write_atomically
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 

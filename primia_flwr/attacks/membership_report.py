@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.table import Table
 
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.attacks.detection import Estimate
 from primia_flwr.attacks.dp_line import DpClaim, compare
 from primia_flwr.attacks.lira import p_values

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.reading import reading
+from primia_flwr.storage.reading import reading
 
 FOLDER = "received"
 MODEL = "model"

@@ -12,7 +12,7 @@ from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.data import DataConfig
 from primia_flwr.errors import ConfigError
-from primia_flwr.evaluation.whole_file import write_whole_json
+from primia_flwr.storage.atomic import write_whole_json
 
 
 @dataclass

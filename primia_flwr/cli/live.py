@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from primia_flwr.federation.history import Event, EventTail
-from primia_flwr.reading import parse_json, read_text
+from primia_flwr.storage.reading import parse_json, read_text
 
 
 class LiveView:

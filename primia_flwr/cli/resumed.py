@@ -12,7 +12,7 @@ from typing import Any
 from primia_flwr.cli.predictions import JSON_TABLE
 from primia_flwr.data.files import file_digest
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.reading import check_entry, parse_json, read_text, reading
+from primia_flwr.storage.reading import check_entry, parse_json, read_text, reading
 
 _MAX_BYTES = 1 << 30
 _NUMBER: tuple[type, ...] = (int, float)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
-from primia_flwr.printable import printable
+from primia_flwr.storage.printable import printable
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.site_log import SiteLog
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.errors import PrimiaError
-from primia_flwr.printable import printable
+from primia_flwr.storage.printable import printable
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130

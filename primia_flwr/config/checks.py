@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from datetime import date
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.printable import printable
+from primia_flwr.storage.printable import printable
 
 
 def check_range(

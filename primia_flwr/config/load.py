@@ -30,7 +30,7 @@ from primia_flwr.config.checks import nearest
 from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.reading import reading
+from primia_flwr.storage.reading import reading
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.reading import parse_yaml
+from primia_flwr.storage.reading import parse_yaml
 
 MAX_CHARACTERS = 200_000
 MAX_LEVELS = 32

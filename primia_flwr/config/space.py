@@ -32,7 +32,7 @@ from primia_flwr.config.dimensions import (
 )
 from primia_flwr.config.space_keys import type_of, typed
 from primia_flwr.errors import ConfigError
-from primia_flwr.printable import printable
+from primia_flwr.storage.printable import printable
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

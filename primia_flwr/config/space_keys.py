@@ -11,7 +11,7 @@ from primia_flwr.config.checks import nearest
 from primia_flwr.config.dimensions import as_text
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.printable import printable
+from primia_flwr.storage.printable import printable
 
 # They say what is measured, on what and where: a score of one value says nothing of another's.
 FIXED = (

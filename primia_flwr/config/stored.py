@@ -5,7 +5,7 @@ from pathlib import Path
 from primia_flwr.config.load import load_experiment
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.reading import read_text, reading
+from primia_flwr.storage.reading import read_text, reading
 
 
 def read_config(path: Path) -> Experiment:

@@ -7,7 +7,7 @@ from typing import Any
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.space import Space, parse_space
 from primia_flwr.errors import ConfigError
-from primia_flwr.reading import parse_yaml, read_text, reading
+from primia_flwr.storage.reading import parse_yaml, read_text, reading
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "asha", "none")

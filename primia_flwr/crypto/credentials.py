@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from primia_flwr.errors import ServiceError
-from primia_flwr.reading import parse_yaml, read_bytes, read_private, read_text, reading
+from primia_flwr.storage.reading import parse_yaml, read_bytes, read_private, read_text, reading
 
 Role = Literal["data-owner", "model-owner", "crypto-provider"]
 ROLES: tuple[Role, ...] = get_args(Role)

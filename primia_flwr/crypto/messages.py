@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any, TypeVar, get_type_hints
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.reading import parse_json
+from primia_flwr.storage.reading import parse_json
 
 VERSION = 1
 PROTOCOLS = ("fss", "crypten")

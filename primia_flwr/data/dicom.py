@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.errors import DataError
-from primia_flwr.reading import reason_of
+from primia_flwr.storage.reading import reason_of
 
 MAX_PIXELS = 100_000_000
 """Largest width x height that is decoded; a compressed file may claim any size."""

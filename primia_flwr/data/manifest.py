@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 
 COLUMNS = ("path", "label", "patient", "site", "split")
 

@@ -25,7 +25,7 @@ from primia_flwr.data.files import atomic_folder, file_digest, locked
 from primia_flwr.data.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 VERSION = 3
 """Raise with every change of decoding or resizing."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.evaluation.compare import Comparison
 from primia_flwr.evaluation.intervals import Interval
 from primia_flwr.evaluation.metrics import IntArray

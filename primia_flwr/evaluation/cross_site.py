@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.whole_file import write_whole_json
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.atomic import write_whole_json
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "cross_site.json"
 FEDERATED = "Federated"

@@ -27,7 +27,7 @@ from primia_flwr.evaluation.run_folder import (
     read_run_folder,
 )
 from primia_flwr.evaluation.search_account import search_chapter
-from primia_flwr.evaluation.whole_file import write_whole
+from primia_flwr.storage.atomic import write_whole
 
 CITATIONS = {
     "pneumonia": (

@@ -16,8 +16,8 @@ from primia_flwr.evaluation.intervals import LEVEL, RESAMPLES, Interval
 from primia_flwr.evaluation.panel import BASELINE, MODEL, Panel, Reader
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
 from primia_flwr.evaluation.reader_figures import ReaderFigures, reader_figures
-from primia_flwr.evaluation.whole_file import write_whole_json
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.atomic import write_whole_json
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "evidence.json"
 FIGURES = ("accuracy", "mcc", "roc_auc")

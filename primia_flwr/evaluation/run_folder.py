@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.cross_site import CrossSite, read_matrix
 from primia_flwr.evaluation.metrics import Scores
@@ -23,7 +23,7 @@ from primia_flwr.evaluation.run_evidence import Evidence, read_evidence
 from primia_flwr.evaluation.saliency_cases import FILE as CASES
 from primia_flwr.evaluation.saliency_cases import FOLDER, Explanation, read_cases
 from primia_flwr.evaluation.secure_sums import SumFile, read_sum_file
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 Row = dict[str, str]
 

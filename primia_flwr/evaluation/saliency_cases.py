@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.whole_file import write_whole_json
-from primia_flwr.reading import parse_json, read_bytes, read_text, reading
+from primia_flwr.storage.atomic import write_whole_json
+from primia_flwr.storage.reading import parse_json, read_bytes, read_text, reading
 
 FOLDER, FILE = "saliency", "cases.json"
 Picture = npt.NDArray[np.uint8]

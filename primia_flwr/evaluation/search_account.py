@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation import table
 from primia_flwr.evaluation.search_plots import draw_history, draw_parallel, draw_values
-from primia_flwr.reading import check_entry, parse_json, read_text, reading
+from primia_flwr.storage.reading import check_entry, parse_json, read_text, reading
 
 FILE = "search.json"
 _LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.reading import parse_json, read_bytes, reading
+from primia_flwr.storage.reading import parse_json, read_bytes, reading
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.errors import DataError
-from primia_flwr.reading import reading
+from primia_flwr.storage.reading import reading
 
 _FILE = "audited-update.npz"
 _HALF_A_UNIT = 2.0**-24

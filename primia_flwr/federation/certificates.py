@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from primia_flwr.errors import FederationError
-from primia_flwr.reading import read_private, reading
+from primia_flwr.storage.reading import read_private, reading
 
 _CLOCK_SLACK = timedelta(hours=1)
 

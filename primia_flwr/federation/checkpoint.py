@@ -22,8 +22,8 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from primia_flwr.errors import CheckpointError
-from primia_flwr.printable import printable
-from primia_flwr.reading import parse_json, read_bytes, reason_of
+from primia_flwr.storage.printable import printable
+from primia_flwr.storage.reading import parse_json, read_bytes, reason_of
 
 logger = logging.getLogger(__name__)
 

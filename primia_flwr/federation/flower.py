@@ -10,7 +10,7 @@ import tomli_w
 from primia_flwr.errors import FederationError
 from primia_flwr.processes import flower_environment
 from primia_flwr.programs import flower_program
-from primia_flwr.reading import parse_json
+from primia_flwr.storage.reading import parse_json
 
 CONNECTION = "run"
 _COMMAND_SECONDS = 120

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from primia_flwr import plain_csv
+from primia_flwr.storage import plain_csv
 from primia_flwr.errors import CheckpointError
 from primia_flwr.federation.checkpoint import replace_file
-from primia_flwr.reading import parse_json, reading
+from primia_flwr.storage.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from primia_flwr.federation.certificates import (
 )
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.federation.roster import load_roster
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 ROSTER = "identities.json"
 _KEY_BYTES = 32

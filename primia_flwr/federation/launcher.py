@@ -27,7 +27,7 @@ from primia_flwr.federation.simulation import (
 )
 from primia_flwr.processes import Child, Children, flower_environment
 from primia_flwr.programs import flower_program
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 RESULT_FILE, ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder

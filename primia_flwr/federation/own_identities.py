@@ -22,7 +22,7 @@ from primia_flwr.federation.certificates import (
 )
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.federation.roster import Roster, RosterSite, load_roster
-from primia_flwr.reading import read_text, reading
+from primia_flwr.storage.reading import read_text, reading
 
 _COMMENT = "-identity"
 _LONGEST_LINE = 4096

@@ -25,8 +25,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import fingerprint, public_key
 from primia_flwr.federation.kits import check_name
-from primia_flwr.printable import printable
-from primia_flwr.reading import parse_yaml, read_text, reading
+from primia_flwr.storage.printable import printable
+from primia_flwr.storage.reading import parse_yaml, read_text, reading
 
 _GONE = "unregistered"
 _EXPECTED = "the roster.yaml that `primia provision` wrote; ask the coordinator for it again"

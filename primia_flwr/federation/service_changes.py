@@ -38,7 +38,7 @@ from primia_flwr.federation.service_kits import (
     peers_yaml,
 )
 from primia_flwr.privacy.ledger_disk import replace_file
-from primia_flwr.reading import read_bytes, read_private, reading
+from primia_flwr.storage.reading import read_bytes, read_private, reading
 
 _LISTENING: tuple[Role, ...] = ("model-owner", "crypto-provider")
 

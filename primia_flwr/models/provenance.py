@@ -19,7 +19,7 @@ import numpy.typing as npt
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models.weights import IMAGENET
-from primia_flwr.reading import parse_json, read_text, reading
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "first-weights.json"
 STATED = "privacy.weights_without_patients"

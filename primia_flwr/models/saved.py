@@ -23,7 +23,7 @@ from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.provenance import Provenance
 from primia_flwr.models.registry import build_model
-from primia_flwr.reading import parse_json, read_text, reading, reason_of
+from primia_flwr.storage.reading import parse_json, read_text, reading, reason_of
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"

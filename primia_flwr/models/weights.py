@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from primia_flwr.compat import torchvision
 from primia_flwr.errors import ConfigError
-from primia_flwr.reading import reason_of
+from primia_flwr.storage.reading import reason_of
 
 IMAGENET = "imagenet"
 

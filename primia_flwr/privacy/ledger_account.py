@@ -21,7 +21,7 @@ from primia_flwr.privacy.ledger_chain import Entry
 from primia_flwr.privacy.ledger_units import Person
 from primia_flwr.privacy.planned_runs import BEYOND, PlannedRun, PlannedRuns, Price
 from primia_flwr.privacy.run_plan import plan_from_json
-from primia_flwr.reading import reason_of
+from primia_flwr.storage.reading import reason_of
 
 FORMAT = 2
 _BEFORE_PLANS = 1  # the format that knows no planned runs; such ledgers go on without

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from primia_flwr.appending import append_whole
+from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.durable import write_durably
+from primia_flwr.storage.durable import write_durably
 from primia_flwr.secagg.member_lists import shown
 
 _HEAD_SUFFIX = ".head"

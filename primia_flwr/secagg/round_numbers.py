@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.durable import write_durably
+from primia_flwr.storage.durable import write_durably
 
 
 class RoundNumbers:

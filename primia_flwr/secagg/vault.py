@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.reading import read_bytes
+from primia_flwr.storage.reading import read_bytes
 from primia_flwr.secagg.client import ClientInstance, Phase
-from primia_flwr.secagg.durable import write_durably
+from primia_flwr.storage.durable import write_durably
 from primia_flwr.secagg.keys import bind
 from primia_flwr.secagg.parties import Member
 from primia_flwr.secagg.round_numbers import RoundNumbers

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.printable import shown
+from primia_flwr.storage.printable import shown
 from primia_flwr.site.bundle_names import check_name
 
 MAX_BUNDLE_BYTES = 32 * 2**20

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.printable import hidden, shown
+from primia_flwr.storage.printable import hidden, shown
 from primia_flwr.site.bundle_names import CONTENT_LIST
 
 PROJECT_FILE = "pyproject.toml"

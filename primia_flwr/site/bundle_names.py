@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from functools import cache
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.printable import shown
+from primia_flwr.storage.printable import shown
 
 MAX_NAME = 200
 MAX_DEPTH = 12

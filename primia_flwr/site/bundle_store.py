@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.printable import shown
+from primia_flwr.storage.printable import shown
 from primia_flwr.site.archive import MAX_BUNDLE_BYTES, sha256
 
 MAX_WAITING = 50

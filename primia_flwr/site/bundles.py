@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from primia_flwr.errors import DataError, PolicyRefusal
-from primia_flwr.printable import hidden, printable, shown
+from primia_flwr.storage.printable import hidden, printable, shown
 from primia_flwr.site.archive import MAX_BUNDLE_BYTES, read_archive, sha256
 from primia_flwr.site.bundle_files import (
     PROJECT_FILE,

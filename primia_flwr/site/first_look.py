@@ -16,7 +16,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from primia_flwr.errors import FederationError, PolicyRefusal, PrimiaError
-from primia_flwr.printable import printable, short
+from primia_flwr.storage.printable import printable, short
 from primia_flwr.site.archive import check_size, sha256
 from primia_flwr.site.bundles import inspect
 from primia_flwr.site.policy import load_policy

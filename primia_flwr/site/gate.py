@@ -30,7 +30,7 @@ from flwr.supernode.cli import flwr_clientapp
 
 from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal, PrimiaError
 from primia_flwr.pace import hasten_transfers
-from primia_flwr.printable import printable, short
+from primia_flwr.storage.printable import printable, short
 from primia_flwr.processes import BUNDLE_VARIABLE
 from primia_flwr.site import installed
 from primia_flwr.site.bundles import BundleStore, inspect, sha256

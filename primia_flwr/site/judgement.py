@@ -13,8 +13,8 @@ from primia_flwr.config.plain_yaml import MAX_CHARACTERS
 from primia_flwr.config.searched import SEARCHABLE
 from primia_flwr.config.space import parse_space
 from primia_flwr.errors import ConfigError, PolicyRefusal
-from primia_flwr.printable import printable, short, shown
-from primia_flwr.reading import reading
+from primia_flwr.storage.printable import printable, short, shown
+from primia_flwr.storage.reading import reading
 from primia_flwr.site.bundles import Bundle, inspect, sha256
 from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
 from primia_flwr.site.terms import check_terms

@@ -23,8 +23,8 @@ from primia_flwr.config.deployment import check_address
 from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.privacy import UNITS
 from primia_flwr.errors import ConfigError
-from primia_flwr.printable import printable, shown
-from primia_flwr.reading import read_text, reading
+from primia_flwr.storage.printable import printable, shown
+from primia_flwr.storage.reading import read_text, reading
 
 ANY = "*"
 CATEGORIES = ("train", "evaluate", "query")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from primia_flwr.errors import FederationError, PrimiaError
-from primia_flwr.printable import printable
+from primia_flwr.storage.printable import printable
 from primia_flwr.processes import (
     Child,
     Children,

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from primia_flwr.appending import append_whole
+from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import DataError
-from primia_flwr.printable import printable, shown
+from primia_flwr.storage.printable import printable, shown
 
 EVENTS = (
     *("started", "stopped", "request", "stored", "refused", "accepted"),

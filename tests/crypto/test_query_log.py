@@ -165,5 +165,5 @@ def test_a_disk_that_is_full_for_a_moment_costs_one_query_and_no_start(tmp_path:
 def test_a_log_has_no_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "queries.jsonl"
     file.write_text((line(1) + "\n") * 1000)
-    monkeypatch.setattr("primia_flwr.reading.MAX_BYTES", 100)
+    monkeypatch.setattr("primia_flwr.storage.reading.MAX_BYTES", 100)
     assert QueryLog(file, limit=5).used("clinic") == 1000

@@ -1,0 +1,1 @@
+"""Files that survive a crash: whole or absent, appended or not, read strictly."""
