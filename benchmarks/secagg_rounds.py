@@ -42,7 +42,7 @@ from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment
 from primia_flwr.evaluation.secure_sums import TRAIN, read_sums
 from primia_flwr.federation.first_model import first_model
-from primia_flwr.processes import (
+from primia_flwr.processes.children import (
     Child,
     available_cores,
     flower_environment,
@@ -234,7 +234,7 @@ def _flower(args: argparse.Namespace, rounds: Rounds, secure: bool, folder: Path
     child = Child(
         "Flower's simulation",
         isolated_module(
-            "primia_flwr.guardian", ray_folder, *command, *(["--secure"] if secure else [])
+            "primia_flwr.processes.guardian", ray_folder, *command, *(["--secure"] if secure else [])
         ),
         log_file=folder / "flower.log",
         environment=environment,

@@ -36,7 +36,7 @@ from primia_flwr.federation.opened_sums import OpenedSums
 from primia_flwr.federation.recording import Recording
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.sum_log import SumLog
-from primia_flwr.processes import available_cores
+from primia_flwr.processes.children import available_cores
 from primia_flwr.record_keys import (
     ARRAYS,
     CONFIG,

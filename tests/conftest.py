@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from primia_flwr.programs import make_stand_in
+from primia_flwr.processes.programs import make_stand_in
 
 # A slow machine is no failure: no example of a property is timed.
 settings.register_profile("untimed", deadline=None)

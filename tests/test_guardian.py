@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from primia_flwr.processes import isolated_module
+from primia_flwr.processes.children import isolated_module
 
 # Starts a grandchild in a session of its own, says its id, and ends or waits.
 ORPHAN_MAKER = """
@@ -25,7 +25,7 @@ sys.exit(7)
 
 def guarded(folder: Path, seconds: float) -> subprocess.Popen[str]:
     command = isolated_module(
-        "primia_flwr.guardian", str(folder), sys.executable, "-c", ORPHAN_MAKER, str(seconds)
+        "primia_flwr.processes.guardian", str(folder), sys.executable, "-c", ORPHAN_MAKER, str(seconds)
     )
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import FederationError
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.programs import flower_program
 
 
 def test_the_program_beside_this_python_is_found() -> None:
@@ -25,7 +25,7 @@ def test_a_program_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
 _SAY_WHERE = """
 import subprocess, sys
 from pathlib import Path
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.programs import flower_program
 program = Path(flower_program("flower-superlink"))
 print(program)
 script = "import pathlib, sys, flwr; print(pathlib.Path(flwr.__file__).resolve(), sys.executable)"

@@ -8,8 +8,8 @@ from typing import Any
 import tomli_w
 
 from primia_flwr.errors import FederationError
-from primia_flwr.processes import flower_environment
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.children import flower_environment
+from primia_flwr.processes.programs import flower_program
 from primia_flwr.storage.reading import parse_json
 
 CONNECTION = "run"

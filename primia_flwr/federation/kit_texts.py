@@ -9,7 +9,7 @@ from primia_flwr.federation.superlink import (
     superexec_arguments,
     superlink_arguments,
 )
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.programs import flower_program
 
 _SITE_YAML = """\
 # What {site} allows. The hospital edits this file; it is read anew for every message.

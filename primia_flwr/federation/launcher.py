@@ -25,8 +25,8 @@ from primia_flwr.federation.simulation import (
     federation_options,
     simulation_superlink,
 )
-from primia_flwr.processes import Child, Children, flower_environment
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.children import Child, Children, flower_environment
+from primia_flwr.processes.programs import flower_program
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 RESULT_FILE, ERROR_FILE = "result.json", "error.json"

@@ -17,7 +17,7 @@ from primia_flwr.federation.provision import Federation, Plan, provision
 from primia_flwr.federation.roster import register_sites
 from primia_flwr.federation.superlink import SuperLink
 from primia_flwr.federation.supernodes import LocalSite
-from primia_flwr.processes import Service, free_port
+from primia_flwr.processes.children import Service, free_port
 
 _CERTIFICATE_DAYS = 7
 

@@ -11,7 +11,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.pace import hasten_transfers
+from primia_flwr.processes.pace import hasten_transfers
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from primia_flwr.errors import ServiceError
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
-from primia_flwr.processes import Child, Children, free_port, is_listening, wait_until
+from primia_flwr.processes.children import Child, Children, free_port, is_listening, wait_until
 
 _CLINIC = "clinic"
 _START_SECONDS = 120.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from primia_flwr.config.federation import FederationConfig
 from primia_flwr.federation.flower import Connection
-from primia_flwr.processes import (
+from primia_flwr.processes.children import (
     Child,
     available_cores,
     flower_environment,
@@ -22,7 +22,7 @@ from primia_flwr.processes import (
     isolated_module,
     wait_until,
 )
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.programs import flower_program
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def simulation_superlink(folder: Path, *, threads: int) -> Iterator[Connection]:
         "OMP_NUM_THREADS": str(threads),
     }
     command = isolated_module(
-        "primia_flwr.guardian",
+        "primia_flwr.processes.guardian",
         ray_folder,
         flower_program("flower-superlink"),
         *("--simulation", "--insecure", "--host", "127.0.0.1", "--port", str(port)),

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.flower import write_connection
-from primia_flwr.processes import (
+from primia_flwr.processes.children import (
     Child,
     Service,
     check_port_free,
     flower_environment,
     wait_until,
 )
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.programs import flower_program
 
 _READY_SECONDS = 60.0
 

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from primia_flwr.errors import FederationError
-from primia_flwr.processes import Child, isolated_module, wait_until
+from primia_flwr.processes.children import Child, isolated_module, wait_until
 
 _CONNECT_SECONDS = 60.0
 

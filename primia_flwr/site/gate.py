@@ -29,9 +29,9 @@ from flwr.supercore.run import Run
 from flwr.supernode.cli import flwr_clientapp
 
 from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal, PrimiaError
-from primia_flwr.pace import hasten_transfers
+from primia_flwr.processes.pace import hasten_transfers
 from primia_flwr.storage.printable import printable, short
-from primia_flwr.processes import BUNDLE_VARIABLE
+from primia_flwr.processes.children import BUNDLE_VARIABLE
 from primia_flwr.site import installed
 from primia_flwr.site.bundles import BundleStore, inspect, sha256
 from primia_flwr.site.judgement import Request, UnknownBundle, judge

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.storage.printable import printable
-from primia_flwr.processes import (
+from primia_flwr.processes.children import (
     Child,
     Children,
     flower_environment,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from primia_flwr.federation.service_kits import ServicePlan, provision_service
 from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
-from primia_flwr.processes import is_listening
+from primia_flwr.processes.children import is_listening
 from tests.e2e.runner import Primia, last_json
 from tests.e2e.test_encrypted_inference import (
     CLASSES,

@@ -5,8 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from primia_flwr.processes import flower_environment
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.children import flower_environment
+from primia_flwr.processes.programs import flower_program
 
 _PROJECT = """\
 [project]

@@ -13,7 +13,7 @@ from primia_flwr.federation import flower
 from primia_flwr.federation.provision import Plan, provision
 from primia_flwr.federation.refusals import failure_reason, refusal_reason
 from primia_flwr.federation.roster import node_states
-from primia_flwr.processes import (
+from primia_flwr.processes.children import (
     Child,
     Children,
     check_port_free,
@@ -22,7 +22,7 @@ from primia_flwr.processes import (
     isolated_module,
     wait_until,
 )
-from primia_flwr.programs import flower_program
+from primia_flwr.processes.programs import flower_program
 
 
 def child(folder: Path, code: str) -> Child:
@@ -188,7 +188,7 @@ def test_a_command_of_flower_that_does_not_end_is_one_clear_error(
 
 def test_a_process_that_waits_for_a_lock_ends_with_its_parent(tmp_path: Path) -> None:
     waiting = (
-        "import threading; from primia_flwr.processes import end_with_parent; "
+        "import threading; from primia_flwr.processes.children import end_with_parent; "
         "end_with_parent(0.5); print('ready', flush=True); threading.Event().wait()"
     )
     parent = (

@@ -3,7 +3,7 @@ import os
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
-from primia_flwr.processes import BUNDLE_VARIABLE
+from primia_flwr.processes.children import BUNDLE_VARIABLE
 from tests.security.lab import Lab
 
 

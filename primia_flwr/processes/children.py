@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from primia_flwr.errors import FederationError
-from primia_flwr.programs import programs_folder
+from primia_flwr.processes.programs import programs_folder
 
 BUNDLE_VARIABLE = "PRIMIA_BUNDLE_SHA256"  # set by the gate, in the process of one message
 _PR_SET_PDEATHSIG = 1

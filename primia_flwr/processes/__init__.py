@@ -1,0 +1,1 @@
+"""Children of this process: started, watched, stopped, and never left behind."""
