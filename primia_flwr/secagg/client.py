@@ -24,7 +24,7 @@ from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.neighbourhood import Neighbourhood
 from primia_flwr.secagg.parties import Member
 from primia_flwr.secagg.sealing import open_sealed, seal
-from primia_flwr.secagg.shamir import split
+from primia_flwr.primitives.shamir import split
 from primia_flwr.secagg.wire import (
     ClientState,
     Excerpt,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from primia_flwr.secagg.agreement import Announcement, Roll, Sparse
 from primia_flwr.secagg.graph import neighbours
 from primia_flwr.secagg.keys import PublicKeys, digest
-from primia_flwr.secagg.merkle import Tree, leaf
+from primia_flwr.primitives.merkle import Tree, leaf
 from primia_flwr.secagg.parties import Floor, Session
 from primia_flwr.secagg.wire import VERSION, Excerpt, Names, SharesRequest
 

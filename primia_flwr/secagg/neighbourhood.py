@@ -22,7 +22,7 @@ from primia_flwr.secagg.agreement import Announcement, Masking, Roll, Sparse
 from primia_flwr.secagg.demands import Demands
 from primia_flwr.secagg.excerpts import keys_leaf, name_leaf
 from primia_flwr.secagg.keys import PublicKeys
-from primia_flwr.secagg.merkle import root_of
+from primia_flwr.primitives.merkle import root_of
 from primia_flwr.secagg.parties import Member
 from primia_flwr.secagg.wire import Excerpt, Names, SharesRequest
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.agreement import Mask, Masking, commitment
 from primia_flwr.secagg.keys import KeyPair
-from primia_flwr.secagg.shamir import Interpolation
+from primia_flwr.primitives.shamir import Interpolation
 from primia_flwr.secagg.wire import UnmaskReply
 
 

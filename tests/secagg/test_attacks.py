@@ -15,7 +15,7 @@ from primia_flwr.secagg.journal import Journal
 from primia_flwr.secagg.keys import KeyPair, digest
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor
-from primia_flwr.secagg.shamir import combine
+from primia_flwr.primitives.shamir import combine
 from primia_flwr.secagg.wire import MaskRequest, UnmaskReply, UnmaskRequest
 from tests.secagg.federation import BASES, Federation, members, total, vectors
 

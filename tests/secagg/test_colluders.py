@@ -19,7 +19,7 @@ from primia_flwr.secagg.graph import least_threshold
 from primia_flwr.secagg.keys import KeyPair, sign
 from primia_flwr.secagg.masks import Vector
 from primia_flwr.secagg.parties import Floor
-from primia_flwr.secagg.shamir import combine
+from primia_flwr.primitives.shamir import combine
 from primia_flwr.secagg.wire import SignRequest, UnmaskRequest
 from tests.secagg.federation import BASES, TOLD, Federation, members, vectors
 

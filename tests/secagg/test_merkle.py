@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.keys import bind
-from primia_flwr.secagg.merkle import Tree, leaf, node, root_of
+from primia_flwr.primitives.merkle import Tree, leaf, node, root_of
 
 
 def leaves(count: int) -> list[bytes]:

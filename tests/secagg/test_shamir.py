@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.shamir import Interpolation, combine, matmul, split
+from primia_flwr.primitives.shamir import Interpolation, combine, matmul, split
 
 
 def times(a: int, b: int) -> int:

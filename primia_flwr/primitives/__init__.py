@@ -1,0 +1,1 @@
+"""Small cryptographic parts that more than one protocol uses."""
