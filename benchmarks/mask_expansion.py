@@ -26,7 +26,7 @@ from flwr.common.secure_aggregation.ndarrays_arithmetic import parameters_additi
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.secagg.masks import add_mask, add_masks
+from primia_flwr.secagg.payload.masks import add_mask, add_masks
 
 KEY = bytes(range(32))
 MOD_RANGE = 1 << 32  # Flower's default modulus

@@ -17,7 +17,7 @@ from primia_flwr import records
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError
-from primia_flwr.secagg.payload import round_to_digits
+from primia_flwr.secagg.payload.layout import round_to_digits
 from primia_flwr.training.evaluate import Evaluation, evaluate
 from primia_flwr.training.fit import FitResult
 from primia_flwr.training.loss import balanced_weights

@@ -27,9 +27,9 @@ from primia_flwr.record_keys import (
     WEIGHT,
 )
 from primia_flwr.records import get_evaluation
-from primia_flwr.secagg.fixed_point import Overflow, Real
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.payload import Layout, round_to_digits
+from primia_flwr.secagg.payload.fixed_point import Overflow, Real
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.payload.layout import Layout, round_to_digits
 
 logger = logging.getLogger(__name__)
 

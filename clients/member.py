@@ -18,9 +18,9 @@ from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.federation.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.federation.secure_records import degree_of, floor_of, session_of, terms_of
 from primia_flwr.processes.children import running_bundle
-from primia_flwr.secagg.journal import Journal, MemberRule
-from primia_flwr.secagg.parties import Floor, Member, roster_digest
-from primia_flwr.secagg.vault import Vault
+from primia_flwr.secagg.state.journal import Journal, MemberRule
+from primia_flwr.secagg.protocol.parties import Floor, Member, roster_digest
+from primia_flwr.secagg.protocol.vault import Vault
 from primia_flwr.site.policy import SitePolicy, load_policy
 
 

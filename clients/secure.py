@@ -25,11 +25,11 @@ from primia_flwr.record_keys import (
     SITE_NAME,
     TRIAL,
 )
-from primia_flwr.secagg.client import ClientInstance
-from primia_flwr.secagg.keys import digest
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.payload import Layout
-from primia_flwr.secagg.wire import (
+from primia_flwr.secagg.protocol.client import ClientInstance
+from primia_flwr.primitives.keys import digest
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.payload.layout import Layout
+from primia_flwr.secagg.protocol.wire import (
     KeysRequest,
     MaskRequest,
     SharesRequest,

@@ -16,9 +16,9 @@ from flwr.serverapp.strategy import Strategy
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation import secure_records as wire
 from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.secagg.fixed_point import Overflow
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.payload import WEIGHT, Layout
+from primia_flwr.secagg.payload.fixed_point import Overflow
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.payload.layout import WEIGHT, Layout
 from strategies.exchange import Request
 from strategies.plain import PlainExchange
 from strategies.screening import Screened, Update, rejected_row

@@ -14,8 +14,8 @@ import numpy as np
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.record_keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.payload import Layout, Number
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.payload.layout import Layout, Number
 
 Sums = Mapping[str, Sequence[float]]
 

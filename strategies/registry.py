@@ -19,7 +19,7 @@ from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.recording import Recording
 from primia_flwr.federation.secure_records import report_layout, session_of
 from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
-from primia_flwr.secagg.fixed_point import Overflow
+from primia_flwr.secagg.payload.fixed_point import Overflow
 from strategies.exchange import Exchange
 from strategies.fixed_point import FixedPointExchange
 from strategies.plain import PlainExchange

@@ -45,9 +45,9 @@ from primia_flwr.record_keys import (
     STATISTICS,
     WEIGHT,
 )
-from primia_flwr.secagg.parties import Session, roster_digest
-from primia_flwr.secagg.payload import Layout
-from primia_flwr.secagg.server import ServerInstance
+from primia_flwr.secagg.protocol.parties import Session, roster_digest
+from primia_flwr.secagg.payload.layout import Layout
+from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.training.evaluate import Evaluation
 from strategies.census import site_name
 from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics

@@ -16,9 +16,9 @@ from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.federation.sum_log import SumLog
 from primia_flwr.record_keys import HEADS, LEDGER
 from primia_flwr.records import num_bytes
-from primia_flwr.secagg.payload import Layout
-from primia_flwr.secagg.server import ServerInstance
-from primia_flwr.secagg.wire import (
+from primia_flwr.secagg.payload.layout import Layout
+from primia_flwr.secagg.protocol.server import ServerInstance
+from primia_flwr.secagg.protocol.wire import (
     KeysReply,
     KeysRequest,
     SharesReply,

@@ -33,7 +33,7 @@ from primia_flwr.privacy.averaging import averaged
 from primia_flwr.privacy.events import LEAST_NOISE, AnyEvent, Gaussian, SampledGaussian
 from primia_flwr.privacy.shared_step import StepNoise
 from primia_flwr.privacy.units import units_of
-from primia_flwr.secagg.fixed_point import FixedPoint
+from primia_flwr.secagg.payload.fixed_point import FixedPoint
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation

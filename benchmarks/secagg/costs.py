@@ -13,8 +13,8 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.federation.secure_records import report_layout
 from primia_flwr.models import build_model
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.payload import WEIGHT
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.payload.layout import WEIGHT
 
 CLASSES = 3
 BYTES_BOUND = 1.02

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.secagg.rounds import STEPS, Lost, Round, enlist
 from benchmarks.secagg.rows import Row, at_most, say
 from benchmarks.secagg.sums import Inputs, Verdict, expected_survivors, judge
-from primia_flwr.secagg.journal import Journal
-from primia_flwr.secagg.parties import LEAST_SURVIVORS, Member
+from primia_flwr.secagg.state.journal import Journal
+from primia_flwr.secagg.protocol.parties import LEAST_SURVIVORS, Member
 
 PART = "dropouts"
 COUNTS = (5, 10)

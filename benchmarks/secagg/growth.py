@@ -24,9 +24,9 @@ import numpy as np
 from benchmarks.secagg.rounds import FLOOR, Costs, Round, enlist
 from benchmarks.secagg.rows import Row, at_most, say
 from primia_flwr.errors import ConfigError
-from primia_flwr.secagg.graph import SparseParameters, suggested_degree
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.parties import LEAST_SURVIVORS, Floor
+from primia_flwr.secagg.protocol.graph import SparseParameters, suggested_degree
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.parties import LEAST_SURVIVORS, Floor
 
 PART = "growth"
 ENTRIES = 1_000

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.client import ClientInstance
-from primia_flwr.secagg.journal import Journal
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.parties import Floor, Member, Session
-from primia_flwr.secagg.server import ServerInstance
-from primia_flwr.secagg.wire import (
+from primia_flwr.secagg.protocol.client import ClientInstance
+from primia_flwr.secagg.state.journal import Journal
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.parties import Floor, Member, Session
+from primia_flwr.secagg.protocol.server import ServerInstance
+from primia_flwr.secagg.protocol.wire import (
     KeysReply,
     MaskRequest,
     SharesReply,

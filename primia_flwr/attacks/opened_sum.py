@@ -17,7 +17,7 @@ from primia_flwr.attacks.crafted_model import head_of
 from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import EarlyStoppingConfig, SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages
-from primia_flwr.secagg.fixed_point import FixedPoint, Overflow
+from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.keys import bind
+from primia_flwr.primitives.keys import bind
 
 SEED_BYTES = 32
 _BLOCK = 16  # bytes that the cipher may ask for beyond its output

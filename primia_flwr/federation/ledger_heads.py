@@ -25,8 +25,8 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import DataError, ProtocolError
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.storage.reading import parse_json, read_text, reading
-from primia_flwr.secagg.keys import sign, verify
-from primia_flwr.secagg.parties import Session
+from primia_flwr.primitives.keys import sign, verify
+from primia_flwr.secagg.protocol.parties import Session
 
 FILE = "ledger-heads.json"
 MAX_CHARACTERS = 1 << 20

@@ -18,7 +18,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.evaluation.secure_sums import STATISTICS
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.federation.facts import read_json
-from primia_flwr.secagg.member_lists import largest_safe
+from primia_flwr.secagg.state.member_lists import largest_safe
 
 FILE = "secure-opened.json"
 _LISTS = "lists"

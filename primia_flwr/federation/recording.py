@@ -16,7 +16,7 @@ from primia_flwr.attacks import received
 from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.secure_records import unflatten
 from primia_flwr.models.saved import write_atomically
-from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.payload.masks import Vector
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

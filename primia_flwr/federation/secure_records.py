@@ -17,11 +17,11 @@ from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.aggregate import AggregateNoise, with_noise_for
 from primia_flwr.privacy.shared_step import StepNoise
 from primia_flwr.record_keys import ARRAYS, CONFIG, DECLINED
-from primia_flwr.secagg.graph import suggested_degree
-from primia_flwr.secagg.keys import digest
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.parties import Floor, Session
-from primia_flwr.secagg.payload import REAL_STEP, WEIGHT, Layout, Number
+from primia_flwr.secagg.protocol.graph import suggested_degree
+from primia_flwr.primitives.keys import digest
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.parties import Floor, Session
+from primia_flwr.secagg.payload.layout import REAL_STEP, WEIGHT, Layout, Number
 
 SECAGG = "secagg"  # the record of a message that holds the protocol's own parts
 ROUTE = "secagg"  # the query for setup, signatures and shares

@@ -10,7 +10,7 @@ Source: RFC 9162, section 2.1 (the same tree; leaves and nodes are told apart by
 from collections.abc import Sequence
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import Part, digest
+from primia_flwr.primitives.keys import Part, digest
 
 HASH_BYTES = 32
 

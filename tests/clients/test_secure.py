@@ -19,7 +19,7 @@ _STEP = """
 import sys
 from clients.client_app import app
 from clients.secure import answer_protocol
-from primia_flwr.secagg.vault import Vault
+from primia_flwr.secagg.protocol.vault import Vault
 heavy = {"torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib"} & set(sys.modules)
 print(sorted(heavy))
 """

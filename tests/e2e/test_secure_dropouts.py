@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.secagg.payload import round_to_digits
+from primia_flwr.secagg.payload.layout import round_to_digits
 from tests.e2e.disturbed import Disturbance, Disturbed, kill, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

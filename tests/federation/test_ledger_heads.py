@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError, ProtocolError
 from primia_flwr.federation.ledger_heads import LedgerHead, LedgerHeads, read_heads
-from primia_flwr.secagg.keys import sign
-from primia_flwr.secagg.parties import Session
+from primia_flwr.primitives.keys import sign
+from primia_flwr.secagg.protocol.parties import Session
 
 KEYS = {name: Ed25519PrivateKey.generate() for name in ("london", "munich", "paris")}
 SESSION = Session("run", {n: k.public_key().public_bytes_raw() for n, k in KEYS.items()})

@@ -11,8 +11,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg import wire
-from primia_flwr.secagg.wire import decode, encode
+from primia_flwr.secagg.protocol import wire
+from primia_flwr.secagg.protocol.wire import decode, encode
 from tests.fuzz.targets import KINDS
 
 HEAD = 9  # of a part: a letter for its type, and its length

@@ -9,7 +9,7 @@ from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.aggregate import AggregateNoise, clipped, with_noise_for
 from primia_flwr.privacy.filter import SiteFilter
 from primia_flwr.privacy.run_plan import Wish, spent_by
-from primia_flwr.secagg.fixed_point import FixedPoint
+from primia_flwr.secagg.payload.fixed_point import FixedPoint
 
 PLAN = {
     "noise_multiplier": 2.0,

@@ -17,7 +17,7 @@ from primia_flwr.privacy.events import (
     event_to_json,
 )
 from primia_flwr.privacy.shared_step import StepNoise
-from primia_flwr.secagg.fixed_point import FixedPoint
+from primia_flwr.secagg.payload.fixed_point import FixedPoint
 
 NOISE = StepNoise(
     noise_multiplier=2.0,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.fixed_point import FixedPoint, Overflow
+from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow
 
 CHUNK = 1 << 15
 

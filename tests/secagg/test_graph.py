@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.graph import (
+from primia_flwr.secagg.protocol.graph import (
     Graph,
     SparseParameters,
     _cut_probability,
@@ -14,7 +14,7 @@ from primia_flwr.secagg.graph import (
     neighbours,
     suggested_degree,
 )
-from primia_flwr.secagg.keys import bind
+from primia_flwr.primitives.keys import bind
 
 SEED = bytes(range(32))
 

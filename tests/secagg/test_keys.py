@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import (
+from primia_flwr.primitives.keys import (
     InstanceKeys,
     KeyPair,
     Part,

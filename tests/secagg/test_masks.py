@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from scipy import stats
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import bind
-from primia_flwr.secagg.masks import _add, add_mask, add_masks, mask_key
+from primia_flwr.primitives.keys import bind
+from primia_flwr.secagg.payload.masks import _add, add_mask, add_masks, mask_key
 
 KEYS = [bytes([i]) * 32 for i in range(4)]
 CHUNK = 1 << 16  # entries that are masked at a time

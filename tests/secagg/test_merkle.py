@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import bind
+from primia_flwr.primitives.keys import bind
 from primia_flwr.primitives.merkle import Tree, leaf, node, root_of
 
 

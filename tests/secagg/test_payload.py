@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.payload import WEIGHT, Layout, Number, round_to_digits
+from primia_flwr.secagg.payload.layout import WEIGHT, Layout, Number, round_to_digits
 
 NUMBERS = (Number(WEIGHT), Number("loss", step=0.25), Number("counts", 3))
 

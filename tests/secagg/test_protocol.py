@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.parties import Floor
-from primia_flwr.secagg.wire import _parts
+from primia_flwr.secagg.protocol.parties import Floor
+from primia_flwr.secagg.protocol.wire import _parts
 from tests.secagg.federation import Federation, members, total, vectors
 
 STEPS = ("keys", "shares", "vectors", "signatures", "unmask")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.client import ClientInstance, Phase
-from primia_flwr.secagg.journal import Journal
-from primia_flwr.secagg.keys import InstanceKeys, PublicKeys
-from primia_flwr.secagg.parties import Floor, Member, Session
-from primia_flwr.secagg.wire import (
+from primia_flwr.secagg.protocol.client import ClientInstance, Phase
+from primia_flwr.secagg.state.journal import Journal
+from primia_flwr.primitives.keys import InstanceKeys, PublicKeys
+from primia_flwr.secagg.protocol.parties import Floor, Member, Session
+from primia_flwr.secagg.protocol.wire import (
     KeysRequest,
     MaskRequest,
     SharesRequest,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import KeyPair, bind
-from primia_flwr.secagg.sealing import OVERHEAD_BYTES, open_sealed, seal
+from primia_flwr.primitives.keys import KeyPair, bind
+from primia_flwr.secagg.protocol.sealing import OVERHEAD_BYTES, open_sealed, seal
 
 SECRET = bytes(range(32))
 MESSAGE = b"two shares of thirty-two bytes each, and some more"

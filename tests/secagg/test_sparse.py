@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from benchmarks.secagg.rounds import enlist
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.client import ClientInstance
-from primia_flwr.secagg.keys import PublicKeys, bind
-from primia_flwr.secagg.masks import Vector
-from primia_flwr.secagg.parties import Floor
-from primia_flwr.secagg.server import ServerInstance
-from primia_flwr.secagg.wire import (
+from primia_flwr.secagg.protocol.client import ClientInstance
+from primia_flwr.primitives.keys import PublicKeys, bind
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.parties import Floor
+from primia_flwr.secagg.protocol.server import ServerInstance
+from primia_flwr.secagg.protocol.wire import (
     VERSION,
     MaskRequest,
     SharesReply,

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.agreement import LIST_PURPOSE
-from primia_flwr.secagg.client import ClientInstance, Phase
-from primia_flwr.secagg.journal import Journal
-from primia_flwr.secagg.keys import sign
-from primia_flwr.secagg.wire import (
+from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE
+from primia_flwr.secagg.protocol.client import ClientInstance, Phase
+from primia_flwr.secagg.state.journal import Journal
+from primia_flwr.primitives.keys import sign
+from primia_flwr.secagg.protocol.wire import (
     MaskRequest,
     SharesRequest,
     SignRequest,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.client import ClientInstance, Phase
-from primia_flwr.secagg.vault import Vault
+from primia_flwr.secagg.protocol.client import ClientInstance, Phase
+from primia_flwr.secagg.protocol.vault import Vault
 from tests.secagg.federation import members
 
 ME = "s001"

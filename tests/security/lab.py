@@ -27,10 +27,10 @@ from primia_flwr.federation.bundle import Bundle, stage_bundle
 from primia_flwr.federation.identities import roster_keys
 from primia_flwr.federation.provision import Plan, provision
 from primia_flwr.models.registry import build_model
-from primia_flwr.secagg.parties import Session
-from primia_flwr.secagg.payload import Layout
-from primia_flwr.secagg.server import ServerInstance
-from primia_flwr.secagg.wire import (
+from primia_flwr.secagg.protocol.parties import Session
+from primia_flwr.secagg.payload.layout import Layout
+from primia_flwr.secagg.protocol.server import ServerInstance
+from primia_flwr.secagg.protocol.wire import (
     KeysReply,
     KeysRequest,
     SharesReply,

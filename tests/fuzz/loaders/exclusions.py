@@ -28,7 +28,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.federation.loopback.LoopbackFederation.edit_policy": OWN,
     "primia_flwr.privacy.randomness._keyed": OWN,
     "primia_flwr.privacy.randomness.keyed_generator": OWN,
-    "primia_flwr.secagg.payload.Layout.spoiled": OWN,
+    "primia_flwr.secagg.payload.layout.Layout.spoiled": OWN,
     "primia_flwr.training.device.derive_seed": OWN,
     "primia_flwr.federation.imported._names": PROGRAM,
     "primia_flwr.federation.service_trial.ask": PROGRAM,

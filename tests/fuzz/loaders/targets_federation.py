@@ -21,7 +21,7 @@ from primia_flwr.federation.ledger_heads import LedgerHead, LedgerHeads
 from primia_flwr.federation.own_identities import trust
 from primia_flwr.federation.provision import Federation, Plan, provision
 from primia_flwr.federation.roster import _nodes_by_key, _pem, load_roster
-from primia_flwr.secagg.parties import Session
+from primia_flwr.secagg.protocol.parties import Session
 from tests.fuzz.loaders.target import Made, choice, put, target
 
 

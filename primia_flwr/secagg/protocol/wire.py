@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import Part, bind
+from primia_flwr.primitives.keys import Part, bind
 
 VERSION = "primia secagg v1"
 MAX_MESSAGE_BYTES = 64 << 20

@@ -19,7 +19,7 @@ from pathlib import Path
 from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import ProtocolError
 from primia_flwr.storage.durable import write_durably
-from primia_flwr.secagg.member_lists import shown
+from primia_flwr.secagg.state.member_lists import shown
 
 _HEAD_SUFFIX = ".head"
 

@@ -5,12 +5,12 @@ How a client checks what it is told is in `demands` and `neighbourhood`.
 
 from collections.abc import Mapping
 
-from primia_flwr.secagg.agreement import Announcement, Roll, Sparse
-from primia_flwr.secagg.graph import neighbours
-from primia_flwr.secagg.keys import PublicKeys, digest
+from primia_flwr.secagg.protocol.agreement import Announcement, Roll, Sparse
+from primia_flwr.secagg.protocol.graph import neighbours
+from primia_flwr.primitives.keys import PublicKeys, digest
 from primia_flwr.primitives.merkle import Tree, leaf
-from primia_flwr.secagg.parties import Floor, Session
-from primia_flwr.secagg.wire import VERSION, Excerpt, Names, SharesRequest
+from primia_flwr.secagg.protocol.parties import Floor, Session
+from primia_flwr.secagg.protocol.wire import VERSION, Excerpt, Names, SharesRequest
 
 
 def keys_leaf(name: str, keys: bytes) -> bytes:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.fixed_point import FixedPoint, Overflow, Real
-from primia_flwr.secagg.integers import decode_integers, encode_integers, from_steps, to_steps
-from primia_flwr.secagg.masks import Vector
+from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow, Real
+from primia_flwr.secagg.payload.integers import decode_integers, encode_integers, from_steps, to_steps
+from primia_flwr.secagg.payload.masks import Vector
 
 WEIGHT = "weight"
 REAL_STEP = 2.0**-20

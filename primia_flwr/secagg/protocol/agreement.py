@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import KeyPair, PublicKeys, bind, digest
-from primia_flwr.secagg.masks import Vector, add_masks, mask_key
-from primia_flwr.secagg.parties import Session, flat
-from primia_flwr.secagg.wire import VERSION, Names
+from primia_flwr.primitives.keys import KeyPair, PublicKeys, bind, digest
+from primia_flwr.secagg.payload.masks import Vector, add_masks, mask_key
+from primia_flwr.secagg.protocol.parties import Session, flat
+from primia_flwr.secagg.protocol.wire import VERSION, Names
 
 LIST_PURPOSE = f"{VERSION} survivors"
 

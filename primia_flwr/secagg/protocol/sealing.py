@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import bind
+from primia_flwr.primitives.keys import bind
 
 _SALT_BYTES = 16
 _TAG_BYTES = 16

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.keys import digest
+from primia_flwr.primitives.keys import digest
 
 Graph = dict[str, frozenset[str]]
 SECURITY_BITS = 40

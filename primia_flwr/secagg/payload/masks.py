@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.keys import bind
+from primia_flwr.primitives.keys import bind
 
 Vector = NDArray[np.uint32] | NDArray[np.uint64]
 _SEGMENT = 1 << 20  # words under one start of the counter

@@ -1,0 +1,1 @@
+"""The messages of one secure sum, at the client and at the server."""
