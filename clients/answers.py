@@ -12,8 +12,8 @@ from clients.private_statistics import answer_noisy_statistics
 from clients.searched import searched_site
 from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
-from primia_flwr import record_keys as keys
-from primia_flwr import records
+from primia_flwr.messages import keys
+from primia_flwr.messages import records
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError

@@ -10,9 +10,9 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from clients.member import SecureSite
 from primia_flwr.config.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.federation.audit import write_update
-from primia_flwr.record_keys import (
+from primia_flwr.messages.keys import (
     ARRAYS,
     DECLINED,
     INCOMING,
@@ -26,7 +26,7 @@ from primia_flwr.record_keys import (
     SITE,
     WEIGHT,
 )
-from primia_flwr.records import get_evaluation
+from primia_flwr.messages.records import get_evaluation
 from primia_flwr.secagg.payload.fixed_point import Overflow, Real
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import Layout, round_to_digits

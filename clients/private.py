@@ -20,10 +20,10 @@ from clients.progress import progress_writer
 from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
 from clients.spending import Account
-from primia_flwr import record_keys as keys
-from primia_flwr import records
+from primia_flwr.messages import keys
+from primia_flwr.messages import records
 from primia_flwr.errors import DivergenceError, ProtocolError
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
 from primia_flwr.privacy.run_plan import Wish

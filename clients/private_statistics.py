@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from clients.member import open_member
 from clients.site import OpenSite, open_site
 from clients.spending import Account
-from primia_flwr import record_keys as keys
+from primia_flwr.messages import keys
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError
 from primia_flwr.privacy import statistics

@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, Message
 from clients.site import OpenSite
 from primia_flwr.config.searched import space_of, with_values
 from primia_flwr.errors import ConfigError, PolicyRefusal, ProtocolError
-from primia_flwr.record_keys import CONFIG, TRIAL, VALUES
+from primia_flwr.messages.keys import CONFIG, TRIAL, VALUES
 
 _LONGEST_VALUES = 10_000  # characters
 

@@ -13,9 +13,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 
 from clients.member import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.processes.children import available_cores
-from primia_flwr.record_keys import (
+from primia_flwr.messages.keys import (
     ARRAYS,
     CONFIG,
     LEDGER,

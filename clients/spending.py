@@ -4,7 +4,7 @@ from clients.member import SecureSite
 from clients.site import OpenSite
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import DataError, PrivacyBudgetError
-from primia_flwr.federation.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
+from primia_flwr.messages.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.events import AnyEvent
 from primia_flwr.privacy.ledger import Ledger, Receipt
 from primia_flwr.privacy.run_plan import RunPlan, Wish

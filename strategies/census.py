@@ -14,7 +14,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import ProtocolError
 from primia_flwr.federation.history import LATE, REJECTED, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
-from primia_flwr.record_keys import CONFIG, METRICS, NUM_VAL, SITE, SITE_NAME, STATISTICS
+from primia_flwr.messages.keys import CONFIG, METRICS, NUM_VAL, SITE, SITE_NAME, STATISTICS
 from strategies.screening import clean, error_row, number
 
 

@@ -14,7 +14,7 @@ from flwr.app import Message
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.secagg.payload.fixed_point import Overflow
 from primia_flwr.secagg.payload.masks import Vector

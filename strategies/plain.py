@@ -29,8 +29,8 @@ from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import EVALUATED, FAILED, LATE, SiteRow
 from primia_flwr.federation.recording import Recording
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
-from primia_flwr.record_keys import ARRAYS, CONFIG, METRICS, WEIGHT
-from primia_flwr.records import num_bytes
+from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
+from primia_flwr.messages.records import num_bytes
 from strategies.census import SiteSums, ask_statistics
 from strategies.exchange import Exchange, OnRow, Outcome, Request, SiteModel, Statistics
 from strategies.screening import Screen, Screened, Update

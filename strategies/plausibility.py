@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.record_keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
+from primia_flwr.messages.keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import Layout, Number
 

@@ -17,8 +17,8 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.recording import Recording
-from primia_flwr.federation.secure_records import report_layout, session_of
-from primia_flwr.record_keys import ARRAYS, CONFIG, WEIGHT
+from primia_flwr.messages.secure import report_layout, session_of
+from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT
 from primia_flwr.secagg.payload.fixed_point import Overflow
 from strategies.exchange import Exchange
 from strategies.fixed_point import FixedPointExchange

@@ -26,9 +26,9 @@ from primia_flwr.federation.history import (
     REJECTED,
     SiteRow,
 )
-from primia_flwr.federation.refusals import failure_reason, has_diverged, refusal_reason
+from primia_flwr.messages.refusals import failure_reason, has_diverged, refusal_reason
 from primia_flwr.storage.reading import reason_of
-from primia_flwr.record_keys import (
+from primia_flwr.messages.keys import (
     ARRAYS,
     DECLINED,
     INCOMING,
@@ -40,7 +40,7 @@ from primia_flwr.record_keys import (
     SITE_NAME,
     WEIGHT,
 )
-from primia_flwr.records import get_evaluation
+from primia_flwr.messages.records import get_evaluation
 from primia_flwr.training.evaluate import Evaluation
 
 _LONGEST_REASON = 300

@@ -12,7 +12,7 @@ from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.history import DIVERGED, RoundRow, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
-from primia_flwr.record_keys import TRIAL, VALUES
+from primia_flwr.messages.keys import TRIAL, VALUES
 from primia_flwr.training.early_stopping import Patience, is_better
 from strategies.attendance import Attendance
 from strategies.exchange import Exchange, Outcome, Request

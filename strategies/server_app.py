@@ -26,7 +26,7 @@ from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.models import save_model
 from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.processes.children import end_with_parent
-from primia_flwr.records import load_arrays, to_arrays
+from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.training.normalisation import Normalisation
 from strategies.fedsearch import SearchLoop
 from strategies.registry import build_exchange

@@ -9,8 +9,8 @@ from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.secure_records import unflatten
-from primia_flwr.record_keys import ARRAYS, METRICS, WEIGHT
+from primia_flwr.messages.secure import unflatten
+from primia_flwr.messages.keys import ARRAYS, METRICS, WEIGHT
 
 _MOMENTS = ("m_t", "v_t")
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.record_keys import INCOMING
-from primia_flwr.records import (
+from primia_flwr.messages.keys import INCOMING
+from primia_flwr.messages.records import (
     floats,
     get_evaluation,
     load_arrays,

@@ -11,7 +11,7 @@ from benchmarks.secagg.rows import Row, at_least, at_most, say
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.schema import Experiment
 from primia_flwr.config.training import ModelConfig
-from primia_flwr.federation.secure_records import report_layout
+from primia_flwr.messages.secure import report_layout
 from primia_flwr.models import build_model
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import WEIGHT

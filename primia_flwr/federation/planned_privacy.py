@@ -5,7 +5,7 @@ from typing import Any
 
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import SiteData
-from primia_flwr.federation.secure_records import aggregate_noise
+from primia_flwr.messages.secure import aggregate_noise
 from primia_flwr.privacy.accountant import epsilon
 from primia_flwr.privacy.filter import ANY_CEILING, SiteFilter, check_delta
 from primia_flwr.privacy.run_plan import Wish, spent_by

@@ -10,8 +10,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from clients.answers import answer_evaluate, answer_statistics, answer_train
 from clients.site import open_site
-from primia_flwr import record_keys as keys
-from primia_flwr import records
+from primia_flwr.messages import keys
+from primia_flwr.messages import records
 from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import load_site

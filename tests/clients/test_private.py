@@ -15,11 +15,11 @@ from clients import private
 from clients.answers import answer_evaluate, answer_statistics, answer_train
 from clients.measurements import report_vectors, statistics_vectors
 from clients.member import open_member
-from primia_flwr import record_keys as keys
+from primia_flwr.messages import keys
 from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.errors import DataError, PrivacyBudgetError, ProtocolError
 from primia_flwr.federation.identities import prepare_secure
-from primia_flwr.federation.ledger_heads import read_heads
+from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.privacy.ledger import Ledger
 from primia_flwr.privacy.run_plan import Wish
 from tests.clients.test_answers import asked, config_text, simulated, train_message

@@ -20,7 +20,7 @@ from clients.answers import answer_statistics, answer_train
 from clients.measurements import report_vectors, statistics_vectors
 from clients.member import open_member
 from clients.progress import progress_writer
-from primia_flwr import record_keys as keys
+from primia_flwr.messages import keys
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.training.round import Progress
 from tests.clients.test_answers import asked, simulated, train_message

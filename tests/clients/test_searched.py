@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from clients.answers import answer_evaluate, answer_train
 from clients.searched import searched_site
 from clients.site import open_site
-from primia_flwr import record_keys as keys
+from primia_flwr.messages import keys
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
 from tests.clients.test_answers import config_text, simulated, train_message
 

@@ -12,8 +12,8 @@ from clients.measurements import _private_vectors
 from primia_flwr.config.load import compose, parse, without_sweep
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ProtocolError
-from primia_flwr.federation import secure_records
-from primia_flwr.record_keys import CONFIG
+from primia_flwr.messages import secure as secure_records
+from primia_flwr.messages.keys import CONFIG
 
 _STEP = """
 import sys

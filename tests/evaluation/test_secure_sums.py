@@ -26,7 +26,7 @@ from primia_flwr.evaluation.secure_sums import (
     read_sums,
     totals,
 )
-from primia_flwr.federation.secure_records import report_layout, statistics_layout
+from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.federation.sum_log import SumLog
 
 Maker = Callable[..., Path]

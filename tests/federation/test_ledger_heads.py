@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError, ProtocolError
-from primia_flwr.federation.ledger_heads import LedgerHead, LedgerHeads, read_heads
+from primia_flwr.messages.ledger_heads import LedgerHead, LedgerHeads, read_heads
 from primia_flwr.primitives.keys import sign
 from primia_flwr.secagg.protocol.parties import Session
 

@@ -11,7 +11,7 @@ from primia_flwr.config.deployment import DeploymentConfig, check_address
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.federation import flower
 from primia_flwr.federation.provision import Plan, provision
-from primia_flwr.federation.refusals import failure_reason, refusal_reason
+from primia_flwr.messages.refusals import failure_reason, refusal_reason
 from primia_flwr.federation.roster import node_states
 from primia_flwr.processes.children import (
     Child,

@@ -16,7 +16,7 @@ import light_app
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.loopback import LoopbackFederation, LoopbackSite
 from primia_flwr.federation.provision import Plan, provision
-from primia_flwr.federation.refusals import refusal_reason
+from primia_flwr.messages.refusals import refusal_reason
 from primia_flwr.federation.roster import node_states
 from primia_flwr.federation.supernodes import LocalSite
 from primia_flwr.site.policy import load_policy

@@ -1,6 +1,6 @@
 import pytest
 
-from primia_flwr.federation.refusals import failure_reason, has_diverged
+from primia_flwr.messages.refusals import failure_reason, has_diverged
 
 
 @pytest.mark.parametrize(

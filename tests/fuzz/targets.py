@@ -17,7 +17,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord
 
 from primia_flwr.errors import PrimiaError
-from primia_flwr.federation.secure_records import (
+from primia_flwr.messages.secure import (
     NUMBERS,
     UPDATE,
     pack_vectors,

@@ -17,12 +17,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from PIL import Image
 
 from clients.client_app import app
-from primia_flwr import record_keys as keys
-from primia_flwr import records
+from primia_flwr.messages import keys
+from primia_flwr.messages import records
 from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import PrimiaError
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.federation.bundle import Bundle, stage_bundle
 from primia_flwr.federation.identities import roster_keys
 from primia_flwr.federation.provision import Plan, provision

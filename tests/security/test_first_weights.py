@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.models.provenance import arrays_digest
 from primia_flwr.privacy.ledger import Ledger
 from primia_flwr.site.policy import load_policy

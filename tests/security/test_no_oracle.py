@@ -5,7 +5,7 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from primia_flwr.errors import FAILED_AT_SITE
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.secagg.protocol.wire import encode
 from tests.security.lab import Refused, content_of, fresh_model, size_of
 

@@ -3,8 +3,8 @@
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from primia_flwr import record_keys as keys
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import keys
+from primia_flwr.messages import secure as wire
 from strategies.plausibility import check_plausible
 from tests.security.lab import (
     SITES,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from primia_flwr import record_keys as keys
+from primia_flwr.messages import keys
 from primia_flwr.config.federation import SecureConfig
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.federation import secure_records as wire
+from primia_flwr.messages import secure as wire
 from primia_flwr.processes.children import BUNDLE_VARIABLE
 from strategies.plausibility import check_plausible
 from tests.security.lab import Refused, content_of, fresh_model, size_of

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from primia_flwr.config.federation import StrategyConfig
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ProtocolError
-from primia_flwr.federation.secure_records import report_layout, statistics_layout
+from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import Layout, Number, round_to_digits
 from strategies.plausibility import check_plausible

@@ -23,7 +23,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.data.seeding.generator": OWN,
     "primia_flwr.federation.certificates.openssh_public": OWN,
     "primia_flwr.federation.kits.zip_kit": OWN,
-    "primia_flwr.federation.ledger_heads.LedgerHead.signed": OWN,
+    "primia_flwr.messages.ledger_heads.LedgerHead.signed": OWN,
     "primia_flwr.federation.service_changes.ServiceFolder._added": OWN,
     "primia_flwr.federation.loopback.LoopbackFederation.edit_policy": OWN,
     "primia_flwr.privacy.randomness._keyed": OWN,

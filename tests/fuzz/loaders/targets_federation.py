@@ -17,7 +17,7 @@ from primia_flwr.federation.flower import _last_json
 from primia_flwr.federation.history import EventTail, History, RoundRow, SiteRow, append_event
 from primia_flwr.federation.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.federation.launcher import _read
-from primia_flwr.federation.ledger_heads import LedgerHead, LedgerHeads
+from primia_flwr.messages.ledger_heads import LedgerHead, LedgerHeads
 from primia_flwr.federation.own_identities import trust
 from primia_flwr.federation.provision import Federation, Plan, provision
 from primia_flwr.federation.roster import _nodes_by_key, _pem, load_roster

@@ -8,8 +8,8 @@ import numpy as np
 from flwr.app import Array
 
 from clients.searched import _read
-from primia_flwr.federation.ledger_heads import read_heads
-from primia_flwr.federation.refusals import failure_reason, refusal_reason
+from primia_flwr.messages.ledger_heads import read_heads
+from primia_flwr.messages.refusals import failure_reason, refusal_reason
 from strategies.screening import clean, decode
 from tests.fuzz.loaders.target import Made, target
 

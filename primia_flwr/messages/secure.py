@@ -16,7 +16,7 @@ from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.aggregate import AggregateNoise, with_noise_for
 from primia_flwr.privacy.shared_step import StepNoise
-from primia_flwr.record_keys import ARRAYS, CONFIG, DECLINED
+from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED
 from primia_flwr.secagg.protocol.graph import suggested_degree
 from primia_flwr.primitives.keys import digest
 from primia_flwr.secagg.payload.masks import Vector

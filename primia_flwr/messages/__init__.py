@@ -1,0 +1,1 @@
+"""Models, measurements and secure sums as Flower records."""
