@@ -32,7 +32,7 @@ import torch
 
 from benchmarks.audit import aggregate, one_run, paths, step
 from benchmarks.machine import describe_machine, publish, save
-from primia_flwr.privacy.audit import CONFIDENCE
+from primia_flwr.privacy.accounting.empirical_epsilon import CONFIDENCE
 
 HOLDS, CAUGHT = "holds", "caught"
 _EXIT = "Exit code 1 if a sound setting exceeds its claim, or a broken one is not caught."

@@ -30,7 +30,7 @@ from benchmarks.machine import describe_machine, publish
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import ENGINES, Engine
-from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
+from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient
 
 PLAIN = "plain"
 WAYS = (PLAIN, *ENGINES, "opacus_ghost")
@@ -44,7 +44,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def build(way: str, model: nn.Module) -> Engine:
     if way == "opacus_ghost":
-        from primia_flwr.privacy.opacus_reference import OpacusGhostEngine
+        from primia_flwr.privacy.clipping.opacus_reference import OpacusGhostEngine
 
         return OpacusGhostEngine(model, cross_entropy, clip_norm=1.0)
     return ENGINES[way](model, cross_entropy, clip_norm=1.0)

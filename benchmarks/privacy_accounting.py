@@ -41,10 +41,10 @@ import numpy as np
 from dp_accounting.pld import PLDAccountant
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.privacy.accountant import epsilon, noise_multiplier_for
-from primia_flwr.privacy.events import SampledGaussian, total_rdp
-from primia_flwr.privacy.filter import RdpFilter, SiteFilter, rdp_epsilon
-from primia_flwr.privacy.run_plan import RunPlan, Wish
+from primia_flwr.privacy.accounting.accountant import epsilon, noise_multiplier_for
+from primia_flwr.privacy.accounting.events import SampledGaussian, total_rdp
+from primia_flwr.privacy.accounting.filter import RdpFilter, SiteFilter, rdp_epsilon
+from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
 
 PATIENTS, RUN_DELTA = 1500, 1e-4
 RUNS = ((1.0, 64, 60), (3.0, 128, 60), (6.0, 256, 200), (10.0, 600, 600))  # epsilon, batch, steps

@@ -24,10 +24,10 @@ from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.messages import secure as wire
-from primia_flwr.privacy.events import AnyEvent
-from primia_flwr.privacy.ledger import Ledger, Receipt
-from primia_flwr.privacy.run_plan import Wish
-from primia_flwr.privacy.shared_step import StepNoise
+from primia_flwr.privacy.accounting.events import AnyEvent
+from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
+from primia_flwr.privacy.accounting.run_plan import Wish
+from primia_flwr.privacy.mechanisms.shared_step import StepNoise
 from primia_flwr.training.private import (
     PrivatePlan,
     fit_private,

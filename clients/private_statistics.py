@@ -11,9 +11,9 @@ from clients.spending import Account
 from primia_flwr.messages import keys
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError
-from primia_flwr.privacy import statistics
-from primia_flwr.privacy.run_plan import Wish
-from primia_flwr.privacy.units import units_of
+from primia_flwr.privacy.mechanisms import statistics
+from primia_flwr.privacy.accounting.run_plan import Wish
+from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.training.private import wish_of
 
 

@@ -31,7 +31,7 @@ from primia_flwr.federation.checkpoint import (
 )
 from primia_flwr.federation.history import OK, History, RoundRow, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
-from primia_flwr.privacy.averaging import averaged
+from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.messages.keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation

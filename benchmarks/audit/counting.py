@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from primia_flwr.privacy.accountant import epsilon
-from primia_flwr.privacy.audit import repeated_runs_lower_bound
-from primia_flwr.privacy.events import AnyEvent
+from primia_flwr.privacy.accounting.accountant import epsilon
+from primia_flwr.privacy.accounting.empirical_epsilon import repeated_runs_lower_bound
+from primia_flwr.privacy.accounting.events import AnyEvent
 
 DELTA = 0.05
 _TOWARDS_MIDDLE = 0.9

@@ -18,13 +18,13 @@ from torch.nn import functional
 
 from benchmarks.audit.attacker import Attacker
 from benchmarks.audit.patients import Patients, canaries, canary, network, ordinary
-from primia_flwr.privacy.accountant import epsilon, noise_multiplier_for
-from primia_flwr.privacy.audit import one_run_lower_bound
+from primia_flwr.privacy.accounting.accountant import epsilon, noise_multiplier_for
+from primia_flwr.privacy.accounting.empirical_epsilon import one_run_lower_bound
 from primia_flwr.privacy.clipping import build_engine
-from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
-from primia_flwr.privacy.events import SampledGaussian
-from primia_flwr.privacy.randomness import fresh_generator
-from primia_flwr.privacy.units import Units, units_of
+from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient
+from primia_flwr.privacy.accounting.events import SampledGaussian
+from primia_flwr.privacy.mechanisms.randomness import fresh_generator
+from primia_flwr.privacy.mechanisms.units import Units, units_of
 
 _PART = 256  # units of a micro-batch
 _LEARNING_RATE = 0.05

@@ -28,11 +28,11 @@ from primia_flwr.config.data import AffineConfig, AugmentationConfig, FlipConfig
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.config.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
-from primia_flwr.privacy import statistics
-from primia_flwr.privacy.averaging import averaged
-from primia_flwr.privacy.events import LEAST_NOISE, AnyEvent, Gaussian, SampledGaussian
-from primia_flwr.privacy.shared_step import StepNoise
-from primia_flwr.privacy.units import units_of
+from primia_flwr.privacy.mechanisms import statistics
+from primia_flwr.privacy.mechanisms.averaging import averaged
+from primia_flwr.privacy.accounting.events import LEAST_NOISE, AnyEvent, Gaussian, SampledGaussian
+from primia_flwr.privacy.mechanisms.shared_step import StepNoise
+from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.secagg.payload.fixed_point import FixedPoint
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed

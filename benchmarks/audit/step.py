@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from benchmarks.audit.counting import best_log_ratio, compare
 from primia_flwr.privacy.clipping import build_engine
-from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
-from primia_flwr.privacy.events import SampledGaussian
-from primia_flwr.privacy.units import units_of
+from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient
+from primia_flwr.privacy.accounting.events import SampledGaussian
+from primia_flwr.privacy.mechanisms.units import units_of
 
 CLIP_NORM = 0.5
 VIEWS = 2

@@ -13,8 +13,8 @@ from primia_flwr.config.checks import check_choice, check_length, check_range
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.privacy.filter import SiteFilter, Spent
-    from primia_flwr.privacy.plan import Reach, Row
+    from primia_flwr.privacy.accounting.filter import SiteFilter, Spent
+    from primia_flwr.privacy.accounting.plan import Reach, Row
 
 _ENDINGS = (".svg", ".png")
 
@@ -53,7 +53,7 @@ def run(cfg: PlanArguments) -> dict[str, Any]:
     DataError
         If the ledger cannot be read.
     """
-    from primia_flwr.privacy.plan import Data, delta_for, reaches, rows
+    from primia_flwr.privacy.accounting.plan import Data, delta_for, reaches, rows
 
     data = Data(cfg.units, cfg.batch)
     site, before = _ledger(cfg.ledger)
@@ -87,7 +87,7 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ledger(folder: str) -> "tuple[SiteFilter | None, Spent | None]":
-    from primia_flwr.privacy.ledger import Ledger
+    from primia_flwr.privacy.ledger.ledger import Ledger
 
     if not folder:
         return None, None
@@ -142,7 +142,7 @@ def _reach_table(reach: "list[Reach]") -> Table:
 
 def _draw(found: "list[Row]", output: Path, console: Console) -> None:
     from primia_flwr.evaluation.privacy_plot import draw_noise
-    from primia_flwr.privacy.plan import curves
+    from primia_flwr.privacy.accounting.plan import curves
 
     draw_noise(curves(found), output)
     console.print(f"drawn: {output}", soft_wrap=True)

@@ -15,8 +15,8 @@ from primia_flwr.site.policy import load_policy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from primia_flwr.privacy.ledger_account import Charge
-    from primia_flwr.privacy.ledger_statement import PlanLine, Statement
+    from primia_flwr.privacy.ledger.account import Charge
+    from primia_flwr.privacy.ledger.statement import PlanLine, Statement
 
 _SHORT = 12
 
@@ -44,8 +44,8 @@ def run(cfg: ShowArguments) -> dict[str, Any]:
     ConfigError, DataError
         If there is no such site or ledger, or it was changed.
     """
-    from primia_flwr.privacy.ledger import Ledger
-    from primia_flwr.privacy.ledger_statement import statement
+    from primia_flwr.privacy.ledger.ledger import Ledger
+    from primia_flwr.privacy.ledger.statement import statement
 
     folder, allowed = Path(cfg.ledger), 0.0
     if not cfg.ledger:

@@ -13,10 +13,10 @@ from typing import Any
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.errors import PrimiaError
 from primia_flwr.models.provenance import Provenance, read_added
-from primia_flwr.privacy.accountant import Guarantee, across_sites, epsilon
-from primia_flwr.privacy.events import AnyEvent
-from primia_flwr.privacy.ledger import Ledger
-from primia_flwr.privacy.planned_runs import PlannedRuns
+from primia_flwr.privacy.accounting.accountant import Guarantee, across_sites, epsilon
+from primia_flwr.privacy.accounting.events import AnyEvent
+from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.planned_runs import PlannedRuns
 
 FILTER = "filter"
 

@@ -18,7 +18,7 @@ from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.errors import PrimiaError
 from primia_flwr.federation.checkpoint import replace_file
-from primia_flwr.privacy.units import units_of
+from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.storage.reading import parse_json, read_text
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")

@@ -6,10 +6,10 @@ from typing import Any
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.messages.secure import aggregate_noise
-from primia_flwr.privacy.accountant import epsilon
-from primia_flwr.privacy.filter import ANY_CEILING, SiteFilter, check_delta
-from primia_flwr.privacy.run_plan import Wish, spent_by
-from primia_flwr.privacy.units import units_of
+from primia_flwr.privacy.accounting.accountant import epsilon
+from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter, check_delta
+from primia_flwr.privacy.accounting.run_plan import Wish, spent_by
+from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.training.private import plan_private, simulated_plan
 
 

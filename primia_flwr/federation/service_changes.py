@@ -37,7 +37,7 @@ from primia_flwr.federation.service_kits import (
     issue_party,
     peers_yaml,
 )
-from primia_flwr.privacy.ledger_disk import replace_file
+from primia_flwr.privacy.ledger.disk import replace_file
 from primia_flwr.storage.reading import read_bytes, read_private, reading
 
 _LISTENING: tuple[Role, ...] = ("model-owner", "crypto-provider")

@@ -14,8 +14,8 @@ from primia_flwr.config.privacy import SUM_MODES
 from primia_flwr.config.schema import Experiment
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.privacy.aggregate import AggregateNoise, with_noise_for
-from primia_flwr.privacy.shared_step import StepNoise
+from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, with_noise_for
+from primia_flwr.privacy.mechanisms.shared_step import StepNoise
 from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED
 from primia_flwr.secagg.protocol.graph import suggested_degree
 from primia_flwr.primitives.keys import digest

@@ -9,10 +9,10 @@ import pytest
 
 from primia_flwr.cli import privacy_plan, privacy_show, privacy_verify
 from primia_flwr.cli.verb import Verb, call
-from primia_flwr.privacy.events import Gaussian, SampledGaussian
-from primia_flwr.privacy.filter import SiteFilter
-from primia_flwr.privacy.ledger_file import LEDGER
-from primia_flwr.privacy.run_plan import Wish, spent_by
+from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
+from primia_flwr.privacy.accounting.filter import SiteFilter
+from primia_flwr.privacy.ledger.file import LEDGER
+from primia_flwr.privacy.accounting.run_plan import Wish, spent_by
 from tests.privacy.ledgers import DELTA, PATIENTS, charge, fill, open_ledger
 
 

@@ -20,8 +20,8 @@ from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.errors import DataError, PrivacyBudgetError, ProtocolError
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.messages.ledger_heads import read_heads
-from primia_flwr.privacy.ledger import Ledger
-from primia_flwr.privacy.run_plan import Wish
+from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.accounting.run_plan import Wish
 from tests.clients.test_answers import asked, config_text, simulated, train_message
 
 PRIVATE = (

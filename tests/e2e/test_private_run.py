@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.models.saved import load_model
-from primia_flwr.privacy.accountant import epsilon
-from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.accounting.accountant import epsilon
+from primia_flwr.privacy.ledger.ledger import Ledger
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
 from tests.e2e.test_simulation import _wait
 

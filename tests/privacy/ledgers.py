@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.privacy.events import AnyEvent, Gaussian
-from primia_flwr.privacy.ledger import Ledger, Receipt
+from primia_flwr.privacy.accounting.events import AnyEvent, Gaussian
+from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
 
 DELTA = 1e-4
 NOISY = Gaussian(noise_multiplier=20.0)

@@ -9,7 +9,7 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.accountant import (
+from primia_flwr.privacy.accounting.accountant import (
     PLD,
     RDP,
     Guarantee,
@@ -17,8 +17,8 @@ from primia_flwr.privacy.accountant import (
     epsilon,
     noise_multiplier_for,
 )
-from primia_flwr.privacy.events import AnyEvent, Gaussian, Pure, SampledGaussian
-from primia_flwr.privacy.filter import RdpFilter
+from primia_flwr.privacy.accounting.events import AnyEvent, Gaussian, Pure, SampledGaussian
+from primia_flwr.privacy.accounting.filter import RdpFilter
 
 DELTA = 1e-5
 

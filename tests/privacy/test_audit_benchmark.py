@@ -21,7 +21,7 @@ from benchmarks.audit.counting import DELTA, best_log_ratio
 from benchmarks.audit.patients import canaries, canary, network, ordinary
 from benchmarks.dp_audit import CAUGHT, HOLDS, Audit
 from primia_flwr.privacy.clipping import build_engine
-from primia_flwr.privacy.events import Gaussian, SampledGaussian
+from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
 
 TINY = replace(one_run.SOUND[0], canaries=120, ordinary=30, guesses=100, steps=1)
 OFF = replace(TINY, noise_factor=1e-6)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.audit import (
+from primia_flwr.privacy.accounting.empirical_epsilon import (
     chance_of_guesses,
     one_run_lower_bound,
     repeated_runs_lower_bound,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from primia_flwr.privacy.averaging import averaged
+from primia_flwr.privacy.mechanisms.averaging import averaged
 
 
 def model_of(value: float) -> dict[str, np.ndarray]:

@@ -15,9 +15,9 @@ from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import Engine, build_engine
 from primia_flwr.privacy.clipping.ghost import GhostEngine
 from primia_flwr.privacy.clipping.record import Record
-from primia_flwr.privacy.dp_step import Mechanism, NoisyGradient
-from primia_flwr.privacy.noise import FLOAT_ALLOWANCE
-from primia_flwr.privacy.randomness import keyed_generator
+from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient
+from primia_flwr.privacy.mechanisms.noise import FLOAT_ALLOWANCE
+from primia_flwr.privacy.mechanisms.randomness import keyed_generator
 
 KEY = b"sixteen bytes .."
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import ive, logsumexp
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.events import (
+from primia_flwr.privacy.accounting.events import (
     EVENTS,
     AnyEvent,
     Gaussian,

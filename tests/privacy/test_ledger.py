@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
-from primia_flwr.privacy.events import Gaussian, SampledGaussian, SkellamSum
-from primia_flwr.privacy.ledger import Ledger
-from primia_flwr.privacy.ledger_chain import parse
-from primia_flwr.privacy.ledger_file import LEDGER
+from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian, SkellamSum
+from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.chain import parse
+from primia_flwr.privacy.ledger.file import LEDGER
 from tests.privacy.ledgers import DELTA, NOISY, PATIENTS, charge, fill, open_ledger
 
 
@@ -379,6 +379,6 @@ def test_release_that_cannot_be_read_is_not_sent(tmp_path: Path) -> None:
 def test_importing_a_ledger_is_light() -> None:
     """A SuperNode starts a process for every message: scipy and the like come when needed."""
     heavy = ("dp_accounting", "scipy", "torch", "matplotlib", "flwr")
-    code = f"import sys, primia_flwr.privacy.ledger; print(set(sys.modules) & set({heavy}))"
+    code = f"import sys, primia_flwr.privacy.ledger.ledger; print(set(sys.modules) & set({heavy}))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "set()\n"

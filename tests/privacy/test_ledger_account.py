@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_account import Account
-from primia_flwr.privacy.ledger_chain import KINDS, Entry, parse
-from primia_flwr.privacy.ledger_file import LEDGER
+from primia_flwr.privacy.ledger.account import Account
+from primia_flwr.privacy.ledger.chain import KINDS, Entry, parse
+from primia_flwr.privacy.ledger.file import LEDGER
 from tests.privacy.ledgers import fill
 
 json_values = st.recursive(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_file import HEAD, LEDGER
+from primia_flwr.privacy.ledger.file import HEAD, LEDGER
 from tests.privacy.ledgers import PATIENTS, charge, open_ledger
 
 _CALLS = ("write", "fsync", "replace", "open", "ftruncate", "close", "unlink")

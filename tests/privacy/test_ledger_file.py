@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.events import Gaussian
-from primia_flwr.privacy.ledger_chain import parse
-from primia_flwr.privacy.ledger_file import HEAD, LEDGER, Head, LedgerFile, read_head
+from primia_flwr.privacy.accounting.events import Gaussian
+from primia_flwr.privacy.ledger.chain import parse
+from primia_flwr.privacy.ledger.file import HEAD, LEDGER, Head, LedgerFile, read_head
 from tests.privacy.ledgers import fill, open_ledger
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import PrivacyBudgetError
-from primia_flwr.privacy.events import Gaussian
-from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.accounting.events import Gaussian
+from primia_flwr.privacy.ledger.ledger import Ledger
 from tests.privacy.ledgers import charge, open_ledger
 
 FIRST, SECOND = 10.0, 20.0  # noise of the two charges: 1/100 and 1/400

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_units import (
+from primia_flwr.privacy.ledger.people import (
     count_units,
     keep_key,
     keep_version,

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.noise import (
+from primia_flwr.privacy.mechanisms.noise import (
     POISSON_UP_TO,
     discrete_gaussian,
     rounded_gaussian,
     site_variance,
     skellam,
 )
-from primia_flwr.privacy.randomness import fresh_generator, keyed_generator
+from primia_flwr.privacy.mechanisms.randomness import fresh_generator, keyed_generator
 
 DRAWS = 100_000
 KEY = b"sixteen bytes .."

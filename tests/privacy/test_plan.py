@@ -7,10 +7,10 @@ import math
 import pytest
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.events import Gaussian, SampledGaussian
-from primia_flwr.privacy.filter import RdpFilter, SiteFilter
-from primia_flwr.privacy.plan import Data, Row, curves, delta_for, reaches, rows
-from primia_flwr.privacy.run_plan import Wish, spent_by
+from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
+from primia_flwr.privacy.accounting.filter import RdpFilter, SiteFilter
+from primia_flwr.privacy.accounting.plan import Data, Row, curves, delta_for, reaches, rows
+from primia_flwr.privacy.accounting.run_plan import Wish, spent_by
 
 # Order 2 with all of delta: epsilon = S + log(1/delta) - log 4 = S + log 25 with delta 0.01.
 ONE = SiteFilter(RdpFilter(delta=0.01, orders=(2.0,), shares=(1.0,)), runs=0.0)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.events import (
+from primia_flwr.privacy.accounting.events import (
     Gaussian,
     SampledGaussian,
     SampledSkellamSum,
     event_from_json,
     event_to_json,
 )
-from primia_flwr.privacy.shared_step import StepNoise
+from primia_flwr.privacy.mechanisms.shared_step import StepNoise
 from primia_flwr.secagg.payload.fixed_point import FixedPoint
 
 NOISE = StepNoise(

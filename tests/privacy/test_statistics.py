@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.statistics import GRID_BITS, _on_grid, cost, noisy_sums, sensitivity
-from primia_flwr.privacy.units import units_of
+from primia_flwr.privacy.mechanisms.statistics import GRID_BITS, _on_grid, cost, noisy_sums, sensitivity
+from primia_flwr.privacy.mechanisms.units import units_of
 
 # Patient a: a black and a white image; b: a white one. Classes 0, 1, 1.
 IMAGES = np.zeros((3, 1, 2, 2), np.uint8)

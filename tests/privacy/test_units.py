@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.privacy.randomness import keyed_generator
-from primia_flwr.privacy.units import units_of
+from primia_flwr.privacy.mechanisms.randomness import keyed_generator
+from primia_flwr.privacy.mechanisms.units import units_of
 
 KEY = b"sixteen bytes .."
 PATIENTS = ("b", "a", "b", "c", "b")

@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from primia_flwr.messages import secure as wire
 from primia_flwr.models.provenance import arrays_digest
-from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.site.policy import load_policy
 from tests.security.lab import Refused, content_of, fresh_model, size_of
 from tests.security.test_patients import PRIVATE, THREE

@@ -9,7 +9,7 @@ from clients.site import open_site
 from primia_flwr.config.load import to_yaml
 from primia_flwr.data.manifest import Sample
 from primia_flwr.messages import secure as wire
-from primia_flwr.privacy.ledger import Ledger
+from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.site.policy import load_policy
 from tests.security.lab import Refused, content_of, fresh_model, size_of
 

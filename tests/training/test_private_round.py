@@ -15,7 +15,7 @@ from primia_flwr.config.data import AffineConfig, AugmentationConfig, FlipConfig
 from primia_flwr.config.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy import randomness
+from primia_flwr.privacy.mechanisms import randomness
 from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed

@@ -59,7 +59,7 @@ class Engine(ABC):
     def clipped_sum(self, images: Tensor, targets: Tensor) -> list[Tensor]:
         """Return the sum of the units' clipped gradients, one finite tensor a trainable parameter.
 
-        It is as secret as the images: noise comes later (`primia_flwr.privacy.dp_step`).
+        It is as secret as the images: noise comes later (`primia_flwr.privacy.mechanisms.dp_step`).
 
         Parameters
         ----------

@@ -13,7 +13,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import ENGINES, build_engine
 from primia_flwr.privacy.clipping.convolution import ConvolutionRule
-from primia_flwr.privacy.opacus_reference import OpacusGhostEngine
+from primia_flwr.privacy.clipping.opacus_reference import OpacusGhostEngine
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # float64
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy import accountant
-from primia_flwr.privacy.accountant import RDP, Guarantee, noise_multiplier_for
-from primia_flwr.privacy.events import (
+from primia_flwr.privacy.accounting import accountant
+from primia_flwr.privacy.accounting.accountant import RDP, Guarantee, noise_multiplier_for
+from primia_flwr.privacy.accounting.events import (
     AnyEvent,
     SampledGaussian,
     apart,
@@ -25,7 +25,7 @@ from primia_flwr.privacy.events import (
     event_to_json,
     total_rdp,
 )
-from primia_flwr.privacy.filter import SiteFilter, Spent
+from primia_flwr.privacy.accounting.filter import SiteFilter, Spent
 
 Events = tuple[AnyEvent, ...]
 

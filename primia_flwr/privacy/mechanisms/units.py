@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.connected import Connected
-from primia_flwr.privacy.randomness import fresh_generator
+from primia_flwr.privacy.mechanisms.connected import Connected
+from primia_flwr.privacy.mechanisms.randomness import fresh_generator
 
 UNITS = ("image", "patient")
 Indices = NDArray[np.int64]

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_chain import GENESIS, REMEDY, Entry, line, make_entry, parse
-from primia_flwr.privacy.ledger_disk import make_folder, replace_file, sync_folder, write_whole
-from primia_flwr.privacy.ledger_folder import HEAD, check_whole, leave_witness, settle
+from primia_flwr.privacy.ledger.chain import GENESIS, REMEDY, Entry, line, make_entry, parse
+from primia_flwr.privacy.ledger.disk import make_folder, replace_file, sync_folder, write_whole
+from primia_flwr.privacy.ledger.folder import HEAD, check_whole, leave_witness, settle
 
 LEDGER = "ledger.jsonl"
 _CLOCK_SLACK = 2.0  # seconds that a time server may take a clock back

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.events import Rdp
+from primia_flwr.privacy.accounting.events import Rdp
 
 Spent = NDArray[np.float64]
 """What somebody has spent, in all currencies: (2 + k,), the sums of epsilon_i, delta_i, and S_j."""

@@ -42,7 +42,7 @@ from torch import Tensor
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import PrimiaError
 from primia_flwr.privacy.clipping.engine import Engine
-from primia_flwr.privacy.noise import FLOAT_ALLOWANCE, rounded_gaussian
+from primia_flwr.privacy.mechanisms.noise import FLOAT_ALLOWANCE, rounded_gaussian
 
 GRID_BITS = 20
 _PART = 1 << 20  # entries

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_chain import REMEDY, Entry
-from primia_flwr.privacy.ledger_disk import create_file, make_folder, sync_folder
+from primia_flwr.privacy.ledger.chain import REMEDY, Entry
+from primia_flwr.privacy.ledger.disk import create_file, make_folder, sync_folder
 
 DATA, RELEASES = "data", "releases"
 KEY, HEAD = "unit.key", "head.json"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.accountant import PLD_UP_TO, noise_multiplier_for
-from primia_flwr.privacy.events import SampledGaussian
-from primia_flwr.privacy.filter import SiteFilter, Spent, check_delta
-from primia_flwr.privacy.run_plan import price
+from primia_flwr.privacy.accounting.accountant import PLD_UP_TO, noise_multiplier_for
+from primia_flwr.privacy.accounting.events import SampledGaussian
+from primia_flwr.privacy.accounting.filter import SiteFilter, Spent, check_delta
+from primia_flwr.privacy.accounting.run_plan import price
 
 _DECIMALS = 1000  # a noise multiplier is rounded up to this
 _HUNDREDTH = 100

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from primia_flwr.privacy.ledger import Ledger
-from primia_flwr.privacy.planned_runs import PlannedRun
+from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.planned_runs import PlannedRun
 
 
 @dataclass(frozen=True)

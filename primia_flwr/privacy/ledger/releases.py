@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger_disk import make_folder, replace_file
-from primia_flwr.privacy.ledger_folder import RELEASES
+from primia_flwr.privacy.ledger.disk import make_folder, replace_file
+from primia_flwr.privacy.ledger.folder import RELEASES
 
 _TAG_BYTES = 32
 

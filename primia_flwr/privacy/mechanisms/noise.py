@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.randomness import fresh_generator
+from primia_flwr.privacy.mechanisms.randomness import fresh_generator
 
 Integers = NDArray[np.int64]
 

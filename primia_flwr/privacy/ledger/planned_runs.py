@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from primia_flwr.privacy.events import AnyEvent, apart
-from primia_flwr.privacy.run_plan import RunPlan
+from primia_flwr.privacy.accounting.events import AnyEvent, apart
+from primia_flwr.privacy.accounting.run_plan import RunPlan
 
 
 @dataclass

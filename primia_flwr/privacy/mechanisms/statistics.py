@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primia_flwr.config.checks import check_range
-from primia_flwr.privacy.events import Gaussian
-from primia_flwr.privacy.noise import discrete_gaussian
-from primia_flwr.privacy.units import Units
+from primia_flwr.privacy.accounting.events import Gaussian
+from primia_flwr.privacy.mechanisms.noise import discrete_gaussian
+from primia_flwr.privacy.mechanisms.units import Units
 
 GRID_BITS = 8
 _SMOOTHING = 9

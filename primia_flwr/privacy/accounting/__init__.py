@@ -1,0 +1,1 @@
+"""The cost of releases, planned before a run and filtered between runs."""

@@ -1,0 +1,1 @@
+"""Noise, sampling and the noisy releases that are made of them."""
