@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.func import vjp
 
-from primia_flwr.weight_standardisation import WSConv2d, standardise
+from primia_flwr.models.layers.weight_standardisation import WSConv2d, standardise
 
 
 def test_by_hand() -> None:

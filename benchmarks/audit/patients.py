@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 SIDE, CLASSES = 16, 10
 _LIKENESS = 0.1  # how much the images of one canary differ

@@ -28,7 +28,7 @@ from primia_flwr.attacks.surrogate import SwitchedReLU
 from primia_flwr.config.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.arrival import DEFAULT_BOUNDS, SHUT_RATIO, norm_layers
-from primia_flwr.scale_shift import ScaleShift
+from primia_flwr.models.layers.scale_shift import ScaleShift
 
 SHUT = -1e4
 LOUD = 0.25  # largest weight of the classifier on the open channel

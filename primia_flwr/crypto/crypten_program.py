@@ -29,7 +29,7 @@ from primia_flwr.crypto.crypten_wire import DONE, SEED
 from primia_flwr.crypto.folding import folded
 from primia_flwr.crypto.randomness import SEED_BYTES
 from primia_flwr.errors import ConfigError
-from primia_flwr.models.front_end import split_front
+from primia_flwr.models.architectures.front_end import split_front
 
 DATA_OWNER, MODEL_OWNER = 0, 1
 

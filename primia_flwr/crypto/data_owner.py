@@ -29,7 +29,7 @@ from primia_flwr.crypto.store import Store
 from primia_flwr.crypto.supply import Supply, join
 from primia_flwr.crypto.vigil import Vigil
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
-from primia_flwr.models.front_end import split_front
+from primia_flwr.models.architectures.front_end import split_front
 
 
 class Session(ClosedAtTheEnd):

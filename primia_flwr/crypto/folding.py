@@ -13,8 +13,8 @@ from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.scale_shift import ScaleShift
-from primia_flwr.weight_standardisation import WSConv2d, twin_of
+from primia_flwr.models.layers.scale_shift import ScaleShift
+from primia_flwr.models.layers.weight_standardisation import WSConv2d, twin_of
 
 _TRACING = threading.Lock()  # torch.fx patches modules while it traces
 

@@ -14,7 +14,7 @@ from primia_flwr.crypto.builder import Builder, Weights
 from primia_flwr.crypto.folding import folded
 from primia_flwr.crypto.plan import Plan, Shape
 from primia_flwr.errors import ConfigError
-from primia_flwr.models.front_end import split_front
+from primia_flwr.models.architectures.front_end import split_front
 
 COMPARE_BITS = 32
 

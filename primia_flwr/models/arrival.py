@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.scale_shift import ScaleShift
+from primia_flwr.models.layers.scale_shift import ScaleShift
 
 SHUT_RATIO = 4.0  # a normalised value passes 4 once in 30,000 times, were it normal
 STATISTICS = ("running_mean", "running_var")

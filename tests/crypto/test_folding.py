@@ -14,8 +14,8 @@ from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.plan import Add, Relu, num_compared
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.registry import build_model
-from primia_flwr.scale_shift import ScaleShift
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.scale_shift import ScaleShift
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 from tests.crypto.memory_link import classify
 
 NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv")

@@ -23,7 +23,7 @@ from primia_flwr.evaluation.saliency_cases import (
 )
 from primia_flwr.evaluation.saliency_plot import saliency_plots
 from primia_flwr.models import MODELS, build_model
-from primia_flwr.models.layers import freeze
+from primia_flwr.models.layers.common import freeze
 
 
 class TwoMaps(nn.Module):

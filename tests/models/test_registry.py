@@ -5,8 +5,8 @@ from torch import nn
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import MODELS, build_model, check_image_size
-from primia_flwr.models.layers import freeze
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.common import freeze
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 # By hand for one input channel and three classes, batch norm. ResNet-18 of torchvision has
 # 11,689,512: minus its head 512*1000+1000, minus two stem channels 2*64*49, plus 512*3+3.
@@ -80,7 +80,7 @@ def test_full_backward_hooks_work_without_batch_norm(name: str, norm: str) -> No
 def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
     cfg = ModelConfig(name=name, norm="group")
     ours = build_model(cfg, num_classes=2, channels=3, seed=1).eval()
-    from primia_flwr.models import resnet
+    from primia_flwr.models.architectures import resnet
 
     stock = resnet._resnet.ResNet(
         resnet.BLOCKS[resnet.LAYOUTS[name][0], "batch"],

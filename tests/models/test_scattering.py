@@ -9,7 +9,7 @@ import torch
 
 from primia_flwr.config.training import ModelConfig
 from primia_flwr.models import build_model
-from primia_flwr.models.scattering import (
+from primia_flwr.models.architectures.scattering import (
     DIRECTIONS,
     GRID,
     MAPS,

@@ -19,7 +19,7 @@ from primia_flwr.config.training import (
 )
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import MODELS
-from primia_flwr.models.resnet import BLOCKS
+from primia_flwr.models.architectures.resnet import BLOCKS
 from primia_flwr.training.early_stopping import MONITORS
 from primia_flwr.training.evaluate import AUTOCAST_TYPES
 from primia_flwr.training.optimizer import OPTIMIZERS as OPTIMIZER_TABLE

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.scale_shift import ScaleShift
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.scale_shift import ScaleShift
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 # Layers with parameters whose gradients the engines know how to clip.
 LAYERS = (nn.Conv2d, WSConv2d, nn.Linear, nn.GroupNorm, ScaleShift)

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from primia_flwr.scale_shift import ScaleShift
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.scale_shift import ScaleShift
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from primia_flwr.privacy.clipping.convolution import (
     StandardisedConvolutionRule,
 )
 from primia_flwr.privacy.clipping.record import Record
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 EPS = torch.finfo(torch.float32).eps
 

@@ -14,9 +14,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from primia_flwr.compat import torchvision
-from primia_flwr.models.layers import standardise_kernels
-from primia_flwr.models.norm_free import ALPHA, scale_kernel
-from primia_flwr.scale_shift import ScaleShift
+from primia_flwr.models.layers.common import standardise_kernels
+from primia_flwr.models.layers.norm_free import ALPHA, scale_kernel
+from primia_flwr.models.layers.scale_shift import ScaleShift
 
 _resnet = torchvision.models.resnet
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
-from primia_flwr.scale_shift import ScaleShift
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.scale_shift import ScaleShift
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 # What `norm_layer` makes.
 NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)

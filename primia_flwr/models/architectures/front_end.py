@@ -6,7 +6,7 @@ data owner in the clear and begins behind it.
 
 from torch import nn
 
-from primia_flwr.models.scattering import ScatteringNet
+from primia_flwr.models.architectures.scattering import ScatteringNet
 
 
 def split_front(model: nn.Module) -> tuple[nn.Module, nn.Module]:

@@ -10,8 +10,8 @@ Source: Simonyan & Zisserman 2015, configuration D; Ioffe & Szegedy 2015 for the
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
-from primia_flwr.models.layers import activation, global_pool, norm_layer
-from primia_flwr.models.norm_free import scale_chain
+from primia_flwr.models.layers.common import activation, global_pool, norm_layer
+from primia_flwr.models.layers.norm_free import scale_chain
 
 # Output channels of the convolutions; 0 halves the resolution.
 LAYOUT = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)

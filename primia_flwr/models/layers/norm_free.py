@@ -26,8 +26,8 @@ import math
 
 from torch import nn
 
-from primia_flwr.models.layers import standardise_kernels
-from primia_flwr.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.common import standardise_kernels
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 ALPHA = 0.2
 # 1 / the standard deviation of the largest of n independent standard normal numbers and 0:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from primia_flwr.compat import torchvision
 from primia_flwr.config.training import ModelConfig
-from primia_flwr.models.layers import global_pool, norm_layer
-from primia_flwr.models.norm_free_resnet import (
+from primia_flwr.models.layers.common import global_pool, norm_layer
+from primia_flwr.models.architectures.norm_free_resnet import (
     NormFreeBasicBlock,
     NormFreeBottleneck,
     finish_norm_free,

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from primia_flwr.config.training import ModelConfig
-from primia_flwr.models.layers import activation, global_pool, norm_layer
-from primia_flwr.models.norm_free import scale_chain
+from primia_flwr.models.layers.common import activation, global_pool, norm_layer
+from primia_flwr.models.layers.norm_free import scale_chain
 
 WIDTHS = (32, 64, 128, 256)
 
