@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.connect import connect
 from primia_flwr.crypto.credentials import load_credentials

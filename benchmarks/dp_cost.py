@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import ENGINES, Engine
 from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient

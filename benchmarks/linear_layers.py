@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto import limbs, ring
 from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.plan import Linear, Plan

@@ -28,8 +28,8 @@ import torch
 from torch import nn
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.config.data import DataConfig, SyntheticConfig
-from primia_flwr.config.training import ModelConfig, TrainingConfig
+from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
+from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.data.dataset import LabelledImages, load_pooled
 from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.models.arrival import (

@@ -19,7 +19,7 @@ from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
 from primia_flwr.cli.train import run
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 
 
 def measure(sites: int, rounds: int, folder: Path) -> dict[str, Any]:

@@ -36,8 +36,8 @@ from scipy import stats
 
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
-from primia_flwr.config.halving import rounds_in_all
-from primia_flwr.config.search import SearchConfig
+from primia_flwr.config.experiment.halving import rounds_in_all
+from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.federation.facts import read_json
 
 # A training that ends without a model counts as a guess: three classes alike.

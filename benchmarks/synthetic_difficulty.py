@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, load_pooled, load_test
 from primia_flwr.evaluation.metrics import Scores, score
 from primia_flwr.federation.facts import read_json

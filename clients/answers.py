@@ -14,7 +14,7 @@ from clients.site import OpenSite, open_site
 from clients.site_state import RoundState
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError
 from primia_flwr.secagg.payload.layout import round_to_digits

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, Message, MetricRecord
 
 from clients.member import SecureSite
-from primia_flwr.config.privacy import SUM_MODES
+from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import secure as wire
 from primia_flwr.federation.audit import write_update

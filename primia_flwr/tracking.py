@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlparse
 
-from primia_flwr.config.tracking import TRACKING_MODES, TrackingConfig
+from primia_flwr.config.experiment.tracking import TRACKING_MODES, TrackingConfig
 from primia_flwr.errors import TrackingError
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from primia_flwr.config.federation import FederationConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.history import FAILED, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid

@@ -13,9 +13,9 @@ Source: Jamieson & Talwalkar 2016, successive halving.
 from collections.abc import Sequence
 from pathlib import Path
 
-from primia_flwr.config.halving import Rung, rounds_in_all
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.searched import with_values
+from primia_flwr.config.experiment.halving import Rung, rounds_in_all
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.searched import with_values
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.facts import write_json

@@ -8,12 +8,12 @@ from typing import Any
 from flwr.serverapp.strategy import FedMedian, FedTrimmedAvg, Krum, Strategy
 
 from primia_flwr.config.checks import check_choice
-from primia_flwr.config.federation import (
+from primia_flwr.config.experiment.federation import (
     NEEDS_SINGLE_UPDATES,
     FederationConfig,
     StrategyConfig,
 )
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.federation.checkpoint import ArrayMap
 from primia_flwr.federation.identities import identity_keys
 from primia_flwr.federation.recording import Recording

@@ -14,11 +14,11 @@ from typing import Any, Self
 
 from flwr.app import ConfigRecord
 
-from primia_flwr.config.data import NormalisationConfig
-from primia_flwr.config.federation import FederationConfig
+from primia_flwr.config.experiment.data import NormalisationConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.load import config_hash
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import FederationStoppingConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.evaluation.cross_site import FILE, write_matrix

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.searched import space_of, with_values
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.searched import space_of, with_values
 from primia_flwr.errors import ConfigError
 from primia_flwr.training.device import derive_seed
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from primia_flwr.config.halving import Rung
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.searched import space_of
+from primia_flwr.config.experiment.halving import Rung
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.searched import space_of
 from strategies.search_trial import Trial
 
 CHOSEN, OUT, DIVERGED, CLIMBING = "chosen", "out", "diverged", "climbing"

@@ -22,7 +22,7 @@ from flwr.app import (
 )
 from flwr.serverapp.strategy import Strategy
 
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.evaluation.secure_sums import SumRow

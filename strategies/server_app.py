@@ -9,8 +9,8 @@ from flwr.app import Array, ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from primia_flwr.config.load import load_experiment
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.searched import with_values
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.searched import with_values
 from primia_flwr.data.readers import read_manifest
 from primia_flwr.data.sides import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError

@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from primia_flwr.config.load import parse
-from primia_flwr.config.tracking import TRACKING_MODES, TrackingConfig
+from primia_flwr.config.experiment.tracking import TRACKING_MODES, TrackingConfig
 from primia_flwr.errors import ConfigError, TrackingError
 from primia_flwr.tracking import Tracker, has_key, resolve_mode
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.audit.counting import best_log_ratio, compare
-from primia_flwr.config.data import AffineConfig, AugmentationConfig, FlipConfig
-from primia_flwr.config.privacy import PrivacyConfig
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.data import AffineConfig, AugmentationConfig, FlipConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.mechanisms.averaging import averaged

@@ -50,7 +50,7 @@ from benchmarks.inference.parties import COMPARE_BITS
 from benchmarks.inference.plot import draw
 from benchmarks.inference.quiet import wait_until_quiet
 from benchmarks.machine import describe_machine
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto import ring
 from primia_flwr.crypto.dealing import part_bytes
 from primia_flwr.crypto.lowering import lower

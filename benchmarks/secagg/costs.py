@@ -9,8 +9,8 @@ from benchmarks import mask_expansion
 from benchmarks.secagg.rounds import Lost, Round, enlist
 from benchmarks.secagg.rows import Row, at_least, at_most, say
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.messages.secure import report_layout
 from primia_flwr.models import build_model
 from primia_flwr.secagg.payload.masks import Vector

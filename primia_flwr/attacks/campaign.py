@@ -28,7 +28,7 @@ from primia_flwr.attacks.targets import (
     updates_of,
 )
 from primia_flwr.attacks.truth import SitesData, Truth
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.models.saved import write_atomically
 from primia_flwr.storage.reading import parse_json, read_text, reading

@@ -33,7 +33,7 @@ from primia_flwr.attacks.opened_sum import (
 )
 from primia_flwr.attacks.targets import Seen
 from primia_flwr.attacks.truth import Truth
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_test
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.models.arrival import check_arrived

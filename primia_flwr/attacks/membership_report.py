@@ -22,7 +22,7 @@ from primia_flwr.attacks.lira import p_values
 from primia_flwr.attacks.membership import ATTACKS, LEVELS, Membership
 from primia_flwr.attacks.membership_attack import MembershipAttack
 from primia_flwr.attacks.membership_plot import roc_on_log_axes
-from primia_flwr.config.privacy import SUM_MODES
+from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.table import DASH, figure
 from primia_flwr.models.saved import write_atomically

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from primia_flwr.attacks.crafted_model import head_of
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import EarlyStoppingConfig, SiteStoppingConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import EarlyStoppingConfig, SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow
 from primia_flwr.training.device import derive_seed

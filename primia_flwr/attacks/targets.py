@@ -23,7 +23,7 @@ from primia_flwr.attacks.received import (
     rounds_of,
     sites_of_round,
 )
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.training.plan import batches_an_epoch, steps_a_round
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from primia_flwr.attacks.targets import Seen
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, load_site
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.plan import batches_an_epoch, epoch_batches, plan_round

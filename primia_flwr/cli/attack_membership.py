@@ -114,7 +114,7 @@ def _output(cfg: AttackMembershipConfig, folder: Path) -> Path:
 
 
 def _with_data(attacked: "AttackedRun", data: RunDataConfig) -> "AttackedRun":
-    from primia_flwr.config.data import with_absolute_paths
+    from primia_flwr.config.experiment.data import with_absolute_paths
 
     given = {item.name: getattr(data, item.name) for item in fields(data)}
     changes = {key: value for key, value in given.items() if value is not None}

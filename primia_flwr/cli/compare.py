@@ -11,7 +11,7 @@ from rich.console import Console
 from primia_flwr.cli.scored_data import ScoredDataConfig, run_folder
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_choice, check_range
-from primia_flwr.config.schema import BASELINES
+from primia_flwr.config.experiment.schema import BASELINES
 from primia_flwr.errors import ConfigError
 
 

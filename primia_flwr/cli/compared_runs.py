@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.cli.scored_data import ScoredDataConfig, experiment_of, images_for
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
 from primia_flwr.evaluation.compare import Held
 from primia_flwr.evaluation.panel import BASELINE, MODEL, Panel, panel_of, same_images

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from primia_flwr.cli.verb import Verb
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.check import Findings, check_data
 
 

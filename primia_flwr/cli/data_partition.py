@@ -12,7 +12,7 @@ from rich.table import Table
 
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import hold_out_test, named_sites
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.readers import read_manifest

@@ -10,7 +10,7 @@ from rich.console import Console
 from primia_flwr.cli.scored_data import ScoredDataConfig, images_for, resolved, run_folder
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.atomic import write_whole_json
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from primia_flwr.cli.verb import Verb
-from primia_flwr.config.deployment import DeploymentConfig
+from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation.roster import NodeStatus, load_roster, node_states, register_sites
 

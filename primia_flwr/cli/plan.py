@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from primia_flwr.config.halving import rounds_in_all
+from primia_flwr.config.experiment.halving import rounds_in_all
 from primia_flwr.config.load import config_hash
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.federation.bundle import stage_bundle
 from primia_flwr.federation.facts import data_facts

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from primia_flwr.config.checks import check_choice
-from primia_flwr.config.data import LAYOUT_NAMES, SPLIT_NAMES, DataConfig
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.data import LAYOUT_NAMES, SPLIT_NAMES, DataConfig
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, DataError
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from primia_flwr.cli.live import LiveView
 from primia_flwr.cli.multirun import enter_hydra
 from primia_flwr.config.load import parse, without_sweep
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation.facts import read_json
 from primia_flwr.federation.pipeline import run_experiment, settle

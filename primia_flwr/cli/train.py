@@ -13,7 +13,7 @@ from primia_flwr.cli.multirun import run_multirun
 from primia_flwr.cli.plan import make_plan
 from primia_flwr.cli.verb import Verb, call, finish, interrupted, mistake
 from primia_flwr.config.load import compose, config_hash, parse
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.evaluation.table import results_table

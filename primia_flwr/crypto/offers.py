@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from primia_flwr.config.data import RESIZE_NAMES
+from primia_flwr.config.experiment.data import RESIZE_NAMES
 from primia_flwr.config.inference import check_audit
 from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.lowering import lower

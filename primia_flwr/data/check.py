@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files import kind_of, read_head
 from primia_flwr.data.images import decode
 from primia_flwr.data.layouts.common import SPLIT_FOLDERS, split_folders, sub_folders

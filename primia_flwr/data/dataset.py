@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.data.readers import in_split, read_manifest

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from primia_flwr.config.data import PartitionConfig
+from primia_flwr.config.experiment.data import PartitionConfig
 from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.seeding import generator, shuffled
 from primia_flwr.errors import ConfigError, DataError

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.layouts.common import existing_root
 from primia_flwr.data.layouts.folder import read_folder
 from primia_flwr.data.layouts.pneumonia import is_pneumonia, read_pneumonia

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files import atomic_folder, file_digest, locked
 from primia_flwr.data.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.manifest import Manifest

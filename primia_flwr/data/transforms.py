@@ -13,7 +13,7 @@ from primia_flwr.compat import torchvision  # noqa: F401  (makes torchvision imp
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from primia_flwr.config.data import (
+from primia_flwr.config.experiment.data import (
     AffineConfig,
     AugmentationConfig,
     CropConfig,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.errors import PrimiaError
 from primia_flwr.models.provenance import Provenance, read_added
 from primia_flwr.privacy.accounting.accountant import Guarantee, across_sites, epsilon

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import SiteData, load_pooled
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.federation.first_model import first_model, model_card

@@ -14,7 +14,7 @@ import torch
 
 from primia_flwr import __version__
 from primia_flwr.config.load import app_root, config_hash
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.errors import PrimiaError
 from primia_flwr.federation.checkpoint import replace_file

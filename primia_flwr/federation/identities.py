@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from primia_flwr.config.federation import StrategyConfig
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.federation import StrategyConfig
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import (
     load_private,

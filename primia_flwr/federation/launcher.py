@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.federation.bundle import Bundle, stage_bundle
 from primia_flwr.federation.flower import CONNECTION, Connection, write_run_config

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.evaluation.secure_sums import STATISTICS
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.federation.facts import read_json

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from primia_flwr.config.data import with_absolute_paths
+from primia_flwr.config.experiment.data import with_absolute_paths
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.searched import with_values
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.searched import with_values
 from primia_flwr.data.dataset import (
     LabelledImages,
     SiteData,

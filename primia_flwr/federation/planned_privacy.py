@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.messages.secure import aggregate_noise
 from primia_flwr.privacy.accounting.accountant import epsilon

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.roster import load_roster, node_states, registered_nodes
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from primia_flwr.attacks import received
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.messages.secure import unflatten
 from primia_flwr.models.saved import write_atomically
 from primia_flwr.secagg.payload.masks import Vector

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from primia_flwr.config.federation import FederationConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.federation.flower import Connection
 from primia_flwr.processes.children import (
     Child,

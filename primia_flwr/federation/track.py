@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.storage import plain_csv
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.run_folder import RunFolder, number, read_run_folder
 from primia_flwr.storage.reading import read_text, reading

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.config.deployment import DeploymentConfig
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.deployment import DeploymentConfig
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import hold_out_test, named_sites
 from primia_flwr.data.readers import read_manifest
 from primia_flwr.federation.bundle import stage_bundle

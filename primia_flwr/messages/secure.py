@@ -10,8 +10,8 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.privacy import SUM_MODES
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.privacy import SUM_MODES
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.sides import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, with_noise_for

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models.weights import IMAGENET
 from primia_flwr.storage.reading import parse_json, read_text, reading

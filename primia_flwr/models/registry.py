@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from primia_flwr.config.checks import check_choice, check_range
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.layers.common import freeze, standardise_kernels
 from primia_flwr.models.architectures.resnet import build_resnet

@@ -18,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.provenance import Provenance

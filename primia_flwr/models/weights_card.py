@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models.weights import IMAGENET
 

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from primia_flwr.config.space import Space
+from primia_flwr.config.search.space import Space
 from primia_flwr.errors import FederationError
 from primia_flwr.search.study import COMPLETE, FAILED, answered
 from primia_flwr.search.trial import Outcome

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.space import Space
-from primia_flwr.config.sweep import SweepConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.space import Space
+from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.federation.checkpoint import replace_file
 from primia_flwr.search.study import OBJECTIVE, answered, best_trial, outcome
 

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from primia_flwr.config.load import deciding_settings
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.space import Space
-from primia_flwr.config.sweep import SweepConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.space import Space
+from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation.facts import write_json
 from primia_flwr.search.loop import RunTrial, enqueue_default, run_search

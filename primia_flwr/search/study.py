@@ -18,8 +18,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
-from primia_flwr.config.space import Space
-from primia_flwr.config.sweep import SweepConfig
+from primia_flwr.config.search.space import Space
+from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
 
 STUDY_FILE = "study.db"

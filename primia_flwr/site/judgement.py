@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from primia_flwr.config.plain_yaml import MAX_CHARACTERS
-from primia_flwr.config.searched import SEARCHABLE
-from primia_flwr.config.space import parse_space
+from primia_flwr.config.search.searched import SEARCHABLE
+from primia_flwr.config.search.space import parse_space
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.storage.printable import printable, short, shown
 from primia_flwr.storage.reading import reading

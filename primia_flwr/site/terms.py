@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from primia_flwr.config.privacy import PRIVATE_MODES, SUM_MODES
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.privacy import PRIVATE_MODES, SUM_MODES
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.site.policy import SitePolicy
 

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.training.device import compute_settings, derive_seed, pick_device

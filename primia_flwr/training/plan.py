@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.training.device import derive_seed
 
 

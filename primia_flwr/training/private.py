@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.privacy.mechanisms import statistics

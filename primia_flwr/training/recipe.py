@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from primia_flwr.config.data import AugmentationConfig, MixupConfig
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.data import AugmentationConfig, MixupConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.training.normalisation import Normalisation
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import ConfigError, DivergenceError
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation

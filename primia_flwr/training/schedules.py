@@ -7,7 +7,7 @@ Each curve maps the progress p in [0, 1] after the warm-up to a rate between the
 import math
 from collections.abc import Callable
 
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 
 # The rate at which the one-cycle schedule begins, as a share of the highest.
 ONE_CYCLE_START = 1 / 25

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from primia_flwr.config.training import SiteStoppingConfig
+from primia_flwr.config.experiment.training import SiteStoppingConfig
 from primia_flwr.training.early_stopping import MONITORS, is_better
 from primia_flwr.training.evaluate import Evaluation
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.training.evaluate import autocast
 from primia_flwr.training.loss import TrainingLoss

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from primia_flwr.config.data import DataConfig, SyntheticConfig
-from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
+from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import ModelConfig, TrainingConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.data.dataset import load_site
 from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.federation.recording import Recording

@@ -24,10 +24,10 @@ from primia_flwr.attacks.crafted_model import (
 )
 from primia_flwr.attacks.inversion_config import InversionConfig
 from primia_flwr.attacks.opened_sum import below_the_head
-from primia_flwr.config.data import DataConfig, SyntheticConfig
-from primia_flwr.config.privacy import PrivacyConfig
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.models.arrival import check_arrived, norm_layers
 from primia_flwr.models.registry import build_model

@@ -18,7 +18,7 @@ from primia_flwr.attacks.targets import (
     updates_of,
 )
 from primia_flwr.attacks.truth import SitesData
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.federation.first_model import first_model
 from tests.attacks.recorded import experiment_of, normalised, record, secure

@@ -14,7 +14,7 @@ from primia_flwr.attacks.received import FOLDER
 from primia_flwr.attacks.targets import TARGETS
 from primia_flwr.cli.attack import TARGET_NAMES, AttackConfig, run
 from primia_flwr.cli.main import run as primia
-from primia_flwr.config.data import SyntheticConfig
+from primia_flwr.config.experiment.data import SyntheticConfig
 from primia_flwr.errors import CheckpointError, ConfigError
 from tests.attacks.recorded import experiment_of, record, secure
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from primia_flwr.cli.compare import VERB
 from primia_flwr.cli.verb import call
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.evaluation.metrics import FloatArray, IntArray, score
 from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.models.registry import build_model

@@ -13,10 +13,10 @@ from PIL import Image
 from primia_flwr.cli.evaluate import VERB, EvaluateConfig, run
 from primia_flwr.cli.scored_data import ScoredDataConfig
 from primia_flwr.cli.verb import call
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.load import compose, parse, to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError, ConfigError, DataError
 from primia_flwr.evaluation.metrics import Scores, score
 from primia_flwr.evaluation.predictions import read_predictions

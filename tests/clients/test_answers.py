@@ -13,7 +13,7 @@ from clients.site import open_site
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_site
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.models import build_model

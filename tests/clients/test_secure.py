@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from clients.measurements import _private_vectors
 from primia_flwr.config.load import compose, parse, without_sweep
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as secure_records
 from primia_flwr.messages.keys import CONFIG

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.config.plain_yaml import load_mapping
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.tracking import TrackingConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.errors import ConfigError
 
 

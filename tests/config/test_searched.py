@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from primia_flwr.config.load import compose, config_hash, load_experiment, parse, to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.search import SearchConfig
-from primia_flwr.config.searched import SEARCHABLE, space_of, with_values
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.search.searched import SEARCHABLE, space_of, with_values
 from primia_flwr.errors import ConfigError
 
 RATE = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from primia_flwr.config.dimensions import Choices, Interval
-from primia_flwr.config.space import parse_space
+from primia_flwr.config.search.dimensions import Choices, Interval
+from primia_flwr.config.search.space import parse_space
 from primia_flwr.errors import ConfigError
 
 FOUR: dict[str, Any] = {

@@ -10,7 +10,7 @@ from primia_flwr.config.inference import (
     InferenceTrialArguments,
     ServeModelArguments,
 )
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto import ring
 from primia_flwr.crypto.audit_limits import beyond, check_products
 from primia_flwr.crypto.builder import Weights

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto import online, ring
 from primia_flwr.crypto.extraction import LastLayer, Limits, limits_for
 from primia_flwr.crypto.lowering import Lowered, lower

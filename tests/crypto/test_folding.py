@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto.bounds import bounds_of, check_bounds, measure
 from primia_flwr.crypto.crypten_program import fold
 from primia_flwr.crypto.folding import folded, with_plain_kernels

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.plan import (
     Add,

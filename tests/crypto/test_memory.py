@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto import data_owner, memory, ring
 from primia_flwr.crypto.dealing import part_bytes, stored_bytes
 from primia_flwr.crypto.lowering import lower

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.needs import Needs
 from primia_flwr.errors import ProtocolError

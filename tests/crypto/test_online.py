@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto import ring
 from primia_flwr.crypto.lowering import Lowered, lower
 from primia_flwr.crypto.online import DataOwner, ModelOwner

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.crypto import data_owner, model_owner, offers, supply
 from primia_flwr.crypto import provider as provider_module
 from primia_flwr.crypto.channel import Channel

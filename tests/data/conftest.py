@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.manifest import Manifest, Sample
 
 WriteImage = Callable[..., Path]

@@ -12,7 +12,7 @@ from PIL import Image
 from primia_flwr.cli.data_check import VERB as CHECK
 from primia_flwr.cli.data_partition import VERB as PARTITION
 from primia_flwr.cli.verb import call
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.check import check_data
 from primia_flwr.data.dataset import load_own_site, load_site, load_test
 

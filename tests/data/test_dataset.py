@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from primia_flwr.config.data import DataConfig, PartitionConfig, with_absolute_paths
+from primia_flwr.config.experiment.data import DataConfig, PartitionConfig, with_absolute_paths
 from primia_flwr.data import store
 from primia_flwr.data.dataset import (
     LabelledImages,

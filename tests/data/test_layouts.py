@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.layouts.pneumonia import parse_name
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.readers import in_split, read_manifest

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.config.data import PartitionConfig
+from primia_flwr.config.experiment.data import PartitionConfig
 from primia_flwr.data.manifest import Manifest, Sample, shared_patients
 from primia_flwr.data.partition import partition_over_sites, split_by_patient
 from primia_flwr.data.seeding import generator, shuffled

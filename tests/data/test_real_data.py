@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.data import DataConfig, PartitionConfig
+from primia_flwr.config.experiment.data import DataConfig, PartitionConfig
 from primia_flwr.data.check import check_data
 from primia_flwr.data.manifest import shared_patients
 from primia_flwr.data.partition import partition_over_sites

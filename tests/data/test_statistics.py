@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import LabelledImages, load_all
 from primia_flwr.data.sides import side_bins
 from primia_flwr.data.statistics import PixelSums

@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from primia_flwr.config.data import DataConfig, SyntheticConfig
+from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.data import radiograph
 from primia_flwr.data.dataset import load_all, load_site, load_test
 from primia_flwr.data.layouts.synthetic import write_synthetic

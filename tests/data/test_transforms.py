@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from primia_flwr.config.data import (
+from primia_flwr.config.experiment.data import (
     AffineConfig,
     AugmentationConfig,
     CutoutConfig,

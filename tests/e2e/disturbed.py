@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PrimiaError
 from primia_flwr.evaluation.secure_sums import SumRow, read_sums
 from primia_flwr.federation.loopback import LoopbackFederation

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.evaluation.model_card import write_model_card
 from primia_flwr.evaluation.run_evidence import write_evidence

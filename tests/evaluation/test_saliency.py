@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.evaluation import saliency
 from primia_flwr.evaluation.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.load import app_root
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.evaluation.secure_account import account, headline, scientific, sheets

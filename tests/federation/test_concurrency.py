@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from primia_flwr.config.federation import FederationConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.federation.simulation import concurrent_sites, federation_options
 
 

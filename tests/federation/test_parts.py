@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.deployment import DeploymentConfig, check_address
+from primia_flwr.config.experiment.deployment import DeploymentConfig, check_address
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.federation import flower
 from primia_flwr.federation.provision import Plan, provision

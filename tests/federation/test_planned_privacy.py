@@ -1,7 +1,7 @@
 import pytest
 
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation.pipeline import simulated_sites
 from primia_flwr.federation.planned_privacy import planned_privacy

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.data import DataConfig, SyntheticConfig
+from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_site, load_test
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation.facts import data_facts

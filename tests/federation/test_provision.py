@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from primia_flwr.cli.provision import VERB
 from primia_flwr.cli.verb import call
-from primia_flwr.config.deployment import DeploymentConfig
+from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.federation.certificates import certificate_fingerprint, fingerprint
 from primia_flwr.federation.provision import Federation, Plan, provision, write_deployment

@@ -16,10 +16,10 @@ from primia_flwr.attacks.received import (
     rounds_of,
     sites_of_round,
 )
-from primia_flwr.config.deployment import DeploymentConfig
-from primia_flwr.config.federation import StrategyConfig
+from primia_flwr.config.experiment.deployment import DeploymentConfig
+from primia_flwr.config.experiment.federation import StrategyConfig
 from primia_flwr.config.load import config_hash
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.federation.recording import Recording
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.config.training import ModelConfig, TrainingConfig
+from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ProtocolError
 from primia_flwr.models.arrival import (

@@ -11,7 +11,7 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor, nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.layers.norm_free import ALPHA, GAINS, scale_chain, scale_kernel
 from primia_flwr.models.registry import build_model

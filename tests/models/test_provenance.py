@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from primia_flwr.config.privacy import PrivacyConfig
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models import ModelCard, build_model, load_model, save_model
 from primia_flwr.models.provenance import (

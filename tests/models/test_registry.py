@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import MODELS, build_model, check_image_size
 from primia_flwr.models.layers.common import freeze

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models import ModelCard, build_model, load_model, save_model
 from primia_flwr.models.activation_bounds import ActivationBounds

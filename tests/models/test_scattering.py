@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models import build_model
 from primia_flwr.models.architectures.scattering import (
     DIRECTIONS,

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from primia_flwr.compat import torchvision
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import build_model
 from primia_flwr.models.weights import adapt_channels, read_state

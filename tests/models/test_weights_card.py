@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import ModelCard, build_model
 from primia_flwr.models.saved import save_model

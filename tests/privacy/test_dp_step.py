@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import Engine, build_engine

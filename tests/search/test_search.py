@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from primia_flwr.config.load import compose, parse
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.space import parse_space
-from primia_flwr.config.sweep import SweepConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.space import parse_space
+from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.search.search import Search
 from primia_flwr.search.sweeper import as_overrides

@@ -5,8 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from primia_flwr.config.space import parse_space
-from primia_flwr.config.sweep import SweepConfig
+from primia_flwr.config.search.space import parse_space
+from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.federation.history import append_event
 from primia_flwr.federation.launcher import RunStopped

@@ -20,7 +20,7 @@ from clients.client_app import app
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PrimiaError
 from primia_flwr.messages import secure as wire
 from primia_flwr.federation.bundle import Bundle, stage_bundle

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.site.policy import SitePolicy
 from primia_flwr.site.terms import BUNDLE, TERMS, check_terms, wish

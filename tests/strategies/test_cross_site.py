@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from primia_flwr.config.data import NormalisationConfig
-from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.data import NormalisationConfig
+from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import compose, config_hash, parse
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import FederationStoppingConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.evaluation.cross_site import read_matrix
 from primia_flwr.federation.roster_grid import RosterGrid

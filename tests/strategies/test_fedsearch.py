@@ -9,10 +9,10 @@ import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
 from clients.secure import answer_protocol, secured
-from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.search import SearchConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid

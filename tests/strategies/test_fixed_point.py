@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.config.federation import SecureConfig
+from primia_flwr.config.experiment.federation import SecureConfig
 from strategies.fixed_point import FixedPointExchange
 from strategies.plain import PlainExchange
 from tests.strategies.test_plain import NAMES, build, introduced, train

@@ -1,6 +1,6 @@
 import logging
 
-from primia_flwr.config.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig, StrategyConfig
 from strategies.registry import build_strategy
 
 FOUR = FederationConfig(sites=["a", "b", "c", "d"], min_sites=4)

@@ -117,7 +117,7 @@ class Introductions:
 
 
 def test_before_the_first_round_the_others_get_a_short_grace(fake, monkeypatch):
-    from primia_flwr.config.federation import FederationConfig
+    from primia_flwr.config.experiment.federation import FederationConfig
 
     del fake.sites[6]
     fake.offline.add(4)

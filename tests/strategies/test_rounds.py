@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from flwr.app import Error
 
-from primia_flwr.config.data import NormalisationConfig
-from primia_flwr.config.federation import FederationConfig, StrategyConfig
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import FederationStoppingConfig
+from primia_flwr.config.experiment.data import NormalisationConfig
+from primia_flwr.config.experiment.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import CheckpointError, FederationError
 from primia_flwr.federation import checkpoint as checkpoint_module
 from primia_flwr.federation.roster_grid import RosterGrid

@@ -12,12 +12,12 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
 from clients.member import open_member
 from clients.secure import answer_protocol, secured
-from primia_flwr.config.data import NormalisationConfig
-from primia_flwr.config.deployment import DeploymentConfig
-from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.data import NormalisationConfig
+from primia_flwr.config.experiment.deployment import DeploymentConfig
+from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.training import FederationStoppingConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import (
     ConfigError,
     DivergenceError,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_training import HALF, PLAIN, OnePixel, one_pixel, random_images, small_net
 
-from primia_flwr.config.training import (
+from primia_flwr.config.experiment.training import (
     EarlyStoppingConfig,
     FederationStoppingConfig,
     TrainingConfig,

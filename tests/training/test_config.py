@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from tiny_training import with_patience
 
 from primia_flwr.config.load import parse
-from primia_flwr.config.training import (
+from primia_flwr.config.experiment.training import (
     MODEL_NAMES,
     NORMS,
     OPTIMIZERS,

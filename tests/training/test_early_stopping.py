@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from primia_flwr.config.training import SiteStoppingConfig
+from primia_flwr.config.experiment.training import SiteStoppingConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation

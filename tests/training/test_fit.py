@@ -16,8 +16,8 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
-from primia_flwr.config.data import AugmentationConfig, FlipConfig, MixupConfig
-from primia_flwr.config.training import TrainingConfig
+from primia_flwr.config.experiment.data import AugmentationConfig, FlipConfig, MixupConfig
+from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
 from primia_flwr.training import fit as fit_module

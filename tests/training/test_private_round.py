@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primia_flwr.config.data import AffineConfig, AugmentationConfig, FlipConfig, MixupConfig
-from primia_flwr.config.privacy import PrivacyConfig
+from primia_flwr.config.experiment.data import AffineConfig, AugmentationConfig, FlipConfig, MixupConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.mechanisms import randomness

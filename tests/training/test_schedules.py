@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_training import PLAIN
 
-from primia_flwr.config.training import SCHEDULES
+from primia_flwr.config.experiment.training import SCHEDULES
 from primia_flwr.training.schedules import CURVES, learning_rate
 
 CFG = replace(PLAIN, learning_rate=1.0, min_learning_rate=0.01)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.training import (
+from primia_flwr.config.experiment.training import (
     EarlyStoppingConfig,
     ModelConfig,
     SiteStoppingConfig,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError, DataError
 
 SYNTHETIC_NOTE = "SYNTHETIC.txt"

@@ -6,7 +6,7 @@ Source: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2.
 import re
 from pathlib import Path
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files import image_files
 from primia_flwr.data.layouts.common import (
     class_names,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from primia_flwr.config.data import DataConfig, SyntheticConfig
+from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.data import radiograph
 from primia_flwr.data.files import atomic_folder, locked
 from primia_flwr.data.layouts.common import SYNTHETIC_NOTE

@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from primia_flwr.storage import plain_csv
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing_root, is_synthetic
 from primia_flwr.data.layouts.folder import own_patient
 from primia_flwr.data.manifest import COLUMNS, Manifest, Sample

@@ -9,7 +9,7 @@ Source: Simonyan & Zisserman 2015, configuration D; Ioffe & Szegedy 2015 for the
 
 from torch import Tensor, nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models.layers.common import activation, global_pool, norm_layer
 from primia_flwr.models.layers.norm_free import scale_chain
 

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from primia_flwr.config.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.check import _examine
 from primia_flwr.data.dicom import read_patient
 from primia_flwr.data.images import decode, shorter_side

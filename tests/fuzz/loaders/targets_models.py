@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save as save_tensors
 
 from clients.site_state import RoundState, SiteState
-from primia_flwr.config.privacy import PrivacyConfig
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models.provenance import FILE, Provenance, check_start, read_added
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard, load_model, save_model

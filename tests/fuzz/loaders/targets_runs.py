@@ -16,10 +16,10 @@ from primia_flwr.attacks.inversion import Reconstruction
 from primia_flwr.attacks.received import MODEL, path_of, read_received
 from primia_flwr.cli.live import _read_json as read_live
 from primia_flwr.config.load import to_yaml
-from primia_flwr.config.schema import Experiment
-from primia_flwr.config.space import parse_space
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.stored import read_config
-from primia_flwr.config.sweep import SweepConfig, searched_space
+from primia_flwr.config.search.sweep import SweepConfig, searched_space
 from primia_flwr.evaluation.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
 from primia_flwr.evaluation.experts import read_experts, read_groups
 from primia_flwr.evaluation.predictions import read_predictions

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from primia_flwr.config.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import load_experiment, to_yaml
-from primia_flwr.config.schema import Experiment
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.site.approval import approve_file
 from primia_flwr.site.archive import sha256
 from primia_flwr.site.bundle_store import BundleStore

@@ -4,7 +4,7 @@ from clipped_nets import batch, cross_entropy
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import MODELS, build_model
 from primia_flwr.privacy.clipping import build_engine

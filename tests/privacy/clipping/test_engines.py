@@ -8,7 +8,7 @@ import torch
 from clipped_nets import batch, clipped, cross_entropy, flat, norm_free_net, odd_net, unit_gradients
 from torch import Tensor, nn
 
-from primia_flwr.config.training import ModelConfig
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import ENGINES, build_engine

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
-from primia_flwr.config.space import Space, parse_space
+from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import parse_yaml, read_text, reading
 
@@ -19,7 +19,7 @@ class SweepConfig:
 
     `space_file` is a YAML file that holds a space and replaces `space`. `trials` counts those
     that are done already where a search goes on. `resume` is the folder of the search that goes
-    on. `space` is read by `primia_flwr.config.space.parse_space`.
+    on. `space` is read by `primia_flwr.config.search.space.parse_space`.
     """
 
     trials: int = 20

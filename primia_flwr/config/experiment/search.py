@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from primia_flwr.config.checks import check_range
-from primia_flwr.config.halving import Rung, halving_rungs, random_search_rungs
+from primia_flwr.config.experiment.halving import Rung, halving_rungs, random_search_rungs
 from primia_flwr.errors import ConfigError
 
 
@@ -13,7 +13,7 @@ class SearchConfig:
     """A search for a configuration among a population, in one run; `population` 0: no search.
 
     The first configuration is the experiment's own, the others are drawn from `space` (see
-    `primia_flwr.config.space`), independently of each other. `halving`: the best 1/eta of a rung go
+    `primia_flwr.config.search.space`), independently of each other. `halving`: the best 1/eta of a rung go
     on; the first rung takes `first_rung` rounds, 0: as follows from the length of the last one,
     which is federation.rounds. Without halving, a random search with the same budget: fewer
     configurations, each trained for federation.rounds.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from primia_flwr.config.checks import nearest
-from primia_flwr.config.dimensions import (
+from primia_flwr.config.search.dimensions import (
     Choices,
     Dimension,
     Interval,
@@ -30,7 +30,7 @@ from primia_flwr.config.dimensions import (
     is_whole,
     to_dict,
 )
-from primia_flwr.config.space_keys import type_of, typed
+from primia_flwr.config.search.space_keys import type_of, typed
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable
 

@@ -4,15 +4,15 @@ import re
 from dataclasses import dataclass, field
 
 from primia_flwr.config.checks import check_choice, check_range
-from primia_flwr.config.data import DataConfig
-from primia_flwr.config.deployment import DeploymentConfig
-from primia_flwr.config.federation import ClientConfig, FederationConfig, StrategyConfig
-from primia_flwr.config.guarantee import check_guarantee
-from primia_flwr.config.privacy import PrivacyConfig
-from primia_flwr.config.report import ReportConfig
-from primia_flwr.config.search import SearchConfig
-from primia_flwr.config.tracking import TrackingConfig
-from primia_flwr.config.training import ModelConfig, TrainingConfig
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.experiment.deployment import DeploymentConfig
+from primia_flwr.config.experiment.federation import ClientConfig, FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.guarantee import check_guarantee
+from primia_flwr.config.experiment.privacy import PrivacyConfig
+from primia_flwr.config.experiment.report import ReportConfig
+from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.experiment.tracking import TrackingConfig
+from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
 
 BASELINES = ("alone", "pooled")
@@ -63,7 +63,7 @@ class Experiment:
             strategy=self.strategy,
         )
         if self.search.enabled:
-            from primia_flwr.config.searched import check_search
+            from primia_flwr.config.search.searched import check_search
 
             check_search(self)
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from primia_flwr.config.data import DataConfig
-from primia_flwr.config.federation import StrategyConfig
-from primia_flwr.config.privacy import PrivacyConfig
-from primia_flwr.config.training import ModelConfig, TrainingConfig
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.experiment.federation import StrategyConfig
+from primia_flwr.config.experiment.privacy import PrivacyConfig
+from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
 
 _Rule = tuple[str, object, object, str]  # key, value, what it must be (a tuple: one of), why

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from primia_flwr.config.checks import nearest
-from primia_flwr.config.data import AugmentationConfig, MixupConfig
-from primia_flwr.config.federation import NEEDS_SINGLE_UPDATES
+from primia_flwr.config.experiment.data import AugmentationConfig, MixupConfig
+from primia_flwr.config.experiment.federation import NEEDS_SINGLE_UPDATES
 from primia_flwr.config.load import parse
-from primia_flwr.config.search import SearchConfig
-from primia_flwr.config.space import Space, parse_space
+from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.config.schema import Experiment
+    from primia_flwr.config.experiment.schema import Experiment
 
 Values = Mapping[str, Any]
 

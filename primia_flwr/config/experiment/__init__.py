@@ -1,0 +1,1 @@
+"""The sections of an experiment, and the tree of them."""
