@@ -9,7 +9,7 @@ from clients.member import open_member
 from clients.site import OpenSite, open_site
 from clients.spending import Account
 from primia_flwr.messages import keys
-from primia_flwr.data.sides import NUM_SIDE_BINS
+from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError
 from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.accounting.run_plan import Wish

@@ -11,8 +11,8 @@ from flwr.serverapp import Grid, ServerApp
 from primia_flwr.config.load import load_experiment
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.searched import with_values
-from primia_flwr.data.readers import read_manifest
-from primia_flwr.data.sides import side_bins
+from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.size_bins import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.evaluation.privacy_account import privacy_account
 from primia_flwr.federation.facts import write_json

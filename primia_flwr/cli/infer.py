@@ -13,13 +13,13 @@ from primia_flwr.cli.predictions import output_folder, write_tables
 from primia_flwr.cli.resumed import Kept, read_kept
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.inference import InferArguments, settings_of
-from primia_flwr.data.files import file_digest
+from primia_flwr.data.files.listing import file_digest
 from primia_flwr.errors import DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
     from primia_flwr.crypto.channel import Channel
     from primia_flwr.crypto.classify import AnySession, Opinion
-    from primia_flwr.data.unlabelled import Unlabelled
+    from primia_flwr.data.files.unlabelled import Unlabelled
 
 AUDIT_PACE = 0.5  # seconds; the tables and the sentence of an image are long written by then
 _AUDITED_SAVE_SECONDS = 30.0
@@ -35,7 +35,7 @@ def run(cfg: InferArguments) -> dict[str, Any]:
     PrimiaError
         If a party cannot be reached or fails again and again, or no image can be read.
     """
-    from primia_flwr.data.unlabelled import find_images
+    from primia_flwr.data.files.unlabelled import find_images
 
     if cfg.watch:
         from primia_flwr.cli.infer_watch import watch
@@ -166,7 +166,7 @@ class Work:
 
     def _readable(self, root: Path, files: Sequence[Path]) -> tuple["Unlabelled", dict[str, str]]:
         """Decode every image once before anybody is asked: a bad file costs no randomness."""
-        from primia_flwr.data.unlabelled import Unlabelled
+        from primia_flwr.data.files.unlabelled import Unlabelled
 
         probe = Unlabelled(tuple(files), root, 16, "squash", 1)
         skipped = {}

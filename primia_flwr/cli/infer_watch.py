@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from primia_flwr.crypto.data_owner import Session
     from primia_flwr.crypto.offers import Answer
     from primia_flwr.crypto.watch import Watcher
-    from primia_flwr.data.arrivals import Arrival
-    from primia_flwr.data.unlabelled import Unlabelled
+    from primia_flwr.data.files.arrivals import Arrival
+    from primia_flwr.data.files.unlabelled import Unlabelled
 
 _AGAIN_SECONDS = 5.0  # before tables that could not be written are tried again
 
@@ -204,14 +204,14 @@ class Book(Work):
         write_tables(self._output, self.rows(), self.facts())
 
     def _readable(self, root: Path, files: Sequence[Path]) -> tuple["Unlabelled", dict[str, str]]:
-        from primia_flwr.data.unlabelled import Unlabelled
+        from primia_flwr.data.files.unlabelled import Unlabelled
 
         return Unlabelled((), root, 0, "", 0), {}
 
 
 def _watcher(cfg: InferArguments, root: Path, book: Book, stopping: Stopping) -> "Watcher":
     from primia_flwr.crypto.watch import Limits, Watcher
-    from primia_flwr.data.arrivals import Arrivals
+    from primia_flwr.data.files.arrivals import Arrivals
 
     return Watcher(
         book.open,

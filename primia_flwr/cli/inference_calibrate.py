@@ -37,7 +37,7 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
     """
     from primia_flwr.crypto.bounds import LEAST_BITS
     from primia_flwr.crypto.precision import FEW_IMAGES, calibrate
-    from primia_flwr.data.unlabelled import Unlabelled, find_images
+    from primia_flwr.data.files.unlabelled import Unlabelled, find_images
     from primia_flwr.models.saved import CARD_FILE, load_model, weights_digest, write_bounds
     from primia_flwr.training.normalisation import Normalisation
 

@@ -122,7 +122,7 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
 
 
 def _image(images: Path, name: str, card: Any) -> "Tensor":
-    from primia_flwr.data.unlabelled import Unlabelled
+    from primia_flwr.data.files.unlabelled import Unlabelled
     from primia_flwr.training.normalisation import Normalisation
 
     root = images if images.is_dir() else images.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.cli.predictions import JSON_TABLE
-from primia_flwr.data.files import file_digest
+from primia_flwr.data.files.listing import file_digest
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.reading import check_entry, parse_json, read_text, reading
 

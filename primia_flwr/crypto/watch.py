@@ -16,7 +16,7 @@ from torch import Tensor
 
 from primia_flwr.crypto.data_owner import Session
 from primia_flwr.crypto.offers import Answer
-from primia_flwr.data.arrivals import Arrival, Arrivals
+from primia_flwr.data.files.arrivals import Arrival, Arrivals
 from primia_flwr.errors import DataError, PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 
 ATTEMPTS = 3

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.data.dataset import LabelledImages
-from primia_flwr.data.sides import NUM_SIDE_BINS, SIDE_EDGES
+from primia_flwr.data.size_bins import NUM_SIDE_BINS, SIDE_EDGES
 from primia_flwr.errors import DataError, ProtocolError
 
 _AT_ONCE = 64

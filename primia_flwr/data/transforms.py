@@ -20,7 +20,7 @@ from primia_flwr.config.experiment.data import (
     EqualiseConfig,
     augmentation_is_off,
 )
-from primia_flwr.data.clahe import equalise_tiles
+from primia_flwr.data.files.clahe import equalise_tiles
 
 Change = Callable[[Tensor, float], Tensor]
 

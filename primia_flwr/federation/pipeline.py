@@ -21,7 +21,7 @@ from primia_flwr.data.dataset import (
     load_site,
     load_test,
 )
-from primia_flwr.data.readers import read_manifest
+from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.evaluation.model_card import write_model_card
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.evaluation.run_evidence import write_evidence

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.data.sides import NUM_SIDE_BINS
+from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, with_noise_for
 from primia_flwr.privacy.mechanisms.shared_step import StepNoise

@@ -19,7 +19,7 @@ from primia_flwr.crypto.data_owner import Session
 from primia_flwr.crypto.messages import OPEN_ENDED
 from primia_flwr.crypto.model_owner import ServedModel
 from primia_flwr.crypto.offers import Answer
-from primia_flwr.data.arrivals import Arrival
+from primia_flwr.data.files.arrivals import Arrival
 from primia_flwr.errors import ServiceError
 from tests.crypto.test_session import CARD, SIZE, Parties, served
 from tests.crypto.test_watch import Clinic, Ends, Masks, agrees, quick  # noqa: F401

@@ -28,8 +28,8 @@ from primia_flwr.crypto.prepared import Prepared
 from primia_flwr.crypto.provider import Provider
 from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.watch import Limits, Watcher
-from primia_flwr.data.arrivals import Arrival, Arrivals
-from primia_flwr.data.unlabelled import Unlabelled
+from primia_flwr.data.files.arrivals import Arrival, Arrivals
+from primia_flwr.data.files.unlabelled import Unlabelled
 from primia_flwr.errors import ServiceError
 from tests.crypto.test_session import SIZE, Parties, plain
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.data.arrivals import Arrivals
+from primia_flwr.data.files.arrivals import Arrivals
 from primia_flwr.errors import ConfigError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(200)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import LabelledImages, load_all
-from primia_flwr.data.sides import side_bins
+from primia_flwr.data.size_bins import side_bins
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DataError, ProtocolError
 

@@ -16,7 +16,7 @@ from primia_flwr.config.experiment.data import (
     SigmaConfig,
     ToneConfig,
 )
-from primia_flwr.data.clahe import equalise_tiles
+from primia_flwr.data.files.clahe import equalise_tiles
 from primia_flwr.data.transforms import build_augmentation, mixup
 
 RAMP = (torch.arange(256).reshape(1, 16, 16)).to(torch.uint8)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from primia_flwr.config.checks import check_pattern
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.dicom import read_patient
-from primia_flwr.data.files import image_files, is_dicom
+from primia_flwr.data.files.dicom import read_patient
+from primia_flwr.data.files.listing import image_files, is_dicom
 from primia_flwr.data.layouts.common import (
     class_names,
     existing_root,

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.files import image_files
+from primia_flwr.data.files.listing import image_files
 from primia_flwr.data.layouts.common import (
     class_names,
     existing_root,

@@ -43,7 +43,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.crypto.model_owner._begun": LINE,
     "primia_flwr.crypto.supply.Supply._open": "a block that the sealed store gave back unchanged",
     "primia_flwr.crypto.memory.available_bytes": "reads two numbers that the kernel writes",
-    "primia_flwr.data.files.file_digest": "hashes bytes, and decodes none",
+    "primia_flwr.data.files.listing.file_digest": "hashes bytes, and decodes none",
     "primia_flwr.models.weights_card.check_kind": "hashes bytes, and decodes none",
     "primia_flwr.federation.roster._control": "hands a certificate to Flower, which reads it",
 }

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from primia_flwr.data.dicom import MAX_PIXELS, read_dicom
-from primia_flwr.data.files import is_dicom, kind_of, read_head
+from primia_flwr.data.files.dicom import MAX_PIXELS, read_dicom
+from primia_flwr.data.files.listing import is_dicom, kind_of, read_head
 from primia_flwr.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]

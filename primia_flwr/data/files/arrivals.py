@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from primia_flwr.data.files import image_files
+from primia_flwr.data.files.listing import image_files
 from primia_flwr.errors import ConfigError
 
 Mark = tuple[int, int]
