@@ -24,7 +24,7 @@ from benchmarks.machine import describe_machine, publish
 from primia_flwr.attacks.campaign import AttackSettings
 from primia_flwr.attacks.crafted_campaign import CraftedCampaign
 from primia_flwr.config.stored import read_config
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.models.saved import load_model
 from primia_flwr.training.normalisation import Normalisation
 

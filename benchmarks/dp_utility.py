@@ -45,7 +45,7 @@ from primia_flwr.evaluation.areas import area_statistic
 from primia_flwr.evaluation.figures import confusion_statistic
 from primia_flwr.evaluation.intervals import Strata, bootstrap_limits
 from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 DELTA = 1e-4
 EPSILONS = (1.0, 3.0, 6.0, 10.0)

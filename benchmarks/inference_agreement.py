@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 LEAST_AGREEMENT = 0.999
 MAX_ERROR = 0.02

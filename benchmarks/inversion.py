@@ -27,7 +27,7 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.attacks.arms import anova
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 CONTROL = "noise"
 _PLAIN, _SECURE = "strategy=fedavg", "strategy=secagg"

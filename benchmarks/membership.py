@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 DELTA = 1e-4
 _PLAIN = (

@@ -28,7 +28,7 @@ from sklearn.metrics import matthews_corrcoef
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
 from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 _FACTS = ("versions", "git_commit", "config_hash", "seed", "rounds", "best_round", "parameters")
 _SCORES = ("accuracy", "balanced_accuracy", "mcc", "roc_auc", "n")

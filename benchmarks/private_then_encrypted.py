@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.dp_utility import DELTA, RATES, arm_overrides, primia, private
 from benchmarks.inference_agreement import run_trial, summarise
 from benchmarks.machine import publish
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 ARM = "norm_free"
 

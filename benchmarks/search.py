@@ -38,7 +38,7 @@ from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
 from primia_flwr.config.experiment.halving import rounds_in_all
 from primia_flwr.config.experiment.search import SearchConfig
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 # A training that ends without a model counts as a guess: three classes alike.
 NO_MODEL = {"val_mcc": 0.0, "val_loss": float(np.log(3)), "test_mcc": 0.0, "test_roc_auc": 0.5}

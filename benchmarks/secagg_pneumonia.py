@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.machine import describe_machine, publish
 from benchmarks.pneumonia import train
 from primia_flwr.storage import plain_csv
-from primia_flwr.evaluation.secure_sums import TRAIN, read_sums, totals
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.secure_sums import TRAIN, read_sums, totals
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.models.saved import weights_digest
 
 BOUND_MCC = 0.005

@@ -40,7 +40,7 @@ from primia_flwr.storage import plain_csv
 from primia_flwr.cli import federation_trial, train
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.evaluation.secure_sums import TRAIN, read_sums
+from primia_flwr.runs.secure_sums import TRAIN, read_sums
 from primia_flwr.federation.first_model import first_model
 from primia_flwr.processes.children import (
     Child,

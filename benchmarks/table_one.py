@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
 from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 
 BOUND_P = 0.05
 SECURE, PLAIN = "secure", "plain"

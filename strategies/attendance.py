@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.history import FAILED, SiteRow
+from primia_flwr.runs.history import FAILED, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
 from strategies.exchange import Exchange
 

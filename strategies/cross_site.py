@@ -9,8 +9,8 @@ averaging last: the federated model after its local training, not one that never
 import logging
 from dataclasses import replace
 
-from primia_flwr.evaluation.cross_site import FEDERATED, Cell, CrossSite, ModelRow
-from primia_flwr.federation.history import SiteRow
+from primia_flwr.runs.cross_site import FEDERATED, Cell, CrossSite, ModelRow
+from primia_flwr.runs.history import SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.training.evaluate import Evaluation
 from strategies.exchange import Exchange, Request, SiteModel

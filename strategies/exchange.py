@@ -13,8 +13,8 @@ from typing import Any
 from flwr.app import ConfigRecord
 
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import EVALUATED, OK, SiteRow
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import EVALUATED, OK, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.training.evaluate import Evaluation
 

@@ -17,9 +17,9 @@ from primia_flwr.config.experiment.halving import Rung, rounds_in_all
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.searched import with_values
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.facts import write_json
-from primia_flwr.federation.history import History, append_event
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.metadata import write_json
+from primia_flwr.runs.history import History, append_event
 from primia_flwr.federation.roster_grid import RosterGrid
 from strategies.attendance import Attendance
 from strategies.exchange import Exchange

@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
-from primia_flwr.federation.checkpoint import ArrayMap
+from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.secagg.payload.fixed_point import Overflow
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import WEIGHT, Layout

@@ -25,9 +25,9 @@ from flwr.app import (
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import EVALUATED, FAILED, LATE, SiteRow
-from primia_flwr.federation.recording import Recording
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
+from primia_flwr.runs.recording import Recording
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.messages.records import num_bytes

@@ -21,15 +21,15 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError, FederationError
-from primia_flwr.evaluation.cross_site import FILE, write_matrix
-from primia_flwr.federation.checkpoint import (
+from primia_flwr.runs.cross_site import FILE, write_matrix
+from primia_flwr.runs.checkpoint import (
     GLOBAL,
     ArrayMap,
     Checkpoint,
     load_latest,
     save_checkpoint,
 )
-from primia_flwr.federation.history import OK, History, RoundRow, SiteRow
+from primia_flwr.runs.history import OK, History, RoundRow, SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.messages.keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD

@@ -16,8 +16,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from numpy.lib import format as npy
 
 from primia_flwr.errors import DivergenceError, ProtocolError
-from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import (
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import (
     DIVERGED,
     EVALUATED,
     FAILED,

@@ -25,17 +25,17 @@ from flwr.serverapp.strategy import Strategy
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
-from primia_flwr.evaluation.secure_sums import SumRow
+from primia_flwr.runs.secure_sums import SumRow
 from primia_flwr.messages import secure as wire
 from primia_flwr.federation.audit import largest_error
-from primia_flwr.federation.checkpoint import ArrayMap
-from primia_flwr.federation.history import LATE, SiteRow
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import LATE, SiteRow
 from primia_flwr.federation.identities import identity_keys
 from primia_flwr.messages.ledger_heads import LedgerHeads
-from primia_flwr.federation.opened_sums import OpenedSums
-from primia_flwr.federation.recording import Recording
+from primia_flwr.runs.unmasked_sums import OpenedSums
+from primia_flwr.runs.recording import Recording
 from primia_flwr.federation.roster_grid import Answer, RosterGrid
-from primia_flwr.federation.sum_log import SumLog
+from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.processes.children import available_cores
 from primia_flwr.messages.keys import (
     ARRAYS,

@@ -21,7 +21,7 @@ from primia_flwr.cli.predictions import write_tables
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.evaluation.compare_tables import NUMBER, TEXT, Sheet
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
-from primia_flwr.federation.history import History, RoundRow, SiteRow
+from primia_flwr.runs.history import History, RoundRow, SiteRow
 
 ROOT = Path(__file__).parents[1]
 DOOR = "primia_flwr/storage/plain_csv.py"

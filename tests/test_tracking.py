@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from primia_flwr.config.load import parse
 from primia_flwr.config.experiment.tracking import TRACKING_MODES, TrackingConfig
 from primia_flwr.errors import ConfigError, TrackingError
-from primia_flwr.tracking import Tracker, has_key, resolve_mode
+from primia_flwr.runs.tracking import Tracker, has_key, resolve_mode
 
 CONF = Path(__file__).parents[1] / "conf" / "tracking"
 
@@ -102,7 +102,7 @@ def test_online_without_a_key_is_an_error_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_importing_the_module_does_not_import_wandb() -> None:
-    code = "import sys, primia_flwr.tracking; sys.exit('wandb' in sys.modules)"
+    code = "import sys, primia_flwr.runs.tracking; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -162,12 +162,12 @@ def test_a_failure_inside_wandb_is_one_warning_and_no_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = Tracker(TrackingConfig(mode="offline"), tmp_path).start()
-    with caplog.at_level(logging.WARNING, "primia_flwr.tracking"):
+    with caplog.at_level(logging.WARNING, "primia_flwr.runs.tracking"):
         tracker.log_model([tmp_path / "absent.safetensors"])
         tracker.log_model([tmp_path / "absent.safetensors"])
         tracker.log_table("t", ["a", "b"], [[1]])
     tracker.finish()
-    messages = [r.getMessage() for r in caplog.records if r.name == "primia_flwr.tracking"]
+    messages = [r.getMessage() for r in caplog.records if r.name == "primia_flwr.runs.tracking"]
     assert len(messages) == 2
     assert "the model could not be recorded" in messages[0]
     assert "table t could not be recorded" in messages[1]
@@ -196,7 +196,7 @@ def test_an_unreachable_server_falls_back_to_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setitem(__import__("primia_flwr.tracking").tracking._SETTINGS, "init_timeout", 2)
+    monkeypatch.setitem(__import__("primia_flwr.runs.tracking").tracking._SETTINGS, "init_timeout", 2)
     tracker = Tracker(TrackingConfig(mode="online"), tmp_path).start()
     assert tracker.active
     tracker.log_round(1, {"loss": 1.0})

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from primia_flwr.attacks.received import (
+from primia_flwr.runs.received import (
     MODEL,
     SITE_MODEL,
     SUM,

@@ -114,7 +114,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     from primia_flwr.attacks.campaign import AttackSettings, Campaign
     from primia_flwr.attacks.crafted_campaign import CraftedCampaign
     from primia_flwr.attacks.inversion_config import InversionConfig
-    from primia_flwr.attacks.received import rounds_of
+    from primia_flwr.runs.received import rounds_of
     from primia_flwr.models.saved import load_model
     from primia_flwr.training.device import pick_device
     from primia_flwr.training.normalisation import Normalisation

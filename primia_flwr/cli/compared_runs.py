@@ -16,7 +16,7 @@ from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaEr
 from primia_flwr.evaluation.compare import Held
 from primia_flwr.evaluation.panel import BASELINE, MODEL, Panel, panel_of, same_images
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.federation.scoring import score_model
 from primia_flwr.models.saved import load_model
 from primia_flwr.training.device import pick_device

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from primia_flwr.federation.history import Event, EventTail
+from primia_flwr.runs.history import Event, EventTail
 from primia_flwr.storage.reading import parse_json, read_text
 
 

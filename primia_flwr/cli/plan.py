@@ -13,7 +13,7 @@ from primia_flwr.config.load import config_hash
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.federation.bundle import stage_bundle
-from primia_flwr.federation.facts import data_facts
+from primia_flwr.runs.metadata import data_facts
 from primia_flwr.federation.first_model import first_model
 from primia_flwr.federation.pipeline import check_model, simulated_sites, test_set
 from primia_flwr.federation.planned_privacy import planned_privacy

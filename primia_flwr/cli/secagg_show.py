@@ -13,7 +13,7 @@ from primia_flwr.cli.verb import Verb
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.evaluation.run_folder import RunFolder
+    from primia_flwr.runs.folder import RunFolder
     from primia_flwr.evaluation.secure_account import Sheet
 
 
@@ -33,8 +33,8 @@ def run(cfg: ShowArguments) -> dict[str, Any]:
     ConfigError, DataError
         If the folder is not that of a run with secure sums.
     """
-    from primia_flwr.evaluation.run_folder import read_run_folder
-    from primia_flwr.evaluation.secure_sums import totals
+    from primia_flwr.runs.folder import read_run_folder
+    from primia_flwr.runs.secure_sums import totals
 
     folder = read_run_folder(_run_dir(cfg))
     rows = folder.secure.rows

@@ -17,7 +17,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.evaluation.table import results_table
-from primia_flwr.federation.facts import read_json
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.federation.pipeline import run_experiment, settle
 
 _MULTIRUN = ("-m", "--multirun")

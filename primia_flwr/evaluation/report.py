@@ -18,7 +18,7 @@ from primia_flwr.evaluation import plots, report_evidence, secure_account, table
 from primia_flwr.evaluation.plots import Plot
 from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
 from primia_flwr.evaluation.report_sites import no_site_figures, site_table
-from primia_flwr.evaluation.run_folder import (
+from primia_flwr.runs.folder import (
     Row,
     RunFolder,
     flag,

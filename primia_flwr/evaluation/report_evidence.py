@@ -10,8 +10,8 @@ from typing import Any
 from primia_flwr.evaluation import evidence_plots
 from primia_flwr.evaluation.evidence_plots import in_words
 from primia_flwr.evaluation.plots import Plot
-from primia_flwr.evaluation.run_evidence import FIGURES, Evidence
-from primia_flwr.evaluation.run_folder import RunFolder
+from primia_flwr.runs.evidence import FIGURES, Evidence
+from primia_flwr.runs.folder import RunFolder
 from primia_flwr.evaluation.saliency_cases import Explanation
 from primia_flwr.evaluation.saliency_plot import saliency_plots
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from primia_flwr.evaluation.secure_sums import (
+from primia_flwr.runs.secure_sums import (
     EVALUATE,
     STATISTICS,
     TRAIN,

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from primia_flwr.evaluation.metrics import Scores
-from primia_flwr.evaluation.run_folder import results_by_name
+from primia_flwr.runs.folder import results_by_name
 
 DASH = "\N{EN DASH}"
 HEADINGS = ("Accuracy", "Balanced accuracy", "MCC", "ROC-AUC")

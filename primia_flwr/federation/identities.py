@@ -17,7 +17,7 @@ from primia_flwr.federation.certificates import (
     public_key,
     write_private,
 )
-from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.federation.roster import load_roster
 from primia_flwr.storage.reading import parse_json, read_text, reading
 

@@ -20,7 +20,7 @@ from primia_flwr.federation.certificates import (
     public_key,
     write_private,
 )
-from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.federation.roster import Roster, RosterSite, load_roster
 from primia_flwr.storage.reading import read_text, reading
 

@@ -24,15 +24,15 @@ from primia_flwr.data.dataset import (
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.evaluation.model_card import write_model_card
 from primia_flwr.evaluation.report import write_report
-from primia_flwr.evaluation.run_evidence import write_evidence
+from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
-from primia_flwr.federation.facts import data_facts, read_json, run_facts, write_json
+from primia_flwr.runs.metadata import data_facts, read_json, run_facts, write_json
 from primia_flwr.federation.first_model import check_first_weights
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.launcher import RunStopped, launch
 from primia_flwr.federation.readiness import with_roster
 from primia_flwr.federation.scoring import explain_model, score_model
-from primia_flwr.federation.track import track
+from primia_flwr.runs.track import track
 from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
 

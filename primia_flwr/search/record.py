@@ -17,7 +17,7 @@ from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
-from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.search.study import OBJECTIVE, answered, best_trial, outcome
 
 # Of this machine, of this call, or without effect on the result: not of the experiment found.

@@ -16,7 +16,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
-from primia_flwr.federation.facts import write_json
+from primia_flwr.runs.metadata import write_json
 from primia_flwr.search.loop import RunTrial, enqueue_default, run_search
 from primia_flwr.search.record import record, summary, write_best
 from primia_flwr.search.report import write_report

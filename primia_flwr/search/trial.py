@@ -10,8 +10,8 @@ from pathlib import Path
 import optuna
 
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.federation.history import DIVERGED as SITE_STATUS_DIVERGED
-from primia_flwr.federation.history import Event, EventTail
+from primia_flwr.runs.history import DIVERGED as SITE_STATUS_DIVERGED
+from primia_flwr.runs.history import Event, EventTail
 from primia_flwr.federation.launcher import RunStopped
 from primia_flwr.federation.pipeline import Watcher
 from primia_flwr.search.study import COMPLETE, DIVERGED, FAILED, INVALID, PRUNED

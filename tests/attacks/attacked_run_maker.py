@@ -11,7 +11,7 @@ from pathlib import Path
 from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_pooled, load_test
-from primia_flwr.federation.facts import data_facts, write_json
+from primia_flwr.runs.metadata import data_facts, write_json
 from primia_flwr.federation.first_model import first_model, model_card
 from primia_flwr.federation.pipeline import simulated_sites
 from primia_flwr.federation.scoring import score_model

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from primia_flwr.attacks.gradients import GradientOf, cosine_distance, revealed_statistics
-from primia_flwr.attacks.received import MODEL, read_received, rounds_of
+from primia_flwr.runs.received import MODEL, read_received, rounds_of
 from primia_flwr.attacks.targets import (
     check_target,
     gradient_of_change,

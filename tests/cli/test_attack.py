@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from primia_flwr.attacks.received import FOLDER
+from primia_flwr.runs.received import FOLDER
 from primia_flwr.attacks.targets import TARGETS
 from primia_flwr.cli.attack import TARGET_NAMES, AttackConfig, run
 from primia_flwr.cli.main import run as primia

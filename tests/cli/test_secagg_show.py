@@ -10,8 +10,8 @@ import pytest
 from primia_flwr.cli.secagg_show import VERB, ShowArguments
 from primia_flwr.cli.verb import call
 from primia_flwr.config.load import compose, parse
-from primia_flwr.evaluation.secure_sums import FILE, STATISTICS, TRAIN, SumRow
-from primia_flwr.federation.sum_log import SumLog
+from primia_flwr.runs.secure_sums import FILE, STATISTICS, TRAIN, SumRow
+from primia_flwr.runs.sum_log import SumLog
 
 SITES = ["london", "munich", "paris"]
 

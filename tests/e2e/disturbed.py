@@ -14,7 +14,7 @@ from typing import Any
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PrimiaError
-from primia_flwr.evaluation.secure_sums import SumRow, read_sums
+from primia_flwr.runs.secure_sums import SumRow, read_sums
 from primia_flwr.federation.loopback import LoopbackFederation
 from primia_flwr.federation.pipeline import run_experiment, settle
 from primia_flwr.federation.trial import deployed, loopback_federation

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
+from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
 
 # 20 images, 6 + 9 right; MCC of 2 x 2 by hand: (6*9 - 4*1) / sqrt(10*10*7*13).
 COUNTS = [[6, 4], [1, 9]]

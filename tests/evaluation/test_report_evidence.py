@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.cross_site import Cell, CrossSite, ModelRow, write_matrix
+from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
 from primia_flwr.evaluation.evidence_plots import in_words
 from primia_flwr.evaluation.intervals import Interval
 from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.evaluation.report_sites import site_table
-from primia_flwr.evaluation.run_evidence import read_evidence, write_evidence
-from primia_flwr.evaluation.run_folder import read_run_folder
+from primia_flwr.runs.evidence import read_evidence, write_evidence
+from primia_flwr.runs.folder import read_run_folder
 
 Maker = Callable[..., Path]
 # Two classes, one image a patient, four of five right. The confidences .9 .9 .8 .6 .6 fall into

@@ -14,7 +14,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.report import write_report
 from primia_flwr.evaluation.secure_account import account, headline, scientific, sheets
-from primia_flwr.evaluation.secure_sums import (
+from primia_flwr.runs.secure_sums import (
     EVALUATE,
     FILE,
     STATISTICS,
@@ -27,7 +27,7 @@ from primia_flwr.evaluation.secure_sums import (
     totals,
 )
 from primia_flwr.messages.secure import report_layout, statistics_layout
-from primia_flwr.federation.sum_log import SumLog
+from primia_flwr.runs.sum_log import SumLog
 
 Maker = Callable[..., Path]
 SITES = ["london", "munich", "paris"]

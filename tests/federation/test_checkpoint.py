@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from primia_flwr.errors import CheckpointError
-from primia_flwr.federation import checkpoint as module
-from primia_flwr.federation.checkpoint import (
+from primia_flwr.runs import checkpoint as module
+from primia_flwr.runs.checkpoint import (
     Checkpoint,
     load_latest,
     replace_file,

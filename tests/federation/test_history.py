@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import CheckpointError
-from primia_flwr.federation.history import History, RoundRow, SiteRow
+from primia_flwr.runs.history import History, RoundRow, SiteRow
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from primia_flwr.federation.opened_sums import ListRule, OpenedSums
+from primia_flwr.runs.unmasked_sums import ListRule, OpenedSums
 
 ROSTER, BASE, OTHER = b"r" * 32, b"m" * 32, b"n" * 32
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from primia_flwr.attacks.received import (
+from primia_flwr.runs.received import (
     SUM,
     SURVIVORS,
     read_received,
@@ -21,7 +21,7 @@ from primia_flwr.config.experiment.federation import StrategyConfig
 from primia_flwr.config.load import config_hash
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.federation.recording import Recording
+from primia_flwr.runs.recording import Recording
 
 MODEL = {"w": np.array([[1.0, 2.0]], np.float32), "b": np.array([3.0], np.float32)}
 

@@ -4,7 +4,7 @@ import pytest
 from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.federation.history import SiteRow
+from primia_flwr.runs.history import SiteRow
 from primia_flwr.federation.roster_grid import RosterGrid
 from strategies.census import ask_statistics, read_sums
 

@@ -10,7 +10,7 @@ from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import ConfigError
-from primia_flwr.evaluation.cross_site import read_matrix
+from primia_flwr.runs.cross_site import read_matrix
 from primia_flwr.federation.roster_grid import RosterGrid
 from strategies.registry import build_exchange
 from strategies.rounds import LoopConfig, RoundLoop

@@ -25,7 +25,7 @@ from primia_flwr.errors import (
     PrimiaError,
     ProtocolError,
 )
-from primia_flwr.evaluation.secure_sums import read_sums
+from primia_flwr.runs.secure_sums import read_sums
 from primia_flwr.federation.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.messages.secure import degree_of

@@ -11,10 +11,10 @@ import numpy as np
 from primia_flwr.errors import PrimiaError
 from primia_flwr.federation import certificates as certs
 from primia_flwr.federation.audit import largest_error, write_update
-from primia_flwr.federation.checkpoint import Checkpoint, load_latest, save_checkpoint
-from primia_flwr.federation.facts import read_json, write_json
+from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
+from primia_flwr.runs.metadata import read_json, write_json
 from primia_flwr.federation.flower import _last_json
-from primia_flwr.federation.history import EventTail, History, RoundRow, SiteRow, append_event
+from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
 from primia_flwr.federation.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.federation.launcher import _read
 from primia_flwr.messages.ledger_heads import LedgerHead, LedgerHeads

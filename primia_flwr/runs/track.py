@@ -8,9 +8,9 @@ from typing import Any
 from primia_flwr.storage import plain_csv
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.run_folder import RunFolder, number, read_run_folder
+from primia_flwr.runs.folder import RunFolder, number, read_run_folder
 from primia_flwr.storage.reading import read_text, reading
-from primia_flwr.tracking import Tracker
+from primia_flwr.runs.tracking import Tracker
 
 _ROUND_CURVES = ("train_loss", "val_loss", "val_accuracy", "val_mcc", "images_per_second")
 _SITE_CURVES = ("train_loss", "val_loss", "val_mcc", "images_per_second")

@@ -17,7 +17,7 @@ from primia_flwr.config.load import app_root, config_hash
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.errors import PrimiaError
-from primia_flwr.federation.checkpoint import replace_file
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.storage.reading import parse_json, read_text
 
