@@ -14,7 +14,7 @@ from primia_flwr.config.search.searched import with_values
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.size_bins import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.evaluation.privacy_account import privacy_account
+from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.runs.metadata import write_json
 from primia_flwr.federation.first_model import (
     check_first_weights,

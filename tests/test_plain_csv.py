@@ -19,7 +19,7 @@ from primia_flwr.storage import plain_csv
 from primia_flwr.attacks import membership_report
 from primia_flwr.cli.predictions import write_tables
 from primia_flwr.data.manifest import Manifest, Sample
-from primia_flwr.evaluation.compare_tables import NUMBER, TEXT, Sheet
+from primia_flwr.reporting.compare_tables import NUMBER, TEXT, Sheet
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.runs.history import History, RoundRow, SiteRow
 

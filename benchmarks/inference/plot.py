@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from benchmarks.inference.cells import CRYPTEN, FSS
-from primia_flwr.evaluation.plots import COLOURS, DASHES, FAINT, INK, MARKERS, MUTED
+from primia_flwr.reporting.plots.run import COLOURS, DASHES, FAINT, INK, MARKERS, MUTED
 
 Row = dict[str, Any]
 _STYLE: Any = {

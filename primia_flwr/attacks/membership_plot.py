@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from primia_flwr.attacks.detection import Detection
 from primia_flwr.attacks.dp_line import DpClaim
 from primia_flwr.attacks.membership import ATTACKS
-from primia_flwr.evaluation.plots import COLOURS, DASHES, INK, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.run import COLOURS, DASHES, INK, MUTED, Plot, plot_style, to_plot
 
 _CHANCE = (0, (2, 2))
 

@@ -24,7 +24,7 @@ from primia_flwr.attacks.membership_attack import MembershipAttack
 from primia_flwr.attacks.membership_plot import roc_on_log_axes
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.table import DASH, figure
+from primia_flwr.reporting.result_table import DASH, figure
 from primia_flwr.models.saved import write_atomically
 
 HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")

@@ -125,7 +125,7 @@ def _with_data(attacked: "AttackedRun", data: RunDataConfig) -> "AttackedRun":
 def _claim(attacked: "AttackedRun") -> "DpClaim | None":
     """Return the run's guarantee: as its ledgers count it, else what was asked for."""
     from primia_flwr.attacks.dp_line import DpClaim
-    from primia_flwr.evaluation.privacy_account import privacy_account
+    from primia_flwr.reporting.chapters.privacy import privacy_account
 
     account = privacy_account(attacked.folder, asdict(attacked.experiment))
     if account is None:

@@ -54,7 +54,7 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     """
     from primia_flwr.cli.compared_runs import gather, named_runs
     from primia_flwr.evaluation.compare import Settings, compare
-    from primia_flwr.evaluation.compare_page import check_target, write_comparison
+    from primia_flwr.reporting.compare_page import check_target, write_comparison
     from primia_flwr.evaluation.experts import join_experts
 
     if not cfg.runs:
@@ -136,7 +136,7 @@ def _grouping(of: dict[str, str], files: tuple[str, ...]) -> Any:
 
 
 def _show(cfg: CompareConfig, result: Any, page: Path) -> None:
-    from primia_flwr.evaluation.compare_tables import sheets
+    from primia_flwr.reporting.compare_tables import sheets
 
     console = Console(stderr=cfg.quiet, emoji=False)
     for sheet in sheets(result):

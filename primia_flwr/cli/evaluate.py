@@ -49,7 +49,7 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the run, its model or the data cannot be used together.
     """
-    from primia_flwr.evaluation.report import write_report
+    from primia_flwr.reporting.report import write_report
     from primia_flwr.federation.scoring import explain_model, score_model
     from primia_flwr.models.saved import load_model
 
@@ -113,7 +113,7 @@ def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -
 
 
 def _show(cfg: EvaluateConfig, scores: Any, origin: str, synthetic: bool, warning: str) -> None:
-    from primia_flwr.evaluation.table import class_table, scores_table
+    from primia_flwr.reporting.result_table import class_table, scores_table
 
     console = Console(stderr=cfg.quiet, emoji=False)
     kind = "synthetic images" if synthetic else "images"

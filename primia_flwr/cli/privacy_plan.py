@@ -141,7 +141,7 @@ def _reach_table(reach: "list[Reach]") -> Table:
 
 
 def _draw(found: "list[Row]", output: Path, console: Console) -> None:
-    from primia_flwr.evaluation.privacy_plot import draw_noise
+    from primia_flwr.reporting.plots.privacy import draw_noise
     from primia_flwr.privacy.accounting.plan import curves
 
     draw_noise(curves(found), output)

@@ -14,7 +14,7 @@ from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
     from primia_flwr.runs.folder import RunFolder
-    from primia_flwr.evaluation.secure_account import Sheet
+    from primia_flwr.reporting.chapters.secure import Sheet
 
 
 @dataclass
@@ -77,7 +77,7 @@ def _why_none(folder: "RunFolder") -> str:
 
 
 def _show(folder: "RunFolder", console: Console) -> None:
-    from primia_flwr.evaluation.secure_account import account, headline, sheets
+    from primia_flwr.reporting.chapters.secure import account, headline, sheets
 
     rows = folder.secure.rows
     name = folder.run.get("name", "run")

@@ -16,7 +16,7 @@ from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.evaluation.table import results_table
+from primia_flwr.reporting.result_table import results_table
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.federation.pipeline import run_experiment, settle
 

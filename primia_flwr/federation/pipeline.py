@@ -22,8 +22,8 @@ from primia_flwr.data.dataset import (
     load_test,
 )
 from primia_flwr.data.layouts.readers import read_manifest
-from primia_flwr.evaluation.model_card import write_model_card
-from primia_flwr.evaluation.report import write_report
+from primia_flwr.reporting.model_card import write_model_card
+from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.runs.metadata import data_facts, read_json, run_facts, write_json

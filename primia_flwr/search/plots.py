@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.importance import FanovaImportanceEvaluator
 
-from primia_flwr.evaluation.plots import COLOURS, INK, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.run import COLOURS, INK, MUTED, Plot, plot_style, to_plot
 
 LEAST_FOR_IMPORTANCE = 10  # complete trials; the trees of fANOVA guess with fewer
 

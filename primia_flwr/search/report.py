@@ -12,7 +12,7 @@ import optuna
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from primia_flwr.evaluation.parallel_plot import parallel_plot, shown
+from primia_flwr.reporting.plots.parallel import parallel_plot, shown
 from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.search.plots import (
     LEAST_FOR_IMPORTANCE,

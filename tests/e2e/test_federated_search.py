@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.evaluation.search_account import overrides
+from primia_flwr.reporting.chapters.search import overrides
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
 
 SEARCH = (*TINY, "strategy=fedsearch", "search=demo", "federation.rounds=4")

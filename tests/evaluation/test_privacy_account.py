@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.privacy import PrivacyConfig
-from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
+from primia_flwr.reporting.chapters.privacy import HEADINGS, privacy_account
 from primia_flwr.models.provenance import Provenance
 from primia_flwr.privacy.accounting.accountant import epsilon
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.report import write_report
+from primia_flwr.reporting.report import write_report
 
 Maker = Callable[..., Path]
 _VOID = {"meta", "br", "path", "use", "rect", "circle", "line", "hr", "img", "input", "link"}

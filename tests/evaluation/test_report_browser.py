@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
-from primia_flwr.evaluation.report import write_report
+from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.evaluation.saliency_cases import ExplainedCase, Explanation, write_cases
 from tests.e2e.runner import TINY, Primia, last_json

@@ -21,7 +21,7 @@ from primia_flwr.evaluation.saliency_cases import (
     read_cases,
     write_cases,
 )
-from primia_flwr.evaluation.saliency_plot import saliency_plots
+from primia_flwr.reporting.plots.saliency import saliency_plots
 from primia_flwr.models import MODELS, build_model
 from primia_flwr.models.layers.common import freeze
 

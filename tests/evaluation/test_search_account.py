@@ -6,14 +6,14 @@ from html.parser import HTMLParser
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.search_account import (
+from primia_flwr.reporting.chapters.search import (
     overrides,
     rank_correlations,
     ranked,
     read_search,
     search_chapter,
 )
-from primia_flwr.evaluation.search_plots import draw_history, draw_parallel, draw_values
+from primia_flwr.reporting.plots.search import draw_history, draw_parallel, draw_values
 
 RATE, MODE = "training.learning_rate", "training.class_weights"
 

@@ -12,8 +12,8 @@ import pytest
 from primia_flwr.config.load import app_root
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.report import write_report
-from primia_flwr.evaluation.secure_account import account, headline, scientific, sheets
+from primia_flwr.reporting.report import write_report
+from primia_flwr.reporting.chapters.secure import account, headline, scientific, sheets
 from primia_flwr.runs.secure_sums import (
     EVALUATE,
     FILE,

@@ -16,8 +16,8 @@ LINE = "reads a few bytes of a frame whose length the channel has bound (target 
 REASONS: dict[str, str] = {
     "primia_flwr.attacks.membership_report.page": TEMPLATE,
     "primia_flwr.attacks.page.page": TEMPLATE,
-    "primia_flwr.evaluation.compare_page.render": TEMPLATE,
-    "primia_flwr.evaluation.search_account.search_chapter": TEMPLATE,
+    "primia_flwr.reporting.compare_page.render": TEMPLATE,
+    "primia_flwr.reporting.chapters.search.search_chapter": TEMPLATE,
     "primia_flwr.search.report.render": TEMPLATE,
     "primia_flwr.crypto.audit.Ledger.digest": OWN,
     "primia_flwr.data.seeding.generator": OWN,

@@ -31,7 +31,7 @@ from primia_flwr.evaluation.saliency_cases import (
     read_cases,
     write_cases,
 )
-from primia_flwr.evaluation.search_account import overrides, ranked, read_search
+from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
 from primia_flwr.runs.secure_sums import SumRow, read_sum_file, totals
 from primia_flwr.runs.recording import Recording
 from primia_flwr.runs.sum_log import SumLog

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from primia_flwr.evaluation.plots import COLOURS, INK, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.run import COLOURS, INK, MUTED, Plot, plot_style, to_plot
 
 _MOST_AXES = 8
 

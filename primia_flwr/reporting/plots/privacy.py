@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.plots import COLOURS, DASHES, FAINT, INK, MARKERS, MUTED
+from primia_flwr.reporting.plots.run import COLOURS, DASHES, FAINT, INK, MARKERS, MUTED
 
 _STYLE: Any = {
     "svg.fonttype": "none",

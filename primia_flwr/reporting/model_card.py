@@ -14,8 +14,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from primia_flwr.evaluation.evidence_plots import in_words
-from primia_flwr.evaluation.privacy_account import privacy_account
+from primia_flwr.reporting.plots.evidence import in_words
+from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
 from primia_flwr.storage.atomic import write_whole, write_whole_json
 from primia_flwr.models.saved import weights_digest

@@ -17,10 +17,10 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.evaluation.agreement import EXACT_BELOW
 from primia_flwr.evaluation.calibration import BINS
 from primia_flwr.evaluation.compare import VALIDATION, Comparison
-from primia_flwr.evaluation.compare_plots import draw
-from primia_flwr.evaluation.compare_tables import Sheet, sheets
-from primia_flwr.evaluation.plots import Plot
-from primia_flwr.evaluation.table import size
+from primia_flwr.reporting.plots.compare import draw
+from primia_flwr.reporting.compare_tables import Sheet, sheets
+from primia_flwr.reporting.plots.run import Plot
+from primia_flwr.reporting.result_table import size
 
 RESULT, PAGE = "comparison.json", "compare.html"
 

@@ -17,8 +17,8 @@ from markupsafe import Markup
 from scipy.stats import spearmanr
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation import table
-from primia_flwr.evaluation.search_plots import draw_history, draw_parallel, draw_values
+from primia_flwr.reporting import result_table as table
+from primia_flwr.reporting.plots.search import draw_history, draw_parallel, draw_values
 from primia_flwr.storage.reading import check_entry, parse_json, read_text, reading
 
 FILE = "search.json"

@@ -14,10 +14,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from primia_flwr.evaluation import plots, report_evidence, secure_account, table
-from primia_flwr.evaluation.plots import Plot
-from primia_flwr.evaluation.privacy_account import HEADINGS, privacy_account
-from primia_flwr.evaluation.report_sites import no_site_figures, site_table
+from primia_flwr.reporting.plots import run as plots
+from primia_flwr.reporting.chapters import evidence as report_evidence
+from primia_flwr.reporting.chapters import secure as secure_account
+from primia_flwr.reporting import result_table as table
+from primia_flwr.reporting.plots.run import Plot
+from primia_flwr.reporting.chapters.privacy import HEADINGS, privacy_account
+from primia_flwr.reporting.chapters.sites import no_site_figures, site_table
 from primia_flwr.runs.folder import (
     Row,
     RunFolder,
@@ -26,7 +29,7 @@ from primia_flwr.runs.folder import (
     plain_values,
     read_run_folder,
 )
-from primia_flwr.evaluation.search_account import search_chapter
+from primia_flwr.reporting.chapters.search import search_chapter
 from primia_flwr.storage.atomic import write_whole
 
 CITATIONS = {

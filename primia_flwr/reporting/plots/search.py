@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from primia_flwr.evaluation.parallel_plot import parallel_plot
-from primia_flwr.evaluation.plots import COLOURS, MARKERS, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.parallel import parallel_plot
+from primia_flwr.reporting.plots.run import COLOURS, MARKERS, MUTED, Plot, plot_style, to_plot
 
 _MOST_KEYS = 8  # axes in the picture of the values
 

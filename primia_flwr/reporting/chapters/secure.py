@@ -19,7 +19,7 @@ from primia_flwr.runs.secure_sums import (
     changes,
     totals,
 )
-from primia_flwr.evaluation.table import DASH, figure, size
+from primia_flwr.reporting.result_table import DASH, figure, size
 
 _KINDS = {
     STATISTICS: ("statistics", "Pixel statistics"),

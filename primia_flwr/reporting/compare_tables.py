@@ -13,7 +13,7 @@ from primia_flwr.storage import plain_csv
 from primia_flwr.evaluation.compare import Comparison
 from primia_flwr.evaluation.intervals import Interval
 from primia_flwr.evaluation.metrics import IntArray
-from primia_flwr.evaluation.table import DASH, figure
+from primia_flwr.reporting.result_table import DASH, figure
 
 TEXT, NUMBER, P_VALUE, INTERVAL = "text", "number", "p", "interval"
 Cell = str | int | float | Interval | None

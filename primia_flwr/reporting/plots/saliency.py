@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from primia_flwr.evaluation.plots import INK, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.run import INK, MUTED, Plot, plot_style, to_plot
 from primia_flwr.evaluation.saliency_cases import ExplainedCase, Explanation
 
 # share of the map's maximum -> dash; a white line below a dark one shows on any background
