@@ -25,13 +25,13 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.evaluation.areas import area_statistic
-from primia_flwr.evaluation.delong import area_interval, weighted_area
-from primia_flwr.evaluation.figures import confusion_figures, confusion_statistic
-from primia_flwr.evaluation.intervals import Strata, bootstrap_limits
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
-from primia_flwr.evaluation.reader_figures import bootstrapped
-from primia_flwr.evaluation.studentised import weighted_area_interval
+from primia_flwr.evaluation.statistics.auc import area_statistic
+from primia_flwr.evaluation.statistics.delong import area_interval, weighted_area
+from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_figures, confusion_statistic
+from primia_flwr.evaluation.statistics.intervals import Strata, bootstrap_limits
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.readers.metrics import bootstrapped
+from primia_flwr.evaluation.statistics.bootstrap_t import weighted_area_interval
 
 BOUNDS = (0.93, 0.97)
 SIZES_OF_PATIENTS = (1, 2, 3)

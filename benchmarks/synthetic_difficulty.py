@@ -17,7 +17,7 @@ from benchmarks.machine import describe_machine, publish
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, load_pooled, load_test
-from primia_flwr.evaluation.metrics import Scores, score
+from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.runs.metadata import read_json
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)

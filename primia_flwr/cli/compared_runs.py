@@ -13,8 +13,8 @@ import numpy as np
 from primia_flwr.cli.scored_data import ScoredDataConfig, experiment_of, images_for
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
-from primia_flwr.evaluation.compare import Held
-from primia_flwr.evaluation.panel import BASELINE, MODEL, Panel, panel_of, same_images
+from primia_flwr.evaluation.readers.compare import Held
+from primia_flwr.evaluation.readers.panel import BASELINE, MODEL, Panel, panel_of, same_images
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.federation.scoring import score_model

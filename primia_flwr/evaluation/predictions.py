@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from primia_flwr.storage import plain_csv
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_text, reading, reason_of
 

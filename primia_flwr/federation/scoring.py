@@ -6,10 +6,10 @@ import numpy as np
 from torch import nn
 
 from primia_flwr.data.dataset import LabelledImages
-from primia_flwr.evaluation.metrics import Scores, score
+from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
-from primia_flwr.evaluation.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
-from primia_flwr.evaluation.saliency_cases import (
+from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.explain.cases import (
     FOLDER,
     ExplainedCase,
     Explanation,

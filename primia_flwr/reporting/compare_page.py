@@ -14,9 +14,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.evaluation.agreement import EXACT_BELOW
-from primia_flwr.evaluation.calibration import BINS
-from primia_flwr.evaluation.compare import VALIDATION, Comparison
+from primia_flwr.evaluation.statistics.agreement import EXACT_BELOW
+from primia_flwr.evaluation.statistics.calibration import BINS
+from primia_flwr.evaluation.readers.compare import VALIDATION, Comparison
 from primia_flwr.reporting.plots.compare import draw
 from primia_flwr.reporting.compare_tables import Sheet, sheets
 from primia_flwr.reporting.plots.run import Plot

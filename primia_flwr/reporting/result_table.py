@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from primia_flwr.evaluation.metrics import Scores
+from primia_flwr.evaluation.statistics.metrics import Scores
 from primia_flwr.runs.folder import results_by_name
 
 DASH = "\N{EN DASH}"

@@ -17,7 +17,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.evaluation.metrics import FloatArray, IntArray, score
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray, score
 from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard, save_model

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.metrics import FloatArray, IntArray, score
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray, score
 from primia_flwr.evaluation.predictions import write_predictions
 
 CLASSES = ("normal", "bacterial", "viral")

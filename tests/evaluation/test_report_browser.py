@@ -13,7 +13,7 @@ import pytest
 from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
-from primia_flwr.evaluation.saliency_cases import ExplainedCase, Explanation, write_cases
+from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation, write_cases
 from tests.e2e.runner import TINY, Primia, last_json
 
 from tests.evaluation import browser  # isort: skip

@@ -11,7 +11,7 @@ import pytest
 from primia_flwr.errors import DataError
 from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
 from primia_flwr.reporting.plots.evidence import in_words
-from primia_flwr.evaluation.intervals import Interval
+from primia_flwr.evaluation.statistics.intervals import Interval
 from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.reporting.report import write_report
 from primia_flwr.reporting.chapters.sites import site_table
@@ -125,7 +125,7 @@ def test_the_matrix_names_rounds_and_empty_cells(make_run_folder: Maker, tmp_pat
 def test_cases_of_an_evaluation_stand_in_the_page_of_a_run_without_its_own(
     make_run_folder: Maker, tmp_path: Path
 ) -> None:
-    from primia_flwr.evaluation.saliency_cases import write_cases
+    from primia_flwr.evaluation.explain.cases import write_cases
     from tests.evaluation.test_saliency import explanation
 
     folder = make_run_folder(tmp_path)

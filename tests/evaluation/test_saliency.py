@@ -12,9 +12,9 @@ from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.evaluation import saliency
-from primia_flwr.evaluation.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
-from primia_flwr.evaluation.saliency_cases import (
+from primia_flwr.evaluation.explain import saliency
+from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.explain.cases import (
     ExplainedCase,
     Explanation,
     picture_of,

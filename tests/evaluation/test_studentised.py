@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from primia_flwr.evaluation.areas import area_and_variance, area_statistic
-from primia_flwr.evaluation.delong import area, covariance, weighted_area
-from primia_flwr.evaluation.intervals import Strata
-from primia_flwr.evaluation.studentised import (
+from primia_flwr.evaluation.statistics.auc import area_and_variance, area_statistic
+from primia_flwr.evaluation.statistics.delong import area, covariance, weighted_area
+from primia_flwr.evaluation.statistics.intervals import Strata
+from primia_flwr.evaluation.statistics.bootstrap_t import (
     STUDENTISED,
     class_area_interval,
     weighted_area_interval,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from primia_flwr.evaluation.metrics import score
+from primia_flwr.evaluation.statistics.metrics import score
 from primia_flwr.reporting.result_table import class_table, figure, results_table
 
 

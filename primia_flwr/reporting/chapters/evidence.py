@@ -12,7 +12,7 @@ from primia_flwr.reporting.plots.evidence import in_words
 from primia_flwr.reporting.plots.run import Plot
 from primia_flwr.runs.evidence import FIGURES, Evidence
 from primia_flwr.runs.folder import RunFolder
-from primia_flwr.evaluation.saliency_cases import Explanation
+from primia_flwr.evaluation.explain.cases import Explanation
 from primia_flwr.reporting.plots.saliency import saliency_plots
 
 _NO_MATRIX = {

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from primia_flwr.evaluation.metrics import Scores, roc_curve
+from primia_flwr.evaluation.statistics.metrics import Scores, roc_curve
 from primia_flwr.evaluation.predictions import Predictions
 from primia_flwr.runs.folder import Row, flag, number
 

@@ -21,11 +21,11 @@ from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.stored import read_config
 from primia_flwr.config.search.sweep import SweepConfig, searched_space
 from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
-from primia_flwr.evaluation.experts import read_experts, read_groups
+from primia_flwr.evaluation.readers.experts import read_experts, read_groups
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.runs.folder import plain_values, read_run_folder
-from primia_flwr.evaluation.saliency_cases import (
+from primia_flwr.evaluation.explain.cases import (
     ExplainedCase,
     Explanation,
     read_cases,

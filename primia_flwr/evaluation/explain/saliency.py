@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from primia_flwr.config.checks import check_choice
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.models.architectures.scattering import GRID
 
 # Architecture -> module whose output is mapped: the activations of the last convolution, or what

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.stats import bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 LEVEL = 0.95
 RESAMPLES = 2000

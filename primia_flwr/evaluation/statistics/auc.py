@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from primia_flwr.evaluation.intervals import Statistic, Strata
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.statistics.intervals import Statistic, Strata
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 
 def area_statistic(

@@ -21,8 +21,8 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.intervals import LEVEL, Interval
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.statistics.intervals import LEVEL, Interval
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 DELONG = "DeLong, logit"
 DELONG_PLAIN = "DeLong"

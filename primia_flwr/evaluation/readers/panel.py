@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.evaluation.predictions import Predictions
 
 MODEL, BASELINE, EXPERT = "model", "baseline", "expert"

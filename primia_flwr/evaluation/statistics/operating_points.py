@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.figures import confusion_statistic
-from primia_flwr.evaluation.intervals import Interval, Strata
-from primia_flwr.evaluation.metrics import FloatArray, IntArray
+from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
+from primia_flwr.evaluation.statistics.intervals import Interval, Strata
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 ANY = "any finding"
 

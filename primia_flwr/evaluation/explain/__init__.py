@@ -1,0 +1,1 @@
+"""Saliency maps of single cases."""

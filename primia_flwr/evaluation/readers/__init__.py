@@ -1,0 +1,1 @@
+"""Comparison of several readers of the same images."""

@@ -1,0 +1,1 @@
+"""Statistics of a classifier: metrics, intervals, calibration."""
