@@ -40,7 +40,7 @@ from primia_flwr.crypto.crypten_dealer import serve_dealer
 from primia_flwr.crypto.crypten_door import crypten
 from primia_flwr.crypto.crypten_program import fold, infer, run_data_owner, run_model_owner
 from primia_flwr.crypto.listener import Listener
-from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.models import build_model
 
 TIMEOUT = 300.0

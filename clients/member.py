@@ -15,7 +15,7 @@ from flwr.app import Context
 from primia_flwr.config.load import load_experiment
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError, PolicyRefusal
-from primia_flwr.federation.identities import load_identity, roster_keys, simulated_keys
+from primia_flwr.provisioning.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.messages.secure import degree_of, floor_of, session_of, terms_of
 from primia_flwr.processes.children import running_bundle
 from primia_flwr.secagg.state.journal import Journal, MemberRule

@@ -15,7 +15,7 @@ from primia_flwr.config.experiment.federation import (
 )
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.federation.identities import identity_keys
+from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.runs.recording import Recording
 from primia_flwr.messages.secure import report_layout, session_of
 from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT

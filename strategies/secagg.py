@@ -30,7 +30,7 @@ from primia_flwr.messages import secure as wire
 from primia_flwr.federation.audit import largest_error
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import LATE, SiteRow
-from primia_flwr.federation.identities import identity_keys
+from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.messages.ledger_heads import LedgerHeads
 from primia_flwr.runs.unmasked_sums import OpenedSums
 from primia_flwr.runs.recording import Recording

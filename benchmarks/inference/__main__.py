@@ -55,7 +55,7 @@ from primia_flwr.crypto import ring
 from primia_flwr.crypto.dealing import part_bytes
 from primia_flwr.crypto.lowering import lower
 from primia_flwr.crypto.needs import Needs
-from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.models.registry import build_model
 
 SAFE_BITS = 64

@@ -9,8 +9,8 @@ from rich.console import Console
 from primia_flwr.cli.federation_status import deployment_of
 from primia_flwr.cli.site_identity import show
 from primia_flwr.cli.verb import Verb
-from primia_flwr.federation.own_identities import trust
-from primia_flwr.federation.roster import load_roster
+from primia_flwr.provisioning.own_identities import trust
+from primia_flwr.provisioning.roster import load_roster
 
 
 @dataclass

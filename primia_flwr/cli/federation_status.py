@@ -12,7 +12,7 @@ from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.federation.roster import NodeStatus, load_roster, node_states, register_sites
+from primia_flwr.provisioning.roster import NodeStatus, load_roster, node_states, register_sites
 
 _COLOURS = {"online": "green", "offline": "yellow", "registered": "blue", "missing": "red"}
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.federation import kit_texts
-from primia_flwr.federation.provision import Federation, Plan, provision, write_deployment
+from primia_flwr.provisioning import kit_texts
+from primia_flwr.provisioning.federation import Federation, Plan, provision, write_deployment
 
 
 @dataclass

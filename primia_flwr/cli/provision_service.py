@@ -13,7 +13,7 @@ from rich.console import Console
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.federation.service_kits import Service, ServicePlan, command, provision_service
+from primia_flwr.provisioning.service import Service, ServicePlan, command, provision_service
 
 
 @dataclass
@@ -101,7 +101,7 @@ def _explain(service: Service, plan: ServicePlan, console: Console) -> None:
 
 
 def _change(cfg: ProvisionServiceArguments) -> dict[str, Any]:
-    from primia_flwr.federation.service_changes import ServiceFolder
+    from primia_flwr.provisioning.service_changes import ServiceFolder
 
     service = ServiceFolder(Path(cfg.output or f"services/{cfg.name}"))
     made = service.change(add=cfg.add, renew=cfg.renew, remove=cfg.remove, days=cfg.days)

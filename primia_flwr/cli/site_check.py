@@ -10,8 +10,8 @@ from rich.table import Table
 from primia_flwr.cli.site_policy import SiteArguments
 from primia_flwr.cli.verb import Verb
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import fingerprint, public_line_of
-from primia_flwr.federation.roster import load_roster
+from primia_flwr.provisioning.certificates import fingerprint, public_line_of
+from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site.check import Finding, check_site
 from primia_flwr.site.policy import SitePolicy, load_policy
 

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from primia_flwr.cli.verb import Verb
-from primia_flwr.federation.own_identities import Adopted, renew, trust
-from primia_flwr.federation.roster import load_roster
+from primia_flwr.provisioning.own_identities import Adopted, renew, trust
+from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site.policy import load_policy
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.provision import Federation, Plan, provision
-from primia_flwr.federation.roster import register_sites
+from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.roster import register_sites
 from primia_flwr.federation.superlink import SuperLink
 from primia_flwr.federation.supernodes import LocalSite
 from primia_flwr.processes.children import Service, free_port

@@ -28,7 +28,7 @@ from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.federation.baselines import train_baselines
 from primia_flwr.runs.metadata import data_facts, read_json, run_facts, write_json
 from primia_flwr.federation.first_model import check_first_weights
-from primia_flwr.federation.identities import prepare_secure
+from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.federation.launcher import RunStopped, launch
 from primia_flwr.federation.readiness import with_roster
 from primia_flwr.federation.scoring import explain_model, score_model

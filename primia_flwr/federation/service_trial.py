@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.errors import ServiceError
-from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.processes.children import Child, Children, free_port, is_listening, wait_until
 
 _CLINIC = "clinic"

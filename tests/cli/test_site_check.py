@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.cli.site_check import check_roster
-from primia_flwr.federation.provision import Federation, Plan, provision
-from primia_flwr.federation.roster import Roster
+from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.roster import Roster
 from primia_flwr.site.policy import SitePolicy, load_policy
 
 

@@ -18,7 +18,7 @@ from clients.member import open_member
 from primia_flwr.messages import keys
 from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.errors import DataError, PrivacyBudgetError, ProtocolError
-from primia_flwr.federation.identities import prepare_secure
+from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.accounting.run_plan import Wish

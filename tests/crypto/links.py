@@ -16,8 +16,8 @@ from primia_flwr.crypto.channel import Channel
 from primia_flwr.crypto.connect import connect
 from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
 from primia_flwr.crypto.listener import Listener
-from primia_flwr.federation import certificates as certs
-from primia_flwr.federation.service_kits import Service, ServicePlan, provision_service
+from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.service import Service, ServicePlan, provision_service
 
 LISTENING_FIRST: tuple[Role, ...] = ("crypto-provider", "model-owner", "data-owner")
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from primia_flwr.crypto.credentials import Role
-from primia_flwr.federation import certificates as certs
-from primia_flwr.federation.service_kits import ServicePlan, issue_party, peers_yaml
+from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.service import ServicePlan, issue_party, peers_yaml
 from tests.crypto.links import authority, service
 
 PLAN = ServicePlan("trial", "127.0.0.1", "127.0.0.1", ["clinic-a"])

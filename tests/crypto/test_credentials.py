@@ -10,8 +10,8 @@ import yaml
 
 from primia_flwr.crypto.credentials import load_credentials
 from primia_flwr.errors import ServiceError
-from primia_flwr.federation import certificates as certs
-from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 from tests.crypto.links import authority, credentials, service
 
 PLAN = ServicePlan("trial", "127.0.0.1", "127.0.0.1", ["clinic-a"])

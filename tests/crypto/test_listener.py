@@ -20,8 +20,8 @@ from primia_flwr.crypto.connect import VERSION, connect, split_address
 from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
 from primia_flwr.crypto.listener import Listener, Places, _Caller, _in_excess
 from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
-from primia_flwr.federation import certificates as certs
-from primia_flwr.federation.service_kits import (
+from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.service import (
     ServicePlan,
     provision_service,
 )

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import (
+from primia_flwr.provisioning.certificates import (
     make_identity_key,
     make_supernode_key,
     private_bytes,
     public_line_of,
     write_private,
 )
-from primia_flwr.federation.identities import load_identity, simulated_keys
+from primia_flwr.provisioning.identities import load_identity, simulated_keys
 
 
 @pytest.fixture

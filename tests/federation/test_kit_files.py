@@ -8,9 +8,9 @@ import pytest
 
 from primia_flwr.crypto.credentials import load_credentials
 from primia_flwr.errors import PrimiaError
-from primia_flwr.federation.identities import load_identity, roster_keys
-from primia_flwr.federation.provision import Plan, provision
-from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.provisioning.identities import load_identity, roster_keys
+from primia_flwr.provisioning.federation import Plan, provision
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.site.check import check_certificate, check_key
 from primia_flwr.site.policy import load_policy
 

@@ -8,10 +8,10 @@ import pytest
 
 from primia_flwr.cli.main import run
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import fingerprint, public_line_of
-from primia_flwr.federation.own_identities import renew, trust
-from primia_flwr.federation.provision import Federation, Plan, provision
-from primia_flwr.federation.roster import load_roster
+from primia_flwr.provisioning.certificates import fingerprint, public_line_of
+from primia_flwr.provisioning.own_identities import renew, trust
+from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.roster import load_roster
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from primia_flwr.cli.provision import VERB
 from primia_flwr.cli.verb import call
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import certificate_fingerprint, fingerprint
-from primia_flwr.federation.provision import Federation, Plan, provision, write_deployment
-from primia_flwr.federation.roster import load_roster
+from primia_flwr.provisioning.certificates import certificate_fingerprint, fingerprint
+from primia_flwr.provisioning.federation import Federation, Plan, provision, write_deployment
+from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site.policy import load_policy
 
 SITES = ["munich", "paris"]

@@ -20,9 +20,9 @@ from primia_flwr.crypto.connect import connect
 from primia_flwr.crypto.credentials import Peer, load_credentials, soon_over
 from primia_flwr.crypto.listener import Listener
 from primia_flwr.errors import FederationError, PrimiaError, ServiceError
-from primia_flwr.federation import certificates as certs
-from primia_flwr.federation.service_changes import ServiceFolder
-from primia_flwr.federation.service_kits import ServicePlan, issue_party, provision_service
+from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.service_changes import ServiceFolder
+from primia_flwr.provisioning.service import ServicePlan, issue_party, provision_service
 
 CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 PLAN = ServicePlan("trial", "127.0.0.1", "127.0.0.1", ["clinic-a", "clinic-b"], days=40)

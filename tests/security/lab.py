@@ -24,8 +24,8 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PrimiaError
 from primia_flwr.messages import secure as wire
 from primia_flwr.federation.bundle import Bundle, stage_bundle
-from primia_flwr.federation.identities import roster_keys
-from primia_flwr.federation.provision import Plan, provision
+from primia_flwr.provisioning.identities import roster_keys
+from primia_flwr.provisioning.federation import Plan, provision
 from primia_flwr.models.registry import build_model
 from primia_flwr.secagg.protocol.parties import Session
 from primia_flwr.secagg.payload.layout import Layout

@@ -14,7 +14,7 @@ from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.errors import FederationError, PrimiaError
-from primia_flwr.federation.identities import prepare_secure
+from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid
 from strategies.fedsearch import SearchLoop
 from strategies.registry import build_exchange

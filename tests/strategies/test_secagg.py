@@ -26,7 +26,7 @@ from primia_flwr.errors import (
     ProtocolError,
 )
 from primia_flwr.runs.secure_sums import read_sums
-from primia_flwr.federation.identities import prepare_secure
+from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.federation.roster_grid import RosterGrid
 from primia_flwr.messages.secure import degree_of
 from primia_flwr.secagg.protocol.wire import (

@@ -21,10 +21,10 @@ REASONS: dict[str, str] = {
     "primia_flwr.search.report.render": TEMPLATE,
     "primia_flwr.crypto.audit.Ledger.digest": OWN,
     "primia_flwr.data.seeding.generator": OWN,
-    "primia_flwr.federation.certificates.openssh_public": OWN,
-    "primia_flwr.federation.kits.zip_kit": OWN,
+    "primia_flwr.provisioning.certificates.openssh_public": OWN,
+    "primia_flwr.provisioning.kits.zip_kit": OWN,
     "primia_flwr.messages.ledger_heads.LedgerHead.signed": OWN,
-    "primia_flwr.federation.service_changes.ServiceFolder._added": OWN,
+    "primia_flwr.provisioning.service_changes.ServiceFolder._added": OWN,
     "primia_flwr.federation.loopback.LoopbackFederation.edit_policy": OWN,
     "primia_flwr.privacy.mechanisms.randomness._keyed": OWN,
     "primia_flwr.privacy.mechanisms.randomness.keyed_generator": OWN,
@@ -45,7 +45,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.crypto.memory.available_bytes": "reads two numbers that the kernel writes",
     "primia_flwr.data.files.listing.file_digest": "hashes bytes, and decodes none",
     "primia_flwr.models.weights_card.check_kind": "hashes bytes, and decodes none",
-    "primia_flwr.federation.roster._control": "hands a certificate to Flower, which reads it",
+    "primia_flwr.provisioning.roster._control": "hands a certificate to Flower, which reads it",
 }
 
 

@@ -30,8 +30,8 @@ from primia_flwr.crypto.provider import _is_wish
 from primia_flwr.crypto.query_log import QueryLog
 from primia_flwr.crypto.store import Store
 from primia_flwr.errors import ProtocolError
-from primia_flwr.federation.service_changes import ServiceFolder
-from primia_flwr.federation.service_kits import ServicePlan, provision_service
+from primia_flwr.provisioning.service_changes import ServiceFolder
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.fuzz.loaders.targets_models import CARD
 

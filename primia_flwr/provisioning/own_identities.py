@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import (
+from primia_flwr.provisioning.certificates import (
     fingerprint,
     make_identity_key,
     openssh_public,
@@ -21,7 +21,7 @@ from primia_flwr.federation.certificates import (
     write_private,
 )
 from primia_flwr.runs.checkpoint import replace_file
-from primia_flwr.federation.roster import Roster, RosterSite, load_roster
+from primia_flwr.provisioning.roster import Roster, RosterSite, load_roster
 from primia_flwr.storage.reading import read_text, reading
 
 _COMMENT = "-identity"

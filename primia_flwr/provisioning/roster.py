@@ -23,8 +23,8 @@ from flwr.supercore.error import FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import fingerprint, public_key
-from primia_flwr.federation.kits import check_name
+from primia_flwr.provisioning.certificates import fingerprint, public_key
+from primia_flwr.provisioning.kits import check_name
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import parse_yaml, read_text, reading
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from primia_flwr.config.experiment.federation import StrategyConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import (
+from primia_flwr.provisioning.certificates import (
     load_private,
     make_identity_key,
     private_bytes,
@@ -18,7 +18,7 @@ from primia_flwr.federation.certificates import (
     write_private,
 )
 from primia_flwr.runs.checkpoint import replace_file
-from primia_flwr.federation.roster import load_roster
+from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 ROSTER = "identities.json"

@@ -18,8 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from primia_flwr.crypto import credentials as kit_files
 from primia_flwr.crypto.credentials import Peer, Role, service_uri
 from primia_flwr.errors import FederationError
-from primia_flwr.federation import certificates as certs
-from primia_flwr.federation.kits import check_name, new_folder, zip_kit
+from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.kits import check_name, new_folder, zip_kit
 
 _LOOPBACK = ("localhost", "127.0.0.1")
 _SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from primia_flwr.federation.roster import Roster, RosterSite
+from primia_flwr.provisioning.roster import Roster, RosterSite
 from primia_flwr.federation.superlink import (
     SuperLinkFiles,
     superexec_arguments,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.certificates import write_private
+from primia_flwr.provisioning.certificates import write_private
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 

@@ -27,9 +27,9 @@ from primia_flwr.crypto.credentials import (
     read_peers,
 )
 from primia_flwr.errors import FederationError, ServiceError
-from primia_flwr.federation import certificates as certs
-from primia_flwr.federation.kits import check_name
-from primia_flwr.federation.service_kits import (
+from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.kits import check_name
+from primia_flwr.provisioning.service import (
     CA_KEY,
     ServicePlan,
     certificate_file,

@@ -1,0 +1,1 @@
+"""Keys, certificates and kits of a federation and of an inference service."""
