@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from primia_flwr.runs.cross_site import FEDERATED, Cell, CrossSite, ModelRow
 from primia_flwr.runs.history import SiteRow
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.training.evaluate import Evaluation
 from strategies.exchange import Exchange, Request, SiteModel
 

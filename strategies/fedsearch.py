@@ -20,7 +20,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.metadata import write_json
 from primia_flwr.runs.history import History, append_event
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.attendance import Attendance
 from strategies.exchange import Exchange
 from strategies.rounds import LoopConfig

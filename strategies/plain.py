@@ -28,7 +28,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
 from primia_flwr.runs.recording import Recording
-from primia_flwr.federation.roster_grid import Answer, RosterGrid
+from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.messages.records import num_bytes
 from strategies.census import SiteSums, ask_statistics

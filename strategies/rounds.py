@@ -30,7 +30,7 @@ from primia_flwr.runs.checkpoint import (
     save_checkpoint,
 )
 from primia_flwr.runs.history import OK, History, RoundRow, SiteRow
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.messages.keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.training.early_stopping import Patience

@@ -34,7 +34,7 @@ from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.messages.ledger_heads import LedgerHeads
 from primia_flwr.runs.unmasked_sums import OpenedSums
 from primia_flwr.runs.recording import Recording
-from primia_flwr.federation.roster_grid import Answer, RosterGrid
+from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.processes.children import available_cores
 from primia_flwr.messages.keys import (

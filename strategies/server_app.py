@@ -22,7 +22,7 @@ from primia_flwr.federation.first_model import (
     model_card,
     trained_provenance,
 )
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.models import save_model
 from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.processes.children import end_with_parent

@@ -15,8 +15,8 @@ import yaml
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.roster import register_sites
-from primia_flwr.federation.superlink import SuperLink
-from primia_flwr.federation.supernodes import LocalSite
+from primia_flwr.flower.superlink import SuperLink
+from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.processes.children import Service, free_port
 
 _CERTIFICATE_DAYS = 7

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from primia_flwr.provisioning.roster import Roster, RosterSite
-from primia_flwr.federation.superlink import (
+from primia_flwr.flower.superlink import (
     SuperLinkFiles,
     superexec_arguments,
     superlink_arguments,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import PrimiaError
-from primia_flwr.federation import superlink
+from primia_flwr.flower import superlink
 from tests.e2e.disturbed import Disturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation import bundle as bundle_module
-from primia_flwr.federation.bundle import stage_bundle
+from primia_flwr.flower import bundle as bundle_module
+from primia_flwr.flower.bundle import stage_bundle
 
 
 def test_the_same_code_has_the_same_hash(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from primia_flwr.config.experiment.federation import FederationConfig
-from primia_flwr.federation.simulation import concurrent_sites, federation_options
+from primia_flwr.flower.simulation import concurrent_sites, federation_options
 
 
 def sites(count: int, **more: int) -> FederationConfig:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from primia_flwr.federation.imported import imported
+from primia_flwr.flower.imported import imported
 
 
 def tree(folder: Path, files: dict[str, str]) -> dict[str, Path]:

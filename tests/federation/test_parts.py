@@ -9,7 +9,7 @@ import pytest
 
 from primia_flwr.config.experiment.deployment import DeploymentConfig, check_address
 from primia_flwr.errors import ConfigError, FederationError
-from primia_flwr.federation import flower
+from primia_flwr.flower import command as flower
 from primia_flwr.provisioning.federation import Plan, provision
 from primia_flwr.messages.refusals import failure_reason, refusal_reason
 from primia_flwr.provisioning.roster import node_states

@@ -18,7 +18,7 @@ from primia_flwr.federation.loopback import LoopbackFederation, LoopbackSite
 from primia_flwr.provisioning.federation import Plan, provision
 from primia_flwr.messages.refusals import refusal_reason
 from primia_flwr.provisioning.roster import node_states
-from primia_flwr.federation.supernodes import LocalSite
+from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.site_log import SiteLog
 

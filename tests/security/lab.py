@@ -23,7 +23,7 @@ from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PrimiaError
 from primia_flwr.messages import secure as wire
-from primia_flwr.federation.bundle import Bundle, stage_bundle
+from primia_flwr.flower.bundle import Bundle, stage_bundle
 from primia_flwr.provisioning.identities import roster_keys
 from primia_flwr.provisioning.federation import Plan, provision
 from primia_flwr.models.registry import build_model

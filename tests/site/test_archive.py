@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import PROJECT, make_bundle
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.federation.bundle import stage_bundle
+from primia_flwr.flower.bundle import stage_bundle
 from primia_flwr.site import archive
 from primia_flwr.site.archive import read_archive
 

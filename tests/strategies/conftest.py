@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from primia_flwr.federation import roster_grid
+from primia_flwr.flower import roster_grid
 from strategies import attendance
 
 MODEL = {

@@ -5,7 +5,7 @@ from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.runs.history import SiteRow
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.census import ask_statistics, read_sums
 
 GOOD = {

@@ -11,7 +11,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.runs.cross_site import read_matrix
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.registry import build_exchange
 from strategies.rounds import LoopConfig, RoundLoop
 

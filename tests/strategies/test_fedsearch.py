@@ -15,7 +15,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.provisioning.identities import prepare_secure
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.fedsearch import SearchLoop
 from strategies.registry import build_exchange
 from strategies.rounds import LoopConfig, RoundLoop

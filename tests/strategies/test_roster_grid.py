@@ -5,7 +5,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from strategies import attendance
 from strategies.attendance import Attendance
 

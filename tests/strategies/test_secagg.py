@@ -27,7 +27,7 @@ from primia_flwr.errors import (
 )
 from primia_flwr.runs.secure_sums import read_sums
 from primia_flwr.provisioning.identities import prepare_secure
-from primia_flwr.federation.roster_grid import RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.secure import degree_of
 from primia_flwr.secagg.protocol.wire import (
     MaskRequest,

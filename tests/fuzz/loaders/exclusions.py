@@ -30,7 +30,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.privacy.mechanisms.randomness.keyed_generator": OWN,
     "primia_flwr.secagg.payload.layout.Layout.spoiled": OWN,
     "primia_flwr.training.device.derive_seed": OWN,
-    "primia_flwr.federation.imported._names": PROGRAM,
+    "primia_flwr.flower.imported._names": PROGRAM,
     "primia_flwr.federation.service_trial.ask": PROGRAM,
     "primia_flwr.cli.inference_trial.run": PROGRAM,
     "primia_flwr.cli.inference_trial.compare": PROGRAM,

@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError, PrimiaError
-from primia_flwr.federation.bundle import Bundle, stage_bundle
-from primia_flwr.federation.flower import CONNECTION, Connection, write_run_config
-from primia_flwr.federation.simulation import (
+from primia_flwr.flower.bundle import Bundle, stage_bundle
+from primia_flwr.flower.command import CONNECTION, Connection, write_run_config
+from primia_flwr.flower.simulation import (
     concurrent_sites,
     federation_options,
     simulation_superlink,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from primia_flwr.config.experiment.federation import FederationConfig
-from primia_flwr.federation.flower import Connection
+from primia_flwr.flower.command import Connection
 from primia_flwr.processes.children import (
     Child,
     available_cores,

@@ -15,7 +15,7 @@ from flwr.cli.build import build_fab_from_disk
 
 from primia_flwr.config.load import app_root
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.imported import imported
+from primia_flwr.flower.imported import imported
 
 APP_NAME = "primia-flwr"
 _CODE = ("primia_flwr", "clients", "strategies")

@@ -11,7 +11,7 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.flower import write_connection
+from primia_flwr.flower.command import write_connection
 from primia_flwr.processes.children import (
     Child,
     Service,

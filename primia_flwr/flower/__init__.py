@@ -1,0 +1,1 @@
+"""Flower's own programs: SuperLink, SuperNodes, simulation, bundle, launch."""
