@@ -41,7 +41,7 @@ from primia_flwr.cli import federation_trial, train
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.runs.secure_sums import TRAIN, read_sums
-from primia_flwr.federation.first_model import first_model
+from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.processes.children import (
     Child,
     available_cores,

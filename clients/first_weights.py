@@ -10,7 +10,7 @@ from clients.site import OpenSite
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.errors import PrivacyBudgetError
-from primia_flwr.federation.first_model import first_model
+from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.messages.secure import numpy_arrays
 from primia_flwr.models.provenance import arrays_digest, same_arrays
 

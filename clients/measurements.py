@@ -11,7 +11,7 @@ from clients.member import SecureSite
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import secure as wire
-from primia_flwr.federation.audit import write_update
+from primia_flwr.pipeline.verify_sums import write_update
 from primia_flwr.messages.keys import (
     ARRAYS,
     DECLINED,

@@ -27,7 +27,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.runs.secure_sums import SumRow
 from primia_flwr.messages import secure as wire
-from primia_flwr.federation.audit import largest_error
+from primia_flwr.pipeline.verify_sums import largest_error
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import LATE, SiteRow
 from primia_flwr.provisioning.identities import identity_keys

@@ -16,7 +16,7 @@ from primia_flwr.data.size_bins import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.runs.metadata import write_json
-from primia_flwr.federation.first_model import (
+from primia_flwr.pipeline.first_model import (
     check_first_weights,
     first_model,
     model_card,

@@ -17,7 +17,7 @@ from primia_flwr.evaluation.readers.compare import Held
 from primia_flwr.evaluation.readers.panel import BASELINE, MODEL, Panel, panel_of, same_images
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
 from primia_flwr.runs.metadata import read_json
-from primia_flwr.federation.scoring import score_model
+from primia_flwr.pipeline.scoring import score_model
 from primia_flwr.models.saved import load_model
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict

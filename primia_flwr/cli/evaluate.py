@@ -50,7 +50,7 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         If the run, its model or the data cannot be used together.
     """
     from primia_flwr.reporting.report import write_report
-    from primia_flwr.federation.scoring import explain_model, score_model
+    from primia_flwr.pipeline.scoring import explain_model, score_model
     from primia_flwr.models.saved import load_model
 
     run_dir = run_folder("run", cfg.run)

@@ -18,7 +18,7 @@ from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.reporting.result_table import results_table
 from primia_flwr.runs.metadata import read_json
-from primia_flwr.federation.pipeline import run_experiment, settle
+from primia_flwr.pipeline.experiment import run_experiment, settle
 
 _MULTIRUN = ("-m", "--multirun")
 

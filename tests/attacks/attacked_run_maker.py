@@ -12,9 +12,9 @@ from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_pooled, load_test
 from primia_flwr.runs.metadata import data_facts, write_json
-from primia_flwr.federation.first_model import first_model, model_card
-from primia_flwr.federation.pipeline import simulated_sites
-from primia_flwr.federation.scoring import score_model
+from primia_flwr.pipeline.first_model import first_model, model_card
+from primia_flwr.pipeline.experiment import simulated_sites
+from primia_flwr.pipeline.scoring import score_model
 from primia_flwr.models.saved import save_model
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import fit

@@ -20,7 +20,7 @@ from primia_flwr.attacks.targets import (
 from primia_flwr.attacks.truth import SitesData
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.federation.first_model import first_model
+from primia_flwr.pipeline.first_model import first_model
 from tests.attacks.recorded import experiment_of, normalised, record, secure
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from primia_flwr.federation.audit import largest_error, write_update
+from primia_flwr.pipeline.verify_sums import largest_error, write_update
 
 
 def _sites(folder: Path, updates: dict[str, tuple[list[float], float]]) -> None:

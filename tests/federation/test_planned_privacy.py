@@ -3,8 +3,8 @@ import pytest
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.federation.pipeline import simulated_sites
-from primia_flwr.federation.planned_privacy import planned_privacy
+from primia_flwr.pipeline.experiment import simulated_sites
+from primia_flwr.pipeline.planned_privacy import planned_privacy
 
 
 def planned(tmp_path, *overrides: str) -> list[dict]:

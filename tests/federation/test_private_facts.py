@@ -13,7 +13,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_site, load_test
 from primia_flwr.errors import ConfigError
 from primia_flwr.runs.metadata import data_facts
-from primia_flwr.federation.pipeline import settle
+from primia_flwr.pipeline.experiment import settle
 
 
 @pytest.mark.parametrize("unit", ["patient", "image"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from primia_flwr.errors import PrimiaError
 from primia_flwr.provisioning import certificates as certs
-from primia_flwr.federation.audit import largest_error, write_update
+from primia_flwr.pipeline.verify_sums import largest_error, write_update
 from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.metadata import read_json, write_json
 from primia_flwr.flower.command import _last_json

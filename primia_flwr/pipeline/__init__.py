@@ -1,0 +1,1 @@
+"""One experiment from its data to its report."""
