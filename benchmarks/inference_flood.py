@@ -27,7 +27,7 @@ from benchmarks.machine import describe_machine, publish
 from primia_flwr.crypto.connect import connect
 from primia_flwr.crypto.credentials import Role, load_credentials
 from primia_flwr.errors import PrimiaError
-from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 
 FLOOD, CLINICS = "clinic-flood", ("clinic-a", "clinic-b")
 OPTIONS = (*UNLIMITED, "max_sessions=4")

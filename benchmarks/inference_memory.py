@@ -23,7 +23,7 @@ from primia_flwr.crypto import ring
 from primia_flwr.crypto.lowering import COMPARE_BITS, lower
 from primia_flwr.crypto.memory import GB, SessionMemory, available_bytes, dealing_bytes
 from primia_flwr.crypto.needs import Needs
-from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from primia_flwr.models.saved import load_model
 
 BITS = (f"compare_bits={COMPARE_BITS}",)

@@ -32,7 +32,7 @@ from benchmarks.inference.quiet import Others, wait_until_quiet
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
 from primia_flwr.crypto.watch import POLL_SECONDS
-from primia_flwr.federation.service_trial import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 
 _PATIENCE = 900.0
 _QUIET = 3.0  # seconds without a change of the stores: they are full, and the next block is open

@@ -7,7 +7,7 @@ from primia_flwr.cli.live import LiveView
 from primia_flwr.cli.train import new_run_dir, show_result
 from primia_flwr.cli.verb import Verb
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.federation.trial import run_trial
+from primia_flwr.trials.federation import run_trial
 
 
 def run(experiment: Experiment) -> dict[str, Any]:

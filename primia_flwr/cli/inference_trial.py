@@ -28,7 +28,7 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         If there is no model, or the service fails.
     """
     from primia_flwr.cli.service import device_of
-    from primia_flwr.federation.service_trial import UNLIMITED, ask, running_service
+    from primia_flwr.trials.service import UNLIMITED, ask, running_service
 
     device_of(cfg.device)  # refused here, before anything is trained or started
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.federation.loopback import LoopbackFederation
+from primia_flwr.trials.loopback import LoopbackFederation
 from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.site.site_log import SiteLog

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import light_app
 
 from primia_flwr.errors import FederationError
-from primia_flwr.federation.loopback import LoopbackFederation, LoopbackSite
+from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
 from primia_flwr.provisioning.federation import Plan, provision
 from primia_flwr.messages.refusals import refusal_reason
 from primia_flwr.provisioning.roster import node_states

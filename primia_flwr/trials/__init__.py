@@ -1,0 +1,1 @@
+"""Whole federations and services on one machine."""
