@@ -11,7 +11,7 @@ from flwr.app import Context, Message
 
 from primia_flwr.errors import SiteFailure
 from primia_flwr.site.policy import load_policy
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 Handler = Callable[[Message, Context], Message]
 

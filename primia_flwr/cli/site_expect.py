@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from primia_flwr.cli.verb import Verb
-from primia_flwr.site.bundles import BundleStore
+from primia_flwr.site.bundle.contents import BundleStore
 from primia_flwr.site.policy import load_policy
 
 

@@ -12,7 +12,7 @@ from primia_flwr.cli.verb import Verb
 from primia_flwr.config.checks import check_range
 from primia_flwr.storage.printable import printable
 from primia_flwr.site.policy import load_policy
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 _LONGEST = 4000
 _COLOURS = {"refused": "red", "accepted": "green", "left": "yellow", "approved": "cyan"}

@@ -9,7 +9,7 @@ from rich.console import Console
 from primia_flwr.cli.verb import Verb
 from primia_flwr.errors import DataError, PolicyRefusal
 from primia_flwr.storage.printable import printable
-from primia_flwr.site.bundles import Bundle, BundleStore, inspect, read_file
+from primia_flwr.site.bundle.contents import Bundle, BundleStore, inspect, read_file
 from primia_flwr.site.policy import SitePolicy, load_policy
 
 _LONGEST_LINE = 2000

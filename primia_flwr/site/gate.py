@@ -32,11 +32,11 @@ from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal, P
 from primia_flwr.processes.pace import hasten_transfers
 from primia_flwr.storage.printable import printable, short
 from primia_flwr.processes.children import BUNDLE_VARIABLE
-from primia_flwr.site import installed
-from primia_flwr.site.bundles import BundleStore, inspect, sha256
-from primia_flwr.site.judgement import Request, UnknownBundle, judge
+from primia_flwr.site.bundle import installed
+from primia_flwr.site.bundle.contents import BundleStore, inspect, sha256
+from primia_flwr.site.authorisation import Request, UnknownBundle, judge
 from primia_flwr.site.policy import SitePolicy, load_policy
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 # All that leaves of a failure, whatever it was: this code and `FAILED_AT_SITE`.
 FAILED_CODE = ErrorCode.CLIENT_APP_RAISED_EXCEPTION

@@ -23,11 +23,11 @@ from primia_flwr.processes.children import (
     free_port,
     isolated_module,
 )
-from primia_flwr.site.bundles import write_atomically
-from primia_flwr.site.first_look import check_supernode
+from primia_flwr.site.bundle.contents import write_atomically
+from primia_flwr.site.bundle.first_look import check_supernode
 from primia_flwr.site.gate import check_flower
 from primia_flwr.site.policy import SitePolicy, load_policy
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 _POLL_SECONDS = 0.5
 # A SuperLink takes a node whose machine lost power for connected until two heartbeats, 30 s

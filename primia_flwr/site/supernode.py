@@ -13,7 +13,7 @@ from flwr.supernode.cli import flower_supernode
 
 from primia_flwr.errors import FederationError
 from primia_flwr.processes.pace import hasten_messages, hasten_transfers
-from primia_flwr.site.first_look import look_first, node_runtime
+from primia_flwr.site.bundle.first_look import look_first, node_runtime
 
 
 def main() -> None:

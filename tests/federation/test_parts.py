@@ -87,7 +87,7 @@ def test_isolated_child_ignores_the_environment_and_the_folder(
 ) -> None:
     (tmp_path / "yaml.py").write_text("raise RuntimeError('shadowed')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    command = isolated_module("primia_flwr.site.approval", "no.yaml", "no.fab")
+    command = isolated_module("primia_flwr.site.bundle.approval", "no.yaml", "no.fab")
     started = Child(
         "approval",
         command,

@@ -20,7 +20,7 @@ from primia_flwr.messages.refusals import refusal_reason
 from primia_flwr.provisioning.roster import node_states
 from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.site.policy import load_policy
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 pytestmark = pytest.mark.timeout(180)
 EXPERIMENT = "name: trial\nfederation:\n  min_sites: 2\n"

@@ -39,8 +39,8 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
     encode_each,
 )
-from primia_flwr.site.bundles import inspect
-from primia_flwr.site.judgement import Request, judge
+from primia_flwr.site.bundle.contents import inspect
+from primia_flwr.site.authorisation import Request, judge
 from primia_flwr.site.policy import load_policy
 from primia_flwr.training.device import derive_seed
 

@@ -14,8 +14,8 @@ from bundle_maker import PROJECT, make_bundle
 
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.flower.bundle import stage_bundle
-from primia_flwr.site import archive
-from primia_flwr.site.archive import read_archive
+from primia_flwr.site.bundle import archive
+from primia_flwr.site.bundle.archive import read_archive
 
 FILES = {"a.py": "a = 1\n", "light/b.py": "b = 2\n" * 50}
 DEFLATED = make_bundle(FILES)

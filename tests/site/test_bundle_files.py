@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import PROJECT, make_bundle, make_installable
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.site.bundles import inspect, read_files
+from primia_flwr.site.bundle.contents import inspect, read_files
 
 ELF = b"\x7fELF\x02\x01\x01" + bytes(9)
 MACH_O = b"\xcf\xfa\xed\xfe\x07\x00\x00\x01"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.site.bundle_names import check_name, check_shadows, check_together
+from primia_flwr.site.bundle.names import check_name, check_shadows, check_together
 
 HONEST = [
     *("pyproject.toml", "LICENSE", ".info/CONTENT", "clients/client_app.py", "conf/config.yaml"),

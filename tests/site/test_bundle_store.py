@@ -8,8 +8,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import make_bundle
 
 from primia_flwr.errors import DataError
-from primia_flwr.site import bundle_store
-from primia_flwr.site.bundles import MAX_BUNDLE_BYTES, BundleStore, sha256
+from primia_flwr.site.bundle import store as bundle_store
+from primia_flwr.site.bundle.contents import MAX_BUNDLE_BYTES, BundleStore, sha256
 
 
 def numbered(number: int) -> bytes:

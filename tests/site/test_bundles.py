@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import PROJECT, make_bundle
 
 from primia_flwr.errors import DataError, PolicyRefusal
-from primia_flwr.site.bundles import inspect, read_file, sha256
+from primia_flwr.site.bundle.contents import inspect, read_file, sha256
 
 
 def test_description_of_an_honest_bundle() -> None:

@@ -17,11 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import PROJECT, make_bundle, make_installable
 
 from primia_flwr.errors import FederationError
-from primia_flwr.site import first_look, supernode
-from primia_flwr.site.bundles import sha256
-from primia_flwr.site.first_look import check_supernode, look_first, node_runtime
+from primia_flwr.site import supernode
+from primia_flwr.site.bundle import first_look
+from primia_flwr.site.bundle.contents import sha256
+from primia_flwr.site.bundle.first_look import check_supernode, look_first, node_runtime
 from primia_flwr.site.policy import load_policy
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 HONEST = make_installable({"light.py": "app = 1\n"})
 BLANKS = make_bundle(project="#" + " " * (65 * 2**20))
@@ -150,7 +151,7 @@ def test_flower_itself_reads_nothing_of_a_bad_bundle(
 def test_a_bundle_that_is_too_large_is_not_looked_into(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("primia_flwr.site.archive.MAX_BUNDLE_BYTES", 100)
+    monkeypatch.setattr("primia_flwr.site.bundle.archive.MAX_BUNDLE_BYTES", 100)
     monkeypatch.setattr(first_look, "inspect", lambda _: pytest.fail("looked into"))
     assert node.pull(HONEST) == 1
     assert f"bundle of {len(HONEST)} bytes; expected at most 100" in node.push()[0]

@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import make_bundle
 
 from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal
-from primia_flwr.site import installed
-from primia_flwr.site.approval import approve
-from primia_flwr.site.bundles import BundleStore, read_files, sha256
+from primia_flwr.site.bundle import installed
+from primia_flwr.site.bundle.approval import approve
+from primia_flwr.site.bundle.contents import BundleStore, read_files, sha256
 from primia_flwr.site.executor import GateExecutor, use_gate
 from primia_flwr.site.gate import FAILED_CODE, Gate, check_flower, close
 from primia_flwr.site.policy import load_policy
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 BUNDLE = make_bundle()
 HASH = sha256(BUNDLE)

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import make_installable
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.site import installed
-from primia_flwr.site.approval import approve, approve_file
-from primia_flwr.site.bundles import BundleStore, inspect, read_file, sha256
+from primia_flwr.site.bundle import installed
+from primia_flwr.site.bundle.approval import approve, approve_file
+from primia_flwr.site.bundle.contents import BundleStore, inspect, read_file, sha256
 from primia_flwr.site.policy import load_policy
 
 CLIENT = "from flwr.clientapp import ClientApp\nprint('{} CODE RUNS')\napp = ClientApp()\n"
@@ -41,7 +41,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from primia_flwr.site import installed
-from primia_flwr.site.bundles import inspect
+from primia_flwr.site.bundle.contents import inspect
 from primia_flwr.site.policy import load_policy
 from flwr.cli.install import install_from_fab
 from flwr.clientapp.utils import get_load_client_app_fn

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
-from primia_flwr.site.site_log import SiteLog
+from primia_flwr.site.log import SiteLog
 
 
 def append_ten(file: Path) -> None:

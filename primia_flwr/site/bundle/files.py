@@ -14,7 +14,7 @@ from typing import Any
 
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.storage.printable import hidden, shown
-from primia_flwr.site.bundle_names import CONTENT_LIST
+from primia_flwr.site.bundle.names import CONTENT_LIST
 
 PROJECT_FILE = "pyproject.toml"
 MAX_PROJECT_BYTES = 256 * 1024

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import shown
-from primia_flwr.site.archive import MAX_BUNDLE_BYTES, sha256
+from primia_flwr.site.bundle.archive import MAX_BUNDLE_BYTES, sha256
 
 MAX_WAITING = 50
 MAX_WAITING_BYTES = 256 * 2**20

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.site.bundles import Bundle, read_files
+from primia_flwr.site.bundle.contents import Bundle, read_files
 
 _PACKAGE = "primia_flwr"
 _INFO = ".info/"  # Flower removes it when it installs

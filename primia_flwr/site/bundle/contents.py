@@ -12,15 +12,15 @@ from typing import Any
 
 from primia_flwr.errors import DataError, PolicyRefusal
 from primia_flwr.storage.printable import hidden, printable, shown
-from primia_flwr.site.archive import MAX_BUNDLE_BYTES, read_archive, sha256
-from primia_flwr.site.bundle_files import (
+from primia_flwr.site.bundle.archive import MAX_BUNDLE_BYTES, read_archive, sha256
+from primia_flwr.site.bundle.files import (
     PROJECT_FILE,
     check_content_list,
     check_texts,
     read_project,
 )
-from primia_flwr.site.bundle_names import check_shadows, check_together
-from primia_flwr.site.bundle_store import BundleStore, write_atomically
+from primia_flwr.site.bundle.names import check_shadows, check_together
+from primia_flwr.site.bundle.store import BundleStore, write_atomically
 
 __all__ = [
     "MAX_BUNDLE_BYTES",

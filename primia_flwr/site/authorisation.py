@@ -15,7 +15,7 @@ from primia_flwr.config.search.space import parse_space
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.storage.printable import printable, short, shown
 from primia_flwr.storage.reading import reading
-from primia_flwr.site.bundles import Bundle, inspect, sha256
+from primia_flwr.site.bundle.contents import Bundle, inspect, sha256
 from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
 from primia_flwr.site.terms import check_terms
 

@@ -1,0 +1,1 @@
+"""The Flower App Bundle as a site receives, checks and keeps it."""
