@@ -26,12 +26,12 @@ from torch import Tensor
 
 from benchmarks.crypten_stock import Clock, model_and_image, now
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.crypto.dealing import Dealer, weight_masks
-from primia_flwr.crypto.lowering import Lowered, lower
-from primia_flwr.crypto.needs import Needs
-from primia_flwr.crypto.online import Buffer, DataOwner, ModelOwner
-from primia_flwr.crypto.prepared import masked_products, prepare
-from primia_flwr.crypto.randomness import fresh_seed
+from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
+from primia_flwr.inference.lowering.lowering import Lowered, lower
+from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.protocol.online import Buffer, DataOwner, ModelOwner
+from primia_flwr.inference.preprocessing.prepared import masked_products, prepare
+from primia_flwr.inference.arithmetic.randomness import fresh_seed
 
 _PATIENCE = 300.0  # seconds
 

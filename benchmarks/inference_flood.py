@@ -24,8 +24,8 @@ from typing import Any
 from benchmarks.inference import material
 from benchmarks.inference.measure import apart
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.crypto.connect import connect
-from primia_flwr.crypto.credentials import Role, load_credentials
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import Role, load_credentials
 from primia_flwr.errors import PrimiaError
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 

@@ -19,10 +19,10 @@ from benchmarks.inference import material
 from benchmarks.inference.measure import apart
 from benchmarks.inference_flood import write_images
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.crypto import ring
-from primia_flwr.crypto.lowering import COMPARE_BITS, lower
-from primia_flwr.crypto.memory import GB, SessionMemory, available_bytes, dealing_bytes
-from primia_flwr.crypto.needs import Needs
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.lowering.lowering import COMPARE_BITS, lower
+from primia_flwr.inference.protocol.memory import GB, SessionMemory, available_bytes, dealing_bytes
+from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from primia_flwr.models.saved import load_model
 

@@ -31,7 +31,7 @@ from benchmarks.inference.measure import apart
 from benchmarks.inference.quiet import Others, wait_until_quiet
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
-from primia_flwr.crypto.watch import POLL_SECONDS
+from primia_flwr.inference.service.watch import POLL_SECONDS
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 
 _PATIENCE = 900.0

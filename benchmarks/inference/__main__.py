@@ -51,10 +51,10 @@ from benchmarks.inference.plot import draw
 from benchmarks.inference.quiet import wait_until_quiet
 from benchmarks.machine import describe_machine
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.crypto import ring
-from primia_flwr.crypto.dealing import part_bytes
-from primia_flwr.crypto.lowering import lower
-from primia_flwr.crypto.needs import Needs
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.preprocessing.dealing import part_bytes
+from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.models.registry import build_model
 

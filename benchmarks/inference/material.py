@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.crypten_stock import model_and_image
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.crypto.bounds import measure, needed_bits
-from primia_flwr.crypto.lowering import lower
+from primia_flwr.inference.lowering.bounds import measure, needed_bits
+from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.models import ModelCard, save_model
 
 IMAGES = 4  # one that warms up, and three

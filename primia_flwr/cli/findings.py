@@ -56,7 +56,7 @@ def basis(calibrated: int, *, audit: bool) -> str:
 
 def not_plausible(name: str, limit: float) -> str:
     """Return what is said of an image whose scores cannot be right."""
-    from primia_flwr.crypto.plausibility import limit_that_holds
+    from primia_flwr.inference.protocol.plausibility import limit_that_holds
 
     return (
         f"no diagnosis for {name}: its scores are beyond {limit_that_holds(limit):g}, where no "

@@ -17,8 +17,8 @@ from primia_flwr.data.files.listing import file_digest
 from primia_flwr.errors import DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
-    from primia_flwr.crypto.channel import Channel
-    from primia_flwr.crypto.classify import AnySession, Opinion
+    from primia_flwr.inference.transport.channel import Channel
+    from primia_flwr.inference.service.classify import AnySession, Opinion
     from primia_flwr.data.files.unlabelled import Unlabelled
 
 AUDIT_PACE = 0.5  # seconds; the tables and the sentence of an image are long written by then
@@ -103,7 +103,7 @@ class Work:
         kept: Kept | None = None,
     ) -> None:
         from primia_flwr.cli.service import device_of, kit_of
-        from primia_flwr.crypto.session import Settings
+        from primia_flwr.inference.protocol.session import Settings
 
         self._cfg, self._progress = cfg, progress
         self._kept = kept or Kept(Path())
@@ -129,7 +129,7 @@ class Work:
 
     def classify(self) -> Iterator[None]:
         """Have every readable image classified; yields after each."""
-        from primia_flwr.crypto.classify import classify_all
+        from primia_flwr.inference.service.classify import classify_all
 
         for opinion in classify_all(
             self._open,
@@ -186,9 +186,9 @@ class Work:
         return Unlabelled(good, root, 0, "", 0), skipped
 
     def _open(self, batches: int) -> "AnySession":
-        from primia_flwr.crypto.connect import connect
-        from primia_flwr.crypto.data_owner import Session
-        from primia_flwr.crypto.stock import StockSession
+        from primia_flwr.inference.transport.connect import connect
+        from primia_flwr.inference.service.data_owner import Session
+        from primia_flwr.inference.service.crypten_batches import StockSession
 
         cfg, credentials = self._cfg, self._credentials
         server = cfg.server or credentials.address_of("model-owner")
@@ -274,7 +274,7 @@ class Work:
         return Normalisation(card.mean, card.std).apply(pixels[None])[0]
 
     def _row(self, name: str, opinion: "Opinion") -> dict[str, Any]:
-        from primia_flwr.crypto.plausibility import Verdict
+        from primia_flwr.inference.protocol.plausibility import Verdict
 
         audit = "passed" if self._cfg.audit else "off"
         outside = opinion.verdict == Verdict.OUTSIDE

@@ -16,9 +16,9 @@ from primia_flwr.config.inference import InferArguments
 from primia_flwr.errors import ConfigError, DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
-    from primia_flwr.crypto.data_owner import Session
-    from primia_flwr.crypto.offers import Answer
-    from primia_flwr.crypto.watch import Watcher
+    from primia_flwr.inference.service.data_owner import Session
+    from primia_flwr.inference.service.negotiation import Answer
+    from primia_flwr.inference.service.watch import Watcher
     from primia_flwr.data.files.arrivals import Arrival
     from primia_flwr.data.files.unlabelled import Unlabelled
 
@@ -88,8 +88,8 @@ class Book(Work):
 
     def open(self) -> "Session":
         """Open a session that lasts until a party ends it."""
-        from primia_flwr.crypto.data_owner import Session
-        from primia_flwr.crypto.messages import OPEN_ENDED
+        from primia_flwr.inference.service.data_owner import Session
+        from primia_flwr.inference.transport.messages import OPEN_ENDED
 
         is_first = self._session is None
         session = self._open(OPEN_ENDED)
@@ -104,7 +104,7 @@ class Book(Work):
 
     def add(self, arrival: "Arrival", answer: "Answer") -> None:
         """Take the answer for one image, scores (1, classes), or none after an audit."""
-        from primia_flwr.crypto.classify import opinion_of
+        from primia_flwr.inference.service.classify import opinion_of
 
         opinion = opinion_of(answer, 0, index=len(self._rows))
         name = self._images.name(arrival.path)
@@ -210,7 +210,7 @@ class Book(Work):
 
 
 def _watcher(cfg: InferArguments, root: Path, book: Book, stopping: Stopping) -> "Watcher":
-    from primia_flwr.crypto.watch import Limits, Watcher
+    from primia_flwr.inference.service.watch import Limits, Watcher
     from primia_flwr.data.files.arrivals import Arrivals
 
     return Watcher(

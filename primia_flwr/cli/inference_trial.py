@@ -85,7 +85,7 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     """
     import torch
 
-    from primia_flwr.crypto.precision import is_precise, precision_of
+    from primia_flwr.inference.lowering.precision import is_precise, precision_of
     from primia_flwr.models.saved import load_model
 
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))

@@ -10,9 +10,9 @@ from primia_flwr.config.inference import ServeModelArguments, settings_of
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.crypto.credentials import Credentials
-    from primia_flwr.crypto.model_owner import ServedModel
-    from primia_flwr.crypto.query_log import QueryLog
+    from primia_flwr.inference.transport.credentials import Credentials
+    from primia_flwr.inference.service.model_owner import ServedModel
+    from primia_flwr.inference.service.query_log import QueryLog
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ _LOG = "queries.jsonl"
 def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
     from primia_flwr.cli.service import device_of, kit_of, listen, shared
-    from primia_flwr.crypto.connect import connect
-    from primia_flwr.crypto.model_owner import Server
-    from primia_flwr.crypto.session import Settings
+    from primia_flwr.inference.transport.connect import connect
+    from primia_flwr.inference.service.model_owner import Server
+    from primia_flwr.inference.protocol.session import Settings
 
     device = device_of(cfg.device)
     served = served_model(cfg, device)
@@ -80,8 +80,8 @@ def _queries(
     cfg: ServeModelArguments, served: "ServedModel", credentials: "Credentials"
 ) -> tuple["QueryLog", str]:
     """Return the log with its limits, and what a model owner must know of them beforehand."""
-    from primia_flwr.crypto.extraction import LastLayer, limits_for
-    from primia_flwr.crypto.query_log import QueryLog
+    from primia_flwr.inference.service.extraction import LastLayer, limits_for
+    from primia_flwr.inference.service.query_log import QueryLog
 
     layer, accepted = LastLayer.of(served.lowered(1)), cfg.accept_extraction
     limits = limits_for(layer, limit=cfg.limit, life_limit=cfg.life_limit, accepted=accepted)
@@ -103,7 +103,7 @@ def _queries(
 
 def _max_batch(cfg: ServeModelArguments, served: "ServedModel") -> tuple[int, str]:
     """Return how many images may come at once, and what that takes: the machine must hold it."""
-    from primia_flwr.crypto.memory import GB, batch_that_fits, room_for
+    from primia_flwr.inference.protocol.memory import GB, batch_that_fits, room_for
 
     memory, room = served.memory(audit=cfg.audit), room_for(cfg.max_memory)
     most = batch_that_fits(memory, sessions=cfg.max_sessions, max_batch=cfg.max_batch, room=room)

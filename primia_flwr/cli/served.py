@@ -10,8 +10,8 @@ from primia_flwr.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from primia_flwr.crypto.lowering import Lowered
-    from primia_flwr.crypto.model_owner import ServedModel
+    from primia_flwr.inference.lowering.lowering import Lowered
+    from primia_flwr.inference.service.model_owner import ServedModel
     from primia_flwr.models.activation_bounds import ActivationBounds
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ def served_model(cfg: ServeModelArguments, device: "torch.device") -> "ServedMod
         If it cannot be read, has no encrypted form, loses precision by its own card, or the ring
         is too small.
     """
-    from primia_flwr.crypto.bounds import check_bounds, refuse_old_file, ring_for
-    from primia_flwr.crypto.lowering import lower
-    from primia_flwr.crypto.model_owner import ServedModel
+    from primia_flwr.inference.lowering.bounds import check_bounds, refuse_old_file, ring_for
+    from primia_flwr.inference.lowering.lowering import lower
+    from primia_flwr.inference.service.model_owner import ServedModel
     from primia_flwr.models.saved import load_model, weights_digest
 
     if not cfg.model:
@@ -59,7 +59,7 @@ def _safe_ring(cfg: ServeModelArguments, lowered: "Lowered") -> int:
 
     With audits it is the largest that can be audited; what leaves it, an audit finds.
     """
-    from primia_flwr.crypto.audit_limits import LIMIT_BITS, largest_ring
+    from primia_flwr.inference.overflow.limits import LIMIT_BITS, largest_ring
 
     if not cfg.audit:
         return _SAFE
@@ -68,8 +68,8 @@ def _safe_ring(cfg: ServeModelArguments, lowered: "Lowered") -> int:
 
 def _with_calibration(served: "ServedModel", bounds: "ActivationBounds") -> "ServedModel":
     """Take what the model's card says of it, where that is good enough."""
-    from primia_flwr.crypto.plausibility import limit_of
-    from primia_flwr.crypto.precision import check_precision
+    from primia_flwr.inference.protocol.plausibility import limit_of
+    from primia_flwr.inference.lowering.precision import check_precision
 
     if bounds.precision is not None:
         check_precision(bounds.precision, bounds.images)
@@ -82,7 +82,7 @@ def _check_uncalibrated(
     cfg: ServeModelArguments, bits: int, folder: Path, bounds: "ActivationBounds | None"
 ) -> None:
     """Say that nothing is known of a model; refuse rings that are small without a reason."""
-    from primia_flwr.crypto.lowering import COMPARE_BITS
+    from primia_flwr.inference.lowering.lowering import COMPARE_BITS
 
     if bounds is None and bits < COMPARE_BITS:
         raise ConfigError(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.logging import RichHandler
 
-from primia_flwr.crypto.channel import Channel
-from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
-from primia_flwr.crypto.listener import Listener, Places
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
+from primia_flwr.inference.transport.listener import Listener, Places
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def device_of(name: str) -> "torch.device":
     ConfigError
         If this machine does not have it, or it does not compute exactly.
     """
-    from primia_flwr.crypto.limbs import require_exact
+    from primia_flwr.inference.arithmetic.limbs import require_exact
     from primia_flwr.training.device import pick_device
 
     device = pick_device(name, key="device")

@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from primia_flwr.crypto.connect import split_address
-from primia_flwr.crypto.credentials import (
+from primia_flwr.inference.transport.connect import split_address
+from primia_flwr.inference.transport.credentials import (
     CA_FILE,
     PEERS_FILE,
     Peer,

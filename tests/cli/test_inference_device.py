@@ -8,7 +8,7 @@ import torch
 from primia_flwr.cli.main import run
 from primia_flwr.cli.service import device_of
 from primia_flwr.config.inference import InferArguments, ServeProviderArguments
-from primia_flwr.crypto import ring
+from primia_flwr.inference.arithmetic import ring
 from primia_flwr.errors import ConfigError
 
 VERBS = (["serve", "crypto-provider"], ["serve", "model-owner"], ["inference", "trial"])

@@ -17,7 +17,7 @@ from primia_flwr.cli.main import run
 from primia_flwr.cli.provision_service import VERB, ProvisionServiceArguments
 from primia_flwr.cli.verb import call
 from primia_flwr.config.load import compose, parse
-from primia_flwr.crypto.credentials import load_credentials, service_uri
+from primia_flwr.inference.transport.credentials import load_credentials, service_uri
 
 ARGUMENTS = [
     "model_owner=diagnosis.example.org",

@@ -10,8 +10,8 @@ import pytest
 
 from primia_flwr.cli.served import served_model
 from primia_flwr.config.inference import InferenceTrialArguments, ServeModelArguments
-from primia_flwr.crypto import ring
-from primia_flwr.crypto.model_owner import ServedModel
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.service.model_owner import ServedModel
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 from primia_flwr.models.saved import weights_digest, write_bounds

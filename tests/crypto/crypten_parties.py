@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.crypto.channel import Channel
-from primia_flwr.crypto.connect import connect
-from primia_flwr.crypto.credentials import Role, load_credentials
-from primia_flwr.crypto.crypten_dealer import serve_dealer
-from primia_flwr.crypto.crypten_door import crypten
-from primia_flwr.crypto.crypten_program import compute, fold, run_data_owner, run_model_owner
-from primia_flwr.crypto.crypten_provider import insecure_first_party
-from primia_flwr.crypto.crypten_wire import DONE
-from primia_flwr.crypto.listener import Listener
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import Role, load_credentials
+from primia_flwr.inference.crypten.dealer import serve_dealer
+from primia_flwr.inference.crypten.door import crypten
+from primia_flwr.inference.crypten.program import compute, fold, run_data_owner, run_model_owner
+from primia_flwr.inference.crypten.provider import insecure_first_party
+from primia_flwr.inference.crypten.wire import DONE
+from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.errors import PrimiaError
 from tests.crypto.links import credentials
 

@@ -12,10 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from primia_flwr.crypto.channel import Channel
-from primia_flwr.crypto.connect import connect
-from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
-from primia_flwr.crypto.listener import Listener
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
+from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.service import Service, ServicePlan, provision_service
 

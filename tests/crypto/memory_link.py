@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from primia_flwr.crypto.dealing import Dealer, weight_masks
-from primia_flwr.crypto.lowering import Lowered
-from primia_flwr.crypto.needs import Needs
-from primia_flwr.crypto.online import Buffer, DataOwner, ModelOwner
-from primia_flwr.crypto.prepared import Prepared, masked_products, prepare
-from primia_flwr.crypto.randomness import fresh_seed
+from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
+from primia_flwr.inference.lowering.lowering import Lowered
+from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.protocol.online import Buffer, DataOwner, ModelOwner
+from primia_flwr.inference.preprocessing.prepared import Prepared, masked_products, prepare
+from primia_flwr.inference.arithmetic.randomness import fresh_seed
 
 
 @dataclass

@@ -6,7 +6,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from primia_flwr.crypto.credentials import Role
+from primia_flwr.inference.transport.credentials import Role
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.service import ServicePlan, issue_party, peers_yaml
 from tests.crypto.links import authority, service

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from primia_flwr.crypto import audit
-from primia_flwr.crypto.audit import Checks, Key, Ledger, Lock
-from primia_flwr.crypto.dealing import Selection, open_selection, part_bytes
-from primia_flwr.crypto.fss import compare
-from primia_flwr.crypto.needs import Compared, Needs
-from primia_flwr.crypto.randomness import Stream, fresh_seed
+from primia_flwr.inference.overflow import check as audit
+from primia_flwr.inference.overflow.check import Checks, Key, Ledger, Lock
+from primia_flwr.inference.preprocessing.dealing import Selection, open_selection, part_bytes
+from primia_flwr.inference.fss import compare
+from primia_flwr.inference.correlation_spec import Compared, Needs
+from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
 from primia_flwr.errors import ProtocolError
 
 SEED = bytes(range(32))
@@ -116,7 +116,7 @@ NEEDS = Needs((), (), (Compared(4096, 16), Compared(9, 32)), audit=True)
 
 
 def selections(number: int) -> tuple[Selection, Selection]:
-    from primia_flwr.crypto.dealing import Dealer
+    from primia_flwr.inference.preprocessing.dealing import Dealer
 
     parts = list(Dealer(NEEDS, fresh_seed()).block())
     return tuple(  # type: ignore[return-value]

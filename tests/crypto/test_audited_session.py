@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from primia_flwr.crypto import offers, supply
-from primia_flwr.crypto.audit import Key, Lock
-from primia_flwr.crypto.classify import classify_all
-from primia_flwr.crypto.messages import Hello
-from primia_flwr.crypto.model_owner import ServedModel
-from primia_flwr.crypto.prepared import Prepared
+from primia_flwr.inference.service import negotiation as offers
+from primia_flwr.inference.preprocessing import supply
+from primia_flwr.inference.overflow.check import Key, Lock
+from primia_flwr.inference.service.classify import classify_all
+from primia_flwr.inference.transport.messages import Hello
+from primia_flwr.inference.service.model_owner import ServedModel
+from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 from tests.crypto.test_session import CARD, Parties, images, plain, served
 
@@ -86,7 +87,7 @@ def test_a_ring_that_is_too_large_is_refused_by_either_side(
         pass
     # A model owner that offers one all the same.
     for check in ("check_products", "check_audit"):
-        monkeypatch.setattr(f"primia_flwr.crypto.model_owner.{check}", lambda *_: None)
+        monkeypatch.setattr(f"primia_flwr.inference.service.model_owner.{check}", lambda *_: None)
     with (
         auditing(tmp_path, 60).running() as parties,
         pytest.raises(ConfigError, match="compare_bits=60; expected at most 47"),

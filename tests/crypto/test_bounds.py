@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.crypto.bounds import (
+from primia_flwr.inference.lowering.bounds import (
     bounds_of,
     check_bounds,
     measure,
     needed_bits,
     refuse_old_file,
 )
-from primia_flwr.crypto.lowering import lower
+from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models.activation_bounds import ActivationBounds
 

@@ -15,11 +15,11 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from primia_flwr.crypto import channel as channel_module
-from primia_flwr.crypto.channel import Channel, Counts
-from primia_flwr.crypto.connect import VERSION
-from primia_flwr.crypto.credentials import Role
-from primia_flwr.crypto.listener import Listener
+from primia_flwr.inference.transport import channel as channel_module
+from primia_flwr.inference.transport.channel import Channel, Counts
+from primia_flwr.inference.transport.connect import VERSION
+from primia_flwr.inference.transport.credentials import Role
+from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.errors import ProtocolError, ServiceError
 from tests.crypto.links import credentials, linked
 

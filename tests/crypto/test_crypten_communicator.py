@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.distributed import ReduceOp
 
-from primia_flwr.crypto.crypten_communicator import ChannelCommunicator
-from primia_flwr.crypto.crypten_door import crypten
-from primia_flwr.crypto.crypten_wire import TENSORS, pack, packed_bytes
+from primia_flwr.inference.crypten.communicator import ChannelCommunicator
+from primia_flwr.inference.crypten.door import crypten
+from primia_flwr.inference.crypten.wire import TENSORS, pack, packed_bytes
 from primia_flwr.errors import ProtocolError, ServiceError
 from tests.crypto.links import linked
 

@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from primia_flwr.crypto.crypten_requests import MAX_REQUEST_BYTES
-from primia_flwr.crypto.crypten_wire import CORRECTION, REQUEST, SEED
+from primia_flwr.inference.crypten.requests import MAX_REQUEST_BYTES
+from primia_flwr.inference.crypten.wire import CORRECTION, REQUEST, SEED
 from tests.crypto import crypten_parties
 from tests.crypto.crypten_parties import (
     Failed,

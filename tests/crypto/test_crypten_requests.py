@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.crypto import crypten_requests
-from primia_flwr.crypto.crypten_dealer import answer
-from primia_flwr.crypto.crypten_requests import MAX_REQUEST_BYTES, Request
-from primia_flwr.crypto.crypten_wire import pack
+from primia_flwr.inference.crypten import requests as crypten_requests
+from primia_flwr.inference.crypten.dealer import answer
+from primia_flwr.inference.crypten.requests import MAX_REQUEST_BYTES, Request
+from primia_flwr.inference.crypten.wire import pack
 from primia_flwr.errors import ProtocolError
 
 SEEDS = bytes(32), bytes([1] * 32)

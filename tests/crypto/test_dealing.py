@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from primia_flwr.crypto import ring
-from primia_flwr.crypto.dealing import (
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.preprocessing.dealing import (
     Dealer,
     open_product,
     open_selection,
@@ -16,10 +16,10 @@ from primia_flwr.crypto.dealing import (
     tensor,
     weight_masks,
 )
-from primia_flwr.crypto.needs import Compared, Needs, Product
-from primia_flwr.crypto.plan import Geometry
-from primia_flwr.crypto.prepared import masked_products, prepare
-from primia_flwr.crypto.randomness import fresh_seed
+from primia_flwr.inference.correlation_spec import Compared, Needs, Product
+from primia_flwr.inference.plan import Geometry
+from primia_flwr.inference.preprocessing.prepared import masked_products, prepare
+from primia_flwr.inference.arithmetic.randomness import fresh_seed
 from primia_flwr.errors import ProtocolError
 
 NEEDS = Needs(

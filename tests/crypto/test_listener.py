@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from primia_flwr.crypto.connect import VERSION, connect, split_address
-from primia_flwr.crypto.credentials import Credentials, Role, load_credentials
-from primia_flwr.crypto.listener import Listener, Places, _Caller, _in_excess
+from primia_flwr.inference.transport.connect import VERSION, connect, split_address
+from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
+from primia_flwr.inference.transport.listener import Listener, Places, _Caller, _in_excess
 from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.service import (
@@ -49,7 +49,7 @@ def lines() -> Iterator[list[str]]:
             thread.join(5)
     handler, found = logging.Handler(), list[str]()
     handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("primia_flwr.crypto.listener")
+    logger = logging.getLogger("primia_flwr.inference.transport.listener")
     logger.addHandler(handler)
     yield found
     logger.removeHandler(handler)

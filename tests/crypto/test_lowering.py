@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.crypto.lowering import lower
-from primia_flwr.crypto.plan import (
+from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.plan import (
     Add,
     Average,
     Flatten,

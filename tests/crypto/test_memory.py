@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.crypto import data_owner, memory, ring
-from primia_flwr.crypto.dealing import part_bytes, stored_bytes
-from primia_flwr.crypto.lowering import lower
-from primia_flwr.crypto.memory import (
+from primia_flwr.inference.service import data_owner
+from primia_flwr.inference.protocol import memory
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
+from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.protocol.memory import (
     GB,
     Budget,
     SessionMemory,
@@ -20,9 +22,9 @@ from primia_flwr.crypto.memory import (
     dealing_bytes,
     room_for,
 )
-from primia_flwr.crypto.needs import Compared, Needs, Product
-from primia_flwr.crypto.plan import Linear, Open, Plan, Relu, Reveal
-from primia_flwr.crypto.provider import Provider
+from primia_flwr.inference.correlation_spec import Compared, Needs, Product
+from primia_flwr.inference.plan import Linear, Open, Plan, Relu, Reveal
+from primia_flwr.inference.service.provider import Provider
 from primia_flwr.errors import ConfigError, PolicyRefusal, PrimiaError, ServiceError
 from primia_flwr.models.registry import build_model
 from tests.crypto.test_session import Parties, images, served

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.crypto.messages import Hello, Join, Offer, pack, session_of, unpack
+from primia_flwr.inference.transport.messages import Hello, Join, Offer, pack, session_of, unpack
 from primia_flwr.errors import ProtocolError
 
 NONCE = "ab" * 32

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.crypto.opening import Opener
-from primia_flwr.crypto.prepared import Prepared
+from primia_flwr.inference.preprocessing.prefetcher import Opener
+from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.errors import ProtocolError, ServiceError
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.cli.findings import basis, finding, not_plausible, summary
-from primia_flwr.crypto import crypten_program, ring
-from primia_flwr.crypto.classify import opinion_of
-from primia_flwr.crypto.lowering import Lowered, lower
-from primia_flwr.crypto.offers import Answer
-from primia_flwr.crypto.online import DataOwner, ModelOwner
-from primia_flwr.crypto.plan import Linear
-from primia_flwr.crypto.plausibility import (
+from primia_flwr.inference.crypten import program as crypten_program
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.service.classify import opinion_of
+from primia_flwr.inference.lowering.lowering import Lowered, lower
+from primia_flwr.inference.service.negotiation import Answer
+from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
+from primia_flwr.inference.plan import Linear
+from primia_flwr.inference.protocol.plausibility import (
     HONEST_LIMIT,
     Verdict,
     judged,
@@ -25,7 +26,7 @@ from primia_flwr.crypto.plausibility import (
     limit_that_holds,
     verdict,
 )
-from primia_flwr.crypto.stock import StockSession
+from primia_flwr.inference.service.crypten_batches import StockSession
 from tests.crypto.memory_link import deal, linked
 from tests.crypto.test_audited_online import audited
 from tests.crypto.test_online import Identity, small_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.crypto.query_log import QueryLog
+from primia_flwr.inference.service.query_log import QueryLog
 from primia_flwr.errors import PolicyRefusal, ServiceError
 from tests.full_disk import full_disk
 

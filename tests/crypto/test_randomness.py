@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.crypto.randomness import Stream, fresh_seed
+from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
 from primia_flwr.errors import ConfigError, ProtocolError
 
 SEED = bytes(range(32))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.crypto import ring
-from primia_flwr.crypto.lowering import lower
-from primia_flwr.crypto.rehearsal import Rehearsal
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.lowering.rehearsal import Rehearsal
 from primia_flwr.errors import ConfigError
 from tests.crypto.memory_link import classify
 from tests.crypto.test_online import Identity, integers, small_model

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.crypto import store as store_module
-from primia_flwr.crypto.store import Store, remove_left_over
+from primia_flwr.inference.preprocessing import store as store_module
+from primia_flwr.inference.preprocessing.store import Store, remove_left_over
 from primia_flwr.errors import ProtocolError, ServiceError
 
 SESSION = bytes(32)

@@ -18,16 +18,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from primia_flwr.crypto import data_owner, messages, model_owner, supply, vigil, watch
-from primia_flwr.crypto.channel import Channel
-from primia_flwr.crypto.classify import classify_all
-from primia_flwr.crypto.data_owner import Session
-from primia_flwr.crypto.messages import OPEN_ENDED
-from primia_flwr.crypto.offers import Answer
-from primia_flwr.crypto.prepared import Prepared
-from primia_flwr.crypto.provider import Provider
-from primia_flwr.crypto.query_log import QueryLog
-from primia_flwr.crypto.watch import Limits, Watcher
+from primia_flwr.inference.service import data_owner
+from primia_flwr.inference.transport import messages
+from primia_flwr.inference.service import model_owner
+from primia_flwr.inference.preprocessing import supply
+from primia_flwr.inference.transport import keepalive as vigil
+from primia_flwr.inference.service import watch
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.service.classify import classify_all
+from primia_flwr.inference.service.data_owner import Session
+from primia_flwr.inference.transport.messages import OPEN_ENDED
+from primia_flwr.inference.service.negotiation import Answer
+from primia_flwr.inference.preprocessing.prepared import Prepared
+from primia_flwr.inference.service.provider import Provider
+from primia_flwr.inference.service.query_log import QueryLog
+from primia_flwr.inference.service.watch import Limits, Watcher
 from primia_flwr.data.files.arrivals import Arrival, Arrivals
 from primia_flwr.data.files.unlabelled import Unlabelled
 from primia_flwr.errors import ServiceError

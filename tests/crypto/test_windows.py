@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from primia_flwr.crypto.windows import adaptive, max_tree, strided
+from primia_flwr.inference.lowering.windows import adaptive, max_tree, strided
 
 
 def test_windows_leave_the_padding_out() -> None:

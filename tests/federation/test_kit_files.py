@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.crypto.credentials import load_credentials
+from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.errors import PrimiaError
 from primia_flwr.provisioning.identities import load_identity, roster_keys
 from primia_flwr.provisioning.federation import Plan, provision

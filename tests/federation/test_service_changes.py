@@ -16,9 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from primia_flwr.cli.provision_service import VERB
 from primia_flwr.cli.verb import call
-from primia_flwr.crypto.connect import connect
-from primia_flwr.crypto.credentials import Peer, load_credentials, soon_over
-from primia_flwr.crypto.listener import Listener
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import Peer, load_credentials, soon_over
+from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.errors import FederationError, PrimiaError, ServiceError
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.service_changes import ServiceFolder

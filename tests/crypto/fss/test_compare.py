@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from primia_flwr.crypto.fss import compare, dpf
-from primia_flwr.crypto.randomness import Stream
+from primia_flwr.inference.fss import compare
+from primia_flwr.inference.fss import dpf
+from primia_flwr.inference.arithmetic.randomness import Stream
 from primia_flwr.errors import ConfigError, ProtocolError
 
 SEEDS = bytes([1]) * 32, bytes([2]) * 32

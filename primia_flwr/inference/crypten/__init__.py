@@ -1,0 +1,1 @@
+"""CrypTen's own protocols on our connections."""

@@ -1,0 +1,1 @@
+"""The check that no compared number left its ring."""

@@ -1,0 +1,226 @@
+"""Audit: was a compared number of the batch outside its ring? The data owner alone learns it.
+
+A comparison in a ring of n bits is right for -2^(n-1) <= x < 2^(n-1). With audit each number that
+is compared is checked, and the scores come out only if none is outside. That takes no message of
+its own, and the model owner learns nothing.
+
+One comparison. The parties have opened y = x + r and e = s xor 1 xor m(x), m(v) being bit n-1 of
+v; see `fss.compare`. Let H(v) be bits n-1 to 63 of v, and c the borrow from bits below n-1 in
+y - r.
+
+1. H(x) = H(y) - H(r) - c mod 2^(65-n): the borrow of a subtraction.
+2. m(x) = e xor s xor 1. Bit n-1 of y - r is m(x) = m(y) xor m(r) xor c, so
+   c = e xor 1 xor m(y) xor q with q = s xor m(r). All this holds for every x.
+3. x is in the ring iff all bits of H(x) are equal: H(x) = 0 and m(x) = 0, or H(x) = -1 and
+   m(x) = 1. So it is iff T = H(x) + m(x) = 0 mod 2^(65-n).
+
+The parties have additive shares of s, and the dealer adds shares of H(r) and q. All else is public,
+and with a public bit b, v xor b is v or 1 - v: each party computes its share of T on its own.
+
+The batch. T = 0 iff T_0 = -T_1. The data owner hashes all its T_0 to D_0, the model owner all its
+-T_1 to D_1. Neither is sent. D_0 = D_1 iff no number is outside, but for a collision of SHA-256.
+
+The scores. The dealer gives the data owner uniform a (256 bits) and u (384 bits), the model owner
+a uniform binary matrix M (384 x 256) and v = M a xor u. The data owner sends D_0 xor a. The model
+owner computes k = M (D_0 xor a xor D_1) xor v = M (D_0 xor D_1) xor u, sends the first 128 bits
+of k, and its share of the scores masked by a stream of the other 256.
+
+- No number outside: k = u, so the data owner takes the mask away.
+- Else M (D_0 xor D_1) is uniform, and independent of all that the data owner has: so is k. The
+  share stays masked, and the first 128 bits are those of u with probability 2^-128.
+
+The model owner sees D_0 xor a, uniform because of a, and v, uniform because of u.
+
+Source: this equality test and conditional disclosure (Gertner, Ishai, Kushilevitz, Malkin 1998) are
+put together here from their parts; no paper has been followed.
+"""
+
+import hmac
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream
+from primia_flwr.errors import ProtocolError
+
+Words = NDArray[np.uint64]
+
+DIGEST_WORDS = 4
+TAG_BYTES = 16
+KEY_WORDS = (TAG_BYTES + SEED_BYTES) // 8
+LOCK_BYTES = 8 * KEY_WORDS
+_PURPOSE = "audit"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Checks:
+    """One party's shares for a comparison step, uint64 (count,) each.
+
+    `high`: of r without its lowest n-1 bits, shifted down. `borrow`: of s xor bit n-1 of r.
+    """
+
+    high: Words
+    borrow: Words
+
+    @classmethod
+    def own(cls, seed: bytes, number: int, count: int) -> Self:
+        """Return the data owner's, of step `number`, from its seed."""
+        return cls(*Stream(seed, _PURPOSE, number).uint64((2, count)))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes | memoryview) -> Self:
+        """Return the model owner's from what `deal_checks` gives."""
+        return cls(*np.frombuffer(raw, np.uint64).reshape(2, -1))
+
+
+def deal_checks(seed: bytes, number: int, r: Words, s: NDArray[np.uint8], bits: int) -> bytes:
+    """Return the model owner's shares of a step, 16 bytes a comparison.
+
+    Parameters
+    ----------
+    seed : bytes
+        The data owner's, 32 bytes.
+    number : int
+        Of the comparison step.
+    r, s : ndarray
+        (count,) uint64 and uint8: the comparisons' masks.
+    bits : int
+        n, 8 to 64.
+    """
+    own, high = Checks.own(seed, number, r.size), r >> np.uint64(bits - 1)
+    borrow = high & np.uint64(1) ^ s
+    return (high - own.high).tobytes() + (borrow - own.borrow).tobytes()
+
+
+def residues(
+    party: int, bits: int, opened: Words, chosen: NDArray[np.bool_], s: Words, checks: Checks
+) -> Words:
+    """Return T_0 of each number, or -T_1, modulo 2^(65-n); the two are equal inside the ring.
+
+    Parameters
+    ----------
+    party : int
+        0 or 1.
+    bits : int
+        n, 8 to 64.
+    opened, chosen : ndarray
+        (count,) uint64 and bool: y and e of each comparison.
+    s : ndarray
+        (count,) uint64: this party's additive shares of s.
+    checks : Checks
+        This party's.
+    """
+    one, high = np.uint64(party == ring.DATA_OWNER), opened >> np.uint64(bits - 1)
+    turned = ~chosen ^ (high & np.uint64(1)).astype(np.bool_)  # where c is 1 - q
+    total: Words = high * one - checks.high
+    total += np.where(chosen, s, one - s)
+    total -= np.where(turned, one - checks.borrow, checks.borrow)
+    if party == ring.MODEL_OWNER:
+        np.negative(total, out=total)
+    return total & np.uint64((1 << (65 - bits)) - 1)
+
+
+class Ledger:
+    """Hashes one party's residues of a batch, in the order of the plan."""
+
+    def __init__(self, party: int) -> None:
+        self._party, self._hash = party, sha256()
+
+    def add(
+        self,
+        bits: int,
+        opened: Words,
+        chosen: NDArray[np.bool_],
+        s: Words,
+        checks: Checks | None,
+    ) -> None:
+        """Take in one comparison step; see `residues`.
+
+        Raises
+        ------
+        ProtocolError
+            If the block has no checks.
+        """
+        if checks is None:
+            raise ProtocolError("a block was dealt without audit; expected shares for its checks")
+        self._hash.update(residues(self._party, bits, opened, chosen, s, checks).data)
+
+    def digest(self) -> Words:
+        """Return the hash of all, (4,) uint64."""
+        return np.frombuffer(self._hash.digest(), np.uint64)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lock:
+    """The model owner's part of a release, for one batch: `rows` (384, 4) of M; `offset`: v."""
+
+    rows: Words
+    offset: Words
+
+    @classmethod
+    def open(cls, seed: bytes, sent: bytes | memoryview) -> Self:
+        """Return that of a block, from the model owner's seed and `LOCK_BYTES` that were dealt."""
+        return cls(_matrix(seed), np.frombuffer(sent, np.uint64))
+
+    def answer(self, asked: Words, digest: Words) -> tuple[bytes, bytes]:
+        """Return k as 16 bytes to be sent, and 32 as the seed of the scores' mask.
+
+        Parameters
+        ----------
+        asked, digest : ndarray
+            (4,) uint64: what `Key.ask` gave, and this party's `Ledger.digest`.
+        """
+        key = (_times(self.rows, asked ^ digest) ^ self.offset).tobytes()
+        return key[:TAG_BYTES], key[TAG_BYTES:]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Key:
+    """The data owner's part of a release, for one batch: `pad` (4,) is a; `key` (6,) is u."""
+
+    pad: Words
+    key: Words
+
+    @classmethod
+    def open(cls, seed: bytes) -> Self:
+        """Return that of a block, from the data owner's seed."""
+        stream = Stream(seed, _PURPOSE, "key")
+        return cls(stream.uint64(DIGEST_WORDS), stream.uint64(KEY_WORDS))
+
+    def ask(self, digest: Words) -> Words:
+        """Return what goes to the model owner, (4,) uint64: `Ledger.digest` masked."""
+        return digest ^ self.pad
+
+    @property
+    def seed(self) -> bytes:
+        """The seed of the scores' mask, 32 bytes, if the tag fits."""
+        return self.key.tobytes()[TAG_BYTES:]
+
+    def fits(self, tag: bytes | bytearray | memoryview) -> bool:
+        """Say whether no number was outside its ring: the model owner's tag is this key's."""
+        return hmac.compare_digest(self.key.tobytes()[:TAG_BYTES], tag)
+
+
+def deal_lock(seeds: tuple[bytes, bytes]) -> bytes:
+    """Return what the model owner is sent for a release; `seeds`: both parties', 32 bytes each."""
+    own = Key.open(seeds[0])
+    return (_times(_matrix(seeds[1]), own.pad) ^ own.key).tobytes()
+
+
+def score_mask(seed: bytes, count: int) -> Words:
+    """Return what masks the model owner's share of the scores, (count,) uint64."""
+    return Stream(seed, _PURPOSE, "scores").uint64(count)
+
+
+def _matrix(seed: bytes) -> Words:
+    return Stream(seed, _PURPOSE, "matrix").uint64((64 * KEY_WORDS, DIGEST_WORDS))
+
+
+def _times(rows: Words, vector: Words) -> Words:
+    """Return the product of a binary matrix, a row in 4 words, with a vector; (6,) words."""
+    parities = np.bitwise_xor.reduce(np.bitwise_count(rows & vector), axis=1) & np.uint8(1)
+    return np.packbits(parities, bitorder="little").view(np.uint64)

@@ -1,0 +1,1 @@
+"""Correlated randomness: dealt, fetched ahead and kept."""

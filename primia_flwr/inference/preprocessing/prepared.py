@@ -1,0 +1,91 @@
+"""A block made ready: what a party holds when the first image comes.
+
+The data owner's share of every product is known before its image: A * F + C_0, with the masked
+weights F = W - B that the model owner sent once. Online it computes no linear layer at all.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.overflow.check import Key, Lock
+from primia_flwr.inference.preprocessing.dealing import (
+    Selection,
+    open_product,
+    open_release,
+    open_selection,
+    opening_mask,
+    tensor,
+)
+from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.errors import ProtocolError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One party's randomness for one batch.
+
+    `openings`: A of each opening, int64; empty at the model owner. `products`: the data owner's
+    share of each product, or C_1. `selections`: of each comparison step. `release`: with audit,
+    the data owner's key, or the model owner's lock.
+    """
+
+    openings: tuple[Tensor, ...]
+    products: tuple[Tensor, ...]
+    selections: tuple[Selection, ...]
+    release: Key | Lock | None = None
+
+
+def masked_products(
+    needs: Needs, seed: bytes, masked_weights: Sequence[Tensor]
+) -> Iterator[Tensor]:
+    """Yield the data owner's share A * F + C_0 of each product, int64."""
+    masks = _masks(needs, seed)
+    for number, product in enumerate(needs.products):
+        share = ring.product(masks[product.opening], masked_weights[number], product.geometry)
+        share += open_product(ring.DATA_OWNER, seed, needs, number, b"")
+        yield share
+
+
+def prepare(
+    party: int, needs: Needs, parts: Sequence[bytes], products: Iterable[Tensor] = ()
+) -> Prepared:
+    """Make a block ready.
+
+    Parameters
+    ----------
+    party : int
+        Whose.
+    needs : Needs
+        Of the plan.
+    parts : sequence of bytes
+        All parts of the block, in the order of `Dealer.block`.
+    products : iterable of Tensor
+        The data owner's, from `masked_products`; else those that were dealt.
+
+    Raises
+    ------
+    ProtocolError
+        If a part is missing or has another length.
+    """
+    num_products = len(needs.products)
+    steps = 1 + num_products + len(needs.comparisons)
+    if len(parts) != steps + needs.audit:
+        raise ProtocolError(f"a block of {len(parts)} parts; expected one for each step")
+    seed = bytes(parts[0])
+    if party == ring.MODEL_OWNER:
+        dealt = parts[1 : 1 + num_products]
+        products = [open_product(party, seed, needs, i, part) for i, part in enumerate(dealt)]
+    selections = [
+        open_selection(party, seed, needs, i, part)
+        for i, part in enumerate(parts[1 + num_products : steps])
+    ]
+    openings = _masks(needs, seed) if party == ring.DATA_OWNER else []
+    release = open_release(party, seed, parts[steps]) if needs.audit else None
+    return Prepared(tuple(openings), tuple(products), tuple(selections), release)
+
+
+def _masks(needs: Needs, seed: bytes) -> list[Tensor]:
+    return [tensor(opening_mask(seed, i, shape)) for i, shape in enumerate(needs.openings)]

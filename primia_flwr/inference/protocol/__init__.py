@@ -1,0 +1,1 @@
+"""The online phase between model owner and data owner."""

@@ -1,0 +1,1 @@
+"""The parties of the service: model owner, data owner and crypto provider."""

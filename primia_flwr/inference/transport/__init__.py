@@ -1,0 +1,1 @@
+"""Mutually authenticated connections and what travels on them."""
