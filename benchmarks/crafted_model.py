@@ -21,8 +21,8 @@ import torch
 
 from benchmarks.inversion import COMMON, RUNS, primia
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.attacks.campaign import AttackSettings
-from primia_flwr.attacks.crafted_campaign import CraftedCampaign
+from primia_flwr.attacks.inversion.runner import AttackSettings
+from primia_flwr.attacks.crafted.runner import CraftedCampaign
 from primia_flwr.config.stored import read_config
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.models.saved import load_model

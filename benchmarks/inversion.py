@@ -26,7 +26,7 @@ from typing import Any
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.machine import describe_machine, publish
-from primia_flwr.attacks.arms import anova
+from primia_flwr.attacks.inversion.significance import anova
 from primia_flwr.runs.metadata import read_json
 
 CONTROL = "noise"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from primia_flwr.attacks.lira import BoolArray
+from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.config.load import config_hash
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.stored import read_config

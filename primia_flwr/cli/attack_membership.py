@@ -15,8 +15,8 @@ from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
     from primia_flwr.attacks.attacked_run import AttackedRun
-    from primia_flwr.attacks.dp_line import DpClaim
-    from primia_flwr.attacks.shadow_models import OnShadow
+    from primia_flwr.attacks.membership.dp_line import DpClaim
+    from primia_flwr.attacks.membership.shadow_models import OnShadow
 
 _VARIANCES = ("auto", "pooled", "per_image")
 
@@ -61,8 +61,8 @@ def run(cfg: AttackMembershipConfig) -> dict[str, Any]:
         If the run, its model or its images cannot be used; nothing is written then.
     """
     from primia_flwr.attacks.attacked_run import open_run
-    from primia_flwr.attacks.membership_attack import prepare
-    from primia_flwr.attacks.membership_report import attacks_table, figures, write_membership
+    from primia_flwr.attacks.membership.attack import prepare
+    from primia_flwr.attacks.membership.report import attacks_table, figures, write_membership
 
     folder = _run_dir(cfg)
     attacked = _with_data(open_run(folder), cfg.data)
@@ -124,7 +124,7 @@ def _with_data(attacked: "AttackedRun", data: RunDataConfig) -> "AttackedRun":
 
 def _claim(attacked: "AttackedRun") -> "DpClaim | None":
     """Return the run's guarantee: as its ledgers count it, else what was asked for."""
-    from primia_flwr.attacks.dp_line import DpClaim
+    from primia_flwr.attacks.membership.dp_line import DpClaim
     from primia_flwr.reporting.chapters.privacy import privacy_account
 
     account = privacy_account(attacked.folder, asdict(attacked.experiment))

@@ -21,7 +21,7 @@ def given_networks(lpips: str, inception: str, image_size: int) -> Given:
     """Load the networks of which the user gave weights; empty paths: none."""
     if not (lpips or inception):
         return Given()
-    from primia_flwr.attacks.given_networks import InceptionFeatures, lpips_of
+    from primia_flwr.attacks.inversion.given_networks import InceptionFeatures, lpips_of
 
     return Given(
         lpips_of(Path(lpips).expanduser(), image_size=image_size) if lpips else None,
@@ -34,7 +34,7 @@ def write(folder: Path, result: dict[str, Any], pairs: Sequence[Any], picture: b
     import torch
     from safetensors.torch import save
 
-    from primia_flwr.attacks.page import page
+    from primia_flwr.attacks.inversion.page import page
     from primia_flwr.models.saved import write_atomically
 
     images = {
@@ -51,7 +51,7 @@ def show(result: dict[str, Any], *, quiet: bool) -> None:
     """Print the tables, and where the pictures are."""
     from rich.table import Table
 
-    from primia_flwr.attacks.page import rows_of, sums_rows, tests_rows
+    from primia_flwr.attacks.inversion.page import rows_of, sums_rows, tests_rows
 
     console = Console(stderr=quiet, emoji=False)
     kind = "synthetic images" if result["synthetic"] else "images"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.attacks.confidence import log_likelihood, logit_confidence
+from primia_flwr.attacks.membership.confidence import log_likelihood, logit_confidence
 from primia_flwr.errors import DataError
 
 

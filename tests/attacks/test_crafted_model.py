@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from primia_flwr.attacks.campaign import AttackSettings
-from primia_flwr.attacks.crafted_campaign import CRAFTED, HONEST, CraftedCampaign
-from primia_flwr.attacks.crafted_model import (
+from primia_flwr.attacks.inversion.runner import AttackSettings
+from primia_flwr.attacks.crafted.runner import CRAFTED, HONEST, CraftedCampaign
+from primia_flwr.attacks.crafted.model import (
     LIFT,
     Trap,
     ceilings,
@@ -22,8 +22,8 @@ from primia_flwr.attacks.crafted_model import (
     lift,
     set_trap,
 )
-from primia_flwr.attacks.inversion_config import InversionConfig
-from primia_flwr.attacks.opened_sum import below_the_head
+from primia_flwr.attacks.inversion.config import InversionConfig
+from primia_flwr.attacks.crafted.unmasked_sum import below_the_head
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.schema import Experiment

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.attacks.descent import (
+from primia_flwr.attacks.inversion.descent import (
     LAST_VARIATION,
     Observation,
     SpectralDescent,
     depth_weights,
     frequency_scale,
 )
-from primia_flwr.attacks.gradients import GradientOf
-from primia_flwr.attacks.inversion_config import InversionConfig
-from primia_flwr.attacks.surrogate import SwitchedReLU, replace_rectifiers
+from primia_flwr.attacks.inversion.gradients import GradientOf
+from primia_flwr.attacks.inversion.config import InversionConfig
+from primia_flwr.attacks.inversion.surrogate import SwitchedReLU, replace_rectifiers
 from primia_flwr.training.normalisation import Normalisation
 
 UNIT = Normalisation((0.5,), (0.25,))

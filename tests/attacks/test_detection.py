@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from primia_flwr.attacks.detection import by_patient, detect, rate_at
+from primia_flwr.attacks.membership.detection import by_patient, detect, rate_at
 from primia_flwr.errors import DataError
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from primia_flwr.attacks.detection import Detection, Estimate
-from primia_flwr.attacks.dp_line import DpClaim, compare
+from primia_flwr.attacks.membership.detection import Detection, Estimate
+from primia_flwr.attacks.membership.dp_line import DpClaim, compare
 from primia_flwr.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.attacks.gradients import (
+from primia_flwr.attacks.inversion.gradients import (
     GradientOf,
     cosine_distance,
     layer_distances,

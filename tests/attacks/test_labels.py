@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from primia_flwr.attacks.labels import as_labels, label_counts
+from primia_flwr.attacks.inversion.labels import as_labels, label_counts
 from primia_flwr.errors import DataError
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from primia_flwr.attacks import detection
-from primia_flwr.attacks.lira import BoolArray
-from primia_flwr.attacks.membership import Membership, infer_membership, yeom_threshold
-from primia_flwr.attacks.shadow_plan import plan_shadows
+from primia_flwr.attacks.membership.membership import detection
+from primia_flwr.attacks.membership.lira import BoolArray
+from primia_flwr.attacks.membership.membership import Membership, infer_membership, yeom_threshold
+from primia_flwr.attacks.membership.shadow_plan import plan_shadows
 from primia_flwr.data.dataset import LabelledImages
 
 N, SHADOWS = 1200, 8

@@ -9,9 +9,9 @@ import torch
 from attacked_run_maker import PRIVATE, make_run
 
 from primia_flwr.attacks.attacked_run import AttackedRun, TargetSize, open_run
-from primia_flwr.attacks.membership_attack import MembershipAttack, prepare
-from primia_flwr.attacks.shadow_models import fingerprint
-from primia_flwr.attacks.shadow_recipe import ShadowRecipe
+from primia_flwr.attacks.membership.attack import MembershipAttack, prepare
+from primia_flwr.attacks.membership.shadow_models import fingerprint
+from primia_flwr.attacks.membership.shadow_recipe import ShadowRecipe
 from primia_flwr.errors import ConfigError
 
 SHORT = ("training.local_epochs=1", "federation.rounds=1")

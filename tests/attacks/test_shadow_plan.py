@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.attacks.shadow_plan import parts_for, plan_shadows
+from primia_flwr.attacks.membership.shadow_plan import parts_for, plan_shadows
 
 
 @given(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.attacks import detection
+from primia_flwr.attacks.membership.membership import detection
 from primia_flwr.cli.attack_membership import VERB, AttackMembershipConfig
 from primia_flwr.cli.main import run as primia
 from primia_flwr.cli.verb import call

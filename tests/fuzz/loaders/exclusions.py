@@ -14,8 +14,8 @@ RELEASE = "reads an own answer that the ledger's key authenticates (target `kept
 LINE = "reads a few bytes of a frame whose length the channel has bound (target `frames`)"
 
 REASONS: dict[str, str] = {
-    "primia_flwr.attacks.membership_report.page": TEMPLATE,
-    "primia_flwr.attacks.page.page": TEMPLATE,
+    "primia_flwr.attacks.membership.report.page": TEMPLATE,
+    "primia_flwr.attacks.inversion.page.page": TEMPLATE,
     "primia_flwr.reporting.compare_page.render": TEMPLATE,
     "primia_flwr.reporting.chapters.search.search_chapter": TEMPLATE,
     "primia_flwr.search.report.render": TEMPLATE,

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from primia_flwr.attacks.attacked_run import _read_json as read_attacked
-from primia_flwr.attacks.campaign import Campaign, Finished, Job, _digest_of
-from primia_flwr.attacks.inversion import Reconstruction
+from primia_flwr.attacks.inversion.runner import Campaign, Finished, Job, _digest_of
+from primia_flwr.attacks.inversion.inversion import Reconstruction
 from primia_flwr.runs.received import MODEL, path_of, read_received
 from primia_flwr.cli.live import _read_json as read_live
 from primia_flwr.config.load import to_yaml

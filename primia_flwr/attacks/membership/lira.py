@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from primia_flwr.attacks.confidence import FloatArray
+from primia_flwr.attacks.membership.confidence import FloatArray
 from primia_flwr.errors import ConfigError, DataError
 
 BoolArray = npt.NDArray[np.bool_]

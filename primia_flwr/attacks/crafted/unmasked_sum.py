@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primia_flwr.attacks.crafted_model import head_of
+from primia_flwr.attacks.crafted.model import head_of
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import EarlyStoppingConfig, SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.stats import bootstrap
 from sklearn import metrics as sk
 
-from primia_flwr.attacks.confidence import FloatArray
-from primia_flwr.attacks.lira import BoolArray
+from primia_flwr.attacks.membership.confidence import FloatArray
+from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.errors import DataError
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primia_flwr.attacks.surrogate import replace_rectifiers
+from primia_flwr.attacks.inversion.surrogate import replace_rectifiers
 from primia_flwr.errors import DataError
 
 Gradients = tuple[Tensor, ...]

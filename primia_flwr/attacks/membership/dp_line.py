@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from primia_flwr.attacks.detection import Detection
+from primia_flwr.attacks.membership.detection import Detection
 from primia_flwr.config.checks import check_range
 
 

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from primia_flwr.attacks.scoring import Pair
+from primia_flwr.attacks.inversion.scoring import Pair
 
 _MOST = 8  # pairs a row of the grid
 

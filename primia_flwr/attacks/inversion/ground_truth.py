@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from primia_flwr.attacks.targets import Seen
+from primia_flwr.attacks.inversion.targets import Seen
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import LabelledImages, load_site
 from primia_flwr.training.device import derive_seed

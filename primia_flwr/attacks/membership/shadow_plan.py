@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from primia_flwr.attacks.lira import BoolArray
+from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.data.seeding import shuffled
 
 

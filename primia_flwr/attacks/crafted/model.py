@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.attacks.surrogate import SwitchedReLU
+from primia_flwr.attacks.inversion.surrogate import SwitchedReLU
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.arrival import DEFAULT_BOUNDS, SHUT_RATIO, norm_layers

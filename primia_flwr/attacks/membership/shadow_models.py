@@ -15,9 +15,9 @@ import numpy as np
 from torch import nn
 
 from primia_flwr.attacks.attacked_run import AttackedRun
-from primia_flwr.attacks.confidence import FloatArray, logit_confidence
-from primia_flwr.attacks.lira import BoolArray
-from primia_flwr.attacks.shadow_recipe import ShadowRecipe
+from primia_flwr.attacks.membership.confidence import FloatArray, logit_confidence
+from primia_flwr.attacks.membership.lira import BoolArray
+from primia_flwr.attacks.membership.shadow_recipe import ShadowRecipe
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.registry import build_model

@@ -16,12 +16,12 @@ from markupsafe import Markup
 from rich.table import Table
 
 from primia_flwr.storage import plain_csv
-from primia_flwr.attacks.detection import Estimate
-from primia_flwr.attacks.dp_line import DpClaim, compare
-from primia_flwr.attacks.lira import p_values
-from primia_flwr.attacks.membership import ATTACKS, LEVELS, Membership
-from primia_flwr.attacks.membership_attack import MembershipAttack
-from primia_flwr.attacks.membership_plot import roc_on_log_axes
+from primia_flwr.attacks.membership.detection import Estimate
+from primia_flwr.attacks.membership.dp_line import DpClaim, compare
+from primia_flwr.attacks.membership.lira import p_values
+from primia_flwr.attacks.membership.membership import ATTACKS, LEVELS, Membership
+from primia_flwr.attacks.membership.attack import MembershipAttack
+from primia_flwr.attacks.membership.plot import roc_on_log_axes
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DataError
 from primia_flwr.reporting.result_table import DASH, figure

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from primia_flwr.attacks.detection import Detection
-from primia_flwr.attacks.dp_line import DpClaim
-from primia_flwr.attacks.membership import ATTACKS
+from primia_flwr.attacks.membership.detection import Detection
+from primia_flwr.attacks.membership.dp_line import DpClaim
+from primia_flwr.attacks.membership.membership import ATTACKS
 from primia_flwr.reporting.plots.run import COLOURS, DASHES, INK, MUTED, Plot, plot_style, to_plot
 
 _CHANCE = (0, (2, 2))

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.attacks import lira
-from primia_flwr.attacks.confidence import FloatArray, IntArray, log_likelihood, logit_confidence
-from primia_flwr.attacks.detection import Detection, by_patient, detect
-from primia_flwr.attacks.lira import BoolArray
+from primia_flwr.attacks.membership.membership import lira
+from primia_flwr.attacks.membership.confidence import FloatArray, IntArray, log_likelihood, logit_confidence
+from primia_flwr.attacks.membership.detection import Detection, by_patient, detect
+from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.data.dataset import LabelledImages
 
 # name -> (words for people, how a patient's scores are put together: see `by_patient`)

@@ -1,0 +1,1 @@
+"""A crafted model that isolates one image in a sum."""
