@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
-from primia_flwr.cli.train import run
+from primia_flwr.cli.train.train import run
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 

@@ -37,7 +37,8 @@ from typing import Any
 
 from benchmarks.machine import describe_machine, publish
 from primia_flwr.storage import plain_csv
-from primia_flwr.cli import federation_trial, train
+from primia_flwr.cli.federation import trial as federation_trial
+from primia_flwr.cli.train.train import train
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.runs.secure_sums import TRAIN, read_sums

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from primia_flwr.storage import plain_csv
 from primia_flwr.attacks.membership.membership import report as membership_report
-from primia_flwr.cli.predictions import write_tables
+from primia_flwr.cli.inference.predictions import write_tables
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.reporting.compare_tables import NUMBER, TEXT, Sheet
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from primia_flwr import __version__
-from primia_flwr.cli.verb import EXIT_MISTAKE, call
+from primia_flwr.cli.command import EXIT_MISTAKE, call
 from primia_flwr.config.checks import nearest
 
 # words -> (module, one line of help). Modules are imported only when their verb is called.

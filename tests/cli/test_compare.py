@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from primia_flwr.cli.compare import VERB
-from primia_flwr.cli.verb import call
+from primia_flwr.cli.analysis.compare import VERB
+from primia_flwr.cli.command import call
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from primia_flwr.cli.evaluate import VERB, EvaluateConfig, run
-from primia_flwr.cli.scored_data import ScoredDataConfig
-from primia_flwr.cli.verb import call
+from primia_flwr.cli.analysis.evaluate import VERB, EvaluateConfig, run
+from primia_flwr.cli.analysis.scored_data import ScoredDataConfig
+from primia_flwr.cli.command import call
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.live import EventTail, LiveView
+from primia_flwr.cli.train.live import EventTail, LiveView
 
 
 def test_the_tail_gives_each_complete_line_once(tmp_path: Path) -> None:

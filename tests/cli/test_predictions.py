@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.predictions import output_folder, write_tables
+from primia_flwr.cli.inference.predictions import output_folder, write_tables
 from primia_flwr.errors import ConfigError, DataError
 
 ROWS = [{"file": "a.png", "prediction": "normal", "p_normal": 1.0, "scores": [0.5]}]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli import privacy_plan, privacy_show, privacy_verify
-from primia_flwr.cli.verb import Verb, call
+from primia_flwr.cli.privacy import plan as privacy_plan
+from primia_flwr.cli.privacy import show as privacy_show
+from primia_flwr.cli.privacy import verify as privacy_verify
+from primia_flwr.cli.command import Verb, call
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
 from primia_flwr.privacy.accounting.filter import SiteFilter
 from primia_flwr.privacy.ledger.file import LEDGER

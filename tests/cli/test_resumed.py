@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from primia_flwr.cli.predictions import write_tables
-from primia_flwr.cli.resumed import Kept, read_kept
+from primia_flwr.cli.inference.predictions import write_tables
+from primia_flwr.cli.inference.resumed import Kept, read_kept
 from primia_flwr.config.inference import InferArguments
 from primia_flwr.errors import ConfigError, DataError
 

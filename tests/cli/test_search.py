@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.cli.main import run
-from primia_flwr.cli.search import resumed_words
+from primia_flwr.cli.train.search import resumed_words
 from primia_flwr.config.load import compose
 from primia_flwr.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.served import served_model
+from primia_flwr.cli.inference.served import served_model
 from primia_flwr.config.inference import InferenceTrialArguments, ServeModelArguments
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.service.model_owner import ServedModel

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.site_check import check_roster
+from primia_flwr.cli.site.check import check_roster
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.roster import Roster
 from primia_flwr.site.policy import SitePolicy, load_policy

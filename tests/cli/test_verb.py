@@ -9,7 +9,7 @@ import pytest
 
 from primia_flwr.cli import main as main_module
 from primia_flwr.cli.main import VERBS, run
-from primia_flwr.cli.verb import Verb, call
+from primia_flwr.cli.command import Verb, call
 from primia_flwr.errors import DataError
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.cli.findings import basis, finding, not_plausible, summary
+from primia_flwr.cli.inference.findings import basis, finding, not_plausible, summary
 from primia_flwr.inference.crypten import program as crypten_program
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.service.classify import opinion_of

@@ -14,8 +14,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from primia_flwr.cli.provision_service import VERB
-from primia_flwr.cli.verb import call
+from primia_flwr.cli.inference.provision import VERB
+from primia_flwr.cli.command import call
 from primia_flwr.inference.transport.connect import connect
 from primia_flwr.inference.transport.credentials import Peer, load_credentials, soon_over
 from primia_flwr.inference.transport.listener import Listener

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from primia_flwr.cli.resumed import read_kept
+from primia_flwr.cli.inference.resumed import read_kept
 from primia_flwr.inference.overflow import check as audit
 from primia_flwr.inference.crypten import provider as crypten_provider
 from primia_flwr.inference.crypten import wire as crypten_wire

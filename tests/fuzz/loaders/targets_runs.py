@@ -14,7 +14,7 @@ from primia_flwr.attacks.attacked_run import _read_json as read_attacked
 from primia_flwr.attacks.inversion.runner import Campaign, Finished, Job, _digest_of
 from primia_flwr.attacks.inversion.inversion import Reconstruction
 from primia_flwr.runs.received import MODEL, path_of, read_received
-from primia_flwr.cli.live import _read_json as read_live
+from primia_flwr.cli.train.live import _read_json as read_live
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.space import parse_space

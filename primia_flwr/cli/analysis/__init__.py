@@ -1,0 +1,1 @@
+"""`primia evaluate`, `primia compare` and `primia attack`."""

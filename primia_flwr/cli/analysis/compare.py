@@ -1,0 +1,162 @@
+"""`primia compare`: models and human readers on the same images, with intervals and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.cli.analysis.scored_data import ScoredDataConfig, run_folder
+from primia_flwr.cli.command import Verb
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.experiment.schema import BASELINES
+from primia_flwr.errors import ConfigError
+
+
+@dataclass
+class CompareConfig:
+    """What to compare, on what, and how."""
+
+    runs: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    data: ScoredDataConfig = field(default_factory=ScoredDataConfig)
+    experts: str = ""
+    groups: str = ""
+    baselines: list[str] = field(default_factory=lambda: ["pooled", "alone"])
+    negative: str = "normal"
+    sensitivity: float = 0.95
+    validation: bool = True
+    resamples: int = 2000
+    seed: int = 0
+    output: str = ""
+    batch_size: int = 128
+    device: str = "auto"
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("sensitivity", self.sensitivity, 0, 1, example=0.95, open_low=True)
+        check_range("resamples", self.resamples, 100, 100_000, example=2000)
+        check_range("seed", self.seed, 0, 2**32 - 1, example=0)
+        check_range("batch_size", self.batch_size, 1, 65536, example=128)
+        for name in self.baselines:
+            check_choice("baselines", name, BASELINES)
+
+
+def run(cfg: CompareConfig) -> dict[str, Any]:
+    """Compare, show the tables, and write the folder with JSON, CSV, plots and page.
+
+    Raises
+    ------
+    ConfigError, CheckpointError, DataError
+        If the runs, the data or a CSV cannot be used together; nothing is written then.
+    """
+    from primia_flwr.cli.analysis.compared_runs import gather, named_runs
+    from primia_flwr.evaluation.readers.compare import Settings, compare
+    from primia_flwr.reporting.compare_page import check_target, write_comparison
+    from primia_flwr.evaluation.readers.experts import join_experts
+
+    if not cfg.runs:
+        raise ConfigError(
+            "runs is empty; expected output folders of runs, e.g. runs=[outputs/a,outputs/b]"
+        )
+    runs = named_runs([run_folder("runs", text) for text in cfg.runs], cfg.names)
+    target = Path(cfg.output).expanduser().resolve() if cfg.output else runs[0].path / "comparison"
+    check_target(target)
+    found = gather(runs, cfg.data, cfg.baselines, batch_size=cfg.batch_size, device=cfg.device)
+    groups = _group_columns(cfg, found)
+    if cfg.experts:
+        found.panel, note = join_experts(found.panel, Path(cfg.experts).expanduser())
+        found.notes += [note] if note else []
+    validation = _validation(cfg, runs, found)
+    result = compare(
+        found.panel,
+        Settings(cfg.seed, cfg.resamples, cfg.sensitivity, cfg.negative),
+        validation=validation,
+        groupings={name: _grouping(of, found.panel.files) for name, of in groups.items()},
+    )
+    result.notes.extend(found.notes)
+    about = {
+        "title": " · ".join(one.name for one in runs),
+        "data": found.data,
+        "synthetic": found.synthetic,
+        "runs": {one.name: str(one.path) for one in runs},
+        "experts": cfg.experts,
+    }
+    page = write_comparison(target, result, about)
+    _show(cfg, result, page)
+    return {
+        "output": str(target),
+        "report": str(page),
+        "images": len(found.panel),
+        "patients": found.panel.num_patients,
+        "mcc": {name: of.mcc.value for name, of in result.figures.items()},
+        "smallest_p_holm": min((p.p_holm for p in result.pairs if p.p_holm is not None),
+                               default=None),
+        "synthetic": found.synthetic,
+    }  # fmt: skip
+
+
+def _validation(cfg: CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
+    """Return each run's validation set by name; say in a note where there is none."""
+    from primia_flwr.cli.analysis.compared_runs import validation_of
+
+    if not cfg.validation:
+        found.notes.append("validation=false: no temperature is fitted.")
+        return {}
+    sets = {}
+    for one in runs:
+        held, why = validation_of(one, found, batch_size=cfg.batch_size, device=cfg.device)
+        if held is None:
+            found.notes.append(f"No temperature is fitted for {one.name}: {why}.")
+        else:
+            sets[one.name] = held
+    return sets
+
+
+def _group_columns(cfg: CompareConfig, found: Any) -> dict[str, dict[str, str]]:
+    """Return for each column that groups the images, file -> group."""
+    from primia_flwr.evaluation.readers.experts import read_groups
+
+    columns = {"site": found.site} if len(set(found.site.values())) > 1 else {}
+    if cfg.groups:
+        name, index, names = read_groups(Path(cfg.groups).expanduser(), found.panel.files)
+        columns[name] = {
+            file: names[k] for file, k in zip(found.panel.files, index, strict=True) if k >= 0
+        }
+    return columns
+
+
+def _grouping(of: dict[str, str], files: tuple[str, ...]) -> Any:
+    import numpy as np
+
+    names = tuple(sorted(set(of.values())))
+    return np.array([names.index(of[f]) if f in of else -1 for f in files], np.int64), names
+
+
+def _show(cfg: CompareConfig, result: Any, page: Path) -> None:
+    from primia_flwr.reporting.compare_tables import sheets
+
+    console = Console(stderr=cfg.quiet, emoji=False)
+    for sheet in sheets(result):
+        console.print(sheet.to_rich())
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+VERB = Verb(
+    words=("compare",),
+    summary="models and human readers on the same images, with intervals and tests",
+    examples=(
+        "primia compare runs=[outputs/a,outputs/b]",
+        "primia compare runs=[outputs/a,outputs/b] names=[secure,plain] baselines=[pooled]",
+        "primia compare runs=[outputs/a,outputs/b] data.root=chest_xray/test",
+        "primia compare runs=[outputs/a] data.manifest=hospital.csv experts=experts.csv",
+        "primia compare runs=[outputs/a] groups=scanners.csv output=outputs/by-scanner",
+    ),
+    config_name="compare",
+    schema=CompareConfig,
+    run=run,
+)

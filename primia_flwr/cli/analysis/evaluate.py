@@ -1,0 +1,142 @@
+"""`primia evaluate`: score a saved model on any readable data."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.cli.analysis.scored_data import ScoredDataConfig, images_for, resolved, run_folder
+from primia_flwr.cli.command import Verb
+from primia_flwr.config.checks import check_range
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.errors import ConfigError
+from primia_flwr.storage.atomic import write_whole_json
+
+
+@dataclass
+class EvaluateConfig:
+    """What to score, on what, and where to write the figures."""
+
+    run: str = ""
+    data: ScoredDataConfig = field(default_factory=ScoredDataConfig)
+    name: str = ""
+    output: str = ""
+    batch_size: int = 128
+    device: str = "auto"
+    saliency: int = 0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("saliency", self.saliency, 0, 20, example=2)
+        check_range("batch_size", self.batch_size, 1, 65536, example=128)
+        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
+            raise ConfigError(
+                f"name={self.name!r}; expected 1 to 64 letters, digits, '.', '_' or '-' and a "
+                "letter or digit first, e.g. hospital-b"
+            )
+
+
+def run(cfg: EvaluateConfig) -> dict[str, Any]:
+    """Score the model and write `evaluation/<name>/metrics.json` and `predictions.csv`.
+
+    With `saliency`, also Grad-CAM maps of as many right and wrong images of each class into
+    `evaluation/<name>/saliency`; the report of the run, where it lies beside, is written anew.
+
+    Raises
+    ------
+    ConfigError, CheckpointError, DataError
+        If the run, its model or the data cannot be used together.
+    """
+    from primia_flwr.reporting.report import write_report
+    from primia_flwr.pipeline.scoring import explain_model, score_model
+    from primia_flwr.models.saved import load_model
+
+    run_dir = run_folder("run", cfg.run)
+    model, card = load_model(run_dir)
+    found = images_for(run_dir, card, cfg.data)
+    images, wanted, origin, warning = found.images, found.data, found.origin, found.warning
+    target = _target(run_dir, cfg, wanted, origin)
+    path = target / "predictions.csv"
+    scores = score_model(model, card, images, path, batch_size=cfg.batch_size, device=cfg.device)
+    about = {
+        "run": str(run_dir),
+        "round": card.round,
+        "config_hash": card.config_hash,
+        "data": {"root": wanted.root, "manifest": wanted.manifest, "split": origin},
+        "synthetic": images.synthetic,
+        "warning": warning,
+    }
+    write_whole_json(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
+    if cfg.saliency:
+        explain_model(
+            model,
+            card,
+            images,
+            target,
+            per_class=cfg.saliency,
+            origin=f"{len(images)} images scored by primia evaluate as {target.name}",
+            device=cfg.device,
+        )
+        if (run_dir / "run.json").is_file() and run_dir in target.parents:
+            write_report(run_dir)
+    _show(cfg, scores, origin, images.synthetic, warning)
+    return {
+        "run": str(run_dir),
+        "output": str(target),
+        "n": scores.n,
+        "accuracy": scores.accuracy,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "mcc": scores.mcc,
+        "roc_auc": scores.roc_auc,
+        "synthetic": images.synthetic,
+    }
+
+
+def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -> Path:
+    name = cfg.name
+    if not name:
+        source = Path(data.manifest).stem or resolved(data.root).name if cfg.data.is_new else "own"
+        part = "" if origin == "all" else f"-{origin.removeprefix('own ')}"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{source or data.layout}{part}").strip("-.")
+    base = Path(cfg.output).expanduser().resolve() if cfg.output else run_dir
+    target = base / "evaluation" / (name or "data")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{target} cannot be made ({error.strerror}); expected a writable folder; "
+            "give one as output=<folder>"
+        ) from None
+    return target
+
+
+def _show(cfg: EvaluateConfig, scores: Any, origin: str, synthetic: bool, warning: str) -> None:
+    from primia_flwr.reporting.result_table import class_table, scores_table
+
+    console = Console(stderr=cfg.quiet, emoji=False)
+    kind = "synthetic images" if synthetic else "images"
+    console.print(scores_table(scores, title=f"{scores.n} {kind} ({origin})"))
+    console.print(class_table(scores, title="Each class against all others"))
+    for note in scores.notes:
+        console.print(f"note: {note}", markup=False)
+    if warning:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+
+
+VERB = Verb(
+    words=("evaluate",),
+    summary="score a saved model on any readable data; writes metrics.json and predictions.csv",
+    examples=(
+        "primia evaluate run=outputs/2026-01-31/12-00-00-demo",
+        "primia evaluate run=outputs/a data.root=chest_xray/test",
+        "primia evaluate run=outputs/a data.root=chest_xray data.split=test device=cuda",
+        "primia evaluate run=outputs/a data.manifest=hospital.csv name=hospital-b",
+        "primia evaluate run=outputs/a data.root=chest_xray/test saliency=2",
+    ),
+    config_name="evaluate",
+    schema=EvaluateConfig,
+    run=run,
+    positional="run",
+)

@@ -1,0 +1,124 @@
+"""`primia data partition`: write one manifest per site, without copying an image."""
+
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from primia_flwr.cli.command import Verb
+from primia_flwr.config.checks import check_range
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.dataset import hold_out_test, named_sites
+from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.errors import ConfigError, DataError
+
+
+@dataclass
+class DataPartitionConfig:
+    """Arguments of `primia data partition`; `site_names` replaces site-1, site-2 and so on."""
+
+    seed: int = 1
+    quiet: bool = False
+    sites: int = 3
+    site_names: list[str] = field(default_factory=list)
+    output: str = "partition"
+    data: DataConfig = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        check_range("sites", self.sites, 1, 10_000, example=3)
+        if not self.output:
+            raise ConfigError("output is empty; expected a folder, e.g. output=partition")
+        for name in self.site_names:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == "test":
+                raise ConfigError(
+                    f"site_names={name}; expected letters, digits, '.', '_' or '-', not 'test'"
+                )
+
+
+def run(cfg: DataPartitionConfig) -> dict[str, Any]:
+    """Write `<output>/<site>.csv` for each site and `test.csv`, and print the counts.
+
+    The sites get what a simulation with the same data, seed and number of sites gives them.
+    """
+    whole = read_manifest(cfg.data, seed=cfg.seed)
+    develop, test = hold_out_test(cfg.data, whole, cfg.seed)
+    sites = named_sites(
+        develop, cfg.data, seed=cfg.seed, num_sites=cfg.sites, site_names=cfg.site_names
+    )
+    parts = {name: _labelled(site, site=name) for name, site in sites.items()}
+    if test is not None:
+        parts["test"] = _labelled(test, split="test")
+    files = _write(parts, Path(cfg.output))
+    console = Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False)
+    console.print(_table(parts))
+    console.print(
+        f"read a manifest with data.layout=manifest data.root={escape(str(whole.root))} "
+        f"data.classes={escape(str(list(whole.classes)))} data.manifest=<file>",
+        soft_wrap=True,
+    )
+    return _result(whole, parts, files)
+
+
+def _labelled(manifest: Manifest, *, site: str = "", split: str = "") -> Manifest:
+    return manifest.with_samples(
+        [replace(sample, site=site, split=split) for sample in manifest.samples]
+    )
+
+
+def _write(parts: dict[str, Manifest], folder: Path) -> dict[str, str]:
+    files = {name: folder / f"{name}.csv" for name in parts}
+    try:
+        for name, path in files.items():
+            parts[name].write_csv(path)
+    except OSError as error:
+        raise DataError(
+            f"output={folder}: cannot be written ({error.strerror}); expected a writable folder"
+        ) from error
+    return {name: str(path) for name, path in files.items()}
+
+
+def _table(parts: dict[str, Manifest]) -> Table:
+    classes = next(iter(parts.values())).classes
+    table = Table("site", "images", "patients", *(escape(name) for name in classes))
+    for name, part in parts.items():
+        counts = [str(count) for count in part.class_counts()]
+        table.add_row(escape(name), str(len(part)), str(len(part.patients())), *counts)
+    return table
+
+
+def _result(whole: Manifest, parts: dict[str, Manifest], files: dict[str, str]) -> dict[str, Any]:
+    counts = {
+        name: {
+            "images": len(part),
+            "patients": len(part.patients()),
+            "classes": dict(zip(part.classes, (int(n) for n in part.class_counts()), strict=True)),
+        }
+        for name, part in parts.items()
+    }
+    return {
+        "root": str(whole.root),
+        "classes": list(whole.classes),
+        "synthetic": whole.synthetic,
+        "files": files,
+        "parts": counts,
+    }
+
+
+VERB = Verb(
+    words=("data", "partition"),
+    summary="deal patients to sites and write one CSV manifest per site; images stay in place",
+    examples=(
+        "primia data partition data.root=chest_xray/train sites=3",
+        "primia data partition data.root=scans data.partition.kind=quantity sites=5",
+        "primia data partition data.root=scans site_names=[munich,paris,london] output=manifests",
+    ),
+    config_name="data_partition",
+    schema=DataPartitionConfig,
+    run=run,
+)

@@ -1,0 +1,1 @@
+"""`primia provision`, `primia federation` and `primia secagg`."""

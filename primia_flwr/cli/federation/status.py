@@ -1,0 +1,85 @@
+"""`primia federation status`: which sites of the roster are registered and online."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from primia_flwr.cli.command import Verb
+from primia_flwr.config.experiment.deployment import DeploymentConfig
+from primia_flwr.config.load import compose, parse
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.errors import ConfigError
+from primia_flwr.provisioning.roster import NodeStatus, load_roster, node_states, register_sites
+
+_COLOURS = {"online": "green", "offline": "yellow", "registered": "blue", "missing": "red"}
+
+
+@dataclass
+class StatusArguments:
+    """Arguments of `primia federation status`."""
+
+    name: str = "fl"
+    register: bool = False
+    quiet: bool = False
+
+
+def run(cfg: StatusArguments) -> dict[str, Any]:
+    """Ask the SuperLink; with `register=true` first register the keys that are missing."""
+    section = deployment_of(cfg.name)
+    roster, ca = load_roster(Path(section.roster)), Path(section.root_certificates)
+    if cfg.register:
+        register_sites(section.superlink, ca, roster)
+    states = node_states(section.superlink, ca, roster)
+    _print_table(states, section.superlink, Console(stderr=cfg.quiet, emoji=False))
+    online = [state.site for state in states if state.status == "online"]
+    return {
+        "superlink": section.superlink,
+        "sites": {state.site: state.status for state in states},
+        "nodes": {state.site: str(state.node_id) for state in states if state.node_id},
+        "ok": len(online) == len(states),
+    }
+
+
+def deployment_of(name: str) -> DeploymentConfig:
+    """Return a provisioned federation's section of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of this name, or it is the simulation.
+    """
+    section = parse(Experiment, compose("config", [f"deployment={name}"])).deployment
+    if section.kind != "deployment":
+        raise ConfigError(
+            f"name={name} is a simulation; expected a federation that `primia provision` "
+            "made, e.g. name=fl"
+        )
+    return section
+
+
+def _print_table(states: list[NodeStatus], superlink: str, console: Console) -> None:
+    table = Table(title=f"Sites at {superlink}")
+    for column in ("site", "status", "node", "since"):
+        table.add_column(column)
+    for state in states:
+        colour = _COLOURS.get(state.status, "white")
+        node = str(state.node_id) if state.node_id else "-"
+        table.add_row(state.site, f"[{colour}]{state.status}[/]", node, state.since[:19] or "-")
+    console.print(table)
+
+
+VERB = Verb(
+    words=("federation", "status"),
+    summary="which sites of a provisioned federation are registered and online",
+    examples=(
+        "primia federation status",
+        "primia federation status name=fl register=true",
+    ),
+    config_name="federation_status",
+    schema=StatusArguments,
+    run=run,
+    positional="name",
+)

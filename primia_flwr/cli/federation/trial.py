@@ -1,0 +1,44 @@
+"""`primia federation trial`: a real federation on this machine, from certificates to report."""
+
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.cli.train.live import LiveView
+from primia_flwr.cli.train.train import new_run_dir, show_result
+from primia_flwr.cli.command import Verb
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.trials.federation import run_trial
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Run the trial and print its result like `primia train`.
+
+    Raises
+    ------
+    PrimiaError
+        As `run_trial`.
+    """
+    run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    rounds, sites = experiment.federation.rounds, experiment.federation.sites
+    with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
+        view.say(f"run folder: {run_dir}")
+        result = run_trial(experiment, run_dir, view)
+    show_result(experiment, run_dir)
+    return result
+
+
+VERB = Verb(
+    words=("federation", "trial"),
+    summary=(
+        "run a real federation on this machine: certificates, a SuperLink with TLS, sites behind "
+        "their gates, on free loopback ports; nothing is left running."
+    ),
+    examples=(
+        "primia federation trial experiment=demo federation.rounds=3",
+        "primia federation trial experiment=pneumonia data.root=chest_xray/train",
+    ),
+    config_name="config",
+    schema=Experiment,
+    run=run,
+)

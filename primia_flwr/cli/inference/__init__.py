@@ -1,0 +1,1 @@
+"""`primia infer`, `primia serve` and `primia inference`."""

@@ -1,0 +1,1 @@
+"""`primia site`."""

@@ -1,0 +1,77 @@
+"""`primia site approve <hash>`: this code may run here from now on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.cli.command import Verb
+from primia_flwr.errors import ConfigError
+from primia_flwr.site.bundle.approval import approve, approve_file
+from primia_flwr.site.bundle.store import check_whole_hash
+from primia_flwr.site.bundle.contents import BundleStore, inspect
+from primia_flwr.site.policy import load_policy
+
+
+@dataclass
+class ApproveArguments:
+    """Arguments of `primia site approve`: a whole hash, or the bundle itself as a file."""
+
+    site: str = "site.yaml"
+    bundle: str = ""
+    file: str = ""
+    quiet: bool = False
+
+
+def run(cfg: ApproveArguments) -> dict[str, Any]:
+    """Add the bundle to the policy file."""
+    if bool(cfg.bundle) == bool(cfg.file):
+        raise ConfigError(
+            "bundle and file: expected one of them, the whole hash (64 hex digits) or the bundle, "
+            "e.g. primia site approve file=app.fab"
+        )
+    policy_file = Path(cfg.site)
+    if cfg.file:
+        before = load_policy(policy_file).approved_bundles
+        digest = approve_file(policy_file, Path(cfg.file))
+        note, new = "from a file", digest not in before
+    else:
+        digest = cfg.bundle.lower()
+        check_whole_hash(digest)
+        note = describe(policy_file, digest)
+        new = approve(policy_file, digest, note=note)
+    word = "approved" if new else "was approved already"
+    Console(stderr=cfg.quiet, emoji=False).print(
+        f"{digest} ({note}): {word}", soft_wrap=True, markup=False, highlight=False
+    )
+    return {"bundle": digest, "new": new}
+
+
+def describe(policy_file: Path, digest: str) -> str:
+    """Return what a bundle says it is, if it has arrived.
+
+    Raises
+    ------
+    PolicyRefusal
+        If it has arrived and is none that could run here.
+    """
+    store = BundleStore(load_policy(policy_file).bundle_folder)
+    if digest not in store.hashes():
+        return "not seen here yet"
+    bundle = inspect(store.read(digest))
+    return f"{bundle.app_id} {bundle.version}"
+
+
+VERB = Verb(
+    words=("site", "approve"),
+    summary="let a bundle run here; removing its line from site.yaml takes it back",
+    examples=(
+        "primia site approve <64 hex digits, as `primia site review` shows them>",
+        "primia site approve file=primia-flwr.fab",
+    ),
+    config_name="site_approve",
+    schema=ApproveArguments,
+    run=run,
+    positional="bundle",
+)

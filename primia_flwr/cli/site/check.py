@@ -1,0 +1,73 @@
+"""`primia site check`: whether this site is ready, and what to do if not."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from primia_flwr.cli.site.policy import SiteArguments
+from primia_flwr.cli.command import Verb
+from primia_flwr.errors import FederationError
+from primia_flwr.provisioning.certificates import fingerprint, public_line_of
+from primia_flwr.provisioning.roster import load_roster
+from primia_flwr.site.check import Finding, check_site
+from primia_flwr.site.policy import SitePolicy, load_policy
+
+
+def run(cfg: SiteArguments) -> dict[str, Any]:
+    """Check the site, print a table, and return the findings; not ok if one is not."""
+    policy = load_policy(Path(cfg.site))
+    findings = [*check_site(policy), check_roster(policy)]
+    _print_table(policy.site, findings, Console(stderr=cfg.quiet, emoji=False))
+    return {
+        "site": policy.site,
+        "ok": all(finding.ok for finding in findings),
+        "findings": [finding.__dict__ for finding in findings],
+    }
+
+
+def check_roster(policy: SitePolicy) -> Finding:
+    """Check that the roster has this site under its own identity, and show all fingerprints.
+
+    In secure aggregation a site believes signatures by the keys of this list, so the sites
+    compare its fingerprints by phone.
+    """
+    file = policy.path(policy.roster)
+    try:
+        sites = {site.name: site for site in load_roster(file).sites}
+        own = fingerprint(public_line_of(policy.path(policy.identity_key)))
+    except FederationError as error:
+        return Finding("roster", False, str(error), "unzip the start-up kit again")
+    listed = sites[policy.site].identity_fingerprint if policy.site in sites else "nothing"
+    if listed != own:
+        found = f"{file} has {listed} for {policy.site}; identity_key is {own}"
+        return Finding("roster", False, found, "ask the coordinator for the kit again")
+    keys = [site.identity_fingerprint for site in sites.values()]
+    if len(set(keys)) < len(keys):
+        found = f"{file} gives two sites the same identity"
+        return Finding("roster", False, found, "ask the other sites which identity is theirs")
+    shown = ", ".join(f"{name} {site.identity_fingerprint}" for name, site in sites.items())
+    return Finding("roster", True, f"identities to compare with the other sites by phone: {shown}")
+
+
+def _print_table(site: str, findings: list[Finding], console: Console) -> None:
+    table = Table(title=f"Site {site}")
+    for column in ("check", "ready", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        ready = "[green]yes[/]" if finding.ok else "[red]no[/]"
+        table.add_row(finding.name, ready, escape(finding.found), escape(finding.remedy))
+    console.print(table)
+
+
+VERB = Verb(
+    words=("site", "check"),
+    summary="is this site ready: data, patients, keys, roster, clock, link, disk, device",
+    examples=("primia site check", "primia site check site=kit-munich/site.yaml"),
+    config_name="site_check",
+    schema=SiteArguments,
+    run=run,
+    positional="site",
+)

@@ -1,0 +1,40 @@
+"""`primia site run`: a SuperNode that only runs bundles which the hospital approved."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.cli.site.policy import SiteArguments
+from primia_flwr.cli.command import Verb
+from primia_flwr.site.policy import load_policy
+from primia_flwr.site.run import run_site
+
+
+def run(cfg: SiteArguments) -> dict[str, Any]:
+    """Run the site until Ctrl-C or SIGTERM."""
+    policy = load_policy(Path(cfg.site))
+    console = Console(stderr=cfg.quiet, emoji=False)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    say("Only approved bundles run here; Ctrl-C stops the site.")
+    run_site(Path(cfg.site), stop=stop, say=say)
+    return {"site": policy.site, "stopped": True}
+
+
+VERB = Verb(
+    words=("site", "run"),
+    summary="connect to the SuperLink and run approved bundles, until Ctrl-C",
+    examples=("primia site run", "primia site run site=kit-munich/site.yaml"),
+    config_name="site_run",
+    schema=SiteArguments,
+    run=run,
+    positional="site",
+)

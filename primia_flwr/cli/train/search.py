@@ -1,0 +1,102 @@
+"""`primia train -m sweep=<choice>`: a search for hyper-parameters instead of a sweep over lists."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from primia_flwr.cli.train.live import LiveView
+from primia_flwr.cli.train.multirun import enter_hydra
+from primia_flwr.config.load import parse, without_sweep
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.errors import ConfigError
+from primia_flwr.runs.metadata import read_json
+from primia_flwr.pipeline.experiment import run_experiment, settle
+from primia_flwr.search.search import COMMAND_FILE
+from primia_flwr.search.sweeper import SESSION, Session, register
+from primia_flwr.search.trial import Follower, Outcome, outcome_of
+
+_RESUME = "sweep.resume="
+
+
+def run_search_over(words: Sequence[str]) -> dict[str, Any]:
+    """Begin a search, or go on with the one in `sweep.resume`; return its one JSON line.
+
+    Raises
+    ------
+    PrimiaError
+        If the search cannot begin or go on.
+    """
+    register()
+    session = Session()
+    token = SESSION.set(session)
+
+    def task(cfg: DictConfig) -> Outcome:
+        assert session.trial is not None
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        return run_trial(session.trial, cfg, folder)
+
+    try:
+        enter_hydra(resumed_words(words), task)
+    finally:
+        SESSION.reset(token)
+    assert session.summary is not None
+    return session.summary
+
+
+def run_trial(trial: optuna.Trial, cfg: DictConfig, folder: Path) -> Outcome:
+    """Run one trial in its folder; the test images are held out and nobody looks at them."""
+    rounds = int(cfg.federation.rounds)
+    sites = [str(site) for site in cfg.federation.sites]
+    with LiveView(folder, rounds, sites, quiet=bool(cfg.quiet)) as view:
+        follower = Follower(view, trial, folder, rounds)
+
+        def run() -> None:
+            experiment = settle(as_trial(parse(Experiment, without_sweep(cfg)), folder), folder)
+            run_experiment(experiment, folder, follower, score=False)
+
+        return outcome_of(run, follower)
+
+
+def as_trial(experiment: Experiment, folder: Path) -> Experiment:
+    """Return the experiment as a trial: tracked with the others, without baselines."""
+    group = experiment.tracking.group or folder.parent.name[:128]
+    return replace(
+        experiment,
+        baselines=[],
+        tracking=replace(experiment.tracking, group=group, model=False),
+    )
+
+
+def resumed_words(words: Sequence[str]) -> list[str]:
+    """Return the overrides of a search; with `sweep.resume`, after those that began it.
+
+    A key that is given again counts instead of the earlier one.
+
+    Raises
+    ------
+    ConfigError
+        If the folder in `sweep.resume` holds no search, or none is asked for at all.
+    """
+    asked = [word.removeprefix(_RESUME) for word in words if word.startswith(_RESUME)]
+    if not asked or not asked[-1]:
+        if not any(word.startswith("sweep=") for word in words):
+            raise ConfigError(
+                f"{next(word for word in words if word.startswith('sweep.'))} without a search; "
+                "expected sweep=<choice> as well, e.g. sweep=demo"
+            )
+        return list(words)
+    folder = Path(asked[-1]).expanduser().resolve()
+    known = read_json(folder / COMMAND_FILE).get("overrides")
+    if not isinstance(known, list):
+        raise ConfigError(
+            f"sweep.resume={asked[-1]}; expected the folder of a search (with a {COMMAND_FILE}), "
+            "e.g. sweep.resume=outputs/2026-11-21/12-00-00-pneumonia"
+        )
+    given = [word for word in words if not word.startswith(_RESUME)]
+    merged = {word.partition("=")[0]: word for word in (*map(str, known), *given)}
+    return [*merged.values(), f"{_RESUME}'{folder}'", f"hydra.sweep.dir='{folder}'"]

@@ -1,0 +1,166 @@
+"""`primia train`: one experiment from its data to its report, or a sweep of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from primia_flwr.cli.train.live import LiveView
+from primia_flwr.cli.train.multirun import run_multirun
+from primia_flwr.cli.train.dry_run import make_plan
+from primia_flwr.cli.command import Verb, call, finish, interrupted, mistake
+from primia_flwr.config.load import compose, config_hash, parse
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.stored import read_config
+from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.reporting.result_table import results_table
+from primia_flwr.runs.metadata import read_json
+from primia_flwr.pipeline.experiment import run_experiment, settle
+
+_MULTIRUN = ("-m", "--multirun")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `primia train` with the user's arguments and return the exit code."""
+    if any(flag in arguments for flag in _MULTIRUN):
+        words = [word for word in arguments if word not in _MULTIRUN]
+        try:
+            return finish(_many(words))
+        except KeyboardInterrupt:
+            return interrupted()
+        except PrimiaError as error:
+            return mistake(error)
+    searching = next((word for word in arguments if word.startswith(("sweep=", "sweep."))), None)
+    if searching and "--help" not in arguments:
+        return mistake(
+            ConfigError(f"{searching} without -m; expected primia train -m {searching} ...")
+        )
+    return call(VERB, arguments)
+
+
+def _many(words: Sequence[str]) -> dict[str, Any]:
+    """Run a search, or every combination of listed values; a search brings Optuna along."""
+    if any(word.startswith(("sweep=", "sweep.")) for word in words):
+        from primia_flwr.cli.train.search import run_search_over
+
+        return run_search_over(words)
+    return run_multirun(words, _one_job)
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Train one experiment, or go on with the one in `resume`, or only plan it.
+
+    Raises
+    ------
+    PrimiaError
+        If the configuration, the data, the federation or the disk does not allow it.
+    """
+    if experiment.resume:
+        experiment = resumed(experiment)
+    if experiment.dry_run:
+        return make_plan(experiment)
+    run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
+    return train_in(experiment, run_dir)
+
+
+def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
+    """Train one experiment in a folder, with the live view and the table at the end."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    rounds, sites = experiment.federation.rounds, experiment.federation.sites
+    with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
+        view.say(f"run folder: {run_dir}")
+        result = run_experiment(experiment, run_dir, view)
+    show_result(experiment, run_dir)
+    return result
+
+
+def show_result(experiment: Experiment, run_dir: Path) -> None:
+    """Print the table of a finished run, and where its report lies."""
+    console = Console(stderr=experiment.quiet, quiet=experiment.quiet, emoji=False)
+    metrics = read_json(run_dir / "metrics.json")
+    if metrics.get("federated"):
+        console.print(results_table(metrics))
+    if read_json(run_dir / "run.json").get("synthetic"):
+        console.print(
+            "[yellow]The images are synthetic: the figures say nothing about patients.[/]"
+        )
+    console.print(f"report: {(run_dir / 'report.html').resolve().as_uri()}", soft_wrap=True)
+
+
+def resumed(asked: Experiment) -> Experiment:
+    """Return the experiment of the folder in `resume`, which goes on where it stopped.
+
+    The folder's own configuration counts, so nothing else may be given.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no run, or other keys are given.
+    """
+    folder = Path(asked.resume)
+    plain = parse(Experiment, compose("config"))
+    given = replace(asked, resume=plain.resume, quiet=plain.quiet, dry_run=plain.dry_run)
+    if given != plain:
+        raise ConfigError(
+            f"resume={folder} goes on with its own configuration; expected no other keys but "
+            "quiet and dry_run; start a new run to change them"
+        )
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"resume={folder}; expected the output folder of a run (with a config.yaml), e.g. "
+            "resume=outputs/2026-11-21/12-00-00-demo"
+        )
+    before = read_config(path)
+    before.output_dir, before.resume = str(folder), str(folder)
+    before.quiet, before.dry_run = asked.quiet, asked.dry_run
+    return before
+
+
+def new_run_dir(experiment: Experiment) -> Path:
+    """Make and return a new folder as `hydra.run.dir` names it; never one that exists."""
+    cfg = compose("config", [f"name={experiment.name}"], return_hydra_config=True)
+    wanted = Path(str(cfg.hydra.run.dir))
+    for attempt in range(1, 1000):
+        folder = wanted if attempt == 1 else wanted.with_name(f"{wanted.name}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{wanted} and 998 folders like it exist; expected room for a new run")
+
+
+def _one_job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Run one job of a sweep in the folder that Hydra made for it."""
+    experiment = settle(parse(Experiment, cfg), folder)
+    if experiment.dry_run:
+        return {**make_plan(experiment), "config_hash": config_hash(experiment)}
+    return train_in(experiment, folder)
+
+
+VERB = Verb(
+    words=("train",),
+    summary=(
+        "train one image classifier over several sites, simulated on this machine or real, and "
+        "write model, history, predictions and report.html into outputs/."
+    ),
+    examples=(
+        "primia train experiment=demo",
+        "primia train experiment=pneumonia data.root=chest_xray/train",
+        "primia train experiment=pneumonia data.root=chest_xray/train dry_run=true",
+        "primia train experiment=pneumonia strategy=fedadam federation.rounds=20 data.root=...",
+        "primia train -m experiment=demo seed=1,2,3",
+        "primia train -m experiment=pneumonia sweep=pneumonia sweep.trials=50 data.root=...",
+        "primia train -m sweep.resume=outputs/2026-11-21/12-00-00-pneumonia",
+        "primia train experiment=pneumonia deployment=fl",
+        "primia train resume=outputs/2026-11-21/12-00-00-pneumonia",
+        "primia train --cfg job",
+    ),
+    config_name="config",
+    schema=Experiment,
+    run=run,
+)
