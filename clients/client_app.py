@@ -8,8 +8,8 @@ the handlers where they are heavy, because a SuperNode starts a new process for 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.discretion import discreet
-from clients.secure import answer_protocol, secured
+from clients.mods.discretion import discreet
+from clients.mods.secagg import answer_protocol, secured
 
 app = ClientApp()
 
@@ -42,18 +42,18 @@ def secagg(message: Message, context: Context) -> Message:
 
 
 def _statistics(message: Message, context: Context) -> Message:
-    from clients.answers import answer_statistics
+    from clients.handlers.answers import answer_statistics
 
     return secured(answer_statistics, message, context)
 
 
 def _train(message: Message, context: Context) -> Message:
-    from clients.answers import answer_train
+    from clients.handlers.answers import answer_train
 
     return secured(answer_train, message, context)
 
 
 def _evaluate(message: Message, context: Context) -> Message:
-    from clients.answers import answer_evaluate
+    from clients.handlers.answers import answer_evaluate
 
     return secured(answer_evaluate, message, context)

@@ -38,7 +38,7 @@ class ListRule:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "ListRule":
-        """Return that of an experiment: see `clients.member.SecureSite.member_rule`."""
+        """Return that of an experiment: see `clients.site.identity.SecureSite.member_rule`."""
         secure = experiment.strategy.secure
         free = secure.allow_other_survivors or secure.degree
         among = ",".join(sorted(experiment.federation.sites))

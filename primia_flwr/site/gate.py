@@ -141,7 +141,7 @@ class Gate:
         reason = reply.error.reason or ""
         if self._log is None:
             print(f"[gate] {printable(reason, limit=2000)}", flush=True)
-        elif FAILED_AT_SITE not in reason:  # else the app has logged why (clients/discretion.py)
+        elif FAILED_AT_SITE not in reason:  # else the app has logged why (clients/mods/discretion.py)
             self._log.append("failed", message=reply.metadata.message_type, reason=reason)
         return Message(Error(FAILED_CODE, FAILED_AT_SITE), reply_to=self._pulled[0])
 

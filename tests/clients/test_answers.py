@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from clients.answers import answer_evaluate, answer_statistics, answer_train
-from clients.site import open_site
+from clients.handlers.answers import answer_evaluate, answer_statistics, answer_train
+from clients.site.opened import open_site
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.config.load import compose, load_experiment, parse, to_yaml

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from clients import private
-from clients.answers import answer_evaluate, answer_statistics, answer_train
-from clients.measurements import report_vectors, statistics_vectors
-from clients.member import open_member
+from clients.mods import dp as private
+from clients.handlers.answers import answer_evaluate, answer_statistics, answer_train
+from clients.mods.secagg_vectors import report_vectors, statistics_vectors
+from clients.site.identity import open_member
 from primia_flwr.messages import keys
 from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.errors import DataError, PrivacyBudgetError, ProtocolError

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from clients import private, private_statistics
-from clients.answers import answer_statistics, answer_train
-from clients.measurements import report_vectors, statistics_vectors
-from clients.member import open_member
-from clients.progress import progress_writer
+from clients.mods import dp as private
+from clients.mods import dp_statistics as private_statistics
+from clients.handlers.answers import answer_statistics, answer_train
+from clients.mods.secagg_vectors import report_vectors, statistics_vectors
+from clients.site.identity import open_member
+from clients.site.progress import progress_writer
 from primia_flwr.messages import keys
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.training.round import Progress

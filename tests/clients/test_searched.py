@@ -8,9 +8,9 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.answers import answer_evaluate, answer_train
-from clients.searched import searched_site
-from clients.site import open_site
+from clients.handlers.answers import answer_evaluate, answer_train
+from clients.mods.search import searched_site
+from clients.site.opened import open_site
 from primia_flwr.messages import keys
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
 from tests.clients.test_answers import config_text, simulated, train_message

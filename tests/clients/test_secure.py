@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from clients.measurements import _private_vectors
+from clients.mods.secagg_vectors import _private_vectors
 from primia_flwr.config.load import compose, parse, without_sweep
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ProtocolError
@@ -18,7 +18,7 @@ from primia_flwr.messages.keys import CONFIG
 _STEP = """
 import sys
 from clients.client_app import app
-from clients.secure import answer_protocol
+from clients.mods.secagg import answer_protocol
 from primia_flwr.secagg.protocol.vault import Vault
 heavy = {"torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib"} & set(sys.modules)
 print(sorted(heavy))

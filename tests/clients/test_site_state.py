@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from clients.site_state import RoundState, SiteState
+from clients.site.state import RoundState, SiteState
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from flwr.app import Context, RecordDict
 
-from clients.site import open_site
+from clients.site.opened import open_site
 from primia_flwr.config.load import to_yaml
 from primia_flwr.data.manifest import Sample
 from primia_flwr.messages import secure as wire

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
-from clients.secure import answer_protocol, secured
+from clients.mods.secagg import answer_protocol, secured
 from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
@@ -130,7 +130,7 @@ class _Secured:
 
     def _in_the_clear(self, message, _):
         reply = self._plain.answer(message)
-        if reply.has_error():  # as clients.answers says it
+        if reply.has_error():  # as clients.handlers.answers says it
             reply = Message(
                 RecordDict({"metrics": MetricRecord({"declined": 1})}), reply_to=message
             )

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
-from clients.member import open_member
-from clients.secure import answer_protocol, secured
+from clients.site.identity import open_member
+from clients.mods.secagg import answer_protocol, secured
 from primia_flwr.config.experiment.data import NormalisationConfig
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Array
 
-from clients.searched import _read
+from clients.mods.search import _read
 from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.messages.refusals import failure_reason, refusal_reason
 from strategies.screening import clean, decode

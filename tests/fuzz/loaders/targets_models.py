@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save as save_tensors
 
-from clients.site_state import RoundState, SiteState
+from clients.site.state import RoundState, SiteState
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models.provenance import FILE, Provenance, check_start, read_added

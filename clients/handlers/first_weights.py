@@ -6,7 +6,7 @@ run's first request is what the public seed gives, or the site's own policy list
 
 from flwr.app import Message
 
-from clients.site import OpenSite
+from clients.site.opened import OpenSite
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.errors import PrivacyBudgetError

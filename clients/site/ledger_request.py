@@ -1,7 +1,7 @@
 """A site's ledger as one request sees it: what it may still spend, and what it has."""
 
-from clients.member import SecureSite
-from clients.site import OpenSite
+from clients.site.identity import SecureSite
+from clients.site.opened import OpenSite
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.messages.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads

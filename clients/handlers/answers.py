@@ -5,13 +5,13 @@ import logging
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
-from clients.incoming import arrived_model, round_config
-from clients.local_round import recipe_of, train_round
-from clients.private import answer_privately, refuse_measurements
-from clients.private_statistics import answer_noisy_statistics
-from clients.searched import searched_site
-from clients.site import OpenSite, open_site
-from clients.site_state import RoundState
+from clients.handlers.message import arrived_model, round_config
+from clients.handlers.local_round import recipe_of, train_round
+from clients.mods.dp import answer_privately, refuse_measurements
+from clients.mods.dp_statistics import answer_noisy_statistics
+from clients.mods.search import searched_site
+from clients.site.opened import OpenSite, open_site
+from clients.site.state import RoundState
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.config.experiment.schema import Experiment

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from flwr.app import Context
 
-from clients.site_state import SiteState
+from clients.site.state import SiteState
 from primia_flwr.config.load import config_hash, load_experiment
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import SiteData, load_own_site, load_site

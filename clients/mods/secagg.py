@@ -1,6 +1,6 @@
 """The client's half of secure aggregation: a mod around the answers, and the setup's query.
 
-What `clients.answers` would have sent in the clear is laid out as vectors, masked, and sent so.
+What `clients.handlers.answers` would have sent in the clear is laid out as vectors, masked, and sent so.
 A site that was told to aggregate securely never sends anything else.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from clients.member import SecureSite, experiment_of, open_member
+from clients.site.identity import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
 from primia_flwr.processes.children import available_cores
@@ -192,7 +192,7 @@ class _Step:
 
 
 def _encode(site: SecureSite, message: Message, plain: Message) -> tuple[Layout, list[Vector]]:
-    from clients.measurements import report_vectors, statistics_vectors
+    from clients.mods.secagg_vectors import report_vectors, statistics_vectors
 
     _keep_at_home(site, message, plain)
     if ARRAYS not in message.content.array_records:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable
 
-from clients.site import OpenSite
+from clients.site.opened import OpenSite
 from primia_flwr.training.fit import Progress
 
 

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from clients.member import open_member
-from clients.site import OpenSite, open_site
-from clients.spending import Account
+from clients.site.identity import open_member
+from clients.site.opened import OpenSite, open_site
+from clients.site.ledger_request import Account
 from primia_flwr.messages import keys
 from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError

@@ -12,14 +12,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from clients.first_weights import check_first_weights
-from clients.incoming import arrived_model, round_config
-from clients.local_round import recipe_of, train_round
-from clients.member import SecureSite, open_member
-from clients.progress import progress_writer
-from clients.site import OpenSite, open_site
-from clients.site_state import RoundState
-from clients.spending import Account
+from clients.handlers.first_weights import check_first_weights
+from clients.handlers.message import arrived_model, round_config
+from clients.handlers.local_round import recipe_of, train_round
+from clients.site.identity import SecureSite, open_member
+from clients.site.progress import progress_writer
+from clients.site.opened import OpenSite, open_site
+from clients.site.state import RoundState
+from clients.site.ledger_request import Account
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.errors import DivergenceError, ProtocolError

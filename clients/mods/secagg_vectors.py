@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-from clients.member import SecureSite
+from clients.site.identity import SecureSite
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import secure as wire

@@ -10,7 +10,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message
 
-from clients.site import OpenSite
+from clients.site.opened import OpenSite
 from primia_flwr.config.search.searched import space_of, with_values
 from primia_flwr.errors import ConfigError, PolicyRefusal, ProtocolError
 from primia_flwr.messages.keys import CONFIG, TRIAL, VALUES

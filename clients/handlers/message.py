@@ -3,7 +3,7 @@
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from torch import nn
 
-from clients.site import OpenSite
+from clients.site.opened import OpenSite
 from primia_flwr.messages import keys
 from primia_flwr.messages import records
 from primia_flwr.errors import DivergenceError, ProtocolError

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from clients.progress import progress_writer
-from clients.site import OpenSite
-from clients.site_state import RoundState
+from clients.site.progress import progress_writer
+from clients.site.opened import OpenSite
+from clients.site.state import RoundState
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import FitResult, fit

@@ -1,0 +1,1 @@
+"""The mods around the handlers: what may leave a site in which mode."""

@@ -1,0 +1,1 @@
+"""The opened site, its state and its identity."""
