@@ -20,10 +20,10 @@ from primia_flwr.runs.recording import Recording
 from primia_flwr.messages.secure import report_layout, session_of
 from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT
 from primia_flwr.secagg.payload.fixed_point import Overflow
-from strategies.exchange import Exchange
-from strategies.fixed_point import FixedPointExchange
-from strategies.plain import PlainExchange
-from strategies.secagg import SecureExchange
+from strategies.aggregators.aggregator import Exchange
+from strategies.aggregators.fixed_point import FixedPointExchange
+from strategies.aggregators.plain import PlainExchange
+from strategies.aggregators.secure.aggregator import SecureExchange
 from strategies.weighted_fedavg import (
     WeightedFedAdam,
     WeightedFedAvg,
@@ -178,7 +178,7 @@ def _krum(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strat
     """Build Krum, which takes over one site's parameters unchanged and discards the others'.
 
     Normalisation buffers are not chosen with them: as with every rule they are the weighted mean
-    of all sites' that passed the screening (see `strategies.plain`). Krum, the median and the
+    of all sites' that passed the screening (see `strategies.aggregators.plain`). Krum, the median and the
     trimmed mean therefore protect the parameters only; where sites may lie, use
     `model.norm=group` or `none`, which have no such buffers.
 

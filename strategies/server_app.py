@@ -28,9 +28,9 @@ from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.processes.children import end_with_parent
 from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.training.normalisation import Normalisation
-from strategies.fedsearch import SearchLoop
+from strategies.fedsearch.loop import SearchLoop
 from strategies.registry import build_exchange
-from strategies.rounds import LoopConfig, RoundLoop, RunState
+from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 
 app = ServerApp()
 

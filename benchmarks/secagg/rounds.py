@@ -1,7 +1,7 @@
 """One instance of the protocol in one process, and what it costs each party.
 
 Every message goes through its bytes, and a client is stored and loaded between two of them, as
-at a site. The server is honest and gives up where `strategies.secagg` does. Seconds are the
+at a site. The server is honest and gives up where `strategies.aggregators.secure.aggregator` does. Seconds are the
 processor's; those of a client are for loading, decoding, acting, encoding and storing, on one
 thread.
 """

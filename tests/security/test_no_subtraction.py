@@ -5,7 +5,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from primia_flwr.messages import keys
 from primia_flwr.messages import secure as wire
-from strategies.plausibility import check_plausible
+from strategies.aggregators.secure.plausibility import check_plausible
 from tests.security.lab import (
     SITES,
     Refused,

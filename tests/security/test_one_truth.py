@@ -15,7 +15,7 @@ from primia_flwr.config.experiment.federation import SecureConfig
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.messages import secure as wire
 from primia_flwr.processes.children import BUNDLE_VARIABLE
-from strategies.plausibility import check_plausible
+from strategies.aggregators.secure.plausibility import check_plausible
 from tests.security.lab import Refused, content_of, fresh_model, size_of
 
 THREE = ["munich", "paris", "london"]

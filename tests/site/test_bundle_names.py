@@ -10,7 +10,7 @@ from primia_flwr.site.bundle.names import check_name, check_shadows, check_toget
 HONEST = [
     *("pyproject.toml", "LICENSE", ".info/CONTENT", "clients/client_app.py", "conf/config.yaml"),
     *("conf/hydra/sweeper/optuna.yaml", "primia_flwr/__init__.py", "light/server.py"),
-    *("README.md", "a-b/c_d.v2.json", "strategies/secagg.py"),
+    *("README.md", "a-b/c_d.v2.json", "strategies/aggregators/secure/aggregator.py"),
 ]
 
 

@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 from primia_flwr.errors import ProtocolError
 from primia_flwr.runs.history import SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.census import ask_statistics, read_sums
+from strategies.aggregators.statistics_query import ask_statistics, read_sums
 
 GOOD = {
     "count": [8.0],

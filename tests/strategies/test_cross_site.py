@@ -13,7 +13,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.runs.cross_site import read_matrix
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.registry import build_exchange
-from strategies.rounds import LoopConfig, RoundLoop
+from strategies.rounds.loop import LoopConfig, RoundLoop
 
 NAMES = ["london", "munich"]
 

@@ -16,10 +16,10 @@ from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.fedsearch import SearchLoop
+from strategies.fedsearch.loop import SearchLoop
 from strategies.registry import build_exchange
-from strategies.rounds import LoopConfig, RoundLoop
-from strategies.search_population import draw_population
+from strategies.rounds.loop import LoopConfig, RoundLoop
+from strategies.fedsearch.population import draw_population
 
 NAMES = ["berlin", "london", "munich"]
 RATE = "training.learning_rate"

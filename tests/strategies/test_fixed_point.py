@@ -4,8 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.config.experiment.federation import SecureConfig
-from strategies.fixed_point import FixedPointExchange
-from strategies.plain import PlainExchange
+from strategies.aggregators.fixed_point import FixedPointExchange
+from strategies.aggregators.plain import PlainExchange
 from tests.strategies.test_plain import NAMES, build, introduced, train
 
 # Three sites, clip 32, w_max 10: step = 32 / ((2^31 - 1) // 3); of three weights that sum to 4

@@ -9,8 +9,8 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import DivergenceError
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.exchange import Request
-from strategies.plain import _covered
+from strategies.aggregators.aggregator import Request
+from strategies.aggregators.plain import _covered
 from strategies.registry import STRATEGIES, build_exchange
 
 NAMES = ["berlin", "london", "munich"]

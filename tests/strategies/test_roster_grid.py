@@ -6,8 +6,8 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies import attendance
-from strategies.attendance import Attendance
+from strategies.rounds.loop import participation as attendance
+from strategies.rounds.participation import Attendance
 
 NAMES = ["berlin", "munich"]
 

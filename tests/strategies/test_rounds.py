@@ -12,9 +12,9 @@ from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import CheckpointError, FederationError
 from primia_flwr.runs import checkpoint as checkpoint_module
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies import rounds
+from strategies.rounds.loop import loop as rounds
 from strategies.registry import build_exchange
-from strategies.rounds import LoopConfig, RoundLoop
+from strategies.rounds.loop import LoopConfig, RoundLoop
 
 NAMES = ["berlin", "london", "munich"]
 

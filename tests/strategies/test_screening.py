@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from strategies.screening import Screen, clean, decode
+from strategies.aggregators.reply_validator import Screen, clean, decode
 
 MODEL = {
     "w": np.zeros((2, 3), dtype=np.float32),

@@ -38,7 +38,7 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
 )
 from strategies.registry import build_exchange
-from strategies.rounds import SITES_STOPPED, LoopConfig, RoundLoop
+from strategies.rounds.loop import SITES_STOPPED, LoopConfig, RoundLoop
 
 NAMES = ["berlin", "london", "munich", "paris", "rome"]
 NOT_THERE = "not there"

@@ -10,7 +10,7 @@ from flwr.app import Array
 from clients.mods.search import _read
 from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.messages.refusals import failure_reason, refusal_reason
-from strategies.screening import clean, decode
+from strategies.aggregators.reply_validator import clean, decode
 from tests.fuzz.loaders.target import Made, target
 
 

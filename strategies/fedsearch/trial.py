@@ -14,9 +14,9 @@ from primia_flwr.runs.history import DIVERGED, RoundRow, SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import TRIAL, VALUES
 from primia_flwr.training.early_stopping import Patience, is_better
-from strategies.attendance import Attendance
-from strategies.exchange import Exchange, Outcome, Request
-from strategies.rounds import LoopConfig, RoundLoop, RunState
+from strategies.rounds.participation import Attendance
+from strategies.aggregators.aggregator import Exchange, Outcome, Request
+from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 
 OnEvent = Callable[..., None]
 

@@ -36,9 +36,9 @@ from primia_flwr.messages.keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.normalisation import Normalisation
-from strategies.attendance import Attendance
-from strategies.cross_site import cross_site_matrix
-from strategies.exchange import Exchange, Outcome, Request
+from strategies.rounds.participation import Attendance
+from strategies.rounds.cross_site import cross_site_matrix
+from strategies.aggregators.aggregator import Exchange, Outcome, Request
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 from primia_flwr.config.experiment.halving import Rung
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.searched import space_of
-from strategies.search_trial import Trial
+from strategies.fedsearch.trial import Trial
 
 CHOSEN, OUT, DIVERGED, CLIMBING = "chosen", "out", "diverged", "climbing"
 

@@ -8,7 +8,7 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.runs.history import FAILED, SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.exchange import Exchange
+from strategies.aggregators.aggregator import Exchange
 
 # Seconds: between two looks at who is online; after enough sites are online, for the others to
 # come before the first round; between two introductions of a node that gave no good answer;

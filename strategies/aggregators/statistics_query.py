@@ -15,7 +15,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.runs.history import LATE, REJECTED, SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import CONFIG, METRICS, NUM_VAL, SITE, SITE_NAME, STATISTICS
-from strategies.screening import clean, error_row, number
+from strategies.aggregators.reply_validator import clean, error_row, number
 
 
 @dataclass(frozen=True)

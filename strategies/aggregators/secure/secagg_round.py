@@ -28,8 +28,8 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
     encode_each,
 )
-from strategies.exchange import OnRow
-from strategies.screening import check_name, clean, error_row
+from strategies.aggregators.aggregator import OnRow
+from strategies.aggregators.reply_validator import check_name, clean, error_row
 
 _QUERY = f"{MessageType.QUERY}.{wire.ROUTE}"
 Parts = dict[str, bytes]

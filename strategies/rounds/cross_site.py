@@ -13,7 +13,7 @@ from primia_flwr.runs.cross_site import FEDERATED, Cell, CrossSite, ModelRow
 from primia_flwr.runs.history import SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.training.evaluate import Evaluation
-from strategies.exchange import Exchange, Request, SiteModel
+from strategies.aggregators.aggregator import Exchange, Request, SiteModel
 
 logger = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.metadata import write_json
 from primia_flwr.runs.history import History, append_event
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.attendance import Attendance
-from strategies.exchange import Exchange
-from strategies.rounds import LoopConfig
-from strategies.search_population import Values, draw_population
-from strategies.search_record import account
-from strategies.search_trial import Trial
+from strategies.rounds.participation import Attendance
+from strategies.aggregators.aggregator import Exchange
+from strategies.rounds.loop import LoopConfig
+from strategies.fedsearch.population import Values, draw_population
+from strategies.fedsearch.record import account
+from strategies.fedsearch.trial import Trial
 
 FILE, FOLDER = "search.json", "search"
 

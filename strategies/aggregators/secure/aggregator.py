@@ -49,12 +49,12 @@ from primia_flwr.secagg.protocol.parties import Session, roster_digest
 from primia_flwr.secagg.payload.layout import Layout
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.training.evaluate import Evaluation
-from strategies.census import site_name
-from strategies.exchange import Exchange, OnRow, Outcome, Request, Statistics
-from strategies.plausibility import check_plausible
-from strategies.screening import clean
-from strategies.secagg_wave import Summed, Wave, checked, query
-from strategies.server_step import load_moments, moments, move_by_mean
+from strategies.aggregators.statistics_query import site_name
+from strategies.aggregators.aggregator import Exchange, OnRow, Outcome, Request, Statistics
+from strategies.aggregators.secure.plausibility import check_plausible
+from strategies.aggregators.reply_validator import clean
+from strategies.aggregators.secure.secagg_round import Summed, Wave, checked, query
+from strategies.aggregators.server_step import load_moments, moments, move_by_mean
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
 

@@ -19,10 +19,10 @@ from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.secagg.payload.fixed_point import Overflow
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import WEIGHT, Layout
-from strategies.exchange import Request
-from strategies.plain import PlainExchange
-from strategies.screening import Screened, Update, rejected_row
-from strategies.server_step import move_by_mean
+from strategies.aggregators.aggregator import Request
+from strategies.aggregators.plain import PlainExchange
+from strategies.aggregators.reply_validator import Screened, Update, rejected_row
+from strategies.aggregators.server_step import move_by_mean
 
 
 class FixedPointExchange(PlainExchange):

@@ -31,10 +31,10 @@ from primia_flwr.runs.recording import Recording
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.messages.records import num_bytes
-from strategies.census import SiteSums, ask_statistics
-from strategies.exchange import Exchange, OnRow, Outcome, Request, SiteModel, Statistics
-from strategies.screening import Screen, Screened, Update
-from strategies.server_step import aggregate, check_finite, load_moments, moments
+from strategies.aggregators.statistics_query import SiteSums, ask_statistics
+from strategies.aggregators.aggregator import Exchange, OnRow, Outcome, Request, SiteModel, Statistics
+from strategies.aggregators.reply_validator import Screen, Screened, Update
+from strategies.aggregators.server_step import aggregate, check_finite, load_moments, moments
 from strategies.weighted_fedavg import weighted_mean
 
 

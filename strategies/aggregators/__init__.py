@@ -1,0 +1,1 @@
+"""How the coordinator learns the result of a round."""

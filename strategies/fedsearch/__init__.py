@@ -1,0 +1,1 @@
+"""Federated search inside one run."""
