@@ -48,45 +48,45 @@ check: install  ## ruff, mypy --strict, import contracts, every YAML of conf/
 	@$(BIN)/python -m primia_flwr.cli.verify_conf
 
 bench: install  ## measure: training throughput against a bare loop, seconds outside training
-	@$(BIN)/python -m benchmarks.training_throughput $(ARGS)
-	@$(BIN)/python -m benchmarks.round_overhead
+	@$(BIN)/python -m primia_bench.training.throughput $(ARGS)
+	@$(BIN)/python -m primia_bench.training.round_overhead
 
 bench-secagg: install  ## measure secure aggregation: exactness, bytes, masking, rounds, growth, dropouts
-	@$(BIN)/python -m benchmarks.secagg_protocol --output benchmarks/results/secagg_protocol.json
-	@$(BIN)/python -m benchmarks.secagg_rounds --output benchmarks/results/secagg_rounds.json
-	@$(BIN)/python -m benchmarks.small_federations --output benchmarks/results/small_federations.json
+	@$(BIN)/python -m primia_bench.secagg.protocol --output benchmarks/results/secagg_protocol.json
+	@$(BIN)/python -m primia_bench.secagg.federation_rounds --output benchmarks/results/secagg_rounds.json
+	@$(BIN)/python -m primia_bench.secagg.small_federations --output benchmarks/results/small_federations.json
 
 bench-inference: install  ## measure encrypted inference: latency by delay and rate, bytes, memory, both protocols
-	@$(BIN)/python -m benchmarks.inference --output benchmarks/results/inference.json $(ARGS)
-	@$(BIN)/python -m benchmarks.inference_watch --output benchmarks/results/inference_watch.json
-	@$(BIN)/python -m benchmarks.inference_memory --output benchmarks/results/inference_memory.json
-	@$(BIN)/python -m benchmarks.inference_flood --output benchmarks/results/inference_flood.json
+	@$(BIN)/python -m primia_bench.inference.latency --output benchmarks/results/inference.json $(ARGS)
+	@$(BIN)/python -m primia_bench.inference.watch --output benchmarks/results/inference_watch.json
+	@$(BIN)/python -m primia_bench.inference.memory --output benchmarks/results/inference_memory.json
+	@$(BIN)/python -m primia_bench.inference.flood --output benchmarks/results/inference_flood.json
 
 bench-dp: install  ## measure differential privacy: images/s and memory of each clipping engine
-	@$(BIN)/python -m benchmarks.dp_cost --output benchmarks/results/dp_cost.json $(ARGS)
+	@$(BIN)/python -m primia_bench.privacy.cost --output benchmarks/results/dp_cost.json $(ARGS)
 
 bench-privacy: install  ## measure differential privacy: the accountant, the audit (minutes)
-	@$(BIN)/python -m benchmarks.privacy_accounting --output benchmarks/results/privacy_accounting.json
-	@$(BIN)/python -m benchmarks.dp_audit --output benchmarks/results/dp_audit.json
+	@$(BIN)/python -m primia_bench.privacy.accounting --output benchmarks/results/privacy_accounting.json
+	@$(BIN)/python -m primia_bench.privacy.audit.__main__ --output benchmarks/results/dp_audit.json
 
 bench-utility: install  ## measure differential privacy: quality by epsilon on the radiographs (DATA=…; an hour or more)
-	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms norm scratch --output benchmarks/results/dp_utility.json
-	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms pretrained head --seeds 1 --epsilons 0 3 --ablations --output benchmarks/results/dp_utility.json
-	@$(BIN)/python -m benchmarks.dp_utility --data $(DATA) --arms norm_free scratch_fast --epsilons 3 --output benchmarks/results/dp_utility_norm_free.json
-	@$(BIN)/python -m benchmarks.private_then_encrypted --data $(DATA) --output benchmarks/results/private_then_encrypted.json
+	@$(BIN)/python -m primia_bench.privacy.utility --data $(DATA) --arms norm scratch --output benchmarks/results/dp_utility.json
+	@$(BIN)/python -m primia_bench.privacy.utility --data $(DATA) --arms pretrained head --seeds 1 --epsilons 0 3 --ablations --output benchmarks/results/dp_utility.json
+	@$(BIN)/python -m primia_bench.privacy.utility --data $(DATA) --arms norm_free scratch_fast --epsilons 3 --output benchmarks/results/dp_utility_norm_free.json
+	@$(BIN)/python -m primia_bench.privacy.then_encrypted --data $(DATA) --output benchmarks/results/private_then_encrypted.json
 
 bench-evidence: install  ## measure: coverage of the intervals, Table 1, both attacks (DATA=folder of the radiographs; hours)
-	@$(BIN)/python -m benchmarks.interval_coverage --output benchmarks/results/interval_coverage.json
-	@$(BIN)/python -m benchmarks.table_one --data $(DATA) --rounds 36 training.sync_every_n_batches=38 --output benchmarks/results/table_one.json
-	@$(BIN)/python -m benchmarks.membership --data $(DATA) --output benchmarks/results/membership.json
-	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --output benchmarks/results/inversion.json iterations=400
-	@$(BIN)/python -m benchmarks.inversion --data $(DATA) --work outputs/inversion --norm batch --arms batch --output benchmarks/results/inversion_batch_norm.json iterations=400 images=6
-	@$(BIN)/python -m benchmarks.crafted_model --data $(DATA) --work outputs/crafted --output benchmarks/results/crafted_model.json images=3 iterations=400
-	@$(BIN)/python -m benchmarks.norm_ranges --data $(DATA) --output benchmarks/results/norm_ranges.json
-	@$(BIN)/python -m benchmarks.norm_ranges --data $(DATA) --server-adam --output benchmarks/results/norm_ranges_server_adam.json
+	@$(BIN)/python -m primia_bench.training.interval_coverage --output benchmarks/results/interval_coverage.json
+	@$(BIN)/python -m primia_bench.training.table_one --data $(DATA) --rounds 36 training.sync_every_n_batches=38 --output benchmarks/results/table_one.json
+	@$(BIN)/python -m primia_bench.attacks.membership --data $(DATA) --output benchmarks/results/membership.json
+	@$(BIN)/python -m primia_bench.attacks.inversion --data $(DATA) --work outputs/inversion --output benchmarks/results/inversion.json iterations=400
+	@$(BIN)/python -m primia_bench.attacks.inversion --data $(DATA) --work outputs/inversion --norm batch --arms batch --output benchmarks/results/inversion_batch_norm.json iterations=400 images=6
+	@$(BIN)/python -m primia_bench.attacks.crafted_model --data $(DATA) --work outputs/crafted --output benchmarks/results/crafted_model.json images=3 iterations=400
+	@$(BIN)/python -m primia_bench.attacks.norm_ranges --data $(DATA) --output benchmarks/results/norm_ranges.json
+	@$(BIN)/python -m primia_bench.attacks.norm_ranges --data $(DATA) --server-adam --output benchmarks/results/norm_ranges_server_adam.json
 
 bench-search: install  ## measure: federated search against random search and the default (DATA=…; about half an hour)
-	@$(BIN)/python -m benchmarks.search --data $(DATA) --output benchmarks/results/search.json
+	@$(BIN)/python -m primia_bench.training.search --data $(DATA) --output benchmarks/results/search.json
 
 fuzz: install  ## ten minutes of changed files and messages into everything that reads them
 	@$(BIN)/python -m tests.fuzz.loaders --seconds 300 $(ARGS)

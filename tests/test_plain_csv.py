@@ -26,8 +26,8 @@ from primia_flwr.runs.history import History, RoundRow, SiteRow
 ROOT = Path(__file__).parents[1]
 DOOR = "primia_flwr/storage/plain_csv.py"
 JOIN_FOR_A_SENTENCE = {  # or for a command line; looked at, and no cells of a table
-    "benchmarks/round_overhead.py": 1,
-    "benchmarks/secagg_rounds.py": 2,
+    "benchmarks/primia_bench/training/round_overhead.py": 1,
+    "benchmarks/primia_bench/secagg/federation_rounds.py": 2,
     "primia_flwr/evaluation/predictions.py": 2,
 }
 EVIL = ['=HYPERLINK("http:x")', "=cmd.png", "+1.png", "@SUM(1).png", "-2+3.png", "\t=1", "\r=1"]

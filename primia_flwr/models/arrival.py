@@ -1,7 +1,7 @@
 """What a site asks of the numbers of a model that arrives, before it trains it on its images.
 
 Only what the coordinator sent is looked at, never an image. Norm layers get bounds that
-training stays far below (`benchmarks/norm_ranges.py` measures what it makes), because scale and
+training stays far below (`benchmarks/primia_bench/attacks/norm_ranges.py` measures what it makes), because scale and
 bias alone can shut a network for all images but one, whose gradient the opened sum then is
 (`primia attack target=crafted_model`). The check stops the crude form of that trap only: one that
 is built from the kernels too stays within every bound, and the same attack shows it. What bounds

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from attacked_run_maker import PRIVATE, change_json, make_run
 
-from primia_flwr.attacks.attacked_run import open_run, questioned
+from primia_flwr.attacks.membership.attacked_run import open_run, questioned
 from primia_flwr.data.dataset import load_pooled
 from primia_flwr.errors import CheckpointError, ConfigError, DataError
 

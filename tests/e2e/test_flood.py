@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from benchmarks.inference_flood import CLINICS, FLOOD, OPTIONS, flooding, held, served
+from primia_bench.inference.flood import CLINICS, FLOOD, OPTIONS, flooding, held, served
 from primia_flwr.trials.service import running_service
 from tests.e2e.test_encrypted_inference import write_images, write_model
 

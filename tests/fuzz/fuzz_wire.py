@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe_machine, publish
+from primia_bench.machine import describe_machine, publish
 from tests.fuzz.targets import TARGETS
 
 MAX_BYTES = 8192

@@ -14,12 +14,15 @@ import torch
 from scipy.stats import norm
 from torch.nn import functional
 
-from benchmarks import dp_audit
-from benchmarks.audit import aggregate, one_run, paths, step
-from benchmarks.audit.attacker import Attacker
-from benchmarks.audit.counting import DELTA, best_log_ratio
-from benchmarks.audit.patients import canaries, canary, network, ordinary
-from benchmarks.dp_audit import CAUGHT, HOLDS, Audit
+from primia_bench.privacy.audit import __main__ as dp_audit
+from primia_bench.privacy.audit import aggregate
+from primia_bench.privacy.audit import one_run
+from primia_bench.privacy.audit import paths
+from primia_bench.privacy.audit import step
+from primia_bench.privacy.audit.attacker import Attacker
+from primia_bench.privacy.audit.counting import DELTA, best_log_ratio
+from primia_bench.privacy.audit.patients import canaries, canary, network, ordinary
+from primia_bench.privacy.audit.__main__ import CAUGHT, HOLDS, Audit
 from primia_flwr.privacy.clipping import build_engine
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.secagg.growth import deviation, slope
-from benchmarks.secagg.sums import expected_survivors
-from benchmarks.secagg_protocol import measure
+from primia_bench.secagg.growth import deviation, slope
+from primia_bench.secagg.sums import expected_survivors
+from primia_bench.secagg.protocol import measure
 
 
 def test_what_does_not_depend_on_the_machine_holds() -> None:

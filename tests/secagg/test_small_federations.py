@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.small_federations import measure
+from primia_bench.secagg.small_federations import measure
 
 STEPS = ("keys", "shares", "vectors", "unmask")
 

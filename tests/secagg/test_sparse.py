@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.secagg.rounds import enlist
+from primia_bench.secagg.rounds import enlist
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.primitives.keys import PublicKeys, bind

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.attacks.attacked_run import AttackedRun, Questioned, questioned
+from primia_flwr.attacks.membership.attacked_run import AttackedRun, Questioned, questioned
 from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.attacks.membership.membership import Membership, infer_membership
 from primia_flwr.attacks.membership.shadow_models import OnShadow, ShadowModels, ShadowPlan, probabilities

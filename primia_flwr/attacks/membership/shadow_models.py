@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from primia_flwr.attacks.attacked_run import AttackedRun
+from primia_flwr.attacks.membership.attacked_run import AttackedRun
 from primia_flwr.attacks.membership.confidence import FloatArray, logit_confidence
 from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.attacks.membership.shadow_recipe import ShadowRecipe

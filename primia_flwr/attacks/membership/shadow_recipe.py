@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from primia_flwr.attacks.attacked_run import AttackedRun, TargetSize
+from primia_flwr.attacks.membership.attacked_run import AttackedRun, TargetSize
 from primia_flwr.config.experiment.training import EarlyStoppingConfig, SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.training.device import derive_seed, pick_device

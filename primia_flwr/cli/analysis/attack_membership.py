@@ -14,7 +14,7 @@ from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.attacks.attacked_run import AttackedRun
+    from primia_flwr.attacks.membership.attacked_run import AttackedRun
     from primia_flwr.attacks.membership.dp_line import DpClaim
     from primia_flwr.attacks.membership.shadow_models import OnShadow
 
@@ -60,7 +60,7 @@ def run(cfg: AttackMembershipConfig) -> dict[str, Any]:
     PrimiaError
         If the run, its model or its images cannot be used; nothing is written then.
     """
-    from primia_flwr.attacks.attacked_run import open_run
+    from primia_flwr.attacks.membership.attacked_run import open_run
     from primia_flwr.attacks.membership.attack import prepare
     from primia_flwr.attacks.membership.report import attacks_table, figures, write_membership
 

@@ -1,7 +1,7 @@
 """How much memory a session takes at each party, known from its plan before any of it is taken.
 
 All of it but the weights grows in proportion to the batch. The bounds are what is held at the same
-time at the worst moment; `python -m benchmarks.inference_memory` compares them with processes.
+time at the worst moment; `python -m primia_bench.inference.memory` compares them with processes.
 """
 
 import contextlib

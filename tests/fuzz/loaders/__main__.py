@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine, publish
+from primia_bench.machine import describe_machine, publish
 from primia_flwr.errors import PrimiaError
 from tests.fuzz.loaders.campaign import (
     MAX_MEMORY_MIB,

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from primia_flwr.attacks.attacked_run import _read_json as read_attacked
+from primia_flwr.attacks.membership.attacked_run import _read_json as read_attacked
 from primia_flwr.attacks.inversion.runner import Campaign, Finished, Job, _digest_of
 from primia_flwr.attacks.inversion.inversion import Reconstruction
 from primia_flwr.runs.received import MODEL, path_of, read_received

@@ -1,1 +1,0 @@
-"""Encrypted inference over lines of several delays and rates: `python -m benchmarks.inference`."""

@@ -1,0 +1,1 @@
+"""Cost, utility and audits of differential privacy."""

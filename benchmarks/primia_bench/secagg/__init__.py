@@ -1,0 +1,1 @@
+"""Parts of `primia_bench.secagg.protocol`: the pure protocol, all parties in one process."""

@@ -1,0 +1,1 @@
+"""Training, case studies and statistics, measured."""

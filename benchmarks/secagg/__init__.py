@@ -1,1 +1,0 @@
-"""Parts of `benchmarks.secagg_protocol`: the pure protocol, all parties in one process."""
