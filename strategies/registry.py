@@ -14,11 +14,11 @@ from primia_flwr.config.experiment.federation import (
     StrategyConfig,
 )
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.provisioning.identities import identity_keys
-from primia_flwr.runs.recording import Recording
-from primia_flwr.messages.secure import report_layout, session_of
 from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT
+from primia_flwr.messages.secure import report_layout, session_of
+from primia_flwr.provisioning.identities import identity_keys
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.recording import Recording
 from primia_flwr.secagg.payload.fixed_point import Overflow
 from strategies.aggregators.aggregator import Exchange
 from strategies.aggregators.fixed_point import FixedPointExchange

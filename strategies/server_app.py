@@ -8,25 +8,25 @@ from pathlib import Path
 from flwr.app import Array, ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from primia_flwr.config.load import load_experiment
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import load_experiment
 from primia_flwr.config.search.searched import with_values
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.size_bins import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.reporting.chapters.privacy import privacy_account
-from primia_flwr.runs.metadata import write_json
+from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.messages.records import load_arrays, to_arrays
+from primia_flwr.models import save_model
+from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.pipeline.first_model import (
     check_first_weights,
     first_model,
     model_card,
     trained_provenance,
 )
-from primia_flwr.flower.roster_grid import RosterGrid
-from primia_flwr.models import save_model
-from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.processes.children import end_with_parent
-from primia_flwr.messages.records import load_arrays, to_arrays
+from primia_flwr.reporting.chapters.privacy import privacy_account
+from primia_flwr.runs.metadata import write_json
 from primia_flwr.training.normalisation import Normalisation
 from strategies.fedsearch.loop import SearchLoop
 from strategies.registry import build_exchange

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.site.log import SiteLog
+from primia_flwr.storage.appending import append_whole
 from tests.full_disk import full_disk
 
 

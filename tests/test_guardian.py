@@ -25,7 +25,12 @@ sys.exit(7)
 
 def guarded(folder: Path, seconds: float) -> subprocess.Popen[str]:
     command = isolated_module(
-        "primia_flwr.processes.guardian", str(folder), sys.executable, "-c", ORPHAN_MAKER, str(seconds)
+        "primia_flwr.processes.guardian",
+        str(folder),
+        sys.executable,
+        "-c",
+        ORPHAN_MAKER,
+        str(seconds),
     )
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

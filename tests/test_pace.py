@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flwr.supercore.inflatable import inflatable_utils
 
-from primia_flwr.processes.children import pace
+from primia_flwr.processes import pace
 
 
 def _flower(**defaults: Any) -> types.ModuleType:

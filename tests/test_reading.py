@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.storage.reading import MAX_DEPTH, parse_json, parse_yaml, read_bytes, read_text, reading
+from primia_flwr.storage.reading import (
+    MAX_DEPTH,
+    parse_json,
+    parse_yaml,
+    read_bytes,
+    read_text,
+    reading,
+)
 
 BAD_JSON = {
     "key twice": b'{"a": 1, "a": 2}',

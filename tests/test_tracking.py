@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from primia_flwr.config.load import parse
 from primia_flwr.config.experiment.tracking import TRACKING_MODES, TrackingConfig
+from primia_flwr.config.load import parse
 from primia_flwr.errors import ConfigError, TrackingError
 from primia_flwr.runs.tracking import Tracker, has_key, resolve_mode
 
@@ -196,7 +196,9 @@ def test_an_unreachable_server_falls_back_to_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setitem(__import__("primia_flwr.runs.tracking").tracking._SETTINGS, "init_timeout", 2)
+    monkeypatch.setitem(
+        __import__("primia_flwr.runs.tracking").tracking._SETTINGS, "init_timeout", 2
+    )
     tracker = Tracker(TrackingConfig(mode="online"), tmp_path).start()
     assert tracker.active
     tracker.log_round(1, {"loss": 1.0})

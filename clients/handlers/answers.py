@@ -5,18 +5,17 @@ import logging
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from torch import nn
 
-from clients.handlers.message import arrived_model, round_config
 from clients.handlers.local_round import recipe_of, train_round
+from clients.handlers.message import arrived_model, round_config
 from clients.mods.dp import answer_privately, refuse_measurements
 from clients.mods.dp_statistics import answer_noisy_statistics
 from clients.mods.search import searched_site
 from clients.site.opened import OpenSite, open_site
 from clients.site.state import RoundState
-from primia_flwr.messages import keys
-from primia_flwr.messages import records
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError
+from primia_flwr.messages import keys, records
 from primia_flwr.secagg.payload.layout import round_to_digits
 from primia_flwr.training.evaluate import Evaluation, evaluate
 from primia_flwr.training.fit import FitResult

@@ -7,12 +7,11 @@ run's first request is what the public seed gives, or the site's own policy list
 from flwr.app import Message
 
 from clients.site.opened import OpenSite
-from primia_flwr.messages import keys
-from primia_flwr.messages import records
 from primia_flwr.errors import PrivacyBudgetError
-from primia_flwr.pipeline.first_model import first_model
+from primia_flwr.messages import keys, records
 from primia_flwr.messages.secure import numpy_arrays
 from primia_flwr.models.provenance import arrays_digest, same_arrays
+from primia_flwr.pipeline.first_model import first_model
 
 
 def check_first_weights(site: OpenSite, message: Message, number: int) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from clients.site.progress import progress_writer
 from clients.site.opened import OpenSite
+from clients.site.progress import progress_writer
 from clients.site.state import RoundState
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.training.device import derive_seed

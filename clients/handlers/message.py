@@ -4,9 +4,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from torch import nn
 
 from clients.site.opened import OpenSite
-from primia_flwr.messages import keys
-from primia_flwr.messages import records
 from primia_flwr.errors import DivergenceError, ProtocolError
+from primia_flwr.messages import keys, records
 from primia_flwr.models.arrival import check_arrived
 from primia_flwr.models.registry import build_model
 from primia_flwr.training.normalisation import Normalisation

@@ -10,8 +10,8 @@ from pathlib import Path
 from flwr.app import Context, Message
 
 from primia_flwr.errors import SiteFailure
-from primia_flwr.site.policy import load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
 
 Handler = Callable[[Message, Context], Message]
 

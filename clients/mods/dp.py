@@ -13,20 +13,19 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from clients.handlers.first_weights import check_first_weights
-from clients.handlers.message import arrived_model, round_config
 from clients.handlers.local_round import recipe_of, train_round
+from clients.handlers.message import arrived_model, round_config
 from clients.site.identity import SecureSite, open_member
-from clients.site.progress import progress_writer
-from clients.site.opened import OpenSite, open_site
-from clients.site.state import RoundState
 from clients.site.ledger_request import Account
-from primia_flwr.messages import keys
-from primia_flwr.messages import records
+from clients.site.opened import OpenSite, open_site
+from clients.site.progress import progress_writer
+from clients.site.state import RoundState
 from primia_flwr.errors import DivergenceError, ProtocolError
+from primia_flwr.messages import keys, records
 from primia_flwr.messages import secure as wire
 from primia_flwr.privacy.accounting.events import AnyEvent
-from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
 from primia_flwr.privacy.accounting.run_plan import Wish
+from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
 from primia_flwr.privacy.mechanisms.shared_step import StepNoise
 from primia_flwr.training.private import (
     PrivatePlan,

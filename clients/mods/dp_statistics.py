@@ -6,13 +6,13 @@ from dataclasses import asdict
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from clients.site.identity import open_member
-from clients.site.opened import OpenSite, open_site
 from clients.site.ledger_request import Account
-from primia_flwr.messages import keys
+from clients.site.opened import OpenSite, open_site
 from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ProtocolError
-from primia_flwr.privacy.mechanisms import statistics
+from primia_flwr.messages import keys
 from primia_flwr.privacy.accounting.run_plan import Wish
+from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.training.private import wish_of
 

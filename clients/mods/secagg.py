@@ -14,7 +14,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from clients.site.identity import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
-from primia_flwr.processes.children import available_cores
 from primia_flwr.messages.keys import (
     ARRAYS,
     CONFIG,
@@ -25,10 +24,11 @@ from primia_flwr.messages.keys import (
     SITE_NAME,
     TRIAL,
 )
-from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.primitives.keys import digest
-from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.processes.children import available_cores
 from primia_flwr.secagg.payload.layout import Layout
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.secagg.protocol.wire import (
     KeysRequest,
     MaskRequest,

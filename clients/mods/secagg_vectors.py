@@ -11,7 +11,6 @@ from clients.site.identity import SecureSite
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import secure as wire
-from primia_flwr.pipeline.verify_sums import write_update
 from primia_flwr.messages.keys import (
     ARRAYS,
     DECLINED,
@@ -27,9 +26,10 @@ from primia_flwr.messages.keys import (
     WEIGHT,
 )
 from primia_flwr.messages.records import get_evaluation
+from primia_flwr.pipeline.verify_sums import write_update
 from primia_flwr.secagg.payload.fixed_point import Overflow, Real
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import Layout, round_to_digits
+from primia_flwr.secagg.payload.masks import Vector
 
 logger = logging.getLogger(__name__)
 

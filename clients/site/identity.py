@@ -12,15 +12,15 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from primia_flwr.config.load import load_experiment
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import load_experiment
 from primia_flwr.errors import ConfigError, PolicyRefusal
-from primia_flwr.provisioning.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.messages.secure import degree_of, floor_of, session_of, terms_of
 from primia_flwr.processes.children import running_bundle
-from primia_flwr.secagg.state.journal import Journal, MemberRule
+from primia_flwr.provisioning.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.secagg.protocol.parties import Floor, Member, roster_digest
 from primia_flwr.secagg.protocol.vault import Vault
+from primia_flwr.secagg.state.journal import Journal, MemberRule
 from primia_flwr.site.policy import SitePolicy, load_policy
 
 

@@ -6,8 +6,8 @@ from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.messages.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.accounting.events import AnyEvent
-from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
 from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
+from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
 from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.training.private import unit_names
 

@@ -12,8 +12,8 @@ import torch
 from flwr.app import Context
 
 from clients.site.state import SiteState
-from primia_flwr.config.load import config_hash, load_experiment
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import config_hash, load_experiment
 from primia_flwr.data.dataset import SiteData, load_own_site, load_site
 from primia_flwr.errors import ConfigError
 from primia_flwr.site.policy import load_policy

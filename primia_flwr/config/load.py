@@ -27,8 +27,8 @@ from omegaconf.errors import (
 )
 
 from primia_flwr.config.checks import nearest
-from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import reading
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from primia_flwr.config.load import load_experiment
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import load_experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import read_text, reading
 

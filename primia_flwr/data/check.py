@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.files.listing import kind_of, read_head
 from primia_flwr.data.files.images import decode
-from primia_flwr.data.layouts.common import SPLIT_FOLDERS, split_folders, sub_folders
-from primia_flwr.data.manifest import Manifest
-from primia_flwr.data.layouts.readers import in_split, read_manifest
+from primia_flwr.data.files.listing import kind_of, read_head
 from primia_flwr.data.files.store import describe_unreadable, in_parallel
+from primia_flwr.data.layouts.common import SPLIT_FOLDERS, split_folders, sub_folders
+from primia_flwr.data.layouts.readers import in_split, read_manifest
+from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError, PrimiaError
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.files.store import Store, open_store
+from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
-from primia_flwr.data.layouts.readers import in_split, read_manifest
-from primia_flwr.data.files.store import Store, open_store
 from primia_flwr.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)

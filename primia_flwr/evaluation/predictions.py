@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr.storage import plain_csv
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.storage import plain_csv
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_text, reading, reason_of
 

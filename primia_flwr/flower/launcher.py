@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.flower.bundle import Bundle, stage_bundle
 from primia_flwr.flower.command import CONNECTION, Connection, write_run_config

@@ -85,7 +85,9 @@ class LocalSite:
             If the site's program refuses the file.
         """
         command = isolated_module(
-            "primia_flwr.site.bundle.approval", str(self.policy_file.resolve()), str(bundle.resolve())
+            "primia_flwr.site.bundle.approval",
+            str(self.policy_file.resolve()),
+            str(bundle.resolve()),
         )
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -8,8 +8,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from primia_flwr.inference.plan import Geometry, Plan, Shape, num_compared
 from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.plan import Geometry, Plan, Shape, num_compared
 
 MAX_BYTES = 1 << 20
 MAX_LAYERS = 1000

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError, ProtocolError
-from primia_flwr.runs.checkpoint import replace_file
-from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.primitives.keys import sign, verify
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.secagg.protocol.parties import Session
+from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "ledger-heads.json"
 MAX_CHARACTERS = 1 << 20

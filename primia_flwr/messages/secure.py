@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import to_yaml
 from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED
+from primia_flwr.primitives.keys import digest
 from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, with_noise_for
 from primia_flwr.privacy.mechanisms.shared_step import StepNoise
-from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED
-from primia_flwr.secagg.protocol.graph import suggested_degree
-from primia_flwr.primitives.keys import digest
-from primia_flwr.secagg.payload.masks import Vector
-from primia_flwr.secagg.protocol.parties import Floor, Session
 from primia_flwr.secagg.payload.layout import REAL_STEP, WEIGHT, Layout, Number
+from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.graph import suggested_degree
+from primia_flwr.secagg.protocol.parties import Floor, Session
 
 SECAGG = "secagg"  # the record of a message that holds the protocol's own parts
 ROUTE = "secagg"  # the query for setup, signatures and shares

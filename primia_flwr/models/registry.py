@@ -9,11 +9,11 @@ from torch import nn
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
-from primia_flwr.models.layers.common import freeze, standardise_kernels
 from primia_flwr.models.architectures.resnet import build_resnet
 from primia_flwr.models.architectures.scattering import build_scattering
 from primia_flwr.models.architectures.simpleconv import build_simpleconv
 from primia_flwr.models.architectures.vgg import build_vgg
+from primia_flwr.models.layers.common import freeze, standardise_kernels
 from primia_flwr.models.weights import load_first_weights
 from primia_flwr.models.weights_card import check_kind
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from primia_flwr.config.experiment.data import with_absolute_paths
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import to_yaml
 from primia_flwr.config.search.searched import with_values
 from primia_flwr.data.dataset import (
     LabelledImages,
@@ -22,19 +22,19 @@ from primia_flwr.data.dataset import (
     load_test,
 )
 from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.flower.launcher import RunStopped, launch
+from primia_flwr.models import check_image_size
+from primia_flwr.models.saved import load_model
+from primia_flwr.pipeline.baselines import train_baselines
+from primia_flwr.pipeline.first_model import check_first_weights
+from primia_flwr.pipeline.scoring import explain_model, score_model
+from primia_flwr.provisioning.identities import prepare_secure
+from primia_flwr.provisioning.readiness import with_roster
 from primia_flwr.reporting.model_card import write_model_card
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
-from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.runs.metadata import data_facts, read_json, run_facts, write_json
-from primia_flwr.pipeline.first_model import check_first_weights
-from primia_flwr.provisioning.identities import prepare_secure
-from primia_flwr.flower.launcher import RunStopped, launch
-from primia_flwr.provisioning.readiness import with_roster
-from primia_flwr.pipeline.scoring import explain_model, score_model
 from primia_flwr.runs.track import track
-from primia_flwr.models import check_image_size
-from primia_flwr.models.saved import load_model
 
 
 class Watcher(Protocol):

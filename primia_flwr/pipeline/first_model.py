@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from primia_flwr.config.load import config_hash
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import config_hash
 from primia_flwr.models import ModelCard, build_model
 from primia_flwr.models.provenance import (
     UNKNOWN,

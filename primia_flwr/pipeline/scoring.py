@@ -6,9 +6,6 @@ import numpy as np
 from torch import nn
 
 from primia_flwr.data.dataset import LabelledImages
-from primia_flwr.evaluation.statistics.metrics import Scores, score
-from primia_flwr.evaluation.predictions import read_predictions, write_predictions
-from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
 from primia_flwr.evaluation.explain.cases import (
     FOLDER,
     ExplainedCase,
@@ -16,6 +13,9 @@ from primia_flwr.evaluation.explain.cases import (
     picture_of,
     write_cases,
 )
+from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.predictions import read_predictions, write_predictions
+from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.models.saved import ModelCard
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict

@@ -40,7 +40,7 @@ _BOOT = (
 
 def isolated_module(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs `module.main()` in an isolated interpreter."""
-    package_parent = Path(__file__).resolve().parents[1]
+    package_parent = Path(__file__).resolve().parents[2]
     return [sys.executable, "-I", "-c", _BOOT, str(package_parent), module, *arguments]
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import yaml
 
 from primia_flwr.errors import FederationError
+from primia_flwr.flower.superlink import SuperLinkFiles
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning import kit_texts
 from primia_flwr.provisioning.kits import check_name, new_folder, zip_kit
 from primia_flwr.provisioning.roster import Roster, RosterSite
-from primia_flwr.flower.superlink import SuperLinkFiles
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 

@@ -17,8 +17,8 @@ from primia_flwr.provisioning.certificates import (
     public_key,
     write_private,
 )
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.provisioning.roster import load_roster
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 ROSTER = "identities.json"

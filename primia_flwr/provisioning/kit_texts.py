@@ -3,13 +3,13 @@
 import shlex
 from pathlib import Path
 
-from primia_flwr.provisioning.roster import Roster, RosterSite
 from primia_flwr.flower.superlink import (
     SuperLinkFiles,
     superexec_arguments,
     superlink_arguments,
 )
 from primia_flwr.processes.programs import flower_program
+from primia_flwr.provisioning.roster import Roster, RosterSite
 
 _SITE_YAML = """\
 # What {site} allows. The hospital edits this file; it is read anew for every message.

@@ -20,8 +20,8 @@ from primia_flwr.provisioning.certificates import (
     public_key,
     write_private,
 )
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.provisioning.roster import Roster, RosterSite, load_roster
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.storage.reading import read_text, reading
 
 _COMMENT = "-identity"

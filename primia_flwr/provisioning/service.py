@@ -15,9 +15,9 @@ import yaml
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from primia_flwr.errors import FederationError
 from primia_flwr.inference.transport import credentials as kit_files
 from primia_flwr.inference.transport.credentials import Peer, Role, service_uri
-from primia_flwr.errors import FederationError
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.kits import check_name, new_folder, zip_kit
 

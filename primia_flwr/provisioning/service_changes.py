@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from primia_flwr.errors import FederationError, ServiceError
 from primia_flwr.inference.transport.connect import split_address
 from primia_flwr.inference.transport.credentials import (
     CA_FILE,
@@ -26,7 +27,7 @@ from primia_flwr.inference.transport.credentials import (
     read_identity,
     read_peers,
 )
-from primia_flwr.errors import FederationError, ServiceError
+from primia_flwr.privacy.ledger.disk import replace_file
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.kits import check_name
 from primia_flwr.provisioning.service import (
@@ -37,7 +38,6 @@ from primia_flwr.provisioning.service import (
     issue_party,
     peers_yaml,
 )
-from primia_flwr.privacy.ledger.disk import replace_file
 from primia_flwr.storage.reading import read_bytes, read_private, reading
 
 _LISTENING: tuple[Role, ...] = ("model-owner", "crypto-provider")

@@ -14,11 +14,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from primia_flwr.errors import ConfigError
+from primia_flwr.evaluation.readers.compare import VALIDATION, Comparison
 from primia_flwr.evaluation.statistics.agreement import EXACT_BELOW
 from primia_flwr.evaluation.statistics.calibration import BINS
-from primia_flwr.evaluation.readers.compare import VALIDATION, Comparison
-from primia_flwr.reporting.plots.compare import draw
 from primia_flwr.reporting.compare_tables import Sheet, sheets
+from primia_flwr.reporting.plots.compare import draw
 from primia_flwr.reporting.plots.run import Plot
 from primia_flwr.reporting.result_table import size
 
@@ -89,7 +89,7 @@ def render(
     found: Comparison, tables: list[Sheet], drawn: Mapping[str, Plot], about: Mapping[str, Any]
 ) -> str:
     """Return the page as text."""
-    template = files("primia_flwr.evaluation").joinpath("compare.html.jinja")
+    template = files("primia_flwr.reporting").joinpath("templates", "compare.html.jinja")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -14,11 +14,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from primia_flwr.reporting.plots.evidence import in_words
+from primia_flwr.models.saved import weights_digest
 from primia_flwr.reporting.chapters.privacy import privacy_account
+from primia_flwr.reporting.plots.evidence import in_words
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
 from primia_flwr.storage.atomic import write_whole, write_whole_json
-from primia_flwr.models.saved import weights_digest
 
 TEXT_FILE, JSON_FILE = "model_card.md", "model_card.json"
 _RECIPE = ("optimizer", "learning_rate", "batch_size", "local_epochs", "precision", "loss")
@@ -143,7 +143,7 @@ def _secure(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _render(card: Mapping[str, Any]) -> str:
     environment = Environment(
-        loader=PackageLoader("primia_flwr.evaluation", "."),
+        loader=PackageLoader("primia_flwr.reporting", "templates"),
         autoescape=False,  # Markdown, not HTML
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -14,13 +14,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from primia_flwr.reporting.plots import run as plots
+from primia_flwr.reporting import result_table as table
 from primia_flwr.reporting.chapters import evidence as report_evidence
 from primia_flwr.reporting.chapters import secure as secure_account
-from primia_flwr.reporting import result_table as table
-from primia_flwr.reporting.plots.run import Plot
 from primia_flwr.reporting.chapters.privacy import HEADINGS, privacy_account
+from primia_flwr.reporting.chapters.search import search_chapter
 from primia_flwr.reporting.chapters.sites import no_site_figures, site_table
+from primia_flwr.reporting.plots import run as plots
+from primia_flwr.reporting.plots.run import Plot
 from primia_flwr.runs.folder import (
     Row,
     RunFolder,
@@ -29,7 +30,6 @@ from primia_flwr.runs.folder import (
     plain_values,
     read_run_folder,
 )
-from primia_flwr.reporting.chapters.search import search_chapter
 from primia_flwr.storage.atomic import write_whole
 
 CITATIONS = {
@@ -98,7 +98,7 @@ def draw(folder: RunFolder) -> dict[str, Plot]:
 def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
     """Return the page as text."""
     environment = Environment(
-        loader=PackageLoader("primia_flwr.evaluation", "."),
+        loader=PackageLoader("primia_flwr.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

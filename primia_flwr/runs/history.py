@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from primia_flwr.storage import plain_csv
 from primia_flwr.errors import CheckpointError
 from primia_flwr.runs.checkpoint import replace_file
+from primia_flwr.storage import plain_csv
 from primia_flwr.storage.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)

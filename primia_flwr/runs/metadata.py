@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from primia_flwr import __version__
-from primia_flwr.config.load import app_root, config_hash
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import app_root, config_hash
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.errors import PrimiaError
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.privacy.mechanisms.units import units_of
+from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.storage.reading import parse_json, read_text
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from primia_flwr.runs import received
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.messages.secure import unflatten
 from primia_flwr.models.saved import write_atomically
+from primia_flwr.runs import received
 from primia_flwr.secagg.payload.masks import Vector
 
 Arrays = Mapping[str, npt.NDArray[Any]]

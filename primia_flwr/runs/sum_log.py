@@ -10,8 +10,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from primia_flwr.runs.secure_sums import FILE, SumRow
 from primia_flwr.runs.history import append_event
+from primia_flwr.runs.secure_sums import FILE, SumRow
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.storage import plain_csv
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError
 from primia_flwr.runs.folder import RunFolder, number, read_run_folder
-from primia_flwr.storage.reading import read_text, reading
 from primia_flwr.runs.tracking import Tracker
+from primia_flwr.storage import plain_csv
+from primia_flwr.storage.reading import read_text, reading
 
 _ROUND_CURVES = ("train_loss", "val_loss", "val_accuracy", "val_mcc", "images_per_second")
 _SITE_CURVES = ("train_loss", "val_loss", "val_mcc", "images_per_second")

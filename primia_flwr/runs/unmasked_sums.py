@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.runs.secure_sums import STATISTICS
 from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.runs.secure_sums import STATISTICS
 from primia_flwr.secagg.state.member_lists import largest_safe
 
 FILE = "secure-opened.json"

@@ -13,8 +13,8 @@ import yaml
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.runs.checkpoint import replace_file

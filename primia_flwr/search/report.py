@@ -52,7 +52,7 @@ def render(found: Mapping[str, Any], shares: Mapping[str, float]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(shown=shown, score=_score)
-    template = files("primia_flwr.search").joinpath("sweep.html.jinja")
+    template = files("primia_flwr.reporting").joinpath("templates", "sweep.html.jinja")
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         found=found,
         name=Path(found["folder"]).name,

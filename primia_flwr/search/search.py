@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from primia_flwr.config.load import deciding_settings
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import deciding_settings
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError

@@ -24,8 +24,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.config.search.sweep import SweepConfig, searched_space
 from primia_flwr.errors import ConfigError
 from primia_flwr.search.search import Search

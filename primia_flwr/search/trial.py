@@ -10,10 +10,10 @@ from pathlib import Path
 import optuna
 
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.runs.history import DIVERGED as SITE_STATUS_DIVERGED
-from primia_flwr.runs.history import Event, EventTail
 from primia_flwr.flower.launcher import RunStopped
 from primia_flwr.pipeline.experiment import Watcher
+from primia_flwr.runs.history import DIVERGED as SITE_STATUS_DIVERGED
+from primia_flwr.runs.history import Event, EventTail
 from primia_flwr.search.study import COMPLETE, DIVERGED, FAILED, INVALID, PRUNED
 from primia_flwr.training.round import DIVERGED as SITE_DIVERGED
 

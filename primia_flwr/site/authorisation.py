@@ -13,11 +13,11 @@ from primia_flwr.config.plain_yaml import MAX_CHARACTERS
 from primia_flwr.config.search.searched import SEARCHABLE
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.errors import ConfigError, PolicyRefusal
-from primia_flwr.storage.printable import printable, short, shown
-from primia_flwr.storage.reading import reading
 from primia_flwr.site.bundle.contents import Bundle, inspect, sha256
 from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
 from primia_flwr.site.terms import check_terms
+from primia_flwr.storage.printable import printable, short, shown
+from primia_flwr.storage.reading import reading
 
 MAX_CONFIG_CHARACTERS = MAX_CHARACTERS
 # A run's primary task; Flower 1.41 calls ordinary federated runs "flwr-serverapp".

@@ -169,7 +169,9 @@ def check_device(policy: SitePolicy) -> Finding:
 
 def check_data(policy: SitePolicy) -> list[Finding]:
     """Check that every image can be read, and that patients are consistent."""
-    from primia_flwr.config.experiment.data import DataConfig  # heavy, and only this check needs them
+    from primia_flwr.config.experiment.data import (
+        DataConfig,  # heavy, and only this check needs them
+    )
     from primia_flwr.data import check as data_check
 
     if not (policy.data_root or policy.data_manifest):

@@ -29,14 +29,14 @@ from flwr.supercore.run import Run
 from flwr.supernode.cli import flwr_clientapp
 
 from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal, PrimiaError
-from primia_flwr.processes.pace import hasten_transfers
-from primia_flwr.storage.printable import printable, short
 from primia_flwr.processes.children import BUNDLE_VARIABLE
+from primia_flwr.processes.pace import hasten_transfers
+from primia_flwr.site.authorisation import Request, UnknownBundle, judge
 from primia_flwr.site.bundle import installed
 from primia_flwr.site.bundle.contents import BundleStore, inspect, sha256
-from primia_flwr.site.authorisation import Request, UnknownBundle, judge
-from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.storage.printable import printable, short
 
 # All that leaves of a failure, whatever it was: this code and `FAILED_AT_SITE`.
 FAILED_CODE = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
@@ -141,7 +141,9 @@ class Gate:
         reason = reply.error.reason or ""
         if self._log is None:
             print(f"[gate] {printable(reason, limit=2000)}", flush=True)
-        elif FAILED_AT_SITE not in reason:  # else the app has logged why (clients/mods/discretion.py)
+        elif (
+            FAILED_AT_SITE not in reason
+        ):  # else the app has logged why (clients/mods/discretion.py)
             self._log.append("failed", message=reply.metadata.message_type, reason=reason)
         return Message(Error(FAILED_CODE, FAILED_AT_SITE), reply_to=self._pulled[0])
 

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import DataError
+from primia_flwr.storage.appending import append_whole
 from primia_flwr.storage.printable import printable, shown
 
 EVENTS = (

@@ -20,8 +20,8 @@ from primia_flwr.config.checks import (
     check_range,
 )
 from primia_flwr.config.experiment.deployment import check_address
-from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.experiment.privacy import UNITS
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable, shown
 from primia_flwr.storage.reading import read_text, reading

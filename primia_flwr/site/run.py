@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from primia_flwr.errors import FederationError, PrimiaError
-from primia_flwr.storage.printable import printable
 from primia_flwr.processes.children import (
     Child,
     Children,
@@ -26,8 +25,9 @@ from primia_flwr.processes.children import (
 from primia_flwr.site.bundle.contents import write_atomically
 from primia_flwr.site.bundle.first_look import check_supernode
 from primia_flwr.site.gate import check_flower
-from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.storage.printable import printable
 
 _POLL_SECONDS = 0.5
 # A SuperLink takes a node whose machine lost power for connected until two heartbeats, 30 s

@@ -9,7 +9,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from primia_flwr.config.experiment.training import EarlyStoppingConfig, SiteStoppingConfig, TrainingConfig
+from primia_flwr.config.experiment.training import (
+    EarlyStoppingConfig,
+    SiteStoppingConfig,
+    TrainingConfig,
+)
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation

@@ -23,15 +23,15 @@ from torch.nn import functional
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
-from primia_flwr.privacy.mechanisms import statistics
+from primia_flwr.privacy.accounting.events import SampledGaussian
+from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter
+from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
 from primia_flwr.privacy.clipping.admission import refuse_mixup
 from primia_flwr.privacy.clipping.engine import Engine
 from primia_flwr.privacy.clipping.table import build_engine
+from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient, clipped_total
-from primia_flwr.privacy.accounting.events import SampledGaussian
-from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter
 from primia_flwr.privacy.mechanisms.randomness import fresh_seed, view_seeds
-from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
 from primia_flwr.privacy.mechanisms.units import Units, units_of
 from primia_flwr.training.device import compute_settings, pick_device
 from primia_flwr.training.loader import BatchPreparation, augmented

@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from primia_flwr.errors import FederationError
-from primia_flwr.provisioning.federation import Federation, Plan, provision
-from primia_flwr.provisioning.roster import register_sites
 from primia_flwr.flower.superlink import SuperLink
 from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.processes.children import Service, free_port
+from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.roster import register_sites
 
 _CERTIFICATE_DAYS = 7
 

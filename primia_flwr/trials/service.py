@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.errors import ServiceError
-from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.processes.children import Child, Children, free_port, is_listening, wait_until
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 
 _CLINIC = "clinic"
 _START_SECONDS = 120.0

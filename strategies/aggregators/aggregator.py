@@ -13,9 +13,9 @@ from typing import Any
 from flwr.app import ConfigRecord
 
 from primia_flwr.data.statistics import PixelSums
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED, OK, SiteRow
-from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.training.evaluate import Evaluation
 
 OnRow = Callable[[SiteRow], None]

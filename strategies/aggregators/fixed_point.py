@@ -17,8 +17,8 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.secagg.payload.fixed_point import Overflow
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import WEIGHT, Layout
+from primia_flwr.secagg.payload.masks import Vector
 from strategies.aggregators.aggregator import Request
 from strategies.aggregators.plain import PlainExchange
 from strategies.aggregators.reply_validator import Screened, Update, rejected_row

@@ -25,16 +25,23 @@ from flwr.app import (
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
-from primia_flwr.runs.recording import Recording
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.messages.records import num_bytes
-from strategies.aggregators.statistics_query import SiteSums, ask_statistics
-from strategies.aggregators.aggregator import Exchange, OnRow, Outcome, Request, SiteModel, Statistics
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
+from primia_flwr.runs.recording import Recording
+from strategies.aggregators.aggregator import (
+    Exchange,
+    OnRow,
+    Outcome,
+    Request,
+    SiteModel,
+    Statistics,
+)
 from strategies.aggregators.reply_validator import Screen, Screened, Update
 from strategies.aggregators.server_step import aggregate, check_finite, load_moments, moments
+from strategies.aggregators.statistics_query import SiteSums, ask_statistics
 from strategies.weighted_fedavg import weighted_mean
 
 

@@ -16,18 +16,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from numpy.lib import format as npy
 
 from primia_flwr.errors import DivergenceError, ProtocolError
-from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import (
-    DIVERGED,
-    EVALUATED,
-    FAILED,
-    OK,
-    REFUSED,
-    REJECTED,
-    SiteRow,
-)
-from primia_flwr.messages.refusals import failure_reason, has_diverged, refusal_reason
-from primia_flwr.storage.reading import reason_of
 from primia_flwr.messages.keys import (
     ARRAYS,
     DECLINED,
@@ -41,6 +29,18 @@ from primia_flwr.messages.keys import (
     WEIGHT,
 )
 from primia_flwr.messages.records import get_evaluation
+from primia_flwr.messages.refusals import failure_reason, has_diverged, refusal_reason
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import (
+    DIVERGED,
+    EVALUATED,
+    FAILED,
+    OK,
+    REFUSED,
+    REJECTED,
+    SiteRow,
+)
+from primia_flwr.storage.reading import reason_of
 from primia_flwr.training.evaluate import Evaluation
 
 _LONGEST_REASON = 300

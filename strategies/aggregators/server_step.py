@@ -8,9 +8,9 @@ from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, Rec
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.errors import DivergenceError, FederationError
-from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.messages.secure import unflatten
 from primia_flwr.messages.keys import ARRAYS, METRICS, WEIGHT
+from primia_flwr.messages.secure import unflatten
+from primia_flwr.runs.checkpoint import ArrayMap
 
 _MOMENTS = ("m_t", "v_t")
 

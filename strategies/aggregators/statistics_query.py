@@ -12,9 +12,9 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import ProtocolError
-from primia_flwr.runs.history import LATE, REJECTED, SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import CONFIG, METRICS, NUM_VAL, SITE, SITE_NAME, STATISTICS
+from primia_flwr.runs.history import LATE, REJECTED, SiteRow
 from strategies.aggregators.reply_validator import clean, error_row, number
 
 

@@ -17,16 +17,16 @@ from primia_flwr.config.experiment.halving import Rung, rounds_in_all
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.searched import with_values
 from primia_flwr.errors import FederationError
-from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.metadata import write_json
-from primia_flwr.runs.history import History, append_event
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.rounds.participation import Attendance
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import History, append_event
+from primia_flwr.runs.metadata import write_json
 from strategies.aggregators.aggregator import Exchange
-from strategies.rounds.loop import LoopConfig
 from strategies.fedsearch.population import Values, draw_population
 from strategies.fedsearch.record import account
 from strategies.fedsearch.trial import Trial
+from strategies.rounds.loop import LoopConfig
+from strategies.rounds.participation import Attendance
 
 FILE, FOLDER = "search.json", "search"
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.errors import DivergenceError, FederationError
-from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import DIVERGED, RoundRow, SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import TRIAL, VALUES
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import DIVERGED, RoundRow, SiteRow
 from primia_flwr.training.early_stopping import Patience, is_better
-from strategies.rounds.participation import Attendance
 from strategies.aggregators.aggregator import Exchange, Outcome, Request
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
+from strategies.rounds.participation import Attendance
 
 OnEvent = Callable[..., None]
 

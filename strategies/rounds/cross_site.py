@@ -9,9 +9,9 @@ averaging last: the federated model after its local training, not one that never
 import logging
 from dataclasses import replace
 
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.cross_site import FEDERATED, Cell, CrossSite, ModelRow
 from primia_flwr.runs.history import SiteRow
-from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.training.evaluate import Evaluation
 from strategies.aggregators.aggregator import Exchange, Request, SiteModel
 

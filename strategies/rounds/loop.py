@@ -16,12 +16,14 @@ from flwr.app import ConfigRecord
 
 from primia_flwr.config.experiment.data import NormalisationConfig
 from primia_flwr.config.experiment.federation import FederationConfig
-from primia_flwr.config.load import config_hash
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import FederationStoppingConfig
+from primia_flwr.config.load import config_hash
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError, FederationError
-from primia_flwr.runs.cross_site import FILE, write_matrix
+from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.messages.keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
+from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.runs.checkpoint import (
     GLOBAL,
     ArrayMap,
@@ -29,16 +31,14 @@ from primia_flwr.runs.checkpoint import (
     load_latest,
     save_checkpoint,
 )
+from primia_flwr.runs.cross_site import FILE, write_matrix
 from primia_flwr.runs.history import OK, History, RoundRow, SiteRow
-from primia_flwr.flower.roster_grid import RosterGrid
-from primia_flwr.privacy.mechanisms.averaging import averaged
-from primia_flwr.messages.keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.normalisation import Normalisation
-from strategies.rounds.participation import Attendance
-from strategies.rounds.cross_site import cross_site_matrix
 from strategies.aggregators.aggregator import Exchange, Outcome, Request
+from strategies.rounds.cross_site import cross_site_matrix
+from strategies.rounds.participation import Attendance
 
 logger = logging.getLogger(__name__)
 

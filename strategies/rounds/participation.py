@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.errors import FederationError
-from primia_flwr.runs.history import FAILED, SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.runs.history import FAILED, SiteRow
 from strategies.aggregators.aggregator import Exchange
 
 # Seconds: between two looks at who is online; after enough sites are online, for the others to

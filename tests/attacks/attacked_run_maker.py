@@ -8,14 +8,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.data.dataset import load_pooled, load_test
-from primia_flwr.runs.metadata import data_facts, write_json
-from primia_flwr.pipeline.first_model import first_model, model_card
-from primia_flwr.pipeline.experiment import simulated_sites
-from primia_flwr.pipeline.scoring import score_model
 from primia_flwr.models.saved import save_model
+from primia_flwr.pipeline.experiment import simulated_sites
+from primia_flwr.pipeline.first_model import first_model, model_card
+from primia_flwr.pipeline.scoring import score_model
+from primia_flwr.runs.metadata import data_facts, write_json
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
+from primia_flwr.config.load import to_yaml
 from primia_flwr.data.dataset import load_site
+from primia_flwr.models.saved import save_model
 from primia_flwr.pipeline.first_model import first_model, model_card
 from primia_flwr.runs.recording import Recording
-from primia_flwr.models.saved import save_model
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from primia_flwr.attacks.inversion.significance import against_control, against_strangers, anova, hedges_g
+from primia_flwr.attacks.inversion.significance import (
+    against_control,
+    against_strangers,
+    anova,
+    hedges_g,
+)
 from primia_flwr.errors import DataError
 
 

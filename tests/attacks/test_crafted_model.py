@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from primia_flwr.attacks.inversion.runner import AttackSettings
-from primia_flwr.attacks.crafted.runner import CRAFTED, HONEST, CraftedCampaign
 from primia_flwr.attacks.crafted.model import (
     LIFT,
     Trap,
@@ -22,8 +20,10 @@ from primia_flwr.attacks.crafted.model import (
     lift,
     set_trap,
 )
-from primia_flwr.attacks.inversion.config import InversionConfig
+from primia_flwr.attacks.crafted.runner import CRAFTED, HONEST, CraftedCampaign
 from primia_flwr.attacks.crafted.unmasked_sum import below_the_head
+from primia_flwr.attacks.inversion.config import InversionConfig
+from primia_flwr.attacks.inversion.runner import AttackSettings
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.schema import Experiment

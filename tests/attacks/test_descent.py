@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.descent import (
     LAST_VARIATION,
     Observation,
@@ -16,7 +17,6 @@ from primia_flwr.attacks.inversion.descent import (
     frequency_scale,
 )
 from primia_flwr.attacks.inversion.gradients import GradientOf
-from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.surrogate import SwitchedReLU, replace_rectifiers
 from primia_flwr.training.normalisation import Normalisation
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.descent import Observation
 from primia_flwr.attacks.inversion.gradients import GradientOf
 from primia_flwr.attacks.inversion.inversion import invert
-from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.targets import random_gradient
 from primia_flwr.errors import ConfigError
 from primia_flwr.training.normalisation import Normalisation

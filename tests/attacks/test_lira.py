@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from primia_flwr.attacks.membership.membership import lira
+from primia_flwr.attacks.membership import lira
 from primia_flwr.errors import ConfigError, DataError
 
 # Two images, four shadow models; the first two left both images out.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from primia_flwr.attacks.membership.membership import detection
+from primia_flwr.attacks.membership import detection
 from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.attacks.membership.membership import Membership, infer_membership, yeom_threshold
 from primia_flwr.attacks.membership.shadow_plan import plan_shadows

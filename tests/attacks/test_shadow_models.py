@@ -8,8 +8,8 @@ import pytest
 import torch
 from attacked_run_maker import PRIVATE, make_run
 
-from primia_flwr.attacks.membership.attacked_run import AttackedRun, TargetSize, open_run
 from primia_flwr.attacks.membership.attack import MembershipAttack, prepare
+from primia_flwr.attacks.membership.attacked_run import AttackedRun, TargetSize, open_run
 from primia_flwr.attacks.membership.shadow_models import fingerprint
 from primia_flwr.attacks.membership.shadow_recipe import ShadowRecipe
 from primia_flwr.errors import ConfigError

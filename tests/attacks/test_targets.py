@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from primia_flwr.attacks.inversion.gradients import GradientOf, cosine_distance, revealed_statistics
-from primia_flwr.runs.received import MODEL, read_received, rounds_of
+from primia_flwr.attacks.inversion.ground_truth import SitesData
 from primia_flwr.attacks.inversion.targets import (
     check_target,
     gradient_of_change,
@@ -17,10 +17,10 @@ from primia_flwr.attacks.inversion.targets import (
     read_seen,
     updates_of,
 )
-from primia_flwr.attacks.inversion.ground_truth import SitesData
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.pipeline.first_model import first_model
+from primia_flwr.runs.received import MODEL, read_received, rounds_of
 from tests.attacks.recorded import experiment_of, normalised, record, secure
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from primia_flwr.runs.received import FOLDER
 from primia_flwr.attacks.inversion.targets import TARGETS
 from primia_flwr.cli.analysis.attack import TARGET_NAMES, AttackConfig, run
 from primia_flwr.cli.main import run as primia
 from primia_flwr.config.experiment.data import SyntheticConfig
 from primia_flwr.errors import CheckpointError, ConfigError
+from primia_flwr.runs.received import FOLDER
 from tests.attacks.recorded import experiment_of, record, secure
 
 

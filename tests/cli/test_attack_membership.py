@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.attacks.membership.membership import detection
+from primia_flwr.attacks.membership import detection
 from primia_flwr.cli.analysis.attack_membership import VERB, AttackMembershipConfig
-from primia_flwr.cli.main import run as primia
 from primia_flwr.cli.command import call
+from primia_flwr.cli.main import run as primia
 from primia_flwr.config.load import compose, parse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "attacks"))

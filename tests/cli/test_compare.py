@@ -14,11 +14,11 @@ from PIL import Image
 from primia_flwr.cli.analysis.compare import VERB
 from primia_flwr.cli.command import call
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray, score
+from primia_flwr.config.load import to_yaml
 from primia_flwr.evaluation.predictions import write_predictions
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray, score
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard, save_model
 

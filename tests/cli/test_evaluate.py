@@ -14,12 +14,12 @@ from primia_flwr.cli.analysis.evaluate import VERB, EvaluateConfig, run
 from primia_flwr.cli.analysis.scored_data import ScoredDataConfig
 from primia_flwr.cli.command import call
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.errors import CheckpointError, ConfigError, DataError
-from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.evaluation.predictions import read_predictions
+from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard, save_model
 

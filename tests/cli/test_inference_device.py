@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from primia_flwr.cli.main import run
 from primia_flwr.cli.inference.service import device_of
+from primia_flwr.cli.main import run
 from primia_flwr.config.inference import InferArguments, ServeProviderArguments
-from primia_flwr.inference.arithmetic import ring
 from primia_flwr.errors import ConfigError
+from primia_flwr.inference.arithmetic import ring
 
 VERBS = (["serve", "crypto-provider"], ["serve", "model-owner"], ["inference", "trial"])
 

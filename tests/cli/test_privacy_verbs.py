@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from primia_flwr.cli.command import Verb, call
 from primia_flwr.cli.privacy import plan as privacy_plan
 from primia_flwr.cli.privacy import show as privacy_show
 from primia_flwr.cli.privacy import verify as privacy_verify
-from primia_flwr.cli.command import Verb, call
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
 from primia_flwr.privacy.accounting.filter import SiteFilter
-from primia_flwr.privacy.ledger.file import LEDGER
 from primia_flwr.privacy.accounting.run_plan import Wish, spent_by
+from primia_flwr.privacy.ledger.file import LEDGER
 from tests.privacy.ledgers import DELTA, PATIENTS, charge, fill, open_ledger
 
 

@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from primia_flwr.cli.main import run
-from primia_flwr.cli.inference.provision import VERB, ProvisionServiceArguments
 from primia_flwr.cli.command import call
+from primia_flwr.cli.inference.provision import VERB, ProvisionServiceArguments
+from primia_flwr.cli.main import run
 from primia_flwr.config.load import compose, parse
 from primia_flwr.inference.transport.credentials import load_credentials, service_uri
 

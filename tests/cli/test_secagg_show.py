@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.federation.secagg_show import VERB, ShowArguments
 from primia_flwr.cli.command import call
+from primia_flwr.cli.federation.secagg_show import VERB, ShowArguments
 from primia_flwr.config.load import compose, parse
 from primia_flwr.runs.secure_sums import FILE, STATISTICS, TRAIN, SumRow
 from primia_flwr.runs.sum_log import SumLog

@@ -10,9 +10,9 @@ import pytest
 
 from primia_flwr.cli.inference.served import served_model
 from primia_flwr.config.inference import InferenceTrialArguments, ServeModelArguments
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.service.model_owner import ServedModel
-from primia_flwr.errors import ConfigError
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 from primia_flwr.models.saved import weights_digest, write_bounds
 from tests.e2e.test_encrypted_inference import write_model

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from primia_flwr.cli import main as main_module
-from primia_flwr.cli.main import VERBS, run
 from primia_flwr.cli.command import Verb, call
+from primia_flwr.cli.main import VERBS, run
 from primia_flwr.errors import DataError
 
 

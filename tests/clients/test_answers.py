@@ -10,12 +10,11 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from clients.handlers.answers import answer_evaluate, answer_statistics, answer_train
 from clients.site.opened import open_site
-from primia_flwr.messages import keys
-from primia_flwr.messages import records
-from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
 from primia_flwr.data.dataset import load_site
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.messages import keys, records
 from primia_flwr.models import build_model
 
 

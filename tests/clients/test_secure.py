@@ -9,8 +9,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from clients.mods.secagg_vectors import _private_vectors
-from primia_flwr.config.load import compose, parse, without_sweep
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse, without_sweep
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as secure_records
 from primia_flwr.messages.keys import CONFIG

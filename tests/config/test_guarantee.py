@@ -1,7 +1,7 @@
 import pytest
 
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.errors import ConfigError
 
 

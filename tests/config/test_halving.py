@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.config.experiment.halving import Rung, halving_rungs, random_search_rungs, rounds_in_all
+from primia_flwr.config.experiment.halving import (
+    Rung,
+    halving_rungs,
+    random_search_rungs,
+    rounds_in_all,
+)
 from primia_flwr.errors import ConfigError
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.config.experiment.federation import FederationConfig, StrategyConfig
-from primia_flwr.config.load import compose, config_hash, load_experiment, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import TrainingConfig
+from primia_flwr.config.load import compose, config_hash, load_experiment, parse, to_yaml
 from primia_flwr.errors import ConfigError
 
 names = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)

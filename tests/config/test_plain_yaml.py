@@ -3,10 +3,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
-from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.tracking import TrackingConfig
+from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.errors import ConfigError
 
 

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from primia_flwr.config.load import compose, config_hash, load_experiment, parse, to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.load import compose, config_hash, load_experiment, parse, to_yaml
 from primia_flwr.config.search.searched import SEARCHABLE, space_of, with_values
 from primia_flwr.errors import ConfigError
 

@@ -20,16 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.transport.connect import connect
-from primia_flwr.inference.transport.credentials import Role, load_credentials
+from primia_flwr.errors import PrimiaError
 from primia_flwr.inference.crypten.dealer import serve_dealer
 from primia_flwr.inference.crypten.door import crypten
 from primia_flwr.inference.crypten.program import compute, fold, run_data_owner, run_model_owner
 from primia_flwr.inference.crypten.provider import insecure_first_party
 from primia_flwr.inference.crypten.wire import DONE
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import Role, load_credentials
 from primia_flwr.inference.transport.listener import Listener
-from primia_flwr.errors import PrimiaError
 from tests.crypto.links import credentials
 
 PARTIES: tuple[Role, Role] = ("data-owner", "model-owner")

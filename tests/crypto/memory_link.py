@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
-from primia_flwr.inference.lowering.lowering import Lowered
-from primia_flwr.inference.correlation_spec import Needs
-from primia_flwr.inference.protocol.online import Buffer, DataOwner, ModelOwner
-from primia_flwr.inference.preprocessing.prepared import Prepared, masked_products, prepare
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
+from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.lowering.lowering import Lowered
+from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
+from primia_flwr.inference.preprocessing.prepared import Prepared, masked_products, prepare
+from primia_flwr.inference.protocol.online import Buffer, DataOwner, ModelOwner
 
 
 @dataclass

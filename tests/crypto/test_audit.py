@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
+from primia_flwr.inference.correlation_spec import Compared, Needs
+from primia_flwr.inference.fss import compare
 from primia_flwr.inference.overflow import check as audit
 from primia_flwr.inference.overflow.check import Checks, Key, Ledger, Lock
 from primia_flwr.inference.preprocessing.dealing import Selection, open_selection, part_bytes
-from primia_flwr.inference.fss import compare
-from primia_flwr.inference.correlation_spec import Compared, Needs
-from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
-from primia_flwr.errors import ProtocolError
 
 SEED = bytes(range(32))
 SIZES = [8, 9, 16, 31, 32, 33, 48, 63, 64]

@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.inference import (
     MAX_AUDITED_BITS,
     InferArguments,
     InferenceTrialArguments,
     ServeModelArguments,
 )
-from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.overflow.limits import beyond, check_products
 from primia_flwr.inference.lowering.builder import Weights
 from primia_flwr.inference.lowering.lowering import Lowered, lower
+from primia_flwr.inference.overflow.limits import beyond, check_products
 from primia_flwr.inference.plan import Add, Average, Flatten, Linear, MaxLevel, Open, Relu, Reveal
-from primia_flwr.errors import ConfigError
 from primia_flwr.models.registry import MODELS, build_model
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.inference.overflow import check as audit
-from primia_flwr.inference.preprocessing import dealing
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.lowering import Lowered, lower
-from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
+from primia_flwr.inference.overflow import check as audit
 from primia_flwr.inference.plan import Linear
-from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.preprocessing import dealing
+from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
 from tests.crypto import memory_link
 from tests.crypto.memory_link import classify, deal, linked
 from tests.crypto.test_online import Identity, chi_square, frames_of, small_model

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from primia_flwr.inference.service import negotiation as offers
-from primia_flwr.inference.preprocessing import supply
-from primia_flwr.inference.overflow.check import Key, Lock
-from primia_flwr.inference.service.classify import classify_all
-from primia_flwr.inference.transport.messages import Hello
-from primia_flwr.inference.service.model_owner import ServedModel
-from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
+from primia_flwr.inference.overflow.check import Key, Lock
+from primia_flwr.inference.preprocessing import supply
+from primia_flwr.inference.preprocessing.prepared import Prepared
+from primia_flwr.inference.service import negotiation as offers
+from primia_flwr.inference.service.classify import classify_all
+from primia_flwr.inference.service.model_owner import ServedModel
+from primia_flwr.inference.transport.messages import Hello
 from tests.crypto.test_session import CARD, Parties, images, plain, served
 
 WITHIN, OUTSIDE = 32, 8

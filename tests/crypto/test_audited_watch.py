@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from primia_flwr.inference.service import watch
-from primia_flwr.inference.overflow.check import Key, Lock
-from primia_flwr.inference.service.data_owner import Session
-from primia_flwr.inference.transport.messages import OPEN_ENDED
-from primia_flwr.inference.service.model_owner import ServedModel
-from primia_flwr.inference.service.negotiation import Answer
 from primia_flwr.data.files.arrivals import Arrival
 from primia_flwr.errors import ServiceError
+from primia_flwr.inference.overflow.check import Key, Lock
+from primia_flwr.inference.service import watch
+from primia_flwr.inference.service.data_owner import Session
+from primia_flwr.inference.service.model_owner import ServedModel
+from primia_flwr.inference.service.negotiation import Answer
+from primia_flwr.inference.transport.messages import OPEN_ENDED
 from tests.crypto.test_session import CARD, SIZE, Parties, served
 from tests.crypto.test_watch import Clinic, Ends, Masks, agrees, quick  # noqa: F401
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.inference.lowering.bounds import (
     bounds_of,
     check_bounds,
@@ -15,7 +16,6 @@ from primia_flwr.inference.lowering.bounds import (
     refuse_old_file,
 )
 from primia_flwr.inference.lowering.lowering import lower
-from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models.activation_bounds import ActivationBounds
 
 

@@ -15,12 +15,12 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.transport import channel as channel_module
 from primia_flwr.inference.transport.channel import Channel, Counts
 from primia_flwr.inference.transport.connect import VERSION
 from primia_flwr.inference.transport.credentials import Role
 from primia_flwr.inference.transport.listener import Listener
-from primia_flwr.errors import ProtocolError, ServiceError
 from tests.crypto.links import credentials, linked
 
 MB = 1_000_000

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.errors import ServiceError
+from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from tests.crypto.links import authority, credentials, service

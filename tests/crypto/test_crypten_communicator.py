@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.distributed import ReduceOp
 
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.crypten.communicator import ChannelCommunicator
 from primia_flwr.inference.crypten.door import crypten
 from primia_flwr.inference.crypten.wire import TENSORS, pack, packed_bytes
-from primia_flwr.errors import ProtocolError, ServiceError
 from tests.crypto.links import linked
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.crypten.dealer import serve_dealer
 from primia_flwr.inference.crypten.provider import TrustedDealer, asking, insecure_first_party
 from primia_flwr.inference.crypten.requests import MAX_REQUEST_BYTES, Request
 from primia_flwr.inference.crypten.wire import CORRECTION, DONE, REQUEST, SEED
-from primia_flwr.errors import ProtocolError, ServiceError
 from tests.crypto.links import linked
 
 

@@ -5,11 +5,11 @@ import sys
 import pytest
 import torch
 
+from primia_flwr.errors import ServiceError
+from primia_flwr.inference.arithmetic.randomness import Stream
 from primia_flwr.inference.crypten import generators as crypten_generators
 from primia_flwr.inference.crypten.door import BinarySharedTensor, crypten
 from primia_flwr.inference.crypten.generators import bit_strings, drop_streams, ring_elements
-from primia_flwr.inference.arithmetic.randomness import Stream
-from primia_flwr.errors import ServiceError
 
 SEEDS = bytes(32), bytes([1] * 32)
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.crypten.program import describe, fold, run_data_owner, run_model_owner
 from primia_flwr.errors import ConfigError, ServiceError
+from primia_flwr.inference.crypten.program import describe, fold, run_data_owner, run_model_owner
 from primia_flwr.models import build_model
 from tests.crypto.crypten_parties import (
     Failed,

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.crypten import requests as crypten_requests
 from primia_flwr.inference.crypten.dealer import answer
 from primia_flwr.inference.crypten.requests import MAX_REQUEST_BYTES, Request
 from primia_flwr.inference.crypten.wire import pack
-from primia_flwr.errors import ProtocolError
 
 SEEDS = bytes(32), bytes([1] * 32)
 sides = st.integers(1, 5)

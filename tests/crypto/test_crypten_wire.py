@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.inference.crypten.wire import pack, packed_bytes, unpack
 from primia_flwr.errors import ProtocolError, ServiceError
+from primia_flwr.inference.crypten.wire import pack, packed_bytes, unpack
 
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), max_size=4)
 

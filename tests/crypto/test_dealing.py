@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.arithmetic.randomness import fresh_seed
+from primia_flwr.inference.correlation_spec import Compared, Needs, Product
+from primia_flwr.inference.plan import Geometry
 from primia_flwr.inference.preprocessing.dealing import (
     Dealer,
     open_product,
@@ -16,11 +20,7 @@ from primia_flwr.inference.preprocessing.dealing import (
     tensor,
     weight_masks,
 )
-from primia_flwr.inference.correlation_spec import Compared, Needs, Product
-from primia_flwr.inference.plan import Geometry
 from primia_flwr.inference.preprocessing.prepared import masked_products, prepare
-from primia_flwr.inference.arithmetic.randomness import fresh_seed
-from primia_flwr.errors import ProtocolError
 
 NEEDS = Needs(
     openings=((1, 2, 4, 4), (1, 3)),

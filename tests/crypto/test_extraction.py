@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.protocol import online
-from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.service.extraction import LastLayer, Limits, limits_for
-from primia_flwr.inference.lowering.lowering import Lowered, lower
-from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
-from primia_flwr.inference.plan import Open
-from primia_flwr.inference.service.query_log import QueryLog
 from primia_flwr.errors import ConfigError, PolicyRefusal
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.lowering.lowering import Lowered, lower
+from primia_flwr.inference.plan import Open
+from primia_flwr.inference.protocol import online
+from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
+from primia_flwr.inference.service.extraction import LastLayer, Limits, limits_for
+from primia_flwr.inference.service.query_log import QueryLog
 from primia_flwr.models.registry import build_model
 from tests.crypto.memory_link import deal, linked
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.lowering.bounds import bounds_of, check_bounds, measure
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.crypten.program import fold
+from primia_flwr.inference.lowering.bounds import bounds_of, check_bounds, measure
 from primia_flwr.inference.lowering.folding import folded, with_plain_kernels
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.plan import Add, Relu, num_compared
-from primia_flwr.errors import ConfigError
-from primia_flwr.models.registry import build_model
 from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
+from primia_flwr.models.registry import build_model
 from tests.crypto.memory_link import classify
 
 NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv")

@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.inference.transport.frames import FrameReader, Part, frame, printable
 from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.transport.frames import FrameReader, Part, frame, printable
 
 BODIES = st.lists(st.tuples(st.integers(1, 255), st.binary(max_size=300)), max_size=6)
 

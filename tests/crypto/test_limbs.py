@@ -9,15 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from primia_flwr.inference.arithmetic import limbs
-from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
-from primia_flwr.inference.lowering.lowering import lower
-from primia_flwr.inference.correlation_spec import Needs
-from primia_flwr.inference.plan import Geometry
-from primia_flwr.inference.preprocessing.prepared import masked_products
-from primia_flwr.inference.arithmetic.randomness import fresh_seed
 from primia_flwr.errors import ConfigError, ServiceError
+from primia_flwr.inference.arithmetic import limbs, ring
+from primia_flwr.inference.arithmetic.randomness import fresh_seed
+from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.plan import Geometry
+from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
+from primia_flwr.inference.preprocessing.prepared import masked_products
 from tests.crypto.memory_link import classify
 from tests.crypto.test_online import small_model
 from tests.crypto.test_session import Parties, served

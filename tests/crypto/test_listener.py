@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 from primia_flwr.inference.transport.connect import VERSION, connect, split_address
 from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
 from primia_flwr.inference.transport.listener import Listener, Places, _Caller, _in_excess
-from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.service import (
     ServicePlan,

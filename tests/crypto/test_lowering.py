@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.plan import (
     Add,
@@ -17,7 +18,6 @@ from primia_flwr.inference.plan import (
     Reveal,
     num_compared,
 )
-from primia_flwr.errors import ConfigError
 from primia_flwr.models.registry import build_model
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.service import data_owner
-from primia_flwr.inference.protocol import memory
+from primia_flwr.errors import ConfigError, PolicyRefusal, PrimiaError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
+from primia_flwr.inference.correlation_spec import Compared, Needs, Product
 from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.plan import Linear, Open, Plan, Relu, Reveal
+from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
+from primia_flwr.inference.protocol import memory
 from primia_flwr.inference.protocol.memory import (
     GB,
     Budget,
@@ -22,10 +24,8 @@ from primia_flwr.inference.protocol.memory import (
     dealing_bytes,
     room_for,
 )
-from primia_flwr.inference.correlation_spec import Compared, Needs, Product
-from primia_flwr.inference.plan import Linear, Open, Plan, Relu, Reveal
+from primia_flwr.inference.service import data_owner
 from primia_flwr.inference.service.provider import Provider
-from primia_flwr.errors import ConfigError, PolicyRefusal, PrimiaError, ServiceError
 from primia_flwr.models.registry import build_model
 from tests.crypto.test_session import Parties, images, served
 

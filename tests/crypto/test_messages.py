@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.inference.transport.messages import Hello, Join, Offer, pack, session_of, unpack
 from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.transport.messages import Hello, Join, Offer, pack, session_of, unpack
 
 NONCE = "ab" * 32
 HELLO = Hello(1, "fss", 1, 3, NONCE)

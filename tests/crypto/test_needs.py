@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.lowering.lowering import lower
-from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.models.registry import build_model
 
 

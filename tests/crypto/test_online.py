@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
-from primia_flwr.errors import ProtocolError
 from primia_flwr.models.registry import build_model
 from tests.crypto.memory_link import classify, deal, linked
 

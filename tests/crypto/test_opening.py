@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.preprocessing.prefetcher import Opener
 from primia_flwr.inference.preprocessing.prepared import Prepared
-from primia_flwr.errors import ProtocolError, ServiceError
 
 
 class Opened(Prepared):

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.cli.inference.findings import basis, finding, not_plausible, summary
-from primia_flwr.inference.crypten import program as crypten_program
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.service.classify import opinion_of
+from primia_flwr.inference.crypten import program as crypten_program
 from primia_flwr.inference.lowering.lowering import Lowered, lower
-from primia_flwr.inference.service.negotiation import Answer
-from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
 from primia_flwr.inference.plan import Linear
+from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
 from primia_flwr.inference.protocol.plausibility import (
     HONEST_LIMIT,
     Verdict,
@@ -26,7 +24,9 @@ from primia_flwr.inference.protocol.plausibility import (
     limit_that_holds,
     verdict,
 )
+from primia_flwr.inference.service.classify import opinion_of
 from primia_flwr.inference.service.crypten_batches import StockSession
+from primia_flwr.inference.service.negotiation import Answer
 from tests.crypto.memory_link import deal, linked
 from tests.crypto.test_audited_online import audited
 from tests.crypto.test_online import Identity, small_model

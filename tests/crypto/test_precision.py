@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.cli.main import run
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.lowering.bounds import bounds_of
 from primia_flwr.inference.lowering.lowering import lower
-from primia_flwr.inference.lowering.precision import calibrate, check_precision, is_precise, precision_of
-from primia_flwr.errors import ConfigError
+from primia_flwr.inference.lowering.precision import (
+    calibrate,
+    check_precision,
+    is_precise,
+    precision_of,
+)
 from primia_flwr.models.activation_bounds import Precision
 from primia_flwr.models.saved import load_model, save_model
 from tests.crypto.test_bounds import network

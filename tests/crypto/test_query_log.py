@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.inference.service.query_log import QueryLog
 from primia_flwr.errors import PolicyRefusal, ServiceError
+from primia_flwr.inference.service.query_log import QueryLog
 from tests.full_disk import full_disk
 
 

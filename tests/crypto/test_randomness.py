@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
 
 SEED = bytes(range(32))
 CHUNK = 1 << 16  # bytes that are enciphered at a time

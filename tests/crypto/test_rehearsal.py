@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.lowering.rehearsal import Rehearsal
-from primia_flwr.errors import ConfigError
 from tests.crypto.memory_link import classify
 from tests.crypto.test_online import Identity, integers, small_model
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.plan import Average, Geometry
-from primia_flwr.errors import ProtocolError
 
 WORDS = st.integers(-(2**63), 2**63 - 1)
 

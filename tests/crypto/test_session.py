@@ -17,25 +17,24 @@ import torch
 from torch import Tensor
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.service import data_owner
-from primia_flwr.inference.service import model_owner
-from primia_flwr.inference.service import negotiation as offers
-from primia_flwr.inference.preprocessing import supply
-from primia_flwr.inference.service import provider as provider_module
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.service.classify import classify_all
-from primia_flwr.inference.transport.connect import connect
-from primia_flwr.inference.transport.credentials import Role
-from primia_flwr.inference.service.data_owner import Session
-from primia_flwr.inference.transport.listener import Listener
-from primia_flwr.inference.transport.messages import Join, Kind
-from primia_flwr.inference.service.model_owner import ServedModel, Server
+from primia_flwr.errors import PrimiaError, ServiceError
 from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.preprocessing import supply
 from primia_flwr.inference.preprocessing.prepared import Prepared
+from primia_flwr.inference.protocol.session import Settings
+from primia_flwr.inference.service import data_owner, model_owner
+from primia_flwr.inference.service import negotiation as offers
+from primia_flwr.inference.service import provider as provider_module
+from primia_flwr.inference.service.classify import classify_all
+from primia_flwr.inference.service.data_owner import Session
+from primia_flwr.inference.service.model_owner import ServedModel, Server
 from primia_flwr.inference.service.provider import Provider
 from primia_flwr.inference.service.query_log import QueryLog
-from primia_flwr.inference.protocol.session import Settings
-from primia_flwr.errors import PrimiaError, ServiceError
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import Role
+from primia_flwr.inference.transport.listener import Listener
+from primia_flwr.inference.transport.messages import Join, Kind
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard

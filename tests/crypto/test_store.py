@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.preprocessing import store as store_module
 from primia_flwr.inference.preprocessing.store import Store, remove_left_over
-from primia_flwr.errors import ProtocolError, ServiceError
 
 SESSION = bytes(32)
 PARTS = [b"seed", b"", b"a longer part" * 1000]

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.transport import keepalive as vigil
 from primia_flwr.inference.transport.channel import Channel, wait_for_any
-from primia_flwr.inference.transport.messages import Kind
 from primia_flwr.inference.transport.keepalive import Answering, Vigil
-from primia_flwr.errors import ProtocolError, ServiceError
+from primia_flwr.inference.transport.messages import Kind
 from tests.crypto.links import linked
 
 Pair = tuple[Channel, Channel]

@@ -18,24 +18,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from primia_flwr.inference.service import data_owner
-from primia_flwr.inference.transport import messages
-from primia_flwr.inference.service import model_owner
-from primia_flwr.inference.preprocessing import supply
-from primia_flwr.inference.transport import keepalive as vigil
-from primia_flwr.inference.service import watch
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.service.classify import classify_all
-from primia_flwr.inference.service.data_owner import Session
-from primia_flwr.inference.transport.messages import OPEN_ENDED
-from primia_flwr.inference.service.negotiation import Answer
-from primia_flwr.inference.preprocessing.prepared import Prepared
-from primia_flwr.inference.service.provider import Provider
-from primia_flwr.inference.service.query_log import QueryLog
-from primia_flwr.inference.service.watch import Limits, Watcher
 from primia_flwr.data.files.arrivals import Arrival, Arrivals
 from primia_flwr.data.files.unlabelled import Unlabelled
 from primia_flwr.errors import ServiceError
+from primia_flwr.inference.preprocessing import supply
+from primia_flwr.inference.preprocessing.prepared import Prepared
+from primia_flwr.inference.service import data_owner, model_owner, watch
+from primia_flwr.inference.service.classify import classify_all
+from primia_flwr.inference.service.data_owner import Session
+from primia_flwr.inference.service.negotiation import Answer
+from primia_flwr.inference.service.provider import Provider
+from primia_flwr.inference.service.query_log import QueryLog
+from primia_flwr.inference.service.watch import Limits, Watcher
+from primia_flwr.inference.transport import keepalive as vigil
+from primia_flwr.inference.transport import messages
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.messages import OPEN_ENDED
 from tests.crypto.test_session import SIZE, Parties, plain
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.errors import ConfigError
 
 

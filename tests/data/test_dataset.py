@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig, PartitionConfig, with_absolute_paths
-from primia_flwr.data.files.listing import store
 from primia_flwr.data.dataset import (
     LabelledImages,
     load_all,
@@ -25,8 +24,9 @@ from primia_flwr.data.dataset import (
     load_test,
 )
 from primia_flwr.data.files.images import decode, resize
-from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.files.listing import store
 from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import ConfigError, DataError
 
 WriteImage = Callable[..., Path]

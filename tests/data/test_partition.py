@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from primia_flwr.config.experiment.data import PartitionConfig
 from primia_flwr.data.manifest import Manifest, Sample, shared_patients
-from primia_flwr.data.split.partition import partition_over_sites, split_by_patient
 from primia_flwr.data.seeding import generator, shuffled
+from primia_flwr.data.split.partition import partition_over_sites, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
 
 MakeManifest = Callable[..., Manifest]

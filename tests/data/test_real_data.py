@@ -7,9 +7,9 @@ import pytest
 
 from primia_flwr.config.experiment.data import DataConfig, PartitionConfig
 from primia_flwr.data.check import check_data
+from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import shared_patients
 from primia_flwr.data.split.partition import partition_over_sites
-from primia_flwr.data.layouts.readers import read_manifest
 
 ROOT = Path(
     os.environ.get("PRIMIA_DATA") or Path(__file__).parents[3] / "shared" / "data" / "chest_xray"

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.errors import PrimiaError
-from primia_flwr.runs.secure_sums import SumRow, read_sums
-from primia_flwr.trials.loopback import LoopbackFederation
 from primia_flwr.pipeline.experiment import run_experiment, settle
+from primia_flwr.runs.secure_sums import SumRow, read_sums
 from primia_flwr.trials.federation import deployed, loopback_federation
+from primia_flwr.trials.loopback import LoopbackFederation
 from tests.e2e.runner import TINY, events, processes_of
 
 

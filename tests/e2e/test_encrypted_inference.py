@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.provisioning.service import ServicePlan, provision_service
-from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard, save_model, weights_digest, write_bounds
+from primia_flwr.provisioning.service import ServicePlan, provision_service
+from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from tests.e2e.runner import Primia, last_json
 
 CLASSES = ("bacterial", "normal", "viral")

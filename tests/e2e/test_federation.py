@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.trials.loopback import LoopbackFederation
 from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.site.log import SiteLog
+from primia_flwr.trials.loopback import LoopbackFederation
 from tests.e2e.disturbed import Disturbance, Disturbed, kill
 from tests.e2e.runner import TINY, Primia, last_json
 

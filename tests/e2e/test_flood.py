@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from primia_bench.inference.flood import CLINICS, FLOOD, OPTIONS, flooding, held, served
+
 from primia_flwr.trials.service import running_service
 from tests.e2e.test_encrypted_inference import write_images, write_model
 

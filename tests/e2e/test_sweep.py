@@ -11,8 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from primia_flwr.config.load import compose, config_hash, load_experiment, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, config_hash, load_experiment, parse
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
 
 FAST = (*TINY, "strategy=fedavg", "federation.rounds=2", "sweep.sampler=random")

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from primia_flwr.processes.children import is_listening
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
-from primia_flwr.processes.children import is_listening
 from tests.e2e.runner import Primia, last_json
 from tests.e2e.test_encrypted_inference import (
     CLASSES,

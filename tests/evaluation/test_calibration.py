@@ -7,7 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from primia_flwr.evaluation.statistics.calibration import calibration, fit_temperature, with_temperature
+from primia_flwr.evaluation.statistics.calibration import (
+    calibration,
+    fit_temperature,
+    with_temperature,
+)
 from primia_flwr.evaluation.statistics.operating_points import Question, questions, threshold_for
 
 CLASSES = ("bacterial", "normal", "viral")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from primia_flwr.evaluation.readers.metrics import bootstrapped
 from primia_flwr.evaluation.statistics.auc import area_statistic
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_figures, confusion_statistic
+from primia_flwr.evaluation.statistics.bootstrap_metrics import (
+    confusion_figures,
+    confusion_statistic,
+)
 from primia_flwr.evaluation.statistics.intervals import Strata, bootstrap_limits, wilson
 from primia_flwr.evaluation.statistics.metrics import FloatArray, score
-from primia_flwr.evaluation.readers.metrics import bootstrapped
 
 CLASSES = ("a", "b", "c")
 

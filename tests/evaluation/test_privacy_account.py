@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.privacy import PrivacyConfig
-from primia_flwr.reporting.chapters.privacy import HEADINGS, privacy_account
 from primia_flwr.models.provenance import Provenance
 from primia_flwr.privacy.accounting.accountant import epsilon
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
-from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.accounting.run_plan import Wish
+from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.reporting.chapters.privacy import HEADINGS, privacy_account
 
 EVENT = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=5)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
-from primia_flwr.reporting.report import write_report
-from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation, write_cases
+from primia_flwr.reporting.report import write_report
+from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
+from primia_flwr.runs.evidence import write_evidence
 from tests.e2e.runner import TINY, Primia, last_json
 
 from tests.evaluation import browser  # isort: skip

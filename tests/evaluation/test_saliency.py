@@ -13,7 +13,6 @@ from torch import nn
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.evaluation.explain import saliency
-from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
 from primia_flwr.evaluation.explain.cases import (
     ExplainedCase,
     Explanation,
@@ -21,9 +20,10 @@ from primia_flwr.evaluation.explain.cases import (
     read_cases,
     write_cases,
 )
-from primia_flwr.reporting.plots.saliency import saliency_plots
+from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
 from primia_flwr.models import MODELS, build_model
 from primia_flwr.models.layers.common import freeze
+from primia_flwr.reporting.plots.saliency import saliency_plots
 
 
 class TwoMaps(nn.Module):

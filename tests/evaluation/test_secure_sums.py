@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.config.load import app_root
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import app_root
 from primia_flwr.errors import DataError
-from primia_flwr.reporting.report import write_report
+from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.reporting.chapters.secure import account, headline, scientific, sheets
+from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.secure_sums import (
     EVALUATE,
     FILE,
@@ -26,7 +27,6 @@ from primia_flwr.runs.secure_sums import (
     read_sums,
     totals,
 )
-from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.runs.sum_log import SumLog
 
 Maker = Callable[..., Path]

@@ -41,7 +41,10 @@ def test_only_the_app_travels(tmp_path: Path) -> None:
     left_out = ("crypto/", "cli/", "search/", "attacks/inversion.py", "site/gate.py")
     behind = tuple(f"primia_flwr/{part}" for part in left_out)
     assert not [name for name in names if name.startswith(behind)]
-    assert {"primia_flwr/secagg/payload/masks.py", "primia_flwr/privacy/mechanisms/averaging.py"} <= set(names)
+    assert {
+        "primia_flwr/secagg/payload/masks.py",
+        "primia_flwr/privacy/mechanisms/averaging.py",
+    } <= set(names)
     assert len(content) < 1_200_000
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.errors import PrimiaError
-from primia_flwr.provisioning.identities import load_identity, roster_keys
+from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.provisioning.federation import Plan, provision
+from primia_flwr.provisioning.identities import load_identity, roster_keys
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.site.check import check_certificate, check_key
 from primia_flwr.site.policy import load_policy

@@ -9,8 +9,8 @@ import pytest
 from primia_flwr.cli.main import run
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import fingerprint, public_line_of
-from primia_flwr.provisioning.own_identities import renew, trust
 from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.own_identities import renew, trust
 from primia_flwr.provisioning.roster import load_roster
 
 

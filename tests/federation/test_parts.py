@@ -10,9 +10,7 @@ import pytest
 from primia_flwr.config.experiment.deployment import DeploymentConfig, check_address
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.flower import command as flower
-from primia_flwr.provisioning.federation import Plan, provision
 from primia_flwr.messages.refusals import failure_reason, refusal_reason
-from primia_flwr.provisioning.roster import node_states
 from primia_flwr.processes.children import (
     Child,
     Children,
@@ -23,6 +21,8 @@ from primia_flwr.processes.children import (
     wait_until,
 )
 from primia_flwr.processes.programs import flower_program
+from primia_flwr.provisioning.federation import Plan, provision
+from primia_flwr.provisioning.roster import node_states
 
 
 def child(folder: Path, code: str) -> Child:

@@ -1,7 +1,7 @@
 import pytest
 
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.errors import ConfigError
 from primia_flwr.pipeline.experiment import simulated_sites
 from primia_flwr.pipeline.planned_privacy import planned_privacy

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.data.dataset import load_site, load_test
 from primia_flwr.errors import ConfigError
-from primia_flwr.runs.metadata import data_facts
 from primia_flwr.pipeline.experiment import settle
+from primia_flwr.runs.metadata import data_facts
 
 
 @pytest.mark.parametrize("unit", ["patient", "image"])

@@ -9,8 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
-from primia_flwr.cli.federation.provision import VERB
 from primia_flwr.cli.command import call
+from primia_flwr.cli.federation.provision import VERB
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import certificate_fingerprint, fingerprint

@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import light_app
 
 from primia_flwr.errors import FederationError
-from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
-from primia_flwr.provisioning.federation import Plan, provision
-from primia_flwr.messages.refusals import refusal_reason
-from primia_flwr.provisioning.roster import node_states
 from primia_flwr.flower.supernodes import LocalSite
-from primia_flwr.site.policy import load_policy
+from primia_flwr.messages.refusals import refusal_reason
+from primia_flwr.provisioning.federation import Plan, provision
+from primia_flwr.provisioning.roster import node_states
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
+from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
 
 pytestmark = pytest.mark.timeout(180)
 EXPERIMENT = "name: trial\nfederation:\n  min_sites: 2\n"

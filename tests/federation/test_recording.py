@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from primia_flwr.config.experiment.deployment import DeploymentConfig
+from primia_flwr.config.experiment.federation import StrategyConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import config_hash
+from primia_flwr.errors import ConfigError
 from primia_flwr.runs.received import (
     SUM,
     SURVIVORS,
@@ -16,11 +21,6 @@ from primia_flwr.runs.received import (
     rounds_of,
     sites_of_round,
 )
-from primia_flwr.config.experiment.deployment import DeploymentConfig
-from primia_flwr.config.experiment.federation import StrategyConfig
-from primia_flwr.config.load import config_hash
-from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.errors import ConfigError
 from primia_flwr.runs.recording import Recording
 
 MODEL = {"w": np.array([[1.0, 2.0]], np.float32), "b": np.array([3.0], np.float32)}

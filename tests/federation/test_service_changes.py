@@ -14,15 +14,15 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from primia_flwr.cli.inference.provision import VERB
 from primia_flwr.cli.command import call
+from primia_flwr.cli.inference.provision import VERB
+from primia_flwr.errors import FederationError, PrimiaError, ServiceError
 from primia_flwr.inference.transport.connect import connect
 from primia_flwr.inference.transport.credentials import Peer, load_credentials, soon_over
 from primia_flwr.inference.transport.listener import Listener
-from primia_flwr.errors import FederationError, PrimiaError, ServiceError
 from primia_flwr.provisioning import certificates as certs
-from primia_flwr.provisioning.service_changes import ServiceFolder
 from primia_flwr.provisioning.service import ServicePlan, issue_party, provision_service
+from primia_flwr.provisioning.service_changes import ServiceFolder
 
 CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 PLAN = ServicePlan("trial", "127.0.0.1", "127.0.0.1", ["clinic-a", "clinic-b"], days=40)

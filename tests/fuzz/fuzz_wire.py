@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from primia_bench.machine import describe_machine, publish
+
 from tests.fuzz.targets import TARGETS
 
 MAX_BYTES = 8192

@@ -14,9 +14,9 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.protocol import wire
 from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.secagg.protocol.membership import Told
-from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.secagg.protocol.wire import decode, encode
+from primia_flwr.secagg.state.journal import Journal
 from tests.secagg.federation import BASES, TOLD, Federation, members, total, vectors
 
 ME, LOST = "s001", "s005"

@@ -24,14 +24,14 @@ from primia_flwr.messages.secure import (
     part,
     unpack_vectors,
 )
-from primia_flwr.secagg.protocol import wire
-from primia_flwr.secagg.protocol.client import ClientInstance, PeerShares
-from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.primitives.keys import PublicKeys
 from primia_flwr.secagg.payload.layout import WEIGHT, Layout, Number
+from primia_flwr.secagg.protocol import wire
+from primia_flwr.secagg.protocol.client import ClientInstance, PeerShares
 from primia_flwr.secagg.protocol.sealing import open_sealed, seal
 from primia_flwr.secagg.protocol.vault import Vault
 from primia_flwr.secagg.protocol.wire import decode, encode
+from primia_flwr.secagg.state.journal import Journal
 from tests.fuzz.stage import ME, SPARSE, STAGE, Stage, is_a
 
 KINDS = [kind for kind in vars(wire).values() if getattr(kind, "__dataclass_fields__", None)]

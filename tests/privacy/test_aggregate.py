@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, clipped, with_noise_for
 from primia_flwr.privacy.accounting.filter import SiteFilter
 from primia_flwr.privacy.accounting.run_plan import Wish, spent_by
+from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, clipped, with_noise_for
 from primia_flwr.secagg.payload.fixed_point import FixedPoint
 
 PLAN = {

@@ -11,20 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
-from torch.nn import functional
-
 from primia_bench.privacy.audit import __main__ as dp_audit
-from primia_bench.privacy.audit import aggregate
-from primia_bench.privacy.audit import one_run
-from primia_bench.privacy.audit import paths
-from primia_bench.privacy.audit import step
+from primia_bench.privacy.audit import aggregate, one_run, paths, step
+from primia_bench.privacy.audit.__main__ import CAUGHT, HOLDS, Audit
 from primia_bench.privacy.audit.attacker import Attacker
 from primia_bench.privacy.audit.counting import DELTA, best_log_ratio
 from primia_bench.privacy.audit.patients import canaries, canary, network, ordinary
-from primia_bench.privacy.audit.__main__ import CAUGHT, HOLDS, Audit
-from primia_flwr.privacy.clipping import build_engine
+from scipy.stats import norm
+from torch.nn import functional
+
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
+from primia_flwr.privacy.clipping import build_engine
 
 TINY = replace(one_run.SOUND[0], canaries=120, ordinary=30, guesses=100, steps=1)
 OFF = replace(TINY, noise_factor=1e-6)

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.accounting.accountant import epsilon
 from primia_flwr.privacy.accounting.events import AnyEvent, Gaussian, SampledGaussian, total_rdp
-from primia_flwr.privacy.accounting.filter import RdpFilter, SiteFilter, Spent, check_delta, rdp_epsilon
+from primia_flwr.privacy.accounting.filter import (
+    RdpFilter,
+    SiteFilter,
+    Spent,
+    check_delta,
+    rdp_epsilon,
+)
 
 DELTA = 1e-5
 FILTER = RdpFilter.planned(epsilon=2.0, delta=DELTA)

@@ -13,12 +13,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from primia_flwr.errors import ConfigError, PrivacyBudgetError
-from primia_flwr.privacy.ledger.ledger import people as ledger_units
 from primia_flwr.privacy.accounting.accountant import COARSE, epsilon
-from primia_flwr.privacy.accounting.events import AnyEvent, Gaussian, SampledGaussian, apart, total_rdp
+from primia_flwr.privacy.accounting.events import (
+    AnyEvent,
+    Gaussian,
+    SampledGaussian,
+    apart,
+    total_rdp,
+)
 from primia_flwr.privacy.accounting.filter import RdpFilter, SiteFilter
-from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
+from primia_flwr.privacy.ledger import people as ledger_units
+from primia_flwr.privacy.ledger.ledger import Ledger
 from tests.privacy.ledgers import DELTA, charge, open_ledger
 
 STEPS = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.05, steps=40)

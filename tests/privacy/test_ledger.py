@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian, SkellamSum
-from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.chain import parse
 from primia_flwr.privacy.ledger.file import LEDGER
+from primia_flwr.privacy.ledger.ledger import Ledger
 from tests.privacy.ledgers import DELTA, NOISY, PATIENTS, charge, fill, open_ledger
 
 

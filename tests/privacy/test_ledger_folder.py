@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.chain import parse
 from primia_flwr.privacy.ledger.file import HEAD, LEDGER
+from primia_flwr.privacy.ledger.ledger import Ledger
 from tests.privacy.ledgers import PATIENTS, charge, fill, open_ledger
 
 LINES = 5  # opened, data, three charges

@@ -13,11 +13,11 @@ import pytest
 
 from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
-from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
 from primia_flwr.privacy.ledger.chain import Entry, line, make_entry
 from primia_flwr.privacy.ledger.file import HEAD, LEDGER
+from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.statement import statement
-from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
 from tests.privacy.ledgers import DELTA, PATIENTS, charge, open_ledger
 
 ROUNDS, STEPS = 6, 10
@@ -395,7 +395,7 @@ def test_an_old_ledger_has_no_place_for_a_plan(tmp_path: Path) -> None:
 
 
 def _digest(folder: Path, name: str) -> str:
-    from primia_flwr.privacy.ledger.ledger import people as ledger_units
+    from primia_flwr.privacy.ledger import people as ledger_units
 
     key = (folder / "unit.key").read_bytes()
     return ledger_units.rows(key, [name])[0][0]

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 
 from primia_flwr.privacy.accounting.events import AnyEvent, Gaussian, SampledGaussian
-from primia_flwr.privacy.ledger.planned_runs import PlannedRun, PlannedRuns
 from primia_flwr.privacy.accounting.run_plan import RunPlan
+from primia_flwr.privacy.ledger.planned_runs import PlannedRun, PlannedRuns
 
 STEP = SampledGaussian(noise_multiplier=1.0, sampling_rate=0.1, steps=1)
 ONCE = Gaussian(noise_multiplier=5.0)

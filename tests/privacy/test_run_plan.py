@@ -10,7 +10,13 @@ import pytest
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.accounting.accountant import PLD, RDP, epsilon
-from primia_flwr.privacy.accounting.events import AnyEvent, Gaussian, Pure, SampledGaussian, SkellamSum
+from primia_flwr.privacy.accounting.events import (
+    AnyEvent,
+    Gaussian,
+    Pure,
+    SampledGaussian,
+    SkellamSum,
+)
 from primia_flwr.privacy.accounting.filter import SiteFilter
 from primia_flwr.privacy.accounting.run_plan import (
     RunPlan,

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.mechanisms.statistics import GRID_BITS, _on_grid, cost, noisy_sums, sensitivity
+from primia_flwr.privacy.mechanisms.statistics import (
+    GRID_BITS,
+    _on_grid,
+    cost,
+    noisy_sums,
+    sensitivity,
+)
 from primia_flwr.privacy.mechanisms.units import units_of
 
 # Patient a: a black and a white image; b: a white one. Classes 0, 1, 1.

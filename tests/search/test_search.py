@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 import pytest
 
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError, FederationError

@@ -8,8 +8,8 @@ import pytest
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError, FederationError
-from primia_flwr.runs.history import append_event
 from primia_flwr.flower.launcher import RunStopped
+from primia_flwr.runs.history import append_event
 from primia_flwr.search.study import open_study
 from primia_flwr.search.trial import Follower, Outcome, outcome_of
 from primia_flwr.training.round import DIVERGED

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.secagg.protocol.membership import Told
-from primia_flwr.secagg.state.journal import Journal
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.parties import Floor, Member, Session
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.secagg.protocol.wire import (
@@ -28,6 +27,7 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
     encode_each,
 )
+from primia_flwr.secagg.state.journal import Journal
 
 TOLD, BASES = b"told", (b"base",)
 FLOOR = Floor()

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.primitives.keys import KeyPair, digest
+from primia_flwr.primitives.shamir import combine
+from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.agreement import Masking, apply
 from primia_flwr.secagg.protocol.client_checks import Demands
-from primia_flwr.secagg.state.journal import Journal
-from primia_flwr.primitives.keys import KeyPair, digest
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.parties import Floor
-from primia_flwr.primitives.shamir import combine
 from primia_flwr.secagg.protocol.wire import MaskRequest, UnmaskReply, UnmaskRequest
+from primia_flwr.secagg.state.journal import Journal
 from tests.secagg.federation import BASES, Federation, members, total, vectors
 
 NOTHING = np.zeros(8, np.uint32)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
 from primia_bench.secagg.growth import deviation, slope
-from primia_bench.secagg.sums import expected_survivors
 from primia_bench.secagg.protocol import measure
+from primia_bench.secagg.sums import expected_survivors
 
 
 def test_what_does_not_depend_on_the_machine_holds() -> None:

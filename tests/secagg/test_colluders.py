@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.primitives.keys import KeyPair, sign
+from primia_flwr.primitives.shamir import combine
+from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE, apply
 from primia_flwr.secagg.protocol.graph import least_threshold
-from primia_flwr.primitives.keys import KeyPair, sign
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.parties import Floor
-from primia_flwr.primitives.shamir import combine
 from primia_flwr.secagg.protocol.wire import SignRequest, UnmaskRequest
 from tests.secagg.federation import BASES, TOLD, Federation, members, vectors
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.primitives.keys import bind
 from primia_flwr.secagg.protocol.graph import (
     Graph,
     SparseParameters,
@@ -14,7 +15,6 @@ from primia_flwr.secagg.protocol.graph import (
     neighbours,
     suggested_degree,
 )
-from primia_flwr.primitives.keys import bind
 
 SEED = bytes(range(32))
 

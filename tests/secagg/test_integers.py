@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.payload.integers import decode_integers, encode_integers, from_steps, to_steps
+from primia_flwr.secagg.payload.integers import (
+    decode_integers,
+    encode_integers,
+    from_steps,
+    to_steps,
+)
 
 
 def test_by_hand() -> None:

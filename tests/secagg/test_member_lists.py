@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.protocol.parties import Floor
 from primia_flwr.secagg.state.journal import Journal, MemberRule
 from primia_flwr.secagg.state.member_lists import batches, largest_safe, shown
-from primia_flwr.secagg.protocol.parties import Floor
 from primia_flwr.secagg.state.round_numbers import RoundNumbers
 
 SITES = "abcdefghi"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.protocol.client import ClientInstance
-from primia_flwr.secagg.protocol.membership import Told
 from primia_flwr.primitives.keys import InstanceKeys, bind
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.client import ClientInstance
+from primia_flwr.secagg.protocol.membership import Told
 from primia_flwr.secagg.protocol.parties import Floor
 from primia_flwr.secagg.protocol.wire import (
     Excerpt,

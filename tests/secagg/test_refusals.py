@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.protocol.client import ClientInstance, Phase
-from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.primitives.keys import InstanceKeys, PublicKeys
+from primia_flwr.secagg.protocol.client import ClientInstance, Phase
 from primia_flwr.secagg.protocol.parties import Floor, Member, Session
 from primia_flwr.secagg.protocol.wire import (
     KeysRequest,
@@ -20,6 +19,7 @@ from primia_flwr.secagg.protocol.wire import (
     SignRequest,
     UnmaskRequest,
 )
+from primia_flwr.secagg.state.journal import Journal
 from tests.secagg.federation import BASES, TOLD, Federation, members, vectors
 
 ME, OTHER = "s001", "s002"

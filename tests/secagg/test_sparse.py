@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from primia_bench.secagg.rounds import enlist
+
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.primitives.keys import PublicKeys, bind
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.secagg.protocol.parties import Floor
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.secagg.protocol.wire import (

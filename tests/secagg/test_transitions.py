@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.primitives.keys import sign
 from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE
 from primia_flwr.secagg.protocol.client import ClientInstance, Phase
-from primia_flwr.secagg.state.journal import Journal
-from primia_flwr.primitives.keys import sign
 from primia_flwr.secagg.protocol.wire import (
     MaskRequest,
     SharesRequest,
@@ -24,6 +23,7 @@ from primia_flwr.secagg.protocol.wire import (
     decode,
     encode,
 )
+from primia_flwr.secagg.state.journal import Journal
 from tests.secagg.federation import BASES, TOLD, Federation, members
 
 EVERYONE = members(5)

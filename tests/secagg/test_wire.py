@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.primitives.keys import bind
 from primia_flwr.secagg.protocol import wire
 from primia_flwr.secagg.protocol.client import ClientInstance
-from primia_flwr.secagg.state.journal import Journal
-from primia_flwr.primitives.keys import bind
 from primia_flwr.secagg.protocol.vault import Vault
 from primia_flwr.secagg.protocol.wire import SharesRequest, SignRequest, UnmaskReply, decode, encode
+from primia_flwr.secagg.state.journal import Journal
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.targets import KINDS, TARGETS, seeds
 from tests.secagg.federation import members

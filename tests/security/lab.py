@@ -17,18 +17,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from PIL import Image
 
 from clients.client_app import app
-from primia_flwr.messages import keys
-from primia_flwr.messages import records
-from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.errors import PrimiaError
-from primia_flwr.messages import secure as wire
 from primia_flwr.flower.bundle import Bundle, stage_bundle
-from primia_flwr.provisioning.identities import roster_keys
-from primia_flwr.provisioning.federation import Plan, provision
+from primia_flwr.messages import keys, records
+from primia_flwr.messages import secure as wire
 from primia_flwr.models.registry import build_model
-from primia_flwr.secagg.protocol.parties import Session
+from primia_flwr.provisioning.federation import Plan, provision
+from primia_flwr.provisioning.identities import roster_keys
 from primia_flwr.secagg.payload.layout import Layout
+from primia_flwr.secagg.protocol.parties import Session
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.secagg.protocol.wire import (
     KeysReply,
@@ -39,8 +38,8 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
     encode_each,
 )
-from primia_flwr.site.bundle.contents import inspect
 from primia_flwr.site.authorisation import Request, judge
+from primia_flwr.site.bundle.contents import inspect
 from primia_flwr.site.policy import load_policy
 from primia_flwr.training.device import derive_seed
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from primia_flwr.messages import keys
 from primia_flwr.config.experiment.federation import SecureConfig
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.messages import keys
 from primia_flwr.messages import secure as wire
 from primia_flwr.processes.children import BUNDLE_VARIABLE
 from strategies.aggregators.secure.plausibility import check_plausible

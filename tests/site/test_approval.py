@@ -11,8 +11,8 @@ from primia_flwr.cli.main import run as primia
 from primia_flwr.errors import DataError, PolicyRefusal
 from primia_flwr.site.bundle.approval import approve, approve_file
 from primia_flwr.site.bundle.contents import BundleStore, sha256
-from primia_flwr.site.policy import load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
 
 POLICY = """\
 # munich's policy

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.processes.children import free_port
+from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.site import check
 from primia_flwr.site.policy import SitePolicy, load_policy
 

@@ -21,8 +21,8 @@ from primia_flwr.site import supernode
 from primia_flwr.site.bundle import first_look
 from primia_flwr.site.bundle.contents import sha256
 from primia_flwr.site.bundle.first_look import check_supernode, look_first, node_runtime
-from primia_flwr.site.policy import load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
 
 HONEST = make_installable({"light.py": "app = 1\n"})
 BLANKS = make_bundle(project="#" + " " * (65 * 2**20))

@@ -20,8 +20,8 @@ from primia_flwr.site.bundle.approval import approve
 from primia_flwr.site.bundle.contents import BundleStore, read_files, sha256
 from primia_flwr.site.executor import GateExecutor, use_gate
 from primia_flwr.site.gate import FAILED_CODE, Gate, check_flower, close
-from primia_flwr.site.policy import load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
 
 BUNDLE = make_bundle()
 HASH = sha256(BUNDLE)

@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_maker import make_bundle
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.site.bundle.contents import sha256
 from primia_flwr.site.authorisation import Request, UnknownBundle, judge
+from primia_flwr.site.bundle.contents import sha256
 from primia_flwr.site.policy import SitePolicy
 
 BUNDLE = make_bundle()

@@ -16,8 +16,8 @@ from primia_flwr.errors import PolicyRefusal
 from primia_flwr.site.bundle.approval import approve
 from primia_flwr.site.bundle.contents import BundleStore, sha256
 from primia_flwr.site.gate import Gate
-from primia_flwr.site.policy import load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
 
 BUNDLE = make_bundle()
 POLICY = """\

@@ -12,7 +12,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from primia_flwr.flower import roster_grid
-from strategies.rounds.loop import participation as attendance
+from strategies.rounds import participation as attendance
 
 MODEL = {
     "w": np.array([0.0, 0.0], dtype=np.float32),

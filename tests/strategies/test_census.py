@@ -4,8 +4,8 @@ import pytest
 from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.runs.history import SiteRow
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.runs.history import SiteRow
 from strategies.aggregators.statistics_query import ask_statistics, read_sums
 
 GOOD = {

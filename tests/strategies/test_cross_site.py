@@ -6,12 +6,12 @@ import pytest
 
 from primia_flwr.config.experiment.data import NormalisationConfig
 from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
-from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import FederationStoppingConfig
+from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.errors import ConfigError
-from primia_flwr.runs.cross_site import read_matrix
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.runs.cross_site import read_matrix
 from strategies.registry import build_exchange
 from strategies.rounds.loop import LoopConfig, RoundLoop
 

@@ -10,16 +10,16 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 
 from clients.mods.secagg import answer_protocol, secured
 from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import FederationError, PrimiaError
-from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.provisioning.identities import prepare_secure
 from strategies.fedsearch.loop import SearchLoop
+from strategies.fedsearch.population import draw_population
 from strategies.registry import build_exchange
 from strategies.rounds.loop import LoopConfig, RoundLoop
-from strategies.fedsearch.population import draw_population
 
 NAMES = ["berlin", "london", "munich"]
 RATE = "training.learning_rate"

@@ -15,8 +15,8 @@ from primia_flwr.config.experiment.federation import StrategyConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.secure import report_layout, statistics_layout
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import Layout, Number, round_to_digits
+from primia_flwr.secagg.payload.masks import Vector
 from strategies.aggregators.secure.plausibility import check_plausible
 from tests.secagg.federation import Federation, members
 

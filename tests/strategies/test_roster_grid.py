@@ -6,7 +6,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.rounds.loop import participation as attendance
+from strategies.rounds import participation as attendance
 from strategies.rounds.participation import Attendance
 
 NAMES = ["berlin", "munich"]

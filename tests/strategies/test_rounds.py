@@ -10,10 +10,10 @@ from primia_flwr.config.experiment.federation import FederationConfig, StrategyC
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import CheckpointError, FederationError
-from primia_flwr.runs import checkpoint as checkpoint_module
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.rounds.loop import loop as rounds
+from primia_flwr.runs import checkpoint as checkpoint_module
 from strategies.registry import build_exchange
+from strategies.rounds import loop as rounds
 from strategies.rounds.loop import LoopConfig, RoundLoop
 
 NAMES = ["berlin", "london", "munich"]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
-from clients.site.identity import open_member
 from clients.mods.secagg import answer_protocol, secured
+from clients.site.identity import open_member
 from primia_flwr.config.experiment.data import NormalisationConfig
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import FederationStoppingConfig
+from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import (
     ConfigError,
     DivergenceError,
@@ -25,10 +25,10 @@ from primia_flwr.errors import (
     PrimiaError,
     ProtocolError,
 )
-from primia_flwr.runs.secure_sums import read_sums
-from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.secure import degree_of
+from primia_flwr.provisioning.identities import prepare_secure
+from primia_flwr.runs.secure_sums import read_sums
 from primia_flwr.secagg.protocol.wire import (
     MaskRequest,
     SharesRequest,

@@ -8,9 +8,9 @@ from flwr.app import Array, ArrayRecord, Context, RecordDict
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.federation import FederationConfig
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.models import load_model
 from strategies.server_app import app, class_names, output_folder

@@ -5,7 +5,6 @@ import pytest
 from omegaconf import OmegaConf
 from tiny_training import with_patience
 
-from primia_flwr.config.load import parse
 from primia_flwr.config.experiment.training import (
     MODEL_NAMES,
     NORMS,
@@ -17,6 +16,7 @@ from primia_flwr.config.experiment.training import (
     SiteStoppingConfig,
     TrainingConfig,
 )
+from primia_flwr.config.load import parse
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import MODELS
 from primia_flwr.models.architectures.resnet import BLOCKS

@@ -4,7 +4,12 @@ import torch
 from tiny_training import HALF, IDENTITY, PLAIN, random_images
 from torch import Tensor
 
-from primia_flwr.config.experiment.data import AugmentationConfig, FlipConfig, MixupConfig, SigmaConfig
+from primia_flwr.config.experiment.data import (
+    AugmentationConfig,
+    FlipConfig,
+    MixupConfig,
+    SigmaConfig,
+)
 from primia_flwr.training.loader import BatchPreparation, training_batches
 from primia_flwr.training.recipe import Recipe
 

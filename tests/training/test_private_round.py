@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primia_flwr.config.experiment.data import AffineConfig, AugmentationConfig, FlipConfig, MixupConfig
+from primia_flwr.config.experiment.data import (
+    AffineConfig,
+    AugmentationConfig,
+    FlipConfig,
+    MixupConfig,
+)
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.mechanisms import randomness
 from primia_flwr.privacy.clipping.table import build_engine
+from primia_flwr.privacy.mechanisms import randomness
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.loader import augmented

@@ -21,11 +21,11 @@ import torch
 
 from primia_bench.attacks.inversion import COMMON, RUNS, primia
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.attacks.inversion.runner import AttackSettings
 from primia_flwr.attacks.crafted.runner import CraftedCampaign
+from primia_flwr.attacks.inversion.runner import AttackSettings
 from primia_flwr.config.stored import read_config
-from primia_flwr.runs.metadata import read_json
 from primia_flwr.models.saved import load_model
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.training.normalisation import Normalisation
 
 ROUNDS = 16  # each has its own trap, which about one image in 96 gets through

@@ -33,15 +33,15 @@ from torch import Tensor, nn
 
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.transport.connect import connect
-from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.inference.crypten.dealer import serve_dealer
 from primia_flwr.inference.crypten.door import crypten
 from primia_flwr.inference.crypten.program import fold, infer, run_data_owner, run_model_owner
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.inference.transport.listener import Listener
-from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.models import build_model
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 
 TIMEOUT = 300.0
 SHIPPED, OURS = "as shipped", "protocol=crypten"

@@ -24,9 +24,9 @@ from typing import Any
 from primia_bench.inference.latency import material
 from primia_bench.inference.latency.measure import apart
 from primia_bench.machine import describe_machine, publish
+from primia_flwr.errors import PrimiaError
 from primia_flwr.inference.transport.connect import connect
 from primia_flwr.inference.transport.credentials import Role, load_credentials
-from primia_flwr.errors import PrimiaError
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 
 FLOOD, CLINICS = "clinic-flood", ("clinic-a", "clinic-b")

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.inference.fss import compare
 from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
+from primia_flwr.inference.fss import compare
 
 BOUND_BITS, BOUND = 32, 3e6
 

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.inference.arithmetic import limbs
-from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.arithmetic import limbs, ring
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.plan import Linear, Plan
 from primia_flwr.models.registry import build_model

@@ -15,16 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from primia_bench.inference.flood import write_images
 from primia_bench.inference.latency import material
 from primia_bench.inference.latency.measure import apart
-from primia_bench.inference.flood import write_images
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.inference.lowering.lowering import COMPARE_BITS, lower
 from primia_flwr.inference.protocol.memory import GB, SessionMemory, available_bytes, dealing_bytes
-from primia_flwr.inference.correlation_spec import Needs
-from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from primia_flwr.models.saved import load_model
+from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 
 BITS = (f"compare_bits={COMPARE_BITS}",)
 CASES = (("resnet18", 64, 1), ("resnet18", 64, 4), ("simpleconv", 128, 2), ("vgg16", 64, 1))

@@ -26,12 +26,12 @@ from torch import Tensor
 
 from primia_bench.inference.crypten_stock import Clock, model_and_image, now
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
-from primia_flwr.inference.lowering.lowering import Lowered, lower
-from primia_flwr.inference.correlation_spec import Needs
-from primia_flwr.inference.protocol.online import Buffer, DataOwner, ModelOwner
-from primia_flwr.inference.preprocessing.prepared import masked_products, prepare
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
+from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.lowering.lowering import Lowered, lower
+from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
+from primia_flwr.inference.preprocessing.prepared import masked_products, prepare
+from primia_flwr.inference.protocol.online import Buffer, DataOwner, ModelOwner
 
 _PATIENCE = 300.0  # seconds
 

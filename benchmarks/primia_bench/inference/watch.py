@@ -30,8 +30,8 @@ from primia_bench.inference.latency import material
 from primia_bench.inference.latency.measure import apart
 from primia_bench.inference.latency.quiet import Others, wait_until_quiet
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.storage import plain_csv
 from primia_flwr.inference.service.watch import POLL_SECONDS
+from primia_flwr.storage import plain_csv
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 
 _PATIENCE = 900.0

@@ -93,7 +93,15 @@ def measure(way: str, args: argparse.Namespace, size: int) -> dict[str, Any]:
 
 def measure_apart(way: str, args: argparse.Namespace, size: int) -> dict[str, Any]:
     """Do so in a process of its own."""
-    command = [sys.executable, "-m", "primia_bench.privacy.cost", "--worker", way, "--sizes", str(size)]
+    command = [
+        sys.executable,
+        "-m",
+        "primia_bench.privacy.cost",
+        "--worker",
+        way,
+        "--sizes",
+        str(size),
+    ]
     command += ["--batch-size", str(args.batch_size), "--steps", str(args.steps)]
     command += ["--threads", str(args.threads)]
     if args.weight_standardisation:

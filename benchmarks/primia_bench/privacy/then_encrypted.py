@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from primia_bench.privacy.utility import DELTA, RATES, arm_overrides, primia, private
 from primia_bench.inference.agreement import run_trial, summarise
 from primia_bench.machine import publish
+from primia_bench.privacy.utility import DELTA, RATES, arm_overrides, primia, private
 from primia_flwr.runs.metadata import read_json
 
 ARM = "norm_free"

@@ -41,10 +41,10 @@ from typing import Any
 import numpy as np
 
 from primia_bench.machine import describe_machine, publish
+from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.evaluation.statistics.auc import area_statistic
 from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
 from primia_flwr.evaluation.statistics.intervals import Strata, bootstrap_limits
-from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.metadata import read_json
 
 DELTA = 1e-4

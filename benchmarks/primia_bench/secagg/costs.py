@@ -8,13 +8,13 @@ import numpy as np
 from primia_bench.secagg import mask_expansion
 from primia_bench.secagg.rounds import Lost, Round, enlist
 from primia_bench.secagg.rows import Row, at_least, at_most, say
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.load import compose, parse
 from primia_flwr.messages.secure import report_layout
 from primia_flwr.models import build_model
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import WEIGHT
+from primia_flwr.secagg.payload.masks import Vector
 
 CLASSES = 3
 BYTES_BOUND = 1.02

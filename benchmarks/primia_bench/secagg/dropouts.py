@@ -16,8 +16,8 @@ import numpy as np
 from primia_bench.secagg.rounds import STEPS, Lost, Round, enlist
 from primia_bench.secagg.rows import Row, at_most, say
 from primia_bench.secagg.sums import Inputs, Verdict, expected_survivors, judge
-from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.secagg.protocol.parties import LEAST_SURVIVORS, Member
+from primia_flwr.secagg.state.journal import Journal
 
 PART = "dropouts"
 COUNTS = (5, 10)

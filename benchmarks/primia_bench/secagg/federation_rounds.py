@@ -36,12 +36,10 @@ from pathlib import Path
 from typing import Any
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.storage import plain_csv
 from primia_flwr.cli.federation import trial as federation_trial
-from primia_flwr.cli.train.train import train
-from primia_flwr.config.load import compose, parse
+from primia_flwr.cli.train import train
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.runs.secure_sums import TRAIN, read_sums
+from primia_flwr.config.load import compose, parse
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.processes.children import (
     Child,
@@ -50,13 +48,15 @@ from primia_flwr.processes.children import (
     isolated_module,
     wait_until,
 )
+from primia_flwr.runs.secure_sums import TRAIN, read_sums
+from primia_flwr.storage import plain_csv
 
 SIMULATION, SUPERNODES, FLOWER = "simulation", "supernodes", "flower"
 KINDS = (SIMULATION, SUPERNODES, FLOWER)
 BOUND = 1.3
 _STRATEGIES = {False: "fedavg", True: "secagg"}
 _NUM_CLASSES = 3  # of the synthetic data
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass
@@ -235,7 +235,10 @@ def _flower(args: argparse.Namespace, rounds: Rounds, secure: bool, folder: Path
     child = Child(
         "Flower's simulation",
         isolated_module(
-            "primia_flwr.processes.guardian", ray_folder, *command, *(["--secure"] if secure else [])
+            "primia_flwr.processes.guardian",
+            ray_folder,
+            *command,
+            *(["--secure"] if secure else []),
         ),
         log_file=folder / "flower.log",
         environment=environment,

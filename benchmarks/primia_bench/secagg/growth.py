@@ -24,8 +24,8 @@ import numpy as np
 from primia_bench.secagg.rounds import FLOOR, Costs, Round, enlist
 from primia_bench.secagg.rows import Row, at_most, say
 from primia_flwr.errors import ConfigError
-from primia_flwr.secagg.protocol.graph import SparseParameters, suggested_degree
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.graph import SparseParameters, suggested_degree
 from primia_flwr.secagg.protocol.parties import LEAST_SURVIVORS, Floor
 
 PART = "growth"

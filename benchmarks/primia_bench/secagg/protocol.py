@@ -19,10 +19,7 @@ import argparse
 from typing import Any
 
 from primia_bench.machine import describe_machine, publish
-from primia_bench.secagg import costs
-from primia_bench.secagg import dropouts
-from primia_bench.secagg import exactness
-from primia_bench.secagg import growth
+from primia_bench.secagg import costs, dropouts, exactness, growth
 
 
 def measure(*, quick: bool) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.protocol.client import ClientInstance
-from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.secagg.protocol.parties import Floor, Member, Session
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.secagg.protocol.wire import (
@@ -32,6 +31,7 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
     encode_each,
 )
+from primia_flwr.secagg.state.journal import Journal
 
 STEPS = ("keys", "shares", "vectors", "signatures", "unmask")
 FLOOR = Floor()

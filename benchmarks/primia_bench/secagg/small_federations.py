@@ -24,10 +24,10 @@ from primia_bench.machine import describe_machine, publish
 from primia_bench.secagg.rounds import Lost, Round, enlist
 from primia_bench.secagg.rows import Row, at_most, say
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.state.journal import Journal, MemberRule
 from primia_flwr.secagg.payload.masks import Vector
-from primia_flwr.secagg.state.member_lists import largest_safe
 from primia_flwr.secagg.protocol.parties import LEAST_SURVIVORS, Floor
+from primia_flwr.secagg.state.journal import Journal, MemberRule
+from primia_flwr.secagg.state.member_lists import largest_safe
 
 COUNTS = (3, 4, 5, 6, 7, 9, 12)
 COLLUDING = (0, 1)

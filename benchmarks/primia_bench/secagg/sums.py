@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from primia_bench.secagg.rounds import STEPS, Lost, Round, answering
 from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.payload.layout import WEIGHT, Layout, Number
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.parties import LEAST_SURVIVORS
-from primia_flwr.secagg.payload.layout import WEIGHT, Layout, Number
 
 CLIP = 1.0
 MAX_WEIGHT = 10**7

@@ -26,9 +26,9 @@ from scipy.stats import bootstrap
 from sklearn.metrics import matthews_corrcoef
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.storage import plain_csv
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.storage import plain_csv
 
 _FACTS = ("versions", "git_commit", "config_hash", "seed", "rounds", "best_round", "parameters")
 _SCORES = ("accuracy", "balanced_accuracy", "mcc", "roc_auc", "n")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.storage import plain_csv
 from primia_flwr.cli.train.train import run
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
+from primia_flwr.storage import plain_csv
 
 
 def measure(sites: int, rounds: int, folder: Path) -> dict[str, Any]:

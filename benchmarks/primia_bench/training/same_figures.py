@@ -65,7 +65,7 @@ def outcome(checkout: Path, overrides: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Run, or compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkout", type=Path, default=Path(__file__).parents[1])
+    parser.add_argument("--checkout", type=Path, default=Path(__file__).parents[3])
     parser.add_argument("--data", default="", help="folder of the radiographs; none: demo only")
     parser.add_argument("--old-keys", action="store_true", help="the checkout has strategy=fedavg")
     parser.add_argument("--output", type=Path)

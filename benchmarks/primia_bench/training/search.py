@@ -35,10 +35,10 @@ import numpy as np
 from scipy import stats
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.storage import plain_csv
 from primia_flwr.config.experiment.halving import rounds_in_all
 from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.storage import plain_csv
 
 # A training that ends without a model counts as a guess: three classes alike.
 NO_MODEL = {"val_mcc": 0.0, "val_loss": float(np.log(3)), "test_mcc": 0.0, "test_roc_auc": 0.5}

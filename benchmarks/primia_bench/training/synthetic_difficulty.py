@@ -14,8 +14,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.data.dataset import LabelledImages, load_pooled, load_test
 from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.runs.metadata import read_json

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.storage import plain_csv
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.storage import plain_csv
 
 BOUND_P = 0.05
 SECURE, PLAIN = "secure", "plain"

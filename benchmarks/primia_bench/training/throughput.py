@@ -23,8 +23,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.config.experiment.data import AffineConfig, AugmentationConfig, FlipConfig, ToneConfig
-from primia_flwr.config.experiment.training import MODEL_NAMES, PRECISIONS, ModelConfig, TrainingConfig
+from primia_flwr.config.experiment.data import (
+    AffineConfig,
+    AugmentationConfig,
+    FlipConfig,
+    ToneConfig,
+)
+from primia_flwr.config.experiment.training import (
+    MODEL_NAMES,
+    PRECISIONS,
+    ModelConfig,
+    TrainingConfig,
+)
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.models import build_model

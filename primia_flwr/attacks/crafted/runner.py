@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.attacks.inversion.runner import NOISE, AttackSettings, Campaign, Job
 from primia_flwr.attacks.crafted.model import (
     Trap,
     check_run,
@@ -23,16 +22,17 @@ from primia_flwr.attacks.crafted.model import (
     lift,
     set_trap,
 )
-from primia_flwr.attacks.inversion.gradients import GradientOf
-from primia_flwr.attacks.inversion.labels import as_labels, label_counts
 from primia_flwr.attacks.crafted.unmasked_sum import (
     Federation,
     cosines,
     float_arrays,
     images_a_round,
 )
-from primia_flwr.attacks.inversion.targets import Seen
+from primia_flwr.attacks.inversion.gradients import GradientOf
 from primia_flwr.attacks.inversion.ground_truth import Truth
+from primia_flwr.attacks.inversion.labels import as_labels, label_counts
+from primia_flwr.attacks.inversion.runner import NOISE, AttackSettings, Campaign, Job
+from primia_flwr.attacks.inversion.targets import Seen
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_test
 from primia_flwr.errors import ConfigError, ProtocolError

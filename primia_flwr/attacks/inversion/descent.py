@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.gradients import (
     BatchStatistics,
     GradientOf,
@@ -27,7 +28,6 @@ from primia_flwr.attacks.inversion.gradients import (
     statistics_distance,
     total_variation,
 )
-from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.training.normalisation import Normalisation
 
 DECAY_AT = (3 / 8, 5 / 8, 7 / 8)  # of the iterations; the paper's step is a tenth from there on

@@ -14,9 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from primia_flwr.attacks.inversion.descent import Descent, Observation, PixelDescent, SpectralDescent
-from primia_flwr.attacks.inversion.gradients import GradientOf
 from primia_flwr.attacks.inversion.config import InversionConfig
+from primia_flwr.attacks.inversion.descent import (
+    Descent,
+    Observation,
+    PixelDescent,
+    SpectralDescent,
+)
+from primia_flwr.attacks.inversion.gradients import GradientOf
 from primia_flwr.training.normalisation import Normalisation
 
 DESCENTS: dict[str, type[Descent]] = {"spectral": SpectralDescent, "paper": PixelDescent}

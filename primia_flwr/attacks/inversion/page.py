@@ -20,7 +20,7 @@ def page(result: Mapping[str, Any], picture: bytes) -> str:
     picture : bytes
         The grid, PNG.
     """
-    template = files("primia_flwr.attacks").joinpath("attack.html.jinja")
+    template = files("primia_flwr.reporting").joinpath("templates", "attack.html.jinja")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

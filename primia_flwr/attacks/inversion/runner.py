@@ -14,10 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.descent import Observation
 from primia_flwr.attacks.inversion.gradients import GradientOf, revealed_statistics
+from primia_flwr.attacks.inversion.ground_truth import SitesData, Truth
 from primia_flwr.attacks.inversion.inversion import Reconstruction, invert
-from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.labels import as_labels, label_counts
 from primia_flwr.attacks.inversion.targets import (
     Seen,
@@ -27,7 +28,6 @@ from primia_flwr.attacks.inversion.targets import (
     read_seen,
     updates_of,
 )
-from primia_flwr.attacks.inversion.ground_truth import SitesData, Truth
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.models.saved import write_atomically

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.errors import ConfigError
 from primia_flwr.runs.received import (
     MODEL,
     SITE_MODEL,
@@ -23,8 +25,6 @@ from primia_flwr.runs.received import (
     rounds_of,
     sites_of_round,
 )
-from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.errors import ConfigError
 from primia_flwr.training.plan import batches_an_epoch, steps_a_round
 
 SizeOf = Callable[[str], int]  # a site's number of training images

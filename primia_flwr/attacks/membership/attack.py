@@ -19,7 +19,12 @@ import numpy as np
 from primia_flwr.attacks.membership.attacked_run import AttackedRun, Questioned, questioned
 from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.attacks.membership.membership import Membership, infer_membership
-from primia_flwr.attacks.membership.shadow_models import OnShadow, ShadowModels, ShadowPlan, probabilities
+from primia_flwr.attacks.membership.shadow_models import (
+    OnShadow,
+    ShadowModels,
+    ShadowPlan,
+    probabilities,
+)
 from primia_flwr.attacks.membership.shadow_plan import parts_for, plan_shadows
 from primia_flwr.attacks.membership.shadow_recipe import ShadowRecipe
 from primia_flwr.errors import ConfigError

@@ -14,8 +14,8 @@ import numpy as np
 from torch import nn
 
 from primia_flwr.attacks.membership.lira import BoolArray
-from primia_flwr.config.load import config_hash
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import config_hash
 from primia_flwr.config.stored import read_config
 from primia_flwr.data.dataset import LabelledImages, SiteData, load_site, load_test
 from primia_flwr.errors import ConfigError, DataError

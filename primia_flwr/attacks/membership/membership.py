@@ -16,8 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.attacks.membership.membership import lira
-from primia_flwr.attacks.membership.confidence import FloatArray, IntArray, log_likelihood, logit_confidence
+from primia_flwr.attacks.membership import lira
+from primia_flwr.attacks.membership.confidence import (
+    FloatArray,
+    IntArray,
+    log_likelihood,
+    logit_confidence,
+)
 from primia_flwr.attacks.membership.detection import Detection, by_patient, detect
 from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.data.dataset import LabelledImages

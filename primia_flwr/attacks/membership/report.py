@@ -15,17 +15,17 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.table import Table
 
-from primia_flwr.storage import plain_csv
+from primia_flwr.attacks.membership.attack import MembershipAttack
 from primia_flwr.attacks.membership.detection import Estimate
 from primia_flwr.attacks.membership.dp_line import DpClaim, compare
 from primia_flwr.attacks.membership.lira import p_values
 from primia_flwr.attacks.membership.membership import ATTACKS, LEVELS, Membership
-from primia_flwr.attacks.membership.attack import MembershipAttack
 from primia_flwr.attacks.membership.plot import roc_on_log_axes
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DataError
-from primia_flwr.reporting.result_table import DASH, figure
 from primia_flwr.models.saved import write_atomically
+from primia_flwr.reporting.result_table import DASH, figure
+from primia_flwr.storage import plain_csv
 
 HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")
 
@@ -162,7 +162,7 @@ def page(found: Membership, values: Mapping[str, Any]) -> str:
         )
         for level in LEVELS
     ]
-    template = files("primia_flwr.attacks").joinpath("membership.html.jinja")
+    template = files("primia_flwr.reporting").joinpath("templates", "membership.html.jinja")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -111,11 +111,11 @@ def _name(cfg: AttackConfig) -> str:
 
 def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     """Open the run and return the attack on it."""
-    from primia_flwr.attacks.inversion.runner import AttackSettings, Campaign
     from primia_flwr.attacks.crafted.runner import CraftedCampaign
     from primia_flwr.attacks.inversion.config import InversionConfig
-    from primia_flwr.runs.received import rounds_of
+    from primia_flwr.attacks.inversion.runner import AttackSettings, Campaign
     from primia_flwr.models.saved import load_model
+    from primia_flwr.runs.received import rounds_of
     from primia_flwr.training.device import pick_device
     from primia_flwr.training.normalisation import Normalisation
 
@@ -228,7 +228,12 @@ def _written(
     """Score, and write everything there is to look at."""
     from primia_flwr.attacks.inversion.identification import Gallery
     from primia_flwr.attacks.inversion.pictures import grid
-    from primia_flwr.attacks.inversion.scoring import PooledFeatures, pairs_of, share_of_labels, summary
+    from primia_flwr.attacks.inversion.scoring import (
+        PooledFeatures,
+        pairs_of,
+        share_of_labels,
+        summary,
+    )
     from primia_flwr.models.saved import load_model
     from primia_flwr.training.normalisation import Normalisation
 

@@ -60,8 +60,8 @@ def run(cfg: AttackMembershipConfig) -> dict[str, Any]:
     PrimiaError
         If the run, its model or its images cannot be used; nothing is written then.
     """
-    from primia_flwr.attacks.membership.attacked_run import open_run
     from primia_flwr.attacks.membership.attack import prepare
+    from primia_flwr.attacks.membership.attacked_run import open_run
     from primia_flwr.attacks.membership.report import attacks_table, figures, write_membership
 
     folder = _run_dir(cfg)

@@ -54,8 +54,8 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     """
     from primia_flwr.cli.analysis.compared_runs import gather, named_runs
     from primia_flwr.evaluation.readers.compare import Settings, compare
-    from primia_flwr.reporting.compare_page import check_target, write_comparison
     from primia_flwr.evaluation.readers.experts import join_experts
+    from primia_flwr.reporting.compare_page import check_target, write_comparison
 
     if not cfg.runs:
         raise ConfigError(

@@ -49,9 +49,9 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the run, its model or the data cannot be used together.
     """
-    from primia_flwr.reporting.report import write_report
-    from primia_flwr.pipeline.scoring import explain_model, score_model
     from primia_flwr.models.saved import load_model
+    from primia_flwr.pipeline.scoring import explain_model, score_model
+    from primia_flwr.reporting.report import write_report
 
     run_dir = run_folder("run", cfg.run)
     model, card = load_model(run_dir)

@@ -14,8 +14,8 @@ from primia_flwr.cli.command import Verb
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import hold_out_test, named_sites
-from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import ConfigError, DataError
 
 

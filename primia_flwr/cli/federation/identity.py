@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
+from primia_flwr.cli.command import Verb
 from primia_flwr.cli.federation.status import deployment_of
 from primia_flwr.cli.site.identity import show
-from primia_flwr.cli.command import Verb
 from primia_flwr.provisioning.own_identities import trust
 from primia_flwr.provisioning.roster import load_roster
 

@@ -13,8 +13,8 @@ from primia_flwr.cli.command import Verb
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.runs.folder import RunFolder
     from primia_flwr.reporting.chapters.secure import Sheet
+    from primia_flwr.runs.folder import RunFolder
 
 
 @dataclass

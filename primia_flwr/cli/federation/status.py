@@ -9,8 +9,8 @@ from rich.table import Table
 
 from primia_flwr.cli.command import Verb
 from primia_flwr.config.experiment.deployment import DeploymentConfig
-from primia_flwr.config.load import compose, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.roster import NodeStatus, load_roster, node_states, register_sites
 

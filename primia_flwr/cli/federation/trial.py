@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from primia_flwr.cli.command import Verb
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.train import new_run_dir, show_result
-from primia_flwr.cli.command import Verb
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.trials.federation import run_trial
 

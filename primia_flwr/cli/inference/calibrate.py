@@ -35,9 +35,9 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
         If the model or the images cannot be read, the card cannot be written, or the model is
         another one in fixed point; then nothing is written.
     """
+    from primia_flwr.data.files.unlabelled import Unlabelled, find_images
     from primia_flwr.inference.lowering.bounds import LEAST_BITS
     from primia_flwr.inference.lowering.precision import FEW_IMAGES, calibrate
-    from primia_flwr.data.files.unlabelled import Unlabelled, find_images
     from primia_flwr.models.saved import CARD_FILE, load_model, weights_digest, write_bounds
     from primia_flwr.training.normalisation import Normalisation
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from primia_flwr.cli.command import Verb
 from primia_flwr.cli.inference.findings import basis, finding, no_scores, not_plausible, summary
 from primia_flwr.cli.inference.predictions import output_folder, write_tables
 from primia_flwr.cli.inference.resumed import Kept, read_kept
-from primia_flwr.cli.command import Verb
 from primia_flwr.config.inference import InferArguments, settings_of
 from primia_flwr.data.files.listing import file_digest
 from primia_flwr.errors import DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
-    from primia_flwr.inference.transport.channel import Channel
-    from primia_flwr.inference.service.classify import AnySession, Opinion
     from primia_flwr.data.files.unlabelled import Unlabelled
+    from primia_flwr.inference.service.classify import AnySession, Opinion
+    from primia_flwr.inference.transport.channel import Channel
 
 AUDIT_PACE = 0.5  # seconds; the tables and the sentence of an image are long written by then
 _AUDITED_SAVE_SECONDS = 30.0
@@ -186,9 +186,9 @@ class Work:
         return Unlabelled(good, root, 0, "", 0), skipped
 
     def _open(self, batches: int) -> "AnySession":
-        from primia_flwr.inference.transport.connect import connect
-        from primia_flwr.inference.service.data_owner import Session
         from primia_flwr.inference.service.crypten_batches import StockSession
+        from primia_flwr.inference.service.data_owner import Session
+        from primia_flwr.inference.transport.connect import connect
 
         cfg, credentials = self._cfg, self._credentials
         server = cfg.server or credentials.address_of("model-owner")

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.storage import plain_csv
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.storage import plain_csv
 
 Row = Mapping[str, Any]
 JSON_TABLE, CSV_TABLE = "predictions.json", "predictions.csv"

@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 def run(cfg: ServeProviderArguments) -> dict[str, Any]:
     """Serve sessions until Ctrl-C or SIGTERM."""
     from primia_flwr.cli.inference.service import device_of, kit_of, listen, shared
-    from primia_flwr.inference.transport.listener import Places
     from primia_flwr.inference.protocol.memory import room_for
     from primia_flwr.inference.service.provider import Provider
+    from primia_flwr.inference.transport.listener import Places
 
     device = device_of(cfg.device)
     credentials = kit_of(cfg.kit, "crypto-provider")

@@ -4,15 +4,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from primia_flwr.cli.inference.served import served_model
 from primia_flwr.cli.command import Verb
+from primia_flwr.cli.inference.served import served_model
 from primia_flwr.config.inference import ServeModelArguments, settings_of
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from primia_flwr.inference.transport.credentials import Credentials
     from primia_flwr.inference.service.model_owner import ServedModel
     from primia_flwr.inference.service.query_log import QueryLog
+    from primia_flwr.inference.transport.credentials import Credentials
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ _LOG = "queries.jsonl"
 def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
     from primia_flwr.cli.inference.service import device_of, kit_of, listen, shared
-    from primia_flwr.inference.transport.connect import connect
-    from primia_flwr.inference.service.model_owner import Server
     from primia_flwr.inference.protocol.session import Settings
+    from primia_flwr.inference.service.model_owner import Server
+    from primia_flwr.inference.transport.connect import connect
 
     device = device_of(cfg.device)
     served = served_model(cfg, device)

@@ -68,8 +68,8 @@ def _safe_ring(cfg: ServeModelArguments, lowered: "Lowered") -> int:
 
 def _with_calibration(served: "ServedModel", bounds: "ActivationBounds") -> "ServedModel":
     """Take what the model's card says of it, where that is good enough."""
-    from primia_flwr.inference.protocol.plausibility import limit_of
     from primia_flwr.inference.lowering.precision import check_precision
+    from primia_flwr.inference.protocol.plausibility import limit_of
 
     if bounds.precision is not None:
         check_precision(bounds.precision, bounds.images)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.logging import RichHandler
 
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
 from primia_flwr.inference.transport.listener import Listener, Places
-from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

@@ -16,11 +16,11 @@ from primia_flwr.config.inference import InferArguments
 from primia_flwr.errors import ConfigError, DataError, PrimiaError, ServiceError
 
 if TYPE_CHECKING:
+    from primia_flwr.data.files.arrivals import Arrival
+    from primia_flwr.data.files.unlabelled import Unlabelled
     from primia_flwr.inference.service.data_owner import Session
     from primia_flwr.inference.service.negotiation import Answer
     from primia_flwr.inference.service.watch import Watcher
-    from primia_flwr.data.files.arrivals import Arrival
-    from primia_flwr.data.files.unlabelled import Unlabelled
 
 _AGAIN_SECONDS = 5.0  # before tables that could not be written are tried again
 
@@ -210,8 +210,8 @@ class Book(Work):
 
 
 def _watcher(cfg: InferArguments, root: Path, book: Book, stopping: Stopping) -> "Watcher":
-    from primia_flwr.inference.service.watch import Limits, Watcher
     from primia_flwr.data.files.arrivals import Arrivals
+    from primia_flwr.inference.service.watch import Limits, Watcher
 
     return Watcher(
         book.open,

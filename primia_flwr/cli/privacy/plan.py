@@ -141,8 +141,8 @@ def _reach_table(reach: "list[Reach]") -> Table:
 
 
 def _draw(found: "list[Row]", output: Path, console: Console) -> None:
-    from primia_flwr.reporting.plots.privacy import draw_noise
     from primia_flwr.privacy.accounting.plan import curves
+    from primia_flwr.reporting.plots.privacy import draw_noise
 
     draw_noise(curves(found), output)
     console.print(f"drawn: {output}", soft_wrap=True)

@@ -50,8 +50,8 @@ def run(cfg: VerifyArguments) -> dict[str, Any]:
     ConfigError
         If there is no ledger in the folder.
     """
-    from primia_flwr.privacy.ledger.ledger import Ledger
     from primia_flwr.privacy.ledger.file import LEDGER
+    from primia_flwr.privacy.ledger.ledger import Ledger
 
     folder = Path(cfg.ledger)
     if not cfg.ledger or not (folder / LEDGER).is_file():

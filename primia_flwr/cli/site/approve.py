@@ -9,8 +9,8 @@ from rich.console import Console
 from primia_flwr.cli.command import Verb
 from primia_flwr.errors import ConfigError
 from primia_flwr.site.bundle.approval import approve, approve_file
-from primia_flwr.site.bundle.store import check_whole_hash
 from primia_flwr.site.bundle.contents import BundleStore, inspect
+from primia_flwr.site.bundle.store import check_whole_hash
 from primia_flwr.site.policy import load_policy
 
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from primia_flwr.cli.site.policy import SiteArguments
 from primia_flwr.cli.command import Verb
+from primia_flwr.cli.site.policy import SiteArguments
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import fingerprint, public_line_of
 from primia_flwr.provisioning.roster import load_roster

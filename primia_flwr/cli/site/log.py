@@ -10,9 +10,9 @@ from rich.text import Text
 
 from primia_flwr.cli.command import Verb
 from primia_flwr.config.checks import check_range
-from primia_flwr.storage.printable import printable
-from primia_flwr.site.policy import load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
+from primia_flwr.storage.printable import printable
 
 _LONGEST = 4000
 _COLOURS = {"refused": "red", "accepted": "green", "left": "yellow", "approved": "cyan"}

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from primia_flwr.cli.command import Verb
 from primia_flwr.errors import DataError, PolicyRefusal
-from primia_flwr.storage.printable import printable
 from primia_flwr.site.bundle.contents import Bundle, BundleStore, inspect, read_file
 from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.storage.printable import printable
 
 _LONGEST_LINE = 2000
 

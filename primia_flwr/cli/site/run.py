@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.site.policy import SiteArguments
 from primia_flwr.cli.command import Verb
+from primia_flwr.cli.site.policy import SiteArguments
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.run import run_site
 

@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from primia_flwr.config.experiment.halving import rounds_in_all
-from primia_flwr.config.load import config_hash
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import config_hash
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.flower.bundle import stage_bundle
-from primia_flwr.runs.metadata import data_facts
-from primia_flwr.pipeline.first_model import first_model
+from primia_flwr.flower.simulation import concurrent_sites
 from primia_flwr.pipeline.experiment import check_model, simulated_sites, test_set
+from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.pipeline.planned_privacy import planned_privacy
 from primia_flwr.provisioning.readiness import federation_facts
-from primia_flwr.flower.simulation import concurrent_sites
+from primia_flwr.runs.metadata import data_facts
 from primia_flwr.training.plan import steps_a_round
 
 _BYTES = 4  # of a float32

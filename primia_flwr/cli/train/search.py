@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.multirun import enter_hydra
-from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.errors import ConfigError
-from primia_flwr.runs.metadata import read_json
 from primia_flwr.pipeline.experiment import run_experiment, settle
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.search.search import COMMAND_FILE
 from primia_flwr.search.sweeper import SESSION, Session, register
 from primia_flwr.search.trial import Follower, Outcome, outcome_of

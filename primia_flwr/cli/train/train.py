@@ -8,17 +8,17 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from primia_flwr.cli.command import Verb, call, finish, interrupted, mistake
+from primia_flwr.cli.train.dry_run import make_plan
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.multirun import run_multirun
-from primia_flwr.cli.train.dry_run import make_plan
-from primia_flwr.cli.command import Verb, call, finish, interrupted, mistake
-from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.pipeline.experiment import run_experiment, settle
 from primia_flwr.reporting.result_table import results_table
 from primia_flwr.runs.metadata import read_json
-from primia_flwr.pipeline.experiment import run_experiment, settle
 
 _MULTIRUN = ("-m", "--multirun")
 

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from primia_flwr.config.checks import nearest
 from primia_flwr.config.experiment.data import AugmentationConfig, MixupConfig
 from primia_flwr.config.experiment.federation import NEEDS_SINGLE_UPDATES
-from primia_flwr.config.load import parse
 from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.load import parse
 from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
 

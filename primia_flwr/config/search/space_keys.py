@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from primia_flwr.config.checks import nearest
-from primia_flwr.config.search.dimensions import as_text
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.search.dimensions import as_text
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable
 

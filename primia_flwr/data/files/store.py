@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.files.listing import atomic_folder, file_digest, locked
 from primia_flwr.data.files.images import Pixels, decode, resize, shorter_side
+from primia_flwr.data.files.listing import atomic_folder, file_digest, locked
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading

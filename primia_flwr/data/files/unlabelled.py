@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from primia_flwr.data.files.listing import image_files
 from primia_flwr.data.files.images import decode, resize
+from primia_flwr.data.files.listing import image_files
 from primia_flwr.errors import DataError
 
 

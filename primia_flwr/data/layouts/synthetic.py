@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
-from primia_flwr.data.layouts import radiograph
 from primia_flwr.data.files.listing import atomic_folder, locked
+from primia_flwr.data.layouts import radiograph
 from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
 from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
 from primia_flwr.data.manifest import Manifest

@@ -2,12 +2,12 @@
 
 from pathlib import Path, PurePosixPath
 
-from primia_flwr.storage import plain_csv
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing_root, is_synthetic
 from primia_flwr.data.layouts.folder import own_patient
 from primia_flwr.data.manifest import COLUMNS, Manifest, Sample
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.storage import plain_csv
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reading
 

@@ -13,13 +13,22 @@ from typing import Any
 
 import numpy as np
 
+from primia_flwr.evaluation.readers.metrics import ReaderFigures, bootstrapped, reader_figures
+from primia_flwr.evaluation.readers.pairs import Pair, kappa_with_truth, pairs
+from primia_flwr.evaluation.readers.panel import Panel, Reader, check_size
+from primia_flwr.evaluation.readers.subgroups import Grouping, Subgroup, subgroups
 from primia_flwr.evaluation.statistics.calibration import (
     Calibration,
     calibration,
     fit_temperature,
     with_temperature,
 )
-from primia_flwr.evaluation.statistics.intervals import RESAMPLES, Interval, Strata, bootstrap_limits
+from primia_flwr.evaluation.statistics.intervals import (
+    RESAMPLES,
+    Interval,
+    Strata,
+    bootstrap_limits,
+)
 from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.evaluation.statistics.operating_points import (
     OperatingPoint,
@@ -28,10 +37,6 @@ from primia_flwr.evaluation.statistics.operating_points import (
     questions,
     threshold_for,
 )
-from primia_flwr.evaluation.readers.pairs import Pair, kappa_with_truth, pairs
-from primia_flwr.evaluation.readers.panel import Panel, Reader, check_size
-from primia_flwr.evaluation.readers.metrics import ReaderFigures, bootstrapped, reader_figures
-from primia_flwr.evaluation.readers.subgroups import Grouping, Subgroup, subgroups
 
 VALIDATION, COMPARED = "validation", "compared"
 FEW_PATIENTS = 30

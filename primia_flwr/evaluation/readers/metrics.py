@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.statistics.delong import Area, weighted_area
+from primia_flwr.evaluation.readers.panel import Panel, Reader
 from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_names, confusion_statistic
+from primia_flwr.evaluation.statistics.bootstrap_t import (
+    class_area_interval,
+    weighted_area_interval,
+)
+from primia_flwr.evaluation.statistics.delong import Area, weighted_area
 from primia_flwr.evaluation.statistics.intervals import (
     BOOTSTRAP,
     WILSON,
@@ -22,8 +27,6 @@ from primia_flwr.evaluation.statistics.intervals import (
     wilson,
 )
 from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
-from primia_flwr.evaluation.readers.panel import Panel, Reader
-from primia_flwr.evaluation.statistics.bootstrap_t import class_area_interval, weighted_area_interval
 
 
 @dataclass(frozen=True)

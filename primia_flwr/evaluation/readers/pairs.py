@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.statistics.agreement import McNemar, holm, kappa, mcnemar_test
-from primia_flwr.evaluation.statistics.delong import area_difference
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
-from primia_flwr.evaluation.statistics.intervals import Interval, Statistic, Strata, bootstrap_limits
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
-from primia_flwr.evaluation.readers.panel import Panel, Reader
 from primia_flwr.evaluation.readers.metrics import areas_of, bootstrapped, stacked
+from primia_flwr.evaluation.readers.panel import Panel, Reader
+from primia_flwr.evaluation.statistics.agreement import McNemar, holm, kappa, mcnemar_test
+from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
+from primia_flwr.evaluation.statistics.delong import area_difference
+from primia_flwr.evaluation.statistics.intervals import (
+    Interval,
+    Statistic,
+    Strata,
+    bootstrap_limits,
+)
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

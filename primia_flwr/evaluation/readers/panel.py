@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.evaluation.predictions import Predictions
+from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 MODEL, BASELINE, EXPERT = "model", "baseline", "expert"
 MIN_IMAGES = 10

@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
-from primia_flwr.evaluation.statistics.intervals import Interval, Statistic, Strata, bootstrap_limits
-from primia_flwr.evaluation.statistics.metrics import IntArray
-from primia_flwr.evaluation.readers.panel import Panel
 from primia_flwr.evaluation.readers.metrics import bootstrapped, stacked
+from primia_flwr.evaluation.readers.panel import Panel
+from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
+from primia_flwr.evaluation.statistics.intervals import (
+    Interval,
+    Statistic,
+    Strata,
+    bootstrap_limits,
+)
+from primia_flwr.evaluation.statistics.metrics import IntArray
 
 MIN_PATIENTS = 10
 

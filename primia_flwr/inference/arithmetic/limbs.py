@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.correlation_spec import Product, output_shape
 from primia_flwr.inference.plan import Geometry
-from primia_flwr.errors import ConfigError
 
 SIZES = (22, 22, 20)
 TERMS = 1 << 11

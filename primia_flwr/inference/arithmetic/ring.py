@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import limbs
 from primia_flwr.inference.plan import Average, Geometry
-from primia_flwr.errors import ProtocolError, ServiceError
 
 ACTIVATION_BITS = 13
 WEIGHT_BITS = 16

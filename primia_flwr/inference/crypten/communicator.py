@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.distributed import ReduceOp
 
-from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.errors import ServiceError
 from primia_flwr.inference.crypten.door import Communicator, crypten
 from primia_flwr.inference.crypten.wire import TENSORS, pack, packed_bytes, unpack
-from primia_flwr.errors import ServiceError
+from primia_flwr.inference.transport.channel import Channel
 
 _COMBINE: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
     ReduceOp.SUM: torch.add,
@@ -80,7 +80,9 @@ class ChannelCommunicator(Communicator):  # type: ignore[misc]
     @classmethod
     def initialize(cls, *_: object, **__: object) -> NoReturn:
         """Refuse: a communicator needs its link."""
-        raise ServiceError("CrypTen's own start has no link; use a session of primia_flwr.inference")
+        raise ServiceError(
+            "CrypTen's own start has no link; use a session of primia_flwr.inference"
+        )
 
     def get_world_size(self) -> int:
         """Return 2."""

@@ -5,12 +5,12 @@ parties talk past it. What it computes is one of a closed table and bounded in s
 request must bear the next number.
 """
 
-from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.arithmetic.randomness import fresh_seed
 from primia_flwr.inference.crypten.links import expect_role, tell_on_failure
 from primia_flwr.inference.crypten.requests import MAX_REQUEST_BYTES, Request
 from primia_flwr.inference.crypten.wire import CORRECTION, DONE, REQUEST, SEED
-from primia_flwr.inference.arithmetic.randomness import fresh_seed
-from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.transport.channel import Channel
 
 
 def serve_dealer(data_owner: Channel, model_owner: Channel) -> int:

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from primia_flwr.inference.crypten.door import DRAWING_MODULES, crypten
-from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
 from primia_flwr.errors import ServiceError
+from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
+from primia_flwr.inference.crypten.door import DRAWING_MODULES, crypten
 
 _CPU = torch.device("cpu")
 _WORD_BITS = 64

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from primia_flwr.errors import PrimiaError, ServiceError
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.credentials import Role
-from primia_flwr.errors import PrimiaError, ServiceError
 
 
 def expect_role(channel: Channel, role: Role) -> None:

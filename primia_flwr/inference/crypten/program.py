@@ -20,15 +20,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.errors import ConfigError
+from primia_flwr.inference.arithmetic.randomness import SEED_BYTES
 from primia_flwr.inference.crypten.door import MPCTensor
 from primia_flwr.inference.crypten.links import expect_role, tell_on_failure
 from primia_flwr.inference.crypten.provider import TrustedDealer, asking
 from primia_flwr.inference.crypten.session import PRECISION_BITS, session
 from primia_flwr.inference.crypten.wire import DONE, SEED
 from primia_flwr.inference.lowering.folding import folded
-from primia_flwr.inference.arithmetic.randomness import SEED_BYTES
-from primia_flwr.errors import ConfigError
+from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.models.architectures.front_end import split_front
 
 DATA_OWNER, MODEL_OWNER = 0, 1

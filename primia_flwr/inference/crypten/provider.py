@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.crypten.door import (
     ArithmeticSharedTensor,
     BinarySharedTensor,
@@ -24,7 +24,7 @@ from primia_flwr.inference.crypten.door import (
 )
 from primia_flwr.inference.crypten.requests import PLAIN, Request
 from primia_flwr.inference.crypten.wire import CORRECTION, REQUEST
-from primia_flwr.errors import ProtocolError, ServiceError
+from primia_flwr.inference.transport.channel import Channel
 
 Ask = Callable[[Request], Callable[[], Tensor]]
 

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from primia_flwr.inference.arithmetic.randomness import Stream
 from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.arithmetic.randomness import Stream
 
 Shape = tuple[int, ...]
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from primia_flwr.config.checks import check_range
-from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, fresh_seed
 from primia_flwr.inference.crypten.communicator import ChannelCommunicator
 from primia_flwr.inference.crypten.door import crypten
 from primia_flwr.inference.crypten.generators import drop_streams, use_streams
 from primia_flwr.inference.crypten.wire import HELLO
-from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, fresh_seed
-from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.transport.channel import Channel
 
 PRECISION_BITS = 16  # CrypTen's own
 _DIGEST_BYTES = 32

@@ -33,6 +33,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.inference.arithmetic.randomness import Stream
 from primia_flwr.inference.fss import dpf
 from primia_flwr.inference.fss.keys import (
     Bits,
@@ -45,8 +47,6 @@ from primia_flwr.inference.fss.keys import (
     sent_bytes,
 )
 from primia_flwr.inference.fss.prg import KEY_BYTES, WORD, Words
-from primia_flwr.inference.arithmetic.randomness import Stream
-from primia_flwr.errors import ConfigError, ProtocolError
 
 __all__ = [
     "CompareKeys",

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.inference.fss.dpf import levels
 from primia_flwr.inference.fss.prg import BLOCK_BYTES, KEY_BYTES, WORD, Words
-from primia_flwr.errors import ConfigError, ProtocolError
 
 Bits = NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.plan import MaxLevel, Plan
-from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 
 OLD_FILE = "activation-bounds.json"

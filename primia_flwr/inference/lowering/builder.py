@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.lowering.windows import Window, adaptive, max_tree, strided
 from primia_flwr.inference.plan import (
     Add,
     Average,
@@ -27,8 +29,6 @@ from primia_flwr.inference.plan import (
     Shape,
     Step,
 )
-from primia_flwr.inference.lowering.windows import Window, adaptive, max_tree, strided
-from primia_flwr.errors import ConfigError
 
 
 @dataclass(frozen=True)

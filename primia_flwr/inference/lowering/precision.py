@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.inference.lowering.bounds import Watch, bounds_of
 from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.lowering.rehearsal import Rehearsal
-from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 
 TOLERANCE = 0.02  # of a score; of scores beyond 20, a thousandth of the largest

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.builder import Weights
 from primia_flwr.inference.lowering.lowering import Lowered
@@ -25,7 +26,6 @@ from primia_flwr.inference.plan import (
     Relu,
     Reveal,
 )
-from primia_flwr.errors import ConfigError
 
 PRODUCT_LIMIT = 2.0**62  # of the ring's 2^63, which would come back as any number
 

@@ -43,9 +43,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream
-from primia_flwr.errors import ProtocolError
 
 Words = NDArray[np.uint64]
 

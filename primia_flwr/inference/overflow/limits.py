@@ -17,8 +17,8 @@ import math
 
 from torch import Tensor
 
-from primia_flwr.inference.lowering.builder import Weights
 from primia_flwr.errors import ConfigError
+from primia_flwr.inference.lowering.builder import Weights
 
 LIMIT_BITS = 32  # images and scores are below 2^31 units, 262,144
 

@@ -26,12 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from primia_flwr.inference.overflow import check as audit
-from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.fss import compare
-from primia_flwr.inference.correlation_spec import Compared, Needs
-from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream, fresh_seed
 from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream, fresh_seed
+from primia_flwr.inference.correlation_spec import Compared, Needs
+from primia_flwr.inference.fss import compare
+from primia_flwr.inference.overflow import check as audit
 
 Words = NDArray[np.uint64]
 

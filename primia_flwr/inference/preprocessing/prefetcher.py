@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.errors import PrimiaError, ProtocolError, ServiceError
+from primia_flwr.inference.preprocessing.prepared import Prepared
 
 _SLICE = 1.0  # seconds between two calls of what is done while one waits
 _PATIENCE_AT_THE_END = 5.0  # seconds for the thread to end

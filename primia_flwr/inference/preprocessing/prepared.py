@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.inference.overflow.check import Key, Lock
 from primia_flwr.inference.preprocessing.dealing import (
     Selection,
@@ -19,8 +21,6 @@ from primia_flwr.inference.preprocessing.dealing import (
     opening_mask,
     tensor,
 )
-from primia_flwr.inference.correlation_spec import Needs
-from primia_flwr.errors import ProtocolError
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from contextlib import AbstractContextManager
 import numpy as np
 from torch import Tensor
 
+from primia_flwr.errors import PrimiaError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes, tensor, words
-from primia_flwr.inference.transport.messages import Join, Kind, pack
+from primia_flwr.inference.arithmetic.randomness import SEED_BYTES
 from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes, tensor, words
 from primia_flwr.inference.preprocessing.prefetcher import Opener, none_came
 from primia_flwr.inference.preprocessing.prepared import Prepared, masked_products, prepare
-from primia_flwr.inference.arithmetic.randomness import SEED_BYTES
 from primia_flwr.inference.preprocessing.store import Store
+from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.keepalive import LOOK_SECONDS, Vigil
-from primia_flwr.errors import PrimiaError, ServiceError
+from primia_flwr.inference.transport.messages import Join, Kind, pack
 
 OnFetched = Callable[[int], None]
 Meanwhile = Callable[[], None]

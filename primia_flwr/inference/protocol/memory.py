@@ -14,11 +14,11 @@ from typing import Self
 
 import psutil
 
+from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
 from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.inference.plan import Plan
-from primia_flwr.errors import ConfigError, PolicyRefusal
+from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
 
 WORD_BYTES = 8
 GB = 10**9

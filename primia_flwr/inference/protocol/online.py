@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from primia_flwr.inference.overflow import check as audit
+from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.overflow.limits import beyond
-from primia_flwr.inference.lowering.builder import Weights
-from primia_flwr.inference.preprocessing.dealing import Selection, Words, tensor, words
 from primia_flwr.inference.fss import compare
+from primia_flwr.inference.lowering.builder import Weights
+from primia_flwr.inference.overflow import check as audit
+from primia_flwr.inference.overflow.limits import beyond
 from primia_flwr.inference.plan import (
     Add,
     Average,
@@ -33,9 +33,9 @@ from primia_flwr.inference.plan import (
     Relu,
     Reveal,
 )
-from primia_flwr.inference.protocol.plausibility import HONEST_LIMIT, judged
+from primia_flwr.inference.preprocessing.dealing import Selection, Words, tensor, words
 from primia_flwr.inference.preprocessing.prepared import Prepared
-from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.protocol.plausibility import HONEST_LIMIT, judged
 
 Buffer = bytes | bytearray | memoryview
 

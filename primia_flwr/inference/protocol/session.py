@@ -9,10 +9,10 @@ from typing import Self
 import torch
 
 from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.preprocessing.store import default_folder
+from primia_flwr.inference.protocol.online import Buffer
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.messages import Kind
-from primia_flwr.inference.protocol.online import Buffer
-from primia_flwr.inference.preprocessing.store import default_folder
 
 PROTOCOL = "fss"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from primia_flwr.inference.service.data_owner import Session
-from primia_flwr.inference.service.negotiation import Answer
+from primia_flwr.errors import PrimiaError, ServiceError
 from primia_flwr.inference.protocol.plausibility import Verdict, verdict
 from primia_flwr.inference.service.crypten_batches import StockSession
-from primia_flwr.errors import PrimiaError, ServiceError
+from primia_flwr.inference.service.data_owner import Session
+from primia_flwr.inference.service.negotiation import Answer
 
 Load = Callable[[int], Tensor]
 AnySession = Session | StockSession

@@ -11,11 +11,16 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.transport.messages import Hello, Join, Kind, Offer, pack, session_of
-from primia_flwr.inference.service.negotiation import Answer, ask_for_offer, build_architecture, read_card
 from primia_flwr.inference.protocol.plausibility import judged
 from primia_flwr.inference.protocol.session import ClosedAtTheEnd, Settings
+from primia_flwr.inference.service.negotiation import (
+    Answer,
+    ask_for_offer,
+    build_architecture,
+    read_card,
+)
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.messages import Hello, Join, Kind, Offer, pack, session_of
 from primia_flwr.models.saved import ModelCard
 
 PROTOCOL = "crypten"

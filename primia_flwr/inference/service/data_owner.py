@@ -9,13 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.preprocessing.dealing import stored_bytes, tensor
-from primia_flwr.inference.transport.frames import MAX_ERROR_BYTES, printable
-from primia_flwr.inference.protocol.memory import SessionMemory, check_session, room_for
-from primia_flwr.inference.transport.messages import OPEN_ENDED, Join, Kind, session_of
 from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.preprocessing.dealing import stored_bytes, tensor
+from primia_flwr.inference.preprocessing.store import Store
+from primia_flwr.inference.preprocessing.supply import Supply, join
+from primia_flwr.inference.protocol.memory import SessionMemory, check_session, room_for
+from primia_flwr.inference.protocol.online import DataOwner
+from primia_flwr.inference.protocol.session import (
+    PROTOCOL,
+    ClosedAtTheEnd,
+    Online,
+    Settings,
+    blocks_ahead,
+)
 from primia_flwr.inference.service.negotiation import (
     Answer,
     ask_for_offer,
@@ -23,12 +31,10 @@ from primia_flwr.inference.service.negotiation import (
     plan_of,
     read_card,
 )
-from primia_flwr.inference.protocol.online import DataOwner
-from primia_flwr.inference.protocol.session import PROTOCOL, ClosedAtTheEnd, Online, Settings, blocks_ahead
-from primia_flwr.inference.preprocessing.store import Store
-from primia_flwr.inference.preprocessing.supply import Supply, join
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.frames import MAX_ERROR_BYTES, printable
 from primia_flwr.inference.transport.keepalive import Vigil
-from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
+from primia_flwr.inference.transport.messages import OPEN_ENDED, Join, Kind, session_of
 from primia_flwr.models.architectures.front_end import split_front
 
 

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.lowering import Lowered
-from primia_flwr.errors import ConfigError
 
 CARRIED_BITS = 64 - ring.WEIGHT_BITS
 SHARE = 4  # a data owner gets the answers that read one column in so many, unless told otherwise

@@ -15,13 +15,21 @@ import torch
 from torch import nn
 
 from primia_flwr.config.inference import check_audit
+from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.service import crypten_batches as stock
-from primia_flwr.inference.overflow.limits import check_products
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.preprocessing.dealing import stored_bytes, weight_masks, words
+from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.inference.lowering.lowering import Lowered, lower
+from primia_flwr.inference.overflow.limits import check_products
+from primia_flwr.inference.preprocessing.dealing import stored_bytes, weight_masks, words
+from primia_flwr.inference.preprocessing.store import Store
+from primia_flwr.inference.preprocessing.supply import Supply, join
 from primia_flwr.inference.protocol.memory import SessionMemory
+from primia_flwr.inference.protocol.online import ModelOwner
+from primia_flwr.inference.protocol.session import PROTOCOL, Online, Settings, blocks_ahead
+from primia_flwr.inference.service import crypten_batches as stock
+from primia_flwr.inference.service.query_log import QueryLog
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.keepalive import FIRST_WORD_SECONDS, LOOK_SECONDS, Answering
 from primia_flwr.inference.transport.messages import (
     MAX_JSON_BYTES,
     NONCE_BYTES,
@@ -34,14 +42,6 @@ from primia_flwr.inference.transport.messages import (
     session_of,
     unpack,
 )
-from primia_flwr.inference.correlation_spec import Needs
-from primia_flwr.inference.protocol.online import ModelOwner
-from primia_flwr.inference.service.query_log import QueryLog
-from primia_flwr.inference.protocol.session import PROTOCOL, Online, Settings, blocks_ahead
-from primia_flwr.inference.preprocessing.store import Store
-from primia_flwr.inference.preprocessing.supply import Supply, join
-from primia_flwr.inference.transport.keepalive import FIRST_WORD_SECONDS, LOOK_SECONDS, Answering
-from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.models.saved import ModelCard
 
 logger = logging.getLogger(__name__)

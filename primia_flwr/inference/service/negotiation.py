@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from primia_flwr.config.experiment.data import RESIZE_NAMES
 from primia_flwr.config.inference import check_audit
-from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.errors import CheckpointError, ProtocolError
 from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.plan import Plan
+from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.messages import (
     MAX_JSON_BYTES,
     NONCE_BYTES,
@@ -21,8 +23,6 @@ from primia_flwr.inference.transport.messages import (
     pack,
     unpack,
 )
-from primia_flwr.inference.plan import Plan
-from primia_flwr.errors import CheckpointError, ProtocolError
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import ModelCard
 

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 
 import torch
 
+from primia_flwr.errors import PrimiaError, ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.service import crypten_batches as stock
-from primia_flwr.inference.transport.channel import Channel, wait_for_any
+from primia_flwr.inference.arithmetic.randomness import fresh_seed
+from primia_flwr.inference.correlation_spec import MAX_BYTES, Needs
 from primia_flwr.inference.preprocessing.dealing import Dealer
 from primia_flwr.inference.protocol.memory import Budget, dealing_bytes
-from primia_flwr.inference.transport.messages import MAX_JSON_BYTES, Join, Kind, unpack
-from primia_flwr.inference.correlation_spec import MAX_BYTES, Needs
-from primia_flwr.inference.arithmetic.randomness import fresh_seed
+from primia_flwr.inference.service import crypten_batches as stock
+from primia_flwr.inference.transport.channel import Channel, wait_for_any
 from primia_flwr.inference.transport.keepalive import FIRST_WORD_SECONDS, LOOK_SECONDS, Answering
-from primia_flwr.errors import PrimiaError, ProtocolError, ServiceError
+from primia_flwr.inference.transport.messages import MAX_JSON_BYTES, Join, Kind, unpack
 
 logger = logging.getLogger(__name__)
 

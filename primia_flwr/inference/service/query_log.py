@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import PolicyRefusal, ServiceError
+from primia_flwr.storage.appending import append_whole
 from primia_flwr.storage.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from primia_flwr.inference.service.data_owner import Session
-from primia_flwr.inference.service.negotiation import Answer
 from primia_flwr.data.files.arrivals import Arrival, Arrivals
 from primia_flwr.errors import DataError, PolicyRefusal, PrimiaError, ProtocolError, ServiceError
+from primia_flwr.inference.service.data_owner import Session
+from primia_flwr.inference.service.negotiation import Answer
 
 ATTEMPTS = 3
 POLL_SECONDS = 0.25

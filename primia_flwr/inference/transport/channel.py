@@ -21,9 +21,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn, Self
 
-from primia_flwr.inference.transport.credentials import Peer
-from primia_flwr.inference.transport.frames import ERROR, HEADER_BYTES, FrameReader, Part, frame, printable
 from primia_flwr.errors import ProtocolError, ServiceError
+from primia_flwr.inference.transport.credentials import Peer
+from primia_flwr.inference.transport.frames import (
+    ERROR,
+    HEADER_BYTES,
+    FrameReader,
+    Part,
+    frame,
+    printable,
+)
 
 LEAST_RATE = 1 << 15  # bytes per second
 _PIECE_BYTES = 1 << 16  # what one call of TLS encrypts

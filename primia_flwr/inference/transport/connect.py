@@ -9,10 +9,10 @@ import socket
 import ssl
 from collections.abc import Collection
 
+from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 from primia_flwr.inference.transport.channel import Channel, Counts, reason, say_goodbye
 from primia_flwr.inference.transport.credentials import Credentials, Peer, Role
 from primia_flwr.inference.transport.frames import WELCOME
-from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 
 VERSION = b"primia link v1"
 _UNKNOWN = Peer("data-owner", "(unknown)", "")

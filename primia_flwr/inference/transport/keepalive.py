@@ -9,9 +9,9 @@ hangs is noticed. A process that ends is noticed at once: its system closes the 
 import time
 from collections.abc import Mapping
 
+from primia_flwr.errors import ServiceError
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.messages import Kind
-from primia_flwr.errors import ServiceError
 
 ALIVE_SECONDS = 20.0
 SILENCE_SECONDS = 90.0

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
+from primia_flwr.errors import PrimiaError, ServiceError
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.connect import answer, split_address, welcome
 from primia_flwr.inference.transport.credentials import Credentials, Peer, Role, soon_over
 from primia_flwr.inference.transport.frames import printable
-from primia_flwr.errors import PrimiaError, ServiceError
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from primia_flwr.compat import torchvision
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.models.layers.common import global_pool, norm_layer
 from primia_flwr.models.architectures.norm_free_resnet import (
     NormFreeBasicBlock,
     NormFreeBottleneck,
     finish_norm_free,
 )
+from primia_flwr.models.layers.common import global_pool, norm_layer
 
 _resnet = torchvision.models.resnet
 

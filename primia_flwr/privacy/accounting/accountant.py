@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.accounting.events import LEAST_NOISE, AnyEvent, Rdp, SampledGaussian, total_rdp
+from primia_flwr.privacy.accounting.events import (
+    LEAST_NOISE,
+    AnyEvent,
+    Rdp,
+    SampledGaussian,
+    total_rdp,
+)
 from primia_flwr.privacy.accounting.filter import RdpFilter, check_delta, rdp_epsilon
 
 if TYPE_CHECKING:

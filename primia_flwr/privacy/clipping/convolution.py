@@ -21,10 +21,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from primia_flwr.models.layers.weight_standardisation import Standardised, WSConv2d, standardise
 from primia_flwr.privacy.clipping.geometry import Geometry
 from primia_flwr.privacy.clipping.gram import multiplications, squared_norms
 from primia_flwr.privacy.clipping.record import Record, Sums
-from primia_flwr.models.layers.weight_standardisation import Standardised, WSConv2d, standardise
 
 ROUNDINGS = 8
 # Multiplications that take as long as writing and reading back one entry of a unit's own gradient.

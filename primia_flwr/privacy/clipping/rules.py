@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.privacy.clipping.convolution import ConvolutionRule, StandardisedConvolutionRule
-from primia_flwr.privacy.clipping.record import Record, Rule, Sums
 from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
+from primia_flwr.privacy.clipping.convolution import ConvolutionRule, StandardisedConvolutionRule
+from primia_flwr.privacy.clipping.record import Record, Rule, Sums
 
 
 class ScaleShiftRule:

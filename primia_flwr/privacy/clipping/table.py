@@ -20,7 +20,9 @@ class Builder(Protocol):
 
 
 def _opacus(model: nn.Module, loss: PerImageLoss, *, clip_norm: float, views: int = 1) -> Engine:
-    from primia_flwr.privacy.clipping.opacus_reference import OpacusEngine  # heavy: only when it is chosen
+    from primia_flwr.privacy.clipping.opacus_reference import (
+        OpacusEngine,  # heavy: only when it is chosen
+    )
 
     return OpacusEngine(model, loss, clip_norm=clip_norm, views=views)
 

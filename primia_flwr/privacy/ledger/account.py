@@ -17,10 +17,10 @@ from typing import Any
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.privacy.accounting.events import AnyEvent, Rdp, event_from_json, total_rdp
 from primia_flwr.privacy.accounting.filter import RdpFilter, SiteFilter, Spent
+from primia_flwr.privacy.accounting.run_plan import plan_from_json
 from primia_flwr.privacy.ledger.chain import Entry
 from primia_flwr.privacy.ledger.people import Person
 from primia_flwr.privacy.ledger.planned_runs import BEYOND, PlannedRun, PlannedRuns, Price
-from primia_flwr.privacy.accounting.run_plan import plan_from_json
 from primia_flwr.storage.reading import reason_of
 
 FORMAT = 2

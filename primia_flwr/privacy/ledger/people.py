@@ -20,9 +20,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.mechanisms.connected import Connected
 from primia_flwr.privacy.ledger.disk import make_folder, replace_file
 from primia_flwr.privacy.ledger.folder import DATA, KEY, pending, settle_file
+from primia_flwr.privacy.mechanisms.connected import Connected
 
 _KEY_BYTES = 32
 _NAME, _IMAGE = b"primia privacy unit v1\0", b"primia privacy image v1\0"

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.accounting.accountant import least_noise
 from primia_flwr.privacy.accounting.events import SampledSkellamSum, SkellamSum
 from primia_flwr.privacy.accounting.filter import SiteFilter
-from primia_flwr.privacy.mechanisms.noise import site_variance, skellam
 from primia_flwr.privacy.accounting.run_plan import Wish, spent_by
+from primia_flwr.privacy.mechanisms import statistics
+from primia_flwr.privacy.mechanisms.noise import site_variance, skellam
 
 Real = NDArray[np.float32] | NDArray[np.float64]
 _HEADROOM = 9.0  # standard deviations of a site's noise that fit on the scale

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, Real
 from primia_flwr.privacy.accounting.events import SampledSkellamSum
+from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, Real
 from primia_flwr.privacy.mechanisms.noise import FLOAT_ALLOWANCE
 
 _REACH = 2.0  # largest entry of a step, in steps of which every unit wants the same

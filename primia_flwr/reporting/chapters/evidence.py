@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from primia_flwr.evaluation.explain.cases import Explanation
 from primia_flwr.reporting.plots import evidence as evidence_plots
 from primia_flwr.reporting.plots.evidence import in_words
 from primia_flwr.reporting.plots.run import Plot
+from primia_flwr.reporting.plots.saliency import saliency_plots
 from primia_flwr.runs.evidence import FIGURES, Evidence
 from primia_flwr.runs.folder import RunFolder
-from primia_flwr.evaluation.explain.cases import Explanation
-from primia_flwr.reporting.plots.saliency import saliency_plots
 
 _NO_MATRIX = {
     "secure": (

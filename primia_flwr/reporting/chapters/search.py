@@ -48,7 +48,7 @@ def search_chapter(run_dir: Path) -> Markup:
     found = read_search(run_dir)
     if not found:
         return Markup("")
-    template = files("primia_flwr.evaluation").joinpath("search.html.jinja")
+    template = files("primia_flwr.reporting").joinpath("templates", "search.html.jinja")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from primia_flwr.reporting.result_table import DASH, figure, size
 from primia_flwr.runs.secure_sums import (
     EVALUATE,
     STATISTICS,
@@ -19,7 +20,6 @@ from primia_flwr.runs.secure_sums import (
     changes,
     totals,
 )
-from primia_flwr.reporting.result_table import DASH, figure, size
 
 _KINDS = {
     STATISTICS: ("statistics", "Pixel statistics"),

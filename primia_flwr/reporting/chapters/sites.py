@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from primia_flwr.runs.folder import Row, RunFolder, flag, number
 from primia_flwr.reporting.result_table import DASH, figure
+from primia_flwr.runs.folder import Row, RunFolder, flag, number
 
 # heading, key of sites.csv, digits (None: as it stands)
 _FIGURES: tuple[tuple[str, str, int | None], ...] = (

@@ -9,12 +9,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from primia_flwr.reporting.plots import run as plots
-from primia_flwr.evaluation.statistics.calibration import Calibration
 from primia_flwr.evaluation.readers.compare import Comparison
+from primia_flwr.evaluation.readers.panel import EXPERT, Panel, Reader
+from primia_flwr.evaluation.statistics.calibration import Calibration
 from primia_flwr.evaluation.statistics.intervals import Interval, Strata
 from primia_flwr.evaluation.statistics.metrics import FloatArray, roc_curve
-from primia_flwr.evaluation.readers.panel import EXPERT, Panel, Reader
+from primia_flwr.reporting.plots import run as plots
 from primia_flwr.reporting.plots.run import COLOURS, INK, MARKERS, MUTED, Plot
 
 _GRID = np.linspace(0, 1, 101)

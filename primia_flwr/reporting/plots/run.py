@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from primia_flwr.evaluation.statistics.metrics import Scores, roc_curve
 from primia_flwr.evaluation.predictions import Predictions
+from primia_flwr.evaluation.statistics.metrics import Scores, roc_curve
 from primia_flwr.runs.folder import Row, flag, number
 
 INK, MUTED, FAINT = "#1b2733", "#5c6b7a", "#d9dfe5"

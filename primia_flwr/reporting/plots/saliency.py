@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from primia_flwr.reporting.plots.run import INK, MUTED, Plot, plot_style, to_plot
 from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation
+from primia_flwr.reporting.plots.run import INK, MUTED, Plot, plot_style, to_plot
 
 # share of the map's maximum -> dash; a white line below a dark one shows on any background
 LEVELS = {0.5: (0, (2.5, 1.5)), 0.8: "-"}

@@ -14,7 +14,12 @@ import numpy as np
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow, Real
-from primia_flwr.secagg.payload.integers import decode_integers, encode_integers, from_steps, to_steps
+from primia_flwr.secagg.payload.integers import (
+    decode_integers,
+    encode_integers,
+    from_steps,
+    to_steps,
+)
 from primia_flwr.secagg.payload.masks import Vector
 
 WEIGHT = "weight"

@@ -16,15 +16,20 @@ from enum import IntEnum
 from typing import TypeVar
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE, Announcement, Masking, apply, commitment
-from primia_flwr.secagg.protocol.client_checks import Demands, listed
-from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.primitives.keys import InstanceKeys, KeyPair, PublicKeys, sign
+from primia_flwr.primitives.shamir import split
 from primia_flwr.secagg.payload.masks import Vector
-from primia_flwr.secagg.protocol.sparse_checks import Neighbourhood
+from primia_flwr.secagg.protocol.agreement import (
+    LIST_PURPOSE,
+    Announcement,
+    Masking,
+    apply,
+    commitment,
+)
+from primia_flwr.secagg.protocol.client_checks import Demands, listed
 from primia_flwr.secagg.protocol.parties import Member
 from primia_flwr.secagg.protocol.sealing import open_sealed, seal
-from primia_flwr.primitives.shamir import split
+from primia_flwr.secagg.protocol.sparse_checks import Neighbourhood
 from primia_flwr.secagg.protocol.wire import (
     ClientState,
     Excerpt,
@@ -40,6 +45,7 @@ from primia_flwr.secagg.protocol.wire import (
     decode,
     encode,
 )
+from primia_flwr.secagg.state.journal import Journal
 
 SECRET_BYTES = 32
 T = TypeVar("T")

@@ -7,8 +7,8 @@ docs/secure-aggregation.md.
 from collections.abc import Iterable, Mapping
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE, Announcement, Masking, Roll, Sparse
 from primia_flwr.primitives.keys import PublicKeys, verify
+from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE, Announcement, Masking, Roll, Sparse
 from primia_flwr.secagg.protocol.parties import Member
 from primia_flwr.secagg.protocol.wire import Excerpt, Names, SharesRequest
 

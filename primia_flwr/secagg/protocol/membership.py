@@ -5,10 +5,10 @@ How a client checks what it is told is in `demands` and `neighbourhood`.
 
 from collections.abc import Mapping
 
-from primia_flwr.secagg.protocol.agreement import Announcement, Roll, Sparse
-from primia_flwr.secagg.protocol.graph import neighbours
 from primia_flwr.primitives.keys import PublicKeys, digest
 from primia_flwr.primitives.merkle import Tree, leaf
+from primia_flwr.secagg.protocol.agreement import Announcement, Roll, Sparse
+from primia_flwr.secagg.protocol.graph import neighbours
 from primia_flwr.secagg.protocol.parties import Floor, Session
 from primia_flwr.secagg.protocol.wire import VERSION, Excerpt, Names, SharesRequest
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.secagg.protocol.graph import least_threshold
 from primia_flwr.primitives.keys import KEY_BYTES, digest
+from primia_flwr.secagg.protocol.graph import least_threshold
 
 LEAST_SURVIVORS = 3
 

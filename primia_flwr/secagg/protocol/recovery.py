@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.protocol.agreement import Mask, Masking, commitment
 from primia_flwr.primitives.keys import KeyPair
 from primia_flwr.primitives.shamir import Interpolation
+from primia_flwr.secagg.protocol.agreement import Mask, Masking, commitment
 from primia_flwr.secagg.protocol.wire import UnmaskReply
 
 

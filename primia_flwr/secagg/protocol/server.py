@@ -13,11 +13,11 @@ from typing import TypeVar
 import numpy as np
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE, Announcement, Masking, apply
-from primia_flwr.secagg.protocol.membership import Told, announce
-from primia_flwr.secagg.protocol.graph import is_connected
 from primia_flwr.primitives.keys import PublicKeys, verify
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE, Announcement, Masking, apply
+from primia_flwr.secagg.protocol.graph import is_connected
+from primia_flwr.secagg.protocol.membership import Told, announce
 from primia_flwr.secagg.protocol.parties import Floor, Session
 from primia_flwr.secagg.protocol.recovery import Recovery
 from primia_flwr.secagg.protocol.wire import (

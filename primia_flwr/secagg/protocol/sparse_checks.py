@@ -18,11 +18,11 @@ notice it so; against a server that lies it proves nothing. docs/adr/0008-neighb
 Source: Bell et al. 2020, "Secure Single-Server Aggregation with (Poly)Logarithmic Overhead".
 """
 
+from primia_flwr.primitives.keys import PublicKeys
+from primia_flwr.primitives.merkle import root_of
 from primia_flwr.secagg.protocol.agreement import Announcement, Masking, Roll, Sparse
 from primia_flwr.secagg.protocol.client_checks import Demands
 from primia_flwr.secagg.protocol.membership import keys_leaf, name_leaf
-from primia_flwr.primitives.keys import PublicKeys
-from primia_flwr.primitives.merkle import root_of
 from primia_flwr.secagg.protocol.parties import Member
 from primia_flwr.secagg.protocol.wire import Excerpt, Names, SharesRequest
 

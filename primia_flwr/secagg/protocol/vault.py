@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.storage.reading import read_bytes
-from primia_flwr.secagg.protocol.client import ClientInstance, Phase
-from primia_flwr.storage.durable import write_durably
 from primia_flwr.primitives.keys import bind
+from primia_flwr.secagg.protocol.client import ClientInstance, Phase
 from primia_flwr.secagg.protocol.parties import Member
 from primia_flwr.secagg.state.round_numbers import RoundNumbers
+from primia_flwr.storage.durable import write_durably
+from primia_flwr.storage.reading import read_bytes
 
 _NONCE_BYTES = 12
 _LONGEST_NUMBER = 20

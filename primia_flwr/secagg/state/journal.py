@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from primia_flwr.storage.appending import append_whole
 from primia_flwr.errors import ProtocolError
-from primia_flwr.storage.durable import write_durably
 from primia_flwr.secagg.state.member_lists import shown
+from primia_flwr.storage.appending import append_whole
+from primia_flwr.storage.durable import write_durably
 
 _HEAD_SUFFIX = ".head"
 

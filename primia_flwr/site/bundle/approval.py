@@ -8,12 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from primia_flwr.errors import ConfigError, DataError, PrimiaError
+from primia_flwr.site.bundle.contents import (
+    MAX_BUNDLE_BYTES,
+    BundleStore,
+    inspect,
+    write_atomically,
+)
+from primia_flwr.site.bundle.store import check_whole_hash, locked
+from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import SitePolicy, load_policy, parse_policy
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_bytes, reading
-from primia_flwr.site.bundle.store import check_whole_hash, locked
-from primia_flwr.site.bundle.contents import MAX_BUNDLE_BYTES, BundleStore, inspect, write_atomically
-from primia_flwr.site.policy import SitePolicy, load_policy, parse_policy
-from primia_flwr.site.log import SiteLog
 
 
 def approve(policy_file: Path, digest: str, *, note: str = "") -> bool:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.storage.printable import shown
 from primia_flwr.site.bundle.names import check_name
+from primia_flwr.storage.printable import shown
 
 MAX_BUNDLE_BYTES = 32 * 2**20
 MAX_UNPACKED_BYTES = 64 * 2**20

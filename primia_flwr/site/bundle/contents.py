@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from primia_flwr.errors import DataError, PolicyRefusal
-from primia_flwr.storage.printable import hidden, printable, shown
 from primia_flwr.site.bundle.archive import MAX_BUNDLE_BYTES, read_archive, sha256
 from primia_flwr.site.bundle.files import (
     PROJECT_FILE,
@@ -21,6 +20,7 @@ from primia_flwr.site.bundle.files import (
 )
 from primia_flwr.site.bundle.names import check_shadows, check_together
 from primia_flwr.site.bundle.store import BundleStore, write_atomically
+from primia_flwr.storage.printable import hidden, printable, shown
 
 __all__ = [
     "MAX_BUNDLE_BYTES",

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from primia_flwr.errors import PolicyRefusal
-from primia_flwr.storage.printable import hidden, shown
 from primia_flwr.site.bundle.names import CONTENT_LIST
+from primia_flwr.storage.printable import hidden, shown
 
 PROJECT_FILE = "pyproject.toml"
 MAX_PROJECT_BYTES = 256 * 1024

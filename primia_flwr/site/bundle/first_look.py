@@ -16,11 +16,11 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from primia_flwr.errors import FederationError, PolicyRefusal, PrimiaError
-from primia_flwr.storage.printable import printable, short
 from primia_flwr.site.bundle.archive import check_size, sha256
 from primia_flwr.site.bundle.contents import inspect
-from primia_flwr.site.policy import load_policy
 from primia_flwr.site.log import SiteLog
+from primia_flwr.site.policy import load_policy
+from primia_flwr.storage.printable import printable, short
 
 # By name: packages of Flower export functions that are called like their modules.
 node_runtime = importlib.import_module("flwr.supernode.start_client_internal")

@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.storage.printable import shown
 from primia_flwr.site.bundle.archive import MAX_BUNDLE_BYTES, sha256
+from primia_flwr.storage.printable import shown
 
 MAX_WAITING = 50
 MAX_WAITING_BYTES = 256 * 2**20

@@ -25,18 +25,8 @@ from flwr.serverapp.strategy import Strategy
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
-from primia_flwr.runs.secure_sums import SumRow
-from primia_flwr.messages import secure as wire
-from primia_flwr.pipeline.verify_sums import largest_error
-from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import LATE, SiteRow
-from primia_flwr.provisioning.identities import identity_keys
-from primia_flwr.messages.ledger_heads import LedgerHeads
-from primia_flwr.runs.unmasked_sums import OpenedSums
-from primia_flwr.runs.recording import Recording
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
-from primia_flwr.runs.sum_log import SumLog
-from primia_flwr.processes.children import available_cores
+from primia_flwr.messages import secure as wire
 from primia_flwr.messages.keys import (
     ARRAYS,
     CONFIG,
@@ -45,16 +35,26 @@ from primia_flwr.messages.keys import (
     STATISTICS,
     WEIGHT,
 )
-from primia_flwr.secagg.protocol.parties import Session, roster_digest
+from primia_flwr.messages.ledger_heads import LedgerHeads
+from primia_flwr.pipeline.verify_sums import largest_error
+from primia_flwr.processes.children import available_cores
+from primia_flwr.provisioning.identities import identity_keys
+from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.history import LATE, SiteRow
+from primia_flwr.runs.recording import Recording
+from primia_flwr.runs.secure_sums import SumRow
+from primia_flwr.runs.sum_log import SumLog
+from primia_flwr.runs.unmasked_sums import OpenedSums
 from primia_flwr.secagg.payload.layout import Layout
+from primia_flwr.secagg.protocol.parties import Session, roster_digest
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.training.evaluate import Evaluation
-from strategies.aggregators.statistics_query import site_name
 from strategies.aggregators.aggregator import Exchange, OnRow, Outcome, Request, Statistics
-from strategies.aggregators.secure.plausibility import check_plausible
 from strategies.aggregators.reply_validator import clean
+from strategies.aggregators.secure.plausibility import check_plausible
 from strategies.aggregators.secure.secagg_round import Summed, Wave, checked, query
 from strategies.aggregators.server_step import load_moments, moments, move_by_mean
+from strategies.aggregators.statistics_query import site_name
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
 

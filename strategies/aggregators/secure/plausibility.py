@@ -14,8 +14,8 @@ import numpy as np
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
-from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.payload.layout import Layout, Number
+from primia_flwr.secagg.payload.masks import Vector
 
 Sums = Mapping[str, Sequence[float]]
 

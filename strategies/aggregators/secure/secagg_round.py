@@ -8,14 +8,14 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.messages import secure as wire
-from primia_flwr.runs.history import FAILED, LATE, OK, REJECTED, SiteRow
-from primia_flwr.messages.ledger_heads import LedgerHead, read_heads
-from primia_flwr.runs.recording import Recording
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
-from primia_flwr.runs.sum_log import SumLog
+from primia_flwr.messages import secure as wire
 from primia_flwr.messages.keys import HEADS, LEDGER
+from primia_flwr.messages.ledger_heads import LedgerHead, read_heads
 from primia_flwr.messages.records import num_bytes
+from primia_flwr.runs.history import FAILED, LATE, OK, REJECTED, SiteRow
+from primia_flwr.runs.recording import Recording
+from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.secagg.payload.layout import Layout
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.secagg.protocol.wire import (

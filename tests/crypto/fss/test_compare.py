@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from primia_flwr.inference.fss import compare
-from primia_flwr.inference.fss import dpf
-from primia_flwr.inference.arithmetic.randomness import Stream
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.inference.arithmetic.randomness import Stream
+from primia_flwr.inference.fss import compare, dpf
 
 SEEDS = bytes([1]) * 32, bytes([2]) * 32
 SIZES = [8, 9, 14, 15, 16, 31, 32, 33, 63, 64]

@@ -7,10 +7,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from scipy import stats
 
+from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.arithmetic.randomness import Stream
 from primia_flwr.inference.fss import dpf
 from primia_flwr.inference.fss.prg import Hash
-from primia_flwr.inference.arithmetic.randomness import Stream
-from primia_flwr.errors import ProtocolError
 
 KEY = bytes(range(16))
 SEED = bytes(range(32))

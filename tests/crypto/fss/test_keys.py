@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.inference.fss import compare
 from primia_flwr.inference.fss.keys import CompareKeys, key_bytes, sent_bytes
-from primia_flwr.errors import ConfigError, ProtocolError
 
 SEEDS = bytes([1]) * 32, bytes([2]) * 32
 COUNT = 11

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_bench.machine import describe_machine, publish
+
 from primia_flwr.errors import PrimiaError
 from tests.fuzz.loaders.campaign import (
     MAX_MEMORY_MIB,

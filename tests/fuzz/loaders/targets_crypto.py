@@ -10,26 +10,26 @@ import numpy as np
 import torch
 
 from primia_flwr.cli.inference.resumed import read_kept
-from primia_flwr.inference.overflow import check as audit
+from primia_flwr.errors import ProtocolError
+from primia_flwr.inference.correlation_spec import Needs
 from primia_flwr.inference.crypten import provider as crypten_provider
 from primia_flwr.inference.crypten import wire as crypten_wire
-from primia_flwr.inference.service import data_owner
-from primia_flwr.inference.preprocessing import dealing
-from primia_flwr.inference.transport import messages
-from primia_flwr.inference.protocol import online
-from primia_flwr.inference.transport.credentials import load_credentials
 from primia_flwr.inference.crypten.requests import Request
-from primia_flwr.inference.transport.frames import ERROR, FrameReader, frame
 from primia_flwr.inference.fss import compare
 from primia_flwr.inference.fss.keys import CompareKeys, key_bytes
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.overflow import check as audit
+from primia_flwr.inference.preprocessing import dealing
+from primia_flwr.inference.preprocessing.store import Store
+from primia_flwr.inference.protocol import online
+from primia_flwr.inference.service import data_owner
 from primia_flwr.inference.service.negotiation import read_card
 from primia_flwr.inference.service.provider import _is_wish
 from primia_flwr.inference.service.query_log import QueryLog
-from primia_flwr.inference.preprocessing.store import Store
-from primia_flwr.errors import ProtocolError
-from primia_flwr.provisioning.service_changes import ServiceFolder
+from primia_flwr.inference.transport import messages
+from primia_flwr.inference.transport.credentials import load_credentials
+from primia_flwr.inference.transport.frames import ERROR, FrameReader, frame
 from primia_flwr.provisioning.service import ServicePlan, provision_service
+from primia_flwr.provisioning.service_changes import ServiceFolder
 from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.fuzz.loaders.targets_models import CARD
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from primia_flwr.errors import PrimiaError
-from primia_flwr.provisioning import certificates as certs
-from primia_flwr.pipeline.verify_sums import largest_error, write_update
-from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
-from primia_flwr.runs.metadata import read_json, write_json
 from primia_flwr.flower.command import _last_json
-from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
-from primia_flwr.provisioning.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.flower.launcher import _read
 from primia_flwr.messages.ledger_heads import LedgerHead, LedgerHeads
-from primia_flwr.provisioning.own_identities import trust
+from primia_flwr.pipeline.verify_sums import largest_error, write_update
+from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.identities import load_identity, roster_keys, simulated_keys
+from primia_flwr.provisioning.own_identities import trust
 from primia_flwr.provisioning.roster import _nodes_by_key, _pem, load_roster
+from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
+from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
+from primia_flwr.runs.metadata import read_json, write_json
 from primia_flwr.secagg.protocol.parties import Session
 from tests.fuzz.loaders.target import Made, choice, put, target
 

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import primia_flwr.privacy.mechanisms.statistics as noisy
-from primia_flwr.privacy.ledger.ledger import Ledger
-from primia_flwr.privacy.ledger.chain import Entry, line, make_entry
 from primia_flwr.privacy.accounting.run_plan import Wish
+from primia_flwr.privacy.ledger.chain import Entry, line, make_entry
+from primia_flwr.privacy.ledger.ledger import Ledger
 from tests.fuzz.loaders.target import Made, put, target
 
 OPENING = {"site": "a", "unit": "patient", "delta": 1e-6, "ceiling": 3.0}

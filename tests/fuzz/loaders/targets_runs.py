@@ -10,34 +10,34 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from primia_flwr.attacks.membership.attacked_run import _read_json as read_attacked
-from primia_flwr.attacks.inversion.runner import Campaign, Finished, Job, _digest_of
 from primia_flwr.attacks.inversion.inversion import Reconstruction
-from primia_flwr.runs.received import MODEL, path_of, read_received
+from primia_flwr.attacks.inversion.runner import Campaign, Finished, Job, _digest_of
+from primia_flwr.attacks.membership.attacked_run import _read_json as read_attacked
 from primia_flwr.cli.train.live import _read_json as read_live
-from primia_flwr.config.load import to_yaml
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import to_yaml
 from primia_flwr.config.search.space import parse_space
-from primia_flwr.config.stored import read_config
 from primia_flwr.config.search.sweep import SweepConfig, searched_space
-from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
-from primia_flwr.evaluation.readers.experts import read_experts, read_groups
-from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.runs.evidence import write_evidence
-from primia_flwr.runs.folder import plain_values, read_run_folder
+from primia_flwr.config.stored import read_config
 from primia_flwr.evaluation.explain.cases import (
     ExplainedCase,
     Explanation,
     read_cases,
     write_cases,
 )
+from primia_flwr.evaluation.predictions import read_predictions
+from primia_flwr.evaluation.readers.experts import read_experts, read_groups
 from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
-from primia_flwr.runs.secure_sums import SumRow, read_sum_file, totals
+from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
+from primia_flwr.runs.evidence import write_evidence
+from primia_flwr.runs.folder import plain_values, read_run_folder
+from primia_flwr.runs.received import MODEL, path_of, read_received
 from primia_flwr.runs.recording import Recording
+from primia_flwr.runs.secure_sums import SumRow, read_sum_file, totals
 from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.runs.track import _log_tables
-from primia_flwr.search.study import STUDY_FILE, open_study
 from primia_flwr.runs.tracking import Tracker
+from primia_flwr.search.study import STUDY_FILE, open_study
 from tests.evaluation.run_folder_maker import make_run_folder
 from tests.fuzz.loaders.target import Made, choice, put, target
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.secagg.protocol.vault import Vault
 from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.secagg.state.round_numbers import RoundNumbers
-from primia_flwr.secagg.protocol.vault import Vault
 from tests.fuzz import targets as wire
 from tests.fuzz.loaders.target import Made, put, target
 from tests.fuzz.stage import ME, STAGE

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from primia_flwr.models.layers.weight_standardisation import WSConv2d
 from primia_flwr.privacy.clipping.convolution import (
     ConvolutionRule,
     StandardisedConvolutionRule,
 )
 from primia_flwr.privacy.clipping.record import Record
-from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 EPS = torch.finfo(torch.float32).eps
 

@@ -43,9 +43,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from primia_bench.inference.latency import material
-from primia_bench.inference.latency import stock
-from primia_bench.inference.latency import table
+from primia_bench.inference.latency import material, stock, table
 from primia_bench.inference.latency.cells import CRYPTEN, FSS, STOCK, Cell, grid, left_out
 from primia_bench.inference.latency.measure import apart, measure, say
 from primia_bench.inference.latency.parties import COMPARE_BITS
@@ -54,11 +52,11 @@ from primia_bench.inference.latency.quiet import wait_until_quiet
 from primia_bench.machine import describe_machine
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.preprocessing.dealing import part_bytes
-from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.correlation_spec import Needs
-from primia_flwr.provisioning.service import ServicePlan, provision_service
+from primia_flwr.inference.lowering.lowering import lower
+from primia_flwr.inference.preprocessing.dealing import part_bytes
 from primia_flwr.models.registry import build_model
+from primia_flwr.provisioning.service import ServicePlan, provision_service
 
 SAFE_BITS = 64
 SIZES, DELAYS, RATES = [64, 224], [0.0, 10.0, 50.0, 100.0], [100.0, 1000.0]

@@ -8,11 +8,18 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from primia_bench.inference.latency.parties import PATIENCE, Task, begin, keeping, next_of, peak_memory
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.transport.connect import connect
+from primia_bench.inference.latency.parties import (
+    PATIENCE,
+    Task,
+    begin,
+    keeping,
+    next_of,
+    peak_memory,
+)
 from primia_flwr.inference.crypten.dealer import serve_dealer
 from primia_flwr.inference.crypten.program import run_data_owner, run_model_owner
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.connect import connect
 from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.models import build_model
 from primia_flwr.models.saved import load_model

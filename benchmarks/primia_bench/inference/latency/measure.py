@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from primia_bench.inference.latency import crypten_parties
-from primia_bench.inference.latency import parties
+from primia_bench.inference.latency import crypten_parties, parties
 from primia_bench.inference.latency.cells import CRYPTEN, FSS, Cell
 from primia_bench.inference.latency.parties import PATIENCE, Task
 from primia_bench.inference.latency.quiet import Others

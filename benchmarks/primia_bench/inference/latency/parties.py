@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.transport.connect import connect
-from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
+from primia_flwr.inference.protocol.session import Settings
 from primia_flwr.inference.service.data_owner import Session
-from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.inference.service.model_owner import ServedModel, Server
 from primia_flwr.inference.service.provider import Provider
 from primia_flwr.inference.service.query_log import QueryLog
-from primia_flwr.inference.protocol.session import Settings
+from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.inference.transport.connect import connect
+from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
+from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.models.saved import load_model, weights_digest
 
 PATIENCE = 1800.0  # seconds; the slowest line moves 2 GB

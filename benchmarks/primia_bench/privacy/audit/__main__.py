@@ -30,11 +30,8 @@ from typing import Any
 
 import torch
 
-from primia_bench.privacy.audit import aggregate
-from primia_bench.privacy.audit import one_run
-from primia_bench.privacy.audit import paths
-from primia_bench.privacy.audit import step
 from primia_bench.machine import describe_machine, publish, save
+from primia_bench.privacy.audit import aggregate, one_run, paths, step
 from primia_flwr.privacy.accounting.empirical_epsilon import CONFIDENCE
 
 HOLDS, CAUGHT = "holds", "caught"

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primia_bench.privacy.audit.counting import best_log_ratio, compare
-from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, clipped
 from primia_flwr.privacy.accounting.events import Gaussian
+from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, clipped
 from primia_flwr.secagg.payload.fixed_point import FixedPoint
 
 CLIP_NORM = 1.0

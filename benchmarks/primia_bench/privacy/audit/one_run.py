@@ -20,9 +20,9 @@ from primia_bench.privacy.audit.attacker import Attacker
 from primia_bench.privacy.audit.patients import Patients, canaries, canary, network, ordinary
 from primia_flwr.privacy.accounting.accountant import epsilon, noise_multiplier_for
 from primia_flwr.privacy.accounting.empirical_epsilon import one_run_lower_bound
+from primia_flwr.privacy.accounting.events import SampledGaussian
 from primia_flwr.privacy.clipping import build_engine
 from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient
-from primia_flwr.privacy.accounting.events import SampledGaussian
 from primia_flwr.privacy.mechanisms.randomness import fresh_generator
 from primia_flwr.privacy.mechanisms.units import Units, units_of
 

@@ -28,9 +28,9 @@ from primia_flwr.config.experiment.data import AffineConfig, AugmentationConfig,
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.privacy.accounting.events import LEAST_NOISE, AnyEvent, Gaussian, SampledGaussian
 from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.mechanisms.averaging import averaged
-from primia_flwr.privacy.accounting.events import LEAST_NOISE, AnyEvent, Gaussian, SampledGaussian
 from primia_flwr.privacy.mechanisms.shared_step import StepNoise
 from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.secagg.payload.fixed_point import FixedPoint

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from primia_bench.privacy.audit.counting import best_log_ratio, compare
+from primia_flwr.privacy.accounting.events import SampledGaussian
 from primia_flwr.privacy.clipping import build_engine
 from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient
-from primia_flwr.privacy.accounting.events import SampledGaussian
 from primia_flwr.privacy.mechanisms.units import units_of
 
 CLIP_NORM = 0.5

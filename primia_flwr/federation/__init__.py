@@ -1,1 +1,0 @@
-"""The coordinator's machinery: provisioning, the SuperLink, the roster, the launch."""
