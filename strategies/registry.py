@@ -178,8 +178,8 @@ def _krum(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strat
     """Build Krum, which takes over one site's parameters unchanged and discards the others'.
 
     Normalisation buffers are not chosen with them: as with every rule they are the weighted mean
-    of all sites' that passed the screening (see `strategies.aggregators.plain`). Krum, the median and the
-    trimmed mean therefore protect the parameters only; where sites may lie, use
+    of all sites' that passed the screening (see `strategies.aggregators.plain`). Krum, the median
+    and the trimmed mean therefore protect the parameters only; where sites may lie, use
     `model.norm=group` or `none`, which have no such buffers.
 
     Source: Blanchard et al. 2017, whose guarantee needs n >= 2 f + 3 updates (checked by

@@ -1,7 +1,7 @@
 """The client's half of secure aggregation: a mod around the answers, and the setup's query.
 
-What `clients.handlers.answers` would have sent in the clear is laid out as vectors, masked, and sent so.
-A site that was told to aggregate securely never sends anything else.
+What `clients.handlers.answers` would have sent in the clear is laid out as vectors, masked, and
+sent so. A site that was told to aggregate securely never sends anything else.
 """
 
 import json

@@ -1,12 +1,13 @@
 """What a site asks of the numbers of a model that arrives, before it trains it on its images.
 
 Only what the coordinator sent is looked at, never an image. Norm layers get bounds that
-training stays far below (`benchmarks/primia_bench/attacks/norm_ranges.py` measures what it makes), because scale and
-bias alone can shut a network for all images but one, whose gradient the opened sum then is
-(`primia attack target=crafted_model`). The check stops the crude form of that trap only: one that
-is built from the kernels too stays within every bound, and the same attack shows it. What bounds
-any crafted model is differential privacy. Without normalisation (`model.norm=none`) scale and shift
-of each channel have the same bounds, and the scales of earlier layers are one more way around them.
+training stays far below (`benchmarks/primia_bench/attacks/norm_ranges.py` measures what it makes),
+because scale and bias alone can shut a network for all images but one, whose gradient the opened
+sum then is (`primia attack target=crafted_model`). The check stops the crude form of that trap
+only: one that is built from the kernels too stays within every bound, and the same attack shows it.
+What bounds any crafted model is differential privacy. Without normalisation (`model.norm=none`)
+scale and shift of each channel have the same bounds, and the scales of earlier layers are one more
+way around them.
 
 Source of the trap: Boenisch et al. 2021, When the Curious Abandon Honesty; Wen et al. 2022,
 Fishing for User Data.

@@ -1,13 +1,14 @@
 """What a coordinator that sends a crafted model gets out of the opened sum, on real radiographs.
 
-The same simulation as `primia_bench.attacks.inversion` has it (ResNet-18 of random weights with group norm,
-64 x 64, three sites, 4 steps of 8 images a round, secure sum), with two traps: in the last norm
-layer, and one that a site's check of the arriving model lets pass. Beside them the honest model and
-the search on random numbers. Images are sought in as many sums as asked for; how near a sum is to
-one image's gradient is measured in all rounds, those in which nobody gets through the trap too. No
-image and no file name of the data is written.
+The same simulation as `primia_bench.attacks.inversion` has it (ResNet-18 of random weights with
+group norm, 64 x 64, three sites, 4 steps of 8 images a round, secure sum), with two traps: in the
+last norm layer, and one that a site's check of the arriving model lets pass. Beside them the honest
+model and the search on random numbers. Images are sought in as many sums as asked for; how near a
+sum is to one image's gradient is measured in all rounds, those in which nobody gets through the
+trap too. No image and no file name of the data is written.
 
-    python -m primia_bench.attacks.crafted_model --data ../shared/data/chest_xray --work outputs/crafted \
+    python -m primia_bench.attacks.crafted_model --data ../shared/data/chest_xray \
+        --work outputs/crafted \
         --output benchmarks/results/crafted_model.json images=3 iterations=400
 
 What is finished in `--work` (the run, an inverted sum) is not done again.

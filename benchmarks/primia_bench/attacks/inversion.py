@@ -2,12 +2,14 @@
 
 ResNet-18 with random weights (group norm) at 64 x 64, three sites; each arm is a real, recorded
 simulation, its coordinator honest, and a real `primia attack` on the bytes in it
-(`benchmarks/primia_bench/attacks/crafted_model.py` has the coordinator that is not). The control of every arm is the
-same search on random numbers, compared with the same originals: among many originals one is found
-that is like anything. A reconstruction is also compared with strangers: an update may tell what
-radiographs look like and nothing of its patients. No image and no file name of the data is written.
+(`benchmarks/primia_bench/attacks/crafted_model.py` has the coordinator that is not). The control of
+every arm is the same search on random numbers, compared with the same originals: among many
+originals one is found that is like anything. A reconstruction is also compared with strangers: an
+update may tell what radiographs look like and nothing of its patients. No image and no file name of
+the data is written.
 
-    python -m primia_bench.attacks.inversion --data ../shared/data/chest_xray --work outputs/inversion \
+    python -m primia_bench.attacks.inversion --data ../shared/data/chest_xray \
+        --work outputs/inversion \
         --output benchmarks/results/inversion.json
 
 What is finished in `--work` (a run, an inverted update) is not done again. With `--norm batch` the

@@ -4,7 +4,8 @@ Masks and numbers are random. Each way runs several times after one unmeasured w
 opened bits are checked against the numbers' signs. The rates are comparisons for each second of
 processor time, of one core, and for each second on the clock, with `--threads` threads.
 
-    taskset -c 1 python -m primia_bench.inference.fss_comparison --output benchmarks/results/fss_comparison.json
+    taskset -c 1 python -m primia_bench.inference.fss_comparison \
+        --output benchmarks/results/fss_comparison.json
 
 Bounds: at 32 bits, evaluation of at least 3 million comparisons a second and core; every result
 right.

@@ -2,7 +2,8 @@
 
 Both parties are threads of one process and talk through queues; the dealer's blocks are kept in
 memory. So there is no line, no TLS and no disk in the seconds: what is left is the work. The model
-has random weights, with BatchNorm statistics of 32 random images (`primia_bench.inference.crypten_stock`).
+has random weights, with BatchNorm statistics of 32 random images
+(`primia_bench.inference.crypten_stock`).
 
     python -m primia_bench.inference.overflow_check --output benchmarks/results/inference_audit.json
 

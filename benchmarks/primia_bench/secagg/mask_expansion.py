@@ -5,7 +5,8 @@ yet another, mask by mask. Ours expands the 256-bit keys and adds all masks of a
 uint32 vector in one walk over it. All run alternately, several times, in one process; time is
 the process's own, so that what else the machine does counts little.
 
-    taskset -c 0 python -m primia_bench.secagg.mask_expansion --output benchmarks/results/mask_expansion.json
+    taskset -c 0 python -m primia_bench.secagg.mask_expansion \
+        --output benchmarks/results/mask_expansion.json
 
 `ratios`: Flower's time for a mask over ours, by the number of masks that a client adds, both
 sides expanding and adding. Three is the fewest that the protocol knows: two peers' and one's own,

@@ -1,9 +1,9 @@
 """One instance of the protocol in one process, and what it costs each party.
 
 Every message goes through its bytes, and a client is stored and loaded between two of them, as
-at a site. The server is honest and gives up where `strategies.aggregators.secure.aggregator` does. Seconds are the
-processor's; those of a client are for loading, decoding, acting, encoding and storing, on one
-thread.
+at a site. The server is honest and gives up where `strategies.aggregators.secure.aggregator` does.
+Seconds are the processor's; those of a client are for loading, decoding, acting, encoding and
+storing, on one thread.
 """
 
 import time

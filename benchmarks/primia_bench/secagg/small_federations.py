@@ -9,7 +9,8 @@ masks come off.
 Last, what a run does that has had a sum over all n and then loses one site: with how many it goes
 on, by the lists that sites answer (docs/adr/0017), or 0 where it waits for the site.
 
-    python -m primia_bench.secagg.small_federations --output benchmarks/results/small_federations.json
+    python -m primia_bench.secagg.small_federations \
+        --output benchmarks/results/small_federations.json
 
 The table goes to stderr, the JSON to stdout; it takes seconds.
 """

@@ -8,7 +8,8 @@ sqrt(2)); clustered scores share a patient's part with that correlation. Of thre
 has a score of its own, so every one-vs-rest area, and their weighted sum, is that. Class counts are
 fixed, as the intervals are conditional on them.
 
-    python -m primia_bench.training.interval_coverage --output benchmarks/results/interval_coverage.json
+    python -m primia_bench.training.interval_coverage \
+        --output benchmarks/results/interval_coverage.json
 
 Demanded of the intervals that `primia compare` shows: 93 to 97 %. `holds` is false where the
 observed share lies outside; the Monte-Carlo error (one standard error) is given with each.

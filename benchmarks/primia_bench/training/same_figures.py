@@ -1,7 +1,7 @@
 """Do two checkouts train the same models? Digests and figures of short runs, for comparison.
 
-`python -m primia_bench.training.same_figures --data FOLDER --output after.json [--checkout FOLDER]` runs the
-demo and a short case study, each securely and plainly, with the code of a checkout;
+`python -m primia_bench.training.same_figures --data FOLDER --output after.json [--checkout FOLDER]`
+runs the demo and a short case study, each securely and plainly, with the code of a checkout;
 `--compare before.json after.json` says whether everything is the same, bit for bit.
 """
 

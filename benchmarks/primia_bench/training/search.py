@@ -17,7 +17,8 @@ seed; intervals are 95 % intervals of Student's t over the seeds. No image and n
 data is written.
 
     python -m primia_bench.training.search --data ../shared/data/chest_xray --output results.json
-    python -m primia_bench.training.search --seeds 1 2 --rounds 4 --population 4 --eta 2     # synthetic
+    python -m primia_bench.training.search --seeds 1 2 --rounds 4 --population 4 \
+        --eta 2     # synthetic
 
 Data: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/rscbjbr9sj.2, CC BY 4.0.
 """

@@ -3,7 +3,8 @@
 Logistic regression on the normalised 64 x 64 pixels, its strength chosen on validation images,
 is what a shortcut in the pictures would show up in. Beside it stand the scores of a demo run.
 
-    python -m primia_bench.training.synthetic_difficulty --run outputs/...-demo --output results.json
+    python -m primia_bench.training.synthetic_difficulty --run outputs/...-demo \
+        --output results.json
 """
 
 import argparse

@@ -6,7 +6,8 @@ readers, who call classes by the fixed table below and have never seen an image;
 `primia compare` finds. No image and no file name of the data is written.
 
     python -m primia_bench.training.table_one --data ../shared/data/chest_xray --output results.json
-    python -m primia_bench.training.table_one --runs outputs/secure outputs/plain --output results.json
+    python -m primia_bench.training.table_one --runs outputs/secure outputs/plain \
+        --output results.json
     python -m primia_bench.training.table_one --data synthetic --rounds 2 data.synthetic.patients=90
 
 Demanded: McNemar's p > 0.05 between the secure and the plain model. A large p does not show that

@@ -13,9 +13,9 @@ class SearchConfig:
     """A search for a configuration among a population, in one run; `population` 0: no search.
 
     The first configuration is the experiment's own, the others are drawn from `space` (see
-    `primia_flwr.config.search.space`), independently of each other. `halving`: the best 1/eta of a rung go
-    on; the first rung takes `first_rung` rounds, 0: as follows from the length of the last one,
-    which is federation.rounds. Without halving, a random search with the same budget: fewer
+    `primia_flwr.config.search.space`), independently of each other. `halving`: the best 1/eta of a
+    rung go on; the first rung takes `first_rung` rounds, 0: as follows from the length of the last
+    one, which is federation.rounds. Without halving, a random search with the same budget: fewer
     configurations, each trained for federation.rounds.
     """
 

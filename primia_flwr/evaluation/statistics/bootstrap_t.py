@@ -3,8 +3,8 @@
 DeLong's interval takes (estimate - truth) / error for standard normal. With few patients of a
 class it is not: resamples with an area close to 1 have too small an error as well. Here the
 distribution of that ratio comes from a bootstrap of patients, on the scale asin(sqrt(area)), on
-which the error depends least on the area. `benchmarks/primia_bench/training/interval_coverage.py` compares it with
-DeLong's on the logit scale and with the BCa bootstrap.
+which the error depends least on the area. `benchmarks/primia_bench/training/interval_coverage.py`
+compares it with DeLong's on the logit scale and with the BCa bootstrap.
 
 Sources: Efron & Tibshirani 1993, sections 12.5 and 12.6 (bootstrap-t on a stabilising scale);
 DeLong et al. 1988, Obuchowski 1997 (the error).

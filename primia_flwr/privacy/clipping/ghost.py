@@ -3,7 +3,8 @@
 The parameters take no part in the backward pass: it is asked for the gradients of the layers'
 outputs only. From these and the layers' inputs `rules` makes each unit's norm, and then the clipped
 sum, which costs what the ordinary weight gradients would have. It holds the inputs and the output
-gradients of all layers at a time, more memory than plain training (benchmarks/primia_bench/privacy/cost.py).
+gradients of all layers at a time, more memory than plain training
+(benchmarks/primia_bench/privacy/cost.py).
 
 Source: Bu et al. 2022 (mixed ghost clipping) and 2023 (book-keeping); see `convolution`.
 """

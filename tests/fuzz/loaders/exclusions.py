@@ -11,6 +11,8 @@ TEMPLATE = "reads a template of this package"
 OWN = "decodes bytes that this package made a moment ago"
 PROGRAM = "reads what another program of this installation wrote or printed"
 RELEASE = "reads an own answer that the ledger's key authenticates (target `kept release`)"
+SEALED = "a block that the sealed store gave back unchanged"
+KERNEL = "reads two numbers that the kernel writes"
 LINE = "reads a few bytes of a frame whose length the channel has bound (target `frames`)"
 
 REASONS: dict[str, str] = {
@@ -41,8 +43,8 @@ REASONS: dict[str, str] = {
     "clients.mods.dp_statistics.answer_noisy_statistics": RELEASE,
     "primia_flwr.inference.service.data_owner.Session._begin": LINE,
     "primia_flwr.inference.service.model_owner._begun": LINE,
-    "primia_flwr.inference.preprocessing.supply.Supply._open": "a block that the sealed store gave back unchanged",
-    "primia_flwr.inference.protocol.memory.available_bytes": "reads two numbers that the kernel writes",
+    "primia_flwr.inference.preprocessing.supply.Supply._open": SEALED,
+    "primia_flwr.inference.protocol.memory.available_bytes": KERNEL,
     "primia_flwr.data.files.listing.file_digest": "hashes bytes, and decodes none",
     "primia_flwr.models.weights_card.check_kind": "hashes bytes, and decodes none",
     "primia_flwr.provisioning.roster._control": "hands a certificate to Flower, which reads it",

@@ -1,1 +1,1 @@
-"""Encrypted inference over lines of several delays and rates: `python -m primia_bench.inference.latency`."""
+"""Encrypted inference over lines of several delays and rates."""

@@ -9,7 +9,8 @@ mutually authenticated TLS with the kits of a provisioned service, all on this m
 What the ring of the comparisons costs, by what a calibrated model is served in (and one that is
 not: 64 bits), is in a file of its own:
 
-    python -m primia_bench.inference.latency --rings --output benchmarks/results/inference_rings.json
+    python -m primia_bench.inference.latency --rings \
+        --output benchmarks/results/inference_rings.json
 
 The line between data owner and model owner goes through `tests/relay.py`, which delays every byte
 one way and limits each direction by a token bucket: no loss, no jitter, no congestion control of

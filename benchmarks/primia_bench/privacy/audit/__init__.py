@@ -1,1 +1,1 @@
-"""Parts of `primia_bench.privacy.audit.__main__`: attacks on the private mechanisms, and what they are held to."""
+"""Attacks on the private mechanisms, and the claims that they are held to."""

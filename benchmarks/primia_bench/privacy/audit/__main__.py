@@ -1,7 +1,8 @@
 """Audit of differential privacy: lower bounds on epsilon from attacks, against what is claimed.
 
 - `dp_sgd`: one run of the real steps with 1,000 canary patients, each in the data by a coin. The
-  attacker sees every noisy gradient and guesses which are in (`primia_bench.privacy.audit.one_run`).
+  attacker sees every noisy gradient and guesses which are in
+  (`primia_bench.privacy.audit.one_run`).
 - `dp_sgd_step`: ten thousand runs of one real step on two neighbouring data sets
   (`primia_bench.privacy.audit.step`). It comes nearer to the claim than one run of many steps can.
 - `private_round`: every path of a private round (engines, sampling, augmentation, views,

@@ -5,7 +5,8 @@ the other way, 2 clip_norm apart; all others are 0. Sites encode and add noise a
 as many drop out as may, and what is known of the rest is taken off the sum. What is left is tested
 by its projection on the difference, with a threshold that is fixed before the runs.
 
-Of `SOUND` settings none may exceed its claim (`primia_bench.privacy.audit.counting`); each of `BROKEN` must.
+Of `SOUND` settings none may exceed its claim (`primia_bench.privacy.audit.counting`); each of
+`BROKEN` must.
 """
 
 import math

@@ -7,7 +7,8 @@ the mean difference of such rehearsals is the direction on which it projects wha
 whatever the canary moves counts, its own gradient or what it does to the others. The threshold is
 chosen on runs of its own.
 
-Of `SOUND` settings none may exceed its claim (`primia_bench.privacy.audit.counting`); each of `BROKEN` must.
+Of `SOUND` settings none may exceed its claim (`primia_bench.privacy.audit.counting`); each of
+`BROKEN` must.
 """
 
 import math

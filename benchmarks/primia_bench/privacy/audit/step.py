@@ -5,7 +5,8 @@ and has the norm that is clipped to. The real step draws, clips and adds noise; 
 projected on the canary's gradient, over its square: around 0 without the canary, around 1 where it
 was drawn. The threshold is fixed before the runs.
 
-Of `SOUND` settings none may exceed its claim (`primia_bench.privacy.audit.counting`); each of `BROKEN` must.
+Of `SOUND` settings none may exceed its claim (`primia_bench.privacy.audit.counting`); each of
+`BROKEN` must.
 """
 
 import math
