@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,11 @@ def environment_with_a_space(tmp_path: Path) -> Path:
     folder = tmp_path / "a b"
     folder.mkdir()
     return make_stand_in(Path(sysconfig.get_path("scripts")), folder) / "python"
+
+
+@pytest.fixture(scope="session")
+def make_run_folder() -> Callable[..., Path]:
+    """Make an output folder as a run leaves it, with invented but consistent figures."""
+    from tests.reporting import run_folder_maker
+
+    return run_folder_maker.make_run_folder

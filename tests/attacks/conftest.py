@@ -1,11 +1,8 @@
-"""Let the tests of this folder import the helpers beside them; decode the images once."""
+"""The images of the attacked runs, decoded once."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

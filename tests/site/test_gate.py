@@ -1,7 +1,6 @@
 """The gate against a stand-in of Flower's ClientApp process with the same steps."""
 
 import os
-import sys
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,6 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-sys.path.insert(0, str(Path(__file__).parent))
-from bundle_maker import make_bundle
-
 from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal
 from primia_flwr.site.bundle import installed
 from primia_flwr.site.bundle.approval import approve
@@ -22,6 +18,7 @@ from primia_flwr.site.executor import GateExecutor, use_gate
 from primia_flwr.site.gate import FAILED_CODE, Gate, check_flower, close
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
+from tests.site.bundle_maker import make_bundle
 
 BUNDLE = make_bundle()
 HASH = sha256(BUNDLE)

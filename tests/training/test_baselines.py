@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_training import HALF, PLAIN, OnePixel, one_pixel, random_images, small_net
 
 from primia_flwr.config.experiment.training import (
     EarlyStoppingConfig,
@@ -14,6 +13,7 @@ from primia_flwr.training.baselines import BaselineRound, train_alone, train_poo
 from primia_flwr.training.fit import fit
 from primia_flwr.training.plan import LocalPlan
 from primia_flwr.training.recipe import Recipe
+from tests.training.tiny_training import HALF, PLAIN, OnePixel, one_pixel, random_images, small_net
 
 SITE = SiteData("site-1", random_images(30), random_images(10, seed=5))
 ADAMW = replace(

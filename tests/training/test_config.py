@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from tiny_training import with_patience
 
 from primia_flwr.config.experiment.training import (
     MODEL_NAMES,
@@ -23,6 +22,7 @@ from primia_flwr.models.architectures.resnet import BLOCKS
 from primia_flwr.training.early_stopping import MONITORS
 from primia_flwr.training.evaluate import AUTOCAST_TYPES
 from primia_flwr.training.optimizer import OPTIMIZERS as OPTIMIZER_TABLE
+from tests.training.tiny_training import with_patience
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -6,10 +6,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
-from tiny_training import HALF, IDENTITY, OnePixel, one_pixel, random_images, small_net
 
 from primia_flwr.errors import DataError
 from primia_flwr.training.evaluate import Evaluation, evaluate, predict
+from tests.training.tiny_training import (
+    HALF,
+    IDENTITY,
+    OnePixel,
+    one_pixel,
+    random_images,
+    small_net,
+)
 
 CPU = torch.device("cpu")
 

@@ -4,16 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import (
-    HALF,
-    IDENTITY,
-    PLAIN,
-    OnePixel,
-    one_pixel,
-    random_images,
-    small_net,
-    with_patience,
-)
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.data import AugmentationConfig, FlipConfig, MixupConfig
@@ -25,6 +15,16 @@ from primia_flwr.training.evaluate import Evaluation, evaluate
 from primia_flwr.training.fit import FitResult, Progress, fit
 from primia_flwr.training.plan import LocalPlan, plan_round
 from primia_flwr.training.recipe import Recipe
+from tests.training.tiny_training import (
+    HALF,
+    IDENTITY,
+    PLAIN,
+    OnePixel,
+    one_pixel,
+    random_images,
+    small_net,
+    with_patience,
+)
 
 ADAMW = replace(
     PLAIN, optimizer="adamw", learning_rate=1e-2, min_learning_rate=1e-4, schedule="one_cycle"

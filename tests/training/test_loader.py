@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import torch
-from tiny_training import HALF, IDENTITY, PLAIN, random_images
 from torch import Tensor
 
 from primia_flwr.config.experiment.data import (
@@ -12,6 +11,7 @@ from primia_flwr.config.experiment.data import (
 )
 from primia_flwr.training.loader import BatchPreparation, training_batches
 from primia_flwr.training.recipe import Recipe
+from tests.training.tiny_training import HALF, IDENTITY, PLAIN, random_images
 
 NOISE = AugmentationConfig(
     noise=SigmaConfig(probability=1.0, magnitude=0.1), flip=FlipConfig(horizontal=0.5)

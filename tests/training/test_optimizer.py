@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_training import PLAIN, OnePixel
 
 from primia_flwr.errors import CheckpointError
 from primia_flwr.training.optimizer import build_optimizer, pack_state, unpack_state
+from tests.training.tiny_training import PLAIN, OnePixel
 
 KINDS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
 

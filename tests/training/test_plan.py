@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_training import PLAIN
 
 from primia_flwr.training.plan import LocalPlan, epoch_batches, plan_round
+from tests.training.tiny_training import PLAIN
 
 
 @given(count=st.integers(1, 300), size=st.integers(1, 70), epoch=st.integers(0, 5))

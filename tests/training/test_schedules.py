@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_training import PLAIN
 
 from primia_flwr.config.experiment.training import SCHEDULES
 from primia_flwr.training.schedules import CURVES, learning_rate
+from tests.training.tiny_training import PLAIN
 
 CFG = replace(PLAIN, learning_rate=1.0, min_learning_rate=0.01)
 

@@ -16,7 +16,7 @@ from primia_flwr.data.files.images import decode, shorter_side
 from primia_flwr.data.files.store import open_store
 from primia_flwr.data.layouts.table import read_table
 from primia_flwr.data.manifest import Manifest, Sample
-from tests.data.test_dicom import make as make_dicom
+from tests.data.files.test_dicom import make as make_dicom
 from tests.fuzz.loaders.target import Made, put, target
 
 PIXELS = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)

@@ -38,8 +38,8 @@ from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.runs.track import _log_tables
 from primia_flwr.runs.tracking import Tracker
 from primia_flwr.search.study import STUDY_FILE, open_study
-from tests.evaluation.run_folder_maker import make_run_folder
 from tests.fuzz.loaders.target import Made, choice, put, target
+from tests.reporting.run_folder_maker import make_run_folder
 
 FILES = ["run.json", "metrics.json", "history.csv", "sites.csv", "predictions.csv", "config.yaml"]
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from clipped_nets import batch, cross_entropy
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -13,6 +12,7 @@ from primia_flwr.privacy.clipping.admission import (
     check_model,
     refuse_mixup,
 )
+from tests.privacy.clipping.clipped_nets import batch, cross_entropy
 
 
 class Scale(nn.Module):

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from clipped_nets import batch, clipped, cross_entropy, flat, norm_free_net, odd_net, unit_gradients
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
@@ -14,6 +13,15 @@ from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import ENGINES, build_engine
 from primia_flwr.privacy.clipping.convolution import ConvolutionRule
 from primia_flwr.privacy.clipping.opacus_reference import OpacusGhostEngine
+from tests.privacy.clipping.clipped_nets import (
+    batch,
+    clipped,
+    cross_entropy,
+    flat,
+    norm_free_net,
+    odd_net,
+    unit_gradients,
+)
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # float64
 
