@@ -23,8 +23,8 @@ from primia_flwr.data.dataset import (
     load_site,
     load_test,
 )
+from primia_flwr.data.files import store
 from primia_flwr.data.files.images import decode, resize
-from primia_flwr.data.files.listing import store
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import ConfigError, DataError

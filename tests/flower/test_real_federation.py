@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from tests.federation import light_app
 
 from primia_flwr.errors import FederationError
 from primia_flwr.flower.supernodes import LocalSite
@@ -18,6 +17,7 @@ from primia_flwr.provisioning.roster import node_states
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
+from tests.flower import light_app
 
 pytestmark = pytest.mark.timeout(180)
 EXPERIMENT = "name: trial\nfederation:\n  min_sites: 2\n"

@@ -16,7 +16,7 @@ from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
 from primia_flwr.runs.evidence import write_evidence
 from tests.e2e.runner import TINY, Primia, last_json
 
-from tests.evaluation import browser  # isort: skip
+from tests.reporting import browser  # isort: skip
 
 pytestmark = pytest.mark.skipif(bool(browser.MISSING), reason=browser.MISSING)
 

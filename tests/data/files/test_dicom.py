@@ -16,9 +16,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from primia_flwr.data.files import dicom
 from primia_flwr.data.files.dicom import read_patient
 from primia_flwr.data.files.images import decode
-from primia_flwr.data.files.listing import dicom
 from primia_flwr.errors import DataError
 
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 import torch
-from tests.crypto import crypten_parties
 
 from primia_flwr.inference.crypten.requests import MAX_REQUEST_BYTES
 from primia_flwr.inference.crypten.wire import CORRECTION, REQUEST, SEED
+from tests.inference import crypten_parties
 from tests.inference.crypten_parties import (
     Failed,
     ToyNet,

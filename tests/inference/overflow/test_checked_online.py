@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.crypto import memory_link
 from torch import Tensor, nn
 
 from primia_flwr.errors import ProtocolError
@@ -19,6 +18,7 @@ from primia_flwr.inference.overflow import check as audit
 from primia_flwr.inference.plan import Linear
 from primia_flwr.inference.preprocessing import dealing
 from primia_flwr.inference.protocol.online import DataOwner, ModelOwner
+from tests.inference import memory_link
 from tests.inference.memory_link import classify, deal, linked
 from tests.inference.protocol.test_online import Identity, chi_square, frames_of, small_model
 
