@@ -20,10 +20,10 @@ from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.recording import Recording
 from primia_flwr.secagg.payload.fixed_point import Overflow
-from strategies.aggregators.aggregator import Exchange
-from strategies.aggregators.fixed_point import FixedPointExchange
-from strategies.aggregators.plain import PlainExchange
-from strategies.aggregators.secure.aggregator import SecureExchange
+from strategies.aggregators.aggregator import Aggregator
+from strategies.aggregators.fixed_point import FixedPointAggregator
+from strategies.aggregators.plain import PlainAggregator
+from strategies.aggregators.secure.aggregator import SecureAggregator
 from strategies.weighted_fedavg import (
     WeightedFedAdam,
     WeightedFedAvg,
@@ -72,7 +72,7 @@ def build_strategy(
     return STRATEGIES[cfg.name](cfg, federation, proximal_mu)
 
 
-def build_exchange(
+def build_aggregator(
     experiment: Experiment,
     *,
     model: ArrayMap,
@@ -80,7 +80,7 @@ def build_exchange(
     num_classes: int,
     folder: Path | None = None,
     flower_run: int = 0,
-) -> Exchange:
+) -> Aggregator:
     """Build the way in which the coordinator learns a round's result.
 
     Parameters
@@ -109,7 +109,7 @@ def build_exchange(
     strategy = build_strategy(cfg, experiment.federation, proximal_mu=mu)
     if cfg.secure.enabled:
         session = session_of(experiment, identity_keys(experiment))
-        return SecureExchange(
+        return SecureAggregator(
             strategy,
             model,
             parameters,
@@ -126,10 +126,10 @@ def build_exchange(
         "recording": Recording.of(experiment, folder),
     }
     if cfg.float_mean or cfg.name in NEEDS_SINGLE_UPDATES:
-        return PlainExchange(strategy, model, parameters, **described)
+        return PlainAggregator(strategy, model, parameters, **described)
     layout = report_layout(experiment, sum(a.size for a in model.values()), num_classes)
     overflow: Overflow = "clip" if cfg.secure.overflow == "clip" else "decline"
-    return FixedPointExchange(
+    return FixedPointAggregator(
         strategy, model, parameters, layout=layout, overflow=overflow, **described
     )
 
@@ -178,8 +178,8 @@ def _krum(cfg: StrategyConfig, federation: FederationConfig, mu: float) -> Strat
     """Build Krum, which takes over one site's parameters unchanged and discards the others'.
 
     Normalisation buffers are not chosen with them: as with every rule they are the weighted mean
-    of all sites' that passed the screening (see `strategies.aggregators.plain`). Krum, the median
-    and the trimmed mean therefore protect the parameters only; where sites may lie, use
+    of all sites' that passed the validation of replies (see `strategies.aggregators.plain`). Krum,
+    the median and the trimmed mean therefore protect the parameters only; where sites may lie, use
     `model.norm=group` or `none`, which have no such buffers.
 
     Source: Blanchard et al. 2017, whose guarantee needs n >= 2 f + 3 updates (checked by

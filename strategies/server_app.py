@@ -29,7 +29,7 @@ from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.runs.metadata import write_json
 from primia_flwr.training.normalisation import Normalisation
 from strategies.fedsearch.loop import SearchLoop
-from strategies.registry import build_exchange
+from strategies.registry import build_aggregator
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 
 app = ServerApp()
@@ -63,7 +63,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     initial = {name: array.numpy() for name, array in to_arrays(model.state_dict()).items()}
     facts = {"source": experiment.model.weights, "arrays_sha256": arrays_digest(initial)}
     write_json(folder / FILE, {**facts, "added": start.to_dict()})
-    exchange = build_exchange(
+    aggregator = build_aggregator(
         experiment,
         model=initial,
         parameters=[name for name, _ in model.named_parameters()],
@@ -75,11 +75,11 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     roster, resume = RosterGrid(grid, sites, nodes), bool(experiment.resume)
     found: dict[str, object] = {}
     if experiment.search.enabled:
-        chosen = SearchLoop(experiment, roster, exchange, folder).run(initial, resume=resume)
+        chosen = SearchLoop(experiment, roster, aggregator, folder).run(initial, resume=resume)
         state, experiment = chosen.state, with_values(experiment, chosen.values)
         found = {"configuration": chosen.number, "values": chosen.values}
     else:
-        loop = RoundLoop(LoopConfig.of(experiment), roster, exchange, folder)
+        loop = RoundLoop(LoopConfig.of(experiment), roster, aggregator, folder)
         state = loop.run(initial, resume=resume)
     load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
     normalisation = Normalisation(state.mean, state.std)

@@ -76,7 +76,7 @@ class PrivateAnswer(ABC):
         self.site, self.message = site, message
         self.privacy = site.experiment.privacy
         self.config, self.number = round_config(message)
-        base = wire.base_of(message.content.array_records[keys.ARRAYS])
+        base = wire.model_digest(message.content.array_records[keys.ARRAYS])
         self.account = Account(site, member, instance=self.number, request=base)
 
     def reply(self) -> Message:

@@ -35,9 +35,9 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
             "exact sums would leave this site without noise"
         )
     account = Account(site, open_member(context), instance=0, request=b"statistics")
-    told = message.content.config_records.get(keys.CONFIG, ConfigRecord())
+    config = message.content.config_records.get(keys.CONFIG, ConfigRecord())
     with account.ledger() as ledger:
-        account.check_witnesses(ledger, told.get(keys.HEADS, "[]"))
+        account.check_witnesses(ledger, config.get(keys.HEADS, "[]"))
         raw = account.stored(ledger)
         if raw is None:
             cost = statistics.cost(noise)

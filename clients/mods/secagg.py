@@ -99,14 +99,14 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
     step.check(site)
     plain = answer(message, context)
     layout, vectors = _encode(site, message, plain)
-    told = wire.told_of(step.base, content, layout, step.kind, terms=site.terms)
+    transcript = wire.transcript_hash(step.base, content, layout, step.kind, terms=site.terms)
     with site.exclusive():
         step.record(site)
         with _instance(site, request.instance) as instance:
             instance.mask(
                 request,
                 vectors,
-                told=told,
+                transcript=transcript,
                 bases=step.bases(site, plain),
                 terms=site.terms,
                 threads=available_cores(),
@@ -159,7 +159,7 @@ class _Step:
         ProtocolError
             If the message has a model and no number.
         """
-        base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
+        base = wire.model_digest(content.array_records.get(ARRAYS, ArrayRecord()))
         if ARRAYS not in content.array_records:
             return cls(kind, base, kind, None)
         config = content.config_records.get(CONFIG, ConfigRecord())

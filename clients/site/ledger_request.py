@@ -43,9 +43,9 @@ class Account:
             ceiling=budget.ceiling,
         )
 
-    def check_witnesses(self, ledger: Ledger, told: object) -> None:
+    def check_witnesses(self, ledger: Ledger, heads: object) -> None:
         """Refuse to work on an old copy of the ledger, as others remember a newer one."""
-        self.heads.learn(read_heads(told))
+        self.heads.learn(read_heads(heads))
         known, old = self.heads.newest(self._site.name), self.heads.newest_old(self._site.name)
         if known is not None:
             ledger.check_answers(known.number, known.hash)

@@ -26,7 +26,7 @@ _LONGEST_SENTENCE = 4000
 
 
 @dataclass(frozen=True)
-class Verb:
+class Command:
     """One verb of the command line.
 
     `words` are what the user types, e.g. `("data", "check")`. `positional` names the key that
@@ -47,7 +47,7 @@ class Verb:
         return " ".join(self.words)
 
 
-def call(verb: Verb, arguments: Sequence[str]) -> int:
+def call(verb: Command, arguments: Sequence[str]) -> int:
     """Run a verb with the user's arguments and return the exit code."""
     if "--help" in arguments or "-h" in arguments:
         print_help(verb)
@@ -89,7 +89,7 @@ def interrupted() -> int:
     return EXIT_INTERRUPTED
 
 
-def print_help(verb: Verb) -> None:
+def print_help(verb: Command) -> None:
     """Print what a verb does, examples, and every key with its default."""
     console = Console(emoji=False)
     console.print(f"[bold]primia {verb.name}[/]: {_escaped(verb.summary)}\n", soft_wrap=True)
@@ -101,11 +101,11 @@ def print_help(verb: Verb) -> None:
         console.print(f"  {_escaped(line)}", soft_wrap=True, highlight=False)
 
 
-def _defaults(verb: Verb) -> Any:
+def _defaults(verb: Command) -> Any:
     return parse(verb.schema, compose(verb.config_name))
 
 
-def _split_flags(verb: Verb, arguments: Sequence[str]) -> tuple[list[str], bool]:
+def _split_flags(verb: Command, arguments: Sequence[str]) -> tuple[list[str], bool]:
     """Return the words that are no flags, and whether `--cfg job` asks to see the result."""
     words, rest = list[str](), list(arguments)
     show = False
@@ -125,7 +125,7 @@ def _split_flags(verb: Verb, arguments: Sequence[str]) -> tuple[list[str], bool]
     return words, show
 
 
-def _as_override(verb: Verb, word: str) -> str:
+def _as_override(verb: Command, word: str) -> str:
     if "=" in word or word.startswith("~"):
         return word
     if verb.positional:

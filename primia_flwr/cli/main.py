@@ -11,7 +11,7 @@ from primia_flwr.cli.command import EXIT_MISTAKE, call
 from primia_flwr.config.checks import nearest
 
 # words -> (module, one line of help). Modules are imported only when their verb is called.
-VERBS: dict[str, tuple[str, str]] = {
+COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train.train", "train a model over all sites, simulated or real"),
     "evaluate": ("analysis.evaluate", "score a saved model on a folder of images"),
     "compare": ("analysis.compare", "models and human readers on the same images"),
@@ -68,9 +68,9 @@ def run(arguments: list[str]) -> int:
         return 0
     for length in (2, 1):
         words = " ".join(arguments[:length])
-        if len(arguments) >= length and words in VERBS:
+        if len(arguments) >= length and words in COMMANDS:
             return _dispatch(words, arguments[length:])
-    group = [words for words in VERBS if words.split()[0] == arguments[0]]
+    group = [words for words in COMMANDS if words.split()[0] == arguments[0]]
     if (group and len(arguments) == 1) or (group and arguments[1] in ("-h", "--help")):
         _print_overview(group)
         return 0
@@ -78,16 +78,16 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(words: str, rest: list[str]) -> int:
-    module = importlib.import_module(f"primia_flwr.cli.{VERBS[words][0]}")
+    module = importlib.import_module(f"primia_flwr.cli.{COMMANDS[words][0]}")
     if words == "train":
         return int(module.main(rest))
-    return call(module.VERB, rest)
+    return call(module.COMMAND, rest)
 
 
 def _unknown(arguments: list[str]) -> int:
     typed = " ".join(arguments[:2]) if len(arguments) > 1 and "=" not in arguments[1] else ""
     typed = typed or arguments[0]
-    hint = nearest(typed, VERBS) or nearest(arguments[0], VERBS)
+    hint = nearest(typed, COMMANDS) or nearest(arguments[0], COMMANDS)
     Console(stderr=True, emoji=False).print(
         f"[bold red]error:[/] 'primia {typed}' is not a verb{hint}; see primia --help",
         soft_wrap=True,
@@ -101,7 +101,7 @@ def _print_overview(only: Sequence[str] = ()) -> None:
     console.print(
         "[bold]Usage[/]  primia <verb> \\[key=value ...]   (primia <verb> --help explains)\n"
     )
-    for words, (_, summary) in VERBS.items():
+    for words, (_, summary) in COMMANDS.items():
         if not only or words in only:
             console.print(f"  [bold]{words:<20}[/] {summary}")
 

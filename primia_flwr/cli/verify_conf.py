@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from primia_flwr.cli.main import VERBS
+from primia_flwr.cli.main import COMMANDS
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import app_root, compose, parse, without_sweep
 from primia_flwr.config.search.space import parse_space
@@ -42,7 +42,7 @@ def verify() -> list[str]:
             parse(Experiment, without_sweep(cfg))
         except ConfigError as error:
             problems.append(f"{path}: {error}")
-    return problems + _verify_verbs()
+    return problems + _verify_commands()
 
 
 def _verify_sweep(name: str, cfg: DictConfig) -> None:
@@ -52,11 +52,11 @@ def _verify_sweep(name: str, cfg: DictConfig) -> None:
         parse_space(search.space)
 
 
-def _verify_verbs() -> list[str]:
+def _verify_commands() -> list[str]:
     problems = []
-    for module_name, _ in VERBS.values():
+    for module_name, _ in COMMANDS.values():
         module = importlib.import_module(f"primia_flwr.cli.{module_name}")
-        verb = module.VERB
+        verb = module.COMMAND
         try:
             parse(verb.schema, compose(verb.config_name))
         except ConfigError as error:

@@ -35,7 +35,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Needs:
+class CorrelationSpec:
     """Shapes of what is opened, the products, the comparisons, each in the order of the plan.
 
     `audit`: every comparison is checked.
@@ -47,7 +47,7 @@ class Needs:
     audit: bool = False
 
     @classmethod
-    def of(cls, plan: Plan) -> "Needs":
+    def of(cls, plan: Plan) -> "CorrelationSpec":
         """Return what a plan takes."""
         return cls(
             tuple(step.shape for step in plan.openings),
@@ -64,7 +64,7 @@ class Needs:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> "Needs":
+    def from_bytes(cls, raw: bytes) -> "CorrelationSpec":
         """Undo `to_bytes` of a stranger.
 
         Raises
@@ -74,15 +74,15 @@ class Needs:
         """
         try:
             values = json.loads(raw)
-            needs = cls(
+            spec = cls(
                 tuple(_shape(shape) for shape in values["openings"]),
                 tuple(_product(product) for product in values["products"]),
                 tuple(Compared(**entry) for entry in values["comparisons"]),
                 values["audit"],
             )
-            if len(raw) <= MAX_BYTES and needs.to_bytes() == raw:
-                needs._check()
-                return needs
+            if len(raw) <= MAX_BYTES and spec.to_bytes() == raw:
+                spec._check()
+                return spec
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise ProtocolError(

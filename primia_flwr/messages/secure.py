@@ -194,7 +194,7 @@ def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
 # --- What was told -----------------------------------------------------------------------------
 
 
-def base_of(arrays: ArrayRecord) -> bytes:
+def model_digest(arrays: ArrayRecord) -> bytes:
     """Return the digest of a model, perhaps without arrays: their names, shapes, types, bytes."""
     parts: list[str | bytes] = []
     for name in sorted(arrays):
@@ -221,7 +221,7 @@ def terms_of(experiment: Experiment, *, flower_run: int, bundle: str) -> bytes:
     return digest("primia secagg v2 terms", to_yaml(experiment), flower_run, bundle)
 
 
-def told_of(
+def transcript_hash(
     base: bytes, content: RecordDict, layout: Layout, message_type: str, *, terms: bytes
 ) -> bytes:
     """Return the digest of all that a message tells a site besides the protocol's own parts.

@@ -13,7 +13,7 @@ from typing import Any
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
 from primia_flwr.evaluation.readers.metrics import ReaderFigures, reader_figures
-from primia_flwr.evaluation.readers.panel import BASELINE, MODEL, Panel, Reader
+from primia_flwr.evaluation.readers.reader_panel import BASELINE, MODEL, Panel, Reader
 from primia_flwr.evaluation.statistics.calibration import Bin, calibration
 from primia_flwr.evaluation.statistics.intervals import LEVEL, RESAMPLES, Interval
 from primia_flwr.storage.atomic import write_whole_json

@@ -64,7 +64,7 @@ def judge(request: Request, policy: SitePolicy) -> Admission:
         If anything else is not allowed. The sentence is meant for the coordinator too.
     """
     bundle = _check_bundle(request, policy)
-    _check_verb(request.message_type, policy)
+    _check_message(request.message_type, policy)
     content = _composed_config(request.run_config, policy)
     name = _check_experiment(content, policy)
     check_terms(content, policy, bundle.sha256)
@@ -99,7 +99,7 @@ def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:
     return bundle
 
 
-def _check_verb(message_type: str, policy: SitePolicy) -> None:
+def _check_message(message_type: str, policy: SitePolicy) -> None:
     category = message_type.split(".", maxsplit=1)[0]
     if not {message_type, category} & set(policy.allowed_verbs):
         raise _refusal(

@@ -1,6 +1,6 @@
 """The seam between the rounds and how a round's result is learned from the sites.
 
-`RoundLoop` decides who is asked, when to repeat and when to stop; an `Exchange` talks to the
+`RoundLoop` decides who is asked, when to repeat and when to stop; an `Aggregator` talks to the
 sites and turns their answers into one result. The plain one sees every update; another may see
 sums only. It may send as many messages a round as it needs.
 """
@@ -62,7 +62,7 @@ class Outcome:
 
     `arrays`: the new global model, None if there were too few updates. `validation`: of the
     model that was sent, summed over the sites; `validations`: the same of each site by its name,
-    nothing where the exchange sees sums only. `wait_for`: sites without which a repetition
+    nothing where the aggregator sees sums only. `wait_for`: sites without which a repetition
     cannot succeed. `rows`: one for each site that was asked.
     `declined`: sites whose numbers are out of range, where only their count is seen.
     `resting`: sites that do not train any more, or would rather not. `training_seconds`: time
@@ -88,7 +88,7 @@ class Outcome:
         return sum(row.status in wanted for row in self.rows)
 
 
-class Exchange(ABC):
+class Aggregator(ABC):
     """How the coordinator learns the result of a round."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The plain exchange with the arithmetic of the secure one: what a plain mean is computed in.
+"""The plain aggregator with the arithmetic of the secure one: what a plain mean is computed in.
 
 Every update reaches the coordinator in the clear, which puts it on the fixed-point scale of
 secure aggregation and adds up as there. So protection costs no result: a secure run with the same
@@ -20,18 +20,18 @@ from primia_flwr.secagg.payload.fixed_point import Overflow
 from primia_flwr.secagg.payload.layout import WEIGHT, Layout
 from primia_flwr.secagg.payload.masks import Vector
 from strategies.aggregators.aggregator import Request
-from strategies.aggregators.plain import PlainExchange
-from strategies.aggregators.reply_validator import Screened, Update, rejected_row
+from strategies.aggregators.plain import PlainAggregator
+from strategies.aggregators.reply_validator import Update, ValidatedReply, rejected_row
 from strategies.aggregators.server_step import move_by_mean
 
 
-class FixedPointExchange(PlainExchange):
+class FixedPointAggregator(PlainAggregator):
     """Averages updates as integers, as secure aggregation does.
 
     Parameters
     ----------
     strategy, **described
-        As `PlainExchange`; a rule that needs only the mean.
+        As `PlainAggregator`; a rule that needs only the mean.
     layout : Layout
         That of a secure run of the same experiment.
     overflow : {"decline", "clip"}
@@ -51,15 +51,15 @@ class FixedPointExchange(PlainExchange):
         self._layout, self._overflow = layout, overflow
         self._encoded: dict[str, Vector] = {}
 
-    def _screened(self, request: Request, site: str, reply: Message) -> Screened:
-        found = super()._screened(request, site, reply)
+    def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
+        found = super()._validated(request, site, reply)
         if found.update is None:
             return found
         try:
             self._encoded[site] = self._encode(request, found.update)
         except ProtocolError as error:
             hint = " (strategy.secure.clip, .max_weight; or strategy.float_mean=true)"
-            return Screened(rejected_row(request.server_round, site, error, hint))
+            return ValidatedReply(rejected_row(request.server_round, site, error, hint))
         return found
 
     def _encode(self, request: Request, update: Update) -> Vector:

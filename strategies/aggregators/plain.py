@@ -1,4 +1,4 @@
-"""The plain exchange: every site's update reaches the coordinator, is screened and aggregated.
+"""The plain aggregator: every site's update reaches the coordinator, is screened and aggregated.
 
 A strategy (FedAvg, Adam, median, ...) works on the model's parameters. Floating buffers, which
 are the statistics of normalisation layers, are always the weighted mean over all good updates,
@@ -32,20 +32,20 @@ from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
 from primia_flwr.runs.recording import Recording
 from strategies.aggregators.aggregator import (
-    Exchange,
+    Aggregator,
     OnRow,
     Outcome,
     Request,
     SiteModel,
     Statistics,
 )
-from strategies.aggregators.reply_validator import Screen, Screened, Update
+from strategies.aggregators.reply_validator import ReplyValidator, Update, ValidatedReply
 from strategies.aggregators.server_step import aggregate, check_finite, load_moments, moments
 from strategies.aggregators.statistics_query import SiteSums, ask_statistics
 from strategies.weighted_fedavg import weighted_mean
 
 
-class PlainExchange(Exchange):
+class PlainAggregator(Aggregator):
     """Asks with a Flower strategy's messages and aggregates with it.
 
     Parameters
@@ -78,7 +78,7 @@ class PlainExchange(Exchange):
         self._strategy = strategy
         self._parameters = frozenset(parameters)
         self._dtypes = {name: array.dtype for name, array in model.items()}
-        self._screen = Screen(model, num_classes=num_classes)
+        self._validator = ReplyValidator(model, num_classes=num_classes)
         self._recording = recording
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()
@@ -152,17 +152,17 @@ class PlainExchange(Exchange):
         """Ask, screen each reply as it comes, and sort what came by the sites' names."""
         outgoing = [_complete(message, arrays, request.server_round) for message in messages]
         outcome = Outcome(bytes_down=num_bytes(arrays) * len(outgoing))
-        screened: dict[str, Screened] = {}
+        validated: dict[str, ValidatedReply] = {}
         busy: list[tuple[float, float]] = []
 
         def on_answer(answer: Answer) -> None:
             site = grid.name_of(answer.node)
-            screened[site] = self._screened(request, site, answer.message)
-            update = screened[site].update
+            validated[site] = self._validated(request, site, answer.message)
+            update = validated[site].update
             if self._recording and update is not None:
                 self._recording.site_model(request.server_round, site, update.arrays)
             outcome.bytes_up += _bytes_of(answer.message)
-            row = screened[site].row
+            row = validated[site].row
             busy.append((max(answer.arrived - (row.seconds or 0.0), started), answer.arrived))
             on_row(row)
 
@@ -170,10 +170,12 @@ class PlainExchange(Exchange):
         grid.ask(outgoing, timeout=request.timeout, on_answer=on_answer)
         for node in (message.metadata.dst_node_id for message in outgoing):
             site = grid.name_of(node)
-            if site not in screened:
-                screened[site] = Screened(_missing(request, site, sent=node not in grid.unsent))
-                on_row(screened[site].row)
-        ordered = [screened[site] for site in sorted(screened)]
+            if site not in validated:
+                validated[site] = ValidatedReply(
+                    _missing(request, site, sent=node not in grid.unsent)
+                )
+                on_row(validated[site].row)
+        ordered = [validated[site] for site in sorted(validated)]
         outcome.rows = [one.row for one in ordered]
         for one in ordered:
             if one.incoming is not None:
@@ -185,9 +187,9 @@ class PlainExchange(Exchange):
         outcome.images = sum((r.epochs or 0) * (r.num_examples or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]
 
-    def _screened(self, request: Request, site: str, reply: Message) -> Screened:
+    def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
         """Look at a reply before it counts."""
-        return self._screen.check(request.server_round, site, reply)
+        return self._validator.check(request.server_round, site, reply)
 
     def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
         server_round = request.server_round

@@ -65,15 +65,15 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Screened:
-    """A reply after the screening; only `row` is there for one that was left out."""
+class ValidatedReply:
+    """A reply after the validation of replies; only `row` is there for one that was left out."""
 
     row: SiteRow
     update: Update | None = None
     incoming: Evaluation | None = None
 
 
-class Screen:
+class ReplyValidator:
     """Checks replies against the model that they must fit.
 
     Parameters
@@ -88,36 +88,36 @@ class Screen:
         self._model = {name: (array.shape, array.dtype) for name, array in model.items()}
         self._num_classes = num_classes
 
-    def check(self, server_round: int, site: str, reply: Message) -> Screened:
+    def check(self, server_round: int, site: str, reply: Message) -> ValidatedReply:
         """Read one reply to a train or evaluate message; never raises for what it holds."""
         if reply.has_error():
-            return Screened(error_row(server_round, site, reply))
+            return ValidatedReply(error_row(server_round, site, reply))
         try:
             return self._read(server_round, site, reply)
         except ProtocolError as error:
             reason = str(error)
         except _UNREADABLE as error:
             reason = f"unreadable reply ({type(error).__name__}: {error})"
-        return Screened(SiteRow(server_round, site, REJECTED, clean(reason)))
+        return ValidatedReply(SiteRow(server_round, site, REJECTED, clean(reason)))
 
-    def _read(self, server_round: int, site: str, reply: Message) -> Screened:
+    def _read(self, server_round: int, site: str, reply: Message) -> ValidatedReply:
         check_name(reply, site)
         metrics = reply.content.metric_records.get(METRICS)
         if metrics is None:
             raise ProtocolError("the reply has no metrics; expected a record 'metrics'")
         if metrics.get(DECLINED):
             reason = "its training has diverged, or its update is out of range"
-            return Screened(SiteRow(server_round, site, DIVERGED, reason))
+            return ValidatedReply(SiteRow(server_round, site, DIVERGED, reason))
         incoming = self._evaluation(metrics, INCOMING)
         local = self._evaluation(metrics, LOCAL)
         arrays = reply.content.array_records.get(ARRAYS)
         row = SiteRow(server_round, site, OK if arrays is not None else EVALUATED)
         _describe(row, metrics, local)
         if arrays is not None:
-            return Screened(row, self._update(site, metrics, arrays), incoming)
+            return ValidatedReply(row, self._update(site, metrics, arrays), incoming)
         if incoming is None:
             raise ProtocolError("the reply has neither arrays nor a validation of the model")
-        return Screened(row, incoming=incoming)
+        return ValidatedReply(row, incoming=incoming)
 
     def _update(self, site: str, metrics: MetricRecord, arrays: ArrayRecord) -> Update:
         weight = number(metrics, WEIGHT)

@@ -1,6 +1,6 @@
 """Federated search: many configurations in one run, and after every rung the best go on.
 
-Each configuration trains from its own weights, and each of its rounds is an ordinary exchange of
+Each configuration trains from its own weights, and each of its rounds is an ordinary round of
 the run: the sites validate and train, and the coordinator learns sums over them. What decides
 is the Matthews correlation of the summed confusion counts; no site's own score is needed.
 
@@ -21,12 +21,12 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import History, append_event
 from primia_flwr.runs.metadata import write_json
-from strategies.aggregators.aggregator import Exchange
+from strategies.aggregators.aggregator import Aggregator
 from strategies.fedsearch.population import Values, draw_population
 from strategies.fedsearch.record import account
 from strategies.fedsearch.trial import Trial
 from strategies.rounds.loop import LoopConfig
-from strategies.rounds.participation import Attendance
+from strategies.rounds.participation import Participation
 
 FILE, FOLDER = "search.json", "search"
 
@@ -40,7 +40,7 @@ class SearchLoop:
         With a search; decides space, population and rungs.
     grid : RosterGrid
         Who can be asked.
-    exchange : Exchange
+    aggregator : Aggregator
         How they are asked.
     folder : Path
         The run's output folder. `search/configuration-003` below it is as a run's of its own.
@@ -57,7 +57,7 @@ class SearchLoop:
         self,
         experiment: Experiment,
         grid: RosterGrid,
-        exchange: Exchange,
+        aggregator: Aggregator,
         folder: Path,
         *,
         population: Sequence[Values] | None = None,
@@ -67,15 +67,15 @@ class SearchLoop:
         self._rung = 0
         self.trials: list[Trial] = []
         drawn = population or draw_population(experiment, self._rungs[0].configurations)
-        attendance = Attendance(experiment.federation, grid, exchange, self._event)
+        participation = Participation(experiment.federation, grid, aggregator, self._event)
         self.trials = [
             Trial(
                 number,
                 values,
                 LoopConfig.of(with_values(experiment, values)),
                 grid,
-                exchange,
-                attendance=attendance,
+                aggregator,
+                participation=participation,
                 folder=folder / FOLDER / f"configuration-{number:03d}",
                 on_event=self._event,
             )

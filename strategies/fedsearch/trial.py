@@ -14,9 +14,9 @@ from primia_flwr.messages.keys import TRIAL, VALUES
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import DIVERGED, RoundRow, SiteRow
 from primia_flwr.training.early_stopping import Patience, is_better
-from strategies.aggregators.aggregator import Exchange, Outcome, Request
+from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
-from strategies.rounds.participation import Attendance
+from strategies.rounds.participation import Participation
 
 OnEvent = Callable[..., None]
 
@@ -35,9 +35,9 @@ class Trial(RoundLoop):
         In the population.
     values : mapping
         What differs from the experiment, by key.
-    cfg, grid, exchange
-        As `RoundLoop`; the exchange is shared with the other configurations.
-    attendance : Attendance
+    cfg, grid, aggregator
+        As `RoundLoop`; the aggregator is shared with the other configurations.
+    attendance : Participation
         Shared too.
     folder : Path
         Of this configuration: history and checkpoints.
@@ -51,14 +51,14 @@ class Trial(RoundLoop):
         values: Mapping[str, Any],
         cfg: LoopConfig,
         grid: RosterGrid,
-        exchange: Exchange,
+        aggregator: Aggregator,
         *,
-        attendance: Attendance,
+        participation: Participation,
         folder: Path,
         on_event: OnEvent,
     ) -> None:
-        super().__init__(cfg, grid, exchange, folder)
-        self._attendance = attendance
+        super().__init__(cfg, grid, aggregator, folder)
+        self._participation = participation
         self._on_event = on_event
         self._server: ArrayMap = {}  # the server optimiser's moments, of this configuration
         self._state: RunState | None = None
@@ -71,7 +71,7 @@ class Trial(RoundLoop):
         if not self._checkpoints.is_dir():
             return False
         self._state = self._resume(model)
-        self._server = self._exchange.state()
+        self._server = self._aggregator.state()
         return self._state is not None
 
     def ask_statistics(self, model: ArrayMap) -> None:
@@ -97,10 +97,10 @@ class Trial(RoundLoop):
     def train(self) -> None:
         """Train one round, or find that the configuration diverges."""
         self._mark = time.monotonic()
-        self._exchange.load_state(self._server)
+        self._aggregator.load_state(self._server)
         with self._until_it_diverges():
             self._round(self.state)
-        self._server = self._exchange.state()
+        self._server = self._aggregator.state()
 
     def validate(self) -> None:
         """Have the newest model validated, if it is not yet.
@@ -113,7 +113,7 @@ class Trial(RoundLoop):
         state = self.state
         if state.validated == state.round or self.diverged:
             return
-        self._exchange.load_state(self._server)
+        self._aggregator.load_state(self._server)
         with self._until_it_diverges():
             outcome = self._validate(state, wait=True)
             if outcome is None or outcome.validation is None:

@@ -13,19 +13,19 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.cross_site import FEDERATED, Cell, CrossSite, ModelRow
 from primia_flwr.runs.history import SiteRow
 from primia_flwr.training.evaluate import Evaluation
-from strategies.aggregators.aggregator import Exchange, Request, SiteModel
+from strategies.aggregators.aggregator import Aggregator, Request, SiteModel
 
 logger = logging.getLogger(__name__)
 
 
 def cross_site_matrix(
-    exchange: Exchange, request: Request, grid: RosterGrid, best_round: int
+    aggregator: Aggregator, request: Request, grid: RosterGrid, best_round: int
 ) -> CrossSite:
     """Ask the selected sites for their verdict on one model after the other.
 
     Parameters
     ----------
-    exchange : Exchange
+    aggregator : Aggregator
         One that keeps the sites' models.
     request : Request
         With the federated model; everything but its arrays is asked of the others, too.
@@ -35,11 +35,11 @@ def cross_site_matrix(
         The round of the federated model.
     """
     models = {FEDERATED: SiteModel(best_round, request.arrays)}
-    models |= dict(sorted(exchange.site_models().items()))
+    models |= dict(sorted(aggregator.site_models().items()))
     if len(models) == 1:
         logger.warning("cross-site matrix: no site has sent a model since the coordinator started")
     rows = [
-        ModelRow(name, model.server_round, _verdicts(exchange, request, grid, model))
+        ModelRow(name, model.server_round, _verdicts(aggregator, request, grid, model))
         for name, model in models.items()
     ]
     sites = sorted({site for row in rows for site in row.cells} | models.keys() - {FEDERATED})
@@ -47,9 +47,9 @@ def cross_site_matrix(
 
 
 def _verdicts(
-    exchange: Exchange, request: Request, grid: RosterGrid, model: SiteModel
+    aggregator: Aggregator, request: Request, grid: RosterGrid, model: SiteModel
 ) -> dict[str, Cell]:
-    outcome = exchange.evaluate(replace(request, arrays=model.arrays), grid, _unheard)
+    outcome = aggregator.evaluate(replace(request, arrays=model.arrays), grid, _unheard)
     return {site: _cell(found) for site, found in outcome.validations.items()}
 
 

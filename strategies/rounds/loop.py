@@ -1,7 +1,7 @@
 """The rounds of a run: ask, aggregate, validate, stop early, keep the best, write it all down.
 
 A site validates the incoming model before it trains, so round r's answers tell how good the
-model of round r-1 is; the last model gets one exchange of its own. After every round a
+model of round r-1 is; the last model gets one aggregator of its own. After every round a
 checkpoint holds all that decides the future, so a resumed run repeats an uninterrupted one.
 """
 
@@ -36,9 +36,9 @@ from primia_flwr.runs.history import OK, History, RoundRow, SiteRow
 from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.normalisation import Normalisation
-from strategies.aggregators.aggregator import Exchange, Outcome, Request
+from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.cross_site import cross_site_matrix
-from strategies.rounds.participation import Attendance
+from strategies.rounds.participation import Participation
 
 logger = logging.getLogger(__name__)
 
@@ -118,21 +118,23 @@ class RoundLoop:
         Rounds, sites, early stopping.
     grid : RosterGrid
         Who can be asked.
-    exchange : Exchange
+    aggregator : Aggregator
         How they are asked.
     folder : Path
         The run's output folder: history, events and checkpoints go there.
     """
 
-    def __init__(self, cfg: LoopConfig, grid: RosterGrid, exchange: Exchange, folder: Path) -> None:
+    def __init__(
+        self, cfg: LoopConfig, grid: RosterGrid, aggregator: Aggregator, folder: Path
+    ) -> None:
         self._cfg = cfg
         self._federation = cfg.federation
         self._grid = grid
-        self._exchange = exchange
+        self._aggregator = aggregator
         self._folder = folder
         self._checkpoints = folder / "checkpoints"
         self._history = History(folder)
-        self._attendance = Attendance(cfg.federation, grid, exchange, self._history.event)
+        self._participation = Participation(cfg.federation, grid, aggregator, self._history.event)
         self._mark = time.monotonic()
 
     def run(self, model: ArrayMap, *, resume: bool = False) -> RunState:
@@ -167,7 +169,7 @@ class RoundLoop:
 
     def _begin(self, model: ArrayMap) -> RunState:
         self._event("started", rounds=self._federation.rounds, sites=self._federation.sites)
-        self._attendance.gather(0, self._federation.min_sites)
+        self._participation.gather(0, self._federation.min_sites)
         sums = self._statistics()
         normalisation = self._normalisation(sums)
         stopping = self._cfg.stopping
@@ -186,7 +188,7 @@ class RoundLoop:
         if self._cfg.private and self._cfg.normalisation.kind == "fixed":
             return PixelSums(0, (), (), (), ())
         timeout = self._federation.round_timeout
-        return self._exchange.statistics(self._grid, timeout=timeout).sums
+        return self._aggregator.statistics(self._grid, timeout=timeout).sums
 
     def _normalisation(self, sums: PixelSums) -> Normalisation:
         cfg = self._cfg.normalisation
@@ -203,7 +205,7 @@ class RoundLoop:
             return None
         values = dict(found.state)
         self._history.restore(values.pop("history"))
-        self._exchange.load_state(found.arrays.get("strategy", {}))
+        self._aggregator.load_state(found.arrays.get("strategy", {}))
         self._event("resumed", round=found.round)
         return RunState(
             model={name: found.arrays[GLOBAL][name] for name in model},
@@ -223,8 +225,8 @@ class RoundLoop:
         needed, wanted = self._federation.min_sites, list[str]()
         earlier: dict[str, str] = {}
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            absent = self._attendance.gather(number, needed, wanted)
-            outcome = self._exchange.train(self._request(state, number), self._grid, self._on_row)
+            absent = self._participation.gather(number, needed, wanted)
+            outcome = self._aggregator.train(self._request(state, number), self._grid, self._on_row)
             rows = _with_earlier([*outcome.rows, *absent], earlier)
             if outcome.arrays is not None:
                 return self._finish_round(state, outcome, rows)
@@ -345,9 +347,9 @@ class RoundLoop:
         """
         wanted = list[str]()
         for _ in range(MAX_ATTEMPTS):
-            self._attendance.gather(state.round, self._federation.min_sites, wanted)
+            self._participation.gather(state.round, self._federation.min_sites, wanted)
             request = self._request(state, state.round)
-            outcome = self._exchange.evaluate(request, self._grid, self._on_row)
+            outcome = self._aggregator.evaluate(request, self._grid, self._on_row)
             if outcome.count() >= self._federation.min_sites:
                 return outcome
             self._check(outcome)
@@ -370,10 +372,10 @@ class RoundLoop:
 
         A coordinator that was started again after the last round has no site's model left.
         """
-        if not self._exchange.site_models() and (self._folder / FILE).is_file():
+        if not self._aggregator.site_models() and (self._folder / FILE).is_file():
             return
         request = replace(self._request(state, state.round), arrays=state.best)
-        matrix = cross_site_matrix(self._exchange, request, self._grid, state.best_round)
+        matrix = cross_site_matrix(self._aggregator, request, self._grid, state.best_round)
         write_matrix(self._folder, matrix)
         self._event("cross_site", models=len(matrix.rows), sites=len(matrix.sites))
 
@@ -386,12 +388,12 @@ class RoundLoop:
 
     def _save(self, state: RunState) -> None:
         known = {site["site"]: site for site in state.sites}
-        known |= {site["site"]: site for site in self._exchange.sites()}
+        known |= {site["site"]: site for site in self._aggregator.sites()}
         state.sites = [known[name] for name in sorted(known)]
         arrays: Mapping[str, ArrayMap] = {
             GLOBAL: state.model,
             "best": state.best,
-            "strategy": self._exchange.state(),
+            "strategy": self._aggregator.state(),
         }
         values = {
             "patience": state.patience.to_dict(),

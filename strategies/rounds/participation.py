@@ -8,7 +8,7 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.history import FAILED, SiteRow
-from strategies.aggregators.aggregator import Exchange
+from strategies.aggregators.aggregator import Aggregator
 
 # Seconds: between two looks at who is online; after enough sites are online, for the others to
 # come before the first round; between two introductions of a node that gave no good answer;
@@ -19,7 +19,7 @@ ASK_AGAIN = 30.0
 LATE_JOINER_TIMEOUT = 120.0
 
 
-class Attendance:
+class Participation:
     """Keeps account of nodes and sites.
 
     Parameters
@@ -28,7 +28,7 @@ class Attendance:
         The roster's names, and how long to wait.
     grid : RosterGrid
         Learns the names and selects who is asked.
-    exchange : Exchange
+    aggregator : Aggregator
         Asks the nodes for their names.
     on_event : callable
         Called with a name and values when something is worth showing.
@@ -38,12 +38,12 @@ class Attendance:
         self,
         cfg: FederationConfig,
         grid: RosterGrid,
-        exchange: Exchange,
+        aggregator: Aggregator,
         on_event: Callable[..., None],
     ) -> None:
         self._cfg = cfg
         self._grid = grid
-        self._exchange = exchange
+        self._aggregator = aggregator
         self._on_event = on_event
         self._asked: dict[int, float] = {}
         self._introduced: set[int] = set()
@@ -99,7 +99,7 @@ class Attendance:
         if not nodes:
             return
         timeout = min(timeout, self._cfg.round_timeout)
-        for node, row in self._exchange.introduce(self._grid, nodes, timeout=timeout).items():
+        for node, row in self._aggregator.introduce(self._grid, nodes, timeout=timeout).items():
             self._asked[node] = time.monotonic()
             if row is not None:
                 self._not_introduced[node] = row

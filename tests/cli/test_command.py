@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from primia_flwr.cli import main as main_module
-from primia_flwr.cli.command import Verb, call
-from primia_flwr.cli.main import VERBS, run
+from primia_flwr.cli.command import Command, call
+from primia_flwr.cli.main import COMMANDS, run
 from primia_flwr.errors import DataError
 
 
@@ -19,13 +19,13 @@ class Arguments:
     quiet: bool = False
 
 
-def verb(result: dict[str, object] | None = None, error: Exception | None = None) -> Verb:
+def verb(result: dict[str, object] | None = None, error: Exception | None = None) -> Command:
     def body(arguments: Arguments) -> dict[str, object] | None:
         if error:
             raise error
         return result if result is not None else {"site": arguments.site}
 
-    return Verb(
+    return Command(
         words=("site", "run"),
         summary="run it",
         examples=("primia site run site=kit/site.yaml",),
@@ -73,7 +73,7 @@ def test_cfg_shows_the_composed_configuration(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == "site: site.yaml\nquiet: true\n"
 
 
-@pytest.mark.parametrize("words", list(VERBS))
+@pytest.mark.parametrize("words", list(COMMANDS))
 def test_every_verb_teaches(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*words.split(), "--help"]) == 0
     text = capsys.readouterr().out
@@ -85,7 +85,7 @@ def test_every_verb_teaches(words: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     text = capsys.readouterr().out
-    assert all(words in text for words in VERBS)
+    assert all(words in text for words in COMMANDS)
 
 
 def test_an_unknown_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

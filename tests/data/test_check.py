@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from primia_flwr.cli.command import call
-from primia_flwr.cli.data.check import VERB as CHECK
-from primia_flwr.cli.data.partition import VERB as PARTITION
+from primia_flwr.cli.data.check import COMMAND as CHECK
+from primia_flwr.cli.data.partition import COMMAND as PARTITION
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.check import check_data
 from primia_flwr.data.dataset import load_own_site, load_site, load_test

@@ -52,16 +52,16 @@ class Mutator:
             return max(0, self.draw.choice((value - 1, value + 1, self.draw.choice(NUMBERS))))
         if kind == str(bytes):
             return self.content(value)
-        if kind == str(wire.Excerpt | None):
-            return self.excerpt(value)
+        if kind == str(wire.MembershipProof | None):
+            return self.membership_proof(value)
         if kind == str(wire.Names):
             return tuple(sorted(self.entries(dict.fromkeys(value))))
         return self.entries(dict(value))
 
-    def excerpt(self, value: wire.Excerpt | None) -> wire.Excerpt | None:
+    def membership_proof(self, value: wire.MembershipProof | None) -> wire.MembershipProof | None:
         """Change one of its fields, leave it out, or put one in."""
         if value is None or self.draw.random() < 0.1:
-            return None if value else wire.Excerpt(5, 0, bytes(32), bytes(96))
+            return None if value else wire.MembershipProof(5, 0, bytes(32), bytes(96))
         name = self.draw.choice(value._fields)
         kind = str(type(getattr(value, name)))
         return value._replace(**{name: self.field(kind, getattr(value, name))})

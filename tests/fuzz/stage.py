@@ -52,8 +52,8 @@ class Stage:
         stop(wire.MaskRequest, server.begin_sum(TOLD)[ME])
         honest.vectors(values, without={LOST})
         listed = Told(server._announcement, tuple(self.everyone))
-        names, excerpt = listed.to(ME)
-        stop(wire.UnmaskRequest, wire.UnmaskRequest(1, names, excerpt=excerpt))
+        names, membership_proof = listed.to(ME)
+        stop(wire.UnmaskRequest, wire.UnmaskRequest(1, names, membership_proof=membership_proof))
         stop(wire.SignRequest, server.sign_requests()[ME])
         self.before_replies.append((wire.SignReply, snapshot(server)))
         honest.signatures()
@@ -96,7 +96,7 @@ class Stage:
             if isinstance(request, wire.SharesRequest):
                 client.share(request)
             elif isinstance(request, wire.MaskRequest):
-                client.mask(request, [vector], told=TOLD, bases=BASES)
+                client.mask(request, [vector], transcript=TOLD, bases=BASES)
             elif isinstance(request, wire.SignRequest):
                 client.sign(request, journal)
             else:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import Lowered
 from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
 from primia_flwr.inference.preprocessing.prepared import Prepared, masked_products, prepare
@@ -49,14 +49,14 @@ def linked() -> tuple[MemoryLink, MemoryLink]:
 
 def deal(lowered: Lowered) -> tuple[Prepared, Prepared]:
     """Deal one block and make both halves ready."""
-    needs, seed = Needs.of(lowered.plan), fresh_seed()
-    parts = [(bytes(a), bytes(b)) for a, b in Dealer(needs, seed).block()]
-    masks = weight_masks(needs, seed)
+    spec, seed = CorrelationSpec.of(lowered.plan), fresh_seed()
+    parts = [(bytes(a), bytes(b)) for a, b in Dealer(spec, seed).block()]
+    masks = weight_masks(spec, seed)
     masked = [w.weight - mask for w, mask in zip(lowered.weights, masks, strict=True)]
-    products = list(masked_products(needs, parts[0][0], masked))
+    products = list(masked_products(spec, parts[0][0], masked))
     return (
-        prepare(0, needs, [a for a, _ in parts], products),
-        prepare(1, needs, [b for _, b in parts]),
+        prepare(0, spec, [a for a, _ in parts], products),
+        prepare(1, spec, [b for _, b in parts]),
     )
 
 

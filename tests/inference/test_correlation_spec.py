@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ProtocolError
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.models.registry import build_model
 
 
 @pytest.fixture(scope="module")
-def needs() -> Needs:
+def spec() -> CorrelationSpec:
     model = build_model(ModelConfig(name="simpleconv"), num_classes=3, channels=1, seed=0)
-    return Needs.of(lower(model, (1, 1, 32, 32)).plan)
+    return CorrelationSpec.of(lower(model, (1, 1, 32, 32)).plan)
 
 
-def test_what_simpleconv_needs(needs: Needs) -> None:
-    assert needs.openings == (
+def test_what_simpleconv_needs(spec: CorrelationSpec) -> None:
+    assert spec.openings == (
         (1, 1, 32, 32),
         (1, 32, 16, 16),
         (1, 64, 8, 8),
@@ -31,24 +31,24 @@ def test_what_simpleconv_needs(needs: Needs) -> None:
         (1, 256),
     )
     # Maxima over 32 x 32 in two levels of one pair each, then a ReLU.
-    assert [c.count for c in needs.comparisons[:3]] == [32 * 32 * 16, 32 * 16 * 16, 32 * 16 * 16]
-    assert {c.bits for c in needs.comparisons} == {32}
+    assert [c.count for c in spec.comparisons[:3]] == [32 * 32 * 16, 32 * 16 * 16, 32 * 16 * 16]
+    assert {c.bits for c in spec.comparisons} == {32}
 
 
-def test_round_trip(needs: Needs) -> None:
-    for one in (needs, replace(needs, audit=True)):
-        assert Needs.from_bytes(one.to_bytes()) == one
+def test_round_trip(spec: CorrelationSpec) -> None:
+    for one in (spec, replace(spec, audit=True)):
+        assert CorrelationSpec.from_bytes(one.to_bytes()) == one
 
 
-def test_audited_needs_are_others(needs: Needs) -> None:
-    assert needs != replace(needs, audit=True)
-    assert needs.to_bytes() != replace(needs, audit=True).to_bytes()
+def test_audited_needs_are_others(spec: CorrelationSpec) -> None:
+    assert spec != replace(spec, audit=True)
+    assert spec.to_bytes() != replace(spec, audit=True).to_bytes()
 
 
 @given(st.binary(max_size=200))
 def test_rubbish_is_refused(raw: bytes) -> None:
     with pytest.raises(ProtocolError, match="request for randomness"):
-        Needs.from_bytes(raw)
+        CorrelationSpec.from_bytes(raw)
 
 
 def _set(path: tuple[Any, ...], value: Any) -> Callable[[Any], None]:
@@ -83,9 +83,11 @@ def _set(path: tuple[Any, ...], value: Any) -> Callable[[Any], None]:
         lambda values: values.pop("audit"),
     ],
 )
-def test_what_no_network_needs_is_refused(needs: Needs, change: Callable[[Any], None]) -> None:
-    values = json.loads(needs.to_bytes())
+def test_what_no_network_needs_is_refused(
+    spec: CorrelationSpec, change: Callable[[Any], None]
+) -> None:
+    values = json.loads(spec.to_bytes())
     change(values)
     raw = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
     with pytest.raises(ProtocolError, match="request for randomness"):
-        Needs.from_bytes(raw)
+        CorrelationSpec.from_bytes(raw)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
 from primia_flwr.cli.command import call
-from primia_flwr.cli.federation.provision import VERB
+from primia_flwr.cli.federation.provision import COMMAND
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import certificate_fingerprint, fingerprint
@@ -143,7 +143,7 @@ def test_verb_prints_the_commands_and_refuses_twice(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["sites=[munich,paris]", "server=fl.example.org"]
-    assert call(VERB, arguments) == 0
+    assert call(COMMAND, arguments) == 0
     shown = capsys.readouterr().out
     assert "flower-superlink --host 0.0.0.0 --port 9391" in shown
     assert "--enable-supernode-auth" in shown
@@ -152,9 +152,9 @@ def test_verb_prints_the_commands_and_refuses_twice(
     result = yaml.safe_load(shown.splitlines()[-1])
     assert Path(result["kits"]["paris"]).is_file()
     assert all("ExecStart=" in Path(unit).read_text() for unit in result["units"])
-    assert call(VERB, arguments) == 2
+    assert call(COMMAND, arguments) == 2
     assert "name=fl; expected a new name" in capsys.readouterr().err
-    assert call(VERB, ["sites=[a]", "name=two"]) == 2
+    assert call(COMMAND, ["sites=[a]", "name=two"]) == 2
     assert "server=''" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from primia_flwr.cli.command import call
-from primia_flwr.cli.inference.provision import VERB
+from primia_flwr.cli.inference.provision import COMMAND
 from primia_flwr.errors import FederationError, PrimiaError, ServiceError
 from primia_flwr.inference.transport.connect import connect
 from primia_flwr.inference.transport.credentials import Peer, load_credentials, soon_over
@@ -244,12 +244,12 @@ def test_certificates_do_not_outlive_the_ca(folder: Path) -> None:
 
 def test_the_command_says_who_gets_what(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [f"output={folder}", "add=[clinic-c]", "remove=[clinic-b]", "renew=[clinic-a]"]
-    assert call(VERB, words) == 0
+    assert call(COMMAND, words) == 0
     out = capsys.readouterr().out
     result = json.loads(out.splitlines()[-1])
     assert result["kits"] == {"clinic-c": str(folder / "kit-clinic-c.zip")}
     assert result["certificates"] == {"clinic-a": str(folder / "certificates" / "kit-clinic-a.crt")}
     assert result["removed"] == ["clinic-b"]
     assert "it replaces party.crt in its kit" in out
-    assert call(VERB, [*words, "data_owners=[x]"]) == 2
+    assert call(COMMAND, [*words, "data_owners=[x]"]) == 2
     assert "which make a new one" in capsys.readouterr().err

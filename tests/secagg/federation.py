@@ -82,13 +82,13 @@ class Federation:
             self.server.add_shares(name, decode(raw, SharesReply))
 
     def vectors(
-        self, values: Mapping[str, Vector], without: Collection[str] = (), told: bytes = TOLD
+        self, values: Mapping[str, Vector], without: Collection[str] = (), transcript: bytes = TOLD
     ) -> None:
-        requests = self.down(self.server.begin_sum(told), MaskRequest)
+        requests = self.down(self.server.begin_sum(transcript), MaskRequest)
         for name in self.present(without, requests):
             self.restart(name)
             masked = values[name].copy()
-            self.clients[name].mask(requests[name], [masked], told=told, bases=BASES)
+            self.clients[name].mask(requests[name], [masked], transcript=transcript, bases=BASES)
             self.up(masked.tobytes())
             self.server.add_vectors(name, [masked])
 
@@ -143,11 +143,11 @@ def far(federation: Federation, name: str) -> list[str]:
     return [other for other in federation.everyone if other not in close]
 
 
-def told_of(federation: Federation, name: str, members: Collection[str]) -> MaskRequest:
+def transcript_hash(federation: Federation, name: str, members: Collection[str]) -> MaskRequest:
     """Return what a client of a sparse graph is sent where these are in U2."""
-    shown, excerpt = Told(federation.server._announcement, tuple(sorted(members))).to(name)
+    shown, membership_proof = Told(federation.server._announcement, tuple(sorted(members))).to(name)
     sealed = {peer: federation.server._sealed[peer].sealed[name] for peer in shown if peer != name}
-    return MaskRequest(federation.number, shown, sealed, excerpt)
+    return MaskRequest(federation.number, shown, sealed, membership_proof)
 
 
 def vectors(names: Collection[str], size: int = 8, seed: int = 0) -> dict[str, Vector]:

@@ -191,17 +191,21 @@ class Lab:
     # --- Sums -------------------------------------------------------------------------------
 
     def instance(
-        self, number: int, told: Mapping[str, Experiment], *, runs: Mapping[str, int] | None = None
+        self,
+        number: int,
+        experiments: Mapping[str, Experiment],
+        *,
+        runs: Mapping[str, int] | None = None,
     ) -> ServerInstance:
         """Take keys and shares of the sites in `told`: an instance whose U2 they are."""
         runs = runs or {}
-        first = next(iter(told.values()))
+        first = next(iter(experiments.values()))
         every = roster_keys(self.federation.roster_file)
         session = Session(
             first.strategy.secure.run, {name: every[name] for name in first.federation.sites}
         )
         server = ServerInstance(session, number, wire.floor_of(first))
-        for site, experiment in told.items():
+        for site, experiment in experiments.items():
             reply = self.query(
                 site,
                 {wire.KEYS: encode(KeysRequest(number))},
@@ -210,14 +214,16 @@ class Lab:
             )
             server.add_keys(site, decode(_part(reply, wire.KEYS), KeysReply))
         for site, raw in encode_each(server.announce()).items():
-            reply = self.query(site, {wire.SHARES: raw}, told[site], flower_run=runs.get(site, 1))
+            reply = self.query(
+                site, {wire.SHARES: raw}, experiments[site], flower_run=runs.get(site, 1)
+            )
             server.add_shares(site, decode(_part(reply, wire.SHARES), SharesReply))
         return server
 
     def vectors(
         self,
         number: int,
-        told: Mapping[str, Experiment],
+        experiments: Mapping[str, Experiment],
         kind: str,
         content: RecordDict | Mapping[str, RecordDict],
         layout: Layout,
@@ -226,13 +232,17 @@ class Lab:
     ) -> tuple[ServerInstance, dict[str, RecordDict | Refused]]:
         """Ask the sites for their masked vectors; return what each answered."""
         runs = runs or {}
-        server = self.instance(number, told, runs=runs)
-        site, experiment = next(iter(told.items()))
-        sent = dict.fromkeys(told, content) if isinstance(content, RecordDict) else dict(content)
-        base = wire.base_of(sent[site].array_records.get(keys.ARRAYS, ArrayRecord()))
+        server = self.instance(number, experiments, runs=runs)
+        site, experiment = next(iter(experiments.items()))
+        sent = (
+            dict.fromkeys(experiments, content)
+            if isinstance(content, RecordDict)
+            else dict(content)
+        )
+        base = wire.model_digest(sent[site].array_records.get(keys.ARRAYS, ArrayRecord()))
         terms = wire.terms_of(experiment, flower_run=runs.get(site, 1), bundle="")
         bound = RecordDict({k: v for k, v in sent[site].items() if k in (keys.ARRAYS, keys.CONFIG)})
-        requests = server.begin_sum(wire.told_of(base, bound, layout, kind, terms=terms))
+        requests = server.begin_sum(wire.transcript_hash(base, bound, layout, kind, terms=terms))
         answers = {}
         for name, request in requests.items():
             records_ = {
@@ -240,7 +250,7 @@ class Lab:
                 wire.SECAGG: ConfigRecord({wire.MASK: encode(request)}),
             }
             answers[name] = self.send(
-                name, kind, RecordDict(records_), told[name], flower_run=runs.get(name, 1)
+                name, kind, RecordDict(records_), experiments[name], flower_run=runs.get(name, 1)
             )
             reply = answers[name]
             if isinstance(reply, RecordDict):
@@ -251,14 +261,14 @@ class Lab:
     def unmask(
         self,
         server: ServerInstance,
-        told: Mapping[str, Experiment],
+        experiments: Mapping[str, Experiment],
         *,
         runs: Mapping[str, int] | None = None,
     ) -> list[Any] | Refused:
         """Ask for shares; return the sums, or the first refusal."""
         for site, raw in encode_each(server.unmask_requests()).items():
             reply = self.query(
-                site, {wire.UNMASK: raw}, told[site], flower_run=(runs or {}).get(site, 1)
+                site, {wire.UNMASK: raw}, experiments[site], flower_run=(runs or {}).get(site, 1)
             )
             if isinstance(reply, Refused):
                 return reply
@@ -268,17 +278,17 @@ class Lab:
     def sum(
         self,
         number: int,
-        told: Mapping[str, Experiment],
+        experiments: Mapping[str, Experiment],
         kind: str,
         content: RecordDict | Mapping[str, RecordDict],
         layout: Layout,
     ) -> list[Any] | Refused:
         """Return the sums over the sites in `told`, or the first refusal."""
-        server, answers = self.vectors(number, told, kind, content, layout)
+        server, answers = self.vectors(number, experiments, kind, content, layout)
         for answer in answers.values():
             if isinstance(answer, Refused):
                 return answer
-        return self.unmask(server, told)
+        return self.unmask(server, experiments)
 
     def own(self, site: str, kind: str, content: RecordDict, experiment: Experiment) -> RecordDict:
         """Return what a site would send in the clear: the ground truth, never sent."""

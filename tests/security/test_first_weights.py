@@ -17,8 +17,8 @@ TWO_ROUNDS = (*PRIVATE, "federation.rounds=3")
 def train(lab, number, arrays, experiment, server_round=1):
     """Ask all for an update; what each answered."""
     layout = wire.report_layout(experiment, size_of(arrays), 2)
-    told = dict.fromkeys(THREE, experiment)
-    return lab.vectors(number, told, "train", content_of(arrays, server_round), layout)[1]
+    experiments = dict.fromkeys(THREE, experiment)
+    return lab.vectors(number, experiments, "train", content_of(arrays, server_round), layout)[1]
 
 
 def charges(lab, site="munich"):

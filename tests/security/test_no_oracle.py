@@ -78,8 +78,8 @@ def test_data_that_cannot_be_read_look_like_any_failure(lab):
     experiment = found.experiment()
     layout = wire.statistics_layout(experiment, 2)
     content = RecordDict({"config": ConfigRecord({})})
-    told = dict.fromkeys(THREE, experiment)
-    _, answers = found.vectors(1, told, "query.statistics", content, layout)
+    experiments = dict.fromkeys(THREE, experiment)
+    _, answers = found.vectors(1, experiments, "query.statistics", content, layout)
     assert set(answers.values()) == {ONE_ERROR}
     assert "nowhere" in found.log()
 
@@ -87,10 +87,10 @@ def test_data_that_cannot_be_read_look_like_any_failure(lab):
 def test_an_image_that_does_not_match_the_sites_own_pattern_names_nobody(lab):
     found = lab(sites=THREE, names=NAMES, policy={"patient_pattern": r"'(?P<patient>p\d+)'"})
     experiment = found.experiment()
-    told = dict.fromkeys(THREE, experiment)
+    experiments = dict.fromkeys(THREE, experiment)
     layout = wire.statistics_layout(experiment, 2)
     _, answers = found.vectors(
-        1, told, "query.statistics", RecordDict({"config": ConfigRecord({})}), layout
+        1, experiments, "query.statistics", RecordDict({"config": ConfigRecord({})}), layout
     )
     assert answers["munich"] == ONE_ERROR
     assert isinstance(answers["paris"], RecordDict)
@@ -113,10 +113,10 @@ def test_bounds_of_the_coordinator_ask_nothing_of_a_single_site(scene, bound):
     experiment = lab.experiment(*bound)
     arrays = fresh_model(experiment)
     layout = wire.report_layout(experiment, size_of(arrays), 2)
-    told = dict.fromkeys(THREE, experiment)
-    server, answers = lab.vectors(1, told, "train", content_of(arrays, 1), layout)
+    experiments = dict.fromkeys(THREE, experiment)
+    server, answers = lab.vectors(1, experiments, "train", content_of(arrays, 1), layout)
     assert all(isinstance(answer, RecordDict) for answer in answers.values())
-    totals = lab.unmask(server, told)
+    totals = lab.unmask(server, experiments)
     sums = layout.numbers_of(totals)
     assert sums["declined"] == [3]
     assert abs(sums["images"][0]) > 1e9, "the rest is noise"

@@ -35,15 +35,15 @@ class Scene:
         if run or sites:
             run = run or experiment.strategy.secure.run
             experiment = self.lab.experiment(sites=sites, run=run)
-        told = dict.fromkeys(among, experiment)
+        experiments = dict.fromkeys(among, experiment)
         if kind == "query.statistics":
             layout = wire.statistics_layout(experiment, 2)
-            found = self.lab.sum(self.number, told, kind, EMPTY, layout)
+            found = self.lab.sum(self.number, experiments, kind, EMPTY, layout)
         else:
             entries = size_of(self.model) if kind == "train" else 0
             layout = wire.report_layout(experiment, entries, 2)
             content = content_of(self.model if model is None else model, server_round)
-            found = self.lab.sum(self.number, told, kind, content, layout)
+            found = self.lab.sum(self.number, experiments, kind, content, layout)
         if isinstance(found, Refused):
             return found
         check_plausible(layout, found, layout.numbers_of(found), len(among))
@@ -136,14 +136,14 @@ def test_one_round_is_one_model(lab):
 @pytest.mark.parametrize("number", [None, -1, 1.0, True, "1", [1]])
 def test_a_round_without_a_whole_number_is_refused(lab, number):
     scene = Scene(lab)
-    told = dict.fromkeys(SITES, scene.experiment)
+    experiments = dict.fromkeys(SITES, scene.experiment)
     content = content_of(scene.model, 1)
     config = dict(content.config_records[keys.CONFIG])
     config = {k: v for k, v in config.items() if k != keys.ROUND}
     config |= {} if number is None else {keys.ROUND: number}
     content = RecordDict({**content, keys.CONFIG: ConfigRecord(config)})
     layout = wire.report_layout(scene.experiment, size_of(scene.model), 2)
-    _, answers = scene.lab.vectors(1, told, "train", content, layout)
+    _, answers = scene.lab.vectors(1, experiments, "train", content, layout)
     assert all(isinstance(answer, Refused) for answer in answers.values())
 
 
@@ -159,14 +159,14 @@ def test_shares_are_asked_for_under_the_terms_of_the_vectors(lab, other):
     """Under other terms another rule about lists might hold."""
     scene = Scene(lab)
     assert scene.ask(SITES, "evaluate", server_round=1)
-    told = dict.fromkeys(THREE, scene.experiment)
+    experiments = dict.fromkeys(THREE, scene.experiment)
     content = content_of(last_bit_changed(scene.model), 2)
     layout = wire.report_layout(scene.experiment, 0, 2)
-    server, _ = scene.lab.vectors(scene.number + 1, told, "evaluate", content, layout)
+    server, _ = scene.lab.vectors(scene.number + 1, experiments, "evaluate", content, layout)
     another = dict.fromkeys(THREE, scene.lab.experiment(*other))
     assert isinstance(scene.lab.unmask(server, another), Refused)
     assert "refuses a step under other terms of the run" in scene.lab.log()
-    assert isinstance(scene.lab.unmask(server, told), Refused), "the instance is spent"
+    assert isinstance(scene.lab.unmask(server, experiments), Refused), "the instance is spent"
 
 
 def private_lists(lab, policy):

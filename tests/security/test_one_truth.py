@@ -61,12 +61,12 @@ def test_told_the_same_the_sum_is_that_of_all(scene):
     )
 
 
-def reads_nothing(scene, told, content, runs=None):
+def reads_nothing(scene, experiments, content, runs=None):
     """The victim munich is told the truth; assert that the opened words are noise."""
     lab, experiment, honest, layout = scene
-    server, answers = lab.vectors(1, told, "train", content, layout, runs=runs)
+    server, answers = lab.vectors(1, experiments, "train", content, layout, runs=runs)
     assert not any(isinstance(answer, Refused) for answer in answers.values()), answers
-    totals = lab.unmask(server, told, runs=runs)
+    totals = lab.unmask(server, experiments, runs=runs)
     with pytest.raises(ProtocolError, match="expected"):
         check_plausible(layout, totals, layout.numbers_of(totals), 3)
     read = totals[0].view(np.int32).astype(np.float64)
@@ -106,21 +106,21 @@ def test_another_configuration_of_the_round(scene, lie):
     _, experiment, content, _ = scene
     config = ConfigRecord({**content.config_records[keys.CONFIG], **lie})
     other = RecordDict({**content, keys.CONFIG: config})
-    told = dict.fromkeys(THREE, experiment)
-    reads_nothing(scene, told, {"munich": content, "paris": other, "london": other})
+    experiments = dict.fromkeys(THREE, experiment)
+    reads_nothing(scene, experiments, {"munich": content, "paris": other, "london": other})
 
 
 def test_another_model(scene):
     _, experiment, content, _ = scene
     other = content_of(fresh_model(experiment, seed=4), 1)
-    told = dict.fromkeys(THREE, experiment)
-    reads_nothing(scene, told, {"munich": content, "paris": other, "london": other})
+    experiments = dict.fromkeys(THREE, experiment)
+    reads_nothing(scene, experiments, {"munich": content, "paris": other, "london": other})
 
 
 def test_another_bundle(scene, monkeypatch):
     """Each gate tells the app which bundle it admitted; here munich's admitted another one."""
     lab, experiment, content, _ = scene
-    told, send = dict.fromkeys(THREE, experiment), lab.send
+    experiments, send = dict.fromkeys(THREE, experiment), lab.send
 
     def sent(site, *arguments, **how):
         with monkeypatch.context() as patched:
@@ -128,14 +128,14 @@ def test_another_bundle(scene, monkeypatch):
             return send(site, *arguments, **how)
 
     monkeypatch.setattr(lab, "send", sent)
-    reads_nothing(scene, told, content)
+    reads_nothing(scene, experiments, content)
 
 
 def test_a_record_that_is_not_bound_is_refused(scene):
     lab, experiment, content, layout = scene
     more = RecordDict({**content, "more": ConfigRecord({"learning-rate": 0.0})})
-    told = dict.fromkeys(THREE, experiment)
-    _, answers = lab.vectors(1, told, "train", more, layout)
+    experiments = dict.fromkeys(THREE, experiment)
+    _, answers = lab.vectors(1, experiments, "train", more, layout)
     assert all(isinstance(answer, Refused) for answer in answers.values())
     assert "a message with 'more'" in lab.log()
 
@@ -144,13 +144,14 @@ def test_a_message_of_another_kind_does_not_add_up(scene):
     """The others are asked to train while the victim only validates, or the other way."""
     lab, experiment, content, _ = scene
     layout = wire.report_layout(experiment, 0, 2)
-    told = dict.fromkeys(THREE, experiment)
-    server, _ = lab.vectors(1, told, "evaluate", content, layout)
+    experiments = dict.fromkeys(THREE, experiment)
+    server, _ = lab.vectors(1, experiments, "evaluate", content, layout)
     assert len(server.survivors) == 3
     terms = wire.terms_of(experiment, flower_run=1, bundle="")
-    base = wire.base_of(content.array_records[keys.ARRAYS])
+    base = wire.model_digest(content.array_records[keys.ARRAYS])
     kinds = {
-        wire.told_of(base, content, layout, kind, terms=terms) for kind in ("train", "evaluate")
+        wire.transcript_hash(base, content, layout, kind, terms=terms)
+        for kind in ("train", "evaluate")
     }
     assert len(kinds) == 2
 

@@ -30,8 +30,8 @@ def ask(lab, number, *overrides):
         return hello
     arrays = fresh_model(experiment)
     layout = wire.report_layout(experiment, size_of(arrays), 2)
-    told = dict.fromkeys(THREE, experiment)
-    _, answers = lab.vectors(number, told, "train", content_of(arrays, 1), layout)
+    experiments = dict.fromkeys(THREE, experiment)
+    _, answers = lab.vectors(number, experiments, "train", content_of(arrays, 1), layout)
     refused = [answer for answer in answers.values() if isinstance(answer, Refused)]
     return refused[0] if refused else answers
 

@@ -12,7 +12,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from primia_flwr.flower import roster_grid
-from strategies.rounds import participation as attendance
+from strategies.rounds import participation
 
 MODEL = {
     "w": np.array([0.0, 0.0], dtype=np.float32),
@@ -164,9 +164,9 @@ class FakeGrid(Grid):
 def _fast_and_in_a_run(monkeypatch):
     """No waiting, not for the disk either; the identity that Flower gives every ServerApp."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr(attendance, "PAUSE", 0.001)
-    monkeypatch.setattr(attendance, "GRACE", 0.0)
-    monkeypatch.setattr(attendance, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(participation, "PAUSE", 0.001)
+    monkeypatch.setattr(participation, "GRACE", 0.0)
+    monkeypatch.setattr(participation, "ASK_AGAIN", 0.0)
     monkeypatch.setattr(roster_grid, "_LONGEST_PAUSE", 0.005)
     monkeypatch.setattr(TaskIdentity, "_run_id", 1)
     monkeypatch.setattr(TaskIdentity, "_node_id", 1)

@@ -22,7 +22,7 @@ import torch
 
 from primia_bench.attacks.inversion import COMMON, RUNS, primia
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.attacks.crafted.runner import CraftedCampaign
+from primia_flwr.attacks.crafted.runner import CraftedAttackRunner
 from primia_flwr.attacks.inversion.runner import AttackSettings
 from primia_flwr.config.stored import read_config
 from primia_flwr.models.saved import load_model
@@ -59,7 +59,7 @@ def attack(run_dir: Path, kind: str, options: list[str], *, control: bool) -> di
 def every_sum(run_dir: Path, kind: str) -> list[dict[str, Any]]:
     """Return the row of the crafted sum of every round, without seeking an image in it."""
     model, card = load_model(run_dir)
-    campaign = CraftedCampaign(
+    campaign = CraftedAttackRunner(
         run_dir,
         read_config(run_dir / "config.yaml"),
         model,

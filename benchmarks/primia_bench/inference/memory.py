@@ -20,7 +20,7 @@ from primia_bench.inference.latency import material
 from primia_bench.inference.latency.measure import apart
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import COMPARE_BITS, lower
 from primia_flwr.inference.protocol.memory import GB, SessionMemory, available_bytes, dealing_bytes
 from primia_flwr.models.saved import load_model
@@ -34,7 +34,7 @@ def bounds(folder: Path, size: int, batch: int) -> dict[str, float]:
     """Return the bound of each party in GB."""
     model, card = load_model(folder)
     plan = lower(model, (1, card.channels, size, size)).plan
-    batched = Needs.of(replace(lower(model, (batch, card.channels, size, size)).plan))
+    batched = CorrelationSpec.of(replace(lower(model, (batch, card.channels, size, size)).plan))
     return {
         "data-owner": SessionMemory.of(ring.DATA_OWNER, plan).of_batch(batch) / GB,
         "model-owner": SessionMemory.of(ring.MODEL_OWNER, plan).of_batch(batch) / GB,

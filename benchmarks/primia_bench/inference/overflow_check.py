@@ -28,7 +28,7 @@ from torch import Tensor
 from primia_bench.inference.crypten_stock import Clock, model_and_image, now
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
 from primia_flwr.inference.preprocessing.prepared import masked_products, prepare
@@ -67,16 +67,16 @@ class Line:
 
 def batch(lowered: Lowered, image: Tensor, threads: int) -> tuple[Tensor | None, dict[str, float]]:
     """Deal a block and have one batch classified; return the scores, and what it took."""
-    needs, seed = Needs.of(lowered.plan), fresh_seed()
-    masks, dealer = weight_masks(needs, seed), Dealer(needs, seed)
+    spec, seed = CorrelationSpec.of(lowered.plan), fresh_seed()
+    masks, dealer = weight_masks(spec, seed), Dealer(spec, seed)
     masked = [layer.weight - mask for layer, mask in zip(lowered.weights, masks, strict=True)]
     clock = [now()]
     parts = list(dealer.block())
     clock.append(now())
     dealt = [[pair[party] for pair in parts] for party in (0, 1)]
-    products = list(masked_products(needs, dealt[0][0], masked))
+    products = list(masked_products(spec, dealt[0][0], masked))
     clock.append(now())
-    blocks = prepare(0, needs, dealt[0], products), prepare(1, needs, dealt[1])
+    blocks = prepare(0, spec, dealt[0], products), prepare(1, spec, dealt[1])
     clock.append(now())
     queues = queue.Queue[bytes](), queue.Queue[bytes]()
     ends = Line(queues[0], queues[1]), Line(queues[1], queues[0])
@@ -129,7 +129,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "benchmark": "inference_audit",
         "settings": {key: value for key, value in vars(args).items() if key != "output"},
-        "comparisons": sum(step.count for step in Needs.of(plain.plan).comparisons),
+        "comparisons": sum(step.count for step in CorrelationSpec.of(plain.plan).comparisons),
         **{name: _medians(found) for name, found in rows.items()},
         "largest_logit_error": max(errors),
         "outside": _outside(ways["with"], image, args),

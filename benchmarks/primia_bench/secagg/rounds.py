@@ -181,7 +181,7 @@ class Round:
         vectors = self._payload(name)
 
         def mask(client: ClientInstance, _: Journal, raw: bytes) -> bytes:
-            client.mask(decode(raw, MaskRequest), vectors, told=TOLD, bases=BASES)
+            client.mask(decode(raw, MaskRequest), vectors, transcript=TOLD, bases=BASES)
             return b"".join(vector.tobytes() for vector in vectors)
 
         reply = self._ask(name, asked, mask)

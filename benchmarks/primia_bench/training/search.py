@@ -83,7 +83,7 @@ def search(method: str, seed: int, args: argparse.Namespace, scratch: Path) -> R
         "own_validation_mcc": chosen["mcc"],
         "seconds": read_json(folder / "run.json")["seconds"],
     }
-    return _told(row)
+    return _shown(row)
 
 
 def train(
@@ -98,7 +98,7 @@ def train(
     try:
         primia(folder, args, *own, *chosen)
     except subprocess.CalledProcessError:
-        return _told({**row, **NO_MODEL, "diverged": True})
+        return _shown({**row, **NO_MODEL, "diverged": True})
     with (folder / "history.csv").open() as file:
         history = list(plain_csv.DictReader(file))
     best = next(row for row in history if row["best"] == "1")
@@ -110,7 +110,7 @@ def train(
         "test_roc_auc": test["roc_auc"],
         "image_passes": sum(int(row["images"]) for row in history),
     }
-    return _told(row)
+    return _shown(row)
 
 
 def one_seed(seed: int, args: argparse.Namespace, scratch: Path) -> tuple[list[Row], list[Row]]:
@@ -160,7 +160,7 @@ def interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> Row:
     return {"mean": round(mean, 4), "interval_95": low_high, "seeds": len(values)}
 
 
-def _told(row: Row) -> Row:
+def _shown(row: Row) -> Row:
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
 

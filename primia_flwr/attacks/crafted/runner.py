@@ -29,9 +29,9 @@ from primia_flwr.attacks.crafted.unmasked_sum import (
     images_a_round,
 )
 from primia_flwr.attacks.inversion.gradients import GradientOf
-from primia_flwr.attacks.inversion.ground_truth import Truth
+from primia_flwr.attacks.inversion.ground_truth import GroundTruth
 from primia_flwr.attacks.inversion.labels import as_labels, label_counts
-from primia_flwr.attacks.inversion.runner import NOISE, AttackSettings, Campaign, Job
+from primia_flwr.attacks.inversion.runner import NOISE, AttackRunner, AttackSettings, Job
 from primia_flwr.attacks.inversion.targets import Seen
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import load_test
@@ -64,7 +64,7 @@ class SumRow:
     refused: str
 
 
-class CraftedCampaign(Campaign):
+class CraftedAttackRunner(AttackRunner):
     """As `Campaign`, on sums over models that the attacker chose; one image is sought in each."""
 
     def __init__(
@@ -139,15 +139,15 @@ class CraftedCampaign(Campaign):
                 self._seen.popitem(last=False)
         return self._seen[key]
 
-    def truth(self, seen: Seen) -> Truth:
+    def truth(self, seen: Seen) -> GroundTruth:
         """Return the images of the sum that have a gradient below the classifier in it."""
         name = seen.name.rpartition("-")[2]
         whole = self.data.truth_of(seen)
         rows = self.through(name, seen.server_round).nonzero().flatten()
         patients = tuple(whole.patients[row] for row in rows.tolist())
-        return Truth(whole.images[rows], whole.labels[rows], patients)
+        return GroundTruth(whole.images[rows], whole.labels[rows], patients)
 
-    def batch_size(self, truth: Truth) -> int:
+    def batch_size(self, truth: GroundTruth) -> int:
         """Return 1: the attacker takes each sum for one image's gradient."""
         return 1
 

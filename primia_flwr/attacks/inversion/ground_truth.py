@@ -13,7 +13,7 @@ from primia_flwr.training.plan import batches_an_epoch, epoch_batches, plan_roun
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """The images in an update, without repeats, and their patients.
 
     `images`: (N, C, S, S) float32 in [0, 1], before augmentation. `labels`: (N,) int64.
@@ -67,7 +67,7 @@ class SitesData:
         """Whether the images were drawn by formula."""
         return next(iter(self._sites.values())).synthetic
 
-    def truth_of(self, seen: Seen, *, from_round: int | None = None) -> Truth:
+    def truth_of(self, seen: Seen, *, from_round: int | None = None) -> GroundTruth:
         """Return what was trained on in an update, or from a round on until the update's.
 
         The batches follow from the run's seed, as they did at the sites. Under differential
@@ -80,7 +80,7 @@ class SitesData:
             images.append(data.images[rows].float() / 255)
             labels.append(data.labels[rows])
             patients += [data.patients[row] for row in rows.tolist()]
-        return Truth(torch.cat(images), torch.cat(labels), tuple(patients))
+        return GroundTruth(torch.cat(images), torch.cat(labels), tuple(patients))
 
     def _rows(self, site: str, first: int, last: int) -> Tensor:
         experiment, size = self._experiment, self.size_of(site)

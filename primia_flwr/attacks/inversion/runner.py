@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.descent import Observation
 from primia_flwr.attacks.inversion.gradients import GradientOf, revealed_statistics
-from primia_flwr.attacks.inversion.ground_truth import SitesData, Truth
+from primia_flwr.attacks.inversion.ground_truth import GroundTruth, SitesData
 from primia_flwr.attacks.inversion.inversion import Reconstruction, invert
 from primia_flwr.attacks.inversion.labels import as_labels, label_counts
 from primia_flwr.attacks.inversion.targets import (
@@ -91,7 +91,7 @@ class Finished:
     kept: bool = False
 
 
-class Campaign:
+class AttackRunner:
     """An attack on a run.
 
     Parameters
@@ -171,11 +171,11 @@ class Campaign:
             self._run_dir, name, server_round, self.experiment, self.data.size_of, self._final
         )
 
-    def truth(self, seen: Seen) -> Truth:
+    def truth(self, seen: Seen) -> GroundTruth:
         """Return what was in it; for the score."""
         return self.data.truth_of(seen, from_round=1 if seen.published else None)
 
-    def batch_size(self, truth: Truth) -> int:
+    def batch_size(self, truth: GroundTruth) -> int:
         """Return how many images are reconstructed of an update."""
         return min(len(truth.labels), self.settings.per_update)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.attacks.inversion.given_networks import Perceptual
-from primia_flwr.attacks.inversion.ground_truth import Truth
+from primia_flwr.attacks.inversion.ground_truth import GroundTruth
 from primia_flwr.attacks.inversion.identification import Gallery, identified
 from primia_flwr.attacks.inversion.measures import Likeness, frechet_distance, likeness, matched
 from primia_flwr.attacks.inversion.runner import NOISE, Finished
@@ -74,7 +74,7 @@ class PooledFeatures(nn.Module):
 
 
 def pairs_of(
-    finished: Finished, truth: Truth, gallery: Gallery, lpips: Perceptual | None = None
+    finished: Finished, truth: GroundTruth, gallery: Gallery, lpips: Perceptual | None = None
 ) -> list[Pair]:
     """Match the reconstructions of one update with what was in it, and compare."""
     images = list(finished.reconstruction.images)
@@ -139,7 +139,7 @@ def tests_of(ssim: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
     }
 
 
-def share_of_labels(finished: Sequence[Finished], truths: Sequence[Truth]) -> float:
+def share_of_labels(finished: Sequence[Finished], truths: Sequence[GroundTruth]) -> float:
     """Return the share of reconstructed images whose class is among the update's, counted.
 
     Of each update the smaller of recovered and true count of each class counts as right.
@@ -162,7 +162,7 @@ def _against_strangers(pairs: Sequence[Pair]) -> dict[str, Any] | None:
 
 
 def _ssim_with_strangers(
-    images: list[Tensor], truth: Truth, gallery: Gallery
+    images: list[Tensor], truth: GroundTruth, gallery: Gallery
 ) -> list[float] | list[None]:
     """Return each reconstruction's mean SSIM over draws of strangers, matched as originals are."""
     if len(gallery.strangers(truth.patients, len(images), seed=0)) < len(images):

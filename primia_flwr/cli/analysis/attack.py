@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from primia_flwr.cli.analysis.attack_result import Given, given_networks, show, write
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError
@@ -111,9 +111,9 @@ def _name(cfg: AttackConfig) -> str:
 
 def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     """Open the run and return the attack on it."""
-    from primia_flwr.attacks.crafted.runner import CraftedCampaign
+    from primia_flwr.attacks.crafted.runner import CraftedAttackRunner
     from primia_flwr.attacks.inversion.config import InversionConfig
-    from primia_flwr.attacks.inversion.runner import AttackSettings, Campaign
+    from primia_flwr.attacks.inversion.runner import AttackRunner, AttackSettings
     from primia_flwr.models.saved import load_model
     from primia_flwr.runs.received import rounds_of
     from primia_flwr.training.device import pick_device
@@ -140,7 +140,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
         seed=cfg.seed,
         crafted=cfg.crafted,
     )
-    kind = CraftedCampaign if crafted else Campaign
+    kind = CraftedAttackRunner if crafted else AttackRunner
     return kind(
         run_dir,
         experiment,
@@ -284,7 +284,7 @@ def _written(
     return result
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("attack",),
     summary="rebuild images from what the coordinator of a recorded simulation received",
     examples=(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
 
@@ -203,7 +203,7 @@ def _summary(folder: Path, output: Path, values: dict[str, Any]) -> dict[str, An
     }
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("attack", "membership"),
     summary=(
         "tell from a run's final model who was in its training: loss threshold and LiRA, ROC with "

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from primia_flwr.cli.analysis.scored_data import ScoredDataConfig, run_folder
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.schema import BASELINES
 from primia_flwr.errors import ConfigError
@@ -146,7 +146,7 @@ def _show(cfg: CompareConfig, result: Any, page: Path) -> None:
     console.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("compare",),
     summary="models and human readers on the same images, with intervals and tests",
     examples=(

@@ -15,7 +15,13 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
 from primia_flwr.evaluation.predictions import Predictions, read_predictions
 from primia_flwr.evaluation.readers.compare import Held
-from primia_flwr.evaluation.readers.panel import BASELINE, MODEL, Panel, panel_of, same_images
+from primia_flwr.evaluation.readers.reader_panel import (
+    BASELINE,
+    MODEL,
+    Panel,
+    panel_of,
+    same_images,
+)
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.scoring import score_model
 from primia_flwr.runs.metadata import read_json

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from primia_flwr.cli.analysis.scored_data import ScoredDataConfig, images_for, resolved, run_folder
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError
@@ -125,7 +125,7 @@ def _show(cfg: EvaluateConfig, scores: Any, origin: str, synthetic: bool, warnin
         console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("evaluate",),
     summary="score a saved model on any readable data; writes metrics.json and predictions.csv",
     examples=(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.check import Findings, check_data
 
@@ -78,7 +78,7 @@ def _show_list(console: Console, title: str, lines: list[str], limit: int) -> No
         console.print(f"  … and {len(lines) - limit} more (limit={len(lines)} shows all)")
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("data", "check"),
     summary="read every image: counts, unreadable files, duplicates, patients on both sides",
     examples=(

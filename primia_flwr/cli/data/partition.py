@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import hold_out_test, named_sites
@@ -110,7 +110,7 @@ def _result(whole: Manifest, parts: dict[str, Manifest], files: dict[str, str]) 
     }
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("data", "partition"),
     summary="deal patients to sites and write one CSV manifest per site; images stay in place",
     examples=(

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.cli.federation.status import deployment_of
 from primia_flwr.cli.site.identity import show
 from primia_flwr.provisioning.own_identities import trust
@@ -34,7 +34,7 @@ def run(cfg: FederationIdentityArguments) -> dict[str, Any]:
     return {"federation": cfg.name, "identities": identities}
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("federation", "identity"),
     summary="put identities that sites made themselves into the coordinator's roster, or show all",
     examples=(

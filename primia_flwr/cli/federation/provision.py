@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning import kit_texts
@@ -107,7 +107,7 @@ def _explain(
     show(f"   ({deployment} is the entry; keep {folder}/ca.key offline)\n")
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("provision",),
     summary="make certificates, keys, a roster and a start-up kit for each site",
     examples=(

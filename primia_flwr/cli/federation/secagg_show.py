@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _table(sheet: "Sheet") -> Table:
     return table
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("secagg", "show"),
     summary=(
         "what the coordinator saw in a run with strategy=secagg, what it could not see, and "

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse
@@ -71,7 +71,7 @@ def _print_table(states: list[NodeStatus], superlink: str, console: Console) -> 
     console.print(table)
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("federation", "status"),
     summary="which sites of a provisioned federation are registered and online",
     examples=(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.train import new_run_dir, show_result
 from primia_flwr.config.experiment.schema import Experiment
@@ -28,7 +28,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     return result
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("federation", "trial"),
     summary=(
         "run a real federation on this machine: certificates, a SuperLink with TLS, sites behind "

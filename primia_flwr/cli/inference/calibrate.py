@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.inference import InferDataArguments
 from primia_flwr.errors import ConfigError
@@ -85,7 +85,7 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
     }
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("inference", "calibrate"),
     summary=(
         "compare a model in fixed point with itself in the clear on validation images, refuse one "

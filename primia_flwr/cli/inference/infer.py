@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.cli.inference.findings import basis, finding, no_scores, not_plausible, summary
 from primia_flwr.cli.inference.predictions import output_folder, write_tables
 from primia_flwr.cli.inference.resumed import Kept, read_kept
@@ -397,7 +397,7 @@ def _stopped(error: PrimiaError, work: Work, output: Path) -> PrimiaError:
     )
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("infer",),
     summary="have your images classified without showing them, by a model that you do not see",
     examples=(

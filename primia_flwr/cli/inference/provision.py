@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.service import Service, ServicePlan, command, provision_service
@@ -134,7 +134,7 @@ def _change(cfg: ProvisionServiceArguments) -> dict[str, Any]:
     }
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("provision", "service"),
     summary="make, add, renew or remove the kits of the parties of encrypted inference",
     examples=(

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.inference import ServeProviderArguments
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def run(cfg: ServeProviderArguments) -> dict[str, Any]:
     return {"party": str(credentials.own), "stopped": True}
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("serve", "crypto-provider"),
     summary="deal correlated randomness to the parties of encrypted inference, until Ctrl-C",
     examples=("primia serve crypto-provider kit=kit-crypto-provider",),

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.cli.inference.served import served_model
 from primia_flwr.config.inference import ServeModelArguments, settings_of
 from primia_flwr.errors import ConfigError
@@ -114,7 +114,7 @@ def _max_batch(cfg: ServeModelArguments, served: "ServedModel") -> tuple[int, st
     )
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("serve", "model-owner"),
     summary="classify images of data owners without seeing them, until Ctrl-C",
     examples=(

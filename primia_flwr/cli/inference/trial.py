@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.inference import InferenceTrialArguments
 from primia_flwr.errors import ConfigError, ServiceError
 
@@ -194,7 +194,7 @@ def _show(console: Console, compared: dict[str, Any], facts: dict[str, Any]) -> 
         )
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("inference", "trial"),
     summary="run all parties of encrypted inference on this machine, and compare in the clear",
     examples=(

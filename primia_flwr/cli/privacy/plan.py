@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_choice, check_length, check_range
 from primia_flwr.errors import ConfigError
 
@@ -148,7 +148,7 @@ def _draw(found: "list[Row]", output: Path, console: Console) -> None:
     console.print(f"drawn: {output}", soft_wrap=True)
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("privacy", "plan"),
     summary=(
         "what can I afford: the noise multiplier that each epsilon needs for so many epochs, and "

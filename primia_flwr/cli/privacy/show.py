@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.site.policy import load_policy
 
@@ -134,7 +134,7 @@ def _figure(value: float | None) -> str:
     return "no ceiling" if value is None else f"{value:.4g}"
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("privacy", "show"),
     summary=(
         "what has been spent on this site's patients, by version of the data and by release, and "

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, DataError
 
@@ -85,7 +85,7 @@ def run(cfg: VerifyArguments) -> dict[str, Any]:
     }
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("privacy", "verify"),
     summary=(
         "is the privacy ledger whole: hashes, end, versions of the data, prices of planned runs, "

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.errors import ConfigError
 from primia_flwr.site.bundle.approval import approve, approve_file
 from primia_flwr.site.bundle.contents import BundleStore, inspect
@@ -63,7 +63,7 @@ def describe(policy_file: Path, digest: str) -> str:
     return f"{bundle.app_id} {bundle.version}"
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "approve"),
     summary="let a bundle run here; removing its line from site.yaml takes it back",
     examples=(

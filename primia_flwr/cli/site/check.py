@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.cli.site.policy import SiteArguments
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import fingerprint, public_line_of
@@ -62,7 +62,7 @@ def _print_table(site: str, findings: list[Finding], console: Console) -> None:
     console.print(table)
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "check"),
     summary="is this site ready: data, patients, keys, roster, clock, link, disk, device",
     examples=("primia site check", "primia site check site=kit-munich/site.yaml"),

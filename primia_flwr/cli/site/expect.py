@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.site.bundle.contents import BundleStore
 from primia_flwr.site.policy import load_policy
 
@@ -36,7 +36,7 @@ def run(cfg: ExpectArguments) -> dict[str, Any]:
     return {"bundle": digest, "here": here}
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "expect"),
     summary="keep a place for a bundle that you want to look at, however much else arrives",
     examples=("primia site expect <64 hex digits, as the coordinator tells them>",),

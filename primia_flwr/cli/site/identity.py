@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.provisioning.own_identities import Adopted, renew, trust
 from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site.policy import load_policy
@@ -47,7 +47,7 @@ def show(adopted: Adopted, console: Console) -> None:
     console.print(f"{adopted.site}: {adopted.before} is now {adopted.now}", soft_wrap=True)
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "identity"),
     summary=(
         "make this site's own identity in place of the one that came with the kit, or put another "

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
@@ -64,7 +64,7 @@ def _bytes(details: dict[str, Any]) -> int:
     return size if isinstance(size, int) else 0
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "log"),
     summary="show the append-only log and check that nobody changed it",
     examples=("primia site log", "primia site log last=200"),

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.site.policy import load_policy
 
 
@@ -34,7 +34,7 @@ def run(cfg: SiteArguments) -> dict[str, Any]:
     return content
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "policy"),
     summary="show what this site allows; edit site.yaml to change it",
     examples=("primia site policy", "primia site policy site=kit-munich/site.yaml"),

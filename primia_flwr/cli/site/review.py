@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.errors import DataError, PolicyRefusal
 from primia_flwr.site.bundle.contents import Bundle, BundleStore, inspect, read_file
 from primia_flwr.site.policy import SitePolicy, load_policy
@@ -86,7 +86,7 @@ def _print(console: Console, line: str) -> None:
     )
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "review"),
     summary="show the code that asks to run here: its hash, its files, their text",
     examples=(

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb
+from primia_flwr.cli.command import Command
 from primia_flwr.cli.site.policy import SiteArguments
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.run import run_site
@@ -29,7 +29,7 @@ def run(cfg: SiteArguments) -> dict[str, Any]:
     return {"site": policy.site, "stopped": True}
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("site", "run"),
     summary="connect to the SuperLink and run approved bundles, until Ctrl-C",
     examples=("primia site run", "primia site run site=kit-munich/site.yaml"),

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from primia_flwr.cli.command import Verb, call, finish, interrupted, mistake
+from primia_flwr.cli.command import Command, call, finish, interrupted, mistake
 from primia_flwr.cli.train.dry_run import make_plan
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.multirun import run_multirun
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         return mistake(
             ConfigError(f"{searching} without -m; expected primia train -m {searching} ...")
         )
-    return call(VERB, arguments)
+    return call(COMMAND, arguments)
 
 
 def _many(words: Sequence[str]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _one_job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return train_in(experiment, folder)
 
 
-VERB = Verb(
+COMMAND = Command(
     words=("train",),
     summary=(
         "train one image classifier over several sites, simulated on this machine or real, and "

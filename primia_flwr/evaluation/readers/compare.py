@@ -15,7 +15,7 @@ import numpy as np
 
 from primia_flwr.evaluation.readers.metrics import ReaderFigures, bootstrapped, reader_figures
 from primia_flwr.evaluation.readers.pairs import Pair, kappa_with_truth, pairs
-from primia_flwr.evaluation.readers.panel import Panel, Reader, check_size
+from primia_flwr.evaluation.readers.reader_panel import Panel, Reader, check_size
 from primia_flwr.evaluation.readers.subgroups import Grouping, Subgroup, subgroups
 from primia_flwr.evaluation.statistics.calibration import (
     Calibration,

@@ -10,7 +10,7 @@ import numpy as np
 
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.readers.panel import EXPERT, Panel, Reader
+from primia_flwr.evaluation.readers.reader_panel import EXPERT, Panel, Reader
 from primia_flwr.evaluation.statistics.metrics import IntArray
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.printable import printable

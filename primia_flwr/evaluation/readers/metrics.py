@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.readers.panel import Panel, Reader
+from primia_flwr.evaluation.readers.reader_panel import Panel, Reader
 from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_names, confusion_statistic
 from primia_flwr.evaluation.statistics.bootstrap_t import (
     class_area_interval,

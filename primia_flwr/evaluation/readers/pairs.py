@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.evaluation.readers.metrics import areas_of, bootstrapped, stacked
-from primia_flwr.evaluation.readers.panel import Panel, Reader
+from primia_flwr.evaluation.readers.reader_panel import Panel, Reader
 from primia_flwr.evaluation.statistics.agreement import McNemar, holm, kappa, mcnemar_test
 from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
 from primia_flwr.evaluation.statistics.delong import area_difference

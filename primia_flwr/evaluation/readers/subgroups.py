@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.evaluation.readers.metrics import bootstrapped, stacked
-from primia_flwr.evaluation.readers.panel import Panel
+from primia_flwr.evaluation.readers.reader_panel import Panel
 from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
 from primia_flwr.evaluation.statistics.intervals import (
     Interval,

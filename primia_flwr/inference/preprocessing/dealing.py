@@ -29,7 +29,7 @@ from torch import Tensor
 from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream, fresh_seed
-from primia_flwr.inference.correlation_spec import Compared, Needs
+from primia_flwr.inference.correlation_spec import Compared, CorrelationSpec
 from primia_flwr.inference.fss import compare
 from primia_flwr.inference.overflow import check as audit
 
@@ -46,11 +46,11 @@ def words(values: Tensor) -> Words:
     return values.contiguous().numpy().view(np.uint64)
 
 
-def weight_masks(needs: Needs, seed: bytes) -> list[Tensor]:
+def weight_masks(spec: CorrelationSpec, seed: bytes) -> list[Tensor]:
     """Return B of each product, int64."""
     return [
         tensor(Stream(seed, "weight", number).uint64(product.weight_shape))
-        for number, product in enumerate(needs.products)
+        for number, product in enumerate(spec.products)
     ]
 
 
@@ -68,10 +68,10 @@ class Dealer:
     """
 
     def __init__(
-        self, needs: Needs, weight_seed: bytes, *, device: torch.device = ring.CPU
+        self, spec: CorrelationSpec, weight_seed: bytes, *, device: torch.device = ring.CPU
     ) -> None:
-        self._needs = needs
-        self._masks = [ring.place(mask, device) for mask in weight_masks(needs, weight_seed)]
+        self._needs = spec
+        self._masks = [ring.place(mask, device) for mask in weight_masks(spec, weight_seed)]
 
     def block(self) -> Iterator[tuple[bytes, bytes]]:
         """Deal one block: pairs of what goes to data owner and model owner, in a fixed order.
@@ -151,7 +151,9 @@ def _product_share(seed: bytes, number: int, shape: Sequence[int]) -> Words:
     return Stream(seed, "product", number).uint64(tuple(shape))
 
 
-def open_product(party: int, seed: bytes, needs: Needs, number: int, sent: bytes) -> Tensor:
+def open_product(
+    party: int, seed: bytes, spec: CorrelationSpec, number: int, sent: bytes
+) -> Tensor:
     """Return a party's share of A * B of a product.
 
     Raises
@@ -159,7 +161,7 @@ def open_product(party: int, seed: bytes, needs: Needs, number: int, sent: bytes
     ProtocolError
         If what was sent has another length.
     """
-    shape = needs.products[number].shape
+    shape = spec.products[number].shape
     if party == ring.DATA_OWNER:
         _check_length("product", number, sent, 0)
         return tensor(_product_share(seed, number, shape))
@@ -167,7 +169,9 @@ def open_product(party: int, seed: bytes, needs: Needs, number: int, sent: bytes
     return tensor(np.frombuffer(sent, np.uint64).reshape(shape).copy())
 
 
-def open_selection(party: int, seed: bytes, needs: Needs, number: int, sent: bytes) -> Selection:
+def open_selection(
+    party: int, seed: bytes, spec: CorrelationSpec, number: int, sent: bytes
+) -> Selection:
     """Return a party's randomness for a comparison step.
 
     Raises
@@ -175,17 +179,17 @@ def open_selection(party: int, seed: bytes, needs: Needs, number: int, sent: byt
     ProtocolError
         If what was sent has another length.
     """
-    compared = needs.comparisons[number]
+    compared = spec.comparisons[number]
     count, bits = compared.count, compared.bits
-    _check_length("comparison", number, sent, comparison_bytes(party, compared, needs.audit))
+    _check_length("comparison", number, sent, comparison_bytes(party, compared, spec.audit))
     own = _Expanded.of(party, seed, number, count)
     s, rs, rest = own.s, own.rs, memoryview(sent)
-    checks = audit.Checks.own(seed, number, count) if needs.audit else None
+    checks = audit.Checks.own(seed, number, count) if spec.audit else None
     if party == ring.MODEL_OWNER:
         s = np.frombuffer(rest[: 8 * count], np.uint64)
         rs = np.frombuffer(rest[8 * count : 16 * count], np.uint64)
         rest = rest[16 * count :]
-        if needs.audit:
+        if spec.audit:
             checks = audit.Checks.from_bytes(rest[: 16 * count])
             rest = rest[16 * count :]
     keys = compare.expand(party, own.key_seed, rest, bits, count)
@@ -213,20 +217,20 @@ def comparison_bytes(party: int, compared: Compared, audited: bool) -> int:
     return keys + (32 if audited else 16) * compared.count
 
 
-def part_bytes(party: int, needs: Needs) -> list[int]:
+def part_bytes(party: int, spec: CorrelationSpec) -> list[int]:
     """Return the length of each part of a block, in the order of `Dealer.block`."""
     model_owner = party == ring.MODEL_OWNER
-    products = [8 * int(np.prod(p.shape)) if model_owner else 0 for p in needs.products]
-    comparisons = [comparison_bytes(party, step, needs.audit) for step in needs.comparisons]
-    release = [audit.LOCK_BYTES * model_owner] * needs.audit
+    products = [8 * int(np.prod(p.shape)) if model_owner else 0 for p in spec.products]
+    comparisons = [comparison_bytes(party, step, spec.audit) for step in spec.comparisons]
+    release = [audit.LOCK_BYTES * model_owner] * spec.audit
     return [SEED_BYTES, *products, *comparisons, *release]
 
 
-def stored_bytes(party: int, needs: Needs) -> int:
+def stored_bytes(party: int, spec: CorrelationSpec) -> int:
     """Return what a block takes in a party's store: its parts, the data owner's products too."""
-    products = sum(8 * int(np.prod(product.shape)) for product in needs.products)
+    products = sum(8 * int(np.prod(product.shape)) for product in spec.products)
     own = products if party == ring.DATA_OWNER else 0
-    return sum(part_bytes(party, needs)) + own
+    return sum(part_bytes(party, spec)) + own
 
 
 def _check_length(what: str, number: int, sent: bytes | memoryview, expected: int) -> None:

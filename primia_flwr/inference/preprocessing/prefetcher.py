@@ -16,7 +16,7 @@ _SLICE = 1.0  # seconds between two calls of what is done while one waits
 _PATIENCE_AT_THE_END = 5.0  # seconds for the thread to end
 
 
-class Opener:
+class Prefetcher:
     """Opens block after block, each when the one before it is done with.
 
     Parameters

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.overflow.check import Key, Lock
 from primia_flwr.inference.preprocessing.dealing import (
     Selection,
@@ -39,18 +39,18 @@ class Prepared:
 
 
 def masked_products(
-    needs: Needs, seed: bytes, masked_weights: Sequence[Tensor]
+    spec: CorrelationSpec, seed: bytes, masked_weights: Sequence[Tensor]
 ) -> Iterator[Tensor]:
     """Yield the data owner's share A * F + C_0 of each product, int64."""
-    masks = _masks(needs, seed)
-    for number, product in enumerate(needs.products):
+    masks = _masks(spec, seed)
+    for number, product in enumerate(spec.products):
         share = ring.product(masks[product.opening], masked_weights[number], product.geometry)
-        share += open_product(ring.DATA_OWNER, seed, needs, number, b"")
+        share += open_product(ring.DATA_OWNER, seed, spec, number, b"")
         yield share
 
 
 def prepare(
-    party: int, needs: Needs, parts: Sequence[bytes], products: Iterable[Tensor] = ()
+    party: int, spec: CorrelationSpec, parts: Sequence[bytes], products: Iterable[Tensor] = ()
 ) -> Prepared:
     """Make a block ready.
 
@@ -70,22 +70,22 @@ def prepare(
     ProtocolError
         If a part is missing or has another length.
     """
-    num_products = len(needs.products)
-    steps = 1 + num_products + len(needs.comparisons)
-    if len(parts) != steps + needs.audit:
+    num_products = len(spec.products)
+    steps = 1 + num_products + len(spec.comparisons)
+    if len(parts) != steps + spec.audit:
         raise ProtocolError(f"a block of {len(parts)} parts; expected one for each step")
     seed = bytes(parts[0])
     if party == ring.MODEL_OWNER:
         dealt = parts[1 : 1 + num_products]
-        products = [open_product(party, seed, needs, i, part) for i, part in enumerate(dealt)]
+        products = [open_product(party, seed, spec, i, part) for i, part in enumerate(dealt)]
     selections = [
-        open_selection(party, seed, needs, i, part)
+        open_selection(party, seed, spec, i, part)
         for i, part in enumerate(parts[1 + num_products : steps])
     ]
-    openings = _masks(needs, seed) if party == ring.DATA_OWNER else []
-    release = open_release(party, seed, parts[steps]) if needs.audit else None
+    openings = _masks(spec, seed) if party == ring.DATA_OWNER else []
+    release = open_release(party, seed, parts[steps]) if spec.audit else None
     return Prepared(tuple(openings), tuple(products), tuple(selections), release)
 
 
-def _masks(needs: Needs, seed: bytes) -> list[Tensor]:
-    return [tensor(opening_mask(seed, i, shape)) for i, shape in enumerate(needs.openings)]
+def _masks(spec: CorrelationSpec, seed: bytes) -> list[Tensor]:
+    return [tensor(opening_mask(seed, i, shape)) for i, shape in enumerate(spec.openings)]

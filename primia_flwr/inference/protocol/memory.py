@@ -16,7 +16,7 @@ import psutil
 
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.plan import Plan
 from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
 
@@ -39,12 +39,12 @@ class SessionMemory:
     @classmethod
     def of(cls, party: int, plan: Plan) -> Self:
         """Return that of a data owner or a model owner."""
-        needs, batch = Needs.of(plan), plan.input_shape[0]
+        spec, batch = CorrelationSpec.of(plan), plan.input_shape[0]
         values = sum(math.prod(step.shape) for step in plan.steps)
-        block = _BLOCKS * stored_bytes(party, needs) + _WITH_COPIES * max(part_bytes(party, needs))
-        masks = _entries(needs) if party == ring.DATA_OWNER else 0
+        block = _BLOCKS * stored_bytes(party, spec) + _WITH_COPIES * max(part_bytes(party, spec))
+        masks = _entries(spec) if party == ring.DATA_OWNER else 0
         each = block + WORD_BYTES * (2 * values + 2 * masks)
-        return cls(WORD_BYTES * 2 * _weights(needs) + _FIRST_BYTES, -(-each // batch))
+        return cls(WORD_BYTES * 2 * _weights(spec) + _FIRST_BYTES, -(-each // batch))
 
     def of_batch(self, batch: int) -> int:
         """Return the bytes of a session with batches of so many images."""
@@ -55,10 +55,10 @@ class SessionMemory:
         return max(0, (room - self.fixed) // self.each)
 
 
-def dealing_bytes(needs: Needs) -> int:
+def dealing_bytes(spec: CorrelationSpec) -> int:
     """Return the bytes of a session at the crypto provider: masks, and the largest part dealt."""
-    largest = max(part_bytes(ring.MODEL_OWNER, needs))
-    words = WORD_BYTES * (2 * _weights(needs) + 2 * _entries(needs))
+    largest = max(part_bytes(ring.MODEL_OWNER, spec))
+    words = WORD_BYTES * (2 * _weights(spec) + 2 * _entries(spec))
     return words + 2 * _WITH_COPIES * largest + _FIRST_BYTES
 
 
@@ -175,9 +175,9 @@ class Budget:
                 self._taken -= num_bytes
 
 
-def _weights(needs: Needs) -> int:
-    return sum(math.prod(product.weight_shape) for product in needs.products)
+def _weights(spec: CorrelationSpec) -> int:
+    return sum(math.prod(product.weight_shape) for product in spec.products)
 
 
-def _entries(needs: Needs) -> int:
-    return sum(math.prod(shape) for shape in needs.openings)
+def _entries(spec: CorrelationSpec) -> int:
+    return sum(math.prod(shape) for shape in spec.openings)

@@ -76,7 +76,7 @@ class ClosedAtTheEnd:
     _resources: ExitStack
     _abandoned = False
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """See to the session while there is nothing to classify, where it needs that."""
 
     def abandon(self) -> None:

@@ -98,7 +98,7 @@ def _classify(session: AnySession, load: Load, batch: list[int], size: int) -> I
     images = []
     for index in batch:
         images.append(load(index))
-        session.tend()  # a large batch takes its time
+        session.maintain()  # a large batch takes its time
     images += [images[-1]] * (size - len(images))
     answer = session.classify(torch.stack(images))
     for row, index in enumerate(batch):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.preprocessing.dealing import stored_bytes, tensor
+from primia_flwr.inference.preprocessing.prefetch import Prefetch, join
 from primia_flwr.inference.preprocessing.store import Store
-from primia_flwr.inference.preprocessing.supply import Supply, join
 from primia_flwr.inference.protocol.memory import SessionMemory, check_session, room_for
 from primia_flwr.inference.protocol.online import DataOwner
 from primia_flwr.inference.protocol.session import (
@@ -33,7 +33,7 @@ from primia_flwr.inference.service.negotiation import (
 )
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.frames import MAX_ERROR_BYTES, printable
-from primia_flwr.inference.transport.keepalive import Vigil
+from primia_flwr.inference.transport.keepalive import Keepalive
 from primia_flwr.inference.transport.messages import OPEN_ENDED, Join, Kind, session_of
 from primia_flwr.models.architectures.front_end import split_front
 
@@ -94,21 +94,21 @@ class Session(ClosedAtTheEnd):
         self._front, _ = split_front(build_architecture(self.card))
         memory = SessionMemory.of(ring.DATA_OWNER, self.plan)
         check_session(memory, batch=batch, room=room_for(settings.max_memory))
-        needs = Needs.of(self.plan)
-        room = blocks_ahead(settings, stored_bytes(ring.DATA_OWNER, needs))
+        spec = CorrelationSpec.of(self.plan)
+        room = blocks_ahead(settings, stored_bytes(ring.DATA_OWNER, spec))
         self._ahead = min(room, self.offer.ahead)
         peer = channel.peer.fingerprint
         session = session_of(hello, self.offer, self._fingerprint, peer)
         provider = stack.enter_context(to_provider())
-        join(provider, Join(session.hex(), peer, PROTOCOL), needs, peer=channel.look)
-        masked_weights = _receive_masked_weights(channel, needs, settings.device)
-        self._vigil = Vigil(channel)
+        join(provider, Join(session.hex(), peer, PROTOCOL), spec, peer=channel.look)
+        masked_weights = _receive_masked_weights(channel, spec, settings.device)
+        self._vigil = Keepalive(channel)
         store = Store(settings.store, session, limit_bytes=settings.store_bytes)
         stack.callback(store.close)
-        self._supply = Supply(
+        self._supply = Prefetch(
             ring.DATA_OWNER,
             provider,
-            needs,
+            spec,
             store,
             total=hello.most_batches,
             ahead=self._ahead,
@@ -166,7 +166,7 @@ class Session(ClosedAtTheEnd):
             seconds = time.monotonic() - started
         return Answer(scores, seconds, counts.bytes_sent - sent, counts.bytes_received - received)
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """See to the session while there is nothing to classify: call it every second or so.
 
         Raises
@@ -214,9 +214,11 @@ class Session(ClosedAtTheEnd):
             self._channel.send(Kind.GOODBYE)
 
 
-def _receive_masked_weights(channel: Channel, needs: Needs, device: torch.device) -> list[Tensor]:
+def _receive_masked_weights(
+    channel: Channel, spec: CorrelationSpec, device: torch.device
+) -> list[Tensor]:
     received = []
-    for product in needs.products:
+    for product in spec.products:
         size = int(np.prod(product.weight_shape))
         raw = channel.receive(Kind.WEIGHTS, at_most=8 * size)
         if len(raw) != 8 * size:

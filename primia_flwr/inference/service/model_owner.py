@@ -17,12 +17,12 @@ from torch import nn
 from primia_flwr.config.inference import check_audit
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.overflow.limits import check_products
 from primia_flwr.inference.preprocessing.dealing import stored_bytes, weight_masks, words
+from primia_flwr.inference.preprocessing.prefetch import Prefetch, join
 from primia_flwr.inference.preprocessing.store import Store
-from primia_flwr.inference.preprocessing.supply import Supply, join
 from primia_flwr.inference.protocol.memory import SessionMemory
 from primia_flwr.inference.protocol.online import ModelOwner
 from primia_flwr.inference.protocol.session import PROTOCOL, Online, Settings, blocks_ahead
@@ -189,7 +189,7 @@ class Server:
     def _session(self, channel: Channel, hello: Hello) -> None:
         lowered = self._served.lowered(hello.batch)
         lowered = replace(lowered, plan=replace(lowered.plan, audit=hello.audit))
-        needs = Needs.of(lowered.plan)
+        spec = CorrelationSpec.of(lowered.plan)
         nonce = secrets.token_hex(NONCE_BYTES)
         offer = Offer(
             card=public_card(self._served.card),
@@ -197,7 +197,7 @@ class Server:
             plan=lowered.plan.digest,
             model=self._served.digest,
             nonce=nonce,
-            ahead=blocks_ahead(self._settings, stored_bytes(ring.MODEL_OWNER, needs)),
+            ahead=blocks_ahead(self._settings, stored_bytes(ring.MODEL_OWNER, spec)),
             calibrated=self._served.calibrated,
             score_limit=self._served.score_limit,
         )
@@ -213,14 +213,14 @@ class Server:
                 stock.answer(channel, provider, session, self._served.model, shape)
                 return
             request = Join(session.hex(), peer, PROTOCOL)
-            seed = join(provider, request, needs, peer=channel.look)
-            _send_masked_weights(channel, lowered, needs, seed)
+            seed = join(provider, request, spec, peer=channel.look)
+            _send_masked_weights(channel, lowered, spec, seed)
             store = Store(settings.store, session, limit_bytes=settings.store_bytes)
             stack.callback(store.close)
-            supply = Supply(
+            supply = Prefetch(
                 ring.MODEL_OWNER,
                 provider,
-                needs,
+                spec,
                 store,
                 total=hello.most_batches,
                 ahead=offer.ahead,
@@ -228,7 +228,7 @@ class Server:
             stack.callback(supply.close)
             self._batches(channel, hello, lowered, supply)
 
-    def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Supply) -> None:
+    def _batches(self, channel: Channel, hello: Hello, lowered: Lowered, supply: Prefetch) -> None:
         done, settings = 0, self._settings
         idle = settings.idle if hello.batches == OPEN_ENDED else settings.patience
         while (number := _begun(channel, supply, idle)) is not None:
@@ -240,7 +240,7 @@ class Server:
             done += 1
             self._on_batch(channel.peer.name, done)
 
-    def _answer(self, channel: Channel, lowered: Lowered, supply: Supply, number: int) -> None:
+    def _answer(self, channel: Channel, lowered: Lowered, supply: Prefetch, number: int) -> None:
         settings = self._settings
         with supply.block(number, settings.patience) as prepared:
             channel.send(Kind.BEGIN)
@@ -277,15 +277,17 @@ def public_card(card: ModelCard) -> dict[str, Any]:
     return replace(card, model=model, config_hash="", activation_bounds=None).to_dict()
 
 
-def _send_masked_weights(channel: Channel, lowered: Lowered, needs: Needs, seed: bytes) -> None:
+def _send_masked_weights(
+    channel: Channel, lowered: Lowered, spec: CorrelationSpec, seed: bytes
+) -> None:
     """Send F = W - B of each layer: uniform to whoever does not know B."""
-    masks = weight_masks(needs, seed)
+    masks = weight_masks(spec, seed)
     for weights, mask in zip(lowered.weights, masks, strict=True):
         masked = words(weights.weight.cpu() - mask)
         channel.send(Kind.WEIGHTS, masked.reshape(-1).view(np.uint8).data)
 
 
-def _begun(channel: Channel, supply: Supply, idle: float) -> int | None:
+def _begun(channel: Channel, supply: Prefetch, idle: float) -> int | None:
     """Wait for the next batch; return its block, or None when the data owner has had enough.
 
     Raises
@@ -294,7 +296,7 @@ def _begun(channel: Channel, supply: Supply, idle: float) -> int | None:
         If for `idle` seconds none has come, and no randomness for one.
     """
     peer, end, fetched = Answering(channel), time.monotonic() + idle, supply.fetched
-    while (heard := peer.hear({Kind.BEGIN: 8, Kind.GOODBYE: 0}, LOOK_SECONDS)) is None:
+    while (heard := peer.poll({Kind.BEGIN: 8, Kind.GOODBYE: 0}, LOOK_SECONDS)) is None:
         if supply.fetched > fetched:
             end, fetched = time.monotonic() + idle, supply.fetched
         if time.monotonic() > end:

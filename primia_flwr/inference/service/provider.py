@@ -16,7 +16,7 @@ import torch
 from primia_flwr.errors import PrimiaError, ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
-from primia_flwr.inference.correlation_spec import MAX_BYTES, Needs
+from primia_flwr.inference.correlation_spec import MAX_BYTES, CorrelationSpec
 from primia_flwr.inference.preprocessing.dealing import Dealer
 from primia_flwr.inference.protocol.memory import Budget, dealing_bytes
 from primia_flwr.inference.service import crypten_batches as stock
@@ -36,7 +36,7 @@ class _Guest:
 
     channel: Channel
     request: Join
-    needs: Needs
+    spec: CorrelationSpec
     served: threading.Event = field(default_factory=threading.Event)
 
 
@@ -91,9 +91,9 @@ class Provider:
         with channel.within(FIRST_WORD_SECONDS):
             request = unpack(channel.receive(Kind.JOIN, at_most=MAX_JSON_BYTES), Join)
             if request.protocol == stock.PROTOCOL:
-                return _Guest(channel, request, Needs((), (), ()))
-            needs = Needs.from_bytes(bytes(channel.receive(Kind.JOIN, at_most=MAX_BYTES)))
-        return _Guest(channel, request, needs)
+                return _Guest(channel, request, CorrelationSpec((), (), ()))
+            spec = CorrelationSpec.from_bytes(bytes(channel.receive(Kind.JOIN, at_most=MAX_BYTES)))
+        return _Guest(channel, request, spec)
 
     def _meet(self, guest: _Guest) -> _Guest | None:
         """Return the peer that has waited, or None after putting the guest down as waiting."""
@@ -126,7 +126,7 @@ class Provider:
             if one.request.protocol == stock.PROTOCOL:
                 stock.deal(data_owner.channel, model_owner.channel)
             else:
-                with self._budget.reserve(dealing_bytes(data_owner.needs)):
+                with self._budget.reserve(dealing_bytes(data_owner.spec)):
                     self._deal(data_owner, model_owner)
         except PrimiaError as error:
             logger.warning("session of %s and %s: %s", channels[0].peer, channels[1].peer, error)
@@ -143,7 +143,7 @@ class Provider:
         data_owner.channel.send(Kind.JOINED)
         both = data_owner.channel, model_owner.channel
         names = f"{both[0].peer.name}, {both[1].peer.name}"
-        dealer = Dealer(data_owner.needs, seed, device=self._device)
+        dealer = Dealer(data_owner.spec, seed, device=self._device)
         number = 0
         while _both_want(both, number, self._idle):
             for parts in dealer.block():
@@ -171,7 +171,7 @@ def _both_want(both: Sequence[Channel], number: int, idle: float) -> bool:
         wait_for_any(present, LOOK_SECONDS)
         for channel in present:
             limits: dict[int, int] = {} if channel in wishes else _WISHES
-            if (heard := peers[channel].hear(limits, 0.0)) is not None:
+            if (heard := peers[channel].poll(limits, 0.0)) is not None:
                 wishes[channel] = _is_wish(channel, *heard, number)
         if time.monotonic() > end:
             raise ServiceError(f"no block was wished for in {idle / 3600:g} hours")
@@ -212,6 +212,6 @@ def _sorted(one: _Guest, other: _Guest) -> tuple[_Guest, _Guest]:
                 f"{peer.channel.peer} came; expected both ends of one line: is somebody between "
                 "them?"
             )
-    if one.request.protocol != other.request.protocol or one.needs != other.needs:
+    if one.request.protocol != other.request.protocol or one.spec != other.spec:
         raise ProtocolError("the two parties of a session need different randomness")
     return roles["data-owner"], roles["model-owner"]

@@ -167,15 +167,15 @@ class Watcher:
         """Wait a little, and see to the session meanwhile."""
         with self._breaks():
             time.sleep(POLL_SECONDS)
-        self._tend()
+        self._maintain()
         if (self._session is None or self._session.fading) and self._again.is_over:
             self._reconnect()
 
-    def _tend(self) -> None:
+    def _maintain(self) -> None:
         if self._session is None:
             return
         try:
-            self._session.tend()
+            self._session.maintain()
         except PrimiaError as error:
             self._lose(error)
             return

@@ -111,7 +111,7 @@ class Channel:
         self._move(deque(), limits)
         return self._take()
 
-    def hear(self, limits: Mapping[int, int], wait: float) -> tuple[int, bytearray] | None:
+    def poll(self, limits: Mapping[int, int], wait: float) -> tuple[int, bytearray] | None:
         """Return the next frame as `receive_any`, or None if none begins within `wait` seconds.
 
         Raises

@@ -21,7 +21,7 @@ LOOK_SECONDS = 1.0  # how often one looks while one waits for something else
 Frame = tuple[int, bytearray]
 
 
-class Vigil:
+class Keepalive:
     """The part of the side that connected.
 
     Parameters
@@ -69,7 +69,7 @@ class Vigil:
 
     def _step(self, limits: Mapping[int, int], wait: float) -> Frame | None:
         """Return a frame that begins within `wait` seconds; else see to the line."""
-        while (heard := self._channel.hear({**limits, Kind.ALIVE: 0}, wait)) is not None:
+        while (heard := self._channel.poll({**limits, Kind.ALIVE: 0}, wait)) is not None:
             self._unanswered = None
             if heard[0] != Kind.ALIVE:
                 return heard
@@ -93,7 +93,7 @@ class Answering:
         self._channel = channel
         self._heard = time.monotonic()
 
-    def hear(self, limits: Mapping[int, int], wait: float) -> Frame | None:
+    def poll(self, limits: Mapping[int, int], wait: float) -> Frame | None:
         """Return a frame of `limits`, or None if none begins within `wait` seconds.
 
         Raises
@@ -101,7 +101,7 @@ class Answering:
         ProtocolError, ServiceError
             As `Channel.receive`; if the peer has been silent for `SILENCE_SECONDS`.
         """
-        heard = self._channel.hear({**limits, Kind.ALIVE: 0}, wait)
+        heard = self._channel.poll({**limits, Kind.ALIVE: 0}, wait)
         now = time.monotonic()
         if heard is not None:
             self._heard = now

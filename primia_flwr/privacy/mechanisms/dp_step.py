@@ -15,8 +15,8 @@ Sensitivity, in Euclidean norm, of the sum on the grid when one unit is zeroed o
 - clip_norm, the clipped gradient itself;
 - clip_norm 2^-10, allowed for floating point: the engines clip and add up in float32, where one
   unit also changes how the others' sum is rounded. For 32 units of a ResNet-18 the error is
-  below clip_norm 2^-14 (tests/privacy/mechanisms/test_dp_step.py). Measured, not proven. It grows with
-  the units of a micro-batch, so keep these to hundreds; micro-batches are added up in float64.
+  below clip_norm 2^-14 (tests/privacy/mechanisms/test_dp_step.py). Measured, not proven. It grows
+  with the units of a micro-batch, so keep these to hundreds; micro-batches are added up in float64.
 - grid step * sqrt(entries): both sums are rounded, each entry of each by at most half a step.
 
 With grid step = clip_norm 2^-20 that makes the noise of a ResNet-18 (11.2 million entries)

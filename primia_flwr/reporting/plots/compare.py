@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from primia_flwr.evaluation.readers.compare import Comparison
-from primia_flwr.evaluation.readers.panel import EXPERT, Panel, Reader
+from primia_flwr.evaluation.readers.reader_panel import EXPERT, Panel, Reader
 from primia_flwr.evaluation.statistics.calibration import Calibration
 from primia_flwr.evaluation.statistics.intervals import Interval, Strata
 from primia_flwr.evaluation.statistics.metrics import FloatArray, roc_curve

@@ -118,7 +118,7 @@ class Announcement:
 
 
 @dataclass(frozen=True)
-class Roll:
+class MemberList:
     """A list of clients: U2, or the survivors.
 
     Parameters
@@ -136,12 +136,12 @@ class Roll:
     label: Names
 
     @classmethod
-    def of_all(cls, names: Names) -> "Roll":
+    def of_all(cls, names: Names) -> "MemberList":
         """Return the list that names everybody on it."""
         return cls(names, len(names), names)
 
     @classmethod
-    def of_near(cls, names: Names, count: int, root: bytes) -> "Roll":
+    def of_near(cls, names: Names, count: int, root: bytes) -> "MemberList":
         """Return the list for which the root of a Merkle tree stands."""
         return cls(names, count, (f"{count} sites of Merkle root {root.hex()}",))
 
@@ -166,13 +166,15 @@ class Masking:
     """
 
     announcement: Announcement
-    members: Roll
-    told: bytes
+    members: MemberList
+    transcript: bytes
 
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of all that the masks are bound to."""
-        return digest(f"{VERSION} U2", self.announcement.digest, self.told, *self.members.label)
+        return digest(
+            f"{VERSION} U2", self.announcement.digest, self.transcript, *self.members.label
+        )
 
     def partners(self, name: str) -> Names:
         """Return with whom a client masks: its neighbours in U2."""

@@ -26,15 +26,15 @@ from primia_flwr.secagg.protocol.agreement import (
     apply,
     commitment,
 )
-from primia_flwr.secagg.protocol.client_checks import Demands, listed
+from primia_flwr.secagg.protocol.client_checks import ClientChecks, listed
 from primia_flwr.secagg.protocol.parties import Member
 from primia_flwr.secagg.protocol.sealing import open_sealed, seal
 from primia_flwr.secagg.protocol.sparse_checks import Neighbourhood
 from primia_flwr.secagg.protocol.wire import (
     ClientState,
-    Excerpt,
     KeysReply,
     MaskRequest,
+    MembershipProof,
     Names,
     SharesReply,
     SharesRequest,
@@ -94,13 +94,15 @@ class ClientInstance:
         self.phase = Phase.BEGUN
         self._member = member
         self._degree = degree
-        self._demands = Neighbourhood(member, number, degree) if degree else Demands(member, number)
+        self._demands = (
+            Neighbourhood(member, number, degree) if degree else ClientChecks(member, number)
+        )
         self._keys: InstanceKeys | None = InstanceKeys.generate()
         self._seed = secrets.token_bytes(SECRET_BYTES)
         self._request = b""
         self._announced: Announcement | None = None
         self._masking: Masking | None = None
-        self._excerpt: Excerpt | None = None  # of U2
+        self._proof: MembershipProof | None = None  # of U2
         self._held: dict[str, PeerShares] = {}
         self._signed: Names = ()
         self._bases: tuple[bytes, ...] = ()
@@ -146,7 +148,7 @@ class ClientInstance:
         request: MaskRequest,
         vectors: Sequence[Vector],
         *,
-        told: bytes,
+        transcript: bytes,
         bases: Sequence[bytes],
         terms: bytes = b"",
         threads: int = 1,
@@ -169,8 +171,8 @@ class ClientInstance:
         with self._step(request.instance, Phase.SHARED, Phase.MASKED):
             announced = _known(self._announced)
             me = self._member.name
-            roll = self._demands.roll(request.members, request.excerpt)
-            masking = Masking(announced, roll, told)
+            member_list = self._demands.member_list(request.members, request.membership_proof)
+            masking = Masking(announced, member_list, transcript)
             self._demands.check_members(masking)
             partners = masking.partners(me)
             if tuple(request.sealed) != partners:
@@ -184,7 +186,7 @@ class ClientInstance:
             own = _known(self._keys).masking
             masks += [masking.pair_mask(me, own, peer) for peer in partners]
             apply(masks, vectors, threads=threads)
-            self._masking, self._excerpt = masking, request.excerpt
+            self._masking, self._proof = masking, request.membership_proof
             self._bases, self._terms = tuple(bases), terms
             self._keys, self._seed = None, b""  # the others hold shares of both
 
@@ -193,7 +195,7 @@ class ClientInstance:
         with self._step(request.instance, Phase.MASKED, Phase.SIGNED):
             self._check_terms(terms)
             masking = _known(self._masking)
-            survivors = self._demands.roll(request.survivors, request.excerpt)
+            survivors = self._demands.member_list(request.survivors, request.membership_proof)
             self._demands.check_survivors(masking, survivors)
             if survivors.label == masking.members.label:
                 raise self._demands.refusal(
@@ -212,7 +214,7 @@ class ClientInstance:
         with self._step(request.instance, *allowed, Phase.SPENT):
             self._check_terms(terms)
             masking = _known(self._masking)
-            survivors = self._demands.roll(request.survivors, request.excerpt)
+            survivors = self._demands.member_list(request.survivors, request.membership_proof)
             self._demands.check_survivors(masking, survivors)
             if self._signed and self._signed != survivors.label:
                 raise self._demands.refusal(
@@ -286,12 +288,12 @@ class ClientInstance:
                 seed=self._seed,
                 request=self._request,
                 members=masking.members.names if masking else (),
-                told=masking.told if masking else b"",
+                transcript=masking.transcript if masking else b"",
                 terms=self._terms,
                 held={name: share.seed + share.mask_key for name, share in self._held.items()},
                 signed=self._signed,
                 bases=tuple(sorted(base.hex() for base in self._bases)),
-                excerpt=self._excerpt,
+                membership_proof=self._proof,
             )
         )
 
@@ -320,10 +322,10 @@ class ClientInstance:
         instance._request = state.request
         if state.request:
             announced = instance._demands.announcement(decode(state.request, SharesRequest))
-            instance._announced, instance._excerpt = announced, state.excerpt
+            instance._announced, instance._proof = announced, state.membership_proof
             if state.members:
-                roll = instance._demands.roll(state.members, state.excerpt)
-                instance._masking = Masking(announced, roll, state.told)
+                member_list = instance._demands.member_list(state.members, state.membership_proof)
+                instance._masking = Masking(announced, member_list, state.transcript)
         instance._held = {name: PeerShares.from_bytes(both) for name, both in state.held.items()}
         if instance.to_bytes() != raw:
             raise instance._demands.refusal(

@@ -8,12 +8,18 @@ from collections.abc import Iterable, Mapping
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.primitives.keys import PublicKeys, verify
-from primia_flwr.secagg.protocol.agreement import LIST_PURPOSE, Announcement, Masking, Roll, Sparse
+from primia_flwr.secagg.protocol.agreement import (
+    LIST_PURPOSE,
+    Announcement,
+    Masking,
+    MemberList,
+    Sparse,
+)
 from primia_flwr.secagg.protocol.parties import Member
-from primia_flwr.secagg.protocol.wire import Excerpt, Names, SharesRequest
+from primia_flwr.secagg.protocol.wire import MembershipProof, Names, SharesRequest
 
 
-class Demands:
+class ClientChecks:
     """What one client insists on in one instance; what it refuses ends as `ProtocolError`.
 
     Parameters
@@ -31,21 +37,21 @@ class Demands:
 
     def announcement(self, request: SharesRequest) -> Announcement:
         """Return U1 as announced; only its form is checked."""
-        self._refuse_excerpt(request.excerpt)
+        self._refuse_membership_proof(request.membership_proof)
         return self._announcement_on(request, None)
 
     def _announcement_on(self, request: SharesRequest, sparse: Sparse | None) -> Announcement:
         keys = {name: PublicKeys.from_bytes(raw) for name, raw in request.keys.items()}
         return Announcement(self.member.session, self.number, request.threshold, keys, sparse)
 
-    def roll(self, names: Names, excerpt: Excerpt | None) -> Roll:
+    def member_list(self, names: Names, membership_proof: MembershipProof | None) -> MemberList:
         """Return a list of clients as announced."""
-        self._refuse_excerpt(excerpt)
-        return Roll.of_all(names)
+        self._refuse_membership_proof(membership_proof)
+        return MemberList.of_all(names)
 
-    def _refuse_excerpt(self, excerpt: Excerpt | None) -> None:
-        if excerpt is not None:
-            raise self.refusal("an excerpt of a list", "all of it: the graph is complete")
+    def _refuse_membership_proof(self, membership_proof: MembershipProof | None) -> None:
+        if membership_proof is not None:
+            raise self.refusal("a membership proof", "all of it: the graph is complete")
 
     # --- Whether it is good enough ----------------------------------------------------------
 
@@ -89,7 +95,7 @@ class Demands:
                 f"threshold={announced.threshold} near",
             )
 
-    def check_survivors(self, masking: Masking, survivors: Roll) -> None:
+    def check_survivors(self, masking: Masking, survivors: MemberList) -> None:
         """Check a list of survivors but for the signatures on it."""
         announced, members, me = masking.announcement, masking.members, self.member
         strangers = survivors.those - members.those
@@ -105,7 +111,7 @@ class Demands:
             )
 
     def check_signatures(
-        self, masking: Masking, survivors: Roll, signatures: Mapping[str, bytes]
+        self, masking: Masking, survivors: MemberList, signatures: Mapping[str, bytes]
     ) -> None:
         """Insist on enough clients behind a list with drops: see `least_signatures`."""
         members = masking.members

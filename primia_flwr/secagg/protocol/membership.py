@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from primia_flwr.primitives.keys import PublicKeys, digest
 from primia_flwr.primitives.merkle import Tree, leaf
-from primia_flwr.secagg.protocol.agreement import Announcement, Roll, Sparse
+from primia_flwr.secagg.protocol.agreement import Announcement, MemberList, Sparse
 from primia_flwr.secagg.protocol.graph import neighbours
 from primia_flwr.secagg.protocol.parties import Floor, Session
-from primia_flwr.secagg.protocol.wire import VERSION, Excerpt, Names, SharesRequest
+from primia_flwr.secagg.protocol.wire import VERSION, MembershipProof, Names, SharesRequest
 
 
 def keys_leaf(name: str, keys: bytes) -> bytes:
@@ -24,17 +24,17 @@ def name_leaf(name: str) -> bytes:
 
 
 class Directory:
-    """A Merkle tree over a list of clients, by sorted name; see `Excerpt`."""
+    """A Merkle tree over a list of clients, by sorted name; see `MembershipProof`."""
 
     def __init__(self, leaves: Mapping[str, bytes]) -> None:
         self._places = {name: place for place, name in enumerate(sorted(leaves))}
         self._tree = Tree([leaves[name] for name in self._places])
         self.size, self.root = len(leaves), self._tree.root
 
-    def excerpt(self, name: str) -> Excerpt:
+    def membership_proof(self, name: str) -> MembershipProof:
         """Return what a client is told of the list."""
         place = self._places[name]
-        return Excerpt(self.size, place, self.root, self._tree.proof(place))
+        return MembershipProof(self.size, place, self.root, self._tree.proof(place))
 
 
 class Told:
@@ -50,17 +50,17 @@ class Told:
 
     def __init__(self, announced: Announcement, names: Names) -> None:
         self._announced = announced
-        self.roll, self._directory = Roll.of_all(names), None
+        self.member_list, self._directory = MemberList.of_all(names), None
         if announced.sparse and names:
             self._directory = Directory({name: name_leaf(name) for name in names})
-            self.roll = Roll.of_near(names, len(names), self._directory.root)
+            self.member_list = MemberList.of_near(names, len(names), self._directory.root)
 
-    def to(self, name: str) -> tuple[Names, Excerpt | None]:
+    def to(self, name: str) -> tuple[Names, MembershipProof | None]:
         """Return what a client on the list is told of it."""
         if self._directory is None:
-            return self.roll.names, None
-        near = self._announced.near(name) & self.roll.those
-        return tuple(sorted({name, *near})), self._directory.excerpt(name)
+            return self.member_list.names, None
+        near = self._announced.near(name) & self.member_list.those
+        return tuple(sorted({name, *near})), self._directory.membership_proof(name)
 
 
 def announce(
@@ -85,5 +85,5 @@ def announce(
     requests = {}
     for name, near in graph.items():
         shown = {peer: raw[peer] for peer in sorted({name, *near})}
-        requests[name] = SharesRequest(number, threshold, shown, directory.excerpt(name))
+        requests[name] = SharesRequest(number, threshold, shown, directory.membership_proof(name))
     return announced, requests

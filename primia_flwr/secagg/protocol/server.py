@@ -152,7 +152,7 @@ class ServerInstance:
 
     # --- Masked vectors ---------------------------------------------------------------------
 
-    def begin_sum(self, told: bytes) -> dict[str, MaskRequest]:
+    def begin_sum(self, transcript: bytes) -> dict[str, MaskRequest]:
         """Fix U2, and what its members are told; return what to send to each.
 
         Raises
@@ -164,12 +164,12 @@ class ServerInstance:
         if len(members) < self.floor.min_survivors:
             raise self._too_few("sent shares", members)
         listed = Told(announced, members)
-        masking = self._masking = Masking(announced, listed.roll, told)
+        masking = self._masking = Masking(announced, listed.member_list, transcript)
         requests = {}
         for name in members:
             sealed = {peer: self._sealed[peer].sealed[name] for peer in masking.partners(name)}
-            shown, excerpt = listed.to(name)
-            requests[name] = MaskRequest(self.number, shown, sealed, excerpt)
+            shown, membership_proof = listed.to(name)
+            requests[name] = MaskRequest(self.number, shown, sealed, membership_proof)
         return requests
 
     def add_vectors(self, name: str, vectors: Sequence[Vector]) -> None:
@@ -246,7 +246,7 @@ class ServerInstance:
         ProtocolError
             If it is not one.
         """
-        parts = self._mask_terms.list_parts(self._listed.roll.label)
+        parts = self._mask_terms.list_parts(self._listed.member_list.label)
         verify(self._session.identity(name), reply.signature, LIST_PURPOSE, *parts)
         self._signatures[name] = reply.signature
 
@@ -263,8 +263,8 @@ class ServerInstance:
         listed = self._listed
 
         def request(name: str) -> UnmaskRequest:
-            shown, excerpt = listed.to(name)
-            return UnmaskRequest(self.number, shown, self._signatures_for(name), excerpt)
+            shown, membership_proof = listed.to(name)
+            return UnmaskRequest(self.number, shown, self._signatures_for(name), membership_proof)
 
         return self._to_survivors(request)
 

@@ -1,7 +1,7 @@
 """What a client of a sparse graph insists on, which is shown its neighbours and no others.
 
-Of every list of clients (U1, U2, the survivors) it gets an excerpt: those near it, how many there
-are in all, the root of a Merkle tree over all, and the proof that it is among them itself. So
+Of every list of clients (U1, U2, the survivors) it gets a membership proof: those near it, how many
+there are in all, the root of a Merkle tree over all, and the proof that it is among them itself. So
 what it gets and does grows with its neighbours and log n, both O(log n), and not with n. The
 root and the number are bound like the whole list on the complete graph: into the masks, the
 sealed shares and the signatures. Clients that are told of different lists have masks that do
@@ -20,14 +20,14 @@ Source: Bell et al. 2020, "Secure Single-Server Aggregation with (Poly)Logarithm
 
 from primia_flwr.primitives.keys import PublicKeys
 from primia_flwr.primitives.merkle import root_of
-from primia_flwr.secagg.protocol.agreement import Announcement, Masking, Roll, Sparse
-from primia_flwr.secagg.protocol.client_checks import Demands
+from primia_flwr.secagg.protocol.agreement import Announcement, Masking, MemberList, Sparse
+from primia_flwr.secagg.protocol.client_checks import ClientChecks
 from primia_flwr.secagg.protocol.membership import keys_leaf, name_leaf
 from primia_flwr.secagg.protocol.parties import Member
-from primia_flwr.secagg.protocol.wire import Excerpt, Names, SharesRequest
+from primia_flwr.secagg.protocol.wire import MembershipProof, Names, SharesRequest
 
 
-class Neighbourhood(Demands):
+class Neighbourhood(ClientChecks):
     """What one client of a sparse graph insists on.
 
     Parameters
@@ -46,25 +46,26 @@ class Neighbourhood(Demands):
 
     def announcement(self, request: SharesRequest) -> Announcement:
         """Return U1 as announced; only its form is checked."""
-        told = self._told(request.excerpt)
-        sparse = Sparse(self._degree, told.size, told.root)
+        given = self._shown(request.membership_proof)
+        sparse = Sparse(self._degree, given.size, given.root)
         return self._announcement_on(request, sparse)
 
-    def roll(self, names: Names, excerpt: Excerpt | None) -> Roll:
+    def member_list(self, names: Names, membership_proof: MembershipProof | None) -> MemberList:
         """Return a list of clients as announced, on which this client is for certain."""
-        told = self._placed(excerpt, name_leaf(self.member.name))
-        return Roll.of_near(names, told.size, told.root)
+        given = self._placed(membership_proof, name_leaf(self.member.name))
+        return MemberList.of_near(names, given.size, given.root)
 
     def accept(self, request: SharesRequest, own: PublicKeys) -> Announcement:
         """Check the part of U1 that is near, and the threshold."""
         me, session = self.member.name, self.member.session
-        told = self._placed(request.excerpt, keys_leaf(me, own.to_bytes()))
-        if told.size > len(session.identities):
+        given = self._placed(request.membership_proof, keys_leaf(me, own.to_bytes()))
+        if given.size > len(session.identities):
             raise self.refusal(
-                f"U1 of {told.size} sites", f"at most the {len(session.identities)} of the roster"
+                f"U1 of {given.size} sites",
+                f"at most the {len(session.identities)} of the roster",
             )
         near = len(request.keys.keys() - {me})
-        expected = min(self._degree, told.size - 1)
+        expected = min(self._degree, given.size - 1)
         if near != expected:
             raise self.refusal(
                 f"{near} neighbours besides itself", f"{expected}, as degree={self._degree} says"
@@ -79,7 +80,7 @@ class Neighbourhood(Demands):
             "one more"
         )
 
-    def check_survivors(self, masking: Masking, survivors: Roll) -> None:
+    def check_survivors(self, masking: Masking, survivors: MemberList) -> None:
         """Check the part of a list that is near, and whether it fits what it says of the rest."""
         super().check_survivors(masking, survivors)
         members = masking.members
@@ -96,17 +97,17 @@ class Neighbourhood(Demands):
         """Return how many: as many as rebuild a secret."""
         return announced.threshold
 
-    def _told(self, excerpt: Excerpt | None) -> Excerpt:
-        if excerpt is None:
-            raise self.refusal("a list without an excerpt", "one: the graph is sparse")
-        return excerpt
+    def _shown(self, membership_proof: MembershipProof | None) -> MembershipProof:
+        if membership_proof is None:
+            raise self.refusal("a list without a membership proof", "one: the graph is sparse")
+        return membership_proof
 
-    def _placed(self, excerpt: Excerpt | None, own_leaf: bytes) -> Excerpt:
+    def _placed(self, membership_proof: MembershipProof | None, own_leaf: bytes) -> MembershipProof:
         """Check that this client is on the list that the root stands for."""
-        told = self._told(excerpt)
-        if root_of(own_leaf, told.place, told.size, told.proof) != told.root:
+        given = self._shown(membership_proof)
+        if root_of(own_leaf, given.place, given.size, given.proof) != given.root:
             raise self.refusal(
-                f"a list in which it is not at place {told.place} of {told.size} as it is",
+                f"a list in which it is not at place {given.place} of {given.size} as it is",
                 "itself among those that the root stands for, with its own keys",
             )
-        return told
+        return given

@@ -14,7 +14,7 @@ from primia_flwr.primitives.keys import Part, bind
 
 VERSION = "primia secagg v1"
 MAX_MESSAGE_BYTES = 64 << 20
-_NEAR = " near"  # after the kind of a message with an excerpt
+_NEAR = " near"  # after the kind of a message with a membership proof
 _MAX_INT_BYTES = 9
 _MAX_TEXT_BYTES = 1024  # a site's name names a folder, so it is shorter
 
@@ -22,7 +22,7 @@ Names = tuple[str, ...]
 Table = Mapping[str, bytes]
 
 
-class Excerpt(NamedTuple):
+class MembershipProof(NamedTuple):
     """What a client of a sparse graph is told of a list instead of all of it.
 
     `size`: clients on the list. `place`: the client's own among their sorted names, from 0.
@@ -55,14 +55,14 @@ class KeysReply:
 class SharesRequest:
     """Announces U1, the clients whose keys came; asks for sealed shares.
 
-    `threshold`: shares that rebuild a secret. `keys`: of each client in U1; with an excerpt, of
-    the receiver and its neighbours.
+    `threshold`: shares that rebuild a secret. `keys`: of each client in U1; with a membership
+    proof, of the receiver and its neighbours.
     """
 
     instance: int
     threshold: int
     keys: Table
-    excerpt: Excerpt | None = None
+    membership_proof: MembershipProof | None = None
 
 
 @dataclass(frozen=True)
@@ -77,26 +77,26 @@ class SharesReply:
 class MaskRequest:
     """Announces U2, whose shares came; asks for the masked vector.
 
-    `sealed`: by sender, the shares for this client. `members`: U2; with an excerpt, the receiver
-    and its neighbours in U2.
+    `sealed`: by sender, the shares for this client. `members`: U2; with a membership proof, the
+    receiver and its neighbours in U2.
     """
 
     instance: int
     members: Names
     sealed: Table
-    excerpt: Excerpt | None = None
+    membership_proof: MembershipProof | None = None
 
 
 @dataclass(frozen=True)
 class SignRequest:
     """Asks to sign a survivor list from which somebody of U2 is missing.
 
-    `survivors`: with an excerpt, the receiver and its neighbours on the list.
+    `survivors`: with a membership proof, the receiver and its neighbours on the list.
     """
 
     instance: int
     survivors: Names
-    excerpt: Excerpt | None = None
+    membership_proof: MembershipProof | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class UnmaskRequest:
     instance: int
     survivors: Names
     signatures: Table = field(default_factory=dict)
-    excerpt: Excerpt | None = None
+    membership_proof: MembershipProof | None = None
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,12 @@ class ClientState:
     seed: bytes = field(repr=False)
     request: bytes
     members: Names
-    told: bytes
+    transcript: bytes
     terms: bytes
     held: Table = field(repr=False)
     signed: Names
     bases: Names
-    excerpt: Excerpt | None = None
+    membership_proof: MembershipProof | None = None
 
 
 M = TypeVar(
@@ -165,7 +165,7 @@ M = TypeVar(
 
 def encode(message: Any) -> bytes:
     """Return a message's one encoding."""
-    near = getattr(message, "excerpt", None) is not None
+    near = getattr(message, "membership_proof", None) is not None
     parts: list[Part] = [VERSION, type(message).__name__ + _NEAR * near]
     for one in fields(message):
         parts += _flatten(getattr(message, one.name))
@@ -191,12 +191,12 @@ def decode(raw: bytes, kind: type[M]) -> M:
         raise ProtocolError(f"a message of {len(raw)} bytes; expected at most {MAX_MESSAGE_BYTES}")
     parts = _parts(raw)
     version, name = next(parts, None), next(parts, None)
-    near = name == kind.__name__ + _NEAR and hasattr(kind, "excerpt")
+    near = name == kind.__name__ + _NEAR and hasattr(kind, "membership_proof")
     if version != VERSION or not (near or name == kind.__name__):
         raise _malformed(f"{_shown(version)} {_shown(name)}", f"{VERSION!r} {kind.__name__!r}")
     try:
-        told = [one for one in fields(kind) if near or one.name != "excerpt"]
-        values = {one.name: _READERS[str(one.type)](parts) for one in told}
+        read = [one for one in fields(kind) if near or one.name != "membership_proof"]
+        values = {one.name: _READERS[str(one.type)](parts) for one in read}
     except StopIteration:
         raise _malformed(f"a {kind.__name__} that ends early", "all its fields") from None
     if next(parts, None) is not None:
@@ -205,7 +205,7 @@ def decode(raw: bytes, kind: type[M]) -> M:
 
 
 def _flatten(value: Any) -> list[Part]:
-    if value is None or isinstance(value, Excerpt):
+    if value is None or isinstance(value, MembershipProof):
         return list(value or ())
     if isinstance(value, tuple):
         return [len(value), *value]
@@ -278,8 +278,10 @@ def _sorted_names(parts: Iterator[Part], read: Callable[[], Any]) -> dict[str, A
     return entries
 
 
-def _read_excerpt(parts: Iterator[Part]) -> Excerpt:
-    return Excerpt(_read_int(parts), _read_int(parts), _read(parts, bytes), _read(parts, bytes))
+def _read_membership_proof(parts: Iterator[Part]) -> MembershipProof:
+    return MembershipProof(
+        _read_int(parts), _read_int(parts), _read(parts, bytes), _read(parts, bytes)
+    )
 
 
 _READERS: dict[str, Callable[[Iterator[Part]], Any]] = {
@@ -287,7 +289,7 @@ _READERS: dict[str, Callable[[Iterator[Part]], Any]] = {
     str(bytes): lambda parts: _read(parts, bytes),
     str(Names): _read_names,
     str(Table): _read_table,
-    str(Excerpt | None): _read_excerpt,
+    str(MembershipProof | None): _read_membership_proof,
 }
 
 

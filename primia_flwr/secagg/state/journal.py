@@ -96,14 +96,14 @@ class Journal:
                     "run from another model (seed), or allow it in this site's policy"
                 )
         rule = self._rule
-        told = rule and shown(survivors, self._lists, least=rule.least)
-        if rule and told:
+        followed = rule and shown(survivors, self._lists, least=rule.least)
+        if rule and followed:
             raise ProtocolError(
                 f"the sum over {', '.join(sorted(survivors))} is asked, after sums over other "
-                f"sites under the same roster: {', '.join(sorted(told))} could follow from their "
-                f"differences; expected the sites of the first sum, {', '.join(self._lists[0])}, "
-                f"or whole batches of {rule.least} of them by name; wait for who is missing, or "
-                "set member_lists_since in this site's policy"
+                f"sites under the same roster: {', '.join(sorted(followed))} could follow from "
+                f"their differences; expected the sites of the first sum, "
+                f"{', '.join(self._lists[0])}, or whole batches of {rule.least} of them by name; "
+                "wait for who is missing, or set member_lists_since in this site's policy"
             )
 
     def record(self, bases: Sequence[bytes], survivors: Collection[str]) -> None:

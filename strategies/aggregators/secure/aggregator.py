@@ -1,4 +1,4 @@
-"""The secure exchange: the coordinator learns sums over sites, and nothing of a single one.
+"""The secure aggregator: the coordinator learns sums over sites, and nothing of a single one.
 
 Each round is an instance of the protocol in `primia_flwr.secagg` with fresh keys. Two messages
 a site carry it: the first brings the model and returns the masked vector and the keys for the
@@ -49,17 +49,17 @@ from primia_flwr.secagg.payload.layout import Layout
 from primia_flwr.secagg.protocol.parties import Session, roster_digest
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.training.evaluate import Evaluation
-from strategies.aggregators.aggregator import Exchange, OnRow, Outcome, Request, Statistics
+from strategies.aggregators.aggregator import Aggregator, OnRow, Outcome, Request, Statistics
 from strategies.aggregators.reply_validator import clean
 from strategies.aggregators.secure.plausibility import check_plausible
-from strategies.aggregators.secure.secagg_round import Summed, Wave, checked, query
+from strategies.aggregators.secure.secagg_round import SecAggRound, Summed, checked, query
 from strategies.aggregators.server_step import load_moments, moments, move_by_mean
 from strategies.aggregators.statistics_query import site_name
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
 
 
-class SecureExchange(Exchange):
+class SecureAggregator(Aggregator):
     """Learns of every round the sum over the surviving sites.
 
     Parameters
@@ -124,7 +124,7 @@ class SecureExchange(Exchange):
         self._asked_for_all = False
         self._heads = LedgerHeads.of(experiment, session, folder)
 
-    # --- The exchange -----------------------------------------------------------------------
+    # --- The aggregator -----------------------------------------------------------------------
 
     def introduce(
         self, grid: RosterGrid, nodes: list[int], *, timeout: float
@@ -245,7 +245,7 @@ class SecureExchange(Exchange):
     ) -> Summed:
         """Learn the sum over the selected sites; prepare the next instance on the way."""
         kind = message_type.rpartition(".")[2]
-        base = wire.base_of(content.array_records.get(ARRAYS, ArrayRecord()))
+        base = wire.model_digest(content.array_records.get(ARRAYS, ArrayRecord()))
         before = self._opened.sites(kind, server_round, self._roster, base)
         recording = self._recording if layout.entries else None
         present = [grid.name_of(node) for node in grid.get_node_ids()]
@@ -254,39 +254,41 @@ class SecureExchange(Exchange):
         needed = max(needed, self._least, len(before), self._all_at_first(present))
         awaited = before or (self._opened.newest(self._roster) if len(safe) < needed else [])
         missing = sorted(set(awaited) - set(present))
-        wave = Wave(
+        secagg_round = SecAggRound(
             server_round, grid, timeout, on_row, self._log,
             only=present if missing else only, recording=recording,
         )  # fmt: skip
-        current = self._next if missing else self._ready_instance(wave, needed)
+        current = self._next if missing else self._ready_instance(secagg_round, needed)
         try:
             if missing:
-                wave.found.wait_for = awaited
+                secagg_round.found.wait_for = awaited
                 raise ProtocolError(
                     f"sums were given over {', '.join(awaited)} before, and sites answer no list "
                     "from whose difference few of them follow; waiting for "
                     f"{', '.join(missing)}"
                 )
-            told = wire.told_of(base, content, layout, message_type, terms=self._terms)
-            requests = current.begin_sum(told)
+            transcript = wire.transcript_hash(
+                base, content, layout, message_type, terms=self._terms
+            )
+            requests = current.begin_sum(transcript)
             self._next = self._new_instance()
-            wave.vectors(current, self._next, requests, message_type, content, layout)
-            self._unmask(wave, current, layout, needed, kind, base)
+            secagg_round.vectors(current, self._next, requests, message_type, content, layout)
+            self._unmask(secagg_round, current, layout, needed, kind, base)
         except ProtocolError as error:
-            wave.gave_up(clean(str(error)))
-        if recording and wave.found.mean is not None:
-            recording.opened(server_round, wave.found.mean, current.survivors)
+            secagg_round.gave_up(clean(str(error)))
+        if recording and secagg_round.found.mean is not None:
+            recording.opened(server_round, secagg_round.found.mean, current.survivors)
         if self._log:
-            row = _row(kind, wave, current, layout)
-            if self._audited and wave.found.mean is not None:
-                mean = wave.found.mean
+            row = _row(kind, secagg_round, current, layout)
+            if self._audited and secagg_round.found.mean is not None:
+                mean = secagg_round.found.mean
                 row.audit_error = largest_error(Path(self._audited), current.survivors, mean)
             self._log.add(row)
-        return wave.found
+        return secagg_round.found
 
     def _unmask(
         self,
-        wave: Wave,
+        secagg_round: SecAggRound,
         current: ServerInstance,
         layout: Layout,
         needed: int,
@@ -303,29 +305,31 @@ class SecureExchange(Exchange):
         heard = list(current.survivors)
         good = len(heard) >= needed and current.can_unmask
         if good and heard != self._opened.largest_safe(heard, self._roster):
-            wave.found.wait_for = self._opened.newest(self._roster)
+            secagg_round.found.wait_for = self._opened.newest(self._roster)
             good = False
         if good and current.dropped:
-            wave.signatures(current)
+            secagg_round.signatures(current)
             good = current.signed
         if good:
-            self._opened.remember(kind, wave.server_round, self._roster, base, current.survivors)
-        wave.shares(current if good else None, self._next)
+            self._opened.remember(
+                kind, secagg_round.server_round, self._roster, base, current.survivors
+            )
+        secagg_round.shares(current if good else None, self._next)
         if not good:
             raise ProtocolError(
                 f"too few sites are left to add up: {', '.join(heard) or 'none'}"
-                + ("; sites answer no other list" if wave.found.wait_for else "")
+                + ("; sites answer no other list" if secagg_round.found.wait_for else "")
             )
         started = time.monotonic()
         totals = current.unmask(threads=available_cores())
         sums = layout.numbers_of(totals)
-        wave.found.declined = _declined(sums, len(heard))
-        if wave.found.declined:
-            raise ProtocolError(f"{wave.found.declined} of {len(heard)} sites declined")
+        secagg_round.found.declined = _declined(sums, len(heard))
+        if secagg_round.found.declined:
+            raise ProtocolError(f"{secagg_round.found.declined} of {len(heard)} sites declined")
         check_plausible(layout, totals, sums, len(current.survivors), noisy=self._private)
-        wave.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
-        wave.found.sums = sums
-        wave.found.seconds["unmask"] = round(time.monotonic() - started, 3)
+        secagg_round.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
+        secagg_round.found.sums = sums
+        secagg_round.found.seconds["unmask"] = round(time.monotonic() - started, 3)
 
     def _all_at_first(self, present: list[str]) -> int:
         """Return how many sites the first try of the first sum needs: all that are there."""
@@ -333,18 +337,18 @@ class SecureExchange(Exchange):
         self._asked_for_all = True
         return len(present) if first else 0
 
-    def _ready_instance(self, wave: Wave, needed: int) -> ServerInstance:
+    def _ready_instance(self, secagg_round: SecAggRound, needed: int) -> ServerInstance:
         """Return the prepared instance, or set up a new one where too few of it are there.
 
         A new one, because a site begins an instance once: an answer may have been lost.
         """
         least = max(needed, self._next.threshold)  # fewer of them would be refused by the sites
-        if len(set(wave.present) & set(self._next.with_shares)) >= least:
+        if len(set(secagg_round.present) & set(self._next.with_shares)) >= least:
             return self._next
         self._next = self._new_instance()
-        wave.keys(self._next)
+        secagg_round.keys(self._next)
         if len(self._next.with_keys) >= needed:
-            wave.shares(None, self._next)
+            secagg_round.shares(None, self._next)
         return self._next
 
     def _new_instance(self) -> ServerInstance:
@@ -371,16 +375,16 @@ class SecureExchange(Exchange):
         return _pack({name: array for name, array in arrays.items() if name in self._parameters})
 
 
-def _row(kind: str, wave: Wave, current: ServerInstance, layout: Layout) -> SumRow:
+def _row(kind: str, secagg_round: SecAggRound, current: ServerInstance, layout: Layout) -> SumRow:
     """Return what the coordinator may write down of a sum."""
-    found, members = wave.found, current.members
+    found, members = secagg_round.found, current.members
     weight = found.sums.get(WEIGHT, [0.0])[0]
     bound = layout.error_bound(len(current.survivors), weight) if layout.entries and weight else 0.0
     return SumRow(
-        round=wave.server_round,
+        round=secagg_round.server_round,
         kind=kind,
         instance=current.number,
-        asked=wave.present,
+        asked=secagg_round.present,
         members=list(members),
         survivors=list(current.survivors) if members else [],
         dropped=list(current.dropped) if members else [],

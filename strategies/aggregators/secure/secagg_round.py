@@ -57,7 +57,7 @@ class Summed:
     heads: list[LedgerHead] = field(default_factory=list)
 
 
-class Wave:
+class SecAggRound:
     """The messages of one sum, and what became of each site.
 
     With `only`, the selected sites of these names take part and no others. `recording` keeps the

@@ -20,7 +20,7 @@ from primia_flwr.attacks.crafted.model import (
     lift,
     set_trap,
 )
-from primia_flwr.attacks.crafted.runner import CRAFTED, HONEST, CraftedCampaign
+from primia_flwr.attacks.crafted.runner import CRAFTED, HONEST, CraftedAttackRunner
 from primia_flwr.attacks.crafted.unmasked_sum import below_the_head
 from primia_flwr.attacks.inversion.config import InversionConfig
 from primia_flwr.attacks.inversion.runner import AttackSettings
@@ -64,16 +64,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Experiment
 
 def _campaign(
     recorded: tuple[Path, Experiment], folder: Path, kind: str = "norm"
-) -> CraftedCampaign:
+) -> CraftedAttackRunner:
     run, experiment = recorded
     search = InversionConfig(iterations=4)
     settings = AttackSettings("crafted_model", search, crafted=kind)
     device = torch.device("cpu")
     model = load_model(run)[0]
-    return CraftedCampaign(run, experiment, model, NORMALISATION, settings, folder, device)
+    return CraftedAttackRunner(run, experiment, model, NORMALISATION, settings, folder, device)
 
 
-def _alone(campaign: CraftedCampaign) -> list[int]:
+def _alone(campaign: CraftedAttackRunner) -> list[int]:
     """Return the rounds in which exactly one image gets through."""
     return [n for n in range(1, 9) if int(campaign.through(CRAFTED, n).sum()) == 1]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.attacks.membership import detection
-from primia_flwr.cli.analysis.attack_membership import VERB, AttackMembershipConfig
+from primia_flwr.cli.analysis.attack_membership import COMMAND, AttackMembershipConfig
 from primia_flwr.cli.command import call
 from primia_flwr.cli.main import run as primia
 from primia_flwr.config.load import compose, parse
@@ -82,7 +82,7 @@ def test_the_page_loads_nothing_and_its_figures_are_the_files(
 
 def test_a_hospital_attacks_the_others(memorised: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [f"run={memorised}", "site=site-1", "shadows=2", "device=cpu", "quiet=true"]
-    assert call(VERB, words) == 0
+    assert call(COMMAND, words) == 0
     line = json.loads(capsys.readouterr().out)
     assert "lira_online" not in line
     assert line["output"].endswith("membership-site-1")
@@ -94,7 +94,7 @@ def test_a_private_run_is_held_against_its_bound(
     private: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [f"run={private}", "shadows=4", "device=cpu", f"output={tmp_path / 'out'}"]
-    assert call(VERB, words) == 0
+    assert call(COMMAND, words) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "the run claims epsilon 4 at delta 0.001 for one patient" in out
     privacy = json.loads((tmp_path / "out" / "membership.json").read_text())["privacy"]
@@ -107,7 +107,7 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(
     memorised: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert call(VERB, [f"run={memorised}", "dry_run=true", f"output={out}"]) == 0
+    assert call(COMMAND, [f"run={memorised}", "dry_run=true", f"output={out}"]) == 0
     line = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     shadows = line["shadows"]
     assert (shadows["models"], shadows["finished"]) == (8, 0)
@@ -134,7 +134,7 @@ def test_mistakes_get_one_sentence_and_write_nothing(
 ) -> None:
     before = set(private.rglob("*"))
     given = [word.replace("RUN", str(private)) for word in words]
-    assert call(VERB, [f"run={private}", *given]) == 2
+    assert call(COMMAND, [f"run={private}", *given]) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
     assert set(private.rglob("*")) == before
 

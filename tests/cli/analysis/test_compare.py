@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from primia_flwr.cli.analysis.compare import VERB
+from primia_flwr.cli.analysis.compare import COMMAND
 from primia_flwr.cli.command import call
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
@@ -57,7 +57,7 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
 def compare(
     capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[int, dict[str, object], str]:
-    code = call(VERB, [*arguments, "quiet=true", "resamples=200"])
+    code = call(COMMAND, [*arguments, "quiet=true", "resamples=200"])
     out, err = capsys.readouterr()
     return code, json.loads(out.splitlines()[-1]) if code == 0 else {}, " ".join(err.split())
 
@@ -206,7 +206,7 @@ def test_other_data_are_scored_and_baselines_without_them_are_said_to_be_missing
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(VERB, ["--help"]) == 0
+    assert call(COMMAND, ["--help"]) == 0
     assert "primia compare runs=[outputs/a,outputs/b]" in capsys.readouterr().out
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from primia_flwr.cli.analysis.evaluate import VERB, EvaluateConfig, run
+from primia_flwr.cli.analysis.evaluate import COMMAND, EvaluateConfig, run
 from primia_flwr.cli.analysis.scored_data import ScoredDataConfig
 from primia_flwr.cli.command import call
 from primia_flwr.config.experiment.data import DataConfig
@@ -207,10 +207,10 @@ def test_the_verb_prints_tables_and_ends_with_one_json_line(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_images(tmp_path / "e", {"dark": 2, "light": 2})
-    assert call(VERB, [f"run={run_dir}", f"data.root={root}", "device=cpu"]) == 0
+    assert call(COMMAND, [f"run={run_dir}", f"data.root={root}", "device=cpu"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert json.loads(lines[-1])["n"] == 4
     assert any("Balanced accuracy" in line for line in lines)
     shutil.rmtree(run_dir)
-    assert call(VERB, [f"run={run_dir}"]) == 2
+    assert call(COMMAND, [f"run={run_dir}"]) == 2
     assert "expected an existing output folder" in " ".join(capsys.readouterr().err.split())

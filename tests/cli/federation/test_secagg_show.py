@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.cli.command import call
-from primia_flwr.cli.federation.secagg_show import VERB, ShowArguments
+from primia_flwr.cli.federation.secagg_show import COMMAND, ShowArguments
 from primia_flwr.config.load import compose, parse
 from primia_flwr.runs.secure_sums import FILE, STATISTICS, TRAIN, SumRow
 from primia_flwr.runs.sum_log import SumLog
@@ -44,7 +44,7 @@ def add(folder: Path, number: int, kind: str = TRAIN, **given: object) -> None:
 
 
 def show(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = call(VERB, list(arguments))
+    code = call(COMMAND, list(arguments))
     out, err = capsys.readouterr()
     return code, out, err
 

@@ -11,7 +11,7 @@ from primia_flwr.config.inference import InferArguments, ServeProviderArguments
 from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 
-VERBS = (["serve", "crypto-provider"], ["serve", "model-owner"], ["inference", "trial"])
+COMMANDS = (["serve", "crypto-provider"], ["serve", "model-owner"], ["inference", "trial"])
 
 
 def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +19,7 @@ def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_of("auto") == device_of("cpu") == ring.CPU
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_a_gpu_that_is_not_there_is_refused(
     verb: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from primia_flwr.cli.command import call
-from primia_flwr.cli.inference.provision import VERB, ProvisionServiceArguments
+from primia_flwr.cli.inference.provision import COMMAND, ProvisionServiceArguments
 from primia_flwr.cli.main import run
 from primia_flwr.config.load import compose, parse
 from primia_flwr.inference.transport.credentials import load_credentials, service_uri
@@ -30,7 +30,7 @@ KITS = {"kit-model-owner", "kit-crypto-provider", "kit-clinic-a", "kit-clinic-b"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("services") / "diagnosis"
-    assert call(VERB, [*ARGUMENTS, f"output={output}", "quiet=true"]) == 0
+    assert call(COMMAND, [*ARGUMENTS, f"output={output}", "quiet=true"]) == 0
     return output
 
 
@@ -95,7 +95,9 @@ def test_certificates_say_role_name_host_and_purpose(folder: Path) -> None:
 
 
 def test_loopback_adds_its_names(tmp_path: Path) -> None:
-    assert call(VERB, [*ARGUMENTS, f"output={tmp_path / 'a'}", "loopback=true", "quiet=true"]) == 0
+    assert (
+        call(COMMAND, [*ARGUMENTS, f"output={tmp_path / 'a'}", "loopback=true", "quiet=true"]) == 0
+    )
     assert names(tmp_path / "a" / "kit-model-owner" / "party.crt")[1:] == [
         "diagnosis.example.org",
         "localhost",
@@ -153,7 +155,7 @@ def test_the_readme_has_the_command_and_the_fingerprints(folder: Path) -> None:
 def test_mistakes_get_one_sentence(
     change: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(VERB, [*ARGUMENTS, f"output={tmp_path / 'x'}", change]) == 2
+    assert call(COMMAND, [*ARGUMENTS, f"output={tmp_path / 'x'}", change]) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert words in captured.err
@@ -162,7 +164,7 @@ def test_mistakes_get_one_sentence(
 
 def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / "ca.key").read_bytes()
-    assert call(VERB, [*ARGUMENTS, f"output={folder}"]) == 2
+    assert call(COMMAND, [*ARGUMENTS, f"output={folder}"]) == 2
     assert "exists; expected a folder that does not exist yet" in capsys.readouterr().err
     assert (folder / "ca.key").read_bytes() == before
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.command import Verb, call
+from primia_flwr.cli.command import Command, call
 from primia_flwr.cli.privacy import plan as privacy_plan
 from primia_flwr.cli.privacy import show as privacy_show
 from primia_flwr.cli.privacy import verify as privacy_verify
@@ -19,7 +19,7 @@ from tests.privacy.ledgers import DELTA, PATIENTS, charge, fill, open_ledger
 
 
 def type_in(
-    capsys: pytest.CaptureFixture[str], verb: Verb, *arguments: str
+    capsys: pytest.CaptureFixture[str], verb: Command, *arguments: str
 ) -> tuple[int, str, str]:
     code = call(verb, list(arguments))
     out, err = capsys.readouterr()
@@ -40,7 +40,7 @@ def test_show_finds_the_ledger_of_a_site(
         second = ledger.register(["anna", "dan"])
         charge(ledger, second, run="run-2")
         head = ledger.head()
-    code, out, err = type_in(capsys, privacy_show.VERB, f"site={tmp_path / 'site.yaml'}")
+    code, out, err = type_in(capsys, privacy_show.COMMAND, f"site={tmp_path / 'site.yaml'}")
     found = last_line(out)
     chosen = SiteFilter.planned(epsilon=3.0, delta=DELTA).rdp
     one, two = (
@@ -76,7 +76,7 @@ def test_show_prints_planned_runs_and_both_counts(
         (event,) = ledger.plan(version, run="run-1", wish=Wish((run,), 3.0)).events
         charge(ledger, version, event=event)
         plan = ledger.account.runs.plans[0].plan
-    code, out, _ = type_in(capsys, privacy_show.VERB, str(tmp_path))
+    code, out, _ = type_in(capsys, privacy_show.COMMAND, str(tmp_path))
     found = last_line(out)
     assert code == 0
     assert found["epsilon"] == found["by_runs"] == plan.epsilon < found["by_rdp"]
@@ -87,7 +87,7 @@ def test_show_prints_planned_runs_and_both_counts(
     assert f"the smaller of {plan.epsilon:.4g} by planned runs as wholes" in text
     with open_ledger(tmp_path, ceiling=None) as ledger:
         charge(ledger, version, run="run-2")
-    _, out, _ = type_in(capsys, privacy_show.VERB, str(tmp_path))
+    _, out, _ = type_in(capsys, privacy_show.COMMAND, str(tmp_path))
     assert last_line(out)["by_runs"] is None
     assert "something was released beyond planned runs" in " ".join(out.split())
 
@@ -96,7 +96,7 @@ def test_show_compares_with_a_given_ceiling(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path)
-    code, out, _ = type_in(capsys, privacy_show.VERB, str(tmp_path), "ceiling=2", "last=0")
+    code, out, _ = type_in(capsys, privacy_show.COMMAND, str(tmp_path), "ceiling=2", "last=0")
     assert (code, last_line(out)["ceiling"]) == (0, 2.0)
     assert "noisy update" not in out
 
@@ -105,7 +105,7 @@ def test_show_without_a_ledger_or_a_site_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for argument in (f"ledger={tmp_path / 'none'}", f"site={tmp_path / 'site.yaml'}"):
-        code, out, err = type_in(capsys, privacy_show.VERB, argument)
+        code, out, err = type_in(capsys, privacy_show.COMMAND, argument)
         assert (code, out, err.count("error:")) == (2, "", 1)
         assert "Traceback" not in err
 
@@ -114,13 +114,13 @@ def test_verify_says_whole_or_what_is_broken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path)
-    code, out, err = type_in(capsys, privacy_verify.VERB, f"ledger={tmp_path}")
+    code, out, err = type_in(capsys, privacy_verify.COMMAND, f"ledger={tmp_path}")
     good = last_line(out)
     assert (code, err, good["ok"], good["seq"], good["unfinished"]) == (0, "", True, 5, 0)
     seen = (f"seq={good['seq']}", f"head={good['head']}")
     content = (tmp_path / LEDGER).read_bytes()
     (tmp_path / LEDGER).write_bytes(content.replace(b"20.0", b"90.0", 1))
-    code, out, err = type_in(capsys, privacy_verify.VERB, str(tmp_path), *seen)
+    code, out, err = type_in(capsys, privacy_verify.COMMAND, str(tmp_path), *seen)
     assert (code, last_line(out)["ok"]) == (1, False)
     assert "line 3 was changed" in err
     assert len(err.splitlines()) == 1
@@ -132,7 +132,7 @@ def test_verify_reads_the_data_versions_too(
     fill(tmp_path)
     (file,) = (tmp_path / "data").glob("*.units")
     file.write_bytes(file.read_bytes()[33:])
-    code, _, err = type_in(capsys, privacy_verify.VERB, str(tmp_path))
+    code, _, err = type_in(capsys, privacy_verify.COMMAND, str(tmp_path))
     assert code == 1
     assert "was changed" in err
 
@@ -145,21 +145,21 @@ def test_verify_compares_with_what_the_coordinator_noted(
         answers, digest = ledger.answers()
     assert answers == 2
     noted = (f"answers={answers}", f"head={digest}")
-    assert type_in(capsys, privacy_verify.VERB, str(tmp_path), *noted)[0] == 0
-    code, _, err = type_in(capsys, privacy_verify.VERB, str(tmp_path), "answers=3", noted[1])
+    assert type_in(capsys, privacy_verify.COMMAND, str(tmp_path), *noted)[0] == 0
+    code, _, err = type_in(capsys, privacy_verify.COMMAND, str(tmp_path), "answers=3", noted[1])
     assert (code, "a witness has seen answer 3" in err) == (1, True)
     for wrong in (("answers=2",), ("answers=2", "seq=4", noted[1])):
-        assert type_in(capsys, privacy_verify.VERB, str(tmp_path), *wrong)[0] == 2
+        assert type_in(capsys, privacy_verify.COMMAND, str(tmp_path), *wrong)[0] == 2
 
 
 def test_verify_compares_with_a_noted_head(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path)
-    code, _, err = type_in(capsys, privacy_verify.VERB, str(tmp_path), "seq=9", "head=abc")
+    code, _, err = type_in(capsys, privacy_verify.COMMAND, str(tmp_path), "seq=9", "head=abc")
     assert code == 1
     assert "a witness has seen entry 9" in err
-    code, _, err = type_in(capsys, privacy_verify.VERB, str(tmp_path), "seq=9")
+    code, _, err = type_in(capsys, privacy_verify.COMMAND, str(tmp_path), "seq=9")
     assert code == 2
     assert "expected both or neither" in err
 
@@ -170,14 +170,14 @@ def test_verify_mentions_an_unfinished_line(
     fill(tmp_path)
     with (tmp_path / LEDGER).open("ab") as stream:
         stream.write(b'{"bo')
-    code, out, _ = type_in(capsys, privacy_verify.VERB, str(tmp_path))
+    code, out, _ = type_in(capsys, privacy_verify.COMMAND, str(tmp_path))
     assert (code, last_line(out)["unfinished"]) == (0, 4)
     assert "4 bytes of an entry that nothing was released for" in " ".join(out.split())
 
 
 def test_verify_needs_a_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], [f"ledger={tmp_path}"]):
-        code, out, err = type_in(capsys, privacy_verify.VERB, *arguments)
+        code, out, err = type_in(capsys, privacy_verify.COMMAND, *arguments)
         assert (code, out) == (2, "")
         assert "expected a folder with ledger.jsonl" in err
 
@@ -189,7 +189,7 @@ def test_plan_is_what_the_filter_lets_through(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "plan.svg"
-    code, out, err = type_in(capsys, privacy_plan.VERB, *PLAN, f"output={picture}")
+    code, out, err = type_in(capsys, privacy_plan.COMMAND, *PLAN, f"output={picture}")
     found = last_line(out)
     assert (code, err) == (0, "")
     assert (found["sampling_rate"], found["delta"], found["spent"]) == (0.05, 1e-4, 0.0)
@@ -212,7 +212,7 @@ def test_plan_is_what_the_filter_lets_through(
 
 def test_plan_draws_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "plan.png"
-    assert type_in(capsys, privacy_plan.VERB, *PLAN, f"output={picture}")[0] == 0
+    assert type_in(capsys, privacy_plan.COMMAND, *PLAN, f"output={picture}")[0] == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -220,8 +220,8 @@ def test_plan_on_top_of_a_ledger_needs_more_noise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path, rounds=3)
-    fresh = last_line(type_in(capsys, privacy_plan.VERB, *PLAN)[1])
-    after = last_line(type_in(capsys, privacy_plan.VERB, *PLAN, f"ledger={tmp_path}")[1])
+    fresh = last_line(type_in(capsys, privacy_plan.COMMAND, *PLAN)[1])
+    after = last_line(type_in(capsys, privacy_plan.COMMAND, *PLAN, f"ledger={tmp_path}")[1])
     assert after["delta"] == DELTA
     assert after["spent"] > 0  # type: ignore[operator]
     assert after["noise"][0]["noise_multiplier"] > fresh["noise"][0]["noise_multiplier"]  # type: ignore[index]
@@ -247,7 +247,7 @@ def test_plan_on_top_of_a_ledger_needs_more_noise(
 def test_bad_wishes_are_one_sentence(
     capsys: pytest.CaptureFixture[str], argument: str, named: str
 ) -> None:
-    code, _, err = type_in(capsys, privacy_plan.VERB, *PLAN, "quiet=false", argument)
+    code, _, err = type_in(capsys, privacy_plan.COMMAND, *PLAN, "quiet=false", argument)
     assert code == 2
     assert named in " ".join(err.split())
     assert err.count("error:") == 1
@@ -257,6 +257,6 @@ def test_bad_wishes_are_one_sentence(
 def test_nothing_left_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with open_ledger(tmp_path, ceiling=None) as ledger:
         charge(ledger, ledger.register(PATIENTS), event=Gaussian(noise_multiplier=0.5))
-    code, _, err = type_in(capsys, privacy_plan.VERB, *PLAN, f"ledger={tmp_path}")
+    code, _, err = type_in(capsys, privacy_plan.COMMAND, *PLAN, f"ledger={tmp_path}")
     assert code == 2
     assert "nothing is left of the budget" in " ".join(err.split())

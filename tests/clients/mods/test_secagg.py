@@ -34,7 +34,7 @@ def test_a_configuration_that_has_no_one_text_is_refused() -> None:
     content = RecordDict({CONFIG: ConfigRecord({"key": b"bytes"})})
     layout = secure_records.statistics_layout(Experiment(), 2)
     with pytest.raises(ProtocolError, match=r"config .*bytes"):
-        secure_records.told_of(b"", content, layout, "train", terms=b"")
+        secure_records.transcript_hash(b"", content, layout, "train", terms=b"")
 
 
 def test_a_difference_is_that_of_the_flat_vectors() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from primia_flwr.data.files import images, kind_of
+from primia_flwr.data.files import images
 from primia_flwr.data.files.images import decode, resize
+from primia_flwr.data.files.listing import kind_of
 from primia_flwr.errors import DataError
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4

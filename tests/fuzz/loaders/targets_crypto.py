@@ -11,7 +11,7 @@ import torch
 
 from primia_flwr.cli.inference.resumed import read_kept
 from primia_flwr.errors import ProtocolError
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.crypten import provider as crypten_provider
 from primia_flwr.inference.crypten import wire as crypten_wire
 from primia_flwr.inference.crypten.requests import Request
@@ -194,9 +194,9 @@ def frames(folder: Path) -> Made:
 
 
 @target("needs")
-def needs(folder: Path) -> Made:
+def spec(folder: Path) -> Made:
     def load(raw: bytes) -> None:
-        assert Needs.from_bytes(raw).to_bytes() == raw
+        assert CorrelationSpec.from_bytes(raw).to_bytes() == raw
 
     return Made(load, [NEEDS])
 
@@ -204,7 +204,7 @@ def needs(folder: Path) -> Made:
 @target("dealt parts")
 def dealt(folder: Path) -> Made:
     """All that a party takes apart that a crypto provider sent; the first byte says what."""
-    asked = Needs.from_bytes(NEEDS)
+    asked = CorrelationSpec.from_bytes(NEEDS)
     parts = [bytes(b) for _, b in dealing.Dealer(asked, SEED).block()]
     keys = bytes(key_bytes(20, 5))
     opened = (

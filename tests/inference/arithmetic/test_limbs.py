@@ -12,7 +12,7 @@ from torch import Tensor
 from primia_flwr.errors import ConfigError, ServiceError
 from primia_flwr.inference.arithmetic import limbs, ring
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.plan import Geometry
 from primia_flwr.inference.preprocessing.dealing import Dealer, weight_masks
@@ -202,12 +202,12 @@ def test_every_party_computes_where_it_is_told() -> None:
     meta = torch.device("meta")
     lowered = replace(served(), device=meta).lowered(1)
     assert {weights.weight.device for weights in lowered.weights} == {meta}
-    needs, seed = Needs.of(lowered.plan), fresh_seed()
-    masked = [ring.place(mask, meta) for mask in weight_masks(needs, seed)]
+    spec, seed = CorrelationSpec.of(lowered.plan), fresh_seed()
+    masked = [ring.place(mask, meta) for mask in weight_masks(spec, seed)]
     with pytest.raises(NotImplementedError, match="meta"):
-        list(masked_products(needs, seed, masked))
+        list(masked_products(spec, seed, masked))
     with pytest.raises(NotImplementedError, match="meta"):
-        list(Dealer(needs, seed, device=meta).block())
+        list(Dealer(spec, seed, device=meta).block())
 
 
 @needs_gpu

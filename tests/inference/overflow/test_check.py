@@ -13,7 +13,7 @@ from scipy import stats
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic.randomness import Stream, fresh_seed
-from primia_flwr.inference.correlation_spec import Compared, Needs
+from primia_flwr.inference.correlation_spec import Compared, CorrelationSpec
 from primia_flwr.inference.fss import compare
 from primia_flwr.inference.overflow import check as audit
 from primia_flwr.inference.overflow.check import Checks, Key, Ledger, Lock
@@ -112,7 +112,7 @@ def test_a_wrong_cut_is_outside_of_every_ring_of_up_to_48_bits() -> None:
     assert differences([(-(2**47) - 1 + 2**48, 5, 1)], 49) == [0]
 
 
-NEEDS = Needs((), (), (Compared(4096, 16), Compared(9, 32)), audit=True)
+NEEDS = CorrelationSpec((), (), (Compared(4096, 16), Compared(9, 32)), audit=True)
 
 
 def selections(number: int) -> tuple[Selection, Selection]:
@@ -159,7 +159,7 @@ def test_checks_agree_with_the_comparison_as_it_is_evaluated() -> None:
 
 
 def test_bytes_of_a_block_by_hand() -> None:
-    plain = Needs(NEEDS.openings, NEEDS.products, NEEDS.comparisons)
+    plain = CorrelationSpec(NEEDS.openings, NEEDS.products, NEEDS.comparisons)
     more = [sum(part_bytes(party, NEEDS)) - sum(part_bytes(party, plain)) for party in (0, 1)]
     assert more == [0, 16 * (4096 + 9) + 48]
 

@@ -9,7 +9,7 @@ import torch
 from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
-from primia_flwr.inference.correlation_spec import Compared, Needs, Product
+from primia_flwr.inference.correlation_spec import Compared, CorrelationSpec, Product
 from primia_flwr.inference.plan import Geometry
 from primia_flwr.inference.preprocessing.dealing import (
     Dealer,
@@ -22,7 +22,7 @@ from primia_flwr.inference.preprocessing.dealing import (
 )
 from primia_flwr.inference.preprocessing.prepared import masked_products, prepare
 
-NEEDS = Needs(
+NEEDS = CorrelationSpec(
     openings=((1, 2, 4, 4), (1, 3)),
     products=(
         Product(0, (3, 2, 3, 3), (1, 3, 4, 4), Geometry(padding=(1, 1))),
@@ -105,17 +105,17 @@ def test_parts_of_another_length_are_refused(party: int, cut: int) -> None:
 
 @pytest.mark.parametrize("party", [0, 1])
 def test_an_audited_block_has_a_part_more_of_the_announced_length(party: int) -> None:
-    needs = replace(NEEDS, audit=True)
-    parts = [bytes(pair[party]) for pair in Dealer(needs, fresh_seed()).block()]
-    assert [len(part) for part in parts] == part_bytes(party, needs)
+    spec = replace(NEEDS, audit=True)
+    parts = [bytes(pair[party]) for pair in Dealer(spec, fresh_seed()).block()]
+    assert [len(part) for part in parts] == part_bytes(party, spec)
     assert len(parts) == len(part_bytes(party, NEEDS)) + 1
     products = [torch.zeros(1)] * 2
-    assert prepare(party, needs, parts, products).release is not None
+    assert prepare(party, spec, parts, products).release is not None
     assert prepare(party, NEEDS, dealt()[1 + party], products).release is None
     with pytest.raises(ProtocolError, match="release 0 of a block has"):
-        prepare(party, needs, [*parts[:-1], parts[-1] + b"x"], products)
+        prepare(party, spec, [*parts[:-1], parts[-1] + b"x"], products)
     with pytest.raises(ProtocolError, match="a block of 5 parts"):
-        prepare(party, needs, parts[:-1], products)
+        prepare(party, spec, parts[:-1], products)
     with pytest.raises(ProtocolError, match="a block of 6 parts"):
         prepare(party, NEEDS, parts, products)
 
@@ -127,8 +127,8 @@ def test_a_block_with_a_part_too_few_is_refused() -> None:
 
 
 def test_what_the_model_owner_is_sent_looks_uniform() -> None:
-    needs = Needs((), (), (Compared(4096, 16),))
-    parts = [bytes(b) for _, b in Dealer(needs, fresh_seed()).block()]
+    spec = CorrelationSpec((), (), (Compared(4096, 16),))
+    parts = [bytes(b) for _, b in Dealer(spec, fresh_seed()).block()]
     counts = np.bincount(np.frombuffer(parts[1], np.uint8), minlength=256)
     expected = len(parts[1]) / 256
     statistic = ((counts - expected) ** 2 / expected).sum()

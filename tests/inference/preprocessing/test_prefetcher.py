@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError, ServiceError
-from primia_flwr.inference.preprocessing.prefetcher import Opener
+from primia_flwr.inference.preprocessing.prefetcher import Prefetcher
 from primia_flwr.inference.preprocessing.prepared import Prepared
 
 
@@ -29,8 +29,10 @@ def block(number: int) -> Prepared:
 
 
 @contextmanager
-def opener(open_block: Callable[[int], Prepared] = block, *, total: int = 100) -> Iterator[Opener]:
-    opened = Opener(open_block, total=total)
+def prefetcher(
+    open_block: Callable[[int], Prepared] = block, *, total: int = 100
+) -> Iterator[Prefetcher]:
+    opened = Prefetcher(open_block, total=total)
     try:
         yield opened
     finally:
@@ -38,7 +40,7 @@ def opener(open_block: Callable[[int], Prepared] = block, *, total: int = 100) -
 
 
 def test_blocks_are_given_in_order_each_once() -> None:
-    with opener() as blocks:
+    with prefetcher() as blocks:
         for number in range(3):
             with blocks.block(number, 5) as prepared:
                 assert prepared.number == number  # type: ignore[attr-defined]
@@ -63,7 +65,7 @@ def test_one_is_opened_ahead_and_never_a_second_one() -> None:
         alive.add(made)
         return made
 
-    with opener(watched) as blocks:
+    with prefetcher(watched) as blocks:
         blocks.wait(0, 5)
         time.sleep(0.05)
         assert begun == [0]  # it waits for its use
@@ -80,7 +82,7 @@ def test_what_cannot_be_opened_is_said_and_said_again() -> None:
     def broken(number: int) -> Prepared:
         raise ServiceError("the crypto provider has gone")
 
-    with opener(broken) as blocks:
+    with prefetcher(broken) as blocks:
         for _ in range(2):
             with pytest.raises(ServiceError, match="has gone"):
                 blocks.wait(0, 5)
@@ -88,7 +90,7 @@ def test_what_cannot_be_opened_is_said_and_said_again() -> None:
 
 
 def test_a_fault_while_opening_is_an_error_of_the_service() -> None:
-    with opener(lambda _: [][0]) as blocks, pytest.raises(ServiceError, match="broke off"):
+    with prefetcher(lambda _: [][0]) as blocks, pytest.raises(ServiceError, match="broke off"):
         blocks.wait(0, 5)
 
 
@@ -99,7 +101,7 @@ def test_who_waits_too_long_is_told_and_does_something_meanwhile() -> None:
         done.wait(10)
         return block(number)
 
-    with opener(never) as blocks:
+    with prefetcher(never) as blocks:
         with pytest.raises(ServiceError, match=r"no block of randomness came within 0\.1 s"):
             blocks.wait(0, 0.1, meanwhile=lambda: looked.append(1))
         done.set()
@@ -114,7 +116,7 @@ def test_what_is_open_when_it_ends_is_burned() -> None:
         made.append(weakref.ref(prepared))
         return prepared
 
-    with opener(watched) as blocks:
+    with prefetcher(watched) as blocks:
         blocks.wait(0, 5)
     gc.collect()
     assert [found() for found in made] == [None]
@@ -129,7 +131,7 @@ def test_whatever_is_asked_for_no_block_is_given_twice(asked: list[int]) -> None
         opened.append(number)
         return block(number)
 
-    with opener(watched, total=5) as blocks:
+    with prefetcher(watched, total=5) as blocks:
         for number in asked:
             try:
                 with blocks.block(number, 5) as prepared:

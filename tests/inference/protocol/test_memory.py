@@ -10,7 +10,7 @@ import pytest
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError, PolicyRefusal, PrimiaError, ServiceError
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.correlation_spec import Compared, Needs, Product
+from primia_flwr.inference.correlation_spec import Compared, CorrelationSpec, Product
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.plan import Linear, Open, Plan, Relu, Reveal
 from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
@@ -48,14 +48,14 @@ def tiny(batch: int) -> Plan:
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_session_is_counted_by_hand(batch: int) -> None:
-    needs = Needs.of(tiny(batch))
-    assert needs.products == (Product(0, (2, 3), (batch, 2), None),)
-    assert needs.comparisons == (Compared(2 * batch, 8),)
+    spec = CorrelationSpec.of(tiny(batch))
+    assert spec.products == (Product(0, (2, 3), (batch, 2), None),)
+    assert spec.comparisons == (Compared(2 * batch, 8),)
     values = 3 + 2 + 2 + 2  # of one image, step by step
     for party, masks in ((ring.DATA_OWNER, 3), (ring.MODEL_OWNER, 0)):
         found = SessionMemory.of(party, tiny(batch))
         assert found.fixed == 300_000_000 + 2 * 8 * 6  # libraries; six weights and their masks
-        block = 2 * stored_bytes(party, needs) + 4 * max(part_bytes(party, needs))
+        block = 2 * stored_bytes(party, spec) + 4 * max(part_bytes(party, spec))
         assert found.each == -(-(block + 8 * batch * (2 * values + 2 * masks)) // batch)
         assert found.of_batch(3) == found.fixed + 3 * found.each
 
@@ -147,8 +147,8 @@ def test_a_data_owner_takes_nothing_of_an_offer_that_is_too_large(
 
 
 def test_the_crypto_provider_deals_no_session_beyond_its_memory(tmp_path: Path) -> None:
-    needs = [dealing_bytes(Needs.of(served().lowered(batch).plan)) for batch in (1, 2)]
-    provider = Provider(room=needs[1] - 1)
+    spec = [dealing_bytes(CorrelationSpec.of(served().lowered(batch).plan)) for batch in (1, 2)]
+    provider = Provider(room=spec[1] - 1)
     with Parties(tmp_path, provider=provider).running() as parties:
         with pytest.raises(ServiceError, match="of memory here, and"):
             parties.session(1, batch=2)

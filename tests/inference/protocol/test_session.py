@@ -18,7 +18,7 @@ from torch import Tensor
 
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import PrimiaError, ServiceError
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.preprocessing import supply
 from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.inference.protocol.session import Settings
@@ -289,9 +289,9 @@ def test_bounds_stay_with_the_model_owner(tmp_path: Path) -> None:
 
 def test_who_comes_alone_is_told_so(tmp_path: Path) -> None:
     with Parties(tmp_path, provider=Provider(patience=0.5)).running() as parties:
-        needs = Needs.of(parties.model.lowered(1).plan)
+        spec = CorrelationSpec.of(parties.model.lowered(1).plan)
         with pytest.raises(ServiceError, match=r"did not come within 0\.5 s"):
-            supply.join(parties.to("crypto-provider"), Join("ab" * 32, "AA", "fss"), needs)
+            supply.join(parties.to("crypto-provider"), Join("ab" * 32, "AA", "fss"), spec)
 
 
 def test_a_model_owner_that_gives_up_is_heard_while_one_waits_for_it(

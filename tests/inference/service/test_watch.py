@@ -30,7 +30,7 @@ from primia_flwr.inference.service.negotiation import Answer
 from primia_flwr.inference.service.provider import Provider
 from primia_flwr.inference.service.query_log import QueryLog
 from primia_flwr.inference.service.watch import Limits, Watcher
-from primia_flwr.inference.transport import keepalive as vigil
+from primia_flwr.inference.transport import keepalive as keepalive
 from primia_flwr.inference.transport import messages
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.messages import OPEN_ENDED
@@ -452,9 +452,9 @@ def test_a_first_session_that_cannot_be_opened_ends_it(tmp_path: Path) -> None:
 def test_an_idle_session_lives_longer_than_any_silence(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vigil, "ALIVE_SECONDS", 0.1)
-    monkeypatch.setattr(vigil, "SILENCE_SECONDS", 2.0)
-    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(keepalive, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(keepalive, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(keepalive, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(supply, "LOOK_SECONDS", 0.05)
     parties.settings = replace(parties.settings, timeout=1, patience=1)
     clinic = Clinic(parties, tmp_path / "inbox")
@@ -470,17 +470,17 @@ def test_an_idle_session_lives_longer_than_any_silence(
 def test_a_model_owner_that_hangs_is_noticed_before_an_image_comes(
     parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vigil, "ALIVE_SECONDS", 0.1)
-    monkeypatch.setattr(vigil, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(keepalive, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(keepalive, "SILENCE_SECONDS", 0.5)
     clinic, hangs = Clinic(parties, tmp_path / "inbox"), threading.Event()
-    real = model_owner.Answering.hear
+    real = model_owner.Answering.poll
 
-    def hear(self: Any, limits: Any, wait: float) -> Any:
+    def poll(self: Any, limits: Any, wait: float) -> Any:
         if hangs.wait(0) and self._channel.peer.role == "data-owner":
             time.sleep(5)
         return real(self, limits, wait)
 
-    monkeypatch.setattr(model_owner.Answering, "hear", hear)
+    monkeypatch.setattr(model_owner.Answering, "hear", poll)
     with clinic.watching():
         clinic.wait(clinic.is_ready)
         hangs.set()
@@ -543,7 +543,7 @@ def test_a_call_that_stays_and_asks_for_nothing_is_ended(tmp_path: Path) -> None
 
         def stay() -> None:
             while time.monotonic() < end:
-                call.tend()
+                call.maintain()
                 time.sleep(0.05)
 
         with pytest.raises(ServiceError, match="has asked for nothing for 1 s"):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from primia_flwr.errors import ProtocolError, ServiceError
-from primia_flwr.inference.transport import keepalive as vigil
+from primia_flwr.inference.transport import keepalive as keepalive
 from primia_flwr.inference.transport.channel import Channel, wait_for_any
-from primia_flwr.inference.transport.keepalive import Answering, Vigil
+from primia_flwr.inference.transport.keepalive import Answering, Keepalive
 from primia_flwr.inference.transport.messages import Kind
 from tests.inference.links import linked
 
@@ -28,9 +28,9 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vigil, "ALIVE_SECONDS", 0.05)
-    monkeypatch.setattr(vigil, "SILENCE_SECONDS", 0.6)
-    monkeypatch.setattr(vigil, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(keepalive, "ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(keepalive, "SILENCE_SECONDS", 0.6)
+    monkeypatch.setattr(keepalive, "LOOK_SECONDS", 0.02)
 
 
 def again_and_again(what: Callable[[], object]) -> None:
@@ -41,21 +41,21 @@ def again_and_again(what: Callable[[], object]) -> None:
 
 def test_an_idle_line_lives_on_both_sides(pair: Pair) -> None:
     near, far = pair
-    looks, hears = Vigil(near), Answering(far)
+    looks, hears = Keepalive(near), Answering(far)
     end = time.monotonic() + 2.0  # more than three times the silence that ends it
     while time.monotonic() < end:
         looks.look()
-        assert hears.hear({Kind.BEGIN: 8}, 0.01) is None
+        assert hears.poll({Kind.BEGIN: 8}, 0.01) is None
     assert far.counts.frames_received >= 5
     assert far.counts.frames_sent >= 5
     near.send(Kind.BEGIN, bytes(8))
-    while (heard := hears.hear({Kind.BEGIN: 8}, 1.0)) is None:
+    while (heard := hears.poll({Kind.BEGIN: 8}, 1.0)) is None:
         pass
     assert heard == (Kind.BEGIN, bytes(8))
 
 
 def test_a_peer_that_hangs_is_noticed_by_who_connected(pair: Pair) -> None:
-    looks = Vigil(pair[0])
+    looks = Keepalive(pair[0])
     started = time.monotonic()
     with pytest.raises(ServiceError, match="has said nothing for"):
         again_and_again(looks.look)
@@ -65,26 +65,26 @@ def test_a_peer_that_hangs_is_noticed_by_who_connected(pair: Pair) -> None:
 def test_a_peer_that_hangs_is_noticed_by_who_listens(pair: Pair) -> None:
     hears = Answering(pair[1])
     with pytest.raises(ServiceError, match="has said nothing for"):
-        again_and_again(lambda: hears.hear({Kind.BEGIN: 8}, 0.01))
+        again_and_again(lambda: hears.poll({Kind.BEGIN: 8}, 0.01))
 
 
 def test_a_peer_that_ends_is_noticed_at_once(pair: Pair) -> None:
     near, far = pair
     far.close()
     with pytest.raises(ServiceError, match="was closed by it"):
-        again_and_again(Vigil(near).look)
+        again_and_again(Keepalive(near).look)
 
 
 def test_the_peers_last_words_are_heard(pair: Pair) -> None:
     near, far = pair
     far.fail("the session ends")
     with pytest.raises(ServiceError, match="the session ends"):
-        again_and_again(Vigil(near).look)
+        again_and_again(Keepalive(near).look)
 
 
 def test_answers_that_come_late_are_passed_over(pair: Pair) -> None:
     near, far = pair
-    looks = Vigil(near)
+    looks = Keepalive(near)
     for _ in range(3):
         far.send(Kind.ALIVE)
     far.send(Kind.BEGIN)
@@ -97,12 +97,12 @@ def test_a_frame_that_is_long_in_coming_is_waited_for(pair: Pair) -> None:
     def answer() -> None:
         hears, end = Answering(far), time.monotonic() + 1.2
         while time.monotonic() < end:
-            hears.hear({}, 0.02)
+            hears.poll({}, 0.02)
         far.send(Kind.PART, b"seed")
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert Vigil(near).wait_for(Kind.PART, at_most=4) == b"seed"
+    assert Keepalive(near).wait_for(Kind.PART, at_most=4) == b"seed"
     thread.join()
 
 
@@ -110,7 +110,7 @@ def test_anything_else_on_an_idle_line_is_refused(pair: Pair) -> None:
     near, far = pair
     far.send(Kind.WEIGHTS, b"what")
     with pytest.raises(ProtocolError, match="expected kind 11"):
-        again_and_again(Vigil(near).look)
+        again_and_again(Keepalive(near).look)
 
 
 def test_a_look_takes_nothing_but_hears_an_error(pair: Pair) -> None:
@@ -133,5 +133,5 @@ def test_who_waits_for_several_is_woken_by_any(pair: Pair) -> None:
     far.send(Kind.ALIVE)
     wait_for_any([near], 5)
     assert time.monotonic() - started < 4
-    assert near.hear({Kind.ALIVE: 0}, 1) == (Kind.ALIVE, b"")
-    assert near.hear({Kind.ALIVE: 0}, 0) is None
+    assert near.poll({Kind.ALIVE: 0}, 1) == (Kind.ALIVE, b"")
+    assert near.poll({Kind.ALIVE: 0}, 0) is None

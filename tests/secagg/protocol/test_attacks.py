@@ -13,7 +13,7 @@ from primia_flwr.primitives.keys import KeyPair, digest
 from primia_flwr.primitives.shamir import combine
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.agreement import Masking, apply
-from primia_flwr.secagg.protocol.client_checks import Demands
+from primia_flwr.secagg.protocol.client_checks import ClientChecks
 from primia_flwr.secagg.protocol.parties import Floor
 from primia_flwr.secagg.protocol.wire import MaskRequest, UnmaskReply, UnmaskRequest
 from primia_flwr.secagg.state.journal import Journal
@@ -23,11 +23,11 @@ NOTHING = np.zeros(8, np.uint32)
 
 
 @contextmanager
-def masks_bound_to(*, told: bool = True, members: bool = True) -> Iterator[None]:
+def masks_bound_to(*, transcript: bool = True, members: bool = True) -> Iterator[None]:
     """Bind the masks to less than everything that was announced."""
 
     def loose(self: Masking) -> bytes:
-        extra = [self.told if told else b"", *(self.members.label if members else ())]
+        extra = [self.transcript if transcript else b"", *(self.members.label if members else ())]
         return digest("naive", self.announcement.digest, *extra)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -45,15 +45,15 @@ def told_different_things() -> tuple[Vector, Vector]:
     victim = vectors(everyone)["s001"]
     federation.shares(federation.keys())
     for name, request in federation.server.begin_sum(b"scale 1").items():
-        told = b"scale 1" if name == "s001" else b"scale 0"
+        transcript = b"scale 1" if name == "s001" else b"scale 0"
         masked = (victim if name == "s001" else NOTHING).copy()
-        federation.clients[name].mask(request, [masked], told=told, bases=BASES)
+        federation.clients[name].mask(request, [masked], transcript=transcript, bases=BASES)
         federation.server.add_vectors(name, [masked])
     return federation.unmask(), victim
 
 
 def test_told_different_things() -> None:
-    with masks_bound_to(told=False):
+    with masks_bound_to(transcript=False):
         opened, victim = told_different_things()
         assert np.array_equal(opened, victim), "the naive variant shows the third one's vector"
     opened, victim = told_different_things()
@@ -74,11 +74,13 @@ def withheld_shares() -> tuple[Vector, Vector]:
     cut = ("s001", "s002", "s003")
     lie = MaskRequest(1, cut, {n: requests["s001"].sealed[n] for n in cut[1:]})
     masked = values["s001"].copy()
-    federation.clients["s001"].mask(lie, [masked], told=b"told", bases=BASES)
+    federation.clients["s001"].mask(lie, [masked], transcript=b"told", bases=BASES)
     others = [name for name in everyone if name not in cut]
     replies = {}
     for name in others:
-        federation.clients[name].mask(requests[name], [values[name]], told=b"told", bases=BASES)
+        federation.clients[name].mask(
+            requests[name], [values[name]], transcript=b"told", bases=BASES
+        )
         list_without_two = tuple(n for n in sorted(everyone) if n not in cut[1:])
         replies[name] = release(federation, name, UnmaskRequest(1, list_without_two))
     return opened(federation, masked, "s001", cut[1:], replies), vectors(everyone)["s001"]
@@ -114,8 +116,8 @@ def opened(
 
 def test_withheld_shares() -> None:
     with masks_bound_to(members=False), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Demands, "check_members", lambda *_: None)
-        patch.setattr(Demands, "check_signatures", lambda *_: None)
+        patch.setattr(ClientChecks, "check_members", lambda *_: None)
+        patch.setattr(ClientChecks, "check_signatures", lambda *_: None)
         shown, victim = withheld_shares()
         assert np.array_equal(shown, victim), "the naive variant shows one vector"
     with pytest.raises(ProtocolError, match="U2 of 3 sites"):
@@ -135,7 +137,7 @@ def split_survivor_lists() -> tuple[Vector, Vector]:
     masked = {}
     for name, request in federation.server.begin_sum(b"told").items():
         masked[name] = values[name].copy()
-        federation.clients[name].mask(request, [masked[name]], told=b"told", bases=BASES)
+        federation.clients[name].mask(request, [masked[name]], transcript=b"told", bases=BASES)
     a, b, c, d, e, f = sorted(everyone)
     # t = 4: each of d, e and f is missing from four lists, which is enough for its mask key
     without = {a: (d, e), b: (e, f), c: (d, f), d: (e, f), e: (d, f), f: (d, e)}
@@ -151,7 +153,7 @@ def split_survivor_lists() -> tuple[Vector, Vector]:
 
 def test_split_survivor_lists() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Demands, "check_signatures", lambda *_: None)
+        patch.setattr(ClientChecks, "check_signatures", lambda *_: None)
         shown, three = split_survivor_lists()
         assert np.array_equal(shown, three), "the naive variant shows a sum of fewer than each list"
     with pytest.raises(ProtocolError, match="0 signatures on a survivor list"):

@@ -59,7 +59,7 @@ class TwoLists:
         self.masked = {}
         for name, request in federation.server.begin_sum(TOLD).items():
             vector = vectors(federation.everyone)[name]
-            federation.clients[name].mask(request, [vector], told=TOLD, bases=BASES)
+            federation.clients[name].mask(request, [vector], transcript=TOLD, bases=BASES)
             federation.server.add_vectors(name, [vector])
             self.masked[name] = vector
         held = {name: federation.clients[name]._held[self.victim] for name in self.evil}

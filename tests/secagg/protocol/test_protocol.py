@@ -127,7 +127,7 @@ def test_several_vectors_of_both_rings() -> None:
     )
     for name, request in federation.server.begin_sum(b"told").items():
         pair = [small[name].copy(), large[name].copy()]
-        federation.clients[name].mask(request, pair, told=b"told", bases=[b"base"])
+        federation.clients[name].mask(request, pair, transcript=b"told", bases=[b"base"])
         assert not np.array_equal(pair[1], large[name])
         federation.server.add_vectors(name, pair)
     with pytest.raises(ProtocolError, match="one reply of each member"):

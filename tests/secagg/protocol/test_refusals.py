@@ -136,7 +136,7 @@ def mask_request(federation: Federation) -> MaskRequest:
 
 def mask(federation: Federation, request: MaskRequest) -> None:
     vector = vectors([ME])[ME]
-    federation.clients[ME].mask(request, [vector], told=TOLD, bases=BASES)
+    federation.clients[ME].mask(request, [vector], transcript=TOLD, bases=BASES)
 
 
 def without(request: MaskRequest, *names: str) -> MaskRequest:

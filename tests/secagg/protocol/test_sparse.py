@@ -34,8 +34,8 @@ from tests.secagg.federation import (
     far,
     members,
     near,
-    told_of,
     total,
+    transcript_hash,
     vectors,
 )
 
@@ -136,7 +136,7 @@ def test_a_sparse_request_starts_like_any_other() -> None:
 
 def mask(federation: Federation, request: MaskRequest, name: str) -> Vector:
     vector = vectors(federation.everyone)[name]
-    federation.clients[name].mask(request, [vector], told=TOLD, bases=BASES)
+    federation.clients[name].mask(request, [vector], transcript=TOLD, bases=BASES)
     return vector
 
 
@@ -148,7 +148,7 @@ def test_different_roots_of_u1_have_shares_that_do_not_open() -> None:
     left_out.server._keys = dict(honest.server._keys)
     one = far(honest, ME)[0]
     del left_out.server._keys[one]
-    lie = replace(requests[ME], excerpt=left_out.server.announce()[ME].excerpt)
+    lie = replace(requests[ME], membership_proof=left_out.server.announce()[ME].membership_proof)
     sealed = honest.clients[ME].share(lie)
     honest.server.add_shares(ME, sealed)
     honest.shares(requests, without=[ME])
@@ -164,7 +164,7 @@ def test_different_roots_of_u2_have_masks_that_do_not_cancel() -> None:
     values, federation = vectors(everyone), Federation(everyone, degree=DEGREE)
     federation.shares(federation.keys())
     requests = federation.server.begin_sum(TOLD)
-    requests[ME] = told_of(federation, ME, set(everyone) - {far(federation, ME)[0]})
+    requests[ME] = transcript_hash(federation, ME, set(everyone) - {far(federation, ME)[0]})
     for name, request in requests.items():
         federation.server.add_vectors(name, [mask(federation, request, name)])
     opened = federation.unmask(without=[ME])
@@ -217,7 +217,7 @@ class Prepared:
             assert client._announced
             return client._announced.digest
         client = ClientInstance.from_bytes(self.member, self.shared)
-        client.mask(request, [np.zeros(4, np.uint32)], told=TOLD, bases=BASES)
+        client.mask(request, [np.zeros(4, np.uint32)], transcript=TOLD, bases=BASES)
         assert client._masking
         return client._masking.digest
 

@@ -13,8 +13,8 @@ from primia_flwr.secagg.protocol.client import ClientInstance
 from primia_flwr.secagg.protocol.membership import Told
 from primia_flwr.secagg.protocol.parties import Floor
 from primia_flwr.secagg.protocol.wire import (
-    Excerpt,
     MaskRequest,
+    MembershipProof,
     SharesRequest,
     SignRequest,
     UnmaskReply,
@@ -29,7 +29,7 @@ from tests.secagg.federation import (
     far,
     members,
     near,
-    told_of,
+    transcript_hash,
     vectors,
 )
 
@@ -64,8 +64,8 @@ def altered(request: SharesRequest, name: str, raw: bytes) -> SharesRequest:
 
 
 def moved(request: SharesRequest, **values: object) -> SharesRequest:
-    assert request.excerpt
-    return replace(request, excerpt=request.excerpt._replace(**values))  # type: ignore[arg-type]
+    assert request.membership_proof
+    return replace(request, membership_proof=request.membership_proof._replace(**values))  # type: ignore[arg-type]
 
 
 def test_a_root_that_does_not_lead_to_its_own_keys(twelve: Federation) -> None:
@@ -73,7 +73,7 @@ def test_a_root_that_does_not_lead_to_its_own_keys(twelve: Federation) -> None:
     for forged in (
         moved(requests[ME], root=bytes(32)),
         moved(requests[ME], place=1),
-        replace(requests[ME], excerpt=requests["s002"].excerpt),
+        replace(requests[ME], membership_proof=requests["s002"].membership_proof),
     ):
         client = Federation(twelve.everyone, degree=DEGREE).clients[ME]
         with refuses("a list in which it is not at place"):
@@ -184,7 +184,7 @@ def mask_requests(federation: Federation) -> dict[str, MaskRequest]:
 
 def mask(federation: Federation, request: MaskRequest, name: str = ME) -> Vector:
     vector = vectors(federation.everyone)[name]
-    federation.clients[name].mask(request, [vector], told=TOLD, bases=BASES)
+    federation.clients[name].mask(request, [vector], transcript=TOLD, bases=BASES)
     return vector
 
 
@@ -193,29 +193,35 @@ def test_a_u2_with_too_few_neighbours_or_too_few_at_all() -> None:
     mask_requests(federation)
     everyone = set(federation.everyone)
     with refuses("U2 of 10 sites, 3 of them near in instance 1; expected at least 5 of the 12"):
-        mask(federation, told_of(federation, ME, everyone - set(near(federation, ME)[:2])))
+        mask(federation, transcript_hash(federation, ME, everyone - set(near(federation, ME)[:2])))
     again = strict()
     mask_requests(again)
     with refuses("U2 of 4 sites, 4 of them near"):
-        mask(again, told_of(again, ME, {ME, *near(again, ME)[:3]}))
+        mask(again, transcript_hash(again, ME, {ME, *near(again, ME)[:3]}))
 
 
 def test_a_u2_with_strangers_without_itself_or_larger_than_u1(twelve: Federation) -> None:
     stored = {}
     request = mask_requests(twelve)[ME]
     stored[ME] = twelve.clients[ME].to_bytes()
-    assert request.excerpt
+    assert request.membership_proof
     stranger = far(twelve, ME)[0]
     for forged, match in [
         (replace(request, members=tuple(sorted((*request.members, stranger)))), "U2 with"),
         (replace(request, members=tuple(near(twelve, ME))), "U2 without itself"),
-        (replace(request, excerpt=request.excerpt._replace(size=13)), "U2 of 13 sites"),
-        (replace(request, excerpt=request.excerpt._replace(root=bytes(32))), "not at place 0"),
-        (replace(request, excerpt=None), "a list without an excerpt"),
+        (
+            replace(request, membership_proof=request.membership_proof._replace(size=13)),
+            "U2 of 13 sites",
+        ),
+        (
+            replace(request, membership_proof=request.membership_proof._replace(root=bytes(32))),
+            "not at place 0",
+        ),
+        (replace(request, membership_proof=None), "a list without an excerpt"),
     ]:
         client = ClientInstance.from_bytes(twelve.everyone[ME], stored[ME])
         with refuses(match):
-            client.mask(forged, [vectors([ME])[ME]], told=TOLD, bases=BASES)
+            client.mask(forged, [vectors([ME])[ME]], transcript=TOLD, bases=BASES)
 
 
 # --- Survivors -------------------------------------------------------------------------------
@@ -227,13 +233,17 @@ def masked(federation: Federation, lost: tuple[str, ...] = ()) -> Federation:
     return federation
 
 
-def listing(federation: Federation, gone: set[str]) -> tuple[tuple[str, ...], Excerpt | None]:
+def listing(
+    federation: Federation, gone: set[str]
+) -> tuple[tuple[str, ...], MembershipProof | None]:
     names = tuple(sorted(set(federation.everyone) - gone))
     return Told(federation.server._announcement, names).to(ME)
 
 
-def sign(federation: Federation, names: tuple[str, ...], excerpt: Excerpt | None) -> None:
-    request = SignRequest(1, names, excerpt)
+def sign(
+    federation: Federation, names: tuple[str, ...], membership_proof: MembershipProof | None
+) -> None:
+    request = SignRequest(1, names, membership_proof)
     federation.clients[ME].sign(request, federation.journals[ME])
 
 
@@ -255,7 +265,7 @@ def test_survivors_that_do_not_fit_u2(twelve: Federation) -> None:
     fewer = tuple(name for name in whole[0] if name != neighbour)
     announced = twelve.server._announcement
     another = Told(announced, tuple(sorted({*twelve.everyone, "s999"} - {other}))).to(ME)
-    for (names, excerpt), match in [
+    for (names, membership_proof), match in [
         ((whole[0], another[1]), "12 survivors of 12 sites in U2, 0 of those missing near"),
         ((fewer, whole[1]), "12 survivors of 12 sites in U2, 1 of those missing near"),
         ((fewer[:-1], without_one[1]), "11 survivors of 12 sites in U2, 2 of those missing near"),
@@ -266,7 +276,7 @@ def test_survivors_that_do_not_fit_u2(twelve: Federation) -> None:
     ]:
         twelve.clients[ME] = ClientInstance.from_bytes(twelve.everyone[ME], stored)
         with refuses(match):
-            sign(twelve, names, excerpt)
+            sign(twelve, names, membership_proof)
 
 
 def test_signatures_of_its_neighbourhood_and_on_this_list() -> None:
@@ -299,5 +309,5 @@ def test_signatures_of_others_or_on_another_list(twelve: Federation) -> None:
         release(twelve, replace(request, signatures=theirs))
     twelve.clients[ME] = ClientInstance.from_bytes(twelve.everyone[ME], stored)
     with refuses("expected the list it signed: 11 sites of Merkle root"):
-        names, excerpt = listing(twelve, {other})
-        release(twelve, replace(request, survivors=names, excerpt=excerpt))
+        names, membership_proof = listing(twelve, {other})
+        release(twelve, replace(request, survivors=names, membership_proof=membership_proof))

@@ -88,7 +88,7 @@ class Watched:
                 raise AssertionError("it has shared already")
             if kind == "mask":
                 assert isinstance(request, MaskRequest)
-                client.mask(request, [np.zeros(4, np.uint32)], told=TOLD, bases=BASES)
+                client.mask(request, [np.zeros(4, np.uint32)], transcript=TOLD, bases=BASES)
                 self.masked += 1
             elif kind == "sign":
                 assert isinstance(request, SignRequest)
@@ -148,7 +148,7 @@ def check_damage(request: object, at: int, bit: int) -> None:
 
 def take(client: ClientInstance, request: object) -> None:
     if isinstance(request, MaskRequest):
-        client.mask(request, [np.zeros(4, np.uint32)], told=TOLD, bases=BASES)
+        client.mask(request, [np.zeros(4, np.uint32)], transcript=TOLD, bases=BASES)
     else:
         assert isinstance(request, SharesRequest)
         client.share(request)

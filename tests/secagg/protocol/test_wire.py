@@ -35,8 +35,10 @@ OF_TYPE = {
     str(bytes): st.binary(max_size=200),
     str(wire.Names): SORTED_NAMES,
     str(wire.Table): TABLES,
-    str(wire.Excerpt | None): st.none()
-    | st.builds(wire.Excerpt, NUMBERS, NUMBERS, st.binary(max_size=40), st.binary(max_size=70)),
+    str(wire.MembershipProof | None): st.none()
+    | st.builds(
+        wire.MembershipProof, NUMBERS, NUMBERS, st.binary(max_size=40), st.binary(max_size=70)
+    ),
 }
 SEEDS = list(seeds())
 
@@ -199,16 +201,16 @@ def test_a_state_shows_no_secret() -> None:
 
 
 def test_an_excerpt_is_the_end_of_a_message_or_nothing() -> None:
-    excerpt = wire.Excerpt(4, 2, bytes(32), bytes(64))
-    plain, sparse = SignRequest(1, ("a",)), SignRequest(1, ("a",), excerpt)
+    membership_proof = wire.MembershipProof(4, 2, bytes(32), bytes(64))
+    plain, sparse = SignRequest(1, ("a",)), SignRequest(1, ("a",), membership_proof)
     assert encode(plain) == bind(wire.VERSION, "SignRequest", 1, 1, "a")
     assert encode(sparse) == bind(
         wire.VERSION, "SignRequest near", 1, 1, "a", 4, 2, bytes(32), bytes(64)
     )
     with pytest.raises(ProtocolError, match="'SignReply near'; expected"):
         decode(bind(wire.VERSION, "SignReply near", bytes(64)), wire.SignReply)
-    assert decode(encode(plain), SignRequest).excerpt is None
-    assert decode(encode(sparse), SignRequest).excerpt == excerpt
+    assert decode(encode(plain), SignRequest).membership_proof is None
+    assert decode(encode(sparse), SignRequest).membership_proof == membership_proof
 
 
 def test_what_goes_to_many_is_encoded_as_for_one() -> None:
@@ -234,7 +236,7 @@ def test_shares_are_tables() -> None:
         ({"masking": b""}, "private key has 0 bytes"),
         ({"members": ("s001",)}, "does not hold together"),
         ({"told": b"told"}, "does not hold together"),
-        ({"excerpt": wire.Excerpt(1, 0, bytes(32), b"")}, "does not hold together"),
+        ({"excerpt": wire.MembershipProof(1, 0, bytes(32), b"")}, "does not hold together"),
         ({"held": {"s001": b""}}, "sealed shares of 0 bytes"),
     ],
 )

@@ -53,8 +53,8 @@ def test_batches_are_of_three_by_name_and_the_last_takes_the_rest(first, cut):
         (["abcdefghi", "abcdef"], "abghi", "c"),
     ],
 )
-def test_who_would_be_shown(answered, asked, told):
-    assert shown(asked, answered, least=3) == frozenset(told)
+def test_who_would_be_shown(answered, asked, found):
+    assert shown(asked, answered, least=3) == frozenset(found)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.config.experiment.federation import SecureConfig
-from strategies.aggregators.fixed_point import FixedPointExchange
-from strategies.aggregators.plain import PlainExchange
+from strategies.aggregators.fixed_point import FixedPointAggregator
+from strategies.aggregators.plain import PlainAggregator
 from tests.strategies.aggregators.test_plain import NAMES, build, introduced, train
 
 # Three sites, clip 32, w_max 10: step = 32 / ((2^31 - 1) // 3); of three weights that sum to 4
@@ -30,13 +30,13 @@ def sites(make_site):
 
 @pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "fedyogi"])
 def test_a_mean_is_computed_in_fixed_point_unless_told_otherwise(name, model):
-    assert isinstance(fixed(model, name), FixedPointExchange)
-    assert type(build(model, name, float_mean=True)) is PlainExchange
+    assert isinstance(fixed(model, name), FixedPointAggregator)
+    assert type(build(model, name, float_mean=True)) is PlainAggregator
 
 
 @pytest.mark.parametrize("name", ["fedmedian", "fedtrimmedavg", "krum"])
 def test_rules_over_single_updates_stay_in_floating_point(name, model):
-    assert type(fixed(model, name)) is PlainExchange
+    assert type(fixed(model, name)) is PlainAggregator
 
 
 def test_the_mean_lies_within_the_bound(sites, make_grid, model):
@@ -99,14 +99,14 @@ def test_a_weight_that_has_no_place_on_the_scale_is_left_out(
 
 def test_equal_weights_lose_nothing_to_the_largest_weight(make_site, make_grid, model):
     sites = {n: make_site(NAMES[n], target=2.0 * n, weight=1.0) for n in range(3)}
-    exchange = fixed(model, weighting="equal", secure=SecureConfig())  # max_weight 10,000
-    outcome, _ = train(exchange, introduced(make_grid(sites)), model)
+    aggregator = fixed(model, weighting="equal", secure=SecureConfig())  # max_weight 10,000
+    outcome, _ = train(aggregator, introduced(make_grid(sites)), model)
     # (0 + 1 + 2) / 3, off by at most 3/2 * step / 3
     np.testing.assert_allclose(outcome.arrays["w"], 1.0, rtol=0, atol=3e-8 + 2**-24)
 
 
 def test_what_a_given_up_round_left_is_not_added_to_the_next(sites, make_grid, model):
-    exchange, grid = fixed(model), introduced(make_grid(sites))
-    assert train(exchange, grid, model, min_updates=4)[0].arrays is None
-    outcome, _ = train(exchange, grid, model)
+    aggregator, grid = fixed(model), introduced(make_grid(sites))
+    assert train(aggregator, grid, model, min_updates=4)[0].arrays is None
+    outcome, _ = train(aggregator, grid, model)
     np.testing.assert_allclose(outcome.arrays["w"], 3.75, rtol=0, atol=BOUND + 2**-22)

@@ -11,7 +11,7 @@ from primia_flwr.errors import DivergenceError
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.aggregators.aggregator import Request
 from strategies.aggregators.plain import _covered
-from strategies.registry import STRATEGIES, build_exchange
+from strategies.registry import STRATEGIES, build_aggregator
 
 NAMES = ["berlin", "london", "munich"]
 
@@ -23,7 +23,7 @@ def build(model, name="fedavg", **config):
         strategy=StrategyConfig(name=name, **{"float_mean": True, **config}),
         training=TrainingConfig(proximal_mu=0.1 if name == "fedprox" else 0.0),
     )
-    return build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
+    return build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
 
 
 def introduced(fake):
@@ -38,9 +38,9 @@ def request(model, timeout=0.02, **values):
     return Request(1, model, ConfigRecord({"pixel-mean": [0.5]}), timeout, **values)
 
 
-def train(exchange, grid, model, **values):
+def train(aggregator, grid, model, **values):
     rows = []
-    return exchange.train(request(model, **values), grid, rows.append), rows
+    return aggregator.train(request(model, **values), grid, rows.append), rows
 
 
 @pytest.fixture
@@ -95,15 +95,15 @@ def test_every_name_of_the_configuration_is_in_the_table():
 def test_a_server_optimiser_never_makes_a_variance_negative(make_site, make_grid, model):
     sites = {1: make_site("munich", var=1e-6), 2: make_site("berlin", var=1e-6)}
     model["bn.running_var"] = np.array([100.0], dtype=np.float32)
-    exchange = build(model, "fedadam", server_learning_rate=10.0)
-    outcome, _ = train(exchange, introduced(make_grid(sites)), model)
+    aggregator = build(model, "fedadam", server_learning_rate=10.0)
+    outcome, _ = train(aggregator, introduced(make_grid(sites)), model)
     assert outcome.arrays["bn.running_var"].tolist() == [np.float32(1e-6)]
 
 
 def test_the_whole_model_and_the_proximal_term_travel_down(sites, make_grid, model):
-    exchange, seen = build(model, "fedprox"), []
+    aggregator, seen = build(model, "fedprox"), []
     sites[11].always = lambda content, message: seen.append(message) or content
-    train(exchange, introduced(make_grid(sites)), model)
+    train(aggregator, introduced(make_grid(sites)), model)
     (message,) = seen
     assert set(message.content["arrays"]) == set(model)
     config = message.content["config"]
@@ -155,11 +155,11 @@ def test_the_order_of_the_replies_changes_no_bit(
 
 def test_too_few_updates_leave_the_strategy_untouched(sites, make_grid, model):
     sites[11].always = lambda content, message: Error(2, "broken")
-    exchange = build(model, "fedadam")
-    outcome, _ = train(exchange, introduced(make_grid(sites)), model, min_updates=3)
+    aggregator = build(model, "fedadam")
+    outcome, _ = train(aggregator, introduced(make_grid(sites)), model, min_updates=3)
     assert outcome.arrays is None
     assert outcome.count("ok") == 2
-    assert exchange.state() == {}
+    assert aggregator.state() == {}
 
 
 def test_silence_and_a_lost_node_have_their_rows(sites, make_grid, model):
@@ -183,15 +183,15 @@ def test_the_state_of_a_server_optimiser_survives(sites, make_grid, model):
     assert sorted(state) == ["m_t/w", "v_t/w"]
     np.testing.assert_allclose(state["m_t/w"], 0.375, rtol=1e-6)
     other.load_state(state)
-    again = [train(exchange, grid, first)[0].arrays["w"].tobytes() for exchange in (one, other)]
+    again = [train(aggregator, grid, first)[0].arrays["w"].tobytes() for aggregator in (one, other)]
     assert again[0] == again[1]
 
 
 def test_a_model_that_is_not_finite_ends_the_run(make_site, make_grid, model):
     sites = {1: make_site("munich"), 2: make_site("berlin")}
-    exchange = build(model, "fedadam", server_learning_rate=1e39)
+    aggregator = build(model, "fedadam", server_learning_rate=1e39)
     with pytest.raises(DivergenceError, match="made 'w' NaN or infinite"):
-        train(exchange, introduced(make_grid(sites)), model)
+        train(aggregator, introduced(make_grid(sites)), model)
 
 
 def test_evaluation_asks_for_the_verdict_only(sites, make_grid, model):

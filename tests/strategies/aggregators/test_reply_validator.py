@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from strategies.aggregators.reply_validator import Screen, clean, decode
+from strategies.aggregators.reply_validator import ReplyValidator, clean, decode
 
 MODEL = {
     "w": np.zeros((2, 3), dtype=np.float32),
@@ -46,7 +46,7 @@ def message(metrics=GOOD, arrays=MODEL, name="munich"):
 
 
 def check(reply):
-    return Screen(MODEL, num_classes=2).check(3, "munich", reply)
+    return ReplyValidator(MODEL, num_classes=2).check(3, "munich", reply)
 
 
 def without(*keys):
@@ -54,30 +54,30 @@ def without(*keys):
 
 
 def test_a_good_reply_passes_with_all_its_numbers():
-    screened = check(message())
-    row = screened.row
+    validated = check(message())
+    row = validated.row
     assert (row.round, row.site, row.status, row.reason) == (3, "munich", "ok", "")
     assert (row.num_examples, row.num_batches, row.train_loss) == (20, 2, 0.7)
     assert row.stopped_early is True
     assert (row.val_loss, row.val_accuracy, row.val_mcc) == (0.5, 1.0, 1.0)
-    assert screened.update.weight == 20.0
-    np.testing.assert_array_equal(screened.update.arrays["w"], MODEL["w"])
-    assert screened.incoming.loss == 0.6
-    assert screened.incoming.accuracy == 0.7
+    assert validated.update.weight == 20.0
+    np.testing.assert_array_equal(validated.update.arrays["w"], MODEL["w"])
+    assert validated.incoming.loss == 0.6
+    assert validated.incoming.accuracy == 0.7
 
 
 def test_a_site_that_only_evaluated_counts_for_the_validation_only():
-    screened = check(message(metrics=without("weight", "num-batches", "train-loss"), arrays=None))
-    assert screened.row.status == "evaluated"
-    assert screened.update is None
-    assert screened.incoming.num_examples == 10
+    validated = check(message(metrics=without("weight", "num-batches", "train-loss"), arrays=None))
+    assert validated.row.status == "evaluated"
+    assert validated.update is None
+    assert validated.incoming.num_examples == 10
 
 
 def test_a_site_without_validation_images_still_counts_for_the_mean():
     metrics = {k: v for k, v in GOOD.items() if not k.startswith(("incoming", "local"))}
-    screened = check(message(metrics=metrics))
-    assert (screened.row.status, screened.incoming) == ("ok", None)
-    assert screened.update is not None
+    validated = check(message(metrics=metrics))
+    assert (validated.row.status, validated.incoming) == ("ok", None)
+    assert validated.update is not None
 
 
 def nan(array, value=math.nan):
@@ -142,11 +142,11 @@ NESTED.data = b"\x93NUMPY\x01\x00" + (900).to_bytes(2, "little") + b"-" * 900 + 
     ],
 )
 def test_each_kind_of_rubbish_is_left_out_with_its_reason(parts, reason):
-    screened = check(message(**parts))
-    assert screened.row.status == "rejected"
-    assert screened.update is None
-    assert screened.incoming is None
-    assert re.search(reason, screened.row.reason), screened.row.reason
+    validated = check(message(**parts))
+    assert validated.row.status == "rejected"
+    assert validated.update is None
+    assert validated.incoming is None
+    assert re.search(reason, validated.row.reason), validated.row.reason
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.provisioning.identities import prepare_secure
 from strategies.fedsearch.loop import SearchLoop
 from strategies.fedsearch.population import draw_population
-from strategies.registry import build_exchange
+from strategies.registry import build_aggregator
 from strategies.rounds.loop import LoopConfig, RoundLoop
 
 NAMES = ["berlin", "london", "munich"]
@@ -60,7 +60,7 @@ def learner(make_site):
 
 @pytest.fixture
 def search(tmp_path, learner, make_grid, model):
-    """Return a function that runs a search; `secure`: over the real secure exchange."""
+    """Return a function that runs a search; `secure`: over the real secure aggregator."""
 
     def run(
         population=POPULATION,
@@ -96,7 +96,7 @@ def search(tmp_path, learner, make_grid, model):
             nodes = {n: _Secured(site, experiment, i) for i, (n, site) in enumerate(sites.items())}
         else:
             nodes = sites
-        exchange = build_exchange(
+        aggregator = build_aggregator(
             experiment, model=model, parameters=["w"], num_classes=2, folder=folder, flower_run=1
         )
         grid = RosterGrid(make_grid(nodes), NAMES)
@@ -104,8 +104,8 @@ def search(tmp_path, learner, make_grid, model):
             for site in sites.values():
                 site.rate = only
             plain = replace(experiment, search=SearchConfig())
-            return RoundLoop(LoopConfig.of(plain), grid, exchange, folder).run(model)
-        loop = SearchLoop(experiment, grid, exchange, folder, population=population)
+            return RoundLoop(LoopConfig.of(plain), grid, aggregator, folder).run(model)
+        loop = SearchLoop(experiment, grid, aggregator, folder, population=population)
         return loop.run(model, resume=resume)
 
     return run

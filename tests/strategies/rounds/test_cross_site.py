@@ -12,7 +12,7 @@ from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.errors import ConfigError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.cross_site import read_matrix
-from strategies.registry import build_exchange
+from strategies.registry import build_aggregator
 from strategies.rounds.loop import LoopConfig, RoundLoop
 
 NAMES = ["london", "munich"]
@@ -37,7 +37,7 @@ def start(fake, model, folder, *, cross_site=True, resume=False, rounds=1):
     )
     rule = StrategyConfig(float_mean=True, cross_site=cross_site)
     experiment = Experiment(federation=federation, strategy=rule)
-    exchange = build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
+    aggregator = build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
     cfg = LoopConfig(
         federation=federation,
         stopping=FederationStoppingConfig(monitor="accuracy", patience=0),
@@ -46,7 +46,7 @@ def start(fake, model, folder, *, cross_site=True, resume=False, rounds=1):
         config_hash="c0ffee",
         cross_site=cross_site,
     )
-    loop = RoundLoop(cfg, RosterGrid(fake, NAMES, None), exchange, folder)
+    loop = RoundLoop(cfg, RosterGrid(fake, NAMES, None), aggregator, folder)
     return loop.run(model, resume=resume)
 
 
@@ -106,13 +106,13 @@ def test_a_finished_run_that_is_resumed_keeps_its_matrix(sites, make_grid, model
 
 def test_models_are_kept_only_where_they_are_wanted(model):
     exchanges = [
-        build_exchange(
+        build_aggregator(
             Experiment(strategy=StrategyConfig(cross_site=wanted)),
             model=model, parameters=["w"], num_classes=2,
         )
         for wanted in (True, False)
     ]  # fmt: skip
-    assert [exchange._keep_models for exchange in exchanges] == [True, False]
+    assert [aggregator._keep_models for aggregator in exchanges] == [True, False]
     assert exchanges[0].site_models() == {}
 
 

@@ -12,7 +12,7 @@ from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import CheckpointError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs import checkpoint as checkpoint_module
-from strategies.registry import build_exchange
+from strategies.registry import build_aggregator
 from strategies.rounds import loop as rounds
 from strategies.rounds.loop import LoopConfig, RoundLoop
 
@@ -55,7 +55,7 @@ def start(model, tmp_path):
         )
         rule = StrategyConfig(name=strategy, float_mean=True)  # for round numbers
         experiment = Experiment(federation=federation, strategy=rule)
-        exchange = build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
+        aggregator = build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
         cfg = LoopConfig(
             federation=federation,
             stopping=FederationStoppingConfig(monitor="accuracy", patience=patience),
@@ -63,7 +63,7 @@ def start(model, tmp_path):
             channels=1,
             config_hash="c0ffee",
         )
-        loop = RoundLoop(cfg, RosterGrid(fake, names, nodes), exchange, folder)
+        loop = RoundLoop(cfg, RosterGrid(fake, names, nodes), aggregator, folder)
         return loop.run(model, resume=resume)
 
     return run
@@ -99,7 +99,7 @@ def test_four_rounds_by_hand(start, sites, make_grid, tmp_path):
     assert {row["val_accuracy"] for row in history} == {"0.5"}
     assert [row["best"] for row in history] == ["1", "0", "0", "0"]
     assert len(table(tmp_path, "sites")) == 12
-    # One exchange a round, one for the statistics, one for the last model.
+    # One aggregator a round, one for the statistics, one for the last model.
     assert sites[11].seen == ["query.statistics", *["train"] * 4, "evaluate"]
     assert [event["round"] for event in events(tmp_path, "round_finished")] == [1, 2, 3, 4]
     assert events(tmp_path, "finished")[0]["stopped"] == "rounds"
@@ -430,9 +430,9 @@ def test_a_private_run_ends_in_the_last_model_or_in_the_average(
             private=True,
             averaging=averaging,
         )
-        exchange = build_exchange(experiment, model=model, parameters=["w"], num_classes=2)
+        aggregator = build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
         grid = RosterGrid(make_grid(sites), NAMES, None)
-        return RoundLoop(cfg, grid, exchange, tmp_path).run(model, resume=resume)
+        return RoundLoop(cfg, grid, aggregator, tmp_path).run(model, resume=resume)
 
     def die(content, message):
         raise KeyboardInterrupt

@@ -6,8 +6,8 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
-from strategies.rounds import participation as attendance
-from strategies.rounds.participation import Attendance
+from strategies.rounds import participation
+from strategies.rounds.participation import Participation
 
 NAMES = ["berlin", "munich"]
 
@@ -105,7 +105,7 @@ def test_what_a_lost_superlink_did_not_keep_is_sent_again(fake, monkeypatch):
 
 
 class Introductions:
-    """An exchange that introduces every node under the name of its fake site."""
+    """An aggregator that introduces every node under the name of its fake site."""
 
     def __init__(self, fake):
         self.fake = fake
@@ -129,11 +129,11 @@ def test_before_the_first_round_the_others_get_a_short_grace(fake, monkeypatch):
             fake.offline.clear()
 
     fake.on_look = look
-    monkeypatch.setattr(attendance, "GRACE", 30.0)
+    monkeypatch.setattr(participation, "GRACE", 30.0)
     grid = RosterGrid(fake, NAMES)
     cfg = FederationConfig(sites=NAMES, min_sites=1, wait_for_sites=60)
     waiting = []
-    place = Attendance(
+    place = Participation(
         cfg, grid, Introductions(fake), lambda name, **values: waiting.append(values)
     )
     assert place.gather(0, 1) == []

@@ -53,7 +53,7 @@ from primia_bench.inference.latency.quiet import wait_until_quiet
 from primia_bench.machine import describe_machine
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.inference.arithmetic import ring
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.preprocessing.dealing import part_bytes
 from primia_flwr.models.registry import build_model
@@ -193,9 +193,9 @@ def _rings(scratch: Path, args: argparse.Namespace, needed: dict[int, int]) -> d
 def _dealt(name: str, size: int, bits: int) -> dict[str, float]:
     """Return the megabytes that each party is dealt for an image, by the plan."""
     model = build_model(ModelConfig(name=name), num_classes=3, channels=1, seed=0).eval()
-    needs = Needs.of(lower(model, (1, 1, size, size), compare_bits=bits).plan)
+    spec = CorrelationSpec.of(lower(model, (1, 1, size, size), compare_bits=bits).plan)
     roles = {"data-owner": ring.DATA_OWNER, "model-owner": ring.MODEL_OWNER}
-    return {role: round(sum(part_bytes(at, needs)) / 1e6, 3) for role, at in roles.items()}
+    return {role: round(sum(part_bytes(at, spec)) / 1e6, 3) for role, at in roles.items()}
 
 
 def _measured(

@@ -33,7 +33,7 @@ class Party:
     name: str
     pipe: Connection
 
-    def hear(self, patience: float = PATIENCE) -> Any:
+    def poll(self, patience: float = PATIENCE) -> Any:
         """Return what it says next."""
         try:
             if self.pipe.poll(patience):
@@ -57,24 +57,24 @@ def measure(
         store = Path(folder)
         task = Task(service, material, store, cell.images(images), threads, compare_bits)
         with _running(_MODULES[cell.protocol], task) as (provider, model, data):
-            provider_port = provider.hear(_START)
+            provider_port = provider.poll(_START)
             model.pipe.send(provider_port)
-            with Relay(model.hear(_START)) as relay:
+            with Relay(model.poll(_START)) as relay:
                 target = relay.port if cell.rate else relay.target
                 data.pipe.send((provider_port, target))
-                data.hear()
+                data.poll()
                 stored = {role: _block_bytes(store / role) for role in ROLES[1:]}
                 os.sync()  # what was stored goes to the disk now, not while the clock runs
                 if cell.rate:
                     relay.shape = Shape(cell.delay / 1e3, cell.rate * 1e6 / 8)
                 others = Others()
                 data.pipe.send("go")
-                data.hear()
+                data.poll()
                 cores = others.cores()
-                found = {"data-owner": data.hear()}
+                found = {"data-owner": data.poll()}
                 for party in (model, provider):
                     party.pipe.send("stop")
-                    found[party.name] = party.hear()
+                    found[party.name] = party.poll()
     plain = np.load(material / "logits.npy")[1 : task.images + 1]
     return {
         **cell.key,

@@ -1,4 +1,4 @@
-"""Rounds over secure aggregation: the real exchange and the real client code, sites in memory."""
+"""Rounds over secure aggregation: the real aggregator and the real client code, sites in memory."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ from primia_flwr.secagg.protocol.wire import (
     decode,
     encode,
 )
-from strategies.registry import build_exchange
+from strategies.registry import build_aggregator
 from strategies.rounds.loop import SITES_STOPPED, LoopConfig, RoundLoop
 
 NAMES = ["berlin", "london", "munich", "paris", "rome"]
@@ -116,7 +116,7 @@ class Federation:
         return {site.name: site for site in self.grid.sites.values()}
 
     def run(self, resume: bool = False):
-        exchange = build_exchange(
+        aggregator = build_aggregator(
             self.agreed,
             model=self.model,
             parameters=["w"],
@@ -132,7 +132,7 @@ class Federation:
             config_hash="c0ffee",
         )
         names = self.experiment.federation.sites
-        self.loop = RoundLoop(cfg, RosterGrid(self.grid, names), exchange, self.folder)
+        self.loop = RoundLoop(cfg, RosterGrid(self.grid, names), aggregator, self.folder)
         return self.loop.run(self.model, resume=resume)
 
     def forget(self):
@@ -490,11 +490,11 @@ def test_sites_of_a_sparse_graph_are_shown_their_neighbours_only(federation):
     names = [f"site-{i:02d}" for i in range(12)]
     secure = SecureConfig(enabled=True, max_weight=200, degree=4)
     run = federation(count=12, rounds=2, secure=secure, names=names, min_sites=10)
-    told = []
+    sent = []
 
     def listen(step, message):
         parts = message.content.get("secagg", {})
-        told.extend(decode(parts[key], kind) for key, kind in REQUESTS.items() if key in parts)
+        sent.extend(decode(parts[key], kind) for key, kind in REQUESTS.items() if key in parts)
 
     run.sites["site-00"].tamper = listen
     run.sites["site-07"].lost = {("train", 1)}
@@ -503,9 +503,9 @@ def test_sites_of_a_sparse_graph_are_shown_their_neighbours_only(federation):
     step = 32 / (2**31 / 12)
     assert state.model["w"] == pytest.approx([expected(2, sums)] * 2, abs=2 * 6 * step + 1e-6)
     assert "sign" in run.sites["site-00"].seen
-    assert {type(one) for one in told} == set(REQUESTS.values())
-    for one in told:
-        assert one.excerpt is not None
+    assert {type(one) for one in sent} == set(REQUESTS.values())
+    for one in sent:
+        assert one.membership_proof is not None
         assert len(names_in(one)) <= 5, "itself and four others"
     rows = [row for row in read_sums(run.folder) if row.kind == "train"]
     assert [(row.degree, row.threshold, row.sparse) for row in rows] == [(4, 2, True)] * 2

@@ -86,7 +86,7 @@ def test_a_site_that_claims_a_negative_weight_over_the_whole_protocol() -> None:
     federation.shares(federation.keys())
     for name, request in federation.server.begin_sum(b"told").items():
         vectors = [vector.copy() for vector in payloads[name]]
-        federation.clients[name].mask(request, vectors, told=b"told", bases=[b"base"])
+        federation.clients[name].mask(request, vectors, transcript=b"told", bases=[b"base"])
         federation.server.add_vectors(name, vectors)
     for name, unmask in federation.server.unmask_requests().items():
         reply = federation.clients[name].release(unmask, federation.journals[name])

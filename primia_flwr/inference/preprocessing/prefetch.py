@@ -11,13 +11,13 @@ from torch import Tensor
 from primia_flwr.errors import PrimiaError, ServiceError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import SEED_BYTES
-from primia_flwr.inference.correlation_spec import Needs
+from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes, tensor, words
-from primia_flwr.inference.preprocessing.prefetcher import Opener, none_came
+from primia_flwr.inference.preprocessing.prefetcher import Prefetcher, none_came
 from primia_flwr.inference.preprocessing.prepared import Prepared, masked_products, prepare
 from primia_flwr.inference.preprocessing.store import Store
 from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.inference.transport.keepalive import LOOK_SECONDS, Vigil
+from primia_flwr.inference.transport.keepalive import LOOK_SECONDS, Keepalive
 from primia_flwr.inference.transport.messages import Join, Kind, pack
 
 OnFetched = Callable[[int], None]
@@ -27,7 +27,11 @@ _PATIENCE_AT_THE_END = 5.0  # seconds for the thread to notice that its line is 
 
 
 def join(
-    channel: Channel, request: Join, needs: Needs, *, peer: Callable[[], None] = lambda: None
+    channel: Channel,
+    request: Join,
+    spec: CorrelationSpec,
+    *,
+    peer: Callable[[], None] = lambda: None,
 ) -> bytes:
     """Come to the crypto provider for a session; return the weights' seed, for the model owner.
 
@@ -39,9 +43,9 @@ def join(
         If the other party does not come, or asks for something else.
     """
     channel.send(Kind.JOIN, pack(request))
-    channel.send(Kind.JOIN, needs.to_bytes())
+    channel.send(Kind.JOIN, spec.to_bytes())
     end = time.monotonic() + channel.timeout
-    while (heard := channel.hear({Kind.JOINED: SEED_BYTES}, LOOK_SECONDS)) is None:
+    while (heard := channel.poll({Kind.JOINED: SEED_BYTES}, LOOK_SECONDS)) is None:
         peer()
         if time.monotonic() > end:
             raise ServiceError(
@@ -51,7 +55,7 @@ def join(
     return bytes(heard[1])
 
 
-class Supply:
+class Prefetch:
     """Fetches the blocks of a session in order; keeps some of them waiting, and the next one open.
 
     Parameters
@@ -78,7 +82,7 @@ class Supply:
         self,
         party: int,
         channel: Channel,
-        needs: Needs,
+        spec: CorrelationSpec,
         store: Store,
         *,
         total: int,
@@ -86,17 +90,17 @@ class Supply:
         masked_weights: Sequence[Tensor] = (),
         on_fetched: OnFetched = lambda _: None,
     ) -> None:
-        self._party, self._channel, self._needs = party, channel, needs
+        self._party, self._channel, self._needs = party, channel, spec
         self._store, self._total, self._ahead = store, total, max(ahead, 1)
         self._masked_weights = masked_weights
         self._on_fetched = on_fetched
-        self._lengths = part_bytes(party, needs)
+        self._lengths = part_bytes(party, spec)
         self._changed = threading.Condition()
         self._fetched = 0
         self._error: PrimiaError | None = None
         self._over = False
-        self._vigil = Vigil(channel)
-        self._opener = Opener(self._open, total=total)
+        self._vigil = Keepalive(channel)
+        self._opener = Prefetcher(self._open, total=total)
         self._thread = threading.Thread(target=self._run, name="supply", daemon=True)
         self._thread.start()
 
