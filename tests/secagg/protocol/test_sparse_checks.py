@@ -166,11 +166,11 @@ def test_thresholds_are_those_that_belong_to_the_suggested_degrees() -> None:
     assert Floor(5, 3).sparse_threshold(12, 4) == 5  # of all four neighbours and the client
 
 
-def test_an_excerpt_where_the_whole_list_belongs_and_the_reverse(twelve: Federation) -> None:
+def test_a_membership_proof_where_the_whole_list_belongs_and_the_reverse(twelve: Federation) -> None:
     complete = Federation(twelve.everyone)
-    with refuses("an excerpt of a list in instance 1; expected all of it"):
+    with refuses("a membership proof in instance 1; expected all of it"):
         complete.clients[ME].share(twelve.keys()[ME])
-    with refuses("a list without an excerpt in instance 1; expected one"):
+    with refuses("a list without a membership proof in instance 1; expected one"):
         twelve.clients[ME].share(Federation(twelve.everyone).keys()[ME])
 
 
@@ -217,7 +217,7 @@ def test_a_u2_with_strangers_without_itself_or_larger_than_u1(twelve: Federation
             replace(request, membership_proof=request.membership_proof._replace(root=bytes(32))),
             "not at place 0",
         ),
-        (replace(request, membership_proof=None), "a list without an excerpt"),
+        (replace(request, membership_proof=None), "a list without a membership proof"),
     ]:
         client = ClientInstance.from_bytes(twelve.everyone[ME], stored[ME])
         with refuses(match):
@@ -271,7 +271,7 @@ def test_survivors_that_do_not_fit_u2(twelve: Federation) -> None:
         ((fewer[:-1], without_one[1]), "11 survivors of 12 sites in U2, 2 of those missing near"),
         ((tuple(sorted((*whole[0], stranger))), without_one[1]), f"survivors with {stranger}"),
         ((tuple(near(twelve, ME)), without_one[1]), "survivors without itself"),
-        ((whole[0], None), "a list without an excerpt"),
+        ((whole[0], None), "a list without a membership proof"),
         (whole, "a full survivor list to sign"),
     ]:
         twelve.clients[ME] = ClientInstance.from_bytes(twelve.everyone[ME], stored)

@@ -200,7 +200,7 @@ def test_a_state_shows_no_secret() -> None:
     assert str(state.masking) not in repr(state)
 
 
-def test_an_excerpt_is_the_end_of_a_message_or_nothing() -> None:
+def test_a_membership_proof_is_the_end_of_a_message_or_nothing() -> None:
     membership_proof = wire.MembershipProof(4, 2, bytes(32), bytes(64))
     plain, sparse = SignRequest(1, ("a",)), SignRequest(1, ("a",), membership_proof)
     assert encode(plain) == bind(wire.VERSION, "SignRequest", 1, 1, "a")
@@ -235,8 +235,8 @@ def test_shares_are_tables() -> None:
         ({"sealing": b""}, "does not hold together"),
         ({"masking": b""}, "private key has 0 bytes"),
         ({"members": ("s001",)}, "does not hold together"),
-        ({"told": b"told"}, "does not hold together"),
-        ({"excerpt": wire.MembershipProof(1, 0, bytes(32), b"")}, "does not hold together"),
+        ({"transcript": b"told"}, "does not hold together"),
+        ({"membership_proof": wire.MembershipProof(1, 0, bytes(32), b"")}, "does not hold together"),
         ({"held": {"s001": b""}}, "sealed shares of 0 bytes"),
     ],
 )

@@ -35,7 +35,7 @@ def test_batches_are_of_three_by_name_and_the_last_takes_the_rest(first, cut):
 
 
 @pytest.mark.parametrize(
-    ("answered", "asked", "told"),
+    ("answered", "asked", "found"),
     [
         ([], "abc", ""),
         (["abcd"], "abcd", ""),
