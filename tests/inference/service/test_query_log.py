@@ -107,7 +107,7 @@ HALVES = [
 ]
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", HALVES, ids=range(len(HALVES)))
 def test_half_a_last_line_is_cut_off_and_noted(tmp_path: Path, half: bytes) -> None:
     file = tmp_path / "queries.jsonl"
     QueryLog(file, limit=5).add("clinic", 3)
