@@ -1,9 +1,11 @@
 """Areas under ROC curves of many weighted samples at once, with DeLong's variance of each.
 
 A sample is given by the weight of each patient: 0, 1, 2 ... copies, each a patient of its own.
-For weights of one the areas are those of `metrics.score` and the variances those of `delong`.
+Images of one patient may be dependent: Obuchowski's form sums what they add to the error over each
+patient first. With one image a patient that is DeLong's.
 
-Sources: Provost & Domingos 2000 (the class-weighted one-vs-rest area); `delong` (variances).
+Sources: Provost & Domingos 2000 (the class-weighted one-vs-rest area); DeLong, DeLong &
+Clarke-Pearson 1988; Sun & Xu 2014, alg. 2; Obuchowski 1997.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ def area_statistic(
     `probabilities` is (N, C). Classes are weighted by their images in the sample; those without
     an image, or without one of another class, count nothing.
     """
-    columns = [_Sorted(labels == k, probabilities[:, k]) for k in range(num_classes)]
+    columns = [SortedScores(labels == k, probabilities[:, k]) for k in range(num_classes)]
 
     def statistic(weights: FloatArray) -> FloatArray:
         images = weights[:, strata.of]
@@ -55,7 +57,7 @@ def area_and_variance(
     strata : Strata
         Whose each image is.
     """
-    columns = [_Sorted(side, own) for side, own in zip(positive, scores, strict=True)]
+    columns = [SortedScores(side, own) for side, own in zip(positive, scores, strict=True)]
     one_hot = np.ones(len(strata.of)), (np.arange(len(strata.of)), strata.of)
     patients = csr_array(one_hot, shape=(len(strata.of), strata.size))
 
@@ -73,8 +75,11 @@ def area_and_variance(
     return statistic
 
 
-class _Sorted:
-    """One score per image, sorted once, for the areas of many weighted samples."""
+class SortedScores:
+    """One score per image (N,), sorted once, for the areas of many weighted samples.
+
+    `positive` (N,) bool says which images are of the class; ties count half.
+    """
 
     def __init__(self, positive: np.ndarray, scores: FloatArray) -> None:
         self.order = np.argsort(scores, kind="stable")
@@ -86,7 +91,7 @@ class _Sorted:
     def areas(self, images: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the areas (B,) and the positives' weight (B,) for image weights (B, N)."""
         positive, negative = self._by_score(images)
-        below = negative.cumsum(axis=1) - negative / 2  # ties count half
+        below = negative.cumsum(axis=1) - negative / 2
         m, n = positive.sum(axis=1), negative.sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             return (positive * below).sum(axis=1) / (m * n), m
@@ -96,8 +101,17 @@ class _Sorted:
     ) -> tuple[FloatArray, FloatArray]:
         """Return the areas (B,) and what one copy of each image adds to their error, (B, N).
 
-        `patients`: how many, (B,), have an image of the class, and how many one of the others.
-        A sample with only one side has neither: NaN.
+        The variance is the sum of the squares of the patients' sums. A sample with only one side
+        has neither: NaN.
+
+        Parameters
+        ----------
+        images : (B, N) float
+            Weights of the images.
+        patients : list of two (B,) float
+            How many have an image of the class, and how many one of the others: each side carries
+            the square root of DeLong's factor n / (n - 1). For a patient with images on both,
+            Obuchowski's cross term has a factor of its own; here it is the geometric mean.
         """
         positive, negative = self._by_score(images)
         m, n = (side.sum(axis=1, keepdims=True) for side in (positive, negative))

@@ -1,12 +1,10 @@
-"""Variance of areas under ROC curves, tests between two of them, and their intervals.
+"""Areas under ROC curves on the same images: their covariance, tests between two, intervals.
 
-DeLong's nonparametric variance by mid-ranks; images of one patient may be dependent, and then
-Obuchowski's form sums the structural components over each patient first. With one image a
-patient the two are the same. A class-weighted one-vs-rest area is a sum of areas with the class
-shares as weights, so its components are that sum of theirs.
+`auc` has the area and what each image adds to its error. A class-weighted one-vs-rest area is a
+sum of areas with the class shares as weights, so what an image adds is that sum, too.
 
-Sources: DeLong, DeLong & Clarke-Pearson 1988; Sun & Xu 2014, alg. 2; Obuchowski 1997; the logit
-form of the interval: Pepe 2003, sect. 5.2.
+Sources: DeLong, DeLong & Clarke-Pearson 1988; Obuchowski 1997; the logit form of the interval:
+Pepe 2003, sect. 5.2.
 """
 
 from __future__ import annotations
@@ -18,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 from primia_flwr.errors import DataError
+from primia_flwr.evaluation.statistics.auc import SortedScores
 from primia_flwr.evaluation.statistics.intervals import LEVEL, Interval
 from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
@@ -58,12 +57,6 @@ def area(
     ------
     DataError
         If either side has fewer than two patients.
-
-    Notes
-    -----
-    Influences carry the square root of DeLong's factor n / (n - 1), n counting the patients of
-    a side. For a patient with images on both sides, Obuchowski's cross term has one factor of
-    its own; here it is the geometric mean of the two sides' factors.
     """
     s, side = np.asarray(scores, np.float64), np.asarray(positive, bool)
     units = np.arange(len(s)) if patients is None else np.asarray(patients)
@@ -73,16 +66,9 @@ def area(
             f"{counts[0]} patient(s) of the class and {counts[1]} of the others; expected at "
             "least 2 of each for the variance of an area"
         )
-    x, y = s[side], s[~side]
-    m, n = len(x), len(y)
-    ranks = rankdata(s)
-    above = (ranks[side] - rankdata(x)) / n  # share of negatives below each positive image
-    below = 1 - (ranks[~side] - rankdata(y)) / m
-    value = float(above.mean())
-    influence = np.empty(len(s))
-    influence[side] = (above - value) / m * math.sqrt(counts[0] / (counts[0] - 1))
-    influence[~side] = (below - value) / n * math.sqrt(counts[1] / (counts[1] - 1))
-    return Area(value, influence)
+    patients_of = [np.array([float(count)]) for count in counts]
+    value, influence = SortedScores(side, s).influences(np.ones((1, len(s))), patients_of)
+    return Area(float(value[0]), influence[0])
 
 
 def weighted_area(
