@@ -17,12 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.config.experiment.privacy import PrivacyConfig
-from primia_flwr.errors import CheckpointError, ConfigError
-from primia_flwr.models.weights import IMAGENET
+from primia_flwr.errors import CheckpointError
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "first-weights.json"
-STATED = "privacy.weights_without_patients"
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -73,68 +71,6 @@ class Provenance:
 
 NOBODY = Provenance()
 UNKNOWN = Provenance(unprotected=True, drawn=False)
-
-
-def provenance_of(source: str) -> Provenance | None:
-    """Return whose images are in `model.weights`; None where nothing says so.
-
-    Random weights and torchvision's of ImageNet are public. A file is known by the card beside it,
-    if the card is of these very bytes.
-    """
-    from primia_flwr.models.saved import CARD_FILE, read_card  # which knows this module
-
-    if source in ("none", IMAGENET):
-        return NOBODY
-    path = Path(source)
-    try:
-        card, digest = read_card(path.parent / CARD_FILE)
-        with reading(path, error=CheckpointError, expected="a model's weights"):
-            if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-                return None
-    except CheckpointError:
-        return None
-    if card.provenance is not None:
-        return card.provenance
-    clean = card.synthetic and card.model.weights in ("none", IMAGENET)
-    return Provenance(unprotected=True) if clean else UNKNOWN
-
-
-def check_start(source: str, privacy: PrivacyConfig, *, synthetic: bool) -> Provenance:
-    """Return what weights add to a run's claim, or refuse a private run that may not start there.
-
-    Parameters
-    ----------
-    source : str
-        `model.weights`.
-    privacy : PrivacyConfig
-        Of the run.
-    synthetic : bool
-        Whether the run's own images are synthetic; if not, synthetic ones are of none of its
-        patients.
-
-    Raises
-    ------
-    ConfigError
-        If the weights may hold patients of this run without privacy.
-    """
-    found = provenance_of(source)
-    if not privacy.enabled:
-        return found or UNKNOWN
-    if privacy.weights_without_patients or (found and found.drawn and not synthetic):
-        return NOBODY
-    if found is not None and not found.unprotected:
-        return found
-    what = (
-        "was trained without privacy"
-        if found
-        else "has no model.json beside it that says what it was trained on"
-    )
-    raise ConfigError(
-        f"model.weights={source} {what}; expected weights that a private run may start from: "
-        "whatever they say of a patient no epsilon of this run counts; start from random weights "
-        "(model.weights=none), or from those of a private run, whose epsilon is then added; or "
-        f"state with {STATED}=true that none of this run's patients was in their training"
-    )
 
 
 def read_added(run_dir: Path) -> Provenance:

@@ -6,11 +6,9 @@ of the weights, so that two files of different moments are noticed.
 
 import hashlib
 import json
-import math
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,84 +16,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
-from primia_flwr.models.provenance import Provenance
+from primia_flwr.models.card import CARD_FILE, ModelCard, read_card, read_values
 from primia_flwr.models.registry import build_model
-from primia_flwr.storage.reading import parse_json, read_text, reading, reason_of
+from primia_flwr.storage.reading import reading, reason_of
 
-FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "model.json"
-_LARGEST_SIDE = 1 << 14
-_OPTIONAL = ("activation_bounds", "privacy", "provenance")
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a user of the weights must know.
-
-    `image_size` in pixels, `resize` as in the data configuration; `mean` and `std` per
-    channel of pixels in [0, 1]; `round` is the federated round that the weights come from;
-    `synthetic` tells that the training images were synthetic; `activation_bounds` stands in
-    cards of calibrated models only, and `privacy` in those of models that were trained with
-    differential privacy: what is guaranteed to whom, in words. `provenance`: whose images are in
-    the weights, for runs that start from them; None in cards of before 2026-11-29.
-    """
-
-    model: ModelConfig
-    classes: tuple[str, ...]
-    channels: int
-    image_size: int
-    resize: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    config_hash: str
-    round: int
-    synthetic: bool
-    format: int = FORMAT
-    activation_bounds: ActivationBounds | None = None
-    privacy: str = ""
-    provenance: Provenance | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON; no key for what there is not."""
-        values = asdict(self)
-        for name in _OPTIONAL:
-            if not values[name]:
-                del values[name]
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelCard":
-        """Rebuild a card from `to_dict`'s result; keys that it does not know are left out.
-
-        Raises
-        ------
-        CheckpointError
-            If a key is missing, has another form, or the format is another one.
-        """
-        if values.get("format") != FORMAT or type(values.get("format")) is not int:
-            raise CheckpointError(
-                f"{CARD_FILE}: format={values.get('format')!r:.40}; expected {FORMAT}; "
-                "use the version of primia_flwr that wrote the model"
-            )
-        expected = "a model card that primia_flwr wrote; copy the whole run folder again"
-        with reading(CARD_FILE, error=CheckpointError, expected=expected):
-            names = [item.name for item in fields(cls) if item.name not in _OPTIONAL]
-            known: dict[str, Any] = {name: values[name] for name in names}
-            known["privacy"] = str(values.get("privacy", ""))
-            if "activation_bounds" in values:
-                known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
-            if "provenance" in values:
-                known["provenance"] = Provenance.from_dict(values["provenance"])
-            known["model"] = _model_of(known["model"])
-            for name in ("classes", "mean", "std"):
-                known[name] = tuple(known[name])
-            card = cls(**known)
-            _check_types(card)
-            return card
 
 
 def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
@@ -163,17 +90,6 @@ def _rebuilt(card: ModelCard, weights: bytes) -> nn.Module:
     return model.eval()
 
 
-def weights_digest(run_dir: Path) -> str:
-    """Return the SHA-256 of a saved model's weights, hexadecimal.
-
-    Raises
-    ------
-    CheckpointError
-        If there is no card.
-    """
-    return read_card(run_dir / CARD_FILE)[1]
-
-
 def write_bounds(run_dir: Path, bounds: ActivationBounds, *, weights: str) -> None:
     """Put activation bounds into a saved model's card, in place of earlier ones.
 
@@ -193,7 +109,7 @@ def write_bounds(run_dir: Path, bounds: ActivationBounds, *, weights: str) -> No
         unchanged.
     """
     path = run_dir / CARD_FILE
-    values = _read_json(path)
+    values = read_values(path)
     if str(values.get("sha256")) != weights:
         raise CheckpointError(
             f"{path} is of other weights than those that were measured; expected a folder that "
@@ -210,62 +126,6 @@ def write_bounds(run_dir: Path, bounds: ActivationBounds, *, weights: str) -> No
 
 def _write_card(path: Path, values: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
-
-
-def read_card(path: Path) -> tuple[ModelCard, str]:
-    """Return a card and the SHA-256 of the weights that it is of.
-
-    Raises
-    ------
-    CheckpointError
-        If there is none, or it cannot be read.
-    """
-    values = _read_json(path)
-    return ModelCard.from_dict(values), str(values.get("sha256"))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    expected = (
-        "the card of a saved model in the folder of a finished run, e.g. "
-        "run=outputs/2026-01-31/12-00-00-demo"
-    )
-    with reading(path, error=CheckpointError, expected=expected):
-        values = parse_json(read_text(path))
-        if not isinstance(values, dict):
-            raise ValueError("it is not a JSON object")
-    return dict(values)
-
-
-def _model_of(values: Mapping[str, Any]) -> ModelConfig:
-    """Return the architecture of a card, whose values have the types that the defaults have."""
-    model = ModelConfig(**values)
-    for item in fields(model):
-        if type(getattr(model, item.name)) is not type(item.default):
-            raise ValueError(f"model.{item.name}={getattr(model, item.name)!r:.60}")
-    return model
-
-
-def _check_types(card: ModelCard) -> None:
-    """Refuse what the rest of the package would stumble over."""
-    for name, good in (
-        ("classes", card.classes and all(type(one) is str for one in card.classes)),
-        ("channels", type(card.channels) is int and card.channels in (1, 3)),
-        ("image_size", type(card.image_size) is int and 1 <= card.image_size <= _LARGEST_SIDE),
-        ("resize", type(card.resize) is str),
-        ("mean", _are_finite(card.mean, card.channels)),
-        ("std", _are_finite(card.std, card.channels) and min(card.std) > 0),
-        ("config_hash", type(card.config_hash) is str),
-        ("round", type(card.round) is int),
-        ("synthetic", type(card.synthetic) is bool),
-    ):
-        if not good:
-            raise ValueError(f"{name}={getattr(card, name)!r:.60}")
-
-
-def _are_finite(values: tuple[float, ...], count: int) -> bool:
-    return len(values) == count and all(
-        type(value) in (int, float) and math.isfinite(value) for value in values
-    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

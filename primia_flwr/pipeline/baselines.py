@@ -11,7 +11,7 @@ from torch import nn
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import SiteData, load_pooled
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.models.saved import ModelCard
+from primia_flwr.models.card import ModelCard
 from primia_flwr.pipeline.first_model import first_model, model_card
 from primia_flwr.training.baselines import BaselineRound, train_alone, train_pooled
 from primia_flwr.training.device import derive_seed

@@ -5,13 +5,8 @@ from torch import nn
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
 from primia_flwr.models import ModelCard, build_model
-from primia_flwr.models.provenance import (
-    UNKNOWN,
-    Provenance,
-    after_run,
-    check_start,
-    provenance_of,
-)
+from primia_flwr.models.provenance import UNKNOWN, Provenance, after_run
+from primia_flwr.models.weights_card import check_start, provenance_of
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 

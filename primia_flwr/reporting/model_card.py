@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from primia_flwr.models.saved import weights_digest
+from primia_flwr.models.card import weights_digest
 from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.reporting.plots.evidence import in_words
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder

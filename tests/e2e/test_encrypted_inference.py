@@ -19,8 +19,9 @@ from PIL import Image
 
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models.activation_bounds import ActivationBounds
+from primia_flwr.models.card import ModelCard, weights_digest
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard, save_model, weights_digest, write_bounds
+from primia_flwr.models.saved import save_model, write_bounds
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from tests.e2e.runner import Primia, last_json

@@ -22,11 +22,10 @@ from primia_flwr.models.provenance import (
     Provenance,
     after_run,
     arrays_digest,
-    check_start,
-    provenance_of,
     read_added,
     same_arrays,
 )
+from primia_flwr.models.weights_card import check_start, provenance_of
 
 CFG = ModelConfig(name="simpleconv", norm="group")
 PRIVATE = PrivacyConfig(mode="dp_sgd", epsilon=8.0, delta=1e-4)

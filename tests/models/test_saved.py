@@ -11,7 +11,8 @@ from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models import ModelCard, build_model, load_model, save_model
 from primia_flwr.models.activation_bounds import ActivationBounds
-from primia_flwr.models.saved import weights_digest, write_bounds
+from primia_flwr.models.card import weights_digest
+from primia_flwr.models.saved import write_bounds
 
 CARD = ModelCard(
     model=ModelConfig(name="simpleconv", norm="group", norm_groups=8, pool="max"),

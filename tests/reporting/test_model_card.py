@@ -11,7 +11,7 @@ import pytest
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models import ModelCard, build_model, save_model
-from primia_flwr.models.saved import weights_digest
+from primia_flwr.models.card import weights_digest
 from primia_flwr.reporting.model_card import write_model_card
 from primia_flwr.runs.evidence import write_evidence
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from primia_bench.machine import describe_machine, publish
 from primia_bench.training.pneumonia import train
-from primia_flwr.models.saved import weights_digest
+from primia_flwr.models.card import weights_digest
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.runs.secure_sums import TRAIN, read_sums, totals
 from primia_flwr.storage import plain_csv

@@ -20,7 +20,8 @@ from primia_flwr.config.stored import read_config
 from primia_flwr.data.dataset import LabelledImages, SiteData, load_site, load_test
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.models.saved import ModelCard, load_model
+from primia_flwr.models.card import ModelCard
+from primia_flwr.models.saved import load_model
 from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.training.private import unit_names
 

@@ -20,8 +20,9 @@ from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.attacks.membership.shadow_recipe import ShadowRecipe
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import CheckpointError
+from primia_flwr.models.card import CARD_FILE
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import CARD_FILE, load_model, save_model
+from primia_flwr.models.saved import load_model, save_model
 from primia_flwr.training.device import derive_seed, pick_device
 from primia_flwr.training.evaluate import predict
 from primia_flwr.training.normalisation import Normalisation

@@ -38,7 +38,8 @@ def run(cfg: CalibrateArguments) -> dict[str, Any]:
     from primia_flwr.data.files.unlabelled import Unlabelled, find_images
     from primia_flwr.inference.lowering.bounds import LEAST_BITS
     from primia_flwr.inference.lowering.precision import FEW_IMAGES, calibrate
-    from primia_flwr.models.saved import CARD_FILE, load_model, weights_digest, write_bounds
+    from primia_flwr.models.card import CARD_FILE, weights_digest
+    from primia_flwr.models.saved import load_model, write_bounds
     from primia_flwr.training.normalisation import Normalisation
 
     if not cfg.model:

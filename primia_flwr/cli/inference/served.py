@@ -32,7 +32,8 @@ def served_model(cfg: ServeModelArguments, device: "torch.device") -> "ServedMod
     from primia_flwr.inference.lowering.bounds import check_bounds, refuse_old_file, ring_for
     from primia_flwr.inference.lowering.lowering import lower
     from primia_flwr.inference.service.model_owner import ServedModel
-    from primia_flwr.models.saved import load_model, weights_digest
+    from primia_flwr.models.card import weights_digest
+    from primia_flwr.models.saved import load_model
 
     if not cfg.model:
         raise ConfigError(

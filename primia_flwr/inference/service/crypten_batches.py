@@ -21,7 +21,7 @@ from primia_flwr.inference.service.negotiation import (
 )
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.messages import Hello, Join, Kind, Offer, pack, session_of
-from primia_flwr.models.saved import ModelCard
+from primia_flwr.models.card import ModelCard
 
 PROTOCOL = "crypten"
 

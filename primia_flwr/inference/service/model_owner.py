@@ -42,7 +42,7 @@ from primia_flwr.inference.transport.messages import (
     session_of,
     unpack,
 )
-from primia_flwr.models.saved import ModelCard
+from primia_flwr.models.card import ModelCard
 
 logger = logging.getLogger(__name__)
 

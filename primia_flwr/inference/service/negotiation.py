@@ -23,8 +23,8 @@ from primia_flwr.inference.transport.messages import (
     pack,
     unpack,
 )
+from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard
 
 MAX_IMAGE_SIZE = 2048
 MAX_CLASSES = 1000

@@ -19,8 +19,9 @@ from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray, score
+from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard, save_model
+from primia_flwr.models.saved import save_model
 
 CLASSES = ("bacterial", "normal", "viral")
 N = 90

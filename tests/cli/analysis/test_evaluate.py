@@ -20,8 +20,9 @@ from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.errors import CheckpointError, ConfigError, DataError
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.evaluation.statistics.metrics import Scores, score
+from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard, save_model
+from primia_flwr.models.saved import save_model
 
 CLASSES = ("dark", "light")
 

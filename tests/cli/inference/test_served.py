@@ -14,7 +14,8 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.service.model_owner import ServedModel
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
-from primia_flwr.models.saved import weights_digest, write_bounds
+from primia_flwr.models.card import weights_digest
+from primia_flwr.models.saved import write_bounds
 from tests.e2e.test_encrypted_inference import write_model
 
 GOOD = Precision(3.0, 0.001, 0, 0, 1e-6)

@@ -43,10 +43,10 @@ REASONS: dict[str, str] = {
     "clients.mods.dp_statistics.answer_noisy_statistics": RELEASE,
     "primia_flwr.inference.service.data_owner.Session._begin": LINE,
     "primia_flwr.inference.service.model_owner._begun": LINE,
-    "primia_flwr.inference.preprocessing.prefetch.Supply._open": SEALED,
+    "primia_flwr.inference.preprocessing.prefetch.Prefetch._open": SEALED,
     "primia_flwr.inference.protocol.memory.available_bytes": KERNEL,
     "primia_flwr.data.files.listing.file_digest": "hashes bytes, and decodes none",
-    "primia_flwr.models.weights_card.check_kind": "hashes bytes, and decodes none",
+    "primia_flwr.models.weights_card._card_of": "hashes bytes, and decodes none",
     "primia_flwr.provisioning.roster._control": "hands a certificate to Flower, which reads it",
 }
 

@@ -15,10 +15,12 @@ from safetensors.torch import save as save_tensors
 from clients.site.state import RoundState, SiteState
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.models.provenance import FILE, Provenance, check_start, read_added
+from primia_flwr.models.card import ModelCard
+from primia_flwr.models.provenance import FILE, Provenance, read_added
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard, load_model, save_model
+from primia_flwr.models.saved import load_model, save_model
 from primia_flwr.models.weights import read_state
+from primia_flwr.models.weights_card import check_start
 from tests.fuzz.loaders.target import Made, put, target
 
 CARD = ModelCard(

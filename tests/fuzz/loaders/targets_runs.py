@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from primia_flwr.attacks.inversion.inversion import Reconstruction
-from primia_flwr.attacks.inversion.runner import Campaign, Finished, Job, _digest_of
+from primia_flwr.attacks.inversion.runner import AttackRunner, Finished, Job, _digest_of
 from primia_flwr.attacks.membership.attacked_run import _read_json as read_attacked
 from primia_flwr.cli.train.live import _read_json as read_live
 from primia_flwr.config.experiment.schema import Experiment
@@ -211,11 +211,11 @@ def kept_part(folder: Path) -> Made:
     result = Reconstruction(torch.zeros(1, 1, 4, 4), 0.5, 0.25, [0.5, 0.75])
     job = Job("attack", "site-1", 1)
     campaign = SimpleNamespace(_digest="abc", _path=lambda job: file)
-    Campaign._keep(campaign, Finished(job, result, torch.zeros(1, dtype=torch.int64)))  # type: ignore[arg-type]
+    AttackRunner._keep(campaign, Finished(job, result, torch.zeros(1, dtype=torch.int64)))  # type: ignore[arg-type]
 
     def load(raw: bytes) -> None:
         put(file, raw)
-        Campaign._kept(campaign, job)  # type: ignore[arg-type]
+        AttackRunner._kept(campaign, job)  # type: ignore[arg-type]
 
     return Made(load, [file.read_bytes()])
 

@@ -36,8 +36,8 @@ from primia_flwr.inference.transport.credentials import Role
 from primia_flwr.inference.transport.listener import Listener
 from primia_flwr.inference.transport.messages import Join, Kind
 from primia_flwr.models.activation_bounds import ActivationBounds
+from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard
 from tests.inference.links import credentials
 
 SIZE = 16

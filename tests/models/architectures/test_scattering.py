@@ -68,7 +68,7 @@ def test_twice_the_contrast_is_twice_the_scattering() -> None:
 
 def test_a_shift_by_four_pixels_shifts_the_maps_by_one_cell() -> None:
     image = torch.rand(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
-    here, there = Scattering()(image), Scattering()(image.member_list(4, dims=3))
+    here, there = Scattering()(image), Scattering()(image.roll(4, dims=3))
     torch.testing.assert_close(there[..., 10:14, 11:15], here[..., 10:14, 10:14])
 
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
+from primia_flwr.models.card import ModelCard
 from primia_flwr.models.layers.norm_free import ALPHA, GAINS, scale_chain, scale_kernel
 from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 from primia_flwr.models.registry import build_model
-from primia_flwr.models.saved import ModelCard, load_model, save_model
+from primia_flwr.models.saved import load_model, save_model
 
 
 def model(name: str) -> nn.Module:

@@ -27,7 +27,8 @@ from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.connect import connect
 from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
 from primia_flwr.inference.transport.listener import Listener
-from primia_flwr.models.saved import load_model, weights_digest
+from primia_flwr.models.card import weights_digest
+from primia_flwr.models.saved import load_model
 
 PATIENCE = 1800.0  # seconds; the slowest line moves 2 GB
 COMPARE_BITS = 32
