@@ -23,7 +23,7 @@ install-locked:
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=python3.12")' && \
 	  $(PYTHON) -m venv $(VENV) && \
 	  echo "installing into $(VENV) (about 2 GB, a minute or two) ..." >&2 && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]' && \
 	  touch $(STAMP); fi
 
 demo: install  ## three simulated hospitals on synthetic radiographs, then a report (under 3 minutes)

@@ -5,6 +5,7 @@ message as one sentence (field or file, value, what was expected, remedy) and no
 
 PrimiaError
 ├── ConfigError (ValueError)    a configuration key or value
+├── MissingExtraError           a package of an optional extra is not installed
 ├── DataError                   a file, a folder or a manifest
 ├── CheckpointError             a checkpoint that cannot be written, read or used
 ├── TrackingError               experiment tracking
@@ -26,6 +27,10 @@ class PrimiaError(Exception):
 
 class ConfigError(PrimiaError, ValueError):
     """A configuration key is unknown, has the wrong type, or is out of range."""
+
+
+class MissingExtraError(PrimiaError):
+    """What was asked for needs a package that the base install does not bring."""
 
 
 class DataError(PrimiaError):

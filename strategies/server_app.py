@@ -26,7 +26,7 @@ from primia_flwr.pipeline.first_model import (
 )
 from primia_flwr.processes.children import end_with_parent
 from primia_flwr.reporting.chapters.privacy import privacy_account
-from primia_flwr.runs.metadata import write_json
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.training.normalisation import Normalisation
 from strategies.fedsearch.loop import SearchLoop
 from strategies.registry import build_aggregator
@@ -45,7 +45,7 @@ def main(grid: Grid, context: Context) -> None:
         run(experiment, grid, folder, flower_run=context.run_id)
     except Exception as error:
         with contextlib.suppress(PrimiaError):
-            write_json(folder / "error.json", {"error": _sentence(error)})
+            write_result(folder / "error.json", {"error": _sentence(error)})
         raise
 
 
@@ -62,7 +62,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     model = first_model(experiment, len(classes))
     initial = {name: array.numpy() for name, array in to_arrays(model.state_dict()).items()}
     facts = {"source": experiment.model.weights, "arrays_sha256": arrays_digest(initial)}
-    write_json(folder / FILE, {**facts, "added": start.to_dict()})
+    write_result(folder / FILE, {**facts, "added": start.to_dict()})
     aggregator = build_aggregator(
         experiment,
         model=initial,
@@ -95,7 +95,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
             provenance=trained_provenance(experiment, epsilon=epsilon),
         ),
     )
-    write_json(folder / "result.json", {**_result(state), **found})
+    write_result(folder / "result.json", {**_result(state), **found})
     return state
 
 

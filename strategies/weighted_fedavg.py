@@ -1,6 +1,7 @@
 """Federated averaging in double precision, and Flower's server optimisers on top of it."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,20 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx, FedYogi
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT
+
+# All nodes that the round has selected are asked, so that sampling never waits: who takes part
+# is decided before, by the roster.
+ALL_SELECTED: dict[str, Any] = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+    "weighted_by_key": WEIGHT,
+    "arrayrecord_key": ARRAYS,
+    "configrecord_key": CONFIG,
+}
 
 
 class WeightedFedAvg(FedAvg):

@@ -61,7 +61,7 @@ def answer_train(message: Message, context: Context) -> Message:
     rests = not stopping.should_train(early_stopping, incoming)
     metrics[keys.RESTING] = int(rests)
     # In a sum the fewer train the more is seen of each, so nobody rests: it is only voted for.
-    if rests and not site.experiment.strategy.secure.enabled:
+    if rests and not site.experiment.aggregation.secure:
         site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
         return _reply(message, site, metrics)
     counts = records.floats(config, keys.CLASS_COUNTS)
@@ -70,7 +70,7 @@ def answer_train(message: Message, context: Context) -> Message:
     try:
         result = train_round(site, model, recipe, number, before, train=site.data.train, val=val)
     except DivergenceError as error:
-        if site.simulated and not site.experiment.strategy.secure.enabled:
+        if site.simulated and not site.experiment.aggregation.secure:
             raise  # on the researcher's own machine, who reads why
         return _declined(message, site, error)
     stopping.record_round(early_stopping, stopped_early=result.stopped_early)

@@ -81,10 +81,10 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
         If the site refuses; then nothing is sent.
     """
     experiment = experiment_of(str(context.run_config.get("config", "")))
-    enabled = experiment.strategy.secure.enabled
+    enabled = experiment.aggregation.secure
     if enabled != (wire.SECAGG in message.content.config_records):
         raise ProtocolError(
-            f"strategy.secure.enabled={str(enabled).lower()}, but the message asks for the "
+            f"aggregation.name={str(enabled).lower()}, but the message asks for the "
             "opposite; expected both alike: nothing leaves this site in the clear by mistake"
         )
     if not enabled:

@@ -75,8 +75,8 @@ def _measured_vectors(
     trained = plain.content.array_records.get(ARRAYS, ArrayRecord())
     weight = _weight(site, metrics) if trained else 0
     update = wire.difference(wire.numpy_arrays(trained), before) if trained else None
-    secure = site.experiment.strategy.secure
-    if update is not None and secure.audit and site.simulated:
+    secure = site.experiment.aggregation
+    if update is not None and site.experiment.debug.verify_sums and site.simulated:
         write_update(site.folder, update, weight)
     overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
     return layout.encode(update, _report(site, metrics, weight), overflow=overflow)
@@ -86,7 +86,7 @@ def _private_vectors(
     site: SecureSite, layout: Layout, before: Arrays, plain: Message
 ) -> list[Vector]:
     """Encode a private update with its weight of 1; noise that is shared is added here."""
-    mode, secure = site.experiment.privacy.mode, site.experiment.strategy.secure
+    mode, secure = site.experiment.privacy.mode, site.experiment.aggregation
     update = _private_update(mode, wire.numpy_arrays(plain.content.array_records[ARRAYS]), before)
     values = {WEIGHT: [1]}
     if mode not in SUM_MODES:
@@ -157,10 +157,10 @@ def _weight(site: SecureSite, metrics: MetricRecord) -> int:
     weight = round(_number(metrics, WEIGHT))
     if site.experiment.strategy.weighting != "equal":
         weight = _rounded(site, weight)
-    most = site.experiment.strategy.largest_weight
+    most = site.experiment.largest_weight
     if weight > most:
         raise DivergenceError(
-            f"this site's weight is {weight}; expected at most strategy.secure.max_weight={most}; "
+            f"this site's weight is {weight}; expected at most aggregation.max_weight={most}; "
             "have the coordinator raise it"
         )
     return weight

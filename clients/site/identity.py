@@ -68,7 +68,7 @@ class SecureSite:
         see who is on a list.
         """
         noisy = self.experiment.privacy.mode == "dp_sgd" and self.has_ceiling
-        if noisy or self.experiment.strategy.secure.degree:
+        if noisy or self.experiment.aggregation.degree:
             return None
         least = self.member.floor.min_survivors
         return MemberRule(self.roster.hex(), least, since=self.member_lists_since)
@@ -113,10 +113,10 @@ def open_member(context: Context) -> SecureSite:
     """
     text = str(context.run_config.get("config", ""))
     experiment = experiment_of(text)
-    if not experiment.strategy.secure.enabled or not experiment.strategy.secure.run:
+    if not experiment.aggregation.secure or not experiment.aggregation.run:
         raise ConfigError(
-            "strategy.secure.enabled=false, yet the coordinator asks for secure aggregation; "
-            "expected strategy=secagg"
+            "aggregation.name=plain, yet the coordinator asks for secure aggregation; "
+            "expected aggregation=secure"
         )
     node = context.node_config
     if "partition-id" in node:
@@ -142,8 +142,8 @@ def _simulated(experiment: Experiment, terms: bytes, index: int) -> SecureSite:
         folder,
         roster=roster_digest(identities),
         terms=terms,
-        allow_other_survivors=experiment.strategy.secure.allow_other_survivors,
-        member_lists_since=experiment.strategy.secure.member_lists_since,
+        allow_other_survivors=experiment.aggregation.allow_other_survivors,
+        member_lists_since=experiment.aggregation.member_lists_since,
         has_ceiling=True,
         simulated=True,
     )
@@ -175,12 +175,12 @@ def _floor(policy: SitePolicy, experiment: Experiment) -> Floor:
     PolicyRefusal
         If the graph is sparse and the policy does not allow that.
     """
-    asked = experiment.strategy.secure
+    asked = experiment.aggregation
     own = (policy.min_survivors, policy.max_colluding)
     if asked.degree:
         if not policy.allow_sparse_graph:
             raise PolicyRefusal(
-                f"strategy.secure.degree={asked.degree}; expected 0, the complete graph, or "
+                f"aggregation.degree={asked.degree}; expected 0, the complete graph, or "
                 "allow_sparse_graph: true in this site's policy"
             )
         own = (policy.sparse_min_survivors, policy.sparse_max_colluding)

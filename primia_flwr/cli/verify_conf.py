@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 
 from primia_flwr.cli.main import COMMANDS
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import app_root, compose, parse, without_sweep
+from primia_flwr.config.load import compose, parse, without_sweep
+from primia_flwr.config.root import app_root
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError

@@ -223,6 +223,18 @@ def check_compare_bits(bits: int) -> None:
         check_range("compare_bits", bits, 8, 64, example=32)
 
 
+def check_installed(protocol: str) -> None:
+    """Refuse a protocol whose package is not installed.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is CrypTen's, and CrypTen is missing.
+    """
+    if protocol == "crypten":
+        need("crypten", "protocol=crypten", instead="protocol=fss")
+
+
 def check_audit(audit: bool, protocol: str, compare_bits: int = 8) -> None:
     """Refuse an audit where there is nothing to audit, or where it would not see everything.
 

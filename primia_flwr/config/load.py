@@ -7,28 +7,24 @@ same error everywhere. Nothing here instantiates a class that a configuration na
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigKeyError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-    ValidationError,
-)
+from omegaconf.errors import OmegaConfBaseException
 
-from primia_flwr.config.checks import nearest
+from primia_flwr.config import parsing, renamed
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.parsing import explain
 from primia_flwr.config.plain_yaml import load_mapping
+from primia_flwr.config.root import app_root
+from primia_flwr.config.search.searched import check_search
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import reading
 
@@ -37,31 +33,9 @@ T = TypeVar("T")
 # Where a run happens does not change its result: two runs that differ only here are the same
 # experiment, and one may resume the other.
 _NOT_PART_OF_THE_RESULT = (
-    *("output_dir", "resume", "dry_run", "quiet", "tracking", "deployment", "report"),
+    *("output_dir", "resume", "dry_run", "quiet", "tracking", "deployment", "report", "debug"),
 )
 _NOT_PART_OF_THE_DATA = ("root", "manifest", "cache_dir", "workers")
-
-
-@cache
-def app_root() -> Path:
-    """Return the folder that holds `conf/`, `clients/` and `strategies/`.
-
-    In a checkout or an arrived Flower bundle it is the folder beside the package; in an
-    installed wheel it is `primia_flwr/_bundle`.
-
-    Raises
-    ------
-    ConfigError
-        If neither holds a `conf/config.yaml`.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for root in (package.parent, package / "_bundle"):
-        if (root / "conf" / "config.yaml").is_file():
-            return root
-    raise ConfigError(
-        f"{package.parent / 'conf'} not found; expected the folder conf/ beside the package; "
-        "install primia-flwr again"
-    )
 
 
 def with_search_path(overrides: Sequence[str]) -> list[str]:
@@ -121,6 +95,7 @@ def compose(
     ConfigError
         If a key or a choice does not exist, or an override cannot be parsed.
     """
+    renamed.check_overrides(overrides)
     folder, _, name = config_name.rpartition("/")
     GlobalHydra.instance().clear()
     try:
@@ -135,18 +110,17 @@ def compose(
 
 
 def parse(schema: type[T], cfg: DictConfig) -> T:
-    """Turn a composed configuration into its checked dataclass.
+    """Turn a composed configuration into its checked dataclass; of a search, its space too.
 
     Raises
     ------
     ConfigError
         If a key is unknown, has the wrong type, is missing or is out of range.
     """
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
-        return cast(T, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from None
+    parsed = parsing.parse(schema, cfg)
+    if isinstance(parsed, Experiment) and parsed.search.enabled:
+        check_search(parsed)
+    return parsed
 
 
 def without_sweep(cfg: DictConfig) -> DictConfig:
@@ -167,6 +141,7 @@ def load_experiment(text: str) -> Experiment:
     if not text.strip():
         return parse(Experiment, compose())
     content = load_mapping(text, what="the experiment")
+    renamed.check_keys(content)
     expected = "the YAML of one experiment, as `primia train` writes it"
     with reading("the experiment", error=ConfigError, expected=expected):
         return parse(Experiment, OmegaConf.create(content))
@@ -184,9 +159,7 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
         del settings[key]
     for key in _NOT_PART_OF_THE_DATA:
         del settings["data"][key]
-    del settings["strategy"]["secure"]["run"]
-    del settings["strategy"]["cross_site"]
-    del settings["strategy"]["record_received"]
+    del settings["aggregation"]["run"]
     if not experiment.search.enabled:
         del settings["search"]
     return settings
@@ -196,36 +169,3 @@ def config_hash(experiment: Experiment) -> str:
     """Return 16 hexadecimal digits that change when anything changes that decides the result."""
     text = json.dumps(deciding_settings(experiment), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def explain(error: Exception) -> str:
-    """Return one sentence for an error of Hydra or OmegaConf: key, value, expectation, remedy."""
-    if isinstance(error.__cause__, OmegaConfBaseException | HydraException):
-        return explain(error.__cause__)
-    if isinstance(error, MissingConfigException):
-        return _explain_missing_choice(error)
-    key = getattr(error, "full_key", None) or ""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, MissingMandatoryValue):
-        return f"{key} is missing; give it as {key}=<value>"
-    if isinstance(error, ConfigKeyError | AttributeError):
-        unknown = key or _quoted(first)
-        return f"unknown key {unknown}; see the keys with --cfg job"
-    if isinstance(error, ValidationError):
-        return f"{key}: {first}; see the type and the default with --cfg job"
-    return " ".join(str(error).split())
-
-
-def _explain_missing_choice(error: MissingConfigException) -> str:
-    """Name the group, the choice that is not there, those that are, and the nearest."""
-    asked = error.missing_cfg_file or _quoted(str(error))
-    group, _, choice = asked.rpartition("/")
-    options = list(error.options or [])
-    if not group or not options:
-        return f"no configuration {asked!r} in conf/; see the choices with --help"
-    return f"{group}={choice}; expected one of {', '.join(options)}{nearest(choice, options)}"
-
-
-def _quoted(text: str) -> str:
-    match = re.search(r"'([^']+)'", text)
-    return match.group(1) if match else text

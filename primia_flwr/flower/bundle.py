@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flwr.cli.build import build_fab_from_disk
 
-from primia_flwr.config.load import app_root
+from primia_flwr.config.root import app_root
 from primia_flwr.errors import FederationError
 from primia_flwr.flower.imported import imported
 

@@ -36,7 +36,7 @@ FLOAT = np.dtype(np.float32)
 
 def floor_of(experiment: Experiment) -> Floor:
     """Return what the experiment asks of every sum."""
-    secure = experiment.strategy.secure
+    secure = experiment.aggregation
     return Floor(secure.min_survivors, secure.max_colluding, secure.accept_two)
 
 
@@ -57,7 +57,7 @@ def degree_of(experiment: Experiment, floor: Floor | None = None) -> int | None:
         If the graph is not good with `max_colluding` sites that work together with the
         coordinator and all but `min_sites` that drop out; see `suggested_degree`.
     """
-    secure, federation = experiment.strategy.secure, experiment.federation
+    secure, federation = experiment.aggregation, experiment.federation
     if not secure.degree:
         return None
     floor = floor or floor_of(experiment)
@@ -71,7 +71,7 @@ def degree_of(experiment: Experiment, floor: Floor | None = None) -> int | None:
     if secure.degree % 2 or good is None or secure.degree < good.degree:
         rule = f"an even number, {good.degree} or more" if good else "0: no sparse graph is good"
         raise ConfigError(
-            f"strategy.secure.degree={secure.degree}; expected {rule} for {count} sites, of which "
+            f"aggregation.degree={secure.degree}; expected {rule} for {count} sites, of which "
             f"max_colluding={colluding} may collude and all but min_sites={least} drop "
             "out; raise federation.min_sites or set 0, where every site masks with every other"
         )
@@ -93,7 +93,7 @@ def session_of(experiment: Experiment, identities: Mapping[str, bytes]) -> Sessi
             "in federation.sites"
         )
     keys = {name: identities[name] for name in experiment.federation.sites}
-    return Session(experiment.strategy.secure.run, keys)
+    return Session(experiment.aggregation.run, keys)
 
 
 def report_layout(experiment: Experiment, entries: int, num_classes: int) -> Layout:
@@ -149,11 +149,10 @@ def statistics_layout(experiment: Experiment, num_classes: int) -> Layout:
 
 
 def _layout(experiment: Experiment, entries: int, numbers: list[Number]) -> Layout:
-    rule, num_sites = experiment.strategy, len(experiment.federation.sites)
-    clip = rule.secure.clip
+    clip, num_sites = experiment.aggregation.clip, len(experiment.federation.sites)
     if entries and experiment.privacy.mode in SUM_MODES:
         clip = aggregate_noise(experiment, entries).clip
-    return Layout(entries, numbers, clip, rule.largest_weight, num_sites)
+    return Layout(entries, numbers, clip, experiment.largest_weight, num_sites)
 
 
 def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
@@ -164,7 +163,7 @@ def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
     ConfigError
         If no noise is large enough for the configured epsilon.
     """
-    privacy, secure = experiment.privacy, experiment.strategy.secure
+    privacy, secure = experiment.privacy, experiment.aggregation
     common: dict[str, Any] = {
         "noise_multiplier": privacy.noise_multiplier or 1.0,
         "clip_norm": privacy.clip_norm,
@@ -213,7 +212,7 @@ def terms_of(experiment: Experiment, *, flower_run: int, bundle: str) -> bytes:
         The whole of it, as this side has parsed it from the run's configuration, before anything
         of it is replaced by what the site's own policy says.
     flower_run : int
-        Flower's own number of the run, by which two runs that share `strategy.secure.run` differ.
+        Flower's own number of the run, by which two runs that share `aggregation.run` differ.
     bundle : str
         SHA-256 of the code that this side knows to be running, 64 hex digits; nothing where no
         gate stands, as in a simulation.

@@ -33,7 +33,7 @@ from primia_flwr.provisioning.readiness import with_roster
 from primia_flwr.reporting.model_card import write_model_card
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
-from primia_flwr.runs.metadata import data_facts, read_json, run_facts, write_json
+from primia_flwr.runs.metadata import data_facts, read_json, run_facts
 from primia_flwr.runs.track import track
 
 
@@ -84,19 +84,19 @@ def run_experiment(
     if not simulated:
         experiment = with_roster(experiment)
     earlier = float(read_json(run_dir / "run.json").get("seconds") or 0)
-    write_text(run_dir / "config.yaml", to_yaml(experiment))
+    write_result(run_dir / "config.yaml", to_yaml(experiment))
     if simulated and score:
         test = test_set(experiment)
     facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
     facts |= _federate(experiment, run_dir, facts, watcher)
-    write_json(run_dir / "run.json", facts)
+    write_result(run_dir / "run.json", facts)
     write_model_card(run_dir)
     metrics = _score(experiment, run_dir, test, watcher)
     write_evidence(run_dir, seed=experiment.seed)
     seconds = round(time.monotonic() - started + earlier, 1)
     facts |= {"status": "finished", "seconds": seconds}
-    write_json(run_dir / "metrics.json", {**metrics, "seconds": seconds})
-    write_json(run_dir / "run.json", facts)
+    write_result(run_dir / "metrics.json", {**metrics, "seconds": seconds})
+    write_result(run_dir / "run.json", facts)
     write_model_card(run_dir)
     track(experiment, run_dir)
     write_report(run_dir)
@@ -129,7 +129,7 @@ def settle(experiment: Experiment, run_dir: Path) -> Experiment:
         experiment,
         output_dir=str(run_dir.resolve()),
         data=with_absolute_paths(experiment.data),
-        strategy=prepare_secure(experiment, run_dir),
+        aggregation=prepare_secure(experiment, run_dir),
     )
 
 
@@ -161,11 +161,6 @@ def summary(run_dir: Path, facts: dict[str, Any], metrics: dict[str, Any]) -> di
     }
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file of the run."""
-    path.write_text(text, encoding="utf-8")
-
-
 def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher) -> dict[str, Any]:
     """Return what is known of the data before the run: of real sites, nothing."""
     facts: dict[str, Any] = {"data_layout": experiment.data.layout}
@@ -191,14 +186,14 @@ def _federate(
 ) -> dict[str, Any]:
     """Run the federation; return what it adds to the facts. A failure is kept in run.json."""
     facts |= _claim(experiment, watcher)
-    write_json(run_dir / "run.json", facts)
+    write_result(run_dir / "run.json", facts)
     try:
         result = launch(experiment, run_dir, watcher.update)
     except RunStopped as stop:
-        write_json(run_dir / "run.json", {**facts, **stop.facts})
+        write_result(run_dir / "run.json", {**facts, **stop.facts})
         raise
     except BaseException:
-        write_json(run_dir / "run.json", {**facts, "status": "failed"})
+        write_result(run_dir / "run.json", {**facts, "status": "failed"})
         raise
     model, _ = load_model(run_dir)
     added = {key: value for key, value in result.items() if key != "sites"}
@@ -258,7 +253,7 @@ def _score(
     model, card = load_model(run_dir)
     federated = scored(model, card, path=run_dir / "predictions.csv")
     metrics: dict[str, Any] = {"test": {"n": len(test)}, "federated": federated.to_dict()}
-    write_json(run_dir / "metrics.json", metrics)
+    write_result(run_dir / "metrics.json", metrics)
     if experiment.report.saliency:
         explain_model(
             model,

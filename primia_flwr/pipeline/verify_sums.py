@@ -42,7 +42,7 @@ def largest_error(run_dir: Path, sites: Iterable[str], mean: npt.NDArray[np.floa
     files = [run_dir / "sites" / site / _FILE for site in sites]
     updates, weights = [], []
     for file in files:
-        expected = "what the site wrote in this round; set strategy.secure.audit=false"
+        expected = "what the site wrote in this round; set debug.verify_sums=false"
         with (
             reading(file, error=DataError, expected=expected),
             np.load(file, allow_pickle=False) as content,

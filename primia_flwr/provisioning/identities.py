@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from primia_flwr.config.experiment.federation import StrategyConfig
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import (
@@ -25,15 +25,14 @@ ROSTER = "identities.json"
 _KEY_BYTES = 32
 
 
-def prepare_secure(experiment: Experiment, run_dir: Path) -> StrategyConfig:
-    """Return the strategy with the run's own name; a simulation's sites get their identities."""
-    strategy = experiment.strategy
-    if not strategy.secure.enabled:
-        return strategy
+def prepare_secure(experiment: Experiment, run_dir: Path) -> AggregationConfig:
+    """Return the aggregation with the run's own name; simulated sites get their identities."""
+    aggregation = experiment.aggregation
+    if not aggregation.secure:
+        return aggregation
     if experiment.deployment.kind == "simulation":
         _draw(experiment.federation.sites, run_dir)
-    run = strategy.secure.run or secrets.token_hex(16)
-    return replace(strategy, secure=replace(strategy.secure, run=run))
+    return replace(aggregation, run=aggregation.run or secrets.token_hex(16))
 
 
 def identity_keys(experiment: Experiment) -> dict[str, bytes]:

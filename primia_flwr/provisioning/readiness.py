@@ -52,7 +52,7 @@ def federation_facts(experiment: Experiment, console: Console) -> dict[str, Any]
         table.add_column(column)
     prints = {site.name: site.supernode_fingerprint for site in roster.sites}
     asked = f"statistics, {experiment.federation.rounds} x train, evaluate"
-    if experiment.strategy.secure.enabled:
+    if experiment.aggregation.secure:
         asked += "; after each: secagg"
     for state in states:
         table.add_row(state.site, state.status, prints[state.site], asked)

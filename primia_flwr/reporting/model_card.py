@@ -18,7 +18,7 @@ from primia_flwr.models.card import weights_digest
 from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.reporting.plots.evidence import in_words
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
-from primia_flwr.storage.atomic import write_whole, write_whole_json
+from primia_flwr.storage.atomic import write_result
 
 TEXT_FILE, JSON_FILE = "model_card.md", "model_card.json"
 _RECIPE = ("optimizer", "learning_rate", "batch_size", "local_epochs", "precision", "loss")
@@ -35,8 +35,8 @@ def write_model_card(run_dir: Path) -> Path:
     """
     card = model_facts(read_run_folder(run_dir))
     text = _render(card)
-    write_whole_json(run_dir / JSON_FILE, card)
-    write_whole(run_dir / TEXT_FILE, text)
+    write_result(run_dir / JSON_FILE, card)
+    write_result(run_dir / TEXT_FILE, text)
     return run_dir / TEXT_FILE
 
 
@@ -135,8 +135,8 @@ def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _secure(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    secure = config.get("strategy", {}).get("secure", {})
-    if not secure.get("enabled"):
+    secure = config.get("aggregation", {})
+    if secure.get("name") != "secure":
         return None
     return {key: secure[key] for key in _SECURE if key in secure}
 

@@ -30,7 +30,7 @@ from primia_flwr.runs.folder import (
     plain_values,
     read_run_folder,
 )
-from primia_flwr.storage.atomic import write_whole
+from primia_flwr.storage.atomic import write_result
 
 CITATIONS = {
     "pneumonia": (
@@ -68,9 +68,9 @@ def write_report(run_dir: Path) -> Path:
     plot_dir = run_dir / "plots"
     plot_dir.mkdir(exist_ok=True)
     for plot in drawn.values():
-        write_whole(plot_dir / f"{plot.name}.svg", plot.svg)
+        write_result(plot_dir / f"{plot.name}.svg", plot.svg)
     target = run_dir / "report.html"
-    write_whole(target, render(folder, drawn))
+    write_result(target, render(folder, drawn))
     return target
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.storage.atomic import write_whole_json
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "cross_site.json"
@@ -104,7 +104,7 @@ def write_matrix(run_dir: Path, matrix: CrossSite) -> None:
             for row in matrix.rows
         ],
     }
-    write_whole_json(run_dir / FILE, content)
+    write_result(run_dir / FILE, content)
 
 
 def read_matrix(run_dir: Path) -> CrossSite | None:
@@ -118,7 +118,7 @@ def read_matrix(run_dir: Path) -> CrossSite | None:
     path = run_dir / FILE
     if not path.is_file():
         return None
-    expected = "the file as the run wrote it; delete it, or train with strategy.cross_site=true"
+    expected = "the file as the run wrote it; delete it, or train with debug.cross_site=true"
     with reading(path, error=DataError, expected=expected):
         values = parse_json(read_text(path), finite=False)
         rows = tuple(

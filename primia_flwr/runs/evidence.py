@@ -16,7 +16,7 @@ from primia_flwr.evaluation.readers.metrics import ReaderFigures, reader_figures
 from primia_flwr.evaluation.readers.reader_panel import BASELINE, MODEL, Panel, Reader
 from primia_flwr.evaluation.statistics.calibration import Bin, calibration
 from primia_flwr.evaluation.statistics.intervals import LEVEL, RESAMPLES, Interval
-from primia_flwr.storage.atomic import write_whole_json
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "evidence.json"
@@ -95,7 +95,7 @@ def write_evidence(run_dir: Path, *, seed: int, resamples: int = RESAMPLES) -> N
         },
         "calibration": known.to_dict(),
     }
-    write_whole_json(run_dir / FILE, content)
+    write_result(run_dir / FILE, content)
 
 
 def read_evidence(run_dir: Path) -> Evidence | None:

@@ -2,11 +2,9 @@
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,10 @@ import torch
 
 from primia_flwr import __version__
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import app_root, config_hash
+from primia_flwr.config.load import config_hash
+from primia_flwr.config.root import app_root
 from primia_flwr.data.dataset import LabelledImages, SiteData
-from primia_flwr.errors import PrimiaError
 from primia_flwr.privacy.mechanisms.units import units_of
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.storage.reading import parse_json, read_text
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
@@ -35,7 +32,8 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "deployment": experiment.deployment.kind,
         "strategy": _strategy(experiment),
-        "private": experiment.strategy.secure.enabled,
+        "secure_aggregation": experiment.aggregation.secure,
+        "differential_privacy": experiment.privacy.mode,
         "device": device_name(experiment.training.device),
         "cpu_count": os.cpu_count(),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -43,7 +41,7 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
 
 
 def _strategy(experiment: Experiment) -> str:
-    secure = experiment.strategy.secure.enabled
+    secure = experiment.aggregation.secure
     return f"{experiment.strategy.name}{', secure aggregation' if secure else ''}"
 
 
@@ -112,23 +110,6 @@ def device_name(configured: str) -> str:
     if configured != "cpu" and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return platform.processor() or platform.machine()
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file so that a reader never sees half of it.
-
-    Raises
-    ------
-    PrimiaError
-        If the file cannot be written, e.g. because the disk is full.
-    """
-    try:
-        replace_file(path, (json.dumps(content, indent=2) + "\n").encode())
-    except OSError as error:
-        raise PrimiaError(
-            f"{path} cannot be written: {error.strerror}; expected a writable disk with free "
-            "space; free some and run again with resume"
-        ) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

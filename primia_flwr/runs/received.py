@@ -1,6 +1,6 @@
 """What a simulation's coordinator received, on disk: the material of the attacks.
 
-`received/round-NNN/` of a run with `strategy.record_received=true` holds `model.safetensors`
+`received/round-NNN/` of a run with `debug.record_received=true` holds `model.safetensors`
 (the global model of that round, as it was sent), and one file for each site, with the arrays
 that came: the site's model in a plain run; its masked vector, cut into the model's arrays, in a
 secure one, and `sum.safetensors`, the mean update that the coordinator opened.
@@ -86,7 +86,7 @@ def rounds_of(run_dir: Path) -> list[int]:
     if not found:
         raise ConfigError(
             f"run={run_dir}; expected a run that kept what its coordinator received; "
-            "simulate it again with strategy.record_received=true"
+            "simulate it again with debug.record_received=true"
         )
     return found
 

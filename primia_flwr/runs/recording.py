@@ -39,7 +39,7 @@ class Recording:
     @classmethod
     def of(cls, experiment: Experiment, folder: Path | None) -> "Recording | None":
         """Return the recording of a simulation that asks for one, else None."""
-        asked = experiment.strategy.record_received and folder is not None
+        asked = experiment.debug.record_received and folder is not None
         return cls(cast(Path, folder)) if asked else None
 
     def begin(self, server_round: int, model: Arrays) -> None:

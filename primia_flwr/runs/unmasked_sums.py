@@ -39,7 +39,7 @@ class ListRule:
     @classmethod
     def of(cls, experiment: Experiment) -> "ListRule":
         """Return that of an experiment: see `clients.site.identity.SecureSite.member_rule`."""
-        secure = experiment.strategy.secure
+        secure = experiment.aggregation
         free = secure.allow_other_survivors or secure.degree
         among = ",".join(sorted(experiment.federation.sites))
         return cls(0 if free else secure.min_survivors, secure.member_lists_since, among)

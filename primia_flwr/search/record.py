@@ -111,7 +111,7 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
         del settings[key]
     for key in _LEFT_OUT_OF_DATA:
         del settings["data"][key]
-    del settings["strategy"]["secure"]["run"]
+    del settings["aggregation"]["run"]
     return settings
 
 

@@ -16,12 +16,12 @@ from primia_flwr.config.load import deciding_settings
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
-from primia_flwr.runs.metadata import write_json
 from primia_flwr.search.loop import RunTrial, enqueue_default, run_search
 from primia_flwr.search.record import record, summary, write_best
 from primia_flwr.search.report import write_report
 from primia_flwr.search.study import STUDY_FILE, open_study
 from primia_flwr.search.table import trials_table
+from primia_flwr.storage.atomic import write_result
 
 COMMAND_FILE = "command.json"
 
@@ -79,7 +79,7 @@ class Search:
 
         settings = deciding_settings(self.base)
         study = open_study(self.folder, self.cfg, self.space, settings)
-        write_json(self.folder / COMMAND_FILE, {"overrides": self.words})
+        write_result(self.folder / COMMAND_FILE, {"overrides": self.words})
         say(f"search folder: {self.folder}")
         if self.cfg.default_first:
             enqueue_default(study, self.space, _values(self.base, self.space))
@@ -87,10 +87,10 @@ class Search:
             run_search(study, self.space, run_trial, trials=self.cfg.trials, say=say)
         finally:
             found = record(study, self.space, self.cfg, self.folder)
-            write_json(self.folder / "sweep.json", found)
+            write_result(self.folder / "sweep.json", found)
         if found["best"]:
             found["best"]["experiment"] = str(write_best(self.folder, self.base, found))
-            write_json(self.folder / "sweep.json", found)
+            write_result(self.folder / "sweep.json", found)
         report = write_report(self.folder, study, found)
         shown = Console(stderr=self.base.quiet, quiet=self.base.quiet, emoji=False)
         shown.print(trials_table(found))

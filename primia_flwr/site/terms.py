@@ -91,7 +91,7 @@ def _shown(value: Any) -> str:
 
 
 def _at_least(name: str) -> Term:
-    """Return the term of `strategy.secure.<name>`: it may be higher than the policy's."""
+    """Return the term of `aggregation.<name>`: it may be higher than the policy's."""
 
     def fits(value: Any, config: Config, policy: SitePolicy) -> bool:
         return not _secure(config) or _whole(value) >= _floor(name, config, policy)
@@ -100,11 +100,11 @@ def _at_least(name: str) -> Term:
         sparse = f", on a sparse graph {getattr(policy, f'sparse_{name}')}"
         return f"at least {getattr(policy, name)}" + (sparse if policy.allow_sparse_graph else "")
 
-    return Term(f"strategy.secure.{name}", fits, expected)
+    return Term(f"aggregation.{name}", fits, expected)
 
 
 def _floor(name: str, config: Config, policy: SitePolicy) -> int:
-    sparse = _whole(wish(config, "strategy.secure.degree")) > 0
+    sparse = _whole(wish(config, "aggregation.degree")) > 0
     return int(getattr(policy, f"sparse_{name}" if sparse else name))
 
 
@@ -140,7 +140,7 @@ def _private(config: Config) -> bool:
 
 
 def _secure(config: Config) -> bool:
-    return wish(config, "strategy.secure.enabled") is True
+    return wish(config, "aggregation.name") == "secure"
 
 
 def _whole(value: Any) -> int:
@@ -157,7 +157,7 @@ def _noise_counts_on(value: Any, config: Config, policy: SitePolicy) -> bool:
     """Say whether noise in the sum counts on as many sites that know their noise as the policy."""
     if wish(config, "privacy.mode") not in SUM_MODES:
         return True
-    knowing = max(_whole(value), _whole(wish(config, "strategy.secure.max_colluding")))
+    knowing = max(_whole(value), _whole(wish(config, "aggregation.max_colluding")))
     return knowing >= max(1, _floor("max_colluding", config, policy))
 
 
@@ -178,9 +178,9 @@ def _begins_with_nobody(value: Any, config: Config, policy: SitePolicy) -> bool:
 
 TERMS: tuple[Term, ...] = (
     Term(
-        "strategy.secure.enabled",
-        lambda value, _, policy: value is True or policy.require_secure_aggregation is False,
-        lambda _: "true (strategy=secagg): without it the coordinator sees single updates",
+        "aggregation.name",
+        lambda value, _, policy: value == "secure" or policy.require_secure_aggregation is False,
+        lambda _: "secure: without it the coordinator sees single updates",
     ),
     Term(
         "privacy.mode",
@@ -195,20 +195,20 @@ TERMS: tuple[Term, ...] = (
         lambda value, _, policy: _whole(value) >= policy.min_sites,
         lambda policy: f"at least {policy.min_sites}",
     ),
-    _only_if("strategy.secure.degree", "allow_sparse_graph", 0, "0, the complete graph"),
+    _only_if("aggregation.degree", "allow_sparse_graph", 0, "0, the complete graph"),
     _at_least("min_survivors"),
     _at_least("max_colluding"),
-    _only_if("strategy.secure.accept_two", "accept_two", False, "false"),
+    _only_if("aggregation.accept_two", "accept_two", False, "false"),
     Term(
-        "strategy.secure.allow_other_survivors",
+        "aggregation.allow_other_survivors",
         _any_list_may_be_asked,
         lambda policy: (
             "false; true needs allow_other_survivors in this site's policy, or "
             "privacy.mode=dp_sgd and a max_epsilon"
         ),
     ),
-    _same("strategy.secure.member_lists_since", "member_lists_since", ordinary=""),
-    Term("strategy.secure.audit", lambda value, *_: value is False, lambda _: "false"),
+    _same("aggregation.member_lists_since", "member_lists_since", ordinary=""),
+    Term("debug.verify_sums", lambda value, *_: value is False, lambda _: "false"),
     _same("data.patient_pattern", "patient_pattern", ordinary=""),
     _same("data.patient_column", "patient_column", ordinary="patient"),
     _same("privacy.unit", "privacy_unit", private=True),

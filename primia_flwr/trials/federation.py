@@ -98,7 +98,7 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
 def _policy(experiment: Experiment) -> dict[str, Any]:
     """Return what the sites of a trial insist on: what the experiment promises them."""
     policy: dict[str, Any] = {
-        "require_secure_aggregation": experiment.strategy.secure.enabled,
+        "require_secure_aggregation": experiment.aggregation.secure,
     }
     if experiment.privacy.enabled:
         policy |= {

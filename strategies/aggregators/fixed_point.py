@@ -58,7 +58,7 @@ class FixedPointAggregator(PlainAggregator):
         try:
             self._encoded[site] = self._encode(request, found.update)
         except ProtocolError as error:
-            hint = " (strategy.secure.clip, .max_weight; or strategy.float_mean=true)"
+            hint = " (aggregation.clip, .max_weight; or aggregation.float_mean=true)"
             return ValidatedReply(rejected_row(request.server_round, site, error, hint))
         return found
 

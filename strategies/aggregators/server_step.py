@@ -84,7 +84,7 @@ def check_finite(server_round: int, model: ArrayMap) -> None:
         if not np.isfinite(array).all():
             raise DivergenceError(
                 f"round {server_round}: the strategy made {name!r} NaN or infinite; expected "
-                "finite numbers; lower strategy.server_learning_rate"
+                "finite numbers; lower strategy.options.server_learning_rate"
             )
 
 

@@ -20,7 +20,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import History, append_event
-from primia_flwr.runs.metadata import write_json
+from primia_flwr.storage.atomic import write_result
 from strategies.aggregators.aggregator import Aggregator
 from strategies.fedsearch.population import Values, draw_population
 from strategies.fedsearch.record import account
@@ -174,7 +174,7 @@ class SearchLoop:
         """Write search.json, and the rounds of the leader as those of the run."""
         chosen = leader if finished else None
         content = account(self._experiment, self._rungs, self.trials, self._climbing, chosen)
-        write_json(self._folder / FILE, content)
+        write_result(self._folder / FILE, content)
         history = History(self._folder)
         history.rounds, history.sites = leader.rows, leader.site_rows
         history.write()

@@ -79,7 +79,7 @@ class LoopConfig:
             config_hash=config_hash(experiment),
             private=experiment.privacy.enabled,
             averaging=experiment.privacy.averaging,
-            cross_site=experiment.strategy.cross_site,
+            cross_site=experiment.debug.cross_site,
         )
 
 
@@ -268,8 +268,8 @@ class RoundLoop:
         if outcome.declined:
             raise DivergenceError(
                 f"{outcome.declined} of {len(outcome.rows)} sites declined: a training that "
-                "diverged, an update beyond strategy.secure.clip, a weight above "
-                "strategy.secure.max_weight, or too few images; lower training.learning_rate, or "
+                "diverged, an update beyond aggregation.clip, a weight above "
+                "aggregation.max_weight, or too few images; lower training.learning_rate, or "
                 "raise those bounds"
             )
 

@@ -15,7 +15,7 @@ from primia_flwr.models.saved import save_model
 from primia_flwr.pipeline.experiment import simulated_sites
 from primia_flwr.pipeline.first_model import first_model, model_card
 from primia_flwr.pipeline.scoring import score_model
-from primia_flwr.runs.metadata import data_facts, write_json
+from primia_flwr.runs.metadata import data_facts
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation
@@ -63,7 +63,7 @@ def make_run(folder: Path, cache: Path, *overrides: str, train: bool = True) -> 
     save_model(folder, model, card)
     test = load_test(experiment.data, seed=1)
     score_model(model, card, test, folder / "predictions.csv", batch_size=64, device="cpu")
-    write_json(folder / "run.json", data_facts(simulated_sites(experiment), test))
+    write_result(folder / "run.json", data_facts(simulated_sites(experiment), test))
     return folder
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
-from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.debug import DebugConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.data.dataset import load_site
@@ -41,14 +44,14 @@ def experiment_of(folder: Path, *, norm: str = "group", batch_size: int = 1) -> 
             schedule="constant", warmup=0.0, batch_size=batch_size, sync_every_n_batches=1,
             threads=1, device="cpu",
         ),
-        strategy=StrategyConfig(record_received=True),
+        debug=DebugConfig(record_received=True),
         federation=FederationConfig(rounds=2, sites=SITES, min_sites=2),
     )  # fmt: skip
 
 
 def secure(experiment: Experiment) -> Experiment:
     federation = replace(experiment.federation, min_sites=3)
-    strategy = StrategyConfig(record_received=True, secure=SecureConfig(enabled=True))
+    strategy = StrategyConfig(record_received=True, secure=AggregationConfig(name="secure"))
     return replace(experiment, strategy=strategy, federation=federation)
 
 
@@ -63,12 +66,12 @@ def record(experiment: Experiment, folder: Path) -> Path:
         after = _trained(experiment, index, name)
         flat = [(after[n] - base[n]).ravel() for n in sorted(base)]
         changes.append(np.concatenate(flat))
-        if experiment.strategy.secure.enabled:
+        if experiment.aggregation.secure:
             words = np.random.default_rng(index).integers(0, 2**32, changes[-1].size, np.uint32)
             recording.masked(2, name, [words, np.zeros(1, np.uint64)])
         else:
             recording.site_model(2, name, after)
-    if experiment.strategy.secure.enabled:
+    if experiment.aggregation.secure:
         recording.opened(2, np.mean(changes, axis=0, dtype=np.float32), SITES)
     card = model_card(experiment, ("bacterial", "normal", "viral"), NORMALISATION, 2)
     save_model(folder, model, card)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primia_flwr.config.experiment.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.config.load import compose, config_hash, load_experiment, parse, to_yaml
 from primia_flwr.errors import ConfigError
@@ -92,7 +93,7 @@ def test_where_the_images_lie_does_not_change_the_hash() -> None:
         ("baselines: [polled]", "did you mean pooled"),
         ("strategy: {name: fedprox}", "training.proximal_mu=0.0"),
         ("strategy: {name: krum, num_malicious: 1}", "federation.min_sites=5"),
-        ("strategy: {float_mean: true, secure: {enabled: true}}", "strategy.float_mean=true"),
+        ("strategy: {float_mean: true, secure: {enabled: true}}", "aggregation.float_mean=true"),
     ],
 )
 def test_mistakes_name_the_key(text: str, fragment: str) -> None:

@@ -118,9 +118,9 @@ def test_plain_values_are_read_as_they_stand() -> None:
     [
         [],
         ["experiment=pneumonia"],
-        ["strategy=secagg"],
+        ["aggregation=secure"],
         ["privacy=dp_sgd", "privacy.epsilon=3"],
-        ["search=pneumonia", "strategy=fedsearch"],
+        ["search=pneumonia", "search=pneumonia"],
         ["+deployment.nodes={munich: 18446744073709551615}"],
     ],
 )

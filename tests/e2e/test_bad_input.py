@@ -57,7 +57,7 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
         (["train", "strategy=fedagv"], ["strategy=fedagv", "did you mean fedavg"]),
         (
             ["train", "federation.min_sites=4"],
-            ["federation.min_sites=4", "expected 1 to 3", "strategy=fedavg"],
+            ["federation.min_sites=4", "expected 1 to 3", "aggregation=plain"],
         ),
         (["train", "strategy.name=fedprox"], ["training.proximal_mu=0.0", "0.01"]),
         (["train", "experiment=nope"], ["experiment=nope", "demo, pneumonia"]),
@@ -131,7 +131,7 @@ def test_patient_at_two_sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         capsys,
         *("train", "data=manifest", "data.root=images", "data.manifest=list.csv"),
         *("data.image_size=32", "data.partition.kind=manifest", "dry_run=true"),
-        *("federation.sites=[site-1,site-2]", "strategy=fedavg"),
+        *("federation.sites=[site-1,site-2]", "aggregation=plain"),
     )
     assert "shared" in sentence
     assert "site" in sentence

@@ -14,7 +14,7 @@ import pytest
 from primia_flwr.reporting.chapters.search import overrides
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
 
-SEARCH = (*TINY, "strategy=fedsearch", "search=demo", "federation.rounds=4")
+SEARCH = (*TINY, "search=pneumonia", "search=demo", "federation.rounds=4")
 pytestmark = pytest.mark.slow
 
 
@@ -33,7 +33,7 @@ def weights_of_the_ordinary_run(primia: Primia, search: Path) -> str:
     """Train the configuration that a search chose by itself; return the digest of its model."""
     found = json.loads((search / "search.json").read_text())
     words = overrides(found).replace('"', "").split()
-    alike = ("federation.rounds=4", "strategy.secure.clip=512", "output_dir=ordinary")
+    alike = ("federation.rounds=4", "aggregation.clip=512", "output_dir=ordinary")
     done = primia("train", *TINY, *alike, *words, seconds=480)
     assert done.returncode == 0, done.stderr
     return _sha256(primia.folder / "ordinary" / "model.safetensors")
@@ -84,7 +84,7 @@ def test_bad_searches_are_one_sentence(primia: Primia) -> None:
         (("search.eta=1",), "search.eta=1"),
         (("search=none", "search.population=4"), "space is empty"),
         (("federation.rounds=1",), "makes rungs of"),
-        (("strategy.secure.enabled=false", "strategy.name=krum"), "expected a rule that needs"),
+        (("aggregation.name=plain", "strategy.name=krum"), "expected a rule that needs"),
     ):
         done = primia("train", *SEARCH, *words)
         assert done.returncode == 2, done.stderr

@@ -17,7 +17,7 @@ from tests.e2e.runner import TINY, Primia, last_json
 
 pytestmark = pytest.mark.timeout(600)
 ROUNDS = 4
-PLAIN = "strategy=fedavg"
+PLAIN = "aggregation=plain"
 IN_ROUND_TWO = {"event": "round_started", "round": 2}
 
 

@@ -47,7 +47,7 @@ def test_where_sites_answer_any_list_the_others_go_on(tmp_path: Path) -> None:
         tmp_path / "run",
         FIVE,
         "data.synthetic.patients=100",
-        "strategy.secure.allow_other_survivors=true",
+        "aggregation.allow_other_survivors=true",
         policy="allow_other_survivors: true\n",
         rounds=5,
     )

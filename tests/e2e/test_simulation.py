@@ -89,7 +89,7 @@ def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_them
         assert {key for key, value in row.items() if value} == {"round", "site", "status"}
     assert "Secure aggregation" in (primia.folder / "secagg/report.html").read_text()
     assert "Not private" in (primia.folder / "fedavg/report.html").read_text()
-    plain = ("strategy=fedavg", "strategy.weight_digits=2", "output_dir=control")
+    plain = ("aggregation=plain", "strategy.weight_digits=2", "output_dir=control")
     done = primia("train", *options, *plain)
     assert done.returncode == 0, done.stderr
     weights = {_sha256(primia.folder / run / "model.safetensors") for run in ("secagg", "control")}

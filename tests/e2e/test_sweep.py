@@ -15,7 +15,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, config_hash, load_experiment, parse
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
 
-FAST = (*TINY, "strategy=fedavg", "federation.rounds=2", "sweep.sampler=random")
+FAST = (*TINY, "aggregation=plain", "federation.rounds=2", "sweep.sampler=random")
 SPACE = "training.learning_rate: {choices: [1.0e-3, 1.0e+30]}\n"
 
 

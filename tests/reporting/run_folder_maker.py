@@ -99,7 +99,7 @@ def _write_run(path: Path, rounds: int, best: int, seed: int, changes: dict[str,
         "stopped": "no better validation MCC for 3 rounds",
         "deployment": "simulation",
         "strategy": "fedavg, weighted by images",
-        "private": False,
+        "secure_aggregation": False,
         "parameters": 11_171_779,
     }
     (path / "run.json").write_text(json.dumps({**run, **changes}, indent=2))

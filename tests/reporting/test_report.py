@@ -179,7 +179,7 @@ def test_the_citation_belongs_to_its_data_only(make_run_folder: Maker, tmp_path:
 def test_notices_follow_the_run(
     make_run_folder: Maker, tmp_path: Path, synthetic: bool, private: bool
 ) -> None:
-    page = page_of(make_run_folder(tmp_path / "r", synthetic=synthetic, private=private))
+    page = page_of(make_run_folder(tmp_path / "r", synthetic=synthetic, secure_aggregation=private))
     assert ("Synthetic data." in page.words) is synthetic
     assert ("Not private: plain averaging." in page.words) is not private
 

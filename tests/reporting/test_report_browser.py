@@ -56,7 +56,7 @@ def invented(
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page that `primia train` leaves of a tiny run on synthetic radiographs."""
     folder = tmp_path_factory.mktemp("real")
-    arguments = ("strategy=fedavg", "strategy.cross_site=true", "federation.rounds=2")
+    arguments = ("aggregation=plain", "debug.cross_site=true", "federation.rounds=2")
     done = Primia(folder)("train", *TINY, *arguments, "baselines=[pooled]", seconds=500)
     assert done.returncode == 0, done.stderr
     run_dir = folder / last_json(done.stdout)["run"]

@@ -43,7 +43,7 @@ def test_a_private_run_does_not_begin_with_weights_of_its_patients(tmp_path: Pat
     """Refused before anything is read or started; a statement lets it begin."""
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"")
-    private = ("privacy=dp_sgd", "strategy=secagg", "model=simpleconv", "model.norm=group")
+    private = ("privacy=dp_sgd", "aggregation=secure", "model=simpleconv", "model.norm=group")
     text = (*private, f"model.weights={weights}")
     experiment = parse(Experiment, compose("config", [*text]))
     with pytest.raises(ConfigError, match="a private run may start from"):

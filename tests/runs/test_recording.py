@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from primia_flwr.config.experiment.debug import DebugConfig
 from primia_flwr.config.experiment.deployment import DeploymentConfig
-from primia_flwr.config.experiment.federation import StrategyConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
 from primia_flwr.errors import ConfigError
@@ -70,7 +70,7 @@ def test_a_repeated_round_leaves_nothing_of_the_first_try(tmp_path: Path) -> Non
 
 
 def test_only_a_run_that_asks_is_recorded(tmp_path: Path) -> None:
-    asked = Experiment(strategy=StrategyConfig(record_received=True))
+    asked = Experiment(debug=DebugConfig(record_received=True))
     assert Recording.of(Experiment(), tmp_path) is None
     assert Recording.of(asked, None) is None
     assert isinstance(Recording.of(asked, tmp_path), Recording)
@@ -81,11 +81,9 @@ def test_a_deployment_is_never_recorded() -> None:
         kind="deployment", superlink="fl:9391", root_certificates="ca.crt", roster="roster.yaml"
     )
     with pytest.raises(ConfigError, match=r"record_received=true in a deployment; expected false"):
-        Experiment(strategy=StrategyConfig(record_received=True), deployment=deployment)
+        Experiment(debug=DebugConfig(record_received=True), deployment=deployment)
 
 
 def test_recording_does_not_change_what_a_run_is() -> None:
     one = Experiment()
-    assert config_hash(replace(one, strategy=StrategyConfig(record_received=True))) == config_hash(
-        one
-    )
+    assert config_hash(replace(one, debug=DebugConfig(record_received=True))) == config_hash(one)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import app_root
+from primia_flwr.config.root import app_root
 from primia_flwr.errors import DataError
 from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.reporting.chapters.secure import account, headline, scientific, sheets
@@ -313,7 +313,9 @@ def report_of(folder: Path, rows: list[SumRow]) -> str:
 
 
 def test_the_report_has_the_account_of_a_secure_run(make_run_folder: Maker, tmp_path: Path) -> None:
-    page = report_of(make_run_folder(tmp_path / "r", private=True), [*a_run(), given_up(3)])
+    page = report_of(
+        make_run_folder(tmp_path / "r", secure_aggregation=True), [*a_run(), given_up(3)]
+    )
     assert '<h2 id="secure">Secure aggregation</h2>' in page
     assert '<a href="#secure">' in page
     assert "What it could not see" in page
@@ -327,14 +329,14 @@ def test_the_report_has_the_account_of_a_secure_run(make_run_folder: Maker, tmp_
 
 def test_an_unaudited_run_is_not_said_to_be(make_run_folder: Maker, tmp_path: Path) -> None:
     rows = [replace(row, audit_error=None) for row in a_run()]
-    page = report_of(make_run_folder(tmp_path / "r", private=True), rows)
+    page = report_of(make_run_folder(tmp_path / "r", secure_aggregation=True), rows)
     assert "audit" not in page.lower().replace("audited error", "")
 
 
 def test_a_deployment_and_a_trial_differ_in_who_held_the_keys(
     make_run_folder: Maker, tmp_path: Path
 ) -> None:
-    real = make_run_folder(tmp_path / "r", private=True, deployment="deployment")
+    real = make_run_folder(tmp_path / "r", secure_aggregation=True, deployment="deployment")
     assert "made by primia provision" in report_of(real, a_run())
     (real / "trial").mkdir()
     assert "One machine held all sites" in report_of(real, [])
@@ -350,7 +352,7 @@ def test_a_plain_run_keeps_its_notice_and_has_no_account(
 
 
 def test_names_and_reasons_are_text_not_markup(make_run_folder: Maker, tmp_path: Path) -> None:
-    folder = make_run_folder(tmp_path / "r", private=True)
+    folder = make_run_folder(tmp_path / "r", secure_aggregation=True)
     page = report_of(folder, [a_sum(1), given_up(2, reason="<b>x</b>", dropped=["<i>"])])
     assert "&lt;b&gt;x&lt;/b&gt;; dropped out: &lt;i&gt;" in page
     assert "<b>x" not in page

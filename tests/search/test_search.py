@@ -53,12 +53,12 @@ def test_importance_is_shown_from_ten_trials_on(tmp_path: Path) -> None:
 
 
 def test_the_best_point_is_an_experiment(tmp_path: Path) -> None:
-    line = search(tmp_path, ["strategy=fedavg", "federation.rounds=3"]).run(half)
+    line = search(tmp_path, ["aggregation=plain", "federation.rounds=3"]).run(half)
 
     best = parse(Experiment, compose("config", [f"experiment={line['experiment']}"]))
     assert best.training.batch_size == line["best"]["training.batch_size"]
     assert best.federation.rounds == 3
-    assert not best.strategy.secure.enabled
+    assert not best.aggregation.secure
 
 
 def test_a_search_goes_on_with_what_it_has(tmp_path: Path) -> None:

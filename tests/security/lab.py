@@ -135,7 +135,7 @@ class Lab:
         named = f"federation.sites=[{','.join(sites or self.sites)}]"
         config = compose("config", [*SIMPLE, named, *overrides])
         experiment = parse(Experiment, without_sweep(config))
-        secure = replace(experiment.strategy.secure, run=run)
+        secure = replace(experiment.aggregation, run=run)
         return replace(experiment, strategy=replace(experiment.strategy, secure=secure))
 
     # --- Messages ---------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Lab:
         first = next(iter(experiments.values()))
         every = roster_keys(self.federation.roster_file)
         session = Session(
-            first.strategy.secure.run, {name: every[name] for name in first.federation.sites}
+            first.aggregation.run, {name: every[name] for name in first.federation.sites}
         )
         server = ServerInstance(session, number, wire.floor_of(first))
         for site, experiment in experiments.items():

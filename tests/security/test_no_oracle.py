@@ -100,8 +100,8 @@ def test_an_image_that_does_not_match_the_sites_own_pattern_names_nobody(lab):
 @pytest.mark.parametrize(
     "bound",
     [
-        pytest.param(("strategy.secure.clip=1e-6",), id="clip"),
-        pytest.param(("strategy.weighting=images", "strategy.secure.max_weight=1"), id="weight"),
+        pytest.param(("aggregation.clip=1e-6",), id="clip"),
+        pytest.param(("strategy.weighting=images", "aggregation.max_weight=1"), id="weight"),
         pytest.param(
             ("training.learning_rate=1e30", "training.min_learning_rate=1e30"), id="diverges"
         ),

@@ -33,7 +33,7 @@ class Scene:
         self.number += 1
         experiment = self.experiment
         if run or sites:
-            run = run or experiment.strategy.secure.run
+            run = run or experiment.aggregation.run
             experiment = self.lab.experiment(sites=sites, run=run)
         experiments = dict.fromkeys(among, experiment)
         if kind == "query.statistics":
@@ -151,7 +151,7 @@ def test_a_round_without_a_whole_number_is_refused(lab, number):
     "other",
     [
         ("privacy=dp_sgd", "privacy.epsilon=3"),  # whose sums may be over any sites
-        ("strategy.secure.clip=31",),
+        ("aggregation.clip=31",),
         ("seed=2",),
     ],
 )
@@ -197,10 +197,10 @@ def test_a_site_whose_policy_allows_it_answers_any_list(lab):
 
 def test_the_coordinators_wish_does_not_allow_it(lab):
     scene = Scene(lab)
-    scene.experiment = scene.lab.experiment("strategy.secure.allow_other_survivors=true")
+    scene.experiment = scene.lab.experiment("aggregation.allow_other_survivors=true")
     found = scene.lab.send("munich", "train", EMPTY, scene.experiment)
     assert found.before
-    assert "strategy.secure.allow_other_survivors=True" in found.reason
+    assert "aggregation.allow_other_survivors=True" in found.reason
 
 
 def test_lists_of_before_a_day_that_the_site_names_do_not_count(lab):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from primia_flwr.config.experiment.federation import SecureConfig
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.messages import keys
 from primia_flwr.messages import secure as wire
@@ -82,7 +82,7 @@ def reads_nothing(scene, experiments, content, runs=None):
         pytest.param(("data.augmentation.flip.horizontal=1",), id="augmentation"),
         pytest.param(("training.label_smoothing=0.1",), id="loss"),
         pytest.param(("federation.rounds=9",), id="schedule"),
-        pytest.param(("strategy.server_learning_rate=0.5",), id="server-side"),
+        pytest.param(("strategy.options.server_learning_rate=0.5",), id="server-side"),
         pytest.param(("quiet=true",), id="what-changes-nothing"),
     ],
 )
@@ -169,4 +169,4 @@ def test_the_terms_are_those_of_the_whole_experiment(lab):
 
 def test_a_session_name_that_is_no_name_is_refused():
     with pytest.raises(ConfigError, match=r"strategy\.secure\.run="):
-        SecureConfig(run="0" * 32 + "\n")
+        AggregationConfig(run="0" * 32 + "\n")

@@ -151,7 +151,7 @@ def test_what_a_search_may_vary_is_told_before_any_of_its_code_runs() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (SEARCH.replace("training.learning_rate", "strategy.tau"), "cannot vary inside"),
+        (SEARCH.replace("training.learning_rate", "strategy.options.tau"), "cannot vary inside"),
         (SEARCH.replace("learning_rate", "lerning_rate"), "is no key"),
         (SEARCH.replace("low: 0.001", "low: 1"), "expected low below high"),
         (SEARCH.replace("population: 9", "population: many"), "its search cannot be read"),

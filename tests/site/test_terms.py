@@ -11,9 +11,9 @@ from primia_flwr.site.terms import BUNDLE, TERMS, check_terms, wish
 
 THREAT_MODEL = Path(__file__).parents[2] / "docs/threat-model.md"
 HASH = "ab" * 32
-PRIVATE = {"privacy.mode": "dp_sgd", "strategy.secure.enabled": True}
-IN_THE_SUM = {"privacy.mode": "dp_aggregate", "strategy.secure.enabled": True}
-SECURE = {"strategy.secure.enabled": True}
+PRIVATE = {"privacy.mode": "dp_sgd", "aggregation.name": True}
+IN_THE_SUM = {"privacy.mode": "dp_aggregate", "aggregation.name": True}
+SECURE = {"aggregation.name": True}
 
 
 def nested(values):
@@ -34,21 +34,21 @@ def policy(**values):
 
 # key, what else the run says, the wish that is refused, the one that is not, the site's policy
 CASES = [
-    ("strategy.secure.enabled", {}, False, True, {}),
+    ("aggregation.name", {}, False, True, {}),
     ("privacy.mode", SECURE, "none", "dp_sgd", {"max_epsilon": 3.0}),
     ("federation.min_sites", SECURE, 2, 3, {"min_sites": 3}),
-    ("strategy.secure.min_survivors", SECURE, 3, 5, {"min_survivors": 4}),
-    ("strategy.secure.max_colluding", SECURE, 0, 2, {"max_colluding": 1}),
-    ("strategy.secure.degree", SECURE, 4, 0, {}),
-    ("strategy.secure.accept_two", SECURE, True, False, {}),
-    ("strategy.secure.allow_other_survivors", SECURE, True, False, {}),
-    ("strategy.secure.allow_other_survivors", PRIVATE, True, False, {}),
-    ("strategy.secure.allow_other_survivors", IN_THE_SUM, True, False, {"max_epsilon": 3.0}),
+    ("aggregation.min_survivors", SECURE, 3, 5, {"min_survivors": 4}),
+    ("aggregation.max_colluding", SECURE, 0, 2, {"max_colluding": 1}),
+    ("aggregation.degree", SECURE, 4, 0, {}),
+    ("aggregation.accept_two", SECURE, True, False, {}),
+    ("aggregation.allow_other_survivors", SECURE, True, False, {}),
+    ("aggregation.allow_other_survivors", PRIVATE, True, False, {}),
+    ("aggregation.allow_other_survivors", IN_THE_SUM, True, False, {"max_epsilon": 3.0}),
     (
-        "strategy.secure.member_lists_since", SECURE, "2026-12-01", "2026-11-29",
+        "aggregation.member_lists_since", SECURE, "2026-12-01", "2026-11-29",
         {"member_lists_since": "2026-11-29"},
     ),
-    ("strategy.secure.audit", SECURE, True, False, {}),
+    ("debug.verify_sums", SECURE, True, False, {}),
     ("data.patient_pattern", SECURE, "(?P<patient>.)", r"(?P<patient>\d+)_",
      {"patient_pattern": r"(?P<patient>\d+)_"}),
     ("data.patient_pattern", SECURE, "(?P<patient>.)", "", {}),
@@ -58,7 +58,7 @@ CASES = [
     ("privacy.delta", PRIVATE, 1e-9, 1e-5, {}),
     ("model.weights", PRIVATE, "model.safetensors", "none", {}),
     ("model.weights", PRIVATE, "imagenet", "none", {}),
-    ("privacy.max_knowing", IN_THE_SUM | {"strategy.secure.max_colluding": 2}, 1, 3,
+    ("privacy.max_knowing", IN_THE_SUM | {"aggregation.max_colluding": 2}, 1, 3,
      {"max_colluding": 3, "min_survivors": 5}),
     ("training.sync_every_n_batches", SECURE | {"training.batch_size": 2}, 1, 2, {}),
     ("training.sync_every_n_batches", SECURE | {"training.batch_size": 1}, 31, 0,
@@ -69,8 +69,8 @@ CASES = [
 def run(key, also, value, own):
     """Judge a run; what else the policy insists on is met."""
     rest = {
-        "strategy.secure.min_survivors": own.get("min_survivors", 3),
-        "strategy.secure.max_colluding": own.get("max_colluding", 0),
+        "aggregation.min_survivors": own.get("min_survivors", 3),
+        "aggregation.max_colluding": own.get("max_colluding", 0),
     }
     check_terms(nested(rest | also | {key: value}), policy(**own), HASH)
 
@@ -78,10 +78,10 @@ def run(key, also, value, own):
 @pytest.mark.parametrize(("key", "also", "bad", "good", "own"), CASES)
 def test_a_wish_for_less_is_refused_and_one_for_as_much_is_not(key, also, bad, good, own):
     if key == "privacy.max_knowing":  # either of the two keys is enough
-        own_rest = {"strategy.secure.min_survivors": 5}
+        own_rest = {"aggregation.min_survivors": 5}
         with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.max_colluding=2"):
             check_terms(nested(also | own_rest | {key: bad}), policy(**own), HASH)
-        also = also | {"strategy.secure.max_colluding": 3}
+        also = also | {"aggregation.max_colluding": 3}
         check_terms(nested(also | own_rest | {key: good}), policy(**own), HASH)
         return
     with pytest.raises(PolicyRefusal) as refusal:
@@ -91,7 +91,7 @@ def test_a_wish_for_less_is_refused_and_one_for_as_much_is_not(key, also, bad, g
 
 
 def test_noise_counts_on_as_many_that_know_theirs_as_the_site():
-    wishes = IN_THE_SUM | {"privacy.max_knowing": 0, "strategy.secure.max_colluding": 0}
+    wishes = IN_THE_SUM | {"privacy.max_knowing": 0, "aggregation.max_colluding": 0}
     with pytest.raises(PolicyRefusal, match=r"privacy\.max_knowing=0; expected at least 1"):
         check_terms(nested(wishes), policy(), HASH)
     check_terms(nested(wishes | {"privacy.mode": "dp_sgd"}), policy(), HASH)
@@ -100,7 +100,7 @@ def test_noise_counts_on_as_many_that_know_theirs_as_the_site():
 def test_a_private_run_begins_with_other_weights_where_the_policy_lists_some():
     wishes = PRIVATE | {"model.weights": "model.safetensors"}
     check_terms(nested(wishes), policy(initial_weights=[HASH]), HASH)
-    without = {"model.weights": "model.safetensors", "strategy.secure.enabled": True}
+    without = {"model.weights": "model.safetensors", "aggregation.name": True}
     check_terms(nested(without), policy(), HASH)
 
 
@@ -120,23 +120,23 @@ def test_a_section_of_another_kind_does_not_turn_a_check_off(secure):
 
 
 def test_a_key_that_is_left_out_has_the_default_that_the_bundle_would_give_it():
-    assert wish({}, "strategy.secure.min_survivors") == Experiment().strategy.secure.min_survivors
+    assert wish({}, "aggregation.min_survivors") == Experiment().aggregation.min_survivors
     with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.min_survivors=3; expected at l"):
         check_terms(nested(SECURE), policy(min_survivors=4), HASH)
 
 
 def test_where_noise_pays_for_it_a_run_may_go_on_with_whoever_is_there():
-    wishes = PRIVATE | {"strategy.secure.allow_other_survivors": True}
+    wishes = PRIVATE | {"aggregation.allow_other_survivors": True}
     check_terms(nested(wishes), policy(max_epsilon=3.0), HASH)
     check_terms(nested(SECURE | wishes), policy(allow_other_survivors=True), HASH)
 
 
 def test_a_sparse_graph_has_floors_of_its_own():
     own = {"allow_sparse_graph": True, "sparse_min_survivors": 50, "sparse_max_colluding": 5}
-    sparse = SECURE | {"strategy.secure.degree": 32, "strategy.secure.max_colluding": 5}
-    check_terms(nested(sparse | {"strategy.secure.min_survivors": 50}), policy(**own), HASH)
+    sparse = SECURE | {"aggregation.degree": 32, "aggregation.max_colluding": 5}
+    check_terms(nested(sparse | {"aggregation.min_survivors": 50}), policy(**own), HASH)
     for key, low in (("min_survivors", 49), ("max_colluding", 4)):
-        enough = sparse | {"strategy.secure.min_survivors": 50} | {f"strategy.secure.{key}": low}
+        enough = sparse | {"aggregation.min_survivors": 50} | {f"aggregation.{key}": low}
         with pytest.raises(PolicyRefusal, match=rf"{key}={low}; expected at least .*sparse"):
             check_terms(nested(enough), policy(**own), HASH)
 

@@ -1,6 +1,7 @@
 import logging
 
-from primia_flwr.config.experiment.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from strategies.registry import build_strategy
 
 FOUR = FederationConfig(sites=["a", "b", "c", "d"], min_sites=4)
@@ -19,7 +20,12 @@ def test_krum_knows_how_many_may_lie():
 def test_the_numbers_reach_the_server_optimiser():
     cfg = StrategyConfig(name="fedyogi", server_learning_rate=0.3, beta_1=0.5, beta_2=0.6, tau=0.7)
     strategy = build_strategy(cfg, FOUR, proximal_mu=0)
-    assert (strategy.eta, strategy.beta_1, strategy.beta_2, strategy.tau) == (0.3, 0.5, 0.6, 0.7)
+    assert (
+        strategy.eta,
+        strategy.options.beta_1,
+        strategy.options.beta_2,
+        strategy.options.tau,
+    ) == (0.3, 0.5, 0.6, 0.7)
 
 
 def test_a_trim_that_cuts_nobody_is_said(caplog):

@@ -30,7 +30,7 @@ from primia_flwr.runs.metadata import read_json
 from primia_flwr.training.normalisation import Normalisation
 
 ROUNDS = 16  # each has its own trap, which about one image in 96 gets through
-_OTHER = ("federation.rounds=", "strategy.record_received=")
+_OTHER = ("federation.rounds=", "debug.record_received=")
 TARGET = "crafted_model"
 
 

@@ -32,10 +32,10 @@ from primia_flwr.attacks.inversion.significance import anova
 from primia_flwr.runs.metadata import read_json
 
 CONTROL = "noise"
-_PLAIN, _SECURE = "strategy=fedavg", "strategy=secagg"
+_PLAIN, _SECURE = "aggregation=plain", "aggregation=secure"
 # plain SGD: (w0 - w1) / eta is the gradient, to the rounding of float32
 COMMON = [
-    "strategy.record_received=true",
+    "debug.record_received=true",
     "data.layout=pneumonia",
     "data.classes=[bacterial,normal,viral]",
     "data.image_size=64",

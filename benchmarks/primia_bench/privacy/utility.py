@@ -108,7 +108,7 @@ def pretrain(folder: Path, patients: int, rounds: int) -> Path:
         [
             "data=synthetic", "name=pretraining", f"data.synthetic.patients={patients}",
             "data.classes=[bacterial,normal,viral]", "data.image_size=64", *_MODEL,
-            "strategy=fedavg", f"federation.rounds={rounds}", "training.optimizer_state=keep",
+            "aggregation=plain", f"federation.rounds={rounds}", "training.optimizer_state=keep",
             "training.precision=bf16", "data.val_fraction=0.05", "data.test_fraction=0.1",
         ],
         folder / "pretraining",

@@ -53,7 +53,7 @@ def bytes_up(clients: int, entries: int) -> tuple[list[Row], dict[str, Any]]:
 def _most_bytes_up(clients: int, entries: int, lost: Lost) -> int:
     members = enlist(clients)
     sites = ",".join(members)
-    overrides = ["strategy=secagg", f"federation.sites=[{sites}]"]
+    overrides = ["aggregation=secure", f"federation.sites=[{sites}]"]
     layout = report_layout(parse(Experiment, compose("config", overrides)), entries, CLASSES)
 
     def payload(name: str) -> list[Vector]:

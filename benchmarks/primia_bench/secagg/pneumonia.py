@@ -10,7 +10,7 @@ runs. No image and no file name of the data is written.
 A last-bit difference grows over thousands of steps of training: two runs that differ in nothing
 but rounding end in different models. So there are two plain runs to compare with: the default,
 which adds up on the same fixed-point scale and from which the secure run may not differ at all, and
-one that averages in float64 (`strategy.float_mean=true`). `--control` takes further plain runs that
+one that averages in float64 (`aggregation.float_mean=true`). `--control` takes further plain runs that
 differ from `--plain` in little (rounding, the number of threads), to show how far that alone leads.
 """
 
@@ -31,9 +31,9 @@ LAST_ROUNDS = 20
 # The bound is of exact arithmetic; float64 adds up to 2^-19 of it (see FixedPoint).
 BOUND_AUDIT = 1 + 2.0**-19
 _COMMON = ["baselines=[]", "training.precision=bf16", "tracking=disabled", "quiet=true"]
-_SECURE = ["strategy=secagg", "strategy.secure.audit=true"]
-_FIXED = ["strategy=fedavg", "strategy.weight_digits=2"]
-_PLAIN = [*_FIXED, "strategy.float_mean=true"]
+_SECURE = ["aggregation=secure", "debug.verify_sums=true"]
+_FIXED = ["aggregation=plain", "strategy.weight_digits=2"]
+_PLAIN = [*_FIXED, "aggregation.float_mean=true"]
 _FACTS = ("git_commit", "config_hash", "seed", "rounds", "best_round", "strategy", "seconds")
 _SCORES = ("mcc", "accuracy", "roc_auc", "n")
 

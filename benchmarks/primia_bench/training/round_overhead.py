@@ -29,7 +29,7 @@ def measure(sites: int, rounds: int, folder: Path) -> dict[str, Any]:
         f"data.cache_dir={folder}/cache",
         f"federation.sites=[{names}]",
         f"federation.rounds={rounds}",
-        "strategy=fedavg",
+        "aggregation=plain",
         f"data.synthetic.patients={40 * sites}",
         "data.image_size=32",
         "training.sync_every_n_batches=1",

@@ -66,7 +66,7 @@ def search(method: str, seed: int, args: argparse.Namespace, scratch: Path) -> R
     folder = primia(
         scratch / f"search-{method}-{seed}",
         args,
-        *("strategy=fedsearch", "search=pneumonia", f"search.population={args.population}"),
+        *("search=pneumonia", "search=pneumonia", f"search.population={args.population}"),
         *(f"search.eta={args.eta}", f"search.first_rung={args.first_rung}"),
         *(f"search.halving={str(method == 'halving').lower()}", f"seed={seed}"),
     )
@@ -92,8 +92,8 @@ def train(
     """Train one configuration from scratch with a fresh seed and return its scores."""
     chosen = [f"{key}={json.dumps(value)}" for key, value in values.items()]
     folder = scratch / f"{arm}-{seed}"
-    own = [f"seed={FRESH + seed}", f"federation.rounds={rounds}", "strategy=secagg"]
-    own += ["strategy.secure.clip=512"]  # as in the search
+    own = [f"seed={FRESH + seed}", f"federation.rounds={rounds}", "aggregation=secure"]
+    own += ["aggregation.clip=512"]  # as in the search
     row: Row = {"seed": seed, "arm": arm, "diverged": False}
     try:
         primia(folder, args, *own, *chosen)

@@ -38,11 +38,11 @@ SYNTHETIC_READERS = {
 }
 _COMMON = ("training.precision=bf16", "tracking=disabled", "quiet=true")
 _RUNS = {
-    SECURE: ("strategy=secagg", "baselines=[pooled]"),
+    SECURE: ("aggregation=secure", "baselines=[pooled]"),
     PLAIN: (
-        "strategy=fedavg",
+        "aggregation=plain",
         "strategy.weight_digits=2",
-        "strategy.float_mean=true",
+        "aggregation.float_mean=true",
         "baselines=[]",
     ),
 }

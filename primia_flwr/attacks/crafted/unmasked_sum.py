@@ -44,7 +44,7 @@ class Federation:
         DivergenceError
             If a site's training diverges or its update is beyond `clip`.
         """
-        secure = self.experiment.strategy.secure
+        secure = self.experiment.aggregation
         before = float_arrays(model)
         fixed_point = FixedPoint(secure.clip, len(self.sites))
         overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
@@ -86,9 +86,9 @@ class Federation:
 
     def _weight(self, site: str) -> float:
         """Return a site's weight over the largest that is allowed, in (0, 1]."""
-        strategy, images = self.experiment.strategy, len(self.sites[site])
+        weighting, images = self.experiment.strategy.weighting, len(self.sites[site])
         weights = {"images": images, "batches": steps_a_round(self.experiment.training, images)}
-        return min(1.0, weights.get(strategy.weighting, 1) / strategy.largest_weight)
+        return min(1.0, weights.get(weighting, 1) / self.experiment.largest_weight)
 
 
 def float_arrays(model: nn.Module) -> Arrays:

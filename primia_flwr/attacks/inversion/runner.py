@@ -160,7 +160,7 @@ class AttackRunner:
             raise ConfigError(
                 f"target={self.settings.target}, but {self._run_dir} received nothing of that "
                 "kind; expected a finished run; simulate it again with "
-                "strategy.record_received=true"
+                "debug.record_received=true"
             )
         arms = [self.settings.target, *([NOISE] if control else [])]
         return [Job(arm, name, number) for arm in arms for name, number in chosen]

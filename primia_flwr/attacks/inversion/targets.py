@@ -96,9 +96,9 @@ def check_target(target: str, experiment: Experiment, size_of: SizeOf) -> None:
         Naming what the run is like and with which keys to simulate it for this target.
     """
     row = TARGETS[target]
-    secure = experiment.strategy.secure.enabled
+    secure = experiment.aggregation.secure
     if row.secure is not None and secure != row.secure:
-        wanted = "strategy=secagg" if row.secure else "strategy=fedavg"
+        wanted = "aggregation=secure" if row.secure else "aggregation=plain"
         fitting = "masked_update, secure_sum or crafted_model" if secure else "received_update"
         raise ConfigError(
             f"target={target} of a {'secure' if secure else 'plain'} run; expected a run with "
@@ -107,7 +107,7 @@ def check_target(target: str, experiment: Experiment, size_of: SizeOf) -> None:
     if target == "local_model" and len(experiment.federation.sites) != 1:
         raise ConfigError(
             f"target=local_model of a run with {len(experiment.federation.sites)} sites; expected "
-            "the run of one site; simulate one with strategy=fedavg federation.sites=[a] "
+            "the run of one site; simulate one with aggregation=plain federation.sites=[a] "
             "federation.min_sites=1"
         )
     for site in experiment.federation.sites:

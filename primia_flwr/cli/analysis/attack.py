@@ -20,6 +20,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError
+from primia_flwr.extras import need
 
 # As in attacks.targets, which is not imported here: --help must not wait for PyTorch.
 TARGET_NAMES = (
@@ -89,6 +90,8 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the run was not recorded, has no such target, or its data are not there any more.
     """
+    for package in ("torchmetrics", "statsmodels"):
+        need(package, "primia attack")
     run_dir = existing_run("run", cfg.run)
     features = existing_run("features", cfg.features) if cfg.features else run_dir
     folder = Path(cfg.output).expanduser() if cfg.output else run_dir / "attack" / _name(cfg)
@@ -163,7 +166,7 @@ def existing_run(key: str, value: str) -> Path:
     if not value:
         raise ConfigError(
             f"{key} is empty; expected the output folder of a run with "
-            "strategy.record_received=true, e.g. run=outputs/2026-01-31/12-00-00-demo"
+            "debug.record_received=true, e.g. run=outputs/2026-01-31/12-00-00-demo"
         )
     path = Path(value).expanduser().resolve()
     if not path.is_dir():
@@ -288,7 +291,7 @@ COMMAND = Command(
     words=("attack",),
     summary="rebuild images from what the coordinator of a recorded simulation received",
     examples=(
-        "primia train strategy=fedavg strategy.record_received=true output_dir=outputs/a",
+        "primia train aggregation=plain debug.record_received=true output_dir=outputs/a",
         "primia attack run=outputs/a target=received_update",
         "primia attack run=outputs/a target=received_update images=12 iterations=2000 restarts=4",
         "primia attack run=outputs/b target=secure_sum dry_run=true",

@@ -13,6 +13,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.schema import BASELINES
 from primia_flwr.errors import ConfigError
+from primia_flwr.extras import need
 
 
 @dataclass
@@ -52,6 +53,7 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the runs, the data or a CSV cannot be used together; nothing is written then.
     """
+    need("statsmodels", "primia compare")
     from primia_flwr.cli.analysis.compared_runs import gather, named_runs
     from primia_flwr.evaluation.readers.compare import Settings, compare
     from primia_flwr.evaluation.readers.experts import join_experts

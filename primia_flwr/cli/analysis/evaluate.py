@@ -12,7 +12,8 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError
-from primia_flwr.storage.atomic import write_whole_json
+from primia_flwr.extras import need
+from primia_flwr.storage.atomic import write_result
 
 
 @dataclass
@@ -49,6 +50,8 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the run, its model or the data cannot be used together.
     """
+    if cfg.saliency:
+        need("captum", f"saliency={cfg.saliency}", instead="saliency=0")
     from primia_flwr.models.saved import load_model
     from primia_flwr.pipeline.scoring import explain_model, score_model
     from primia_flwr.reporting.report import write_report
@@ -68,7 +71,7 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         "synthetic": images.synthetic,
         "warning": warning,
     }
-    write_whole_json(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
+    write_result(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
     if cfg.saliency:
         explain_model(
             model,

@@ -65,14 +65,14 @@ def _run_dir(cfg: ShowArguments) -> Path:
 
 
 def _why_none(folder: "RunFolder") -> str:
-    if folder.run.get("private"):
+    if folder.run.get("secure_aggregation"):
         return (
             "aggregated securely, but has no readable line in secure-sums.jsonl; expected one for "
             "each sum; it ended before the first, or an earlier version made it"
         )
     return (
         "used plain averaging: the coordinator saw each site's update, which is not private; "
-        "expected a run with strategy=secagg"
+        "expected a run with aggregation=secure"
     )
 
 
@@ -117,7 +117,7 @@ def _table(sheet: "Sheet") -> Table:
 COMMAND = Command(
     words=("secagg", "show"),
     summary=(
-        "what the coordinator saw in a run with strategy=secagg, what it could not see, and "
+        "what the coordinator saw in a run with aggregation=secure, what it could not see, and "
         "under which conditions"
     ),
     examples=(

@@ -7,7 +7,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.train import new_run_dir, show_result
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.trials.federation import run_trial
+from primia_flwr.pipeline.needed import check_extras
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -18,11 +18,14 @@ def run(experiment: Experiment) -> dict[str, Any]:
     PrimiaError
         As `run_trial`.
     """
+    check_extras(experiment, own_sites=True)
     run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
     run_dir.mkdir(parents=True, exist_ok=True)
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
     with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
+        from primia_flwr.trials.federation import run_trial  # seconds: said first
+
         result = run_trial(experiment, run_dir, view)
     show_result(experiment, run_dir)
     return result

@@ -12,7 +12,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.cli.inference.findings import basis, finding, no_scores, not_plausible, summary
 from primia_flwr.cli.inference.predictions import output_folder, write_tables
 from primia_flwr.cli.inference.resumed import Kept, read_kept
-from primia_flwr.config.inference import InferArguments, settings_of
+from primia_flwr.config.inference import InferArguments, check_installed, settings_of
 from primia_flwr.data.files.listing import file_digest
 from primia_flwr.errors import DataError, PrimiaError, ServiceError
 
@@ -35,6 +35,7 @@ def run(cfg: InferArguments) -> dict[str, Any]:
     PrimiaError
         If a party cannot be reached or fails again and again, or no image can be read.
     """
+    check_installed(cfg.protocol)
     from primia_flwr.data.files.unlabelled import find_images
 
     if cfg.watch:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from primia_flwr.cli.command import Command
 from primia_flwr.cli.inference.served import served_model
-from primia_flwr.config.inference import ServeModelArguments, settings_of
+from primia_flwr.config.inference import ServeModelArguments, check_installed, settings_of
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _LOG = "queries.jsonl"
 
 def run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
+    check_installed(cfg.protocol)
     from primia_flwr.cli.inference.service import device_of, kit_of, listen, shared
     from primia_flwr.inference.protocol.session import Settings
     from primia_flwr.inference.service.model_owner import Server

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from primia_flwr.cli.command import Command
-from primia_flwr.config.inference import InferenceTrialArguments
+from primia_flwr.config.inference import InferenceTrialArguments, check_installed
 from primia_flwr.errors import ConfigError, ServiceError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
     PrimiaError
         If there is no model, or the service fails.
     """
+    check_installed(cfg.protocol)
     from primia_flwr.cli.inference.service import device_of
     from primia_flwr.trials.service import UNLIMITED, ask, running_service
 

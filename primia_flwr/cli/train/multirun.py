@@ -10,7 +10,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from primia_flwr.config.load import app_root, explain, with_search_path
+from primia_flwr.config.load import with_search_path
+from primia_flwr.config.parsing import explain
+from primia_flwr.config.root import app_root
 from primia_flwr.errors import ConfigError, PrimiaError
 
 Job = Callable[[DictConfig, Path], dict[str, Any]]

@@ -9,16 +9,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from primia_flwr.cli.command import Command, call, finish, interrupted, mistake
-from primia_flwr.cli.train.dry_run import make_plan
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.multirun import run_multirun
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.pipeline.experiment import run_experiment, settle
-from primia_flwr.reporting.result_table import results_table
-from primia_flwr.runs.metadata import read_json
+from primia_flwr.extras import need
+from primia_flwr.pipeline.needed import check_extras
 
 _MULTIRUN = ("-m", "--multirun")
 
@@ -44,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 def _many(words: Sequence[str]) -> dict[str, Any]:
     """Run a search, or every combination of listed values; a search brings Optuna along."""
     if any(word.startswith(("sweep=", "sweep.")) for word in words):
+        need("optuna", "a search (sweep=...)")
         from primia_flwr.cli.train.search import run_search_over
 
         return run_search_over(words)
@@ -60,7 +59,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     if experiment.resume:
         experiment = resumed(experiment)
+    check_extras(experiment)
     if experiment.dry_run:
+        from primia_flwr.cli.train.dry_run import make_plan  # heavy
+
         return make_plan(experiment)
     run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
     return train_in(experiment, run_dir)
@@ -72,6 +74,8 @@ def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
     with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
+        from primia_flwr.pipeline.experiment import run_experiment  # seconds: said first
+
         result = run_experiment(experiment, run_dir, view)
     show_result(experiment, run_dir)
     return result
@@ -79,6 +83,9 @@ def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
 
 def show_result(experiment: Experiment, run_dir: Path) -> None:
     """Print the table of a finished run, and where its report lies."""
+    from primia_flwr.reporting.result_table import results_table
+    from primia_flwr.runs.metadata import read_json
+
     console = Console(stderr=experiment.quiet, quiet=experiment.quiet, emoji=False)
     metrics = read_json(run_dir / "metrics.json")
     if metrics.get("federated"):
@@ -136,8 +143,12 @@ def new_run_dir(experiment: Experiment) -> Path:
 
 def _one_job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Run one job of a sweep in the folder that Hydra made for it."""
+    from primia_flwr.pipeline.experiment import settle
+
     experiment = settle(parse(Experiment, cfg), folder)
     if experiment.dry_run:
+        from primia_flwr.cli.train.dry_run import make_plan
+
         return {**make_plan(experiment), "config_hash": config_hash(experiment)}
     return train_in(experiment, folder)
 

@@ -1,34 +1,28 @@
 """What a run that claims differential privacy may not contain, and what to use instead."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.config.experiment.federation import StrategyConfig
-from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
 
 _Rule = tuple[str, object, object, str]  # key, value, what it must be (a tuple: one of), why
 
 
-def check_guarantee(
-    privacy: PrivacyConfig,
-    *,
-    data: DataConfig,
-    model: ModelConfig,
-    training: TrainingConfig,
-    strategy: StrategyConfig,
-) -> None:
-    """Refuse what would break the guarantee, or release a number without noise.
+def check_guarantee(experiment: Any) -> None:
+    """Refuse what would break an experiment's guarantee, or release a number without noise.
 
     Raises
     ------
     ConfigError
         Naming the first such key, why it cannot be, and what to set.
     """
+    privacy, data = experiment.privacy, experiment.data
+    model, training = experiment.model, experiment.training
     if not privacy.enabled:
         return
-    rules = [*_every_mode(privacy, data, training, strategy)]
+    rules = [*_every_mode(experiment)]
     if privacy.mode in ("dp_sgd", "dp_sgd_shared"):
         rules += _dp_sgd(data, model, training)
     if privacy.mode == "dp_sgd_shared":
@@ -43,17 +37,16 @@ def check_guarantee(
             )
 
 
-def _every_mode(
-    privacy: PrivacyConfig, data: DataConfig, training: TrainingConfig, strategy: StrategyConfig
-) -> Iterator[_Rule]:
+def _every_mode(experiment: Any) -> Iterator[_Rule]:
+    privacy, data, training = experiment.privacy, experiment.data, experiment.training
     stopping = training.early_stopping
     yield (
-        "strategy.secure.enabled", strategy.secure.enabled, True,
-        "what a site reports besides its update is left out in the secure exchange only; set "
-        "strategy=secagg",
+        "aggregation.name", experiment.aggregation.name, "secure",
+        "what a site reports besides its update is left out of secure sums only; set "
+        "aggregation=secure",
     )  # fmt: skip
     yield (
-        "strategy.weighting", strategy.weighting, "equal",
+        "strategy.weighting", experiment.strategy.weighting, "equal",
         "the exact number of images or batches is a number about the patients",
     )  # fmt: skip
     yield (
@@ -61,7 +54,7 @@ def _every_mode(
         "weights from the sites' class counts depend on every patient",
     )  # fmt: skip
     yield (
-        "strategy.secure.audit", strategy.secure.audit, False,
+        "debug.verify_sums", experiment.debug.verify_sums, False,
         "it writes down the update of every site",
     )  # fmt: skip
     for scope, patience in (
@@ -93,7 +86,7 @@ def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> I
     )  # fmt: skip
     yield (
         "training.proximal_mu", training.proximal_mu, 0.0,
-        "the private step knows no proximal term; set strategy=secagg",
+        "the private step knows no proximal term; set aggregation=secure",
     )  # fmt: skip
     yield (
         "training.gradient_clip", training.gradient_clip, 0.0,

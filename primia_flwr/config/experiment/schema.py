@@ -4,13 +4,16 @@ import re
 from dataclasses import dataclass, field
 
 from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.experiment.aggregation import GIVES, AggregationConfig
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.experiment.debug import DebugConfig
 from primia_flwr.config.experiment.deployment import DeploymentConfig
-from primia_flwr.config.experiment.federation import ClientConfig, FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import ClientConfig, FederationConfig
 from primia_flwr.config.experiment.guarantee import check_guarantee
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.report import ReportConfig
 from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
@@ -37,6 +40,8 @@ class Experiment:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
@@ -54,53 +59,57 @@ class Experiment:
         check_range("seed", self.seed, 0, 2**32 - 1, example=1)
         for baseline in self.baselines:
             check_choice("baselines", baseline, BASELINES)
-        self._check_strategy()
-        check_guarantee(
-            self.privacy,
-            data=self.data,
-            model=self.model,
-            training=self.training,
-            strategy=self.strategy,
-        )
-        if self.search.enabled:
-            from primia_flwr.config.search.searched import check_search
+        self._check_rule()
+        self._check_secure()
+        self._check_debug()
+        check_guarantee(self)
 
-            check_search(self)
+    @property
+    def largest_weight(self) -> int:
+        """w_max, by which the fixed point scales updates; 1 where all weigh alike."""
+        return 1 if self.strategy.weighting == "equal" else self.aggregation.max_weight
 
-    def _check_strategy(self) -> None:
-        mu, liars = self.training.proximal_mu, self.strategy.num_malicious
-        if self.strategy.name == "fedprox" and mu == 0:
+    def _check_rule(self) -> None:
+        name, rule, aggregation = self.strategy.name, self.strategy.rule, self.aggregation
+        if rule.needs not in GIVES[aggregation.name]:
+            able = " or ".join(way for way, given in GIVES.items() if rule.needs in given)
             raise ConfigError(
-                f"training.proximal_mu={mu} with strategy.name=fedprox; expected a number above "
-                "0, e.g. training.proximal_mu=0.01"
+                f"strategy.name={name} with aggregation.name={aggregation.name}; {name} needs "
+                f"{rule.needs.value}, which this aggregation does not show; set "
+                f"aggregation={able or 'another'}, or take a rule that needs only the mean, e.g. "
+                "strategy=fedavg"
             )
-        secure = self.strategy.secure
-        if self.strategy.cross_site and self.privacy.enabled:
+        rule.check(rule.read(self.strategy.options), self)
+
+    def _check_secure(self) -> None:
+        aggregation, federation = self.aggregation, self.federation
+        if aggregation.secure and federation.min_sites < aggregation.min_survivors:
             raise ConfigError(
-                f"strategy.cross_site=true with privacy.mode={self.privacy.mode}; expected false: "
+                f"federation.min_sites={federation.min_sites} with "
+                f"aggregation.min_survivors={aggregation.min_survivors}; expected at least as "
+                f"many; set federation.min_sites={aggregation.min_survivors}"
+            )
+
+    def _check_debug(self) -> None:
+        debug, aggregation = self.debug, self.aggregation
+        if debug.cross_site and aggregation.secure:
+            raise ConfigError(
+                "debug.cross_site=true with aggregation.name=secure; expected aggregation=plain: "
+                "the cross-site matrix needs each site's own model and its own counts, and secure "
+                "aggregation shows sums only"
+            )
+        if debug.cross_site and self.privacy.enabled:
+            raise ConfigError(
+                f"debug.cross_site=true with privacy.mode={self.privacy.mode}; expected false: "
                 "a private run sends no validation counts, because each would cost privacy of its "
                 "own"
             )
-        if secure.enabled and self.federation.min_sites < secure.min_survivors:
-            raise ConfigError(
-                f"federation.min_sites={self.federation.min_sites} with "
-                f"strategy.secure.min_survivors={secure.min_survivors}; expected at least as "
-                f"many; set federation.min_sites={secure.min_survivors}"
-            )
-        if secure.audit and self.deployment.kind != "simulation":
-            raise ConfigError(
-                "strategy.secure.audit=true in a deployment; expected false: an audit reads the "
-                "update of every site, which only a simulation may"
-            )
-        if self.strategy.record_received and self.deployment.kind != "simulation":
-            raise ConfigError(
-                "strategy.record_received=true in a deployment; expected false: it writes what "
-                "each site sent to the coordinator's disk, which only a simulation may"
-            )
-        needed = 2 * liars + 3  # Blanchard et al. 2017: n >= 2 f + 3
-        if self.strategy.name == "krum" and liars > 0 and self.federation.min_sites < needed:
-            raise ConfigError(
-                f"strategy.num_malicious={liars} with "
-                f"federation.min_sites={self.federation.min_sites}; krum needs 2*{liars}+3 "
-                f"updates in every round; set federation.min_sites={needed} or more"
-            )
+        for key, does in (
+            ("verify_sums", "reads the update of every site"),
+            ("record_received", "writes what each site sent to the coordinator's disk"),
+        ):
+            if getattr(debug, key) and self.deployment.kind != "simulation":
+                raise ConfigError(
+                    f"debug.{key}=true in a deployment; expected false: it {does}, which only a "
+                    "simulation may"
+                )

@@ -2,20 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from primia_flwr.config.checks import nearest
 from primia_flwr.config.experiment.data import AugmentationConfig, MixupConfig
-from primia_flwr.config.experiment.federation import NEEDS_SINGLE_UPDATES
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.search import SearchConfig
-from primia_flwr.config.load import parse
+from primia_flwr.config.parsing import parse
+from primia_flwr.config.rules import Need
 from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from primia_flwr.config.experiment.schema import Experiment
 
 Values = Mapping[str, Any]
 
@@ -48,7 +46,7 @@ SEARCHABLE: tuple[str, ...] = (
 )
 
 
-def check_search(experiment: "Experiment") -> None:
+def check_search(experiment: Experiment) -> None:
     """Refuse a search that cannot be, or that would break what the run claims.
 
     Raises
@@ -63,7 +61,7 @@ def check_search(experiment: "Experiment") -> None:
             f"{experiment.search.population}; expected privacy=none: which configuration is chosen "
             "depends on exact validation counts, and is a release that no epsilon covers"
         )
-    if name in NEEDS_SINGLE_UPDATES:
+    if experiment.strategy.rule.needs is not Need.MEAN:
         raise ConfigError(
             f"strategy.name={name} with search.population={experiment.search.population}; expected "
             "a rule that needs only the mean (fedavg, fedprox, fedadam, fedyogi), because a search "
@@ -86,7 +84,7 @@ def check_search(experiment: "Experiment") -> None:
             )
 
 
-def space_of(experiment: "Experiment") -> Space:
+def space_of(experiment: Experiment) -> Space:
     """Return the space that the experiment's configurations are drawn from.
 
     Raises
@@ -97,7 +95,7 @@ def space_of(experiment: "Experiment") -> Space:
     return parse_space(experiment.search.space)
 
 
-def with_values(experiment: "Experiment", values: Values) -> "Experiment":
+def with_values(experiment: Experiment, values: Values) -> Experiment:
     """Return the ordinary experiment, without a search, that a configuration stands for.
 
     Parameters

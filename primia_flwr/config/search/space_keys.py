@@ -16,7 +16,7 @@ from primia_flwr.storage.printable import printable
 # They say what is measured, on what and where: a score of one value says nothing of another's.
 FIXED = (
     *("name", "seed", "output_dir", "resume", "dry_run", "quiet", "baselines"),
-    *("deployment", "tracking", "privacy", "client", "strategy.secure", "training.device"),
+    *("deployment", "tracking", "privacy", "client", "aggregation", "debug", "training.device"),
     *("data.layout", "data.root", "data.manifest", "data.split", "data.classes"),
     *("data.patient_pattern", "data.patient_column", "data.test_fraction", "data.val_fraction"),
     *("data.skip_unreadable", "data.workers", "data.cache_dir", "data.partition", "data.synthetic"),

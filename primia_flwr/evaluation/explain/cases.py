@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from primia_flwr.errors import DataError
-from primia_flwr.storage.atomic import write_whole_json
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.reading import parse_json, read_bytes, read_text, reading
 
 FOLDER, FILE = "saliency", "cases.json"
@@ -81,7 +81,7 @@ def write_cases(folder: Path, explanation: Explanation) -> None:
             f"{folder} cannot be written ({error.strerror or error}); expected a writable folder "
             "with free space; make room, or run with report.saliency=0"
         ) from None
-    write_whole_json(folder / FILE, _to_dict(explanation))
+    write_result(folder / FILE, _to_dict(explanation))
 
 
 def read_cases(folder: Path) -> Explanation | None:

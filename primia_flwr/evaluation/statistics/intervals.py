@@ -4,8 +4,8 @@ Images of one patient resemble each other, so patients are drawn, not images, ea
 images; and they are drawn within their class, so every resample has the class mixture of the
 test set. The intervals are therefore conditional on that mixture.
 
-Sources: Efron 1987 (BCa); Efron & Tibshirani 1993, ch. 14; Wilson 1927. The computations are
-those of `scipy.stats.bootstrap` and of statsmodels.
+Sources: Efron 1987 (BCa); Efron & Tibshirani 1993, ch. 14; Wilson 1927. The bootstrap is that of
+`scipy.stats.bootstrap`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 from scipy.stats import bootstrap
-from statsmodels.stats.proportion import proportion_confint
 
 from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
@@ -132,8 +132,10 @@ def bootstrap_limits(
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
     """Return the limits of Wilson's 95 % interval of a proportion, n > 0."""
-    low, high = proportion_confint(successes, n, alpha=1 - LEVEL, method="wilson")
-    return float(low), float(high)
+    z, share = float(ndtri((1 + LEVEL) / 2)), successes / n
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def _counts(index: IntArray, size: int) -> FloatArray:

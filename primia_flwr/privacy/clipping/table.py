@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import nn
 
 from primia_flwr.config.checks import check_choice
+from primia_flwr.extras import need
 from primia_flwr.privacy.clipping.engine import Engine, PerImageLoss
 from primia_flwr.privacy.clipping.ghost import GhostEngine
 from primia_flwr.privacy.clipping.loop import LoopEngine
@@ -20,9 +21,8 @@ class Builder(Protocol):
 
 
 def _opacus(model: nn.Module, loss: PerImageLoss, *, clip_norm: float, views: int = 1) -> Engine:
-    from primia_flwr.privacy.clipping.opacus_reference import (
-        OpacusEngine,  # heavy: only when it is chosen
-    )
+    need("opacus", "privacy.engine=opacus", instead="privacy.engine=ghost")
+    from primia_flwr.privacy.clipping.opacus_reference import OpacusEngine  # heavy
 
     return OpacusEngine(model, loss, clip_norm=clip_norm, views=views)
 
@@ -39,6 +39,8 @@ def build_engine(
     ------
     ConfigError
         If the name is another one, or the model cannot be clipped.
+    MissingExtraError
+        If it is `opacus`, which is not installed.
     """
     check_choice("privacy.engine", name, ENGINES)
     return ENGINES[name](model, loss, clip_norm=clip_norm, views=views)

@@ -63,7 +63,7 @@ class AggregateNoise:
             raise ConfigError(
                 f"privacy.max_knowing={self.knowing} with {self.survivors} sites in the smallest "
                 "sum; expected fewer: somebody's noise must stay unknown; raise "
-                "strategy.secure.min_survivors"
+                "aggregation.min_survivors"
             )
 
     @property

@@ -24,7 +24,7 @@ _NO_MATRIX = {
         "Not shown: in a run with differential privacy no validation counts leave a site, because "
         "each would cost privacy of its own."
     ),
-    "plain": "Not asked for; train with strategy.cross_site=true to see it.",
+    "plain": "Not asked for; train with debug.cross_site=true to see it.",
 }
 _NO_CASES = {
     "deployment": (
@@ -90,7 +90,7 @@ def no_matrix(folder: RunFolder) -> str:
     """Return why there is no cross-site matrix; empty where there is one."""
     if folder.matrix:
         return ""
-    if folder.run.get("private") is True:
+    if folder.run.get("secure_aggregation") is True:
         return _NO_MATRIX["secure"]
     return _NO_MATRIX["private" if folder.claims_privacy else "plain"]
 

@@ -47,7 +47,7 @@ def site_table(rows: list[Row]) -> dict[str, Any]:
 
 def no_site_figures(folder: RunFolder) -> str:
     """Return why there are no curves of single sites."""
-    if folder.run.get("private") is True:
+    if folder.run.get("secure_aggregation") is True:
         return (
             "Secure aggregation hides what a single site would report: its images, batches, "
             "losses, scores and seconds. The coordinator knows who took part, and sums."

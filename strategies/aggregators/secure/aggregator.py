@@ -97,7 +97,7 @@ class SecureAggregator(Aggregator):
         self._strategy = strategy
         self._log = SumLog(folder) if folder else None
         self._opened = OpenedSums.of(experiment, folder)
-        self._audited = experiment.output_dir if experiment.strategy.secure.audit else ""
+        self._audited = experiment.output_dir if experiment.debug.verify_sums else ""
         self._recording = Recording.of(experiment, folder)
         self._parameters = frozenset(parameters)
         self._session = session

@@ -84,7 +84,7 @@ def test_random_numbers_have_the_norms_of_the_gradient_and_not_its_direction() -
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("secure_sum", "target=secure_sum of a plain run; expected a run with strategy=secagg"),
+        ("secure_sum", "target=secure_sum of a plain run; expected a run with aggregation=secure"),
         ("local_model", "target=local_model of a run with 3 sites; expected the run of one site"),
         ("single_image", "on 3 images; expected one; simulate with training.batch_size=1"),
     ],
@@ -95,7 +95,7 @@ def test_a_target_that_the_run_does_not_have(target: str, message: str, tmp_path
 
 
 def test_a_plain_target_of_a_secure_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="of a secure run; expected a run with strategy=fedavg"):
+    with pytest.raises(ConfigError, match="of a secure run; expected a run with aggregation=plain"):
         check_target("received_update", secure(experiment_of(tmp_path)), lambda _: 12)
 
 

@@ -139,7 +139,7 @@ def test_the_page_of_a_sum_says_whose_coordinator_it_is(tmp_path: Path) -> None:
         ({"run": ""}, "run is empty; expected the output folder"),
         ({"run": "nowhere"}, "run=nowhere; expected an existing output folder"),
         ({"features": "nowhere"}, "features=nowhere; expected an existing output folder"),
-        ({"target": "secure_sum"}, "of a plain run; expected a run with strategy=secagg"),
+        ({"target": "secure_sum"}, "of a plain run; expected a run with aggregation=secure"),
         ({"leave_out": ["features", "classifier"]}, "leaves nothing to compare"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_run_without_received_bytes(
     for name in ("model.json", "model.safetensors", "config.yaml"):
         (tmp_path / name).write_bytes((recorded / name).read_bytes())
     assert primia(["attack", f"run={tmp_path}"]) == 2
-    assert "strategy.record_received=true" in capsys.readouterr().err
+    assert "debug.record_received=true" in capsys.readouterr().err
     (tmp_path / FOLDER).symlink_to(recorded / FOLDER)
     (tmp_path / "model.json").unlink()
     with pytest.raises(CheckpointError, match=r"model\.json"):

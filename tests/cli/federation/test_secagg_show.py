@@ -20,7 +20,7 @@ SITES = ["london", "munich", "paris"]
 def run_dir(tmp_path: Path) -> Path:
     path = tmp_path / "run"
     path.mkdir()
-    facts = {"name": "chest", "private": True, "deployment": "deployment"}
+    facts = {"name": "chest", "secure_aggregation": True, "deployment": "deployment"}
     (path / "run.json").write_text(json.dumps(facts))
     return path
 
@@ -118,12 +118,12 @@ def test_only_given_up_sums_are_shown_too(
 def test_a_plain_run_is_a_mistake_that_says_what_the_coordinator_saw(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run_dir / "run.json").write_text(json.dumps({"private": False}))
+    (run_dir / "run.json").write_text(json.dumps({"secure_aggregation": False}))
     code, out, err = show(capsys, f"run={run_dir}")
     assert (code, out) == (2, "")
     assert err == (
         f"error: run={run_dir} used plain averaging: the coordinator saw each site's update, "
-        "which is not private; expected a run with strategy=secagg\n"
+        "which is not private; expected a run with aggregation=secure\n"
     )
 
 

@@ -17,11 +17,11 @@ from tests.clients.handlers.test_answers import config_text, simulated, train_me
 
 RATE = "training.learning_rate"
 SEARCH = (
-    "strategy=fedsearch",
+    "search=pneumonia",
     "search=none",
     "search.population=4",
     "search.eta=2",
-    "strategy.secure.enabled=false",
+    "aggregation.name=plain",
     f"+search.space={{{RATE}: {{low: 1.0e-4, high: 1.0e-2, log: true}}, "
     "training.batch_size: {choices: [8, 16]}}",
 )
@@ -78,7 +78,7 @@ def test_each_configuration_has_a_state_of_its_own(site):
         {**GOOD, "training.batch_size": 12},
         {**GOOD, "training.local_epochs": 1000},
         {**GOOD, "data.root": "/etc"},
-        {**GOOD, "strategy.secure.enabled": False},
+        {**GOOD, "aggregation.name": False},
         {RATE: 0.002},
         {"model.weights": "/etc/passwd.pth"},
     ],
@@ -148,7 +148,7 @@ def test_the_same_update_as_an_ordinary_run_of_the_configuration(text, site):
     config = {keys.TRIAL: 3, keys.VALUES: json.dumps(GOOD)}
     searched = answer_train(train_message(text, **config), simulated(text)).content[keys.ARRAYS]
     folder = site.folder.parents[1]
-    ordinary_text = config_text(folder, "strategy=fedavg", f"{RATE}=0.002", "training.batch_size=8")
+    ordinary_text = config_text(folder, "aggregation=plain", f"{RATE}=0.002", "training.batch_size=8")
     ordinary = answer_train(train_message(ordinary_text), simulated(ordinary_text))
     for name, array in ordinary.content[keys.ARRAYS].items():
         assert searched[name].data == array.data, name

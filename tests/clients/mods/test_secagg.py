@@ -53,7 +53,7 @@ def test_a_difference_is_that_of_the_flat_vectors() -> None:
 def test_a_private_update_that_is_not_finite_is_noise_alone() -> None:
     """Whether a training diverged depends on its images: an error would tell it without noise."""
     asked = ["privacy=dp_aggregate", "privacy.epsilon=0", "privacy.noise_multiplier=1"]
-    experiment = parse(Experiment, without_sweep(compose("config", ["strategy=secagg", *asked])))
+    experiment = parse(Experiment, without_sweep(compose("config", ["aggregation=secure", *asked])))
     before = {"w": np.zeros(1000, np.float32)}
     after = {"w": Array(np.full(1000, np.nan, np.float32))}
     plain = Message(RecordDict({"arrays": ArrayRecord(after)}), 1, "train")

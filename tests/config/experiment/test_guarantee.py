@@ -14,7 +14,7 @@ def experiment(*overrides: str) -> Experiment:
 def test_the_choice_alone_makes_an_experiment_private(mode: str, name: str) -> None:
     found = experiment(f"experiment={name}", f"privacy={mode}")
     assert found.privacy.mode == mode
-    assert found.strategy.secure.enabled
+    assert found.aggregation.secure
     assert (found.strategy.weighting, found.data.normalisation.kind) == ("equal", "fixed")
     assert found.model.norm == "group"
 
@@ -31,14 +31,14 @@ def test_the_choice_alone_makes_an_experiment_private(mode: str, name: str) -> N
         ("dp_sgd", "training.gradient_clip=1.0", "clipped already"),
         ("dp_sgd", "training.precision=bf16", "bound nothing"),
         ("dp_sgd", "training.compile=true", "training.compile=true"),
-        ("dp_sgd", "strategy=fedavg", "strategy.secure.enabled=false"),
-        ("dp_aggregate", "strategy=fedavg", "strategy.secure.enabled=false"),
+        ("dp_sgd", "aggregation=plain", "aggregation.name=plain"),
+        ("dp_aggregate", "aggregation=plain", "aggregation.name=plain"),
         ("dp_sgd", "strategy.weighting=images", "exact number of images"),
         ("dp_aggregate", "strategy.weighting=batches", "exact number of images"),
         ("dp_sgd", "training.class_weights=balanced", "class counts"),
         ("dp_sgd", "training.early_stopping.federation.patience=2", "the last model is taken"),
         ("dp_aggregate", "data.normalisation.kind=federated", "no finite epsilon"),
-        ("dp_aggregate", "strategy.secure.audit=true", "update of every site"),
+        ("dp_aggregate", "debug.verify_sums=true", "update of every site"),
         ("dp_sgd_shared", "training.momentum=0.9", "belongs to the coordinator"),
         ("dp_sgd_shared", "training.optimizer=adamw", "belongs to the coordinator"),
         ("dp_sgd_shared", "training.schedule=one_cycle", "belongs to the coordinator"),
@@ -84,7 +84,7 @@ def test_a_proximal_term_is_refused() -> None:
 
 
 def test_without_privacy_nothing_of_this_is_asked() -> None:
-    found = experiment("model.norm=batch", "strategy=fedavg", "strategy.weighting=images")
+    found = experiment("model.norm=batch", "aggregation=plain", "strategy.weighting=images")
     assert not found.privacy.enabled
 
 

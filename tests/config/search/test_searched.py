@@ -12,11 +12,11 @@ RATE = {"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
 
 def experiment(*overrides):
-    return parse(Experiment, compose("config", ["strategy=fedsearch", *overrides]))
+    return parse(Experiment, compose("config", ["search=pneumonia", *overrides]))
 
 
 def with_space(space, *overrides):
-    cfg = compose("config", ["strategy=fedsearch", "search=none", *overrides])
+    cfg = compose("config", ["search=pneumonia", "search=none", *overrides])
     cfg.search.population, cfg.search.space = 4, space
     return parse(Experiment, cfg)
 
@@ -49,7 +49,7 @@ def test_values_make_the_ordinary_experiment_and_leave_the_searchs_alone():
                 "training.betas=[0.8,0.99]",
                 "data.augmentation.affine.probability=0.25",
                 "training.class_weights=balanced",
-                "strategy.secure.clip=512",
+                "aggregation.clip=512",
             ],
         ),
     )
@@ -124,7 +124,7 @@ def test_a_claim_of_privacy_is_refused():
 @pytest.mark.parametrize("rule", ["krum", "fedmedian", "fedtrimmedavg"])
 def test_rules_that_need_single_updates_are_refused(rule):
     with pytest.raises(ConfigError, match=rf"strategy\.name={rule} with search\.population=4"):
-        with_space(RATE, f"strategy.name={rule}", "strategy.secure.enabled=false")
+        with_space(RATE, f"strategy.name={rule}", "aggregation.name=plain")
 
 
 def test_a_population_that_the_rounds_do_not_hold_is_refused():

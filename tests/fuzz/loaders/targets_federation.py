@@ -20,7 +20,7 @@ from primia_flwr.provisioning.own_identities import trust
 from primia_flwr.provisioning.roster import _nodes_by_key, _pem, load_roster
 from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
-from primia_flwr.runs.metadata import read_json, write_json
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.secagg.protocol.parties import Session
 from tests.fuzz.loaders.target import Made, choice, put, target
 
@@ -168,7 +168,7 @@ def checkpoint_arrays(folder: Path) -> Made:
 @target("run facts")
 def facts(folder: Path) -> Made:
     file = folder / "run.json"
-    write_json(file, {"name": "demo", "synthetic": True, "seconds": 1.5})
+    write_result(file, {"name": "demo", "synthetic": True, "seconds": 1.5})
 
     def load(raw: bytes) -> None:
         assert isinstance(read_json(put(file, raw)), dict)
@@ -179,7 +179,7 @@ def facts(folder: Path) -> Made:
 @target("outcome of a run")
 def outcome(folder: Path) -> Made:
     file = folder / "result.json"
-    write_json(file, {"status": "finished", "best_round": 1})
+    write_result(file, {"status": "finished", "best_round": 1})
     return Made(lambda raw: _read(put(file, raw)), [file.read_bytes()])
 
 

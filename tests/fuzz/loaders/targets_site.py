@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.aggregation import AggregationConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.site.authorisation import Request, judge
 from primia_flwr.site.bundle.approval import approve_file
@@ -80,7 +82,7 @@ def gate(folder: Path) -> Made:
         )
         load_yaml_mapping(run_config["config"], what="the run's experiment")
 
-    secure = StrategyConfig(secure=SecureConfig(enabled=True))
+    secure = StrategyConfig(secure=AggregationConfig(name="secure"))
     whole = Experiment(strategy=secure, federation=FederationConfig(min_sites=3))
     return Made(load, [SHORT, to_yaml(whole).encode()], odd=ODD_YAML, share=8)
 

@@ -97,7 +97,7 @@ def test_the_page_shows_the_intervals_and_how_they_were_found(
 @pytest.mark.parametrize(
     ("private", "config", "words"),
     [
-        (False, "", "train with strategy.cross_site=true"),
+        (False, "", "train with debug.cross_site=true"),
         (True, "", "secure aggregation hides each site"),
         (False, "privacy: {mode: dp_sgd, epsilon: 1.0}\n", "no validation counts leave a site"),
     ],
@@ -105,7 +105,7 @@ def test_the_page_shows_the_intervals_and_how_they_were_found(
 def test_a_missing_matrix_has_its_reason(
     make_run_folder: Maker, tmp_path: Path, private: bool, config: str, words: str
 ) -> None:
-    folder = make_run_folder(tmp_path, private=private)
+    folder = make_run_folder(tmp_path, secure_aggregation=private)
     path = folder / "config.yaml"
     path.write_text(path.read_text() + config)
     assert words in write_report(folder).read_text()

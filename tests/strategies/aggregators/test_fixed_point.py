@@ -3,14 +3,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.config.experiment.federation import SecureConfig
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
 from tests.strategies.aggregators.test_plain import NAMES, build, introduced, train
 
 # Three sites, clip 32, w_max 10: step = 32 / ((2^31 - 1) // 3); of three weights that sum to 4
 # the mean is off by at most 3/2 * step * 10 / 4 = 1.7e-7.
-SECURE = SecureConfig(max_weight=10)
+SECURE = AggregationConfig(max_weight=10)
 BOUND = 1.5 * 32 / ((2**31 - 1) // 3) * 10 / 4
 
 
@@ -75,13 +75,13 @@ def test_an_update_beyond_clip_is_left_out_with_the_keys_to_change(sites, make_g
     (london,) = [row for row in outcome.rows if row.site == "london"]
     assert london.status == "diverged"
     assert "is 33; expected at most clip=32" in london.reason
-    assert "strategy.secure.clip" in london.reason
+    assert "aggregation.clip" in london.reason
     np.testing.assert_allclose(outcome.arrays["w"], 1.5, rtol=0, atol=3 * BOUND)  # (1 + 2) / 2
 
 
 def test_an_update_beyond_clip_is_clipped_where_the_run_says_so(sites, make_grid, model):
     sites[13].target = 66.0
-    secure = SecureConfig(max_weight=10, overflow="clip")
+    secure = AggregationConfig(max_weight=10, overflow="clip")
     outcome, _ = train(fixed(model, secure=secure), introduced(make_grid(sites)), model)
     np.testing.assert_allclose(outcome.arrays["w"], (1 + 2 + 2 * 32) / 4, rtol=1e-6)
 
@@ -99,7 +99,7 @@ def test_a_weight_that_has_no_place_on_the_scale_is_left_out(
 
 def test_equal_weights_lose_nothing_to_the_largest_weight(make_site, make_grid, model):
     sites = {n: make_site(NAMES[n], target=2.0 * n, weight=1.0) for n in range(3)}
-    aggregator = fixed(model, weighting="equal", secure=SecureConfig())  # max_weight 10,000
+    aggregator = fixed(model, weighting="equal", secure=AggregationConfig())  # max_weight 10,000
     outcome, _ = train(aggregator, introduced(make_grid(sites)), model)
     # (0 + 1 + 2) / 3, off by at most 3/2 * step / 3
     np.testing.assert_allclose(outcome.arrays["w"], 1.0, rtol=0, atol=3e-8 + 2**-24)

@@ -4,8 +4,9 @@ from flwr.app import ConfigRecord, Error
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.config.experiment.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import DivergenceError
 from primia_flwr.flower.roster_grid import RosterGrid
@@ -87,7 +88,6 @@ def test_each_strategy_gets_the_parameters_and_the_buffers_are_the_weighted_mean
 
 
 def test_every_name_of_the_configuration_is_in_the_table():
-    from primia_flwr.config.experiment.federation import STRATEGY_NAMES
 
     assert set(STRATEGIES) == set(STRATEGY_NAMES)
 

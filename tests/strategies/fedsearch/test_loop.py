@@ -9,9 +9,11 @@ import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
 from clients.mods.secagg import answer_protocol, secured
-from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.aggregation import AggregationConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.search import SearchConfig
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.flower.roster_grid import RosterGrid
@@ -83,7 +85,7 @@ def search(tmp_path, learner, make_grid, model):
             strategy=StrategyConfig(
                 name=rule,
                 float_mean=not secure,
-                secure=SecureConfig(enabled=secure, max_weight=100),
+                secure=AggregationConfig(enabled=secure, max_weight=100),
             ),
             search=SearchConfig(population=len(population), space=SPACE, **settings),
         )

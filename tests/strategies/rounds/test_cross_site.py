@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.data import NormalisationConfig
-from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.debug import DebugConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.errors import ConfigError
@@ -107,7 +110,7 @@ def test_a_finished_run_that_is_resumed_keeps_its_matrix(sites, make_grid, model
 def test_models_are_kept_only_where_they_are_wanted(model):
     exchanges = [
         build_aggregator(
-            Experiment(strategy=StrategyConfig(cross_site=wanted)),
+            Experiment(debug=DebugConfig(cross_site=wanted)),
             model=model, parameters=["w"], num_classes=2,
         )
         for wanted in (True, False)
@@ -118,16 +121,15 @@ def test_models_are_kept_only_where_they_are_wanted(model):
 
 def test_secure_aggregation_and_private_runs_refuse_with_the_reason():
     with pytest.raises(ConfigError, match=r"cross_site=true with strategy\.secure\.enabled=true"):
-        StrategyConfig(cross_site=True, secure=SecureConfig(enabled=True))
-    words = ["strategy=fedavg", "strategy.cross_site=true", "privacy=dp_sgd"]
+        StrategyConfig(cross_site=True, secure=AggregationConfig(name="secure"))
+    words = ["aggregation=plain", "debug.cross_site=true", "privacy=dp_sgd"]
     with pytest.raises(ConfigError, match=r"cross_site=true with privacy\.mode=dp_sgd"):
         parse(Experiment, compose("config", words))
 
 
 def test_it_decides_nothing_about_the_result():
     plain, crossed = (
-        config_hash(Experiment(strategy=StrategyConfig(cross_site=wanted)))
-        for wanted in (False, True)
+        config_hash(Experiment(debug=DebugConfig(cross_site=wanted))) for wanted in (False, True)
     )
     assert plain == crossed
 

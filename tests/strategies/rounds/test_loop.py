@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from flwr.app import Error
 
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.data import NormalisationConfig
-from primia_flwr.config.experiment.federation import FederationConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import CheckpointError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
@@ -420,7 +422,9 @@ def test_a_private_run_ends_in_the_last_model_or_in_the_average(
 
     def run(*, resume):
         federation = FederationConfig(rounds=4, sites=NAMES, min_sites=2, round_timeout=1)
-        experiment = Experiment(federation=federation, strategy=StrategyConfig(float_mean=True))
+        experiment = Experiment(
+            federation=federation, aggregation=AggregationConfig(float_mean=True)
+        )
         cfg = LoopConfig(
             federation=federation,
             stopping=FederationStoppingConfig(),

@@ -12,10 +12,12 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
 from clients.mods.secagg import answer_protocol, secured
 from clients.site.identity import open_member
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.data import NormalisationConfig
 from primia_flwr.config.experiment.deployment import DeploymentConfig
-from primia_flwr.config.experiment.federation import FederationConfig, SecureConfig, StrategyConfig
+from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import (
@@ -163,7 +165,7 @@ def federation(tmp_path, make_site, make_grid, model):
             federation=timing,
             deployment=DeploymentConfig(bundle="ab" * 32),  # as the launcher fills it in
             strategy=StrategyConfig(
-                name=strategy, secure=secure or SecureConfig(enabled=True, max_weight=100)
+                name=strategy, secure=secure or AggregationConfig(name="secure", max_weight=100)
             ),
         )
         experiment = replace(experiment, strategy=prepare_secure(experiment, tmp_path))
@@ -198,7 +200,7 @@ def expected(rounds, taking_part):
 
 
 ALL = range(5)
-ANY_LIST = SecureConfig(enabled=True, max_weight=100, allow_other_survivors=True)
+ANY_LIST = AggregationConfig(name="secure", max_weight=100, allow_other_survivors=True)
 # step = 32 / (2^31 / 5); (5 / 2) step * 100 / 150 for each of three rounds, and float32
 TOLERANCE = 3 * 2.5 * 32 / (2**31 / 5) * 100 / 150 + 1e-6
 
@@ -379,7 +381,7 @@ def test_server_optimisers_work_on_the_mean(federation, strategy):
     secure = federation(strategy=strategy).run()
     plain = federation(strategy=strategy)
     plain.experiment = plain.agreed = replace(
-        plain.experiment, strategy=replace(plain.experiment.strategy, secure=SecureConfig())
+        plain.experiment, strategy=replace(plain.experiment.strategy, secure=AggregationConfig())
     )
     for site in plain.sites.values():
         federation_ = replace(plain.experiment.federation, round_timeout=1)
@@ -393,13 +395,13 @@ def test_server_optimisers_work_on_the_mean(federation, strategy):
 @pytest.mark.parametrize("strategy", ["krum", "fedmedian", "fedtrimmedavg"])
 def test_rules_that_need_single_updates_are_refused(strategy):
     with pytest.raises(ConfigError, match=f"{strategy} compares single updates"):
-        StrategyConfig(name=strategy, secure=SecureConfig(enabled=True))
+        StrategyConfig(name=strategy, secure=AggregationConfig(name="secure"))
 
 
 @pytest.mark.parametrize("run", ["../../../home/x", "a/b", "..", "ABC", "0" * 31, "0" * 33])
 def test_a_runs_name_that_could_lead_out_of_the_sites_folder_is_refused(run):
     with pytest.raises(ConfigError, match=r"strategy\.secure\.run="):
-        SecureConfig(enabled=True, run=run)
+        AggregationConfig(name="secure", run=run)
 
 
 def test_a_launcher_that_was_killed_while_it_drew_identities_goes_on(federation):
@@ -418,7 +420,7 @@ def test_a_launcher_that_was_killed_while_it_drew_identities_goes_on(federation)
 
 def test_too_few_sites_for_the_floor_are_refused():
     with pytest.raises(ConfigError, match=r"min_sites=2 with strategy\.secure\.min_survivors=3"):
-        Experiment(strategy=StrategyConfig(secure=SecureConfig(enabled=True)))
+        Experiment(aggregation=AggregationConfig(name="secure"))
 
 
 # --- Sites that insist -----------------------------------------------------------------------
@@ -459,7 +461,7 @@ def test_sites_that_are_told_different_things_give_noise_that_nobody_can_use(fed
 )
 def test_who_declines_is_counted_and_spoils_the_sum(federation, bounds):
     """A sum without it would be over fewer sites, which the coordinator chose by its bounds."""
-    run = federation(secure=SecureConfig(enabled=True, **bounds))
+    run = federation(secure=AggregationConfig(name="secure", **bounds))
     with pytest.raises(DivergenceError, match="1 of 5 sites declined"):
         run.run()
     (row,) = [row for row in read_sums(run.folder) if row.kind == "train"]
@@ -488,7 +490,7 @@ def test_sites_that_would_rather_rest_are_counted_in_the_sum(federation):
 def test_sites_of_a_sparse_graph_are_shown_their_neighbours_only(federation):
     # 12 sites, of which two may drop out: each masks with 4, and two shares rebuild a secret
     names = [f"site-{i:02d}" for i in range(12)]
-    secure = SecureConfig(enabled=True, max_weight=200, degree=4)
+    secure = AggregationConfig(name="secure", max_weight=200, degree=4)
     run = federation(count=12, rounds=2, secure=secure, names=names, min_sites=10)
     sent = []
 
@@ -529,7 +531,7 @@ def names_in(request):
 def test_a_sparse_graph_that_is_not_good_is_refused(degree, min_sites, match):
     experiment = Experiment(
         federation=FederationConfig(sites=[f"s{i}" for i in range(12)], min_sites=min_sites),
-        strategy=StrategyConfig(secure=SecureConfig(enabled=True, degree=degree)),
+        strategy=StrategyConfig(secure=AggregationConfig(name="secure", degree=degree)),
     )
     with pytest.raises(ConfigError, match=match):
         degree_of(experiment)

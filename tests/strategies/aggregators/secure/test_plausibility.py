@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.config.experiment.federation import StrategyConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.secagg.payload.layout import Layout, Number, round_to_digits

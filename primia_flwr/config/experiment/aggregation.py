@@ -1,0 +1,83 @@
+"""How the coordinator learns the result of a round, and what that can give to a rule."""
+
+import re
+from dataclasses import dataclass
+
+from primia_flwr.config.checks import check_choice, check_day, check_range
+from primia_flwr.config.rules import Need
+from primia_flwr.errors import ConfigError
+
+# What each way of aggregation can feed a rule with.
+GIVES: dict[str, tuple[Need, ...]] = {
+    "plain": (Need.EACH_UPDATE, Need.MEAN),
+    "secure": (Need.MEAN,),
+}
+OVERFLOWS = ("decline", "clip")
+
+
+@dataclass
+class AggregationConfig:
+    """`plain`: each update reaches the coordinator. `secure`: sums over sites and nothing else.
+
+    Means are computed in the fixed point of secure aggregation, in a plain run too, so that both
+    end in the same model; `float_mean`, in a plain run: in float64. `clip`: largest magnitude of an
+    entry of an update; `overflow`: a site with a larger one declines the round, or clips and counts
+    it. `max_weight`: a site's weight must not pass it.
+
+    Of secure aggregation: `min_survivors`, `max_colluding`: sites in any sum, and sites that may
+    work together with the coordinator; each site's policy may ask for more. `accept_two`: sums over
+    two sites, in which each learns the other's update. `degree`: neighbours of each site on a
+    sparse graph, an even number, 0 for all: sparse holds against an honest-but-curious coordinator
+    only. `allow_other_survivors`: the sums of a run, and of several, may be over lists of sites
+    whose differences show few of them; a deployed site does so only where its own policy says it,
+    too. `member_lists_since`: lists of before this day (ISO, e.g. 2026-11-29) do not count, at the
+    sites whose policies say so, too. `run`: the run's own name, which the launcher draws; a resumed
+    run keeps it.
+    """
+
+    name: str = "plain"
+    clip: float = 32.0
+    overflow: str = "decline"
+    max_weight: int = 10_000
+    float_mean: bool = False
+    min_survivors: int = 3
+    max_colluding: int = 0
+    accept_two: bool = False
+    degree: int = 0
+    allow_other_survivors: bool = False
+    member_lists_since: str = ""
+    run: str = ""
+
+    def __post_init__(self) -> None:
+        check_choice("aggregation.name", self.name, GIVES)
+        check_range("aggregation.clip", self.clip, 0, 1e6, example=32.0, open_low=True)
+        check_choice("aggregation.overflow", self.overflow, OVERFLOWS)
+        check_range("aggregation.max_weight", self.max_weight, 1, 10**7, example=10_000)
+        check_range("aggregation.max_colluding", self.max_colluding, 0, 1000, example=1)
+        check_range("aggregation.min_survivors", self.min_survivors, 2, 1000, example=3)
+        check_range("aggregation.degree", self.degree, 0, 254, example=0)
+        check_day("aggregation.member_lists_since", self.member_lists_since)
+        self._check_run()
+        if self.float_mean and self.secure:
+            raise ConfigError(
+                "aggregation.float_mean=true with aggregation.name=secure; expected "
+                "aggregation=plain: masked updates add up in fixed point only"
+            )
+
+    def _check_run(self) -> None:
+        if not re.fullmatch(r"([0-9a-f]{32})?", self.run):
+            raise ConfigError(
+                f"aggregation.run={self.run!r:.80}; expected nothing, or the 32 hexadecimal "
+                "digits that the launcher drew"
+            )
+        least = max(2 if self.accept_two else 3, self.max_colluding + 2)
+        if self.min_survivors < least:
+            raise ConfigError(
+                f"aggregation.min_survivors={self.min_survivors}; expected at least {least}: "
+                "with fewer, a site's update follows from the sum and what the others know"
+            )
+
+    @property
+    def secure(self) -> bool:
+        """Whether the coordinator sees sums only."""
+        return self.name == "secure"

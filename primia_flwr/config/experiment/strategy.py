@@ -1,0 +1,37 @@
+"""The rule that makes one model of the sites' updates, and how much each site weighs in it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.rules import RULES, Rule
+
+WEIGHTINGS = ("images", "batches", "equal")
+
+
+@dataclass
+class StrategyConfig:
+    """The rule by its name, which is a file of `strategies/`, and its own options.
+
+    `weighting` sets w_k of the weighted mean sum(w_k x_k) / sum(w_k): the number of training
+    images of the site, the number of batches it computed this round, or one. With
+    `weight_digits` the sites round it to so many significant digits; 0: exact in a plain run,
+    as the site's policy says in a secure one. `options`: as the rule has them.
+    """
+
+    name: str = "fedavg"
+    weighting: str = "images"
+    weight_digits: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choice("strategy.name", self.name, RULES.names())
+        check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
+        check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
+        self.rule.read(self.options)
+
+    @property
+    def rule(self) -> Rule:
+        """The row of the rule."""
+        row: Rule = RULES.row(self.name)
+        return row

@@ -1,0 +1,66 @@
+"""A composed configuration as its checked dataclass, and one sentence for each mistake in it."""
+
+import re
+from typing import TypeVar, cast
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from primia_flwr.config.checks import nearest
+from primia_flwr.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def parse(schema: type[T], cfg: DictConfig) -> T:
+    """Turn a composed configuration into its checked dataclass.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, has the wrong type, is missing or is out of range.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
+        return cast(T, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from None
+
+
+def explain(error: Exception) -> str:
+    """Return one sentence for an error of Hydra or OmegaConf: key, value, expectation, remedy."""
+    if isinstance(error.__cause__, OmegaConfBaseException | HydraException):
+        return explain(error.__cause__)
+    if isinstance(error, MissingConfigException):
+        return _explain_missing_choice(error)
+    key = getattr(error, "full_key", None) or ""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} is missing; give it as {key}=<value>"
+    if isinstance(error, ConfigKeyError | AttributeError):
+        unknown = key or _quoted(first)
+        return f"unknown key {unknown}; see the keys with --cfg job"
+    if isinstance(error, ValidationError):
+        return f"{key}: {first}; see the type and the default with --cfg job"
+    return " ".join(str(error).split())
+
+
+def _explain_missing_choice(error: MissingConfigException) -> str:
+    """Name the group, the choice that is not there, those that are, and the nearest."""
+    asked = error.missing_cfg_file or _quoted(str(error))
+    group, _, choice = asked.rpartition("/")
+    options = list(error.options or [])
+    if not group or not options:
+        return f"no configuration {asked!r} in conf/; see the choices with --help"
+    return f"{group}={choice}; expected one of {', '.join(options)}{nearest(choice, options)}"
+
+
+def _quoted(text: str) -> str:
+    match = re.search(r"'([^']+)'", text)
+    return match.group(1) if match else text

@@ -1,0 +1,64 @@
+"""Keys and choices of earlier versions, and what each is called now."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from primia_flwr.errors import ConfigError
+
+_OPTIONS = ("server_learning_rate", "beta_1", "beta_2", "tau", "trim_fraction", "num_malicious")
+_SECURE = (
+    *("clip", "overflow", "max_weight", "min_survivors", "max_colluding", "accept_two", "degree"),
+    *("allow_other_survivors", "member_lists_since", "run"),
+)
+KEYS: dict[str, str] = {
+    "strategy.secure.enabled": "aggregation.name (secure or plain)",
+    "strategy.secure.audit": "debug.verify_sums",
+    **{f"strategy.secure.{key}": f"aggregation.{key}" for key in _SECURE},
+    **{f"strategy.{key}": f"strategy.options.{key}" for key in _OPTIONS},
+    "strategy.float_mean": "aggregation.float_mean",
+    "strategy.cross_site": "debug.cross_site",
+    "strategy.record_received": "debug.record_received",
+}
+CHOICES: dict[str, str] = {
+    "strategy=secagg": "aggregation=secure, which is the default",
+    "strategy=fedsearch": "search=pneumonia (or search=demo)",
+}
+
+
+def check_overrides(overrides: Iterable[str]) -> None:
+    """Refuse overrides of earlier versions.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first one and what it is called now.
+    """
+    for word in overrides:
+        key = word.partition("=")[0].lstrip("+~")
+        _refuse(word, CHOICES.get(word) or KEYS.get(key))
+
+
+def check_keys(content: Mapping[str, Any]) -> None:
+    """Refuse a configuration with keys of earlier versions.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first one and what it is called now.
+    """
+    for key in _leaves(content):
+        _refuse(key, KEYS.get(key))
+
+
+def _refuse(old: str, new: str | None) -> None:
+    if new:
+        raise ConfigError(f"{old}: this key is of an earlier version; expected {new} in its place")
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name

@@ -1,0 +1,52 @@
+"""Closed tables of choices: one file of a folder is one row, and its name is the choice's name.
+
+The configuration asks a row what it is called, which options it takes and what it needs; nothing
+else in the house repeats that. Only names of files that are there can be asked for.
+"""
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from primia_flwr.config.root import app_root
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows in one folder of the app.
+
+    Parameters
+    ----------
+    folder : str
+        Below the app's root, e.g. `strategies`.
+    attribute : str
+        The name of the row in each file, e.g. `RULE`.
+    others : tuple of str
+        Files of the folder that are no rows, without `.py`.
+    """
+
+    folder: str
+    attribute: str
+    others: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        """Return the choices, sorted."""
+        return _names(app_root() / self.folder, self.others)
+
+    def row(self, name: str) -> Any:
+        """Return a row; the name must be one of `names`."""
+        module = importlib.import_module(f"{self._package()}.{name}")
+        return getattr(module, self.attribute)
+
+    def _package(self) -> str:
+        package = self.folder.replace("/", ".")
+        installed = app_root().name == "_bundle" and not package.startswith("primia_flwr")
+        return f"primia_flwr._bundle.{package}" if installed else package
+
+
+@cache
+def _names(folder: Path, others: tuple[str, ...]) -> tuple[str, ...]:
+    found = (path.stem for path in folder.glob("*.py"))
+    return tuple(sorted(n for n in found if not n.startswith("_") and n not in others))

@@ -1,0 +1,103 @@
+"""A rule of aggregation as one row: its options, what it needs of a round, and how it is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from primia_flwr.config.checks import check_range, nearest
+from primia_flwr.config.rows import Table
+from primia_flwr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
+
+RULES = Table("strategies", "RULE", others=("server_app", "registry", "weighted_fedavg"))
+
+
+class Need(Enum):
+    """What a rule is fed in a round."""
+
+    EACH_UPDATE = "each site's update"
+    MEAN = "the weighted mean of the updates"
+    ONE_SITE = "the model of one site, handed from site to site"
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a rule that has none."""
+
+
+@dataclass(frozen=True)
+class ServerOptimizer:
+    """The options of Adam and Yogi on the server (Reddi et al. 2021): step, decays, floor."""
+
+    server_learning_rate: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name, example in (("server_learning_rate", 0.1), ("tau", 1e-3)):
+            key = f"strategy.options.{name}"
+            check_range(key, getattr(self, name), 0, example=example, open_low=True)
+        for name in ("beta_1", "beta_2"):
+            key = f"strategy.options.{name}"
+            check_range(key, getattr(self, name), 0, 1, example=0.9, open_high=True)
+
+    def numbers(self) -> dict[str, Any]:
+        """Return them by the names that Flower gives them."""
+        betas = {"beta_1": self.beta_1, "beta_2": self.beta_2}
+        return {"eta": self.server_learning_rate, **betas, "tau": self.tau}
+
+
+def _fits(options: Any, experiment: Any) -> None:
+    """Find nothing wrong."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule; the file that defines it as `RULE` names it.
+
+    Parameters
+    ----------
+    build : callable of (options, experiment)
+        Returns the Flower strategy; what is slow to import is imported in it.
+    needs : Need
+        A rule that does not say `MEAN` is fed each site's update, and nothing else.
+    options : dataclass
+        Of `strategy.options`: names, types by their defaults; its `__post_init__` checks ranges.
+    check : callable of (options, experiment)
+        Raises `ConfigError` where the rest of the experiment does not fit.
+    """
+
+    build: Callable[[Any, Any], "Strategy"]
+    needs: Need = Need.EACH_UPDATE
+    options: type = NoOptions
+    check: Callable[[Any, Any], None] = _fits
+
+    def read(self, given: dict[str, Any]) -> Any:
+        """Return `strategy.options` as the rule's own dataclass.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown, or a value is of another type or out of range.
+        """
+        known = {field.name: field for field in fields(self.options)}
+        for key, value in given.items():
+            if key not in known:
+                allowed = ", ".join(known) or "none for this rule"
+                raise ConfigError(
+                    f"unknown key strategy.options.{key}; expected {allowed}{nearest(key, known)}"
+                )
+            kind = type(known[key].default)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ConfigError(
+                    f"strategy.options.{key}={value!r:.60}; expected a {_NAMES.get(kind, kind.__name__)}, "
+                    f"e.g. {known[key].default}"
+                )
+        return self.options(**given)
+
+
+_NAMES = {float: "number", int: "whole number", bool: "true or false", str: "text"}

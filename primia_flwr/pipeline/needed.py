@@ -1,0 +1,37 @@
+"""Which extras a run needs on the coordinator's machine, asked before anything is written."""
+
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.extras import need
+from primia_flwr.runs.tracking import resolve_mode
+
+
+def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: bool = True) -> None:
+    """Refuse a run that would end at a package which is not installed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        As the user composed it.
+    own_sites : bool
+        The sites are real SuperNodes, but of this machine: a trial.
+    scored : bool
+        Whether there will be test images to score; a trial of a search has none.
+
+    Raises
+    ------
+    MissingExtraError
+        If a package is missing.
+    TrackingError
+        If online tracking is asked for and there is no key.
+    """
+    here = own_sites or experiment.deployment.kind == "simulation"
+    shown = experiment.report.saliency
+    if here and not own_sites:
+        need("ray", "deployment=simulation")
+    if here and scored and shown:
+        need("captum", f"report.saliency={shown}", instead="report.saliency=0")
+    if here and experiment.privacy.enabled and experiment.privacy.engine == "opacus":
+        need("opacus", "privacy.engine=opacus", instead="privacy.engine=ghost")
+    if experiment.search.enabled:
+        need("optuna", f"search.population={experiment.search.population}")
+    resolve_mode(experiment.tracking)

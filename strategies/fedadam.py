@@ -1,0 +1,17 @@
+"""Adam on the mean update (Reddi et al. 2021)."""
+
+from typing import TYPE_CHECKING, Any
+
+from primia_flwr.config.rules import Need, Rule, ServerOptimizer
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
+
+
+def _build(options: ServerOptimizer, experiment: Any) -> "Strategy":
+    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAdam
+
+    return WeightedFedAdam(**ALL_SELECTED, **options.numbers())
+
+
+RULE = Rule(_build, needs=Need.MEAN, options=ServerOptimizer)
