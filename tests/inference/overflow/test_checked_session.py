@@ -12,7 +12,7 @@ import torch
 
 from primia_flwr.errors import ConfigError, ProtocolError, ServiceError
 from primia_flwr.inference.overflow.check import Key, Lock
-from primia_flwr.inference.preprocessing import supply
+from primia_flwr.inference.preprocessing import prefetch
 from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.inference.service import negotiation as offers
 from primia_flwr.inference.service.classify import classify_all
@@ -112,13 +112,13 @@ def test_every_block_has_a_key_and_a_lock_of_its_own(
     within: Parties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[Prepared] = []
-    real = supply.prepare
+    real = prefetch.prepare
 
     def watched(*arguments: Any) -> Prepared:
         used.append(real(*arguments))
         return used[-1]
 
-    monkeypatch.setattr(supply, "prepare", watched)
+    monkeypatch.setattr(prefetch, "prepare", watched)
     with within.session(3) as session:
         for image in images(3):
             session.classify(image[None])

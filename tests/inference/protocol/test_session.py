@@ -19,7 +19,7 @@ from torch import Tensor
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import PrimiaError, ServiceError
 from primia_flwr.inference.correlation_spec import CorrelationSpec
-from primia_flwr.inference.preprocessing import supply
+from primia_flwr.inference.preprocessing import prefetch
 from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.inference.protocol.session import Settings
 from primia_flwr.inference.service import data_owner, model_owner
@@ -291,7 +291,7 @@ def test_who_comes_alone_is_told_so(tmp_path: Path) -> None:
     with Parties(tmp_path, provider=Provider(patience=0.5)).running() as parties:
         spec = CorrelationSpec.of(parties.model.lowered(1).plan)
         with pytest.raises(ServiceError, match=r"did not come within 0\.5 s"):
-            supply.join(parties.to("crypto-provider"), Join("ab" * 32, "AA", "fss"), spec)
+            prefetch.join(parties.to("crypto-provider"), Join("ab" * 32, "AA", "fss"), spec)
 
 
 def test_a_model_owner_that_gives_up_is_heard_while_one_waits_for_it(
@@ -371,13 +371,13 @@ def test_whoever_dies_whenever_no_mask_serves_twice(
     parties: Parties, monkeypatch: pytest.MonkeyPatch, death: Death
 ) -> None:
     used: list[Prepared] = []
-    real = supply.prepare
+    real = prefetch.prepare
 
     def watched(*arguments: Any) -> Prepared:
         used.append(real(*arguments))
         return used[-1]
 
-    monkeypatch.setattr(supply, "prepare", watched)
+    monkeypatch.setattr(prefetch, "prepare", watched)
     monkeypatch.setattr(Channel, "send", death.wrap(Channel.send))
     values = images(2)
     errors: list[PrimiaError] = []

@@ -21,7 +21,7 @@ from torch import Tensor
 from primia_flwr.data.files.arrivals import Arrival, Arrivals
 from primia_flwr.data.files.unlabelled import Unlabelled
 from primia_flwr.errors import ServiceError
-from primia_flwr.inference.preprocessing import supply
+from primia_flwr.inference.preprocessing import prefetch
 from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.inference.service import data_owner, model_owner, watch
 from primia_flwr.inference.service.classify import classify_all
@@ -226,13 +226,13 @@ class Masks:
     used: list[Prepared] = field(default_factory=list)
 
     def observe(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = supply.prepare
+        real = prefetch.prepare
 
         def prepare(*arguments: Any) -> Prepared:
             self.opened.append(real(*arguments))
             return self.opened[-1]
 
-        monkeypatch.setattr(supply, "prepare", prepare)
+        monkeypatch.setattr(prefetch, "prepare", prepare)
         for module, name in ((data_owner, "DataOwner"), (model_owner, "ModelOwner")):
             monkeypatch.setattr(module, name, self._noting(getattr(module, name)))
 
@@ -455,7 +455,7 @@ def test_an_idle_session_lives_longer_than_any_silence(
     monkeypatch.setattr(keepalive, "ALIVE_SECONDS", 0.1)
     monkeypatch.setattr(keepalive, "SILENCE_SECONDS", 2.0)
     monkeypatch.setattr(keepalive, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(supply, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(prefetch, "LOOK_SECONDS", 0.05)
     parties.settings = replace(parties.settings, timeout=1, patience=1)
     clinic = Clinic(parties, tmp_path / "inbox")
     with clinic.watching():
