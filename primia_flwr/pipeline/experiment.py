@@ -35,6 +35,7 @@ from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.runs.metadata import data_facts, read_json, run_facts
 from primia_flwr.runs.track import track
+from primia_flwr.storage.atomic import write_result
 
 
 class Watcher(Protocol):

@@ -16,6 +16,7 @@ from primia_flwr.pipeline.experiment import simulated_sites
 from primia_flwr.pipeline.first_model import first_model, model_card
 from primia_flwr.pipeline.scoring import score_model
 from primia_flwr.runs.metadata import data_facts
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation

@@ -22,6 +22,7 @@ from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.secagg.protocol.parties import Session
+from primia_flwr.storage.atomic import write_result
 from tests.fuzz.loaders.target import Made, choice, put, target
 
 
