@@ -30,7 +30,7 @@ def build_aggregator(
     *,
     model: ArrayMap,
     parameters: Iterable[str],
-    num_classes: int,
+    outputs: int,
     folder: Path | None = None,
     flower_run: int = 0,
 ) -> Aggregator:
@@ -47,7 +47,7 @@ def build_aggregator(
         The initial global model's float arrays.
     parameters : iterable of str
         Which of them are parameters; the others are buffers of normalisation layers.
-    num_classes : int
+    outputs : int
         What the sites' answers must fit.
     folder : Path, optional
         The run's, where a secure run writes the facts of its sums, and a recorded one what came.
@@ -67,19 +67,19 @@ def build_aggregator(
             parameters,
             experiment=experiment,
             session=session_of(experiment, identity_keys(experiment)),
-            num_classes=num_classes,
+            outputs=outputs,
             folder=folder,
             flower_run=flower_run,
         )
     described: dict[str, Any] = {
-        "num_classes": num_classes,
+        "outputs": outputs,
         "channels": experiment.data.channels,
         "keep_models": experiment.debug.cross_site,
         "recording": Recording.of(experiment, folder),
     }
     if aggregation.float_mean or experiment.strategy.rule.needs is not Need.MEAN:
         return PlainAggregator(strategy, model, parameters, **described)
-    layout = report_layout(experiment, sum(a.size for a in model.values()), num_classes)
+    layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)
     overflow: Overflow = "clip" if aggregation.overflow == "clip" else "decline"
     return FixedPointAggregator(
         strategy, model, parameters, layout=layout, overflow=overflow, **described

@@ -67,7 +67,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
         experiment,
         model=initial,
         parameters=[name for name, _ in model.named_parameters()],
-        num_classes=len(classes),
+        outputs=len(classes),
         folder=folder,
         flower_run=flower_run,
     )
@@ -150,7 +150,7 @@ def _result(state: RunState) -> dict[str, object]:
         "stopped": state.stopped,
         "pixel_mean": list(state.mean),
         "pixel_std": list(state.std),
-        "class_counts": state.class_counts,
+        "label_counts": state.label_counts,
         "image_sides": dict(zip(side_bins(), state.side_counts, strict=False)),
         "sites": state.sites,
     }

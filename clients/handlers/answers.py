@@ -64,7 +64,7 @@ def answer_train(message: Message, context: Context) -> Message:
     if rests and not site.experiment.aggregation.secure:
         site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
         return _reply(message, site, metrics)
-    counts = records.floats(config, keys.CLASS_COUNTS)
+    counts = records.floats(config, keys.LABEL_COUNTS)
     recipe = recipe_of(site, normalisation, balanced_weights(counts) if sum(counts) else None)
     val = site.data.val if _validates_itself(site.experiment) else None
     try:
@@ -148,7 +148,7 @@ def _reply(
             keys.SITE: ConfigRecord(
                 {
                     keys.SITE_NAME: site.name,
-                    keys.NUM_CLASSES: len(site.data.train.classes),
+                    keys.OUTPUTS: len(site.data.train.classes),
                 }
             ),
         }

@@ -27,7 +27,7 @@ def arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalis
     experiment = site.experiment
     model = build_model(
         experiment.model,
-        num_classes=len(site.data.train.classes),
+        outputs=len(site.data.train.classes),
         channels=experiment.data.channels,
         first_weights=False,
     )

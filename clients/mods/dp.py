@@ -126,7 +126,7 @@ class PrivateAnswer(ABC):
     def _pack(self, state: State) -> Message:
         site = {
             keys.SITE_NAME: self.site.name,
-            keys.NUM_CLASSES: len(self.account.images.classes),
+            keys.OUTPUTS: len(self.account.images.classes),
         }
         content = RecordDict(
             {

@@ -52,11 +52,11 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
         "count": [float(sums.units)],
         "total": list(sums.levels),
         "total_squares": list(sums.squares),
-        "class_counts": list(sums.classes),
+        "label_counts": list(sums.classes),
         "side_counts": [0.0] * NUM_SIDE_BINS,
         keys.NUM_VAL: 0,
     }
-    name = ConfigRecord({keys.SITE_NAME: site.name, keys.NUM_CLASSES: len(sums.classes)})
+    name = ConfigRecord({keys.SITE_NAME: site.name, keys.OUTPUTS: len(sums.classes)})
     metrics = MetricRecord(values)  # type: ignore[arg-type]
     heads = ConfigRecord({keys.HEADS: account.heads.to_text()})
     content = RecordDict({keys.METRICS: metrics, keys.SITE: name, keys.LEDGER: heads})
@@ -78,6 +78,6 @@ def _noisy_sums(site: OpenSite, account: Account, noise: float) -> statistics.Un
         images.images.numpy(),
         images.labels.tolist(),
         units_of(site.experiment.privacy.unit, images.patients, images.digests),
-        num_classes=len(images.classes),
+        outputs=len(images.classes),
         noise_multiplier=noise,
     )

@@ -18,7 +18,7 @@ from primia_flwr.messages.keys import (
     LOCAL,
     METRICS,
     NUM_BATCHES,
-    NUM_CLASSES,
+    OUTPUTS,
     NUM_EXAMPLES,
     NUM_VAL,
     RESTING,
@@ -48,7 +48,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
     before = wire.numpy_arrays(message.content.array_records[ARRAYS])
     training = message.metadata.message_type == "train"
     entries = sum(array.size for array in before.values()) if training else 0
-    classes = int(plain.content.config_records[SITE][NUM_CLASSES])  # type: ignore[arg-type]
+    classes = int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
     layout = wire.report_layout(site.experiment, entries, classes)
     if site.experiment.privacy.enabled:
         return layout, _private_vectors(site, layout, before, plain)
@@ -140,13 +140,13 @@ def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, l
 def statistics_vectors(site: SecureSite, plain: Message) -> Encoded:
     """Lay out the pixel statistics; sums of 8-bit levels are whole numbers."""
     metrics = plain.content.metric_records[METRICS]
-    counts = _list(metrics, "class_counts")
+    counts = _list(metrics, "label_counts")
     layout = wire.statistics_layout(site.experiment, len(counts))
     values: dict[str, list[float]] = {
         "count": [round(v) for v in _list(metrics, "count")],
         "levels": [round(v * 255) for v in _list(metrics, "total")],
         "squared-levels": [round(v * 255**2) for v in _list(metrics, "total_squares")],
-        "class-counts": [round(v) for v in counts],
+        "label-counts": [round(v) for v in counts],
         "side-counts": [round(v) for v in _list(metrics, "side_counts")],
         "num-val": [_rounded(site, _number(metrics, NUM_VAL))],
     }

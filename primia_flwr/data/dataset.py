@@ -82,7 +82,7 @@ class LabelledImages:
             self.digests + other.digests,
         )
 
-    def class_counts(self) -> list[int]:
+    def label_counts(self) -> list[int]:
         """Images of every class."""
         return [int(n) for n in torch.bincount(self.labels, minlength=len(self.classes))]
 
@@ -288,7 +288,7 @@ def _labelled(manifest: Manifest, store: Store, images: Tensor) -> LabelledImage
 
 
 def _check_classes(manifest: Manifest) -> None:
-    present = [name for name, n in zip(manifest.classes, manifest.class_counts(), strict=True) if n]
+    present = [name for name, n in zip(manifest.classes, manifest.label_counts(), strict=True) if n]
     if len(present) < 2:
         raise DataError(
             f"{manifest.root}: holds only the class(es) {present}; expected images of at least two "

@@ -55,7 +55,7 @@ class Manifest:
         """Keep root and classes, replace the samples."""
         return replace(self, samples=tuple(samples))
 
-    def class_counts(self) -> npt.NDArray[np.int64]:
+    def label_counts(self) -> npt.NDArray[np.int64]:
         """Images of every class: (C,) int64."""
         labels = [sample.label for sample in self.samples]
         return np.bincount(np.array(labels, dtype=np.int64), minlength=len(self.classes)).astype(

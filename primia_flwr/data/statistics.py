@@ -29,7 +29,7 @@ class PixelSums:
         Pixels of one channel over all images.
     total, total_squares
         Sum and sum of squares of every channel: (C,).
-    class_counts
+    label_counts
         Images of every class.
     side_counts
         Images by shorter side as stored, below and from each of `SIDE_EDGES`; (7,).
@@ -38,7 +38,7 @@ class PixelSums:
     count: float
     total: tuple[float, ...]
     total_squares: tuple[float, ...]
-    class_counts: tuple[float, ...]
+    label_counts: tuple[float, ...]
     side_counts: tuple[float, ...] = (0.0,) * NUM_SIDE_BINS
 
     @classmethod
@@ -50,7 +50,7 @@ class PixelSums:
             float(histograms[0].sum()),
             tuple(float(int(h @ levels) / 255) for h in histograms),
             tuple(float(int(h @ levels**2) / 255**2) for h in histograms),
-            tuple(float(n) for n in data.class_counts()),
+            tuple(float(n) for n in data.label_counts()),
             _side_counts(data.sides),
         )
 
@@ -64,7 +64,7 @@ class PixelSums:
             If there are none, or they differ in channels or classes.
         """
         parts = list(sums)
-        shapes = {(len(p.total), len(p.total_squares), len(p.class_counts)) for p in parts}
+        shapes = {(len(p.total), len(p.total_squares), len(p.label_counts)) for p in parts}
         if len(shapes) != 1:
             raise ProtocolError(
                 f"pixel sums of {len(parts)} site(s) have the shapes {sorted(shapes)}; expected "
@@ -74,7 +74,7 @@ class PixelSums:
             math.fsum(part.count for part in parts),
             _column_sums(part.total for part in parts),
             _column_sums(part.total_squares for part in parts),
-            _column_sums(part.class_counts for part in parts),
+            _column_sums(part.label_counts for part in parts),
             _column_sums(part.side_counts for part in parts),
         )
 
@@ -101,7 +101,7 @@ class PixelSums:
             "count": [self.count],
             "total": list(self.total),
             "total_squares": list(self.total_squares),
-            "class_counts": list(self.class_counts),
+            "label_counts": list(self.label_counts),
             "side_counts": list(self.side_counts),
         }
 
@@ -129,14 +129,14 @@ class PixelSums:
         slack = 1e-9 * max(self.count, 1)
         possible = all(total <= self.count + slack for total in (*self.total, *self.total_squares))
         binned = len(self.side_counts) == NUM_SIDE_BINS
-        if not (finite and shaped and possible and binned and self.class_counts):
+        if not (finite and shaped and possible and binned and self.label_counts):
             raise ProtocolError(
                 f"pixel sums {dict(lists)}; expected finite, non-negative numbers, one count, as "
                 f"many totals as squares, none above the count, {NUM_SIDE_BINS} bins of sides"
             )
 
 
-_KEYS = ("count", "total", "total_squares", "class_counts", "side_counts")
+_KEYS = ("count", "total", "total_squares", "label_counts", "side_counts")
 
 
 def _side_counts(sides: Iterable[int]) -> tuple[float, ...]:

@@ -16,12 +16,12 @@ WEIGHT = "weight"
 NUM_EXAMPLES = "num-examples"
 NUM_BATCHES = "num-batches"
 NUM_VAL = "num-val"
-NUM_CLASSES = "num-classes"
+OUTPUTS = "outputs"
 RESTING = "resting"  # the site would rather not train any more
 DECLINED = "declined"  # the site's numbers are not finite, or beyond the agreed ranges
 PIXEL_MEAN = "pixel-mean"
 PIXEL_STD = "pixel-std"
-CLASS_COUNTS = "class-counts"
+LABEL_COUNTS = "label-counts"
 INCOMING = "incoming"  # prefix: the global model, as it arrived, on the site's validation data
 LOCAL = "local"  # prefix: the site's own model after its training
 

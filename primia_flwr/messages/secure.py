@@ -96,7 +96,7 @@ def session_of(experiment: Experiment, identities: Mapping[str, bytes]) -> Sessi
     return Session(experiment.aggregation.run, keys)
 
 
-def report_layout(experiment: Experiment, entries: int, num_classes: int) -> Layout:
+def report_layout(experiment: Experiment, entries: int, outputs: int) -> Layout:
     """Return the layout of an update with its measurements; `entries=0`: measurements only.
 
     In a run with differential privacy an update and a constant weight, because an exact sum of
@@ -104,7 +104,7 @@ def report_layout(experiment: Experiment, entries: int, num_classes: int) -> Lay
     """
     if experiment.privacy.enabled:
         return _layout(experiment, entries, [Number(WEIGHT)])
-    cells = num_classes**2
+    cells = outputs**2
     return _layout(
         experiment,
         entries,
@@ -131,7 +131,7 @@ def report_layout(experiment: Experiment, entries: int, num_classes: int) -> Lay
     )
 
 
-def statistics_layout(experiment: Experiment, num_classes: int) -> Layout:
+def statistics_layout(experiment: Experiment, outputs: int) -> Layout:
     """Return the layout of the pixel statistics: sums of 8-bit levels are exact integers."""
     channels = experiment.data.channels
     return _layout(
@@ -141,7 +141,7 @@ def statistics_layout(experiment: Experiment, num_classes: int) -> Layout:
             Number("count"),
             Number("levels", channels),
             Number("squared-levels", channels),
-            Number("class-counts", num_classes),
+            Number("label-counts", outputs),
             Number("side-counts", NUM_SIDE_BINS),
             Number("num-val"),
         ],

@@ -21,7 +21,7 @@ from primia_flwr.models.weights_card import check_kind
 class Builder(Protocol):
     """Builds a model with random weights from PyTorch's global generator."""
 
-    def __call__(self, cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Module:
+    def __call__(self, cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
         """Return the model."""
 
 
@@ -53,18 +53,18 @@ MODELS: dict[str, Architecture] = {
 def build_model(
     cfg: ModelConfig,
     *,
-    num_classes: int,
+    outputs: int,
     channels: int,
     seed: int | None = None,
     first_weights: bool = True,
 ) -> nn.Module:
-    """Build a model: images (N, channels, H, W) float -> logits (N, num_classes).
+    """Build a model: images (N, channels, H, W) float -> logits (N, outputs).
 
     Parameters
     ----------
     cfg : ModelConfig
         The architecture and its first weights.
-    num_classes : int
+    outputs : int
         At least 2.
     channels : int
         1 (grey) or 3 (colour).
@@ -82,12 +82,12 @@ def build_model(
     """
     check_choice("model.name", cfg.name, MODELS)
     check_choice("data.channels", str(channels), ("1", "3"))
-    check_range("number of classes", num_classes, 2, example=3)
+    check_range("number of classes", outputs, 2, example=3)
     architecture = MODELS[cfg.name]
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        model = architecture.build(cfg, num_classes=num_classes, channels=channels)
+        model = architecture.build(cfg, outputs=outputs, channels=channels)
     if cfg.weight_standardisation:
         standardise_kernels(model)
     freeze(model, cfg.trainable, head=architecture.head)

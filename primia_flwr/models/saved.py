@@ -81,7 +81,7 @@ def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
 def _rebuilt(card: ModelCard, weights: bytes) -> nn.Module:
     model = build_model(
         card.model,
-        num_classes=len(card.classes),
+        outputs=len(card.classes),
         channels=card.channels,
         seed=0,
         first_weights=False,

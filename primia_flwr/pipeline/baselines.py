@@ -60,7 +60,7 @@ def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Tra
         derive_seed(experiment.seed, "baseline", name),
         augmentation=experiment.data.augmentation,
         mixup=experiment.data.mixup,
-        class_weights=balanced_weights(sums.class_counts),
+        class_weights=balanced_weights(sums.label_counts),
     )
     rounds = experiment.federation.rounds
     if name == "pooled":

@@ -232,8 +232,8 @@ def _reported_sites(result: dict[str, Any], classes: list[str]) -> list[dict[str
     Under secure aggregation nothing but a site's name is known.
     """
     return [
-        {**site, "class_counts": dict(zip(classes, site["class_counts"], strict=True))}
-        if "class_counts" in site
+        {**site, "label_counts": dict(zip(classes, site["label_counts"], strict=True))}
+        if "label_counts" in site
         else site
         for site in result["sites"]
     ]

@@ -11,11 +11,11 @@ from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 
 
-def first_model(experiment: Experiment, num_classes: int) -> nn.Module:
+def first_model(experiment: Experiment, outputs: int) -> nn.Module:
     """Build the model with the experiment's first weights: the same in every process."""
     return build_model(
         experiment.model,
-        num_classes=num_classes,
+        outputs=outputs,
         channels=experiment.data.channels,
         seed=derive_seed(experiment.seed, "model"),
     )

@@ -85,7 +85,7 @@ def _data(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
         "partition": partition.get("kind", ""),
         "sites": run.get("sites", []),
         "class_counts_over_sites": dict(
-            zip(run.get("classes", []), run.get("class_counts") or [], strict=False)
+            zip(run.get("classes", []), run.get("label_counts") or [], strict=False)
         ),
         "test": run.get("test"),
     }

@@ -65,11 +65,11 @@ def data_facts(
                 "site": site.name,
                 "train": len(site.train),
                 "val": len(site.val),
-                "class_counts": class_counts(site.train),
+                "label_counts": label_counts(site.train),
             }
             for site in sites
         ],
-        "test": {"n": len(test), "class_counts": class_counts(test)} if test else None,
+        "test": {"n": len(test), "label_counts": label_counts(test)} if test else None,
     }
 
 
@@ -78,9 +78,9 @@ def _units(site: SiteData, unit: str) -> int:
     return len(units_of(unit, images.patients, images.digests))
 
 
-def class_counts(images: LabelledImages) -> dict[str, int]:
+def label_counts(images: LabelledImages) -> dict[str, int]:
     """Return the number of images of each class, by the class's name."""
-    return dict(zip(images.classes, images.class_counts(), strict=True))
+    return dict(zip(images.classes, images.label_counts(), strict=True))
 
 
 def versions() -> dict[str, str]:

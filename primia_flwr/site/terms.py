@@ -140,7 +140,7 @@ def _private(config: Config) -> bool:
 
 
 def _secure(config: Config) -> bool:
-    return wish(config, "aggregation.name") == "secure"
+    return bool(wish(config, "aggregation.name") == "secure")
 
 
 def _whole(value: Any) -> int:

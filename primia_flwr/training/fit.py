@@ -86,7 +86,7 @@ def fit(
             plan,
             num_examples=len(train),
             step=step,
-            prepare=BatchPreparation(recipe, device, num_classes=len(train.classes)),
+            prepare=BatchPreparation(recipe, device, outputs=len(train.classes)),
             validate=_validation(model, val, recipe, device),
             on_progress=on_progress,
         )
@@ -126,7 +126,7 @@ def _check(
 def _class_weights(recipe: Recipe, train: LabelledImages) -> Sequence[float] | None:
     if recipe.training.class_weights == "none":
         return None
-    return recipe.class_weights or balanced_weights(train.class_counts())
+    return recipe.class_weights or balanced_weights(train.label_counts())
 
 
 def _validation(

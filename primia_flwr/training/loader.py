@@ -123,7 +123,7 @@ def _as_is(batch: Any) -> Any:
 class BatchPreparation:
     """Bring one batch to the device: normalised images, hard or mixed targets."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, *, num_classes: int) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, *, outputs: int) -> None:
         last = recipe.training.channels_last
         self._layout = torch.channels_last if last else torch.contiguous_format
         self._normalisation = recipe.normalisation
@@ -131,7 +131,7 @@ class BatchPreparation:
         self._mixup = mixup if mixup is not None and mixup.probability > 0 else None
         self.device = device
         self._seed = recipe.seed
-        self._num_classes = num_classes
+        self._outputs = outputs
 
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return float images (B, C, H, W), and labels (B,) or mixed targets (B, classes)."""
@@ -141,5 +141,5 @@ class BatchPreparation:
         if self._mixup is None:
             return images, labels
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "mixup", step))
-        targets = functional.one_hot(labels, self._num_classes).float()
+        targets = functional.one_hot(labels, self._outputs).float()
         return mix(images, targets, self._mixup.alpha, self._mixup.probability, generator)

@@ -46,12 +46,12 @@ class TrainingLoss(nn.Module):
         return total / (targets @ self.class_weights).sum()
 
 
-def balanced_weights(class_counts: Sequence[float]) -> tuple[float, ...]:
+def balanced_weights(label_counts: Sequence[float]) -> tuple[float, ...]:
     """Return weights that make every class count alike: n / (K n_k) with K classes present.
 
     Parameters
     ----------
-    class_counts : sequence of float
+    label_counts : sequence of float
         Images of each class, over the whole federation (sums of the sites' counts).
 
     Returns
@@ -64,10 +64,10 @@ def balanced_weights(class_counts: Sequence[float]) -> tuple[float, ...]:
     DataError
         If a count is negative or all are 0.
     """
-    total, present = sum(class_counts), sum(count > 0 for count in class_counts)
-    if not present or any(count < 0 for count in class_counts):
+    total, present = sum(label_counts), sum(count > 0 for count in label_counts)
+    if not present or any(count < 0 for count in label_counts):
         raise DataError(
-            f"class counts {list(class_counts)}; expected counts of at least 0 and one above 0; "
+            f"class counts {list(label_counts)}; expected counts of at least 0 and one above 0; "
             "check the class names of the data"
         )
-    return tuple(total / (present * count) if count > 0 else 0.0 for count in class_counts)
+    return tuple(total / (present * count) if count > 0 else 0.0 for count in label_counts)

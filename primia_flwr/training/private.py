@@ -263,7 +263,7 @@ class _Batches:
     ) -> None:
         self._images, self._recipe, self._privacy, self._plan = images, recipe, privacy, plan
         self._units: Units = units_of(privacy.unit, images.patients, images.digests)
-        self._prepare = BatchPreparation(recipe, device, num_classes=len(images.classes))
+        self._prepare = BatchPreparation(recipe, device, outputs=len(images.classes))
         augmentation = recipe.augmentation
         self._augment = None if augmentation is None else build_augmentation(augmentation)
         expected = plan.sampling_rate * len(self._units)

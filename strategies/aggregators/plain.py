@@ -56,7 +56,7 @@ class PlainAggregator(Aggregator):
         The initial global model: float arrays.
     parameters : collection of str
         Which of them are parameters; the others are buffers.
-    num_classes, channels : int
+    outputs, channels : int
         What statistics and confusion counts must fit.
     keep_models : bool
         Keep each site's last model, for the cross-site matrix.
@@ -70,7 +70,7 @@ class PlainAggregator(Aggregator):
         model: ArrayMap,
         parameters: Iterable[str],
         *,
-        num_classes: int,
+        outputs: int,
         channels: int,
         keep_models: bool = False,
         recording: Recording | None = None,
@@ -78,11 +78,11 @@ class PlainAggregator(Aggregator):
         self._strategy = strategy
         self._parameters = frozenset(parameters)
         self._dtypes = {name: array.dtype for name, array in model.items()}
-        self._validator = ReplyValidator(model, num_classes=num_classes)
+        self._validator = ReplyValidator(model, outputs=outputs)
         self._recording = recording
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()
-        self._ask_statistics = partial(ask_statistics, channels=channels, num_classes=num_classes)
+        self._ask_statistics = partial(ask_statistics, channels=channels, outputs=outputs)
 
     def introduce(
         self, grid: RosterGrid, nodes: list[int], *, timeout: float

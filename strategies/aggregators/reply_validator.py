@@ -80,13 +80,13 @@ class ReplyValidator:
     ----------
     model : mapping of name to array
         The global model's float arrays; names, shapes and dtypes count.
-    num_classes : int
+    outputs : int
         Side of the confusion matrices.
     """
 
-    def __init__(self, model: Mapping[str, npt.NDArray[Any]], *, num_classes: int) -> None:
+    def __init__(self, model: Mapping[str, npt.NDArray[Any]], *, outputs: int) -> None:
         self._model = {name: (array.shape, array.dtype) for name, array in model.items()}
-        self._num_classes = num_classes
+        self._outputs = outputs
 
     def check(self, server_round: int, site: str, reply: Message) -> ValidatedReply:
         """Read one reply to a train or evaluate message; never raises for what it holds."""
@@ -148,7 +148,7 @@ class ReplyValidator:
         evaluation = get_evaluation(metrics, prefix)
         if evaluation is None or evaluation.num_examples == 0:
             return None
-        side, classes = evaluation.confusion.shape[0], self._num_classes
+        side, classes = evaluation.confusion.shape[0], self._outputs
         if side != classes:
             raise ProtocolError(
                 f"{prefix}-confusion is {side}x{side}; expected {classes}x{classes}"

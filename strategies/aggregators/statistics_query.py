@@ -27,8 +27,8 @@ class SiteSums:
 
     def describe(self, name: str) -> dict[str, Any]:
         """Return the counts of images, for the record."""
-        counts = [int(count) for count in self.sums.class_counts]
-        return {"site": name, "train": sum(counts), "val": self.num_val, "class_counts": counts}
+        counts = [int(count) for count in self.sums.label_counts]
+        return {"site": name, "train": sum(counts), "val": self.num_val, "label_counts": counts}
 
 
 _QUERY = f"{MessageType.QUERY}.{STATISTICS}"
@@ -36,7 +36,7 @@ _MOST_PIXELS = 1e15
 
 
 def ask_statistics(
-    grid: RosterGrid, nodes: list[int], *, channels: int, num_classes: int, timeout: float
+    grid: RosterGrid, nodes: list[int], *, channels: int, outputs: int, timeout: float
 ) -> dict[int, SiteSums | SiteRow]:
     """Ask nodes for their names and sums, and introduce those that answer well to the grid.
 
@@ -59,7 +59,7 @@ def ask_statistics(
             result[node] = error_row(0, grid.name_of(node), reply)
             continue
         try:
-            sums = read_sums(reply.content, channels=channels, num_classes=num_classes)
+            sums = read_sums(reply.content, channels=channels, outputs=outputs)
             grid.introduce(node, site_name(reply.content))
             result[node] = sums
         except ProtocolError as error:
@@ -81,7 +81,7 @@ def site_name(content: RecordDict) -> str:
     raise ProtocolError(f"{SITE}.{SITE_NAME}={name!r}; expected the site's name")
 
 
-def read_sums(content: RecordDict, *, channels: int, num_classes: int) -> SiteSums:
+def read_sums(content: RecordDict, *, channels: int, outputs: int) -> SiteSums:
     """Read and check one site's statistics.
 
     Raises
@@ -91,11 +91,11 @@ def read_sums(content: RecordDict, *, channels: int, num_classes: int) -> SiteSu
     """
     metrics = content.metric_records.get(METRICS, MetricRecord())
     sums = PixelSums.from_dict(cast(Mapping[str, Iterable[float]], metrics))
-    lengths, images = (len(sums.total), len(sums.class_counts)), sum(sums.class_counts)
-    if lengths != (channels, num_classes):
+    lengths, images = (len(sums.total), len(sums.label_counts)), sum(sums.label_counts)
+    if lengths != (channels, outputs):
         raise ProtocolError(
             f"statistics of {lengths[0]} channels and {lengths[1]} classes; expected {channels} "
-            f"and {num_classes}, as configured in data.channels and data.classes"
+            f"and {outputs}, as configured in data.channels and data.classes"
         )
     num_val = number(metrics, NUM_VAL)
     if not 0 < images <= sums.count <= _MOST_PIXELS or not 0 <= num_val <= _MOST_PIXELS:

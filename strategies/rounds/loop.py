@@ -22,7 +22,7 @@ from primia_flwr.config.load import config_hash
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
-from primia_flwr.messages.keys import CLASS_COUNTS, PIXEL_MEAN, PIXEL_STD
+from primia_flwr.messages.keys import LABEL_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.runs.checkpoint import (
     GLOBAL,
@@ -96,7 +96,7 @@ class RunState:
     patience: Patience
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    class_counts: list[int]
+    label_counts: list[int]
     side_counts: list[int] = field(default_factory=list)
     sites: list[dict[str, Any]] = field(default_factory=list)
     round: int = 0
@@ -180,7 +180,7 @@ class RoundLoop:
             patience=Patience(stopping.monitor, stopping.patience, stopping.min_delta),
             mean=normalisation.mean,
             std=normalisation.std,
-            class_counts=[int(count) for count in sums.class_counts],
+            label_counts=[int(count) for count in sums.label_counts],
             side_counts=[int(count) for count in sums.side_counts],
         )
 
@@ -251,7 +251,7 @@ class RoundLoop:
             {
                 PIXEL_MEAN: list(state.mean),
                 PIXEL_STD: list(state.std),
-                **({CLASS_COUNTS: list(state.class_counts)} if state.class_counts else {}),
+                **({LABEL_COUNTS: list(state.label_counts)} if state.label_counts else {}),
             }
         )
         federation = self._federation
@@ -399,7 +399,7 @@ class RoundLoop:
             "patience": state.patience.to_dict(),
             "mean": list(state.mean),
             "std": list(state.std),
-            "class_counts": state.class_counts,
+            "label_counts": state.label_counts,
             "side_counts": state.side_counts,
             "sites": state.sites,
             "validated": state.validated,

@@ -138,7 +138,7 @@ def test_partition_on_the_command_line_is_what_a_simulation_gets(
         simulated = load_site(class_folders, seed=4, site_index=index, num_sites=2)
         assert own.train.files == simulated.train.files
         assert own.val.files == simulated.val.files
-        assert own.train.class_counts() == simulated.train.class_counts()
+        assert own.train.label_counts() == simulated.train.label_counts()
     listed = (tmp_path / "out" / "test.csv").read_text().splitlines()[1:]
     assert [line.split(",")[0] for line in listed] == list(load_test(class_folders, seed=4).files)
 

@@ -44,7 +44,7 @@ def test_pixels_labels_files_and_patients_belong_together(class_folders: DataCon
     part = data.select([5, 2])
     assert part.files == (data.files[5], data.files[2])
     assert torch.equal(part.images[1], data.images[2])
-    assert data.class_counts() == [12, 12]
+    assert data.label_counts() == [12, 12]
 
 
 def test_files_are_decoded_once(class_folders: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_sites_and_test_set_share_no_patient_and_lose_nothing(class_folders: Dat
     groups = [patients(part) for part in parts]
     assert sum(map(len, groups)) == len(set().union(*groups)) == 12
     assert sum(map(len, parts)) == 24
-    assert all(min(part.class_counts()) > 0 for part in parts)
+    assert all(min(part.label_counts()) > 0 for part in parts)
     assert [site.name for site in sites] == ["site-1", "site-2"]
 
 

@@ -33,7 +33,7 @@ def test_class_folders_with_patient_folders(tmp_path: Path, write_image: WriteIm
         ("b/p1/x.png", "b", "p1", ""),
         ("c/z.tif", "c", "image:c/z.tif", ""),
     ]
-    assert manifest.class_counts().tolist() == [1, 1, 1]
+    assert manifest.label_counts().tolist() == [1, 1, 1]
 
 
 def test_split_folders_leave_other_folders_alone(tmp_path: Path, write_image: WriteImage) -> None:
@@ -79,7 +79,7 @@ def test_classes_fix_the_order_and_may_be_absent(tmp_path: Path, write_image: Wr
     write_image(tmp_path / "ill" / "1.png")
     manifest = read(tmp_path, classes=["well", "ill"])
     assert manifest.classes == ("well", "ill")
-    assert manifest.class_counts().tolist() == [0, 1]
+    assert manifest.label_counts().tolist() == [0, 1]
     with pytest.raises(DataError, match=r"class 'ill' is not in data.classes"):
         read(tmp_path, classes=["well", "sick"])
 
@@ -120,7 +120,7 @@ def test_pneumonia_from_the_folder_above_or_the_split_itself(
         assert above.classes == inside.classes == ("bacterial", "normal", "viral")
         assert [s.patient for s in above.samples] == [s.patient for s in inside.samples]
         assert {s.split for s in above.samples} == {"train"}
-        assert above.class_counts().tolist() == [1, 1, 1]
+        assert above.label_counts().tolist() == [1, 1, 1]
 
 
 def test_pneumonia_refuses_names_and_folders_that_contradict(

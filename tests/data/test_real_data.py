@@ -27,7 +27,7 @@ CFG = DataConfig(layout="pneumonia", root=str(ROOT))
 
 def test_counts_of_the_training_set() -> None:
     manifest = read_manifest(CFG, seed=1)
-    counts = dict(zip(manifest.classes, manifest.class_counts().tolist(), strict=True))
+    counts = dict(zip(manifest.classes, manifest.label_counts().tolist(), strict=True))
     assert counts == {"bacterial": 2530, "normal": 1341, "viral": 1345}
 
 

@@ -55,7 +55,7 @@ def test_by_hand() -> None:
     assert sums.count == 4
     assert sums.total == pytest.approx((1.6,))
     assert sums.total_squares == pytest.approx((1.2,))
-    assert sums.class_counts == (1, 1)
+    assert sums.label_counts == (1, 1)
 
 
 def test_many_images_are_exact() -> None:
@@ -90,7 +90,7 @@ GOOD = {
     "count": [4.0],
     "total": [1.6],
     "total_squares": [1.2],
-    "class_counts": [1.0, 1.0],
+    "label_counts": [1.0, 1.0],
     "side_counts": [0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0],
 }
 
@@ -108,7 +108,7 @@ GOOD = {
         {"total": [1.0, 1.0]},
         {"total": ["much"]},
         {"total": None},
-        {"class_counts": []},
+        {"label_counts": []},
         {"side_counts": [2.0]},
         {"side_counts": [2.0, -1.0, 1.0, 0.0, 0.0, 0.0, 0.0]},
     ],

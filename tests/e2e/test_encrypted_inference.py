@@ -45,7 +45,7 @@ def write_model(
         round=1,
         synthetic=True,
     )
-    model = build_model(cfg, num_classes=3, channels=1, seed=0)
+    model = build_model(cfg, outputs=3, channels=1, seed=0)
     if bias:
         torch.nn.init.constant_(model.get_parameter("classifier.bias"), bias)
     save_model(folder, model, card)

@@ -18,7 +18,7 @@ from primia_flwr.models.registry import build_model
 
 @pytest.fixture(scope="module")
 def spec() -> CorrelationSpec:
-    model = build_model(ModelConfig(name="simpleconv"), num_classes=3, channels=1, seed=0)
+    model = build_model(ModelConfig(name="simpleconv"), outputs=3, channels=1, seed=0)
     return CorrelationSpec.of(lower(model, (1, 1, 32, 32)).plan)
 
 

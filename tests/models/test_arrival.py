@@ -33,7 +33,7 @@ ALL_MODELS += [(name, "group", True) for name in MODELS]
 
 def _model(name: str = "simpleconv", norm: str = "group", ws: bool = False) -> nn.Module:
     cfg = ModelConfig(name=name, norm=norm, weight_standardisation=ws)
-    return build_model(cfg, num_classes=3, channels=1, seed=1)
+    return build_model(cfg, outputs=3, channels=1, seed=1)
 
 
 def _images(count: int, side: int) -> LabelledImages:

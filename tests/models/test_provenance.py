@@ -36,7 +36,7 @@ SPENT = Provenance(epsilon=3.0, delta=1e-5, drawn=False)
 
 def saved(folder: Path, provenance: Provenance | None, **card: object) -> str:
     """A saved model with such a card; returns the path of its weights."""
-    model = build_model(CFG, num_classes=2, channels=1, seed=0)
+    model = build_model(CFG, outputs=2, channels=1, seed=0)
     values = ModelCard(CFG, ("a", "b"), 1, 32, "squash", (0.5,), (0.2,), "c0ffee", 3, False)
     save_model(folder, model, replace(values, provenance=provenance, **card))
     return str(folder / "model.safetensors")

@@ -27,7 +27,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
-        model = build_model(ModelConfig(name=name), num_classes=3, channels=1)
+        model = build_model(ModelConfig(name=name), outputs=3, channels=1)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
 
 
@@ -38,7 +38,7 @@ def test_maps_images_to_logits_and_gives_every_parameter_a_gradient(
     name: str, norm: str, channels: int, pool: str
 ) -> None:
     cfg = ModelConfig(name=name, norm=norm, norm_groups=8, pool=pool)
-    model = build_model(cfg, num_classes=3, channels=channels, seed=0)
+    model = build_model(cfg, outputs=3, channels=channels, seed=0)
     logits = model(torch.rand(2, channels, 64, 64))
     assert logits.shape == (2, 3)
     (logits - 1).square().sum().backward()
@@ -52,7 +52,7 @@ def test_models_for_private_training_have_no_batch_norm_and_change_nothing_in_pl
 ) -> None:
     cfg = ModelConfig(name=name, norm=norm)
     with torch.device("meta"):
-        modules = list(build_model(cfg, num_classes=2, channels=1).modules())
+        modules = list(build_model(cfg, outputs=2, channels=1).modules())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in modules)
     assert not any(isinstance(module, nn.ReLU) and module.inplace for module in modules)
 
@@ -62,7 +62,7 @@ def test_models_for_private_training_have_no_batch_norm_and_change_nothing_in_pl
 def test_full_backward_hooks_work_without_batch_norm(name: str, norm: str) -> None:
     """Per-sample gradients hang on such hooks; in-place changes after them are errors."""
     cfg = ModelConfig(name=name, norm=norm)
-    model = build_model(cfg, num_classes=2, channels=1, seed=0)
+    model = build_model(cfg, outputs=2, channels=1, seed=0)
     seen: list[int] = []
 
     def count(module: nn.Module, inputs: object, outputs: tuple[torch.Tensor, ...]) -> None:
@@ -79,13 +79,13 @@ def test_full_backward_hooks_work_without_batch_norm(name: str, norm: str) -> No
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
     cfg = ModelConfig(name=name, norm="group")
-    ours = build_model(cfg, num_classes=2, channels=3, seed=1).eval()
+    ours = build_model(cfg, outputs=2, channels=3, seed=1).eval()
     from primia_flwr.models.architectures import resnet
 
     stock = resnet._resnet.ResNet(
         resnet.BLOCKS[resnet.LAYOUTS[name][0], "batch"],
         resnet.LAYOUTS[name][1],
-        num_classes=2,
+        outputs=2,
         norm_layer=lambda width: nn.GroupNorm(32, width),
     ).eval()
     stock.load_state_dict(ours.state_dict())
@@ -96,7 +96,7 @@ def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_an_image_is_independent_of_others_without_batch_norm(norm: str) -> None:
     cfg = ModelConfig(name="simpleconv", norm=norm)
-    model = build_model(cfg, num_classes=2, channels=1, seed=0).train()
+    model = build_model(cfg, outputs=2, channels=1, seed=0).train()
     images = torch.rand(4, 1, 32, 32)
     torch.testing.assert_close(model(images)[:1], model(images[:1]))
 
@@ -104,19 +104,19 @@ def test_an_image_is_independent_of_others_without_batch_norm(norm: str) -> None
 def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
     cfg = ModelConfig(name="simpleconv")
     before = torch.get_rng_state()
-    first = build_model(cfg, num_classes=2, channels=1, seed=5).state_dict()
+    first = build_model(cfg, outputs=2, channels=1, seed=5).state_dict()
     assert torch.equal(before, torch.get_rng_state())
-    second = build_model(cfg, num_classes=2, channels=1, seed=5).state_dict()
-    other = build_model(cfg, num_classes=2, channels=1, seed=6).state_dict()
+    second = build_model(cfg, outputs=2, channels=1, seed=5).state_dict()
+    other = build_model(cfg, outputs=2, channels=1, seed=6).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["features.0.weight"], other["features.0.weight"])
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "scattering"])
 def test_weight_standardisation_replaces_each_convolution_and_no_parameter(name: str) -> None:
-    plain = build_model(ModelConfig(name=name, norm="group"), num_classes=3, channels=1, seed=0)
+    plain = build_model(ModelConfig(name=name, norm="group"), outputs=3, channels=1, seed=0)
     cfg = ModelConfig(name=name, norm="group", weight_standardisation=True)
-    model = build_model(cfg, num_classes=3, channels=1, seed=0)
+    model = build_model(cfg, outputs=3, channels=1, seed=0)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert {type(m) for m in convolutions} == {WSConv2d}
     state, expected = model.state_dict(), plain.state_dict()
@@ -127,7 +127,7 @@ def test_weight_standardisation_replaces_each_convolution_and_no_parameter(name:
 
 
 def test_max_head_takes_the_maximum() -> None:
-    model = build_model(ModelConfig(pool="max"), num_classes=2, channels=1, seed=0)
+    model = build_model(ModelConfig(pool="max"), outputs=2, channels=1, seed=0)
     maps = torch.tensor([[[[1.0, 7.0], [3.0, -2.0]]]])
     pooled = model.get_submodule("avgpool")(maps)
     assert pooled.tolist() == [[[[7.0]]]]
@@ -154,9 +154,9 @@ def test_model_config_refuses(values: dict[str, object], message: str) -> None:
 
 def test_build_refuses_two_channels_and_one_class() -> None:
     with pytest.raises(ConfigError, match=r"data\.channels=2"):
-        build_model(ModelConfig(), num_classes=2, channels=2)
+        build_model(ModelConfig(), outputs=2, channels=2)
     with pytest.raises(ConfigError, match="number of classes=1"):
-        build_model(ModelConfig(), num_classes=1, channels=1)
+        build_model(ModelConfig(), outputs=1, channels=1)
 
 
 def test_image_size_must_survive_the_poolings() -> None:
@@ -167,7 +167,7 @@ def test_image_size_must_survive_the_poolings() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_smallest_image_size_works_and_is_in_the_table(name: str) -> None:
-    model = build_model(ModelConfig(name=name), num_classes=2, channels=1, seed=0).eval()
+    model = build_model(ModelConfig(name=name), outputs=2, channels=1, seed=0).eval()
     side = MODELS[name].min_image_size
     assert model(torch.rand(1, 1, side, side)).shape == (1, 2)
 
@@ -180,7 +180,7 @@ def test_norms_after_frozen_layers_get_the_gradients_that_they_get_among_trained
     cfg = ModelConfig(name="resnet18", norm=norm, norm_groups=8)
     gradients = []
     for trainable in ("all", "norm"):
-        model = build_model(cfg, num_classes=3, channels=1, seed=0)
+        model = build_model(cfg, outputs=3, channels=1, seed=0)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         freeze(model, trainable, head="fc")
         images = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -33,7 +33,7 @@ BOUNDS = ActivationBounds(7, 4, ("conv", "relu"), (10.0, 0.25), (23, 17))
 
 @pytest.fixture
 def model() -> nn.Module:
-    built = build_model(CARD.model, num_classes=3, channels=1, seed=9)
+    built = build_model(CARD.model, outputs=3, channels=1, seed=9)
     return built.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -167,7 +167,7 @@ def test_bounds_do_not_go_to_other_weights(model: nn.Module, tmp_path: Path) -> 
     save_model(tmp_path, model, CARD)
     digest = weights_digest(tmp_path)
     write_bounds(tmp_path, BOUNDS, weights=digest)
-    other = build_model(CARD.model, num_classes=3, channels=1, seed=10)
+    other = build_model(CARD.model, outputs=3, channels=1, seed=10)
     save_model(tmp_path, other, load_model(tmp_path)[1])  # trained on, under the same card
     assert load_model(tmp_path)[1].activation_bounds is None
     with pytest.raises(CheckpointError, match=r"other weights .*calibrate again"):

@@ -17,7 +17,7 @@ from primia_flwr.models.weights import adapt_channels, read_state
 
 def _simple(channels: int, classes: int = 2, **values: str) -> nn.Module:
     cfg = ModelConfig(name="simpleconv", **values)  # type: ignore[arg-type]
-    return build_model(cfg, num_classes=classes, channels=channels, seed=3)
+    return build_model(cfg, outputs=classes, channels=channels, seed=3)
 
 
 def _save(state: dict[str, Tensor], path: Path) -> str:
@@ -77,7 +77,7 @@ def test_imagenet_weights_go_through_torchvision(monkeypatch: pytest.MonkeyPatch
         return dict(stock.state_dict())
 
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", state)
-    model = build_model(ModelConfig(weights="imagenet"), num_classes=3, channels=1, seed=0)
+    model = build_model(ModelConfig(weights="imagenet"), outputs=3, channels=1, seed=0)
     assert asked["weights"] is weights
     assert asked["check_hash"] is True
     own = model.state_dict()
@@ -97,7 +97,7 @@ def test_vgg_takes_torchvisions_convolutions(
     }
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *a, **k: state)
     model = build_model(
-        ModelConfig(name="vgg16", weights="imagenet"), num_classes=2, channels=3, seed=0
+        ModelConfig(name="vgg16", weights="imagenet"), outputs=2, channels=3, seed=0
     )
     assert float(model.get_parameter("features.40.weight").detach().min()) == 1.0
 
@@ -108,14 +108,14 @@ def test_offline_machine_gets_one_clear_error(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", offline)
     with pytest.raises(ConfigError, match=r"imagenet cannot be downloaded.*not known.*give a file"):
-        build_model(ModelConfig(weights="imagenet"), num_classes=2, channels=1)
+        build_model(ModelConfig(weights="imagenet"), outputs=2, channels=1)
 
 
 def test_a_site_that_receives_weights_opens_nothing() -> None:
     cfg = ModelConfig(name="simpleconv", weights="/nowhere/at-all.safetensors")
-    build_model(cfg, num_classes=2, channels=1, first_weights=False)
+    build_model(cfg, outputs=2, channels=1, first_weights=False)
     with pytest.raises(ConfigError, match="no such file"):
-        build_model(cfg, num_classes=2, channels=1)
+        build_model(cfg, outputs=2, channels=1)
 
 
 def test_pickles_that_execute_are_refused_unexecuted(tmp_path: Path) -> None:

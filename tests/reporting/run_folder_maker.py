@@ -83,11 +83,11 @@ def _write_run(path: Path, rounds: int, best: int, seed: int, changes: dict[str,
                 "site": site,
                 "train": round(0.85 * sum(c)),
                 "val": sum(c) - round(0.85 * sum(c)),
-                "class_counts": dict(zip(CLASSES, c, strict=True)),
+                "label_counts": dict(zip(CLASSES, c, strict=True)),
             }
             for site, c in zip(SITES, counts, strict=True)
         ],
-        "test": {"n": 400, "class_counts": _test_counts(seed)},
+        "test": {"n": 400, "label_counts": _test_counts(seed)},
         "pixel_mean": [0.4811],
         "pixel_std": [0.2364],
         "device": "cpu",

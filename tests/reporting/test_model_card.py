@@ -25,7 +25,7 @@ strategy: {secure: {enabled: true, min_survivors: 4, max_colluding: 1}}
 def with_model(folder: Path) -> Path:
     cfg = ModelConfig(name="simpleconv")
     card = ModelCard(cfg, ("a", "b"), 1, 32, "squash", (0.5,), (0.2,), "c0ffee", 3, False)
-    save_model(folder, build_model(cfg, num_classes=2, channels=1, seed=0), card)
+    save_model(folder, build_model(cfg, outputs=2, channels=1, seed=0), card)
     return folder
 
 
@@ -94,7 +94,7 @@ def test_the_privacy_of_the_run_stands_in_it_with_its_unit_and_delta(folder: Pat
 
 
 def test_a_name_cannot_break_the_table(make_run_folder: Maker, tmp_path: Path) -> None:
-    sites = [{"site": "a|b\n# c", "train": 1, "val": 1, "class_counts": {"x|y": 1}}]
+    sites = [{"site": "a|b\n# c", "train": 1, "val": 1, "label_counts": {"x|y": 1}}]
     text = write_model_card(with_model(make_run_folder(tmp_path, sites=sites))).read_text()
     assert r"| a\|b # c | 1 | 1 | x\|y 1 |" in text
 

@@ -35,8 +35,8 @@ def test_a_private_run_writes_down_units_alone(unit: str, tmp_path: Path) -> Non
     assert facts["sites"] == expected
     assert facts["test"] == {"n": len(test)}
     assert set(facts) == {"synthetic", "classes", "sites", "test"}
-    assert "class_counts" not in json.dumps(facts)
-    assert set(data_facts(sites, test)["sites"][0]) == {"site", "train", "val", "class_counts"}
+    assert "label_counts" not in json.dumps(facts)
+    assert set(data_facts(sites, test)["sites"][0]) == {"site", "train", "val", "label_counts"}
 
 
 def test_a_private_run_does_not_begin_with_weights_of_its_patients(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def a_sum(number: int, kind: str = TRAIN, **given: object) -> SumRow:
 
 def a_run() -> list[SumRow]:
     """Statistics, two rounds, the validation of the last model."""
-    statistics = a_sum(0, STATISTICS, numbers=["count", "class-counts"])
+    statistics = a_sum(0, STATISTICS, numbers=["count", "label-counts"])
     return [statistics, a_sum(1), a_sum(2, audit_error=1e-6), a_sum(2, EVALUATE)]
 
 

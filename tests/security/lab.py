@@ -324,7 +324,7 @@ def fresh_model(experiment: Experiment, seed: int | None = None) -> Arrays:
     if seed is None:
         seed = derive_seed(experiment.seed, "model")
     model = build_model(
-        experiment.model, num_classes=2, channels=experiment.data.channels, seed=seed
+        experiment.model, outputs=2, channels=experiment.data.channels, seed=seed
     )
     return wire.numpy_arrays(records.to_arrays(model.state_dict()))
 
@@ -334,7 +334,7 @@ def content_of(arrays: Mapping[str, Any], server_round: int, **more: Any) -> Rec
     config = {
         keys.PIXEL_MEAN: [0.5],
         keys.PIXEL_STD: [0.25],
-        keys.CLASS_COUNTS: [18, 18],
+        keys.LABEL_COUNTS: [18, 18],
         keys.ROUND: server_round,
         **more,
     }

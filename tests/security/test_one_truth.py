@@ -100,7 +100,7 @@ def test_two_runs_of_flower_that_share_one_session_name(scene):
 
 
 @pytest.mark.parametrize(
-    "lie", [{keys.PIXEL_MEAN: [0.25]}, {keys.CLASS_COUNTS: [1, 36]}, {keys.ROUND: 2}, {"x": 1}]
+    "lie", [{keys.PIXEL_MEAN: [0.25]}, {keys.LABEL_COUNTS: [1, 36]}, {keys.ROUND: 2}, {"x": 1}]
 )
 def test_another_configuration_of_the_round(scene, lie):
     _, experiment, content, _ = scene

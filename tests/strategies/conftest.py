@@ -71,7 +71,7 @@ class FakeSite:
                 "count": [4.0],
                 "total": [1.0 + last],
                 "total_squares": [1.0 + last**2],
-                "class_counts": [1.0, 1.0],
+                "label_counts": [1.0, 1.0],
                 "side_counts": [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
                 "num-val": 10,
             }

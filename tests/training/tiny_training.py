@@ -53,7 +53,7 @@ def random_images(count: int, *, size: int = 16, seed: int = 0, classes: int = 2
 
 
 def small_net(seed: int = 0, classes: int = 2) -> nn.Module:
-    return build_model(ModelConfig(name="simpleconv"), num_classes=classes, channels=1, seed=seed)
+    return build_model(ModelConfig(name="simpleconv"), outputs=classes, channels=1, seed=seed)
 
 
 def with_patience(cfg: TrainingConfig, patience: int, **values: object) -> TrainingConfig:

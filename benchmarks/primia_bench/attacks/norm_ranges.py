@@ -162,7 +162,7 @@ def extremes_of(model: nn.Module) -> Extremes:
 def measure(case: Case, images: LabelledImages, server: ServerAdam | None = None) -> dict[str, Any]:
     """Train one case; return the extremes over its rounds."""
     start = time.perf_counter()
-    model = build_model(case.model, num_classes=len(images.classes), channels=1, seed=1)
+    model = build_model(case.model, outputs=len(images.classes), channels=1, seed=1)
     training = TrainingConfig(
         optimizer=case.optimizer, learning_rate=case.learning_rate, schedule=case.schedule,
         min_learning_rate=case.learning_rate / 1000, warmup=0.3, weight_decay=case.weight_decay,

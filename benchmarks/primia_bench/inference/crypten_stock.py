@@ -93,7 +93,7 @@ def measure(kind: str, args: argparse.Namespace) -> dict[str, Any]:
 def model_and_image(args: argparse.Namespace) -> tuple[nn.Module, Tensor]:
     """Return the model owner's model and the data owner's image, both always the same."""
     cfg = ModelConfig(name=args.model)
-    model = build_model(cfg, num_classes=3, channels=1, seed=1, first_weights=False)
+    model = build_model(cfg, outputs=3, channels=1, seed=1, first_weights=False)
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():  # statistics as after training, so that logits are of size 1
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
@@ -209,7 +209,7 @@ def data_owner(folder: Path, args: argparse.Namespace, found: Any) -> None:
     torch.set_num_threads(args.threads)
     own = load_credentials(folder / "service" / _DATA_KIT)
     architecture = build_model(
-        ModelConfig(name=args.model), num_classes=3, channels=1, seed=2, first_weights=False
+        ModelConfig(name=args.model), outputs=3, channels=1, seed=2, first_weights=False
     )
     _, image = model_and_image(args)
     times = []

@@ -76,7 +76,7 @@ def measure(way: str, args: argparse.Namespace, size: int) -> dict[str, Any]:
     if args.threads:
         torch.set_num_threads(args.threads)
     cfg = ModelConfig(norm="group", weight_standardisation=args.weight_standardisation)
-    model = build_model(cfg, num_classes=3, channels=1, seed=0).train()
+    model = build_model(cfg, outputs=3, channels=1, seed=0).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(args.batch_size, 1, size, size).to(memory_format=torch.channels_last)
     step = stepper(way, model, (images, torch.randint(0, 3, (args.batch_size,))))

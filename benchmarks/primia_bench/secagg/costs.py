@@ -22,7 +22,7 @@ BYTES_BOUND = 1.02
 
 def resnet18_entries() -> int:
     """Count what a site sends of a ResNet-18: its parameters and its float buffers."""
-    model = build_model(ModelConfig(name="resnet18"), num_classes=CLASSES, channels=1)
+    model = build_model(ModelConfig(name="resnet18"), outputs=CLASSES, channels=1)
     return sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
 
 

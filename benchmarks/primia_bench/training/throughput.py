@@ -136,7 +136,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     )
     loops = {"fit": ours, "bare": bare_loop}
     models = {
-        name: build_model(ModelConfig(name=args.model), num_classes=3, channels=1, seed=0)
+        name: build_model(ModelConfig(name=args.model), outputs=3, channels=1, seed=0)
         for name in loops
     }
     speeds: dict[str, list[float]] = {name: [] for name in loops}

@@ -246,7 +246,7 @@ class CraftedAttackRunner(AttackRunner):
         experiment = self.experiment
         return build_model(
             experiment.model,
-            num_classes=len(self.data.gallery().classes),
+            outputs=len(self.data.gallery().classes),
             channels=experiment.data.channels,
             seed=derive_seed(experiment.seed, "model"),
         )

@@ -168,8 +168,8 @@ def check_same_images(run: AttackedRun, sites: Sequence[SiteData], test: Labelle
 
 def _counts(site: SiteData) -> dict[str, Any]:
     """Return the counts that run.json has of a simulated site, under the same names."""
-    by_class = dict(zip(site.train.classes, site.train.class_counts(), strict=True))
-    return {"train": len(site.train), "val": len(site.val), "class_counts": by_class}
+    by_class = dict(zip(site.train.classes, site.train.label_counts(), strict=True))
+    return {"train": len(site.train), "val": len(site.val), "label_counts": by_class}
 
 
 def _other_data(what: str) -> DataError:

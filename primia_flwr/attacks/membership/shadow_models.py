@@ -89,7 +89,7 @@ class ShadowModels:
         card = self._run.card
         model = build_model(
             card.model,
-            num_classes=len(card.classes),
+            outputs=len(card.classes),
             channels=card.channels,
             seed=derive_seed(self._plan.seed, "shadow model", index),
         )

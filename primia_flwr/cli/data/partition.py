@@ -87,7 +87,7 @@ def _table(parts: dict[str, Manifest]) -> Table:
     classes = next(iter(parts.values())).classes
     table = Table("site", "images", "patients", *(escape(name) for name in classes))
     for name, part in parts.items():
-        counts = [str(count) for count in part.class_counts()]
+        counts = [str(count) for count in part.label_counts()]
         table.add_row(escape(name), str(len(part)), str(len(part.patients())), *counts)
     return table
 
@@ -97,7 +97,7 @@ def _result(whole: Manifest, parts: dict[str, Manifest], files: dict[str, str]) 
         name: {
             "images": len(part),
             "patients": len(part.patients()),
-            "classes": dict(zip(part.classes, (int(n) for n in part.class_counts()), strict=True)),
+            "classes": dict(zip(part.classes, (int(n) for n in part.label_counts()), strict=True)),
         }
         for name, part in parts.items()
     }

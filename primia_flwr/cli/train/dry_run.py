@@ -74,7 +74,7 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
         table.add_column(column, justify="left" if column == "site" else "right")
     for row in facts["sites"]:
         steps = steps_a_round(experiment.training, row["train"])
-        counts = [str(n) for n in row["class_counts"].values()]
+        counts = [str(n) for n in row["label_counts"].values()]
         table.add_row(row["site"], str(row["train"]), str(row["val"]), *counts, str(steps))
     console.print(table)
     console.print(

@@ -8,12 +8,16 @@ from unittest.mock import patch
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from primia_flwr.config.load import with_search_path
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.load import compose, parse, with_search_path, without_sweep
 from primia_flwr.config.parsing import explain
 from primia_flwr.config.root import app_root
 from primia_flwr.errors import ConfigError, PrimiaError
+from primia_flwr.pipeline.needed import check_extras
 
 Job = Callable[[DictConfig, Path], dict[str, Any]]
 
@@ -38,8 +42,28 @@ def run_multirun(overrides: Sequence[str], job: Job) -> dict[str, Any]:
         result = job(cfg, Path(runtime.runtime.output_dir))
         results.append({"overrides": list(runtime.overrides.task), **result})
 
+    check_words(overrides)
     enter_hydra(overrides, task)
     return {"runs": results}
+
+
+def check_words(words: Sequence[str], *, scored: bool = True) -> None:
+    """Refuse a sweep whose runs would end at a missing package, before Hydra makes its folder.
+
+    What varies is left out. Words that are wrong otherwise are left to Hydra.
+
+    Raises
+    ------
+    MissingExtraError, TrackingError
+        As `check_extras`.
+    """
+    try:
+        overrides = OverridesParser.create().parse_overrides(list(words))
+        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+        experiment = parse(Experiment, without_sweep(compose("config", fixed)))
+    except (ConfigError, HydraException):
+        return
+    check_extras(experiment, scored=scored)
 
 
 def enter_hydra(overrides: Sequence[str], task: Callable[[DictConfig], Any]) -> None:

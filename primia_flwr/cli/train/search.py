@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from primia_flwr.cli.train.live import LiveView
-from primia_flwr.cli.train.multirun import enter_hydra
+from primia_flwr.cli.train.multirun import check_words, enter_hydra
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.errors import ConfigError
@@ -31,6 +31,8 @@ def run_search_over(words: Sequence[str]) -> dict[str, Any]:
     PrimiaError
         If the search cannot begin or go on.
     """
+    words = resumed_words(words)
+    check_words(words, scored=False)
     register()
     session = Session()
     token = SESSION.set(session)
@@ -41,7 +43,7 @@ def run_search_over(words: Sequence[str]) -> dict[str, Any]:
         return run_trial(session.trial, cfg, folder)
 
     try:
-        enter_hydra(resumed_words(words), task)
+        enter_hydra(words, task)
     finally:
         SESSION.reset(token)
     assert session.summary is not None

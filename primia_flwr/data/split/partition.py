@@ -118,7 +118,7 @@ def _as_the_manifest_says(manifest: Manifest, num_sites: int) -> list[Manifest]:
 def _floor(manifest: Manifest, cfg: PartitionConfig, num_sites: int) -> int:
     """Patients of every class that every site gets."""
     patients = Counter(manifest.patient_labels().values())
-    present = [label for label, count in enumerate(manifest.class_counts()) if count]
+    present = [label for label, count in enumerate(manifest.label_counts()) if count]
     rarest = min(present, key=lambda label: patients[label])
     if patients[rarest] < num_sites * cfg.min_patients:
         raise DataError(
@@ -132,22 +132,22 @@ def _floor(manifest: Manifest, cfg: PartitionConfig, num_sites: int) -> int:
 
 
 def _site_shares(
-    num_classes: int, cfg: PartitionConfig, num_sites: int, seed: int
+    num_labels: int, cfg: PartitionConfig, num_sites: int, seed: int
 ) -> list[list[float]]:
     """Share of every class (rows) for every site (columns); each row adds up to 1."""
     if cfg.kind == "iid":
-        return [[1 / num_sites] * num_sites] * num_classes
+        return [[1 / num_sites] * num_sites] * num_labels
     rng = generator("shares", cfg.kind, seed, num_sites)
     alphas = [cfg.alpha] * num_sites
     if cfg.kind == "dirichlet":
-        return [[float(p) for p in rng.dirichlet(alphas)] for _ in range(num_classes)]
+        return [[float(p) for p in rng.dirichlet(alphas)] for _ in range(num_labels)]
     if cfg.shares and len(cfg.shares) != num_sites:
         raise ConfigError(
             f"data.partition.shares has {len(cfg.shares)} entries; expected {num_sites}, one for "
             "each site"
         )
     sizes = cfg.shares or [float(p) for p in rng.dirichlet(alphas)]
-    return [[size / sum(sizes) for size in sizes]] * num_classes
+    return [[size / sum(sizes) for size in sizes]] * num_labels
 
 
 def _deal(

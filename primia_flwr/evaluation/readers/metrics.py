@@ -68,9 +68,9 @@ def stacked(statistics: Sequence[Statistic]) -> Statistic:
     return lambda weights: np.concatenate([statistic(weights) for statistic in statistics])
 
 
-def confusion_matrix(labels: IntArray, predicted: IntArray, num_classes: int) -> IntArray:
+def confusion_matrix(labels: IntArray, predicted: IntArray, classes: int) -> IntArray:
     """Return counts (C, C), true class by row."""
-    counts = np.zeros((num_classes, num_classes), np.int64)
+    counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
 

@@ -76,12 +76,12 @@ def mcnemar_test(
     )
 
 
-def kappa(first: IntArray, second: IntArray, num_classes: int) -> Interval:
+def kappa(first: IntArray, second: IntArray, classes: int) -> Interval:
     """Return Cohen's unweighted kappa of two readers, in [-1, 1], with its 95 % interval.
 
     It is not defined where both put every image into one and the same class.
     """
-    table = np.zeros((num_classes, num_classes))
+    table = np.zeros((classes, classes))
     np.add.at(table, (first, second), 1)
     if np.count_nonzero(table) == 1 and np.trace(table) == len(first):
         return Interval(None, note="both put every image into the same class")

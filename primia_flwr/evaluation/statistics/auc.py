@@ -18,14 +18,14 @@ from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 
 def area_statistic(
-    labels: IntArray, probabilities: FloatArray, num_classes: int, strata: Strata
+    labels: IntArray, probabilities: FloatArray, classes: int, strata: Strata
 ) -> Statistic:
     """Return the function from weights (B, P) to the class-weighted one-vs-rest area, (1, B).
 
     `probabilities` is (N, C). Classes are weighted by their images in the sample; those without
     an image, or without one of another class, count nothing.
     """
-    columns = [SortedScores(labels == k, probabilities[:, k]) for k in range(num_classes)]
+    columns = [SortedScores(labels == k, probabilities[:, k]) for k in range(classes)]
 
     def statistic(weights: FloatArray) -> FloatArray:
         images = weights[:, strata.of]

@@ -15,17 +15,17 @@ from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 
 def confusion_statistic(
-    labels: IntArray, predicted: IntArray, num_classes: int, strata: Strata
+    labels: IntArray, predicted: IntArray, classes: int, strata: Strata
 ) -> Statistic:
     """Return the function from weights (B, P) to the rows named by `confusion_names`, (S, B).
 
-    `labels` and `predicted` are (N,), indices of `num_classes` classes.
+    `labels` and `predicted` are (N,), indices of `classes` classes.
     """
-    cells = np.zeros((strata.size, num_classes * num_classes))
-    np.add.at(cells, (strata.of, labels * num_classes + predicted), 1)
+    cells = np.zeros((strata.size, classes * classes))
+    np.add.at(cells, (strata.of, labels * classes + predicted), 1)
 
     def statistic(weights: FloatArray) -> FloatArray:
-        return confusion_figures((weights @ cells).reshape(-1, num_classes, num_classes))
+        return confusion_figures((weights @ cells).reshape(-1, classes, classes))
 
     return statistic
 

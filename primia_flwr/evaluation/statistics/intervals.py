@@ -135,7 +135,8 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     z, share = float(ndtri((1 + LEVEL) / 2)), successes / n
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    widest = 1 + z * z / n
+    return max(0.0, (centre - half) / widest), min(1.0, (centre + half) / widest)
 
 
 def _counts(index: IntArray, size: int) -> FloatArray:

@@ -126,7 +126,7 @@ def build_architecture(card: ModelCard) -> nn.Module:
     """Return the offered architecture, in evaluation mode, with weights that mean nothing."""
     model = build_model(
         card.model,
-        num_classes=len(card.classes),
+        outputs=len(card.classes),
         channels=card.channels,
         seed=0,
         first_weights=False,

@@ -60,13 +60,13 @@ BLOCKS = {
 }
 
 
-def build_resnet(cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Module:
-    """Build a ResNet with random weights; images (N, channels, H, W) -> logits (N, num_classes)."""
+def build_resnet(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
+    """Build a ResNet with random weights; images (N, channels, H, W) -> logits (N, outputs)."""
     kind, layers = LAYOUTS[cfg.name]
     model = cast(
         nn.Module,
         _resnet.ResNet(
-            BLOCKS[kind, cfg.norm], layers, num_classes=num_classes, norm_layer=norm_layer(cfg)
+            BLOCKS[kind, cfg.norm], layers, outputs=outputs, norm_layer=norm_layer(cfg)
         ),
     )
     model.avgpool = global_pool(cfg)

@@ -67,7 +67,7 @@ class ScatteringNet(nn.Module):
     trained, 5,184 weights a class and image channel.
     """
 
-    def __init__(self, num_classes: int, channels: int) -> None:
+    def __init__(self, outputs: int, channels: int) -> None:
         super().__init__()
         self.front = nn.Sequential(
             Scattering(),
@@ -75,7 +75,7 @@ class ScatteringNet(nn.Module):
             nn.AdaptiveAvgPool2d(GRID),
             nn.Flatten(),
         )
-        self.classifier = nn.Linear(MAPS * channels * GRID**2, num_classes)
+        self.classifier = nn.Linear(MAPS * channels * GRID**2, outputs)
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 
@@ -147,6 +147,6 @@ def _grid(width: float) -> tuple[Tensor, Tensor]:
     return y, x
 
 
-def build_scattering(cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Module:
-    """Build the network; images (N, channels, H, W) -> logits (N, num_classes)."""
-    return ScatteringNet(num_classes, channels)
+def build_scattering(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
+    """Build the network; images (N, channels, H, W) -> logits (N, outputs)."""
+    return ScatteringNet(outputs, channels)

@@ -12,7 +12,7 @@ WIDTHS = (32, 64, 128, 256)
 class SimpleConv(nn.Module):
     """Four blocks of convolution, norm, ReLU and pooling; global pooling; one linear layer."""
 
-    def __init__(self, cfg: ModelConfig, num_classes: int, channels: int) -> None:
+    def __init__(self, cfg: ModelConfig, outputs: int, channels: int) -> None:
         super().__init__()
         norm = norm_layer(cfg)
         layers: list[nn.Module] = []
@@ -25,13 +25,13 @@ class SimpleConv(nn.Module):
         if cfg.norm == "none":
             scale_chain(self.features)
         self.pool = global_pool(cfg)
-        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        self.classifier = nn.Linear(WIDTHS[-1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W), H and W at least 16, to logits (N, classes)."""
         return self.classifier(self.pool(self.features(x)).flatten(1))  # type: ignore[no-any-return]
 
 
-def build_simpleconv(cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Module:
-    """Build the network; images (N, channels, H, W) -> logits (N, num_classes)."""
-    return SimpleConv(cfg, num_classes, channels)
+def build_simpleconv(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
+    """Build the network; images (N, channels, H, W) -> logits (N, outputs)."""
+    return SimpleConv(cfg, outputs, channels)

@@ -20,11 +20,11 @@ LAYOUT = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 
 class VGG(nn.Module):
     """Thirteen convolutions, global pooling, one linear layer."""
 
-    def __init__(self, cfg: ModelConfig, num_classes: int, channels: int) -> None:
+    def __init__(self, cfg: ModelConfig, outputs: int, channels: int) -> None:
         super().__init__()
         self.features = _features(cfg, channels)
         self.pool = global_pool(cfg)
-        self.classifier = nn.Linear(LAYOUT[-2], num_classes)
+        self.classifier = nn.Linear(LAYOUT[-2], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W), H and W at least 32, to logits (N, classes)."""
@@ -51,6 +51,6 @@ def _features(cfg: ModelConfig, channels: int) -> nn.Sequential:
     return features
 
 
-def build_vgg(cfg: ModelConfig, *, num_classes: int, channels: int) -> nn.Module:
-    """Build VGG-16 with random weights; images (N, channels, H, W) -> logits (N, num_classes)."""
-    return VGG(cfg, num_classes, channels)
+def build_vgg(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
+    """Build VGG-16 with random weights; images (N, channels, H, W) -> logits (N, outputs)."""
+    return VGG(cfg, outputs, channels)

@@ -54,7 +54,7 @@ def noisy_sums(
     labels: Sequence[int],
     units: Units,
     *,
-    num_classes: int,
+    outputs: int,
     noise_multiplier: float,
     generator: np.random.Generator | None = None,
 ) -> UnitSums:
@@ -65,7 +65,7 @@ def noisy_sums(
     images : ndarray
         (N, C, H, W) uint8.
     labels : sequence of int
-        (N,), below `num_classes`.
+        (N,), below `outputs`.
     units : Units
         Which images belong together.
     noise_multiplier : float
@@ -79,9 +79,9 @@ def noisy_sums(
         If the noise multiplier is out of range.
     """
     check_range("noise_multiplier", noise_multiplier, 0, _LARGEST_NOISE, example=3, open_low=True)
-    exact = _on_grid(images, labels, units, num_classes)
+    exact = _on_grid(images, labels, units, outputs)
     channels = images.shape[1]
-    sigma = noise_multiplier * sensitivity(channels, num_classes)
+    sigma = noise_multiplier * sensitivity(channels, outputs)
     variance = Fraction(math.ceil(sigma**2) + _SMOOTHING)  # never less than what is charged
     noise = discrete_gaussian(exact.size, variance=variance, generator=generator)
     values = np.clip((exact + noise) / 2.0**GRID_BITS, 0, len(units)).tolist()
@@ -99,15 +99,15 @@ def cost(noise_multiplier: float) -> Gaussian:
 
 
 def _on_grid(
-    images: NDArray[np.uint8], labels: Sequence[int], units: Units, num_classes: int
+    images: NDArray[np.uint8], labels: Sequence[int], units: Units, outputs: int
 ) -> NDArray[np.int64]:
     """Return the exact sums over units of their rounded vectors, (2 C + classes,) int64."""
     channels = images.shape[1]
-    total = np.zeros(2 * channels + num_classes, np.int64)
+    total = np.zeros(2 * channels + outputs, np.int64)
     for unit in range(len(units)):
         own = units.images[units.starts[unit] : units.starts[unit + 1]]
         pixels = images[own].astype(np.float64) / 255
-        shares = np.bincount([labels[int(i)] for i in own], minlength=num_classes) / len(own)
+        shares = np.bincount([labels[int(i)] for i in own], minlength=outputs) / len(own)
         vector = [*pixels.mean(axis=(0, 2, 3)), *(pixels**2).mean(axis=(0, 2, 3)), *shares]
         total += np.rint(np.array(vector) * 2**GRID_BITS).astype(np.int64)
     return total

@@ -30,7 +30,7 @@ _NUMBERS = {
     "count": "pixels",
     "levels": "pixel values",
     "squared-levels": "their squares",
-    "class-counts": "training images of each class",
+    "label-counts": "training images of each class",
     "side-counts": "training images by their size as stored",
     "num-val": "validation images",
     "weight": "weights in the mean",

@@ -74,7 +74,7 @@ class SecureAggregator(Aggregator):
         Decides layouts, floor and session.
     session : Session
         The run and the sites' identity keys.
-    num_classes : int
+    outputs : int
         Of the data.
     folder : Path, optional
         The run's, where the facts of each sum are written.
@@ -90,7 +90,7 @@ class SecureAggregator(Aggregator):
         *,
         experiment: Experiment,
         session: Session,
-        num_classes: int,
+        outputs: int,
         folder: Path | None = None,
         flower_run: int = 0,
     ) -> None:
@@ -112,11 +112,11 @@ class SecureAggregator(Aggregator):
         least = experiment.federation.min_sites if self._degree else 0
         self._least = max(self._floor.min_survivors, least)
         entries = sum(array.size for array in model.values())
-        self._train_layout = wire.report_layout(experiment, entries, num_classes)
-        self._evaluate_layout = wire.report_layout(experiment, 0, num_classes)
-        self._statistics_layout = wire.statistics_layout(experiment, num_classes)
+        self._train_layout = wire.report_layout(experiment, entries, outputs)
+        self._evaluate_layout = wire.report_layout(experiment, 0, outputs)
+        self._statistics_layout = wire.statistics_layout(experiment, outputs)
         self._num_sites = len(experiment.federation.sites)
-        self._num_classes = num_classes
+        self._outputs = outputs
         self._private = experiment.privacy.enabled
         self._number = time.time_ns()  # above all numbers of the run before a resume
         self._next = self._new_instance()
@@ -170,7 +170,7 @@ class SecureAggregator(Aggregator):
                 sums["count"][0],
                 tuple(total / 255 for total in sums["levels"]),
                 tuple(total / 255**2 for total in sums["squared-levels"]),
-                tuple(sums["class-counts"]),
+                tuple(sums["label-counts"]),
                 tuple(sums["side-counts"]),
             ),
             int(sums["num-val"][0]),
@@ -365,7 +365,7 @@ class SecureAggregator(Aggregator):
         outcome.images = sums["images"][0]
         outcome.training_seconds = min(sums["seconds"][0], found.seconds["vectors"])
         if sums["incoming-examples"][0] > 0:
-            side = self._num_classes
+            side = self._outputs
             confusion = np.array(sums["incoming-confusion"], dtype=np.int64).reshape(side, side)
             examples = int(sums["incoming-examples"][0])
             outcome.validation = Evaluation(sums["incoming-loss-sum"][0], examples, confusion)

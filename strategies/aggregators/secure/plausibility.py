@@ -36,7 +36,7 @@ _MOST: dict[str, float] = {
     "seconds": _SECONDS,
     **{f"{prefix}-{what}": _IMAGES for prefix in (INCOMING, LOCAL) for what in
        ("examples", "confusion")},
-    "class-counts": _IMAGES,
+    "label-counts": _IMAGES,
     "side-counts": _IMAGES,
     "num-val": _IMAGES,
 }  # fmt: skip
@@ -140,7 +140,7 @@ def _check_pixels(sums: Sums) -> None:
             raise _implausible("pixels above 255 on average", "0 to 255")
         if level * level > square * count * _SLACK:  # Cauchy-Schwarz
             raise _implausible("pixels with a negative variance", "0 or more")
-    by_class, by_side = sum(sums["class-counts"]), sum(sums["side-counts"])
+    by_class, by_side = sum(sums["label-counts"]), sum(sums["side-counts"])
     if max(by_class, by_side) > _ROUNDED * min(by_class, by_side):
         raise _implausible(
             f"{by_class:g} images by class and {by_side:g} by side", "as many, but for rounding"
@@ -155,7 +155,7 @@ def _check_noisy_pixels(sums: Sums) -> None:
     for level, square in _channels(sums):
         if level > 255 * units * _SLACK or square > 255**2 * units * _SLACK:
             raise _implausible("pixels above 255 on average", "0 to 255")
-    _check_range("class-counts", sums["class-counts"], 0, units)
+    _check_range("label-counts", sums["label-counts"], 0, units)
     for name in ("side-counts", "num-val"):
         _check_range(name, sums[name], 0, 0)
 

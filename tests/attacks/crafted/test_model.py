@@ -131,7 +131,7 @@ def test_the_attack_is_the_same_twice(recorded: tuple[Path, Experiment], tmp_pat
 @pytest.mark.parametrize(("kind", "norm"), [*((kind, "group") for kind in KINDS), ("norm", "none")])
 def test_the_trap_fits_every_architecture(name: str, kind: str, norm: str) -> None:
     cfg = ModelConfig(name=name, norm=norm)
-    model = build_model(cfg, num_classes=3, channels=1, seed=1)
+    model = build_model(cfg, outputs=3, channels=1, seed=1)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     public = torch.randn(24, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     set_trap(model, Trap(kind, 3), public, share=1 / 12)
@@ -148,7 +148,7 @@ def test_the_trap_fits_every_architecture(name: str, kind: str, norm: str) -> No
 
 def test_a_candidate_is_lifted_through_and_who_gets_through_by_more_is_left_alone() -> None:
     cfg = ModelConfig(name="simpleconv", norm="group")
-    model = build_model(cfg, num_classes=3, channels=1, seed=1)
+    model = build_model(cfg, outputs=3, channels=1, seed=1)
     images = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     set_trap(model, Trap("norm", 5), images, share=1 / 8)
     with torch.no_grad():

@@ -192,7 +192,7 @@ def test_other_data_are_scored_and_baselines_without_them_are_said_to_be_missing
         card = ModelCard(
             model, order, 1, 16, "squash", (0.5,), (0.25,), "0123456789abcdef", 3, False
         )
-        save_model(run, build_model(model, num_classes=3, channels=1, seed=seed), card)
+        save_model(run, build_model(model, outputs=3, channels=1, seed=seed), card)
         folders.append(run)
     asked = [f"runs=[{folders[0]},{folders[1]}]", f"data.root={tmp_path / 'scans'}"]
     more = [f"data.cache_dir={tmp_path / 'cache'}", "device=cpu", f"output={tmp_path / 'out'}"]
@@ -226,7 +226,7 @@ def test_temperature_and_thresholds_come_from_validation_images_never_from_compa
     (run / "config.yaml").write_text(to_yaml(Experiment(data=data)))
     model = ModelConfig(name="simpleconv")
     card = ModelCard(model, CLASSES, 1, 16, "squash", (0.5,), (0.25,), "0123456789abcdef", 3, False)
-    save_model(run, build_model(model, num_classes=3, channels=1, seed=1), card)
+    save_model(run, build_model(model, outputs=3, channels=1, seed=1), card)
     asked = [f"runs=[{run}]", "baselines=[]", "device=cpu"]
     for more, fitted in (([], True), ([f"data.root={root}"], False), (["validation=false"], False)):
         assert compare(capsys, *asked, *more)[0] == 0

@@ -49,7 +49,7 @@ def run_dir(tmp_path: Path, trained_on: Path) -> Path:
     path.mkdir()
     model = ModelConfig(name="simpleconv")
     card = ModelCard(model, CLASSES, 1, 16, "squash", (0.5,), (0.25,), "0123456789abcdef", 3, False)
-    save_model(path, build_model(model, num_classes=2, channels=1, seed=1), card)
+    save_model(path, build_model(model, outputs=2, channels=1, seed=1), card)
     cache = str(tmp_path / "cache")
     data = DataConfig(layout="folder", root=str(trained_on), image_size=64, cache_dir=cache)
     (path / "config.yaml").write_text(to_yaml(Experiment(seed=4, data=data)))

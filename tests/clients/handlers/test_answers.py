@@ -49,12 +49,12 @@ def asked(kind: str, content: RecordDict) -> Message:
 
 def train_message(text: str, number: int = 1, **config: object) -> Message:
     experiment = load_experiment(text)
-    model = build_model(experiment.model, num_classes=3, channels=1, seed=1)
+    model = build_model(experiment.model, outputs=3, channels=1, seed=1)
     values = {
         keys.ROUND: number,
         keys.PIXEL_MEAN: [0.5],
         keys.PIXEL_STD: [0.25],
-        keys.CLASS_COUNTS: [30, 20, 20],
+        keys.LABEL_COUNTS: [30, 20, 20],
         **config,
     }
     content = RecordDict(
@@ -82,7 +82,7 @@ def test_statistics_are_sums_of_the_sites_own_training_images(folder: Path) -> N
     assert metrics["count"] == [own.train.images.numel()]
     assert metrics["total"][0] == pytest.approx(pixels.sum().item(), rel=1e-12)
     assert metrics["total_squares"][0] == pytest.approx((pixels**2).sum().item(), rel=1e-12)
-    assert sum(metrics["class_counts"]) == len(own.train)
+    assert sum(metrics["label_counts"]) == len(own.train)
     assert metrics[keys.NUM_VAL] == len(own.val)
     assert reply.content.config_records[keys.SITE][keys.SITE_NAME] == "site-2"
 

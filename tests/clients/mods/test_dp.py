@@ -58,7 +58,7 @@ def test_an_update_is_charged_for_and_nothing_else_comes_with_it(tmp_path: Path)
     text = text_of(tmp_path)
     reply = answer_train(train_message(text), simulated(text))
     assert dict(reply.content.metric_records[keys.METRICS]) == {keys.WEIGHT: 1.0}
-    assert set(reply.content.config_records[keys.SITE]) == {keys.SITE_NAME, keys.NUM_CLASSES}
+    assert set(reply.content.config_records[keys.SITE]) == {keys.SITE_NAME, keys.OUTPUTS}
     with ledger_of(tmp_path) as ledger:
         (charge,) = ledger.charges()
         units = ledger.account.versions[charge.version]

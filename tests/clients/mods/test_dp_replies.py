@@ -32,13 +32,13 @@ SHARED = ("privacy.steps=1", "privacy.sampling_rate=0.3")
 KINDS = ("dp_sgd", "dp_aggregate", "dp_sgd_shared", "statistics")
 ENTRIES = {
     keys.METRICS: {keys.WEIGHT},
-    keys.SITE: {keys.SITE_NAME, keys.NUM_CLASSES},
+    keys.SITE: {keys.SITE_NAME, keys.OUTPUTS},
     keys.LEDGER: {keys.HEADS},
 }
 STATISTICS = {
-    "count", "total", "total_squares", "class_counts", "side_counts", keys.NUM_VAL,
+    "count", "total", "total_squares", "label_counts", "side_counts", keys.NUM_VAL,
 }  # fmt: skip
-NOISED = {"total", "total_squares", "class_counts"}
+NOISED = {"total", "total_squares", "label_counts"}
 
 
 def changed(images: LabelledImages, patient: str) -> LabelledImages:

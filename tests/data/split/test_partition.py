@@ -58,7 +58,7 @@ def test_splits_keep_patients_together_and_lose_nothing(
 def test_splits_are_stratified(manifest: Manifest, seed: int, share: float) -> None:
     test = split_by_patient(manifest, {"train": 1 - share, "test": share}, seed=seed)["test"]
     largest = max(Counter(sample.patient for sample in manifest.samples).values())
-    for all_images, test_images in zip(manifest.class_counts(), test.class_counts(), strict=True):
+    for all_images, test_images in zip(manifest.label_counts(), test.label_counts(), strict=True):
         assert test_images > 0
         assert abs(test_images - share * all_images) <= largest
 
@@ -78,7 +78,7 @@ def test_partitions_keep_patients_together_and_every_class_everywhere(
     sites = partition_over_sites(manifest, cfg, num_sites=num_sites, seed=seed)
     assert len(sites) == num_sites
     assert_parts_of(manifest, sites)
-    assert all((site.class_counts() > 0).all() for site in sites)
+    assert all((site.label_counts() > 0).all() for site in sites)
 
 
 @given(manifests(patients_per_class=3), st.integers(0, 2**32 - 1), st.randoms())
@@ -120,14 +120,14 @@ def test_same_seed_same_partition_other_seed_another(make_manifest: MakeManifest
 def test_iid_is_even(make_manifest: MakeManifest) -> None:
     manifest = make_manifest([(f"p{i}", i % 3, 1) for i in range(300)])
     sites = partition_over_sites(manifest, PartitionConfig(), num_sites=4, seed=0)
-    assert [site.class_counts().tolist() for site in sites] == [[25, 25, 25]] * 4
+    assert [site.label_counts().tolist() for site in sites] == [[25, 25, 25]] * 4
 
 
 def test_quantity_skew_by_shares_keeps_the_class_mixture(make_manifest: MakeManifest) -> None:
     manifest = make_manifest([(f"p{i}", i % 2, 1) for i in range(200)], classes=2)
     cfg = PartitionConfig(kind="quantity", shares=[5, 3, 2])
     sites = partition_over_sites(manifest, cfg, num_sites=3, seed=0)
-    assert [site.class_counts().tolist() for site in sites] == [[50, 50], [30, 30], [20, 20]]
+    assert [site.label_counts().tolist() for site in sites] == [[50, 50], [30, 30], [20, 20]]
 
 
 def test_dirichlet_skew_grows_as_alpha_falls(make_manifest: MakeManifest) -> None:
@@ -138,7 +138,7 @@ def test_dirichlet_skew_grows_as_alpha_falls(make_manifest: MakeManifest) -> Non
         spread = []
         for seed in range(10):
             sites = partition_over_sites(manifest, cfg, num_sites=3, seed=seed)
-            counts = np.array([site.class_counts() for site in sites])
+            counts = np.array([site.label_counts() for site in sites])
             spread.append((counts / counts.sum(axis=0)).std())
         return float(np.mean(spread))
 

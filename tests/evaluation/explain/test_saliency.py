@@ -78,7 +78,7 @@ def layer_output(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> to
 def test_the_target_is_the_last_activation_and_the_model_stays_as_it_was(
     name: str, norm: str, trainable: str
 ) -> None:
-    model = build_model(ModelConfig(name=name, norm=norm), num_classes=3, channels=1, seed=0)
+    model = build_model(ModelConfig(name=name, norm=norm), classes=3, channels=1, seed=0)
     model.train()
     freeze(model, trainable, head=MODELS[name].head)
     sizes: list[torch.Size] = []
@@ -104,7 +104,7 @@ def test_the_target_is_the_last_activation_and_the_model_stays_as_it_was(
 
 def test_images_far_apart_in_one_call_do_not_mix() -> None:
     """More images than are computed at once give each the map that it has alone."""
-    model = build_model(ModelConfig(name="simpleconv"), num_classes=3, channels=1, seed=1)
+    model = build_model(ModelConfig(name="simpleconv"), classes=3, channels=1, seed=1)
     images = torch.rand(10, 1, 32, 32)
     together = grad_cam(model, "simpleconv", images, [0] * 10)
     alone = np.concatenate([grad_cam(model, "simpleconv", images[i : i + 1], [0]) for i in (0, 9)])

@@ -33,7 +33,7 @@ SPENT = Provenance(epsilon=3.0, delta=1e-5, drawn=False)
 
 
 def _saved(folder: Path) -> None:
-    model = build_model(CARD.model, num_classes=2, channels=1, seed=1)
+    model = build_model(CARD.model, outputs=2, channels=1, seed=1)
     save_model(folder, model, CARD)
 
 
@@ -67,7 +67,7 @@ def model_weights(folder: Path) -> Made:
 
 @target("provenance of weights")
 def provenance_of_weights(folder: Path) -> Made:
-    model = build_model(CARD.model, num_classes=2, channels=1, seed=1)
+    model = build_model(CARD.model, outputs=2, channels=1, seed=1)
     save_model(folder, model, replace(CARD, provenance=SPENT))
     card, weights = folder / "model.json", str(folder / "model.safetensors")
 

@@ -25,7 +25,7 @@ UNIT = 2.0**-16
 
 def built(name="simpleconv", seed=1, **options):
     cfg = ModelConfig(name=name, **options)
-    model = build_model(cfg, num_classes=3, channels=1, seed=seed, first_weights=False)
+    model = build_model(cfg, outputs=3, channels=1, seed=seed, first_weights=False)
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():  # as after training: statistics that folding must heed
         if isinstance(module, nn.BatchNorm2d):

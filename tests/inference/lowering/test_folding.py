@@ -24,7 +24,7 @@ NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv")
 def trained(name: str, *, pool: str = "avg", channels: int = 1) -> nn.Module:
     """Return a network without normalisation whose scales and shifts were moved."""
     cfg = ModelConfig(name=name, norm="none", pool=pool)
-    model = build_model(cfg, num_classes=3, channels=channels, seed=0)
+    model = build_model(cfg, outputs=3, channels=channels, seed=0)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for layer in model.modules():
@@ -103,7 +103,7 @@ def test_plain_kernels_keep_every_geometry() -> None:
 
 def test_it_costs_as_many_comparisons_as_batch_norm() -> None:
     """17 rectifiers and the stem's pooling, of the same sizes, and the same delays."""
-    plain = lower(build_model(ModelConfig(), num_classes=3, channels=1, seed=0), (1, 1, 64, 64))
+    plain = lower(build_model(ModelConfig(), outputs=3, channels=1, seed=0), (1, 1, 64, 64))
     free = lower(trained("resnet18"), (1, 1, 64, 64))
     assert free.plan.flights == plain.plan.flights == 44
     compared = [
@@ -122,7 +122,7 @@ def test_it_costs_as_many_comparisons_as_batch_norm() -> None:
 def test_every_model_has_a_plan_that_does_not_depend_on_the_weights(name: str, pool: str) -> None:
     """The data owner makes it from random weights."""
     cfg = ModelConfig(name=name, norm="none", pool=pool)
-    other = build_model(cfg, num_classes=3, channels=1, seed=9)
+    other = build_model(cfg, outputs=3, channels=1, seed=9)
     shape = (1, 1, 64, 64)
     assert lower(trained(name, pool=pool), shape).plan.digest == lower(other, shape).plan.digest
     fold(trained(name, pool=pool))

@@ -23,7 +23,7 @@ from primia_flwr.models.registry import build_model
 
 def model(name: str = "resnet18", **options: str) -> nn.Module:
     cfg = ModelConfig(name=name, **options)  # type: ignore[arg-type]
-    return build_model(cfg, num_classes=3, channels=1, seed=0)
+    return build_model(cfg, outputs=3, channels=1, seed=0)
 
 
 def test_resnet18_takes_44_one_way_delays() -> None:

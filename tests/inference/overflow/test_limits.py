@@ -22,7 +22,7 @@ from primia_flwr.models.registry import MODELS, build_model
 
 def lowered_model(name: str, **options: str) -> Lowered:
     cfg = ModelConfig(name=name, **options)  # type: ignore[arg-type]
-    model = build_model(cfg, num_classes=3, channels=1, seed=0).eval()
+    model = build_model(cfg, outputs=3, channels=1, seed=0).eval()
     return lower(model, (1, 1, 32, 32))
 
 

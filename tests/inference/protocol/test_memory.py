@@ -61,7 +61,7 @@ def test_a_session_is_counted_by_hand(batch: int) -> None:
 
 
 def test_all_but_the_weights_is_in_proportion_to_the_batch() -> None:
-    model = build_model(ModelConfig(name="simpleconv"), num_classes=3, channels=1, seed=0).eval()
+    model = build_model(ModelConfig(name="simpleconv"), outputs=3, channels=1, seed=0).eval()
     one, eight = (
         SessionMemory.of(ring.MODEL_OWNER, lower(model, (batch, 1, 16, 16)).plan)
         for batch in (1, 8)

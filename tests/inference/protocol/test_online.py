@@ -79,7 +79,7 @@ def test_convolution_of_whole_numbers_is_exact_to_a_unit() -> None:
 
 def small_model(name: str, **options: str) -> nn.Module:
     cfg = ModelConfig(name=name, **options)  # type: ignore[arg-type]
-    model = build_model(cfg, num_classes=3, channels=1, seed=0)
+    model = build_model(cfg, outputs=3, channels=1, seed=0)
     with torch.no_grad():  # statistics that are not those of an untrained network
         if name == "scattering":
             model.classifier.weight.normal_(std=0.02, generator=_generator())  # type: ignore[union-attr, operator]

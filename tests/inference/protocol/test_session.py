@@ -56,7 +56,7 @@ CARD = ModelCard(
 
 
 def served() -> ServedModel:
-    model = build_model(CARD.model, num_classes=3, channels=1, seed=0).eval()
+    model = build_model(CARD.model, outputs=3, channels=1, seed=0).eval()
     return ServedModel(model, CARD, "ab" * 32, 32)
 
 

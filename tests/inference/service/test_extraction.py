@@ -53,7 +53,7 @@ def no_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def lowered() -> Lowered:
-    model = build_model(ModelConfig(name="simpleconv"), num_classes=3, channels=1, seed=0)
+    model = build_model(ModelConfig(name="simpleconv"), outputs=3, channels=1, seed=0)
     return lower(model, (1, 1, 16, 16))
 
 

@@ -74,7 +74,7 @@ def test_a_shift_by_four_pixels_shifts_the_maps_by_one_cell() -> None:
 
 def test_the_front_end_has_no_state_and_is_the_same_for_every_seed() -> None:
     models = [
-        build_model(ModelConfig(name="scattering"), num_classes=3, channels=1, seed=seed)
+        build_model(ModelConfig(name="scattering"), outputs=3, channels=1, seed=seed)
         for seed in (1, 2)
     ]
     assert set(models[0].state_dict()) == {"classifier.weight", "classifier.bias"}

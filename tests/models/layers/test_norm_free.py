@@ -23,7 +23,7 @@ from primia_flwr.models.saved import load_model, save_model
 
 def model(name: str) -> nn.Module:
     cfg = ModelConfig(name=name, norm="none")
-    return build_model(cfg, num_classes=3, channels=1, seed=0).eval()
+    return build_model(cfg, outputs=3, channels=1, seed=0).eval()
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
@@ -169,7 +169,7 @@ def test_it_is_saved_and_loaded_and_its_weights_begin_another(tmp_path: Path) ->
     weights = str(tmp_path / "model.safetensors")
     for trainable in ("norm", "head"):
         begun = replace(cfg, weights=weights, trainable=trainable)
-        network = build_model(begun, num_classes=3, channels=1, seed=5).eval()
+        network = build_model(begun, outputs=3, channels=1, seed=5).eval()
         with torch.no_grad():
             assert torch.equal(network(images), first(images))
         trained = {n for n, p in network.named_parameters() if p.requires_grad}
@@ -181,8 +181,8 @@ def test_it_is_saved_and_loaded_and_its_weights_begin_another(tmp_path: Path) ->
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_weights_of_a_network_with_a_norm_are_refused(norm: str, tmp_path: Path) -> None:
-    other = build_model(ModelConfig(norm=norm), num_classes=3, channels=1, seed=0)
+    other = build_model(ModelConfig(norm=norm), outputs=3, channels=1, seed=0)
     torch.save(other.state_dict(), tmp_path / "other.pth")
     cfg = ModelConfig(norm="none", weights=str(tmp_path / "other.pth"))
     with pytest.raises(ConfigError, match=r"same model\.name and model\.norm"):
-        build_model(cfg, num_classes=3, channels=1, seed=0)
+        build_model(cfg, outputs=3, channels=1, seed=0)

@@ -47,12 +47,12 @@ def with_another_parameter() -> nn.Module:
 @pytest.mark.parametrize("name", MODELS)
 def test_models_without_batch_norm_are_let_in(name: str, norm: str, standardised: bool) -> None:
     cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised)
-    check_model(build_model(cfg, num_classes=3, channels=1, seed=0))
+    check_model(build_model(cfg, outputs=3, channels=1, seed=0))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - {"scattering"}))  # it has no norm
 def test_batch_norm_is_refused_with_reason_and_replacement(name: str) -> None:
-    model = build_model(ModelConfig(name=name), num_classes=3, channels=1, seed=0)
+    model = build_model(ModelConfig(name=name), outputs=3, channels=1, seed=0)
     with pytest.raises(
         ConfigError,
         match=r"layer .+ \(BatchNorm2d\) normalises each .*model\.norm=group.*model\.norm=none",

@@ -85,7 +85,7 @@ def test_the_others_are_torch_func(name: str, standardised: bool, views: int) ->
 def test_engines_agree_on_the_models_of_the_table(name: str, norm: str, standardised: bool) -> None:
     """In float64, with channels_last: gradient for gradient."""
     cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised)
-    model = build_model(cfg, num_classes=3, channels=1, seed=0).double()
+    model = build_model(cfg, outputs=3, channels=1, seed=0).double()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, targets = batch(4, size=32, channels=1)
     images = images.to(memory_format=torch.channels_last)
@@ -115,7 +115,7 @@ def test_every_engine_is_torch_func_without_normalisation(clip: str, views: int,
 @pytest.mark.parametrize("trainable", ["norm", "head"])
 def test_engines_agree_where_only_scales_and_shifts_are_trained(name: str, trainable: str) -> None:
     cfg = ModelConfig(name=name, norm="none", trainable=trainable, weights="a.pth")
-    model = build_model(cfg, num_classes=3, channels=1, seed=0, first_weights=False).double()
+    model = build_model(cfg, outputs=3, channels=1, seed=0, first_weights=False).double()
     images, targets = batch(4, size=32, channels=1)
     engines = {e: build_engine(e, model, cross_entropy, clip_norm=0.1) for e in ENGINES}
     ghost, loop, opacus = (flat(e.clipped_sum(images, targets)) for e in engines.values())

@@ -170,7 +170,7 @@ def test_float32_sums_stay_far_within_the_allowance() -> None:
     is, as long as what they stand for is clipped to the norm and added up right.
     """
     cfg = ModelConfig(norm="group", weight_standardisation=True)
-    model = build_model(cfg, num_classes=3, channels=1, seed=0)
+    model = build_model(cfg, outputs=3, channels=1, seed=0)
     engine = GhostEngine(model, cross_entropy, clip_norm=1.0)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(32, 1, 64, 64, generator=generator)

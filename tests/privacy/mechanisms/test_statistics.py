@@ -49,7 +49,7 @@ def test_the_noise_has_the_variance_that_is_charged_for() -> None:
     units = units_of("patient", [str(i) for i in range(4000)])
     images = np.full((4000, 1, 1, 1), 128, np.uint8)
     drawn = [
-        noisy_sums(images, [0] * 4000, units, num_classes=2, noise_multiplier=3.0).levels[0]
+        noisy_sums(images, [0] * 4000, units, outputs=2, noise_multiplier=3.0).levels[0]
         for _ in range(400)
     ]
     expected = 3.0 * sensitivity(1, 2) / 2**GRID_BITS  # 5.2 units
@@ -86,7 +86,7 @@ def test_discrete_noise_is_continuous_noise_and_a_little_discrete(smoothing: flo
 def test_what_no_sum_can_be_is_cut_off() -> None:
     units = units_of("patient", PATIENTS)
     for _ in range(20):
-        found = noisy_sums(IMAGES, LABELS, units, num_classes=2, noise_multiplier=5.0)
+        found = noisy_sums(IMAGES, LABELS, units, outputs=2, noise_multiplier=5.0)
         values = [*found.levels, *found.squares, *found.classes]
         assert all(0 <= value <= 2 for value in values)
         assert found.units == 2
@@ -95,5 +95,5 @@ def test_what_no_sum_can_be_is_cut_off() -> None:
 @pytest.mark.parametrize("noise", [0.0, -1.0, 11.0, math.nan])
 def test_no_noise_is_no_statistics(noise: float) -> None:
     with pytest.raises(ConfigError, match="noise_multiplier"):
-        noisy_sums(IMAGES, LABELS, units_of("patient", PATIENTS), num_classes=2,
+        noisy_sums(IMAGES, LABELS, units_of("patient", PATIENTS), outputs=2,
                    noise_multiplier=noise)  # fmt: skip

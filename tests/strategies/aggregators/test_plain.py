@@ -24,7 +24,7 @@ def build(model, name="fedavg", **config):
         strategy=StrategyConfig(name=name, **{"float_mean": True, **config}),
         training=TrainingConfig(proximal_mu=0.1 if name == "fedprox" else 0.0),
     )
-    return build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
+    return build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
 
 
 def introduced(fake):

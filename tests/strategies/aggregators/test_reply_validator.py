@@ -46,7 +46,7 @@ def message(metrics=GOOD, arrays=MODEL, name="munich"):
 
 
 def check(reply):
-    return ReplyValidator(MODEL, num_classes=2).check(3, "munich", reply)
+    return ReplyValidator(MODEL, outputs=2).check(3, "munich", reply)
 
 
 def without(*keys):

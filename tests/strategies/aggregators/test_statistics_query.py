@@ -12,7 +12,7 @@ GOOD = {
     "count": [8.0],
     "total": [4.0],
     "total_squares": [3.0],
-    "class_counts": [2.0, 1.0],
+    "label_counts": [2.0, 1.0],
     "side_counts": [0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0],
     "num-val": 5,
 }
@@ -23,9 +23,9 @@ def content(**changes):
 
 
 def test_sums_are_read():
-    site = read_sums(content(), channels=1, num_classes=2)
+    site = read_sums(content(), channels=1, outputs=2)
     assert site.num_val == 5
-    assert site.sums.class_counts == (2.0, 1.0)
+    assert site.sums.label_counts == (2.0, 1.0)
     assert site.sums.mean() == (0.5,)
     # 3/8 - (4/8)^2 = 1/8
     assert site.sums.std() == (math.sqrt(0.125),)
@@ -38,9 +38,9 @@ def test_sums_are_read():
             {"total": [4.0, 4.0], "total_squares": [3.0, 3.0]},
             "2 channels and 2 classes; expected 1",
         ),
-        ({"class_counts": [1.0, 1.0, 1.0]}, "1 channels and 3 classes; expected 1 and 2"),
-        ({"class_counts": [0.0, 0.0]}, "0 training .* expected a site with training images"),
-        ({"class_counts": [1e18, 0.0]}, "expected a site with training images"),
+        ({"label_counts": [1.0, 1.0, 1.0]}, "1 channels and 3 classes; expected 1 and 2"),
+        ({"label_counts": [0.0, 0.0]}, "0 training .* expected a site with training images"),
+        ({"label_counts": [1e18, 0.0]}, "expected a site with training images"),
         ({"num-val": -1}, "-1 validation images"),
         ({"num-val": math.nan}, "num-val=nan"),
         ({"total": [math.nan]}, "pixel sums"),
@@ -51,12 +51,12 @@ def test_sums_are_read():
 )
 def test_impossible_sums_are_refused(changes, reason):
     with pytest.raises(ProtocolError, match=reason):
-        read_sums(content(**changes), channels=1, num_classes=2)
+        read_sums(content(**changes), channels=1, outputs=2)
 
 
 def test_missing_sums_are_refused():
     with pytest.raises(ProtocolError, match="pixel sums lack"):
-        read_sums(RecordDict(), channels=1, num_classes=2)
+        read_sums(RecordDict(), channels=1, outputs=2)
 
 
 def test_each_node_gets_its_sums_or_a_row_that_says_why_not(make_site, make_grid):
@@ -71,7 +71,7 @@ def test_each_node_gets_its_sums_or_a_row_that_says_why_not(make_site, make_grid
         4: make_site("berlin", always=nameless),
     }
     grid = RosterGrid(make_grid(sites), ["munich", "paris", "london", "berlin"])
-    found = ask_statistics(grid, [1, 2, 3, 4], channels=1, num_classes=2, timeout=0.02)
+    found = ask_statistics(grid, [1, 2, 3, 4], channels=1, outputs=2, timeout=0.02)
     assert found[1].num_val == 10
     rows = {node: row for node, row in found.items() if isinstance(row, SiteRow)}
     assert {node: row.status for node, row in rows.items()} == {

@@ -99,7 +99,7 @@ def search(tmp_path, learner, make_grid, model):
         else:
             nodes = sites
         aggregator = build_aggregator(
-            experiment, model=model, parameters=["w"], num_classes=2, folder=folder, flower_run=1
+            experiment, model=model, parameters=["w"], outputs=2, folder=folder, flower_run=1
         )
         grid = RosterGrid(make_grid(nodes), NAMES)
         if only is not None:  # an ordinary run of one configuration
@@ -136,7 +136,7 @@ class _Secured:
             reply = Message(
                 RecordDict({"metrics": MetricRecord({"declined": 1})}), reply_to=message
             )
-        reply.content["site"] = ConfigRecord({"name": self._plain.name, "num-classes": 2})
+        reply.content["site"] = ConfigRecord({"name": self._plain.name, "outputs": 2})
         return reply
 
 

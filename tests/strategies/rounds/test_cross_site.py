@@ -40,7 +40,7 @@ def start(fake, model, folder, *, cross_site=True, resume=False, rounds=1):
     )
     rule = StrategyConfig(float_mean=True, cross_site=cross_site)
     experiment = Experiment(federation=federation, strategy=rule)
-    aggregator = build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
+    aggregator = build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
     cfg = LoopConfig(
         federation=federation,
         stopping=FederationStoppingConfig(monitor="accuracy", patience=0),
@@ -111,7 +111,7 @@ def test_models_are_kept_only_where_they_are_wanted(model):
     exchanges = [
         build_aggregator(
             Experiment(debug=DebugConfig(cross_site=wanted)),
-            model=model, parameters=["w"], num_classes=2,
+            model=model, parameters=["w"], outputs=2,
         )
         for wanted in (True, False)
     ]  # fmt: skip

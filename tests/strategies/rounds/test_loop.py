@@ -57,7 +57,7 @@ def start(model, tmp_path):
         )
         rule = StrategyConfig(name=strategy, float_mean=True)  # for round numbers
         experiment = Experiment(federation=federation, strategy=rule)
-        aggregator = build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
+        aggregator = build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
         cfg = LoopConfig(
             federation=federation,
             stopping=FederationStoppingConfig(monitor="accuracy", patience=patience),
@@ -92,8 +92,8 @@ def test_four_rounds_by_hand(start, sites, make_grid, tmp_path):
     assert (state.round, state.validated, state.stopped) == (4, 4, "rounds")
     # Pixels of the sites: 0, 0, 1, 1 each.
     assert (state.mean, state.std) == ((0.5,), (0.5,))
-    assert state.class_counts == [3, 3]
-    assert state.sites[0] == {"site": "berlin", "train": 2, "val": 10, "class_counts": [1, 1]}
+    assert state.label_counts == [3, 3]
+    assert state.sites[0] == {"site": "berlin", "train": 2, "val": 10, "label_counts": [1, 1]}
     history = table(tmp_path, "history")
     assert [row["round"] for row in history] == ["1", "2", "3", "4"]
     assert {row["sites"] for row in history} == {"3"}
@@ -235,7 +235,7 @@ def test_a_late_joiner_is_taken_in_at_the_next_round(start, sites, make_grid, tm
     assert table(tmp_path, "sites")[1]["reason"] == "offline"
     assert [row["failed"] for row in table(tmp_path, "history")] == ["1", "1", "0", "0"]
     # The statistics stay those of the two that were there at the start.
-    assert state.class_counts == [2, 2]
+    assert state.label_counts == [2, 2]
     assert [site["site"] for site in state.sites] == NAMES
 
 
@@ -434,7 +434,7 @@ def test_a_private_run_ends_in_the_last_model_or_in_the_average(
             private=True,
             averaging=averaging,
         )
-        aggregator = build_aggregator(experiment, model=model, parameters=["w"], num_classes=2)
+        aggregator = build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
         grid = RosterGrid(make_grid(sites), NAMES, None)
         return RoundLoop(cfg, grid, aggregator, tmp_path).run(model, resume=resume)
 

@@ -192,7 +192,7 @@ def _rings(scratch: Path, args: argparse.Namespace, needed: dict[int, int]) -> d
 
 def _dealt(name: str, size: int, bits: int) -> dict[str, float]:
     """Return the megabytes that each party is dealt for an image, by the plan."""
-    model = build_model(ModelConfig(name=name), num_classes=3, channels=1, seed=0).eval()
+    model = build_model(ModelConfig(name=name), outputs=3, channels=1, seed=0).eval()
     spec = CorrelationSpec.of(lower(model, (1, 1, size, size), compare_bits=bits).plan)
     roles = {"data-owner": ring.DATA_OWNER, "model-owner": ring.MODEL_OWNER}
     return {role: round(sum(part_bytes(at, spec)) / 1e6, 3) for role, at in roles.items()}

@@ -99,7 +99,7 @@ def data_owner(pipe: Connection, task: Task) -> None:
     card = load_model(task.material)[1]
     classes, channels = len(card.classes), card.channels
     architecture = build_model(
-        card.model, num_classes=classes, channels=channels, seed=2, first_weights=False
+        card.model, outputs=classes, channels=channels, seed=2, first_weights=False
     )
     rows = []
     for number, image in enumerate(images):

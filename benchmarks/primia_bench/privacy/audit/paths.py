@@ -253,7 +253,7 @@ def _statistics(setting: Setting, data: LabelledImages) -> Seen:
         data.images.numpy(),
         data.labels.tolist(),
         units_of("patient", data.patients),
-        num_classes=CLASSES,
+        outputs=CLASSES,
         noise_multiplier=setting.noise_multiplier * setting.noise_factor,
     )
     return np.array([*sums.levels, *sums.squares, *sums.classes])

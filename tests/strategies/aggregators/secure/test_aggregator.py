@@ -90,7 +90,7 @@ class SecureSite:
     def _in_the_clear(self, message: Message, _: Context) -> Message:
         reply = self.plain.answer(message)
         if reply.has_content():
-            reply.content["site"] = ConfigRecord({"name": self.name, "num-classes": 2})
+            reply.content["site"] = ConfigRecord({"name": self.name, "outputs": 2})
         return reply
 
     @staticmethod
@@ -122,7 +122,7 @@ class Federation:
             self.agreed,
             model=self.model,
             parameters=["w"],
-            num_classes=2,
+            outputs=2,
             folder=self.folder,
             flower_run=1,
         )
@@ -227,7 +227,7 @@ def test_statistics_and_measurements_are_sums(federation):
     state = run.run()
     # each site has 4 pixels: 0, 0, 1 and its target clipped into [0, 1]: 0, 1, 1, 1, 1
     assert state.mean == pytest.approx([(5 + 4) / 20])
-    assert state.class_counts == [5, 5]
+    assert state.label_counts == [5, 5]
     assert state.side_counts == [0, 0, 5, 5, 0, 0, 0]
     assert state.sites == [{"site": name} for name in sorted(NAMES)]
     row = run.loop._history.rounds[0]

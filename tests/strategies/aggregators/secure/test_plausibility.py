@@ -221,7 +221,7 @@ def test_a_validation_has_nothing_of_a_training(name: str) -> None:
 
 # Two images of 2 pixels each, of levels 0, 0, 255 and 255
 PIXELS: Values = {
-    "count": [4], "levels": [510], "squared-levels": [130_050], "class-counts": [1, 1],
+    "count": [4], "levels": [510], "squared-levels": [130_050], "label-counts": [1, 1],
     "side-counts": [0, 0, 2, 0, 0, 0, 0], "num-val": [1],
 }  # fmt: skip
 
@@ -238,8 +238,8 @@ def pixels(**numbers: Sequence[int]) -> list[list[Vector]]:
         ({"count": [-5]}, "pixels above 255 on average"),  # 3 of 1,020 levels
         ({"squared_levels": [1]}, "pixels above 255 on average"),  # 260,100 are 255 * 1,020
         ({"squared_levels": [-130_051]}, "pixels with a negative variance"),  # 1,020^2 / 8
-        ({"class_counts": [-3, 3]}, "the sum of class-counts is -1"),
-        ({"class_counts": [3, 2]}, "9 images by class and 4 by side"),
+        ({"label_counts": [-3, 3]}, "the sum of label-counts is -1"),
+        ({"label_counts": [3, 2]}, "9 images by class and 4 by side"),
         ({"side_counts": [0, 0, -3, 0, 0, 0, 0]}, "4 images by class and 1 by side"),
         ({"num_val": [-3]}, "the sum of num-val is -1"),
     ],
@@ -252,7 +252,7 @@ def test_pixels_that_no_images_have(numbers: dict[str, list[int]], match: str) -
 
 
 def test_more_images_than_pixels() -> None:
-    images = {"class_counts": [14, 0], "side_counts": [0, 0, 14, 0, 0, 0, 0]}
+    images = {"label_counts": [14, 0], "side_counts": [0, 0, 14, 0, 0, 0, 0]}
     with implausible("18 images of 8 pixels"):
         check(statistics(), pixels(**images))
 
@@ -260,12 +260,12 @@ def test_more_images_than_pixels() -> None:
 def test_noisy_statistics_are_checked_for_what_noise_leaves() -> None:
     # With noise a variance may be negative and classes need not add up; sides are not told.
     layout = statistics()
-    noisy: Values = {"count": [3], "levels": [765], "squared-levels": [0], "class-counts": [3, 3]}
+    noisy: Values = {"count": [3], "levels": [765], "squared-levels": [0], "label-counts": [3, 3]}
     check(layout, [layout.encode(None, noisy)] * 3, noisy=True)
     cases: list[tuple[Values, str]] = [
         ({"levels": [766]}, "pixels above 255"),
         ({"squared-levels": [3 * 65_025 + 1]}, "pixels above 255"),
-        ({"class-counts": [4, 0]}, "the sum of class-counts is 12; expected 0 to 9"),
+        ({"label-counts": [4, 0]}, "the sum of label-counts is 12; expected 0 to 9"),
         ({"side-counts": [1, 0, 0, 0, 0, 0, 0]}, "the sum of side-counts is 3; expected 0 to 0"),
         ({"num-val": [1]}, "the sum of num-val is 3; expected 0 to 0"),
     ]
@@ -336,7 +336,7 @@ def images(draw: Any, layout: Layout, *, rounded: bool) -> list[Vector]:
             "count": [count * size],
             "levels": [int(n) for n in grey.sum(axis=1)[:channels]],
             "squared-levels": [int(n) for n in (grey**2).sum(axis=1)[:channels]],
-            "class-counts": [round_to_digits(n, digits) for n in (first, count - first)],
+            "label-counts": [round_to_digits(n, digits) for n in (first, count - first)],
             "side-counts": [round_to_digits(n, digits) for n in by_side],
             "num-val": [round_to_digits(draw(st.integers(0, 999)), digits)],
         },
