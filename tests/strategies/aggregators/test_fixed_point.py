@@ -10,12 +10,12 @@ from tests.strategies.aggregators.test_plain import NAMES, build, introduced, tr
 
 # Three sites, clip 32, w_max 10: step = 32 / ((2^31 - 1) // 3); of three weights that sum to 4
 # the mean is off by at most 3/2 * step * 10 / 4 = 1.7e-7.
-SECURE = AggregationConfig(max_weight=10)
+FIXED = AggregationConfig(max_weight=10)
 BOUND = 1.5 * 32 / ((2**31 - 1) // 3) * 10 / 4
 
 
 def fixed(model, name="fedavg", **config):
-    return build(model, name, float_mean=False, **{"secure": SECURE, **config})
+    return build(model, name, **{"aggregation": FIXED, **config})
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def sites(make_site):
 @pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "fedyogi"])
 def test_a_mean_is_computed_in_fixed_point_unless_told_otherwise(name, model):
     assert isinstance(fixed(model, name), FixedPointAggregator)
-    assert type(build(model, name, float_mean=True)) is PlainAggregator
+    assert type(build(model, name)) is PlainAggregator
 
 
 @pytest.mark.parametrize("name", ["fedmedian", "fedtrimmedavg", "krum"])
@@ -81,8 +81,8 @@ def test_an_update_beyond_clip_is_left_out_with_the_keys_to_change(sites, make_g
 
 def test_an_update_beyond_clip_is_clipped_where_the_run_says_so(sites, make_grid, model):
     sites[13].target = 66.0
-    secure = AggregationConfig(max_weight=10, overflow="clip")
-    outcome, _ = train(fixed(model, secure=secure), introduced(make_grid(sites)), model)
+    clips = AggregationConfig(max_weight=10, overflow="clip")
+    outcome, _ = train(fixed(model, aggregation=clips), introduced(make_grid(sites)), model)
     np.testing.assert_allclose(outcome.arrays["w"], (1 + 2 + 2 * 32) / 4, rtol=1e-6)
 
 
@@ -99,7 +99,8 @@ def test_a_weight_that_has_no_place_on_the_scale_is_left_out(
 
 def test_equal_weights_lose_nothing_to_the_largest_weight(make_site, make_grid, model):
     sites = {n: make_site(NAMES[n], target=2.0 * n, weight=1.0) for n in range(3)}
-    aggregator = fixed(model, weighting="equal", secure=AggregationConfig())  # max_weight 10,000
+    largest = AggregationConfig()  # max_weight 10,000
+    aggregator = fixed(model, weighting="equal", aggregation=largest)
     outcome, _ = train(aggregator, introduced(make_grid(sites)), model)
     # (0 + 1 + 2) / 3, off by at most 3/2 * step / 3
     np.testing.assert_allclose(outcome.arrays["w"], 1.0, rtol=0, atol=3e-8 + 2**-24)

@@ -4,24 +4,28 @@ from flwr.app import ConfigRecord, Error
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
+from primia_flwr.config.rules import RULES, Need
 from primia_flwr.errors import DivergenceError
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.aggregators.aggregator import Request
 from strategies.aggregators.plain import _covered
-from strategies.registry import STRATEGIES, build_aggregator
+from strategies.registry import build_aggregator
 
 NAMES = ["berlin", "london", "munich"]
+FLOAT = AggregationConfig(float_mean=True)
 
 
-def build(model, name="fedavg", **config):
+def build(model, name="fedavg", *, weighting="images", aggregation=FLOAT, **options):
     federation = FederationConfig(sites=NAMES, min_sites=1)
     experiment = Experiment(
         federation=federation,
-        strategy=StrategyConfig(name=name, **{"float_mean": True, **config}),
+        strategy=StrategyConfig(name=name, weighting=weighting, options=options),
+        aggregation=aggregation,
         training=TrainingConfig(proximal_mu=0.1 if name == "fedprox" else 0.0),
     )
     return build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
@@ -87,9 +91,10 @@ def test_each_strategy_gets_the_parameters_and_the_buffers_are_the_weighted_mean
     assert list(outcome.arrays) == list(model)
 
 
-def test_every_name_of_the_configuration_is_in_the_table():
-
-    assert set(STRATEGIES) == set(STRATEGY_NAMES)
+def test_the_rules_are_the_files_of_the_folder():
+    mean, each = ["fedadam", "fedavg", "fedprox", "fedyogi"], ["fedmedian", "fedtrimmedavg", "krum"]
+    assert RULES.names() == tuple(sorted(mean + each))
+    assert [n for n in RULES.names() if RULES.row(n).needs is Need.MEAN] == mean
 
 
 def test_a_server_optimiser_never_makes_a_variance_negative(make_site, make_grid, model):

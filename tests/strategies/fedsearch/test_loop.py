@@ -82,16 +82,15 @@ def search(tmp_path, learner, make_grid, model):
         experiment = Experiment(
             output_dir=str(folder),
             federation=federation,
-            strategy=StrategyConfig(
-                name=rule,
-                float_mean=not secure,
-                secure=AggregationConfig(enabled=secure, max_weight=100),
+            strategy=StrategyConfig(name=rule),
+            aggregation=AggregationConfig(
+                name="secure" if secure else "plain", float_mean=not secure, max_weight=100
             ),
             search=SearchConfig(population=len(population), space=SPACE, **settings),
         )
         folder.mkdir(exist_ok=True)
         if secure:
-            experiment = replace(experiment, strategy=prepare_secure(experiment, folder))
+            experiment = replace(experiment, aggregation=prepare_secure(experiment, folder))
         sites = sites or {11 + i: learner(name) for i, name in enumerate(NAMES)}
         run.sites = sites
         if secure:

@@ -9,7 +9,6 @@ from primia_flwr.config.experiment.data import NormalisationConfig
 from primia_flwr.config.experiment.debug import DebugConfig
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.errors import ConfigError
@@ -38,8 +37,11 @@ def start(fake, model, folder, *, cross_site=True, resume=False, rounds=1):
     federation = FederationConfig(
         rounds=rounds, sites=NAMES, min_sites=2, round_timeout=1, wait_for_sites=0.05
     )
-    rule = StrategyConfig(float_mean=True, cross_site=cross_site)
-    experiment = Experiment(federation=federation, strategy=rule)
+    experiment = Experiment(
+        federation=federation,
+        aggregation=AggregationConfig(float_mean=True),
+        debug=DebugConfig(cross_site=cross_site),
+    )
     aggregator = build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
     cfg = LoopConfig(
         federation=federation,
@@ -120,8 +122,9 @@ def test_models_are_kept_only_where_they_are_wanted(model):
 
 
 def test_secure_aggregation_and_private_runs_refuse_with_the_reason():
-    with pytest.raises(ConfigError, match=r"cross_site=true with strategy\.secure\.enabled=true"):
-        StrategyConfig(cross_site=True, secure=AggregationConfig(name="secure"))
+    words = ["aggregation=secure", "debug.cross_site=true"]
+    with pytest.raises(ConfigError, match=r"cross_site=true with aggregation\.name=secure"):
+        parse(Experiment, compose("config", words))
     words = ["aggregation=plain", "debug.cross_site=true", "privacy=dp_sgd"]
     with pytest.raises(ConfigError, match=r"cross_site=true with privacy\.mode=dp_sgd"):
         parse(Experiment, compose("config", words))

@@ -55,8 +55,11 @@ def start(model, tmp_path):
                 **values,
             }
         )
-        rule = StrategyConfig(name=strategy, float_mean=True)  # for round numbers
-        experiment = Experiment(federation=federation, strategy=rule)
+        experiment = Experiment(
+            federation=federation,
+            strategy=StrategyConfig(name=strategy),
+            aggregation=AggregationConfig(float_mean=True),  # for round numbers
+        )
         aggregator = build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
         cfg = LoopConfig(
             federation=federation,

@@ -164,11 +164,10 @@ def federation(tmp_path, make_site, make_grid, model):
             output_dir=str(tmp_path),
             federation=timing,
             deployment=DeploymentConfig(bundle="ab" * 32),  # as the launcher fills it in
-            strategy=StrategyConfig(
-                name=strategy, secure=secure or AggregationConfig(name="secure", max_weight=100)
-            ),
+            strategy=StrategyConfig(name=strategy),
+            aggregation=secure or AggregationConfig(name="secure", max_weight=100),
         )
-        experiment = replace(experiment, strategy=prepare_secure(experiment, tmp_path))
+        experiment = replace(experiment, aggregation=prepare_secure(experiment, tmp_path))
         for_sites = replace(experiment, federation=replace(timing, round_timeout=1))
         sites = {}
         for index, name in enumerate(names):
@@ -380,9 +379,7 @@ def test_a_sum_that_was_opened_waits_for_each_of_its_sites(federation):
 def test_server_optimisers_work_on_the_mean(federation, strategy):
     secure = federation(strategy=strategy).run()
     plain = federation(strategy=strategy)
-    plain.experiment = plain.agreed = replace(
-        plain.experiment, strategy=replace(plain.experiment.strategy, secure=AggregationConfig())
-    )
+    plain.experiment = plain.agreed = replace(plain.experiment, aggregation=AggregationConfig())
     for site in plain.sites.values():
         federation_ = replace(plain.experiment.federation, round_timeout=1)
         site.context.run_config["config"] = to_yaml(
@@ -394,13 +391,15 @@ def test_server_optimisers_work_on_the_mean(federation, strategy):
 
 @pytest.mark.parametrize("strategy", ["krum", "fedmedian", "fedtrimmedavg"])
 def test_rules_that_need_single_updates_are_refused(strategy):
-    with pytest.raises(ConfigError, match=f"{strategy} compares single updates"):
-        StrategyConfig(name=strategy, secure=AggregationConfig(name="secure"))
+    with pytest.raises(ConfigError, match=f"{strategy} needs each site's update, which this"):
+        Experiment(
+            strategy=StrategyConfig(name=strategy), aggregation=AggregationConfig(name="secure")
+        )
 
 
 @pytest.mark.parametrize("run", ["../../../home/x", "a/b", "..", "ABC", "0" * 31, "0" * 33])
 def test_a_runs_name_that_could_lead_out_of_the_sites_folder_is_refused(run):
-    with pytest.raises(ConfigError, match=r"strategy\.secure\.run="):
+    with pytest.raises(ConfigError, match=r"aggregation\.run="):
         AggregationConfig(name="secure", run=run)
 
 
@@ -419,7 +418,7 @@ def test_a_launcher_that_was_killed_while_it_drew_identities_goes_on(federation)
 
 
 def test_too_few_sites_for_the_floor_are_refused():
-    with pytest.raises(ConfigError, match=r"min_sites=2 with strategy\.secure\.min_survivors=3"):
+    with pytest.raises(ConfigError, match=r"min_sites=2 with aggregation\.min_survivors=3"):
         Experiment(aggregation=AggregationConfig(name="secure"))
 
 
@@ -531,7 +530,7 @@ def names_in(request):
 def test_a_sparse_graph_that_is_not_good_is_refused(degree, min_sites, match):
     experiment = Experiment(
         federation=FederationConfig(sites=[f"s{i}" for i in range(12)], min_sites=min_sites),
-        strategy=StrategyConfig(secure=AggregationConfig(name="secure", degree=degree)),
+        aggregation=AggregationConfig(name="secure", degree=degree),
     )
     with pytest.raises(ConfigError, match=match):
         degree_of(experiment)
