@@ -2,7 +2,7 @@
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.extras import need
-from primia_flwr.runs.tracking import resolve_mode
+from primia_flwr.runs.tracking_mode import resolve_mode
 
 
 def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: bool = True) -> None:

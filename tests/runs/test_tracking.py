@@ -16,9 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from primia_flwr.config.experiment.tracking import TRACKING_MODES, TrackingConfig
 from primia_flwr.config.load import parse
 from primia_flwr.errors import ConfigError, TrackingError
-from primia_flwr.runs.tracking import Tracker, has_key, resolve_mode
+from primia_flwr.runs import tracking
+from primia_flwr.runs.tracking import Record, send
+from primia_flwr.runs.tracking_mode import has_key, resolve_mode
 
 CONF = Path(__file__).parents[2] / "conf" / "tracking"
+NOTHING = Record({}, {"": []})
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +101,7 @@ def test_a_netrc_login_counts_as_a_key_for_its_own_server_only(
 
 def test_online_without_a_key_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"tracking\.mode=online .*WANDB_API_KEY.*offline"):
-        Tracker(TrackingConfig(mode="online"), tmp_path).start()
+        send(NOTHING, TrackingConfig(mode="online"), tmp_path)
 
 
 def test_importing_the_module_does_not_import_wandb() -> None:
@@ -106,15 +109,15 @@ def test_importing_the_module_does_not_import_wandb() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_disabled_writes_nothing_and_every_call_is_accepted(tmp_path: Path) -> None:
-    with Tracker(TrackingConfig(mode="disabled"), tmp_path).start({"seed": 1}) as tracker:
-        tracker.log_round(1, {"loss": 0.5})
-        tracker.log_site("site-1", 1, {"loss": 0.5})
-        tracker.log_table("rounds", ["a"], [[1]])
-        tracker.log_summary({"mcc": 0.5})
-        tracker.log_model([tmp_path / "absent"])
-        assert not tracker.active
-    tracker.finish()
+def test_disabled_writes_nothing(tmp_path: Path) -> None:
+    record = Record(
+        {"seed": 1},
+        {"": [{"round": 1, "loss": 0.5}], "site-1": [{"round": 1, "loss": 0.5}]},
+        tables={"rounds": [["a"], [1]]},
+        summary={"mcc": 0.5},
+        model=[tmp_path / "absent"],
+    )
+    send(record, TrackingConfig(mode="disabled", sites=True), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,15 +128,17 @@ def test_offline_run_keeps_its_files_in_the_run_folder_and_off_the_network(
     run_dir.mkdir()
     (run_dir / "model.safetensors").write_bytes(b"weights")
     before = dict(os.environ)
-    tracker = Tracker(TrackingConfig(mode="offline", sites=True), run_dir)
-    tracker.start({"seed": 7, "training": {"learning_rate": 0.1}})
-    tracker.log_round(1, {"train_loss": 0.7, "val_mcc": None, "val_loss": float("nan")})
-    tracker.log_site("site-1", 1, {"train_loss": 0.8})
-    tracker.log_table("sites", ["site", "reason", "n"], [["site-1", None, 3], ["site-2", "x", 4.5]])
-    tracker.log_summary({"mcc": 0.5})
-    tracker.log_model([run_dir / "model.safetensors"], {"round": 1})
-    tracker.finish()
-    tracker.finish()
+    record = Record(
+        {"seed": 7, "training": {"learning_rate": 0.1}},
+        {
+            "": [{"round": 1, "train_loss": 0.7, "val_mcc": None, "val_loss": float("nan")}],
+            "site-1": [{"round": 1, "train_loss": 0.8}],
+        },
+        tables={"sites": [["site", "reason", "n"], ["site-1", None, 3], ["site-2", "x", 4.5]]},
+        summary={"mcc": 0.5},
+        model=[run_dir / "model.safetensors"],
+    )
+    send(record, TrackingConfig(mode="offline", sites=True), run_dir)
     sys.modules["wandb"].teardown()  # its service closes the files a moment after the finish
 
     logs = [p.read_bytes() for p in sorted((run_dir / "wandb").glob("offline-run-*/run-*.wandb"))]
@@ -144,7 +149,6 @@ def test_offline_run_keeps_its_files_in_the_run_folder_and_off_the_network(
     assert list((run_dir / "wandb").glob("offline-run-*/files/media/table/sites_*.json"))
     staged = [p for p in (run_dir / "wandb").rglob("staging/*") if p.is_file()]
     assert b"weights" in [p.read_bytes() for p in staged], "the model waits for the upload"
-    assert not tracker.active
     left = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
     assert left == before, "W&B's settings are only set while the run is open"
     assert capfd.readouterr() == ("", "")
@@ -152,43 +156,61 @@ def test_offline_run_keeps_its_files_in_the_run_folder_and_off_the_network(
         trap.accept()
 
 
+@pytest.mark.parametrize("sites", [True, False])
+def test_a_site_and_the_model_are_sent_only_if_asked_for(tmp_path: Path, sites: bool) -> None:
+    (tmp_path / "m").write_bytes(b"weights")
+    record = Record({}, {"": [], "site-1": []}, model=[tmp_path / "m"])
+    send(record, TrackingConfig(mode="offline", sites=sites, model=False), tmp_path)
+    assert len(list(tmp_path.glob("wandb/*.id"))) == 1 + sites
+    assert not [p for p in (tmp_path / "wandb").rglob("staging/*") if p.is_file()]
+
+
 def test_a_second_start_in_the_folder_goes_on_under_the_same_id(tmp_path: Path) -> None:
     for _ in range(2):
-        Tracker(TrackingConfig(mode="offline"), tmp_path).start().finish()
+        send(NOTHING, TrackingConfig(mode="offline"), tmp_path)
     assert len({p.name for p in tmp_path.glob("wandb/offline-run-*/run-*.wandb")}) == 1
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "primia_flwr.runs.tracking"]
 
 
 def test_a_failure_inside_wandb_is_one_warning_and_no_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = Tracker(TrackingConfig(mode="offline"), tmp_path).start()
+    absent = [tmp_path / "absent.safetensors"]
+    record = Record({}, {"": []}, {"t": [["a", "b"], [1]]}, {"mcc": 0.5}, absent)
     with caplog.at_level(logging.WARNING, "primia_flwr.runs.tracking"):
-        tracker.log_model([tmp_path / "absent.safetensors"])
-        tracker.log_model([tmp_path / "absent.safetensors"])
-        tracker.log_table("t", ["a", "b"], [[1]])
-    tracker.finish()
-    messages = [r.getMessage() for r in caplog.records if r.name == "primia_flwr.runs.tracking"]
-    assert len(messages) == 2
-    assert "the model could not be recorded" in messages[0]
-    assert "table t could not be recorded" in messages[1]
+        send(record, TrackingConfig(mode="offline"), tmp_path)
+    first, second = warnings_of(caplog)
+    assert "table t could not be recorded" in first
+    assert "the model could not be recorded" in second
 
 
 def test_an_unwritable_folder_is_a_warning_not_an_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "wandb").write_text("a file where a folder should be")
-    tracker = Tracker(TrackingConfig(mode="offline"), tmp_path).start()
-    tracker.log_round(1, {"loss": 1.0})
-    tracker.finish()
-    assert not tracker.active
-    assert "the run goes on" in caplog.text
+    send(Record({}, {"": [{"loss": 1.0}]}), TrackingConfig(mode="offline"), tmp_path)
+    (message,) = warnings_of(caplog)
+    assert "the run goes on" in message
+
+
+def test_a_wandb_that_does_not_know_a_switch_gets_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tracking._SETTINGS, "x_disable_what_comes_next", True)
+    send(NOTHING, TrackingConfig(mode="offline"), tmp_path)
+    assert "x_disable_what_comes_next" in "".join(warnings_of(caplog))
+    assert not list(tmp_path.glob("wandb/*run*"))
 
 
 def test_a_key_that_is_none_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "short")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(TrackingError, match=r"tracking\.mode=online: W&B refuses .*offline"):
-        Tracker(TrackingConfig(mode="online"), tmp_path).start()
+        send(NOTHING, TrackingConfig(mode="online"), tmp_path)
+    assert "WANDB_SILENT" not in os.environ
 
 
 def test_an_unreachable_server_falls_back_to_offline(
@@ -196,12 +218,9 @@ def test_an_unreachable_server_falls_back_to_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setitem(
-        __import__("primia_flwr.runs.tracking").tracking._SETTINGS, "init_timeout", 2
-    )
-    tracker = Tracker(TrackingConfig(mode="online"), tmp_path).start()
-    assert tracker.active
-    tracker.log_round(1, {"loss": 1.0})
-    tracker.finish()
+    monkeypatch.setitem(tracking._SETTINGS, "init_timeout", 2)
+    record = Record({}, {"": [{"round": 1, "loss": 1.0}], "site-1": []})
+    send(record, TrackingConfig(mode="online", sites=True), tmp_path)
     assert "goes on offline" in caplog.text
-    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert caplog.text.count("the start could not be recorded") == 1, "the site is not tried online"
+    assert len(list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))) == 2

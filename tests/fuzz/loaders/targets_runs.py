@@ -35,8 +35,8 @@ from primia_flwr.runs.received import MODEL, path_of, read_received
 from primia_flwr.runs.recording import Recording
 from primia_flwr.runs.secure_sums import SumRow, read_sum_file, totals
 from primia_flwr.runs.sum_log import SumLog
-from primia_flwr.runs.track import _log_tables
-from primia_flwr.runs.tracking import Tracker
+from primia_flwr.runs.track import record_of
+from primia_flwr.runs.tracking import _identity
 from primia_flwr.search.study import STUDY_FILE, open_study
 from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.reporting.run_folder_maker import make_run_folder
@@ -56,10 +56,6 @@ def run_folder(folder: Path) -> Made:
     _shorten(path / "predictions.csv", 12)
     honest = [(path / name).read_bytes() for name in names]
 
-    class Tables:
-        def log_table(self, name: str, header: object, rows: object) -> None: ...
-        def log_summary(self, values: object) -> None: ...
-
     def load(raw: bytes) -> None:
         for name, content in zip(names, honest, strict=True):
             put(path / name, content)
@@ -69,7 +65,7 @@ def run_folder(folder: Path) -> Made:
         plain_values(found.config)
         read_matrix(path)
         read_attacked(path / "run.json")
-        _log_tables(Tables(), found)  # type: ignore[arg-type]
+        record_of({}, found)
 
     return Made(load, [bytes([at]) + content for at, content in enumerate(honest)])
 
@@ -234,9 +230,4 @@ def study(folder: Path) -> Made:
 @target("identity of a tracked run")
 def tracked(folder: Path) -> Made:
     file = folder / "x.id"
-    tracker = SimpleNamespace(_identity_file=lambda: file)
-
-    def load(raw: bytes) -> None:
-        assert Tracker._identity(put(file, raw) and tracker)  # type: ignore[arg-type]
-
-    return Made(load, [b"0123456789abcdef"])
+    return Made(lambda raw: _identity(put(file, raw)), [b"0123456789abcdef"])
