@@ -1,10 +1,10 @@
 """How far a simulated site is, for the live view of the same machine; a real site tells nobody."""
 
 import json
-import os
 from collections.abc import Callable
 
 from clients.site.opened import OpenSite
+from primia_flwr.storage.atomic import write_atomic
 from primia_flwr.training.fit import Progress
 
 
@@ -21,7 +21,6 @@ def progress_writer(site: OpenSite, round_number: int) -> Callable[[Progress], N
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(progress: Progress) -> None:
-        draft = path.with_suffix(".tmp")
         values: dict[str, float] = {
             "round": round_number,
             "batch": progress.batch,
@@ -29,7 +28,6 @@ def progress_writer(site: OpenSite, round_number: int) -> Callable[[Progress], N
         }
         if not privacy.enabled:
             values["images_per_second"] = progress.images_per_second
-        draft.write_text(json.dumps(values))
-        os.replace(draft, path)
+        write_atomic(path, json.dumps(values))
 
     return write

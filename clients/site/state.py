@@ -5,8 +5,6 @@ an older checkpoint finds the state of exactly that round.
 """
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from primia_flwr.errors import DataError
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import check_entry, parse_json, reading
 
 _STOPPING = "stopping"
@@ -75,11 +74,7 @@ class SiteState:
         """Write the state after a round, and delete what is older than the last `keep`."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = save(state.optimizer, metadata={_STOPPING: json.dumps(state.stopping)})
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self._path(round_number))
+        write_atomic(self._path(round_number), content, mode=PRIVATE)
         for old in sorted(self._folder.glob("round-*.safetensors"))[: -self._keep]:
             old.unlink(missing_ok=True)
 

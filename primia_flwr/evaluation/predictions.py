@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.storage import plain_csv
+from primia_flwr.storage.atomic import write_atomic
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_text, reading, reason_of
 
@@ -59,17 +59,13 @@ def write_predictions(
         )
     if len(y) and (y.min() < 0 or y.max() >= len(classes)):
         raise DataError(f"{path}: a label is outside 0 to {len(classes) - 1}; expected an index")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as stream:
-            writer = plain_csv.writer(stream)
-            writer.writerow([*_FIXED, *(_PREFIX + name for name in classes)])
-            for file, patient, label, row in zip(files, patients, y, p, strict=True):
-                names = (classes[label], classes[int(row.argmax())])
-                writer.writerow([file, patient, *names, *map(float, row)])
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    text = io.StringIO(newline="")
+    writer = plain_csv.writer(text)
+    writer.writerow([*_FIXED, *(_PREFIX + name for name in classes)])
+    for file, patient, label, row in zip(files, patients, y, p, strict=True):
+        names = (classes[label], classes[int(row.argmax())])
+        writer.writerow([file, patient, *names, *map(float, row)])
+    write_atomic(path, text.getvalue())
 
 
 def read_predictions(path: Path) -> Predictions:

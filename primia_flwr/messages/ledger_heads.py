@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DataError, ProtocolError
 from primia_flwr.primitives.keys import sign, verify
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.secagg.protocol.parties import Session
+from primia_flwr.storage.atomic import write_atomic, writing
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "ledger-heads.json"
@@ -190,14 +190,10 @@ def _load(file: Path) -> list[LedgerHead]:
 
 
 def _save(file: Path, text: str) -> None:
-    try:
+    remedy = "expected a folder with free space: the heads of the privacy ledgers must be kept"
+    with writing(file, error=DataError, remedy=remedy):
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, (text + "\n").encode())
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be written ({error.strerror}); expected a folder with free space: the "
-            "heads of the privacy ledgers must be kept"
-        ) from None
+        write_atomic(file, text + "\n")
 
 
 def _head(values: Mapping[str, object]) -> LedgerHead:

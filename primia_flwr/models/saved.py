@@ -6,8 +6,6 @@ of the weights, so that two files of different moments are noticed.
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,11 @@ from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.card import CARD_FILE, ModelCard, read_card, read_values
 from primia_flwr.models.registry import build_model
+from primia_flwr.storage.atomic import write_atomic, write_together, writing
 from primia_flwr.storage.reading import reading, reason_of
 
 WEIGHTS_FILE = "model.safetensors"
+_EXPECTED = "expected a writable folder with free space"
 
 
 def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
@@ -39,14 +39,11 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     weights = save_tensors(state)
     digest = hashlib.sha256(weights).hexdigest()
     described = {**replace(card, activation_bounds=None).to_dict(), "sha256": digest}
-    try:
-        write_atomically(run_dir / WEIGHTS_FILE, weights)
-        _write_card(run_dir / CARD_FILE, described)
-    except OSError as error:
-        raise CheckpointError(
-            f"{run_dir} cannot be written ({error.strerror or error}); expected a writable "
-            "folder with free space; the files that were there are unchanged"
-        ) from None
+    files = (run_dir / WEIGHTS_FILE, run_dir / CARD_FILE)
+    remedy = f"{_EXPECTED}; the files that were there are unchanged"
+    with writing(run_dir, error=CheckpointError, remedy=remedy):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_together(dict(zip(files, (weights, _text(described)), strict=True)))
 
 
 def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
@@ -115,30 +112,10 @@ def write_bounds(run_dir: Path, bounds: ActivationBounds, *, weights: str) -> No
             f"{path} is of other weights than those that were measured; expected a folder that "
             "nobody writes to meanwhile; run primia inference calibrate again"
         )
-    try:
-        _write_card(path, {**values, "activation_bounds": bounds.to_dict()})
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be written ({error.strerror or error}); expected a writable folder "
-            "with free space; the card that was there is unchanged"
-        ) from None
+    remedy = f"{_EXPECTED}; the card that was there is unchanged"
+    with writing(path, error=CheckpointError, remedy=remedy):
+        write_atomic(path, _text({**values, "activation_bounds": bounds.to_dict()}))
 
 
-def _write_card(path: Path, values: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, then take the target's name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1) + "\n"

@@ -15,10 +15,9 @@ from primia_flwr.provisioning.certificates import (
     make_identity_key,
     private_bytes,
     public_key,
-    write_private,
 )
 from primia_flwr.provisioning.roster import load_roster
-from primia_flwr.runs.checkpoint import replace_file
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 ROSTER = "identities.json"
@@ -95,9 +94,9 @@ def _draw(sites: list[str], run_dir: Path) -> None:
         file = run_dir / "sites" / site / "identity.key"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(file, private_bytes(make_identity_key(), openssh=True))
+            write_atomic(file, private_bytes(make_identity_key(), openssh=True), mode=PRIVATE)
         public[site] = load_identity(file).public_key().public_bytes_raw().hex()
-    replace_file(run_dir / ROSTER, (json.dumps(public, indent=1) + "\n").encode())
+    write_atomic(run_dir / ROSTER, json.dumps(public, indent=1) + "\n")
 
 
 def _key_bytes(text: str) -> bytes:

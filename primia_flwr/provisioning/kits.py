@@ -1,7 +1,6 @@
 """What all provisioning shares: a new folder that appears whole or not at all, and zipped kits."""
 
 import re
-import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import write_private
+from primia_flwr.storage.atomic import atomic_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
@@ -42,16 +42,8 @@ def new_folder(output: Path) -> Iterator[Path]:
             f"output={output} exists; expected a folder that does not exist yet, since keys are "
             "never overwritten; choose another name= or output="
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = output.with_name(f".{output.name}.part")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(mode=0o700)
-    try:
+    with atomic_folder(output, mode=0o700) as building:
         yield building
-        building.rename(output)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
 
 
 def zip_kit(kit: Path) -> None:

@@ -5,7 +5,6 @@ line to the others, and each puts it into its own copy of the roster after compa
 fingerprint by phone. The coordinator's copy is one of them.
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from primia_flwr.provisioning.certificates import (
     openssh_public,
     private_bytes,
     public_key,
-    write_private,
 )
 from primia_flwr.provisioning.roster import Roster, RosterSite, load_roster
-from primia_flwr.runs.checkpoint import replace_file
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import read_text, reading
 
 _COMMENT = "-identity"
@@ -57,12 +55,9 @@ def renew(key_file: Path, roster_file: Path, site: str) -> tuple[Adopted, Path]:
     line = openssh_public(key, f"{site}{_COMMENT}").strip()
     changed, adopted = _with_identity(roster, site, line)
     public_file = key_file.with_name(f"{site}.pub")
-    fresh = key_file.with_name(f".{key_file.name}.new")
-    fresh.unlink(missing_ok=True)
-    write_private(fresh, private_bytes(key, openssh=True))
-    os.replace(fresh, key_file)
-    replace_file(roster_file, changed.to_yaml().encode())
-    replace_file(public_file, f"{line}\n".encode())
+    write_atomic(key_file, private_bytes(key, openssh=True), mode=PRIVATE)
+    write_atomic(roster_file, changed.to_yaml())
+    write_atomic(public_file, f"{line}\n")
     return adopted, public_file
 
 
@@ -91,7 +86,7 @@ def trust(roster_file: Path, public_file: Path, *, own: str = "") -> Adopted:
             "make your own with `primia site identity new=true`"
         )
     changed, adopted = _with_identity(load_roster(roster_file), site, line)
-    replace_file(roster_file, changed.to_yaml().encode())
+    write_atomic(roster_file, changed.to_yaml())
     return adopted
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from primia_flwr.errors import FederationError, ServiceError
 from primia_flwr.inference.transport.connect import split_address
@@ -27,7 +27,6 @@ from primia_flwr.inference.transport.credentials import (
     read_identity,
     read_peers,
 )
-from primia_flwr.privacy.ledger.disk import replace_file
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.kits import check_name
 from primia_flwr.provisioning.service import (
@@ -38,6 +37,7 @@ from primia_flwr.provisioning.service import (
     issue_party,
     peers_yaml,
 )
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import read_bytes, read_private, reading
 
 _LISTENING: tuple[Role, ...] = ("model-owner", "crypto-provider")
@@ -127,7 +127,7 @@ class ServiceFolder:
             self._keep(name, certificate)
         ca_fingerprint = certs.certificate_fingerprint(self.authority.certificate)
         text = peers_yaml(self.name, ca_fingerprint, tuple(peers.values()))
-        replace_file(self.folder / PEERS_FILE, text.encode())
+        write_atomic(self.folder / PEERS_FILE, text, mode=PRIVATE)
         for name in remove:
             certificate_file(self.folder, f"kit-{name}").unlink(missing_ok=True)
         self.peers = peers
@@ -212,9 +212,7 @@ class ServiceFolder:
     def _keep(self, name: str, certificate: x509.Certificate) -> None:
         file = certificate_file(self.folder, f"kit-{name}")
         file.parent.mkdir(mode=0o700, exist_ok=True)
-        partial = file.with_suffix(".part")
-        certs.write_certificate(partial, certificate)
-        partial.replace(file)
+        write_atomic(file, certificate.public_bytes(Encoding.PEM))
 
 
 def _short(peer: Peer) -> str:

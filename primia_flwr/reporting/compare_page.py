@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from importlib.resources import files
@@ -21,6 +20,7 @@ from primia_flwr.reporting.compare_tables import Sheet, sheets
 from primia_flwr.reporting.plots.compare import draw
 from primia_flwr.reporting.plots.run import Plot
 from primia_flwr.reporting.result_table import size
+from primia_flwr.storage.atomic import atomic_folder, writing
 
 RESULT, PAGE = "comparison.json", "compare.html"
 
@@ -43,7 +43,6 @@ def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) 
         If the folder holds something else, or cannot be written.
     """
     check_target(target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     tables, drawn = sheets(found), draw(found)
     contents = {
         RESULT: json.dumps({**about, **found.to_dict()}, indent=1, allow_nan=False) + "\n",
@@ -51,20 +50,16 @@ def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) 
         **{f"{sheet.name}.csv": sheet.to_csv() for sheet in tables},
         **{f"plots/{name}.svg": plot.svg for name, plot in drawn.items()},
     }
-    try:
-        (partial / "plots").mkdir(parents=True)
+    remedy = "expected a writable folder with free space; give another one as output=<folder>"
+    with (
+        writing(f"output={target}", error=ConfigError, remedy=remedy),
+        atomic_folder(target) as draft,
+    ):
+        (draft / "plots").mkdir()
         for name, text in contents.items():
-            (partial / name).write_text(text, encoding="utf-8")
+            (draft / name).write_text(text, encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
-        partial.replace(target)
-    except OSError as error:
-        raise ConfigError(
-            f"output={target} cannot be written ({error.strerror or error}); expected a writable "
-            "folder with free space; give another one as output=<folder>"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target / PAGE
 
 

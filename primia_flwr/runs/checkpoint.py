@@ -8,7 +8,6 @@ flushed to the disk, and renamed; the last two are kept, so that a damaged one c
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from primia_flwr.errors import CheckpointError
+from primia_flwr.storage.atomic import atomic_folder, writing
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import parse_json, read_bytes, reason_of
 
@@ -34,7 +34,7 @@ KEPT = 2
 GLOBAL = "global"  # the group of arrays whose names, shapes and dtypes must be the model's
 _ARRAYS_FILE, _STATE_FILE = "arrays.safetensors", "state.json"
 _NAME = re.compile(r"checkpoint-(\d{6,})")
-_UNFINISHED = ".unfinished-"
+_DRAFTS = ".checkpoint-*"
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     done = list(_checkpoints(folder))
     number = done[0][0] + 1 if done else 1
     target = folder / f"checkpoint-{number:06d}"
-    unfinished = folder / f"{_UNFINISHED}{target.name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(f"{_UNFINISHED}*"):
+    with writing(
+        f"the checkpoint of round {checkpoint.round} in {folder}",
+        error=CheckpointError,
+        remedy="expected a writable folder with free space; the checkpoints written before are "
+        "unharmed, so make room and resume the run",
+    ):
+        for left_over in folder.glob(_DRAFTS):  # of a process that was killed
             shutil.rmtree(left_over)
-        unfinished.mkdir()
-        for name, content in _encode(checkpoint).items():
-            _write(unfinished / name, content)
-        _sync_folder(unfinished)
-        os.rename(unfinished, target)
-        _sync_folder(folder)
-    except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise CheckpointError(
-            f"the checkpoint of round {checkpoint.round} cannot be written to {folder} "
-            f"({error.strerror or error}); expected a writable folder with free space; "
-            "the checkpoints written before are unharmed, so make room and resume the run"
-        ) from None
+        with atomic_folder(target) as draft:
+            for name, content in _encode(checkpoint).items():
+                (draft / name).write_bytes(content)
     for _, path in done[KEPT - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
     return target
@@ -125,17 +118,6 @@ def load_latest(
             "start the run again without resume"
         )
     return None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new one, never a part."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        _write(unfinished, content)
-        os.replace(unfinished, path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
@@ -223,18 +205,3 @@ def _form(array: npt.NDArray[Any] | None) -> str:
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from primia_flwr.errors import CheckpointError
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.storage import plain_csv
+from primia_flwr.storage.atomic import write_atomic, writing
 from primia_flwr.storage.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)
@@ -106,17 +106,14 @@ class History:
         CheckpointError
             If they cannot be written; the old ones stay.
         """
+        remedy = "expected a writable folder with free space; make room and resume the run"
         for name, kind, rows in (
             ("history.csv", RoundRow, self.rounds),
             ("sites.csv", SiteRow, self.sites),
         ):
-            try:
-                replace_file(self._folder / name, _to_csv(kind, rows).encode())
-            except OSError as error:
-                raise CheckpointError(
-                    f"{self._folder / name} cannot be written ({error.strerror or error}); "
-                    "expected a writable folder with free space; make room and resume the run"
-                ) from None
+            path = self._folder / name
+            with writing(path, error=CheckpointError, remedy=remedy):
+                write_atomic(path, _to_csv(kind, rows))
 
     def event(self, name: str, **values: object) -> None:
         """Append one line to events.jsonl, with the wall time in seconds since 1970."""

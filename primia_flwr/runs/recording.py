@@ -14,9 +14,9 @@ from safetensors.numpy import save
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.messages.secure import unflatten
-from primia_flwr.models.saved import write_atomically
 from primia_flwr.runs import received
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.storage.atomic import write_atomic
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -74,4 +74,5 @@ class Recording:
     def _write(self, server_round: int, name: str, kind: str, arrays: Arrays, **more: str) -> None:
         content = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         path = received.path_of(self._folder, server_round, name)
-        write_atomically(path, save(content, {received.KIND: kind, **more}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, save(content, {received.KIND: kind, **more}))

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.runs.secure_sums import STATISTICS
 from primia_flwr.secagg.state.member_lists import largest_safe
+from primia_flwr.storage.atomic import write_atomic
 
 FILE = "secure-opened.json"
 _LISTS = "lists"
@@ -143,5 +143,4 @@ class OpenedSums:
 
 
 def _add(file: Path, new: dict[str, Any]) -> None:
-    content = {**read_json(file), **new}
-    replace_file(file, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(file, json.dumps({**read_json(file), **new}, indent=1) + "\n")

@@ -17,8 +17,8 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.search.study import OBJECTIVE, answered, best_trial, outcome
+from primia_flwr.storage.atomic import write_atomic
 
 # Of this machine, of this call, or without effect on the result: not of the experiment found.
 _LEFT_OUT = ("output_dir", "resume", "dry_run", "quiet", "baselines", "tracking", "deployment")
@@ -85,7 +85,7 @@ def write_best(folder: Path, base: Experiment, found: Mapping[str, Any]) -> Path
         trials=len(found["trials"]),
         path=path,
     )
-    replace_file(path, (head + yaml.safe_dump(delta, sort_keys=False)).encode())
+    write_atomic(path, head + yaml.safe_dump(delta, sort_keys=False))
     return path
 
 

@@ -13,13 +13,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from primia_flwr.reporting.plots.parallel import parallel_plot, shown
-from primia_flwr.runs.checkpoint import replace_file
 from primia_flwr.search.plots import (
     LEAST_FOR_IMPORTANCE,
     history_plot,
     importance_plot,
     importances,
 )
+from primia_flwr.storage.atomic import write_atomic
 
 
 def write_report(folder: Path, study: optuna.Study, found: Mapping[str, Any]) -> Path:
@@ -35,7 +35,7 @@ def write_report(folder: Path, study: optuna.Study, found: Mapping[str, Any]) ->
         The content of sweep.json; the page shows no figure that is not in it or follows from it.
     """
     target = folder / "sweep.html"
-    replace_file(target, render(found, importances(study)).encode())
+    write_atomic(target, render(found, importances(study)))
     return target
 
 

@@ -22,11 +22,11 @@ from primia_flwr.processes.children import (
     free_port,
     isolated_module,
 )
-from primia_flwr.site.bundle.contents import write_atomically
 from primia_flwr.site.bundle.first_look import check_supernode
 from primia_flwr.site.gate import check_flower
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.printable import printable
 
 _POLL_SECONDS = 0.5
@@ -100,7 +100,8 @@ def run_site(
     check_supernode()
     check_key_files(policy)
     policy.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomically(policy.state_folder / "executor.secret", secrets.token_bytes(32))
+    secret = policy.state_folder / "executor.secret"
+    write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
     log = SiteLog(policy.log_file)
     log.append("started", superlink=policy.superlink, pid=os.getpid())
     say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")

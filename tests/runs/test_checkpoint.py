@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from primia_flwr.errors import CheckpointError
-from primia_flwr.runs import checkpoint as module
 from primia_flwr.runs.checkpoint import (
     Checkpoint,
     load_latest,
-    replace_file,
     save_checkpoint,
 )
 
@@ -161,7 +159,7 @@ def test_another_model_is_refused(model, message, tmp_path):
         load(tmp_path, model=model)
 
 
-@pytest.mark.parametrize("step", ["mkdir", "rename", "fsync"])
+@pytest.mark.parametrize("step", ["mkdir", "replace", "fsync"])
 def test_a_full_disk_leaves_the_previous_one_intact(step, tmp_path, monkeypatch):
     save_checkpoint(tmp_path, make(1))
 
@@ -198,7 +196,7 @@ def test_a_really_full_disk(tmp_path):
 
 def test_the_remains_of_a_killed_process_are_ignored_and_removed(tmp_path):
     save_checkpoint(tmp_path, make(1))
-    remains = tmp_path / ".unfinished-checkpoint-000002"
+    remains = tmp_path / ".checkpoint-000002.0a1b2c"
     remains.mkdir()
     (remains / "arrays.safetensors").write_bytes(b"half")
     assert load(tmp_path).round == 1
@@ -209,32 +207,18 @@ def test_the_remains_of_a_killed_process_are_ignored_and_removed(tmp_path):
 
 def test_files_and_folders_are_flushed_before_and_after_the_rename(tmp_path, monkeypatch):
     steps = []
-    real_sync, real_rename = os.fsync, os.rename
+    real_sync, real_replace = os.fsync, os.replace
 
     def sync(handle):
         steps.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
         real_sync(handle)
 
-    def rename(source, target):
+    def replace(source, target):
         steps.append("rename")
-        real_rename(source, target)
+        real_replace(source, target)
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "replace", replace)
     save_checkpoint(tmp_path / "c", make(1))
-    unfinished = ".unfinished-checkpoint-000001"
-    assert steps == ["arrays.safetensors", "state.json", unfinished, "rename", "c"]
-
-
-def test_replace_file_keeps_the_old_content_on_a_full_disk(tmp_path, monkeypatch):
-    path = tmp_path / "history.csv"
-    replace_file(path, b"old")
-
-    def full(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(module.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        replace_file(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["history.csv"]
+    assert steps[:2] + steps[3:] == ["arrays.safetensors", "state.json", "rename", "c"]
+    assert steps[2].startswith(".checkpoint-000001.")

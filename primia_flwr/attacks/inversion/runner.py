@@ -30,7 +30,7 @@ from primia_flwr.attacks.inversion.targets import (
 )
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.models.saved import write_atomically
+from primia_flwr.storage.atomic import write_atomic
 from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
@@ -249,7 +249,9 @@ class AttackRunner:
             "objectives": result.objectives,
         }
         content = {"images": result.images.contiguous(), "labels": finished.labels}
-        write_atomically(self._path(finished.job), save(content, {"facts": json.dumps(facts)}))
+        path = self._path(finished.job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, save(content, {"facts": json.dumps(facts)}))
 
     def _kept(self, job: Job) -> Finished | None:
         path = self._path(job)

@@ -23,9 +23,9 @@ from primia_flwr.attacks.membership.membership import ATTACKS, LEVELS, Membershi
 from primia_flwr.attacks.membership.plot import roc_on_log_axes
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DataError
-from primia_flwr.models.saved import write_atomically
 from primia_flwr.reporting.result_table import DASH, figure
 from primia_flwr.storage import plain_csv
+from primia_flwr.storage.atomic import write_together, writing
 
 HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")
 
@@ -140,14 +140,10 @@ def write_membership(
         "membership.html": page(found, values),
         "membership.json": json.dumps(values, indent=1) + "\n",
     }
-    try:
-        for name, text in content.items():
-            write_atomically(folder / name, text.encode())
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written ({error.strerror}); expected a writable folder with free "
-            "space; give one as output=<folder>"
-        ) from None
+    remedy = "expected a writable folder with free space; give one as output=<folder>"
+    with writing(folder, error=DataError, remedy=remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_together({folder / name: text for name, text in content.items()})
 
 
 def page(found: Membership, values: Mapping[str, Any]) -> str:

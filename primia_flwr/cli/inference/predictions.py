@@ -1,6 +1,5 @@
 """The tables that `primia infer` writes: whole or not at all, for their owner's eyes only."""
 
-import contextlib
 import io
 import json
 import os
@@ -11,6 +10,7 @@ from typing import Any
 
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage import plain_csv
+from primia_flwr.storage.atomic import PRIVATE, write_together, writing
 
 Row = Mapping[str, Any]
 JSON_TABLE, CSV_TABLE = "predictions.json", "predictions.csv"
@@ -55,30 +55,10 @@ def write_tables(output: Path, rows: Sequence[Row], facts: Row) -> None:
     """
     values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
     contents = {JSON_TABLE: values, CSV_TABLE: _csv(rows)}  # what a call goes on from comes first
-    partial = {output / name: output / f".{name}.{os.getpid()}" for name in contents}
-    try:
+    remedy = "expected a folder with free space; give another one as output=<folder>"
+    with writing(output, error=DataError, remedy=remedy):
         output.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for target, draft in partial.items():
-            _write(draft, contents[target.name])
-        for target, draft in partial.items():
-            draft.replace(target)
-    except OSError as error:
-        raise DataError(
-            f"{output} cannot be written ({error.strerror}); expected a folder with free space; "
-            "give another one as output=<folder>"
-        ) from None
-    finally:
-        for draft in partial.values():
-            with contextlib.suppress(OSError):
-                draft.unlink()
-
-
-def _write(file: Path, text: str) -> None:
-    file.touch(mode=0o600)
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+        write_together({output / name: text for name, text in contents.items()}, mode=PRIVATE)
 
 
 def _word(value: Any) -> Any:

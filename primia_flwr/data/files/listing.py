@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
+from primia_flwr.storage.atomic import atomic_folder, writing
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
 _NOT_SCANNED = frozenset({"__MACOSX", "DICOMDIR", "Thumbs.db"})
@@ -75,7 +74,7 @@ def is_dicom(path: Path) -> bool:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def cache_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `target` when the block ends without an error.
 
     Safe for several processes at once: the first to finish wins, the others' work is dropped.
@@ -85,20 +84,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     DataError
         If the disk is full or the place cannot be written.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    try:
+    remedy = "expected a writable folder with free space; set data.cache_dir to another one"
+    with (
+        writing(target.parent, error=DataError, remedy=remedy),
+        suppress(FileExistsError),
+        atomic_folder(target, mode=0o755) as draft,
+    ):
         yield draft
-        draft.chmod(0o755)
-        with suppress(FileExistsError):
-            _publish(draft, target)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager
@@ -112,22 +104,6 @@ def locked(target: Path) -> Iterator[None]:
             file = stack.enter_context(target.with_name(f".{target.name}.lock").open("w"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _publish(draft: Path, target: Path) -> None:
-    try:
-        draft.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        raise FileExistsError(target) from None
-
-
-def _cannot_write(target: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{target.parent}: cannot be written ({error.strerror}); expected a writable folder with "
-        "free space; set data.cache_dir to another one"
-    )
 
 
 def _is_wanted(name: str) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.images import Pixels, decode, resize, shorter_side
-from primia_flwr.data.files.listing import atomic_folder, file_digest, locked
+from primia_flwr.data.files.listing import cache_folder, file_digest, locked
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading
@@ -135,7 +135,7 @@ def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
     sides: dict[str, int] = {}
     digests: dict[str, str] = {}
     unreadable: dict[str, str] = {}
-    with atomic_folder(target) as draft:
+    with cache_folder(target) as draft:
         with (draft / "pixels.u8").open("wb") as file:
             for path, result in zip(
                 paths, in_parallel(load, paths, workers=cfg.workers), strict=True

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
-from primia_flwr.data.files.listing import atomic_folder, locked
+from primia_flwr.data.files.listing import cache_folder, locked
 from primia_flwr.data.layouts import radiograph
 from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
 from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
@@ -66,7 +66,7 @@ def write_synthetic(cfg: SyntheticConfig, cache: Path) -> Path:
     target = cache / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     with locked(target):
         if not target.is_dir():
-            with atomic_folder(target) as draft:
+            with cache_folder(target) as draft:
                 _write_all(cfg, draft)
     return target
 

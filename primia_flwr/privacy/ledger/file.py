@@ -29,8 +29,8 @@ from typing import Any, Self
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger.chain import GENESIS, REMEDY, Entry, line, make_entry, parse
-from primia_flwr.privacy.ledger.disk import make_folder, replace_file, sync_folder, write_whole
 from primia_flwr.privacy.ledger.folder import HEAD, check_whole, leave_witness, settle
+from primia_flwr.storage.atomic import PRIVATE, fsync_path, make_folder, write_all, write_atomic
 
 LEDGER = "ledger.jsonl"
 _CLOCK_SLACK = 2.0  # seconds that a time server may take a clock back
@@ -127,10 +127,10 @@ class LedgerFile:
         )
         self._usable = False  # what a failure below leaves behind is for the next opening to judge
         try:
-            write_whole(self._descriptor, line(entry))
+            write_all(self._descriptor, line(entry))
             os.fsync(self._descriptor)
             if entry.seq == 1:
-                sync_folder(self.folder)
+                fsync_path(self.folder)
             self._write_head(Head(entry.seq, entry.hash))
             leave_witness(self.folder, entry.seq, entry.hash)
         except OSError as error:
@@ -240,8 +240,8 @@ class LedgerFile:
         return _stamp(max(now, last))
 
     def _write_head(self, head: Head) -> None:
-        content = json.dumps(asdict(head), sort_keys=True).encode() + b"\n"
-        replace_file(self.folder / HEAD, content)
+        content = json.dumps(asdict(head), sort_keys=True) + "\n"
+        write_atomic(self.folder / HEAD, content, mode=PRIVATE)
 
 
 def read_head(folder: Path) -> Head | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger.chain import REMEDY, Entry
-from primia_flwr.privacy.ledger.disk import create_file, make_folder, sync_folder
+from primia_flwr.storage.atomic import PRIVATE, make_folder, rename_durably, write_atomic
 
 DATA, RELEASES = "data", "releases"
 KEY, HEAD = "unit.key", "head.json"
@@ -106,8 +106,7 @@ def pending(path: Path) -> Path:
 
 def settle_file(path: Path) -> None:
     """Give a pending file its name, durably."""
-    os.replace(pending(path), path)
-    sync_folder(path.parent)
+    rename_durably(pending(path), path)
 
 
 def leave_witness(folder: Path, seq: int, digest: str) -> None:
@@ -122,7 +121,7 @@ def leave_witness(folder: Path, seq: int, digest: str) -> None:
         make_folder(place)
         newest = place / f"{seq}-{digest}{_NEWEST}"
         if not newest.exists():
-            create_file(newest)
+            write_atomic(newest, b"", mode=PRIVATE)
         for path in list(_visible(place)):
             if path.suffix == _NEWEST and path != newest:
                 with suppress(OSError):  # an older one is true, too

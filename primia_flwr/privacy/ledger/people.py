@@ -20,15 +20,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger.disk import make_folder, replace_file
 from primia_flwr.privacy.ledger.folder import DATA, KEY, pending, settle_file
 from primia_flwr.privacy.mechanisms.connected import Connected
+from primia_flwr.storage.atomic import PRIVATE, make_folder, write_atomic, writing
 
 _KEY_BYTES = 32
 _NAME, _IMAGE = b"primia privacy unit v1\0", b"primia privacy image v1\0"
 _DIGEST_BYTES = 16  # a collision among a million units: 1 in 10^26; it would only overcharge
 _LINES = re.compile(rb"(?:[0-9a-f]{32}(?: [0-9a-f]{32})*\n)+")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_REMEDY = "nothing is released; make room or mend the disk, then try again"
 
 Row = tuple[str, ...]
 """A name's digest, then those of its images, sorted."""
@@ -45,10 +46,8 @@ def make_key(folder: Path) -> bytes:
         If it cannot be written.
     """
     key = secrets.token_bytes(_KEY_BYTES)
-    try:
-        replace_file(pending(folder / KEY), key)
-    except OSError as error:
-        raise DataError(f"{folder / KEY} cannot be written ({error.strerror})") from None
+    with writing(folder / KEY, error=DataError, remedy=_REMEDY):
+        write_atomic(pending(folder / KEY), key, mode=PRIVATE)
     return key
 
 
@@ -147,11 +146,9 @@ def write_version(folder: Path, version: str, content: bytes) -> None:
         If they cannot be written.
     """
     path = pending(_file_of(folder, version))
-    try:
+    with writing(path, error=DataError, remedy=_REMEDY):
         make_folder(path.parent)
-        replace_file(path, content)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror})") from None
+        write_atomic(path, content, mode=PRIVATE)
 
 
 def keep_version(folder: Path, version: str) -> None:
@@ -214,7 +211,5 @@ def _file_of(folder: Path, version: str) -> Path:
 
 
 def _settle(path: Path) -> None:
-    try:
+    with writing(path, error=DataError, remedy=_REMEDY):
         settle_file(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror})") from None

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger.disk import make_folder, replace_file
 from primia_flwr.privacy.ledger.folder import RELEASES
+from primia_flwr.storage.atomic import PRIVATE, make_folder, write_atomic, writing
 
 _TAG_BYTES = 32
 
@@ -33,14 +33,11 @@ class Releases:
         DataError
             If it cannot be written; then it must not leave.
         """
-        try:
+        path = self._path(seq, charge)
+        remedy = "nothing is released; make room; the round is then charged again"
+        with writing(path, error=DataError, remedy=remedy):
             make_folder(self._folder)
-            replace_file(self._path(seq, charge), self._tag(charge, content) + content)
-        except OSError as error:
-            raise DataError(
-                f"{self._path(seq, charge)} cannot be written ({error.strerror}); nothing is "
-                "released; make room; the round is then charged again"
-            ) from None
+            write_atomic(path, self._tag(charge, content) + content, mode=PRIVATE)
 
     def read(self, seq: int, charge: str) -> bytes | None:
         """Return what was kept for a charge; None where nothing is (any more).

@@ -18,7 +18,7 @@ from primia_flwr.primitives.keys import bind
 from primia_flwr.secagg.protocol.client import ClientInstance, Phase
 from primia_flwr.secagg.protocol.parties import Member
 from primia_flwr.secagg.state.round_numbers import RoundNumbers
-from primia_flwr.storage.durable import write_durably
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import read_bytes
 
 _NONCE_BYTES = 12
@@ -128,4 +128,4 @@ class Vault:
         return self.folder / f"instance-{number}.sealed"
 
     def _write(self, name: str, content: bytes) -> None:
-        write_durably(self.folder / name, content)
+        write_atomic(self.folder / name, content, mode=PRIVATE)

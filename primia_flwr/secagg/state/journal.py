@@ -19,7 +19,7 @@ from pathlib import Path
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.state.member_lists import shown
 from primia_flwr.storage.appending import append_whole
-from primia_flwr.storage.durable import write_durably
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 
 _HEAD_SUFFIX = ".head"
 
@@ -133,7 +133,7 @@ class Journal:
             with path.open("ab") as file:
                 append_whole(file.fileno(), line.encode() + b"\n")
             self._count += 1
-            write_durably(_head(path), _head_content(self._count))
+            write_atomic(_head(path), _head_content(self._count), mode=PRIVATE)
         except OSError as error:
             raise ProtocolError(
                 f"{path}: {error.strerror}; expected a writable file: without it this "

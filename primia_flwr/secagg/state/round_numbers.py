@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.storage.durable import write_durably
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 
 
 class RoundNumbers:
@@ -61,7 +61,7 @@ class RoundNumbers:
         """
         self.check(series, number, base)
         content = {**self._read(), series: (number, base.hex())}
-        write_durably(self._path, json.dumps(content).encode())
+        write_atomic(self._path, json.dumps(content), mode=PRIVATE)
 
     def _read(self) -> dict[str, tuple[int, str]]:
         if not self._path.exists():

@@ -12,11 +12,11 @@ from primia_flwr.site.bundle.contents import (
     MAX_BUNDLE_BYTES,
     BundleStore,
     inspect,
-    write_atomically,
 )
 from primia_flwr.site.bundle.store import check_whole_hash, locked
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy, parse_policy
+from primia_flwr.storage.atomic import write_atomic
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_bytes, reading
 
@@ -90,7 +90,7 @@ def _add_line(policy_file: Path, digest: str, note: str) -> bool:
             f"'{line}' below 'approved_bundles:' yourself"
         )
     mode = stat.S_IMODE(policy_file.stat().st_mode)
-    write_atomically(policy_file, edited.encode(), mode=mode)
+    write_atomic(policy_file, edited, mode=mode)
     return True
 
 

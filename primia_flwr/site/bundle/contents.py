@@ -19,7 +19,7 @@ from primia_flwr.site.bundle.files import (
     read_project,
 )
 from primia_flwr.site.bundle.names import check_shadows, check_together
-from primia_flwr.site.bundle.store import BundleStore, write_atomically
+from primia_flwr.site.bundle.store import BundleStore
 from primia_flwr.storage.printable import hidden, printable, shown
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "read_file",
     "read_files",
     "sha256",
-    "write_atomically",
 ]
 # They become the name of a folder in Flower's home.
 _SAFE_PART = re.compile(r"[A-Za-z0-9_+-]([A-Za-z0-9_.+-]{0,98}[A-Za-z0-9_+-])?")

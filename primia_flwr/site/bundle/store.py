@@ -11,12 +11,12 @@ import contextlib
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from primia_flwr.errors import DataError
 from primia_flwr.site.bundle.archive import MAX_BUNDLE_BYTES, sha256
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.printable import shown
 
 MAX_WAITING = 50
@@ -45,7 +45,7 @@ class BundleStore:
                 kept = {*approved, *self.expected()}
                 if digest not in kept:
                     self._make_room(len(content), kept)
-                write_atomically(self._file(digest), content)
+                write_atomic(self._file(digest), content, mode=PRIVATE)
         return True
 
     def hashes(self) -> list[str]:
@@ -156,21 +156,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def write_atomically(target: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file so that a reader sees the old or the new content, never half of it."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, mode)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _age(file: Path) -> int:
