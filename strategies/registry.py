@@ -72,6 +72,7 @@ def build_aggregator(
             flower_run=flower_run,
         )
     described: dict[str, Any] = {
+        "task": experiment.task,
         "outputs": outputs,
         "channels": experiment.data.channels,
         "keep_models": experiment.debug.cross_site,

@@ -17,9 +17,9 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import keys, records
 from primia_flwr.secagg.payload.layout import round_to_digits
-from primia_flwr.training.evaluate import Evaluation, evaluate
+from primia_flwr.tasks.task import Evaluation
+from primia_flwr.training.evaluate import evaluate
 from primia_flwr.training.fit import FitResult
-from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.site_stopping import SiteStopping
 
@@ -65,7 +65,9 @@ def answer_train(message: Message, context: Context) -> Message:
         site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
         return _reply(message, site, metrics)
     counts = records.floats(config, keys.LABEL_COUNTS)
-    recipe = recipe_of(site, normalisation, balanced_weights(counts) if sum(counts) else None)
+    recipe = recipe_of(
+        site, normalisation, site.experiment.task.label_weights(counts) if sum(counts) else None
+    )
     val = site.data.val if _validates_itself(site.experiment) else None
     try:
         result = train_round(site, model, recipe, number, before, train=site.data.train, val=val)

@@ -18,14 +18,13 @@ from primia_flwr.messages.keys import (
     LOCAL,
     METRICS,
     NUM_BATCHES,
-    OUTPUTS,
     NUM_EXAMPLES,
     NUM_VAL,
+    OUTPUTS,
     RESTING,
     SITE,
     WEIGHT,
 )
-from primia_flwr.messages.records import get_evaluation
 from primia_flwr.pipeline.verify_sums import write_update
 from primia_flwr.secagg.payload.fixed_point import Overflow, Real
 from primia_flwr.secagg.payload.layout import Layout, round_to_digits
@@ -115,7 +114,7 @@ def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, l
     """Return the table's numbers by name.
 
     Counts of training images are rounded as the site's policy says. Validation counts are not:
-    the confusion counts add up to them.
+    the counts of the task add up to them.
     """
     images = round(_number(metrics, "epochs") * _number(metrics, NUM_EXAMPLES))
     values: dict[str, list[float]] = {
@@ -129,11 +128,12 @@ def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, l
         "weighted-train-loss": [weight * _number(metrics, "train-loss")],
     }
     for prefix in (INCOMING, LOCAL):
-        evaluation = get_evaluation(metrics, prefix)
-        if evaluation is not None:
-            values[f"{prefix}-examples"] = [evaluation.num_examples]
-            values[f"{prefix}-loss-sum"] = [evaluation.loss_sum]
-            values[f"{prefix}-confusion"] = [int(n) for n in evaluation.confusion.ravel()]
+        if f"{prefix}-num-examples" not in metrics:
+            continue
+        values[f"{prefix}-examples"] = [_number(metrics, f"{prefix}-num-examples")]
+        values[f"{prefix}-loss-sum"] = [_number(metrics, f"{prefix}-loss-sum")]
+        for counted in site.experiment.task.sums(1):
+            values[f"{prefix}-{counted.name}"] = _list(metrics, f"{prefix}-{counted.name}")
     return values
 
 

@@ -50,3 +50,6 @@ class Table:
 def _names(folder: Path, others: tuple[str, ...]) -> tuple[str, ...]:
     found = (path.stem for path in folder.glob("*.py"))
     return tuple(sorted(n for n in found if not n.startswith("_") and n not in others))
+
+
+TASKS = Table("primia_flwr/tasks", "TASK", others=("task", "classes_loss", "classes_scores"))

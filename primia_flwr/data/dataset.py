@@ -6,17 +6,19 @@ off by patient, the rest is dealt to the sites, and every site holds out its val
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.data.files.store import Store, open_store
 from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class LabelledImages:
     digests
         SHA-256 of every image's file, hexadecimal: a privacy ledger knows an image again by it,
         whatever its name, its size here and the layout are. Empty where that is not known.
+    task
+        Whose labels they are.
     synthetic
         Whether the images were drawn by formula; to be said wherever a result is shown.
     """
@@ -50,6 +54,7 @@ class LabelledImages:
     synthetic: bool = False
     sides: tuple[int, ...] = ()
     digests: tuple[str, ...] = ()
+    task: Task = field(default_factory=lambda: TASKS.row("classification"))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -67,6 +72,7 @@ class LabelledImages:
             self.synthetic,
             tuple(self.sides[row] for row in rows) if self.sides else (),
             tuple(self.digests[row] for row in rows) if self.digests else (),
+            self.task,
         )
 
     def joined(self, other: "LabelledImages") -> "LabelledImages":
@@ -80,6 +86,7 @@ class LabelledImages:
             self.synthetic or other.synthetic,
             self.sides + other.sides,
             self.digests + other.digests,
+            self.task,
         )
 
     def label_counts(self) -> list[int]:
@@ -105,7 +112,7 @@ def load_images(manifest: Manifest, cfg: DataConfig) -> LabelledImages:
         If files cannot be decoded and `data.skip_unreadable` is off; the message names them.
     """
     store = open_store(manifest, cfg)
-    return _labelled(_readable(manifest, store), store, store.mapped())
+    return _labelled(_readable(manifest, store), store, store.mapped(), cfg.task)
 
 
 def load_site(
@@ -170,7 +177,7 @@ def load_test(cfg: DataConfig, *, seed: int) -> LabelledImages:
             f"data.test_fraction={cfg.test_fraction} and {whole.root} has no test folder; expected "
             "a test set: set data.test_fraction, e.g. 0.2"
         )
-    return _picked(test, open_store(whole, cfg))
+    return _picked(test, open_store(whole, cfg), cfg.task)
 
 
 def load_pooled(
@@ -183,7 +190,7 @@ def load_pooled(
     train = develop.with_samples([s for part in parts for s in part["train"].samples])
     val = develop.with_samples([s for part in parts for s in part["val"].samples])
     store = open_store(whole, cfg)
-    return SiteData("pooled", _picked(train, store), _picked(val, store))
+    return SiteData("pooled", _picked(train, store, cfg.task), _picked(val, store, cfg.task))
 
 
 def load_all(cfg: DataConfig, *, seed: int) -> LabelledImages:
@@ -247,7 +254,9 @@ def _held_out(cfg: DataConfig, seed: int) -> tuple[Manifest, Manifest, Manifest 
 
 def _site_data(name: str, manifest: Manifest, store: Store, cfg: DataConfig, seed: int) -> SiteData:
     parts = _train_and_val(manifest, cfg, seed, name)
-    return SiteData(name, _picked(parts["train"], store), _picked(parts["val"], store))
+    return SiteData(
+        name, _picked(parts["train"], store, cfg.task), _picked(parts["val"], store, cfg.task)
+    )
 
 
 def _train_and_val(
@@ -269,12 +278,13 @@ def _readable(manifest: Manifest, store: Store) -> Manifest:
     return manifest.with_samples(kept)
 
 
-def _picked(manifest: Manifest, store: Store) -> LabelledImages:
+def _picked(manifest: Manifest, store: Store, task: str) -> LabelledImages:
     kept = _readable(manifest, store)
-    return _labelled(kept, store, store.rows([sample.path for sample in kept.samples]))
+    rows = store.rows([sample.path for sample in kept.samples])
+    return _labelled(kept, store, rows, task)
 
 
-def _labelled(manifest: Manifest, store: Store, images: Tensor) -> LabelledImages:
+def _labelled(manifest: Manifest, store: Store, images: Tensor, task: str) -> LabelledImages:
     return LabelledImages(
         images,
         torch.tensor([sample.label for sample in manifest.samples], dtype=torch.int64),
@@ -284,6 +294,7 @@ def _labelled(manifest: Manifest, store: Store, images: Tensor) -> LabelledImage
         manifest.synthetic,
         tuple(store.sides[sample.path] for sample in manifest.samples),
         tuple(store.digests[sample.path] for sample in manifest.samples),
+        TASKS.row(task),
     )
 
 

@@ -7,12 +7,11 @@ and leaving them out keeps one rule for plain and for secure aggregation.
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.tasks.task import Evaluation, Task
 
 StateDict = Mapping[str, torch.Tensor]
 
@@ -74,32 +73,29 @@ def put_evaluation(metrics: MetricRecord, prefix: str, evaluation: Evaluation) -
     """Add an evaluation to a metric record, as sums that add up over sites."""
     metrics[f"{prefix}-loss-sum"] = float(evaluation.loss_sum)
     metrics[f"{prefix}-num-examples"] = int(evaluation.num_examples)
-    metrics[f"{prefix}-confusion"] = [int(n) for n in evaluation.confusion.ravel()]
+    for name, counts in evaluation.counts.items():
+        metrics[f"{prefix}-{name}"] = [int(n) for n in counts.ravel()]
 
 
-def get_evaluation(metrics: MetricRecord, prefix: str) -> Evaluation | None:
+def get_evaluation(
+    metrics: MetricRecord, prefix: str, task: Task, outputs: int
+) -> Evaluation | None:
     """Read an evaluation that `put_evaluation` wrote; None where there is none.
 
     Raises
     ------
     ProtocolError
-        If the confusion counts are not those of a square matrix.
+        If it is none of the task's.
     """
-    counts = metrics.get(f"{prefix}-confusion")
-    if counts is None:
+    examples = metrics.get(f"{prefix}-num-examples")
+    if examples is None:
         return None
-    flat = np.asarray(counts, dtype=np.int64)
-    side = round(flat.size**0.5)
-    if side * side != flat.size or (flat < 0).any():
-        raise ProtocolError(
-            f"{prefix}-confusion has {flat.size} entries, smallest {flat.min()}; "
-            "expected the counts of a square confusion matrix"
-        )
-    return Evaluation(
-        loss_sum=_number(metrics, f"{prefix}-loss-sum"),
-        num_examples=int(_number(metrics, f"{prefix}-num-examples")),
-        confusion=flat.reshape(side, side),
-    )
+    sums = {sum.name: metrics.get(f"{prefix}-{sum.name}", ()) for sum in task.sums(outputs)}
+    loss = _number(metrics, f"{prefix}-loss-sum")
+    try:
+        return Evaluation.of(task, outputs, loss, _number(metrics, f"{prefix}-num-examples"), sums)
+    except ProtocolError as error:
+        raise ProtocolError(f"{prefix}-{error}") from None
 
 
 def _number(metrics: MetricRecord, key: str) -> float:

@@ -104,7 +104,6 @@ def report_layout(experiment: Experiment, entries: int, outputs: int) -> Layout:
     """
     if experiment.privacy.enabled:
         return _layout(experiment, entries, [Number(WEIGHT)])
-    cells = outputs**2
     return _layout(
         experiment,
         entries,
@@ -124,7 +123,7 @@ def report_layout(experiment: Experiment, entries: int, outputs: int) -> Layout:
                 for number in (
                     Number(f"{prefix}-examples"),
                     Number(f"{prefix}-loss-sum", step=REAL_STEP),
-                    Number(f"{prefix}-confusion", cells),
+                    *(Number(f"{prefix}-{s.name}", s.size) for s in experiment.task.sums(outputs)),
                 )
             ),
         ],
@@ -133,7 +132,7 @@ def report_layout(experiment: Experiment, entries: int, outputs: int) -> Layout:
 
 def statistics_layout(experiment: Experiment, outputs: int) -> Layout:
     """Return the layout of the pixel statistics: sums of 8-bit levels are exact integers."""
-    channels = experiment.data.channels
+    channels, labels = experiment.data.channels, experiment.task.label_sum(outputs)
     return _layout(
         experiment,
         0,
@@ -141,7 +140,7 @@ def statistics_layout(experiment: Experiment, outputs: int) -> Layout:
             Number("count"),
             Number("levels", channels),
             Number("squared-levels", channels),
-            Number("label-counts", outputs),
+            Number(labels.name, labels.size),
             Number("side-counts", NUM_SIDE_BINS),
             Number("num-val"),
         ],

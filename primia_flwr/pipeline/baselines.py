@@ -15,7 +15,6 @@ from primia_flwr.models.card import ModelCard
 from primia_flwr.pipeline.first_model import first_model, model_card
 from primia_flwr.training.baselines import BaselineRound, train_alone, train_pooled
 from primia_flwr.training.device import derive_seed
-from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.recipe import Recipe
 
@@ -60,7 +59,7 @@ def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Tra
         derive_seed(experiment.seed, "baseline", name),
         augmentation=experiment.data.augmentation,
         mixup=experiment.data.mixup,
-        class_weights=balanced_weights(sums.label_counts),
+        class_weights=experiment.task.label_weights(sums.label_counts),
     )
     rounds = experiment.federation.rounds
     if name == "pooled":

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import DataError
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.reading import parse_json, read_text, reading
+from primia_flwr.tasks.task import LOSS, Evaluation, Task
 
 FILE = "cross_site.json"
 FEDERATED = "Federated"
@@ -23,49 +23,27 @@ FEDERATED = "Federated"
 
 @dataclass(frozen=True)
 class Cell:
-    """One model at one site: `n` ≥ 1 validation images, mean cross-entropy `loss` in nats.
+    """One model at one site: what it was measured to be on at least one validation image."""
 
-    `confusion[i][j]` counts images of class i that were predicted as class j.
-    """
+    found: Evaluation
 
-    n: int
-    loss: float
-    confusion: list[list[int]]
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the images predicted right."""
-        return float(np.trace(np.array(self.confusion)) / self.n)
-
-    @property
-    def mcc(self) -> float:
-        """Matthews correlation coefficient in [-1, 1]; 0 if all images or predictions are alike.
-
-        Source: Gorodkin 2004, eq. 8.
-        """
-        counts = np.array(self.confusion, np.float64)
-        true, called, n = counts.sum(axis=1), counts.sum(axis=0), counts.sum()
-        spread = (n**2 - true @ true) * (n**2 - called @ called)
-        covariance = np.trace(counts) * n - true @ called
-        return float(covariance / np.sqrt(spread)) if spread > 0 else 0.0
+    def figure(self, name: str) -> float:
+        """Return one metric of the task."""
+        return self.found.figures()[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, the figures that follow from the counts included."""
-        figures = {"mcc": self.mcc, "accuracy": self.accuracy}
-        return {"n": self.n, "loss": self.loss, "confusion": self.confusion, **figures}
+        counts = {name: count.tolist() for name, count in self.found.counts.items()}
+        return {"n": self.found.num_examples, "counts": counts, **self.found.figures()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Cell:
+    def from_dict(cls, values: Mapping[str, Any], task: Task, outputs: int) -> Cell:
         """Read what `to_dict` wrote; the counts decide, not the figures beside them."""
-        confusion = [[int(count) for count in row] for row in values["confusion"]]
-        counted = sum(map(sum, confusion))
-        if (
-            counted != values["n"]
-            or counted < 1
-            or any(len(r) != len(confusion) for r in confusion)
-        ):
-            raise ValueError(f"confusion counts {counted} images, n={values['n']}")
-        return cls(counted, float(values["loss"]), confusion)
+        examples = int(values["n"])
+        if examples < 1:
+            raise ValueError(f"n={examples}; expected at least one image")
+        loss = float(values[LOSS]) * examples
+        return cls(Evaluation.of(task, outputs, loss, examples, values["counts"]))
 
 
 @dataclass(frozen=True)
@@ -79,10 +57,15 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class CrossSite:
-    """The matrix: its columns' `sites`, its `rows` with the federated model first."""
+    """The matrix: its columns' `sites`, its `rows` with the federated model first.
+
+    `task`: its name; `outputs`: the width of the models' last layer.
+    """
 
     sites: tuple[str, ...]
     rows: tuple[ModelRow, ...]
+    task: str
+    outputs: int
 
 
 def write_matrix(run_dir: Path, matrix: CrossSite) -> None:
@@ -94,6 +77,8 @@ def write_matrix(run_dir: Path, matrix: CrossSite) -> None:
         If the folder cannot be written.
     """
     content = {
+        "task": matrix.task,
+        "outputs": matrix.outputs,
         "sites": list(matrix.sites),
         "rows": [
             {
@@ -121,12 +106,19 @@ def read_matrix(run_dir: Path) -> CrossSite | None:
     expected = "the file as the run wrote it; delete it, or train with debug.cross_site=true"
     with reading(path, error=DataError, expected=expected):
         values = parse_json(read_text(path), finite=False)
+        name, outputs = str(values["task"]), int(values["outputs"])
+        if name not in TASKS.names():
+            raise ValueError(f"task={name!r:.40}")
+        task = TASKS.row(name)
         rows = tuple(
             ModelRow(
                 str(row["model"]),
                 int(row["round"]),
-                {str(site): Cell.from_dict(cell) for site, cell in row["cells"].items()},
+                {
+                    str(site): Cell.from_dict(cell, task, outputs)
+                    for site, cell in row["cells"].items()
+                },
             )
             for row in values["rows"]
         )
-        return CrossSite(tuple(map(str, values["sites"])), rows)
+        return CrossSite(tuple(map(str, values["sites"])), rows, name, outputs)

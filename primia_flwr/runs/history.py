@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,8 +30,9 @@ DIVERGED = "diverged"
 class RoundRow:
     """One line of history.csv.
 
-    `val_*` describe the global model after this round on all sites' validation images, None
-    until they are known. `sites`: good replies; `failed`: sites of the roster without one.
+    `validation`: metrics of the global model after this round on all sites' validation images,
+    by the names that the task gives them, empty until they are known; columns `val_*`. `sites`:
+    good replies; `failed`: sites of the roster without one.
     `images`: trained on, repeats counted. `seconds_outside_training`: time of the round in which
     no site was training. `best` marks the round whose model is the best so far.
     """
@@ -40,10 +41,7 @@ class RoundRow:
     seconds: float = 0.0
     seconds_outside_training: float = 0.0
     train_loss: float | None = None
-    val_loss: float | None = None
-    val_accuracy: float | None = None
-    val_balanced_accuracy: float | None = None
-    val_mcc: float | None = None
+    validation: dict[str, float] = field(default_factory=dict)
     sites: int = 0
     failed: int = 0
     bytes_up: int = 0
@@ -70,9 +68,7 @@ class SiteRow:
     num_batches: int | None = None
     epochs: float | None = None
     train_loss: float | None = None
-    val_loss: float | None = None
-    val_accuracy: float | None = None
-    val_mcc: float | None = None
+    validation: dict[str, float] = field(default_factory=dict)
     stopped_early: bool | None = None
     images_per_second: float | None = None
     seconds: float | None = None
@@ -83,6 +79,18 @@ class SiteRow:
         return self.status in (OK, EVALUATED)
 
 
+def flat(row: RoundRow | SiteRow, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return a row by the names of its columns, with one `val_*` for each metric."""
+    values: dict[str, Any] = {}
+    for part in fields(row):
+        value = getattr(row, part.name)
+        if part.name == "validation":
+            values |= {f"val_{name}": value.get(name) for name in metrics}
+        else:
+            values[part.name] = value
+    return values
+
+
 class History:
     """The rows of a run and their files.
 
@@ -90,11 +98,14 @@ class History:
     ----------
     folder : Path
         The run's output folder; created if missing.
+    metrics : sequence of str
+        What the task judges a model by.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metrics: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self.metrics = tuple(metrics)
         self.rounds: list[RoundRow] = []
         self.sites: list[SiteRow] = []
 
@@ -107,13 +118,15 @@ class History:
             If they cannot be written; the old ones stay.
         """
         remedy = "expected a writable folder with free space; make room and resume the run"
-        for name, kind, rows in (
-            ("history.csv", RoundRow, self.rounds),
-            ("sites.csv", SiteRow, self.sites),
+        for name, empty, rows in (
+            ("history.csv", RoundRow(0), self.rounds),
+            ("sites.csv", SiteRow(0, "", ""), self.sites),
         ):
+            columns = list(flat(empty, self.metrics))
+            text = _to_csv([flat(row, self.metrics) for row in rows], columns)
             path = self._folder / name
             with writing(path, error=CheckpointError, remedy=remedy):
-                write_atomic(path, _to_csv(kind, rows))
+                write_atomic(path, text)
 
     def event(self, name: str, **values: object) -> None:
         """Append one line to events.jsonl, with the wall time in seconds since 1970."""
@@ -184,12 +197,11 @@ def append_event(folder: Path, name: str, **values: object) -> None:
         logger.warning("events.jsonl cannot be written (%s)", error.strerror)
 
 
-def _to_csv(kind: type[RoundRow] | type[SiteRow], rows: Sequence[RoundRow | SiteRow]) -> str:
-    names = [field.name for field in fields(kind)]
+def _to_csv(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     buffer = io.StringIO()
     writer = plain_csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    writer.writerows([_cell(row[name]) for name in names] for row in rows)
     return buffer.getvalue()
 
 

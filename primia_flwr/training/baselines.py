@@ -15,8 +15,8 @@ from primia_flwr.config.experiment.training import (
     TrainingConfig,
 )
 from primia_flwr.data.dataset import SiteData
+from primia_flwr.tasks.task import Evaluation
 from primia_flwr.training.early_stopping import Patience
-from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.fit import FitResult, fit
 from primia_flwr.training.plan import plan_round
 from primia_flwr.training.recipe import Recipe

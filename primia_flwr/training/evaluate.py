@@ -1,85 +1,19 @@
-"""Score a model on images: probabilities, loss and the confusion matrix."""
+"""Score a model on images: what its outputs mean, and the sums of its task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import DataError
+from primia_flwr.tasks.task import Evaluation
 from primia_flwr.training.normalisation import Normalisation
 
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Sums over images, which add up over sites.
-
-    `loss_sum`: of the plain cross entropy, in nats. `confusion`: int64 (C, C), rows are the
-    true classes, columns the predicted ones.
-    """
-
-    loss_sum: float
-    num_examples: int
-    confusion: npt.NDArray[np.int64]
-
-    def __add__(self, other: "Evaluation") -> "Evaluation":
-        return Evaluation(
-            self.loss_sum + other.loss_sum,
-            self.num_examples + other.num_examples,
-            self.confusion + other.confusion,
-        )
-
-    @property
-    def loss(self) -> float:
-        """Mean cross entropy, in nats."""
-        return self.loss_sum / self.num_examples
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the images predicted right."""
-        return float(np.trace(self.confusion)) / self.num_examples
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean of the sensitivities of the classes that have images."""
-        images = self.confusion.sum(axis=1)
-        present = images > 0
-        return float(np.mean(np.diag(self.confusion)[present] / images[present]))
-
-    @property
-    def mcc(self) -> float:
-        """Matthews correlation coefficient in [-1, 1]; 0 if all images or predictions are alike.
-
-        Source: Gorodkin 2004, the R_K statistic.
-        """
-        confusion = self.confusion.astype(np.float64)
-        true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-        total = confusion.sum()
-        covariance = np.trace(confusion) * total - true @ predicted
-        variances = (total**2 - true @ true) * (total**2 - predicted @ predicted)
-        return float(covariance / np.sqrt(variances)) if variances > 0 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON."""
-        return {
-            "loss_sum": self.loss_sum,
-            "num_examples": self.num_examples,
-            "confusion": self.confusion.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Evaluation":
-        """Rebuild what `to_dict` wrote."""
-        confusion = np.asarray(values["confusion"], dtype=np.int64)
-        return cls(float(values["loss_sum"]), int(values["num_examples"]), confusion)
 
 
 def predict(
@@ -91,7 +25,7 @@ def predict(
     device: torch.device,
     precision: str = "fp32",
 ) -> npt.NDArray[np.float64]:
-    """Return the softmax probabilities (N, C), in the order of the images.
+    """Return what the outputs mean to the task, e.g. probabilities (N, C), in the images' order.
 
     Raises
     ------
@@ -99,7 +33,7 @@ def predict(
         If there are no images.
     """
     logits = _logits(model, data, normalisation, batch_size, device, precision)
-    probabilities: npt.NDArray[np.float64] = logits.softmax(dim=1).numpy()
+    probabilities: npt.NDArray[np.float64] = data.task.probabilities(logits).numpy()
     return probabilities
 
 
@@ -112,7 +46,7 @@ def evaluate(
     device: torch.device,
     precision: str = "fp32",
 ) -> Evaluation:
-    """Return loss and confusion matrix of a model; the model stays in its mode.
+    """Return loss and counts of a model; the model stays in its mode.
 
     Parameters
     ----------
@@ -135,11 +69,8 @@ def evaluate(
         If there are no images.
     """
     logits = _logits(model, data, normalisation, batch_size, device, precision)
-    classes, count = logits.shape[1], len(data)
-    cells = data.labels * classes + logits.argmax(dim=1)
-    confusion = torch.bincount(cells, minlength=classes * classes).view(classes, classes)
-    loss = functional.cross_entropy(logits, data.labels, reduction="sum")
-    return Evaluation(float(loss), count, confusion.numpy())
+    loss_sum, counts = data.task.measure(logits, data.labels)
+    return Evaluation(data.task, loss_sum, len(data), counts)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.tasks.task import Evaluation
 from primia_flwr.training.device import compute_settings, derive_seed, pick_device
-from primia_flwr.training.evaluate import Evaluation, evaluate
+from primia_flwr.training.evaluate import evaluate
 from primia_flwr.training.loader import BatchPreparation, training_batches
-from primia_flwr.training.loss import balanced_weights
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch
 from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.round import FitResult, Progress, Round
@@ -76,7 +76,7 @@ def fit(
             model,
             cfg,
             device,
-            class_weights=_class_weights(recipe, train),
+            loss=train.task.loss(cfg, _class_weights(recipe, train)),
             optimizer_state=optimizer_state if cfg.optimizer_state == "keep" else None,
             global_state=global_state,
         )
@@ -86,7 +86,7 @@ def fit(
             plan,
             num_examples=len(train),
             step=step,
-            prepare=BatchPreparation(recipe, device, outputs=len(train.classes)),
+            prepare=BatchPreparation(recipe, device, train),
             validate=_validation(model, val, recipe, device),
             on_progress=on_progress,
         )
@@ -126,7 +126,7 @@ def _check(
 def _class_weights(recipe: Recipe, train: LabelledImages) -> Sequence[float] | None:
     if recipe.training.class_weights == "none":
         return None
-    return recipe.class_weights or balanced_weights(train.label_counts())
+    return recipe.class_weights or train.task.label_weights(train.label_counts())
 
 
 def _validation(

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from primia_flwr.data.dataset import LabelledImages
@@ -123,7 +122,7 @@ def _as_is(batch: Any) -> Any:
 class BatchPreparation:
     """Bring one batch to the device: normalised images, hard or mixed targets."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, *, outputs: int) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, data: LabelledImages) -> None:
         last = recipe.training.channels_last
         self._layout = torch.channels_last if last else torch.contiguous_format
         self._normalisation = recipe.normalisation
@@ -131,7 +130,7 @@ class BatchPreparation:
         self._mixup = mixup if mixup is not None and mixup.probability > 0 else None
         self.device = device
         self._seed = recipe.seed
-        self._outputs = outputs
+        self._task, self._outputs = data.task, len(data.classes)
 
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return float images (B, C, H, W), and labels (B,) or mixed targets (B, classes)."""
@@ -141,5 +140,5 @@ class BatchPreparation:
         if self._mixup is None:
             return images, labels
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "mixup", step))
-        targets = functional.one_hot(labels, self._outputs).float()
+        targets = self._task.soft(labels, self._outputs)
         return mix(images, targets, self._mixup.alpha, self._mixup.probability, generator)

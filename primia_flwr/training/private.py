@@ -13,12 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
@@ -241,9 +239,7 @@ def _clipping(
         if cfg.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.train()
-        loss = partial(
-            functional.cross_entropy, reduction="none", label_smoothing=cfg.label_smoothing
-        )
+        loss = images.task.unit_loss(cfg)
         engine = build_engine(
             privacy.engine, model, loss, clip_norm=privacy.clip_norm, views=privacy.views
         )
@@ -263,7 +259,7 @@ class _Batches:
     ) -> None:
         self._images, self._recipe, self._privacy, self._plan = images, recipe, privacy, plan
         self._units: Units = units_of(privacy.unit, images.patients, images.digests)
-        self._prepare = BatchPreparation(recipe, device, outputs=len(images.classes))
+        self._prepare = BatchPreparation(recipe, device, images)
         augmentation = recipe.augmentation
         self._augment = None if augmentation is None else build_augmentation(augmentation)
         expected = plan.sampling_rate * len(self._units)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import ConfigError, DivergenceError
+from primia_flwr.tasks.task import Evaluation
 from primia_flwr.training.early_stopping import Patience
-from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.loader import BatchPreparation
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch
 from primia_flwr.training.schedules import learning_rate

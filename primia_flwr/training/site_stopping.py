@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from primia_flwr.config.experiment.training import SiteStoppingConfig
-from primia_flwr.training.early_stopping import MONITORS, is_better
-from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.tasks.task import Evaluation
 
 
 @dataclass
@@ -34,9 +33,9 @@ class SiteStopping:
         """
         if not cfg.retire_after or incoming is None:
             return True
-        value = MONITORS[cfg.monitor][0](incoming)
-        worse = self.best is not None and is_better(cfg.monitor, self.best, value, cfg.min_delta)
-        if is_better(cfg.monitor, value, self.best):
+        metric, value = incoming.task.metric(cfg.monitor), incoming.figures()[cfg.monitor]
+        worse = self.best is not None and metric.improves(self.best, value, cfg.min_delta)
+        if metric.improves(value, self.best):
             self.best = value
         if self.retired and worse:
             self.retired, self.stopped_rounds = False, 0

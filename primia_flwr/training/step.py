@@ -1,6 +1,6 @@
 """One training step: forward, loss, backward, proximal term, clipping, update."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.training.evaluate import autocast
-from primia_flwr.training.loss import TrainingLoss
 from primia_flwr.training.optimizer import (
     build_optimizer,
     pack_state,
@@ -28,7 +27,7 @@ class TrainingStep:
         cfg: TrainingConfig,
         device: torch.device,
         *,
-        class_weights: Sequence[float] | None,
+        loss: nn.Module,
         optimizer_state: Mapping[str, Tensor] | None,
         global_state: Mapping[str, Tensor] | None,
     ) -> None:
@@ -37,9 +36,7 @@ class TrainingStep:
         self._cfg = cfg
         self._device = device
         self._trainable = [p for p in model.parameters() if p.requires_grad]
-        self._loss = TrainingLoss(
-            class_weights=class_weights, label_smoothing=cfg.label_smoothing
-        ).to(device)
+        self._loss = loss.to(device)
         self._anchors = _anchors(model, global_state) if cfg.proximal_mu else []
         self._optimizer = build_optimizer(model, cfg)
         state = dict(optimizer_state or {})

@@ -16,7 +16,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED, OK, SiteRow
-from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.tasks.task import Evaluation, Task
 
 OnRow = Callable[[SiteRow], None]
 
@@ -89,7 +89,13 @@ class Outcome:
 
 
 class Aggregator(ABC):
-    """How the coordinator learns the result of a round."""
+    """How the coordinator learns the result of a round.
+
+    `task`: whose evaluations the sites send; `outputs`: the width of the model's last layer.
+    """
+
+    task: Task
+    outputs: int
 
     @abstractmethod
     def introduce(

@@ -31,6 +31,7 @@ from primia_flwr.messages.records import num_bytes
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
 from primia_flwr.runs.recording import Recording
+from primia_flwr.tasks.task import Task
 from strategies.aggregators.aggregator import (
     Aggregator,
     OnRow,
@@ -56,8 +57,10 @@ class PlainAggregator(Aggregator):
         The initial global model: float arrays.
     parameters : collection of str
         Which of them are parameters; the others are buffers.
+    task : Task
+        Whose evaluations come.
     outputs, channels : int
-        What statistics and confusion counts must fit.
+        What statistics and evaluations must fit.
     keep_models : bool
         Keep each site's last model, for the cross-site matrix.
     recording : Recording, optional
@@ -70,15 +73,17 @@ class PlainAggregator(Aggregator):
         model: ArrayMap,
         parameters: Iterable[str],
         *,
+        task: Task,
         outputs: int,
         channels: int,
         keep_models: bool = False,
         recording: Recording | None = None,
     ) -> None:
+        self.task, self.outputs = task, outputs
         self._strategy = strategy
         self._parameters = frozenset(parameters)
         self._dtypes = {name: array.dtype for name, array in model.items()}
-        self._validator = ReplyValidator(model, outputs=outputs)
+        self._validator = ReplyValidator(model, task=task, outputs=outputs)
         self._recording = recording
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()

@@ -41,7 +41,7 @@ from primia_flwr.runs.history import (
     SiteRow,
 )
 from primia_flwr.storage.reading import reason_of
-from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.tasks.task import Evaluation, Task
 
 _LONGEST_REASON = 300
 _LARGEST_WEIGHT = _LARGEST_SUM = 1e15
@@ -80,13 +80,15 @@ class ReplyValidator:
     ----------
     model : mapping of name to array
         The global model's float arrays; names, shapes and dtypes count.
+    task : Task
+        Whose evaluations come.
     outputs : int
-        Side of the confusion matrices.
+        Width of the model's output.
     """
 
-    def __init__(self, model: Mapping[str, npt.NDArray[Any]], *, outputs: int) -> None:
+    def __init__(self, model: Mapping[str, npt.NDArray[Any]], *, task: Task, outputs: int) -> None:
         self._model = {name: (array.shape, array.dtype) for name, array in model.items()}
-        self._outputs = outputs
+        self._task, self._outputs = task, outputs
 
     def check(self, server_round: int, site: str, reply: Message) -> ValidatedReply:
         """Read one reply to a train or evaluate message; never raises for what it holds."""
@@ -145,19 +147,13 @@ class ReplyValidator:
         return values
 
     def _evaluation(self, metrics: MetricRecord, prefix: str) -> Evaluation | None:
-        evaluation = get_evaluation(metrics, prefix)
+        evaluation = get_evaluation(metrics, prefix, self._task, self._outputs)
         if evaluation is None or evaluation.num_examples == 0:
             return None
-        side, classes = evaluation.confusion.shape[0], self._outputs
-        if side != classes:
+        if evaluation.num_examples > _LARGEST_SUM:
             raise ProtocolError(
-                f"{prefix}-confusion is {side}x{side}; expected {classes}x{classes}"
-            )
-        counted = sum(evaluation.confusion.ravel().tolist())
-        if counted != evaluation.num_examples or counted > _LARGEST_SUM:
-            raise ProtocolError(
-                f"{prefix}-confusion counts {counted} images; expected "
-                f"{prefix}-num-examples={evaluation.num_examples}"
+                f"{prefix}-num-examples={evaluation.num_examples}; expected at most "
+                f"{_LARGEST_SUM:g}"
             )
         if not 0 <= evaluation.loss_sum <= _LARGEST_SUM:
             raise ProtocolError(
@@ -255,7 +251,7 @@ def _describe(row: SiteRow, metrics: MetricRecord, local: Evaluation | None) -> 
     stopped = _whole(metrics, "stopped-early")
     row.stopped_early = None if stopped is None else bool(stopped)
     if local is not None:
-        row.val_loss, row.val_accuracy, row.val_mcc = local.loss, local.accuracy, local.mcc
+        row.validation = local.figures()
 
 
 def _positive(metrics: MetricRecord, key: str) -> float | None:

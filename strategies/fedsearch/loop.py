@@ -2,7 +2,7 @@
 
 Each configuration trains from its own weights, and each of its rounds is an ordinary round of
 the run: the sites validate and train, and the coordinator learns sums over them. What decides
-is the Matthews correlation of the summed confusion counts; no site's own score is needed.
+is the objective of the task from the summed counts; no site's own score is needed.
 
 All configurations take a round before one takes the next. A site answers a round, and a model,
 for one list of sites only, so that a site that is lost holds up one round and not all of them.
@@ -10,6 +10,7 @@ for one list of sites only, so that a site that is lost holds up one round and n
 Source: Jamieson & Talwalkar 2016, successive halving.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import History, append_event
 from primia_flwr.storage.atomic import write_result
+from primia_flwr.tasks.task import LOSS
 from strategies.aggregators.aggregator import Aggregator
 from strategies.fedsearch.population import Values, draw_population
 from strategies.fedsearch.record import account
@@ -175,18 +177,20 @@ class SearchLoop:
         chosen = leader if finished else None
         content = account(self._experiment, self._rungs, self.trials, self._climbing, chosen)
         write_result(self._folder / FILE, content)
-        history = History(self._folder)
+        history = History(self._folder, [metric.name for metric in leader.task.metrics])
         history.rounds, history.sites = leader.rows, leader.site_rows
         history.write()
 
 
 def _ranked(field: Sequence[Trial], rounds: int) -> list[Trial]:
-    """Sort configurations by the MCC, then the loss, of the model they gave in so many rounds."""
+    """Sort configurations by objective, then loss, of the model they gave in so many rounds."""
 
     def key(trial: Trial) -> tuple[float, float, int]:
         best = trial.best_by(rounds)
-        if best is None or best.val_mcc is None or best.val_loss is None:
-            return (0.0, 0.0, trial.number) if rounds == 0 else (2.0, 0.0, trial.number)
-        return (-best.val_mcc, best.val_loss, trial.number)
+        if best is None or not best.validation:
+            return (0.0, 0.0, trial.number) if rounds == 0 else (math.inf, 0.0, trial.number)
+        value = best.validation[trial.task.objective]
+        better = trial.task.metric(trial.task.objective).higher_is_better
+        return (-value if better else value, best.validation[LOSS], trial.number)
 
     return sorted(field, key=key)

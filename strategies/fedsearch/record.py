@@ -6,6 +6,7 @@ from typing import Any
 from primia_flwr.config.experiment.halving import Rung
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.search.searched import space_of
+from primia_flwr.tasks.task import LOSS
 from strategies.fedsearch.trial import Trial
 
 CHOSEN, OUT, DIVERGED, CLIMBING = "chosen", "out", "diverged", "climbing"
@@ -67,10 +68,11 @@ def _entry(trial: Trial, rungs: Sequence[Rung], status: str) -> dict[str, Any]:
 def _reached(trial: Trial, rounds: int) -> dict[str, Any]:
     """Return the best model of so many rounds, and what they cost."""
     best = trial.best_by(rounds)
+    scores = best.validation if best else {}
     return {
         "rounds": min(rounds, trial.state.round),
         "best_round": best.round if best else None,
-        "mcc": best.val_mcc if best else None,
-        "loss": best.val_loss if best else None,
+        trial.task.objective: scores.get(trial.task.objective),
+        LOSS: scores.get(LOSS),
         "image_passes": sum(row.images for row in trial.rows[:rounds]),
     }

@@ -13,7 +13,8 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import TRIAL, VALUES
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import DIVERGED, RoundRow, SiteRow
-from primia_flwr.training.early_stopping import Patience, is_better
+from primia_flwr.tasks.task import Task
+from primia_flwr.training.early_stopping import Patience
 from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 from strategies.rounds.participation import Participation
@@ -161,6 +162,11 @@ class Trial(RoundLoop):
         return self._history.sites
 
     @property
+    def task(self) -> Task:
+        """By whose metrics it is judged."""
+        return self._cfg.task
+
+    @property
     def image_passes(self) -> int:
         """Images that all sites trained on in its rounds, repeats counted."""
         return sum(row.images for row in self.rows)
@@ -171,9 +177,11 @@ class Trial(RoundLoop):
         None where no model was validated.
         """
         stopping, best = self._cfg.stopping, None
+        metric = self.task.metric(stopping.monitor)
         for row in self.rows[:rounds]:
-            value, known = (getattr(r, f"val_{stopping.monitor}", None) for r in (row, best))
-            if value is not None and is_better(stopping.monitor, value, known, stopping.min_delta):
+            value = row.validation.get(metric.name)
+            known = best.validation.get(metric.name) if best else None
+            if value is not None and metric.improves(value, known, stopping.min_delta):
                 best = row
         return best
 

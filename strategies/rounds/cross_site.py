@@ -12,7 +12,6 @@ from dataclasses import replace
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.cross_site import FEDERATED, Cell, CrossSite, ModelRow
 from primia_flwr.runs.history import SiteRow
-from primia_flwr.training.evaluate import Evaluation
 from strategies.aggregators.aggregator import Aggregator, Request, SiteModel
 
 logger = logging.getLogger(__name__)
@@ -43,18 +42,14 @@ def cross_site_matrix(
         for name, model in models.items()
     ]
     sites = sorted({site for row in rows for site in row.cells} | models.keys() - {FEDERATED})
-    return CrossSite(tuple(sites), tuple(rows))
+    return CrossSite(tuple(sites), tuple(rows), aggregator.task.name, aggregator.outputs)
 
 
 def _verdicts(
     aggregator: Aggregator, request: Request, grid: RosterGrid, model: SiteModel
 ) -> dict[str, Cell]:
     outcome = aggregator.evaluate(replace(request, arrays=model.arrays), grid, _unheard)
-    return {site: _cell(found) for site, found in outcome.validations.items()}
-
-
-def _cell(found: Evaluation) -> Cell:
-    return Cell(n=found.num_examples, loss=found.loss, confusion=found.confusion.tolist())
+    return {site: Cell(found) for site, found in outcome.validations.items()}
 
 
 def _unheard(row: SiteRow) -> None:

@@ -8,7 +8,7 @@ checkpoint holds all that decides the future, so a resumed run repeats an uninte
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,9 +32,9 @@ from primia_flwr.runs.checkpoint import (
     save_checkpoint,
 )
 from primia_flwr.runs.cross_site import FILE, write_matrix
-from primia_flwr.runs.history import OK, History, RoundRow, SiteRow
+from primia_flwr.runs.history import OK, History, RoundRow, SiteRow, flat
+from primia_flwr.tasks.task import Evaluation, Task
 from primia_flwr.training.early_stopping import Patience
-from primia_flwr.training.evaluate import Evaluation
 from primia_flwr.training.normalisation import Normalisation
 from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.cross_site import cross_site_matrix
@@ -64,6 +64,7 @@ class LoopConfig:
     normalisation: NormalisationConfig
     channels: int
     config_hash: str
+    task: Task
     private: bool = False
     averaging: float = 0.0
     cross_site: bool = False
@@ -77,6 +78,7 @@ class LoopConfig:
             normalisation=experiment.data.normalisation,
             channels=experiment.data.channels,
             config_hash=config_hash(experiment),
+            task=experiment.task,
             private=experiment.privacy.enabled,
             averaging=experiment.privacy.averaging,
             cross_site=experiment.debug.cross_site,
@@ -133,7 +135,7 @@ class RoundLoop:
         self._aggregator = aggregator
         self._folder = folder
         self._checkpoints = folder / "checkpoints"
-        self._history = History(folder)
+        self._history = History(folder, [metric.name for metric in cfg.task.metrics])
         self._participation = Participation(cfg.federation, grid, aggregator, self._history.event)
         self._mark = time.monotonic()
 
@@ -292,9 +294,9 @@ class RoundLoop:
         elif state.round == self._federation.rounds:
             state.stopped = ALL_ROUNDS
         self._save(state)
-        shown = asdict(self._history.rounds[-1])
+        shown = self._flat(self._history.rounds[-1])
         if len(self._history.rounds) > 1:
-            known = asdict(self._history.rounds[-2])
+            known = self._flat(self._history.rounds[-2])
             shown |= {key: value for key, value in known.items() if key.startswith("val_")}
         self._event("round_finished", **shown, val_round=state.validated)
 
@@ -333,9 +335,7 @@ class RoundLoop:
         if validation is None:
             return
         row = self._history.rounds[state.round - 1]
-        row.val_loss, row.val_mcc = validation.loss, validation.mcc
-        row.val_accuracy = validation.accuracy
-        row.val_balanced_accuracy = validation.balanced_accuracy
+        row.validation = validation.figures()
         if state.patience.update(validation, state.round):
             state.best = state.model
         self._history.mark_best(state.best_round)
@@ -365,7 +365,7 @@ class RoundLoop:
             state.best = state.model
         self._save(state)
         row = self._history.rounds[state.round - 1]
-        self._event("validated", **asdict(row))
+        self._event("validated", **self._flat(row))
 
     def _cross_site(self, state: RunState) -> None:
         """Have every site that is there validate each site's own model, and keep the counts.
@@ -412,8 +412,11 @@ class RoundLoop:
         self._history.write()
 
     def _on_row(self, row: SiteRow) -> None:
-        known = {key: value for key, value in asdict(row).items() if value is not None}
+        known = {key: value for key, value in self._flat(row).items() if value is not None}
         self._event("site_reply", **known)
+
+    def _flat(self, row: RoundRow | SiteRow) -> dict[str, Any]:
+        return flat(row, self._history.metrics)
 
     def _event(self, name: str, **values: object) -> None:
         self._history.event(name, **values)

@@ -20,7 +20,7 @@ from primia_flwr.messages.records import (
     put_evaluation,
     to_arrays,
 )
-from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.tasks.task import Evaluation
 
 
 def small() -> nn.Module:

@@ -6,7 +6,7 @@ import pytest
 from primia_flwr.config.experiment.training import SiteStoppingConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.training.early_stopping import Patience
-from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.tasks.task import Evaluation
 from primia_flwr.training.site_stopping import SiteStopping
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 
 from primia_flwr.errors import DataError
-from primia_flwr.training.evaluate import Evaluation, evaluate, predict
+from primia_flwr.tasks.task import Evaluation
+from primia_flwr.training.evaluate import evaluate, predict
 from tests.training.tiny_training import (
     HALF,
     IDENTITY,

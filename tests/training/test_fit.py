@@ -11,7 +11,8 @@ from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
 from primia_flwr.training import fit as fit_module
-from primia_flwr.training.evaluate import Evaluation, evaluate
+from primia_flwr.tasks.task import Evaluation
+from primia_flwr.training.evaluate import evaluate
 from primia_flwr.training.fit import FitResult, Progress, fit
 from primia_flwr.training.plan import LocalPlan, plan_round
 from primia_flwr.training.recipe import Recipe

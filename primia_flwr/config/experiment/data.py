@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from primia_flwr.config.checks import check_choice, check_column, check_length, check_range
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import ConfigError
 
 LAYOUT_NAMES = ("auto", "folder", "pneumonia", "manifest", "synthetic")
@@ -221,6 +222,8 @@ class DataConfig:
 
     Attributes
     ----------
+    task
+        What a label is: a file of primia_flwr/tasks.
     split
         Which images of a folder with `train`, `val`, `test` sub-folders: `auto` trains on train
         and val and tests on test; `all` ignores the sub-folders; a name takes that one alone.
@@ -237,6 +240,7 @@ class DataConfig:
         Decoding threads; 0: one for every core.
     """
 
+    task: str = "classification"
     layout: str = "synthetic"
     root: str = ""
     manifest: str = ""
@@ -259,6 +263,7 @@ class DataConfig:
     mixup: MixupConfig = field(default_factory=MixupConfig)
 
     def __post_init__(self) -> None:
+        check_choice("data.task", self.task, TASKS.names())
         check_choice("data.layout", self.layout, LAYOUT_NAMES)
         check_choice("data.split", self.split, SPLIT_NAMES)
         check_choice("data.resize", self.resize, RESIZE_NAMES)

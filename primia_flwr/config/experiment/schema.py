@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.aggregation import GIVES, AggregationConfig
@@ -16,6 +17,7 @@ from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import ConfigError
 
 BASELINES = ("alone", "pooled")
@@ -59,15 +61,29 @@ class Experiment:
         check_range("seed", self.seed, 0, 2**32 - 1, example=1)
         for baseline in self.baselines:
             check_choice("baselines", baseline, BASELINES)
+        self._check_monitors()
         self._check_rule()
         self._check_secure()
         self._check_debug()
         check_guarantee(self)
 
     @property
+    def task(self) -> Any:
+        """The task, as `primia_flwr.tasks` has it."""
+        return TASKS.row(self.data.task)
+
+    @property
     def largest_weight(self) -> int:
         """w_max, by which the fixed point scales updates; 1 where all weigh alike."""
         return 1 if self.strategy.weighting == "equal" else self.aggregation.max_weight
+
+    def _check_monitors(self) -> None:
+        stopping, metrics = self.training.early_stopping, [m.name for m in self.task.metrics]
+        for scope, monitor in (
+            ("site", stopping.site.monitor),
+            ("federation", stopping.federation.monitor),
+        ):
+            check_choice(f"training.early_stopping.{scope}.monitor", monitor, metrics)
 
     def _check_rule(self) -> None:
         name, rule, aggregation = self.strategy.name, self.strategy.rule, self.aggregation

@@ -16,8 +16,6 @@ TRAINABLE = ("all", "norm", "head")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle")
 PRECISIONS = ("fp32", "bf16", "fp16")
-SITE_MONITORS = ("loss", "mcc")
-FEDERATION_MONITORS = ("loss", "mcc", "accuracy", "balanced_accuracy")
 WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
 
@@ -94,7 +92,6 @@ class SiteStoppingConfig:
 
     def __post_init__(self) -> None:
         key = "training.early_stopping.site"
-        check_choice(f"{key}.monitor", self.monitor, SITE_MONITORS)
         check_range(f"{key}.patience", self.patience, 0, example=2)
         check_range(f"{key}.min_delta", self.min_delta, 0, example=0.001)
         check_range(f"{key}.retire_after", self.retire_after, 0, example=3)
@@ -115,7 +112,6 @@ class FederationStoppingConfig:
 
     def __post_init__(self) -> None:
         key = "training.early_stopping.federation"
-        check_choice(f"{key}.monitor", self.monitor, FEDERATION_MONITORS)
         check_range(f"{key}.patience", self.patience, 0, example=5)
         check_range(f"{key}.min_delta", self.min_delta, 0, example=0.001)
 

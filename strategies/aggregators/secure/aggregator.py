@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -48,7 +47,7 @@ from primia_flwr.runs.unmasked_sums import OpenedSums
 from primia_flwr.secagg.payload.layout import Layout
 from primia_flwr.secagg.protocol.parties import Session, roster_digest
 from primia_flwr.secagg.protocol.server import ServerInstance
-from primia_flwr.training.evaluate import Evaluation
+from primia_flwr.tasks.task import Evaluation
 from strategies.aggregators.aggregator import Aggregator, OnRow, Outcome, Request, Statistics
 from strategies.aggregators.reply_validator import clean
 from strategies.aggregators.secure.plausibility import check_plausible
@@ -116,7 +115,7 @@ class SecureAggregator(Aggregator):
         self._evaluate_layout = wire.report_layout(experiment, 0, outputs)
         self._statistics_layout = wire.statistics_layout(experiment, outputs)
         self._num_sites = len(experiment.federation.sites)
-        self._outputs = outputs
+        self.task, self.outputs = experiment.task, outputs
         self._private = experiment.privacy.enabled
         self._number = time.time_ns()  # above all numbers of the run before a resume
         self._next = self._new_instance()
@@ -326,7 +325,9 @@ class SecureAggregator(Aggregator):
         secagg_round.found.declined = _declined(sums, len(heard))
         if secagg_round.found.declined:
             raise ProtocolError(f"{secagg_round.found.declined} of {len(heard)} sites declined")
-        check_plausible(layout, totals, sums, len(current.survivors), noisy=self._private)
+        check_plausible(
+            layout, totals, sums, len(current.survivors), task=self.task, noisy=self._private
+        )
         secagg_round.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
         secagg_round.found.sums = sums
         secagg_round.found.seconds["unmask"] = round(time.monotonic() - started, 3)
@@ -365,10 +366,9 @@ class SecureAggregator(Aggregator):
         outcome.images = sums["images"][0]
         outcome.training_seconds = min(sums["seconds"][0], found.seconds["vectors"])
         if sums["incoming-examples"][0] > 0:
-            side = self._outputs
-            confusion = np.array(sums["incoming-confusion"], dtype=np.int64).reshape(side, side)
-            examples = int(sums["incoming-examples"][0])
-            outcome.validation = Evaluation(sums["incoming-loss-sum"][0], examples, confusion)
+            counts = {s.name: sums[f"incoming-{s.name}"] for s in self.task.sums(self.outputs)}
+            loss, examples = sums["incoming-loss-sum"][0], sums["incoming-examples"][0]
+            outcome.validation = Evaluation.of(self.task, self.outputs, loss, examples, counts)
         return outcome
 
     def _own(self, arrays: ArrayMap) -> ArrayRecord:

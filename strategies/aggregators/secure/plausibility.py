@@ -16,6 +16,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
 from primia_flwr.secagg.payload.layout import Layout, Number
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.tasks.task import Task
 
 Sums = Mapping[str, Sequence[float]]
 
@@ -34,19 +35,24 @@ _MOST: dict[str, float] = {
     "batches": _PASSES,
     "images": _PASSES,
     "seconds": _SECONDS,
-    **{f"{prefix}-{what}": _IMAGES for prefix in (INCOMING, LOCAL) for what in
-       ("examples", "confusion")},
+    **{f"{prefix}-examples": _IMAGES for prefix in (INCOMING, LOCAL)},
     "label-counts": _IMAGES,
     "side-counts": _IMAGES,
     "num-val": _IMAGES,
 }  # fmt: skip
 _TRAINING = (WEIGHT, RESTING, "batches", "images", "stopped-early", "seconds",
              "weighted-train-loss", *(f"{LOCAL}-{what}" for what in
-             ("examples", "loss-sum", "confusion")))  # fmt: skip
+             ("examples", "loss-sum")))  # fmt: skip
 
 
 def check_plausible(
-    layout: Layout, totals: Sequence[Vector], sums: Sums, survivors: int, *, noisy: bool = False
+    layout: Layout,
+    totals: Sequence[Vector],
+    sums: Sums,
+    survivors: int,
+    *,
+    task: Task,
+    noisy: bool = False,
 ) -> None:
     """Refuse a sum that no set of honest sites can have: noise, or the work of a site that lies.
 
@@ -60,6 +66,8 @@ def check_plausible(
         What `layout.numbers_of` reads in them.
     survivors : int
         Sites in the sum, none of which declined.
+    task : Task
+        Whose counts travel beside the update.
     noisy : bool
         The pixel statistics are those of a run with differential privacy.
 
@@ -69,26 +77,29 @@ def check_plausible(
         Naming the first such sum.
     """
     for number in layout.numbers:
-        least, most = _range(number, layout)
+        least, most = _range(number, layout, task)
         _check_range(number.name, sums[number.name], least * survivors, most * survivors)
     if layout.entries:
         _check_words(layout, totals[0], sums[WEIGHT][0], survivors)
-    _check_validation(sums)
+    _check_validation(sums, task)
     if "levels" in sums:
-        (_check_noisy_pixels if noisy else _check_pixels)(sums)
+        _check_noisy_pixels(sums) if noisy else _check_pixels(sums, task)
 
 
-def _range(number: Number, layout: Layout) -> tuple[float, float]:
+def _range(number: Number, layout: Layout, task: Task) -> tuple[float, float]:
     """Return the least and the most that one site sends of a number.
 
     Where nothing else is known: what the encoding lets it send.
     """
-    if not layout.entries and number.name in _TRAINING:
+    prefix, _, name = number.name.partition("-")
+    counted = prefix in (INCOMING, LOCAL) and name in [s.name for s in task.sums(1)]
+    trained = number.name in _TRAINING or (counted and prefix == LOCAL)
+    if not layout.entries and trained:
         return 0, 0
     if number.name == WEIGHT:
         return 1, layout.max_weight
     encodable = _TOP // layout.num_clients * (number.step or 1)
-    return 0, min(_MOST.get(number.name, encodable), encodable)
+    return 0, min(_IMAGES if counted else _MOST.get(number.name, encodable), encodable)
 
 
 def _check_range(name: str, values: Sequence[float], least: float, most: float) -> None:
@@ -112,14 +123,13 @@ def _check_words(layout: Layout, words: Vector, weight_sum: float, survivors: in
         )
 
 
-def _check_validation(sums: Sums) -> None:
+def _check_validation(sums: Sums, task: Task) -> None:
     for prefix in (INCOMING, LOCAL):
         examples = sums.get(f"{prefix}-examples", (0,))[0]
-        counted = sum(sums.get(f"{prefix}-confusion", ()))
-        if counted != examples:
-            raise _implausible(
-                f"the {prefix} confusion counts {counted:g} images", "as many as were validated"
-            )
+        counts = {s.name: sums.get(f"{prefix}-{s.name}", ()) for s in task.sums(1)}
+        wrong = task.check(counts, examples)
+        if wrong:
+            raise _implausible(f"{prefix}-{wrong}", "counts of the images that were validated")
         loss = sums.get(f"{prefix}-loss-sum", (0,))[0]
         if loss > 0 and not examples:
             raise _implausible(f"the sum of {prefix}-loss-sum over no image is {loss:g}", "0")
@@ -132,7 +142,7 @@ def _check_validation(sums: Sums) -> None:
         )
 
 
-def _check_pixels(sums: Sums) -> None:
+def _check_pixels(sums: Sums, task: Task) -> None:
     """Check what holds for the pixels of every set of images, and so for sums over sites."""
     count, pixels = sums["count"][0], _channels(sums)
     for level, square in pixels:
@@ -140,13 +150,13 @@ def _check_pixels(sums: Sums) -> None:
             raise _implausible("pixels above 255 on average", "0 to 255")
         if level * level > square * count * _SLACK:  # Cauchy-Schwarz
             raise _implausible("pixels with a negative variance", "0 or more")
-    by_class, by_side = sum(sums["label-counts"]), sum(sums["side-counts"])
-    if max(by_class, by_side) > _ROUNDED * min(by_class, by_side):
+    by_label, by_side = task.labelled(sums["label-counts"]), sum(sums["side-counts"])
+    if max(by_label, by_side) > _ROUNDED * min(by_label, by_side):
         raise _implausible(
-            f"{by_class:g} images by class and {by_side:g} by side", "as many, but for rounding"
+            f"{by_label:g} images by label and {by_side:g} by side", "as many, but for rounding"
         )
-    if by_class > _ROUNDED * count:
-        raise _implausible(f"{by_class:g} images of {count:g} pixels", "a pixel or more of each")
+    if by_label > _ROUNDED * count:
+        raise _implausible(f"{by_label:g} images of {count:g} pixels", "a pixel or more of each")
 
 
 def _check_noisy_pixels(sums: Sums) -> None:

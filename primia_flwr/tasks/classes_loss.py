@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primia_flwr.errors import DataError
 
-
-class TrainingLoss(nn.Module):
+class ClassificationLoss(nn.Module):
     """Weighted mean of the cross entropy over a batch.
 
     With class weights w the mean is sum_i w_i loss_i / sum_i w_i, where w_i is the weight of
@@ -44,30 +42,3 @@ class TrainingLoss(nn.Module):
             reduction="sum",
         )
         return total / (targets @ self.class_weights).sum()
-
-
-def balanced_weights(label_counts: Sequence[float]) -> tuple[float, ...]:
-    """Return weights that make every class count alike: n / (K n_k) with K classes present.
-
-    Parameters
-    ----------
-    label_counts : sequence of float
-        Images of each class, over the whole federation (sums of the sites' counts).
-
-    Returns
-    -------
-    tuple of float
-        Their mean over the images is 1; a class without images has weight 0.
-
-    Raises
-    ------
-    DataError
-        If a count is negative or all are 0.
-    """
-    total, present = sum(label_counts), sum(count > 0 for count in label_counts)
-    if not present or any(count < 0 for count in label_counts):
-        raise DataError(
-            f"class counts {list(label_counts)}; expected counts of at least 0 and one above 0; "
-            "check the class names of the data"
-        )
-    return tuple(total / (present * count) if count > 0 else 0.0 for count in label_counts)

@@ -1,0 +1,166 @@
+"""The seam of a task, and what a model was measured to be at one: sums that add up over sites."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from primia_flwr.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from primia_flwr.config.experiment.training import TrainingConfig
+
+Counts = Mapping[str, npt.NDArray[np.int64]]
+
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Whole numbers of at least 0 that travel: `size` of them under a name."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure computed from sums: its key, its words, its range, and which way is better."""
+
+    name: str
+    words: str
+    lowest: float
+    highest: float
+    higher_is_better: bool = True
+
+    def improves(self, value: float, than: float | None, min_delta: float = 0.0) -> bool:
+        """Tell whether a value improves on another by more than `min_delta`; NaN never does."""
+        if math.isnan(value):
+            return False
+        sign = 1 if self.higher_is_better else -1
+        return than is None or sign * (value - than) > min_delta
+
+
+class Task(ABC):
+    """What a label is, how it is learned, what travels of it, and how it is judged.
+
+    `outputs` is the width of the model's last layer; a subclass says what it has to do with the
+    names in the data. `name`: its file's. `metrics`: by which it is judged from sums, the loss among them.
+    `objective`: the one that searches and early stopping look at if nothing else is said.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    objective: str
+
+    # --- Sums that travel; without PyTorch ---
+
+    @abstractmethod
+    def sums(self, outputs: int) -> tuple[Sum, ...]:
+        """Return what travels of an evaluation beside its loss and its number of images."""
+
+    @abstractmethod
+    def label_sum(self, outputs: int) -> Sum:
+        """Return what travels of a site's training labels."""
+
+    @abstractmethod
+    def labelled(self, label_counts: Sequence[float]) -> float:
+        """Return how many images the counts of labels are of."""
+
+    @abstractmethod
+    def check(self, counts: Mapping[str, Sequence[float]], examples: float) -> str:
+        """Return what cannot be of the counts over that many images; nothing where all can."""
+
+    @abstractmethod
+    def figures(self, counts: Counts) -> dict[str, float]:
+        """Return every metric but the loss, by its name."""
+
+    # --- Learning; with PyTorch ---
+
+    @abstractmethod
+    def loss(
+        self, cfg: "TrainingConfig", label_weights: Sequence[float] | None = None
+    ) -> "nn.Module":
+        """Return the training loss: (logits, targets) to the batch's mean."""
+
+    @abstractmethod
+    def unit_loss(self, cfg: "TrainingConfig") -> Any:
+        """Return the loss of each image of a batch by itself, as clipping needs it."""
+
+    @abstractmethod
+    def label_weights(self, label_counts: Sequence[float]) -> tuple[float, ...]:
+        """Return weights under which every label counts alike."""
+
+    @abstractmethod
+    def soft(self, labels: "Tensor", outputs: int) -> "Tensor":
+        """Return labels as targets that can be mixed, float32."""
+
+    @abstractmethod
+    def measure(self, logits: "Tensor", labels: "Tensor") -> tuple[float, Counts]:
+        """Return the sum of the plain loss over images, and the counts that travel."""
+
+    @abstractmethod
+    def probabilities(self, logits: "Tensor") -> "Tensor":
+        """Return what a model's outputs mean."""
+
+    # --- What follows from these ---
+
+    def metric(self, name: str) -> Metric:
+        """Return a metric by its name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Sums over images, which add up over sites.
+
+    `loss_sum`: of the plain loss, in nats. `counts`: as `task.sums` names them.
+    """
+
+    task: Task
+    loss_sum: float
+    num_examples: int
+    counts: Counts
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        return Evaluation(
+            self.task,
+            self.loss_sum + other.loss_sum,
+            self.num_examples + other.num_examples,
+            {name: count + other.counts[name] for name, count in self.counts.items()},
+        )
+
+    def figures(self) -> dict[str, float]:
+        """Return every metric by its name, the mean loss first."""
+        return {LOSS: self.loss_sum / self.num_examples, **self.task.figures(self.counts)}
+
+    @classmethod
+    def of(
+        cls, task: Task, outputs: int, loss_sum: float, examples: float, sums: Mapping[str, Any]
+    ) -> "Evaluation":
+        """Rebuild an evaluation from what travelled, perhaps from a site that is wrong.
+
+        Raises
+        ------
+        ProtocolError
+            If a count is missing, negative, of another size, or impossible.
+        """
+        counts = {}
+        for wanted in task.sums(outputs):
+            values = np.asarray(sums.get(wanted.name, ()), dtype=np.int64).ravel()
+            if values.size != wanted.size or (values < 0).any():
+                raise ProtocolError(
+                    f"{wanted.name} has {values.size} entries, smallest "
+                    f"{values.min(initial=0)}; expected {wanted.size} of at least 0"
+                )
+            counts[wanted.name] = values
+        wrong = task.check({name: count.tolist() for name, count in counts.items()}, examples)
+        if wrong:
+            raise ProtocolError(wrong)
+        return cls(task, float(loss_sum), int(examples), counts)
