@@ -6,6 +6,7 @@ from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
+from primia_flwr.extras import need
 
 PROTOCOLS = ("fss", "crypten")
 DEVICES = ("auto", "cpu", "cuda")
