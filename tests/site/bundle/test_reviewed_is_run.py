@@ -38,7 +38,7 @@ allowed_experiments: [pneumonia]
 CHILD = """
 import sys
 from pathlib import Path
-from primia_flwr.site import installed
+from primia_flwr.site.bundle import installed
 from primia_flwr.site.bundle.contents import inspect
 from primia_flwr.site.policy import load_policy
 from flwr.cli.install import install_from_fab
