@@ -22,7 +22,8 @@ from strategies.aggregators.secure.aggregator import SecureAggregator
 def build_strategy(experiment: Experiment) -> Strategy:
     """Build the configured rule as a Flower strategy."""
     rule = experiment.strategy.rule
-    return rule.build(rule.read(experiment.strategy.options), experiment)
+    built: Strategy = rule.build(rule.read(experiment.strategy.options), experiment)
+    return built
 
 
 def build_aggregator(
@@ -57,14 +58,16 @@ def build_aggregator(
     Raises
     ------
     PrimiaError
-        If secure aggregation lacks the identity of a site.
+        If the aggregation cannot give what the rule needs, or lacks the identity of a site.
     """
     strategy, aggregation = build_strategy(experiment), experiment.aggregation
+    needs = experiment.strategy.rule.needs
     if aggregation.secure:
         return SecureAggregator(
             strategy,
             model,
             parameters,
+            needs=needs,
             experiment=experiment,
             session=session_of(experiment, identity_keys(experiment)),
             outputs=outputs,
@@ -78,10 +81,10 @@ def build_aggregator(
         "keep_models": experiment.debug.cross_site,
         "recording": Recording.of(experiment, folder),
     }
-    if aggregation.float_mean or experiment.strategy.rule.needs is not Need.MEAN:
+    if aggregation.float_mean or needs is not Need.MEAN:
         return PlainAggregator(strategy, model, parameters, **described)
     layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)
     overflow: Overflow = "clip" if aggregation.overflow == "clip" else "decline"
     return FixedPointAggregator(
-        strategy, model, parameters, layout=layout, overflow=overflow, **described
+        strategy, model, parameters, needs=needs, layout=layout, overflow=overflow, **described
     )

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from primia_flwr.config.checks import check_range, nearest
 from primia_flwr.config.rows import Table
 from primia_flwr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from flwr.serverapp.strategy import Strategy
+from primia_flwr.storage.printable import printable, shown
 
 RULES = Table("strategies", "RULE", others=("server_app", "registry", "weighted_fedavg"))
 
@@ -66,12 +64,13 @@ class Rule:
     needs : Need
         A rule that does not say `MEAN` is fed each site's update, and nothing else.
     options : dataclass
-        Of `strategy.options`: names, types by their defaults; its `__post_init__` checks ranges.
+        Of `strategy.options`: numbers, texts and truth values, each with a default, whose type it
+        must have; its `__post_init__` checks ranges.
     check : callable of (options, experiment)
         Raises `ConfigError` where the rest of the experiment does not fit.
     """
 
-    build: Callable[[Any, Any], "Strategy"]
+    build: Callable[[Any, Any], Any]
     needs: Need = Need.EACH_UPDATE
     options: type = NoOptions
     check: Callable[[Any, Any], None] = _fits
@@ -84,20 +83,31 @@ class Rule:
         ConfigError
             If a key is unknown, or a value is of another type or out of range.
         """
-        known = {field.name: field for field in fields(self.options)}
+        known, values = self.defaults(), dict[str, Any]()
         for key, value in given.items():
             if key not in known:
-                allowed = ", ".join(known) or "none for this rule"
                 raise ConfigError(
-                    f"unknown key strategy.options.{key}; expected {allowed}{nearest(key, known)}"
+                    f"unknown key strategy.options.{printable(str(key), limit=80)}; expected "
+                    f"{', '.join(known) or 'none for this rule'}{nearest(str(key), known)}"
                 )
-            kind = type(known[key].default)
-            if type(value) is not kind and not (kind is float and type(value) is int):
+            values[key] = _as_type_of(known[key], value)
+            if values[key] is None:
                 raise ConfigError(
-                    f"strategy.options.{key}={value!r:.60}; expected a {_NAMES.get(kind, kind.__name__)}, "
-                    f"e.g. {known[key].default}"
+                    f"strategy.options.{key}={shown(value)}; expected "
+                    f"{_NAMES[type(known[key])]}, e.g. {known[key]}"
                 )
-        return self.options(**given)
+        return self.options(**values)
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the default of each option."""
+        return {field.name: field.default for field in fields(self.options)}
 
 
-_NAMES = {float: "number", int: "whole number", bool: "true or false", str: "text"}
+_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+
+
+def _as_type_of(default: Any, value: Any) -> Any:
+    """Return a value as its option holds it, or None if it is of another type."""
+    if type(default) is float and type(value) is int and abs(value) < 2**64:
+        return float(value)
+    return value if type(value) is type(default) else None

@@ -13,6 +13,7 @@ import numpy as np
 from flwr.app import Message
 from flwr.serverapp.strategy import Strategy
 
+from primia_flwr.config.rules import Need
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
 from primia_flwr.runs.checkpoint import ArrayMap
@@ -22,7 +23,7 @@ from primia_flwr.secagg.payload.masks import Vector
 from strategies.aggregators.aggregator import Request
 from strategies.aggregators.plain import PlainAggregator
 from strategies.aggregators.reply_validator import Update, ValidatedReply, rejected_row
-from strategies.aggregators.server_step import move_by_mean
+from strategies.aggregators.server_step import check_needs, move_by_mean
 
 
 class FixedPointAggregator(PlainAggregator):
@@ -31,7 +32,9 @@ class FixedPointAggregator(PlainAggregator):
     Parameters
     ----------
     strategy, **described
-        As `PlainAggregator`; a rule that needs only the mean.
+        As `PlainAggregator`.
+    needs : Need
+        What the rule declares; anything but the mean is a `ConfigError`.
     layout : Layout
         That of a secure run of the same experiment.
     overflow : {"decline", "clip"}
@@ -43,10 +46,12 @@ class FixedPointAggregator(PlainAggregator):
         self,
         strategy: Strategy,
         *args: Any,
+        needs: Need,
         layout: Layout,
         overflow: Overflow = "decline",
         **described: Any,
     ) -> None:
+        check_needs(needs)
         super().__init__(strategy, *args, **described)
         self._layout, self._overflow = layout, overflow
         self._encoded: dict[str, Vector] = {}

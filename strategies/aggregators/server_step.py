@@ -7,7 +7,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
-from primia_flwr.errors import DivergenceError, FederationError
+from primia_flwr.config.rules import Need
+from primia_flwr.errors import ConfigError, DivergenceError, FederationError
 from primia_flwr.messages.keys import ARRAYS, METRICS, WEIGHT
 from primia_flwr.messages.secure import unflatten
 from primia_flwr.runs.checkpoint import ArrayMap
@@ -29,6 +30,21 @@ def aggregate(strategy: Strategy, server_round: int, replies: Sequence[Message])
     return {name: array.numpy() for name, array in arrays.items()}
 
 
+def check_needs(needs: Need) -> None:
+    """Refuse a rule that would take the mean, which is one reply, for a site's update.
+
+    Raises
+    ------
+    ConfigError
+        If the rule declares that it needs anything but the mean.
+    """
+    if needs is not Need.MEAN:
+        raise ConfigError(
+            f"a rule that needs {needs.value} is fed {Need.MEAN.value} alone; expected "
+            "needs=Need.MEAN in its RULE, or aggregation=plain"
+        )
+
+
 def move_by_mean(
     strategy: Strategy,
     server_round: int,
@@ -41,7 +57,7 @@ def move_by_mean(
     Parameters
     ----------
     strategy : Strategy
-        Given one reply, the mean model; so only rules that need nothing else.
+        Given one reply, the mean model: a rule that passes `check_needs`.
     server_round : int
         Named in errors.
     model : mapping of name to array

@@ -86,7 +86,7 @@ def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> I
     )  # fmt: skip
     yield (
         "training.proximal_mu", training.proximal_mu, 0.0,
-        "the private step knows no proximal term; set aggregation=secure",
+        "the private step knows no proximal term; set strategy=fedavg",
     )  # fmt: skip
     yield (
         "training.gradient_clip", training.gradient_clip, 0.0,

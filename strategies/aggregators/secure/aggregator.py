@@ -22,6 +22,7 @@ from flwr.app import (
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.rules import Need
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
@@ -52,7 +53,7 @@ from strategies.aggregators.aggregator import Aggregator, OnRow, Outcome, Reques
 from strategies.aggregators.reply_validator import clean
 from strategies.aggregators.secure.plausibility import check_plausible
 from strategies.aggregators.secure.secagg_round import SecAggRound, Summed, checked, query
-from strategies.aggregators.server_step import load_moments, moments, move_by_mean
+from strategies.aggregators.server_step import check_needs, load_moments, moments, move_by_mean
 from strategies.aggregators.statistics_query import site_name
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
@@ -64,11 +65,13 @@ class SecureAggregator(Aggregator):
     Parameters
     ----------
     strategy : Strategy
-        Given one reply, the mean model; so only rules that need nothing else.
+        Given one reply, the mean model.
     model : mapping of name to array
         The initial global model: float32 arrays.
     parameters : iterable of str
         Which of them are parameters; the others are buffers, always the weighted mean.
+    needs : Need
+        What the rule declares; anything but the mean is a `ConfigError`.
     experiment : Experiment
         Decides layouts, floor and session.
     session : Session
@@ -87,12 +90,14 @@ class SecureAggregator(Aggregator):
         model: ArrayMap,
         parameters: Iterable[str],
         *,
+        needs: Need,
         experiment: Experiment,
         session: Session,
         outputs: int,
         folder: Path | None = None,
         flower_run: int = 0,
     ) -> None:
+        check_needs(needs)
         self._strategy = strategy
         self._log = SumLog(folder) if folder else None
         self._opened = OpenedSums.of(experiment, folder)
