@@ -6,40 +6,17 @@ Whatever the moment: what left the house was charged before, and the ledger can 
 from __future__ import annotations
 
 import os
-import signal
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger.file import HEAD, LEDGER
+from tests.killed import run_killed
 from tests.privacy.ledgers import PATIENTS, charge, open_ledger
 
-_CALLS = ("write", "fsync", "replace", "open", "ftruncate", "close", "unlink")
 _ROUNDS = 2
-
-
-class _Killed:
-    """Kills the process before its n-th call; a write then leaves half of its bytes."""
-
-    def __init__(self, at: int) -> None:
-        self._left = at
-
-    def put_on(self) -> None:
-        for name in _CALLS:
-            setattr(os, name, self._around(name, getattr(os, name)))
-
-    def _around(self, name: str, call: Any) -> Any:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            self._left -= 1
-            if self._left < 0:
-                if name == "write":
-                    call(args[0], bytes(args[1])[: len(args[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*args, **kwargs)
-
-        return wrapped
 
 
 def play(folder: Path, outside: Path) -> None:
@@ -57,21 +34,6 @@ def play(folder: Path, outside: Path) -> None:
             stream.write(b"%d %s\n" % (number, kept))
 
 
-def run_killed(folder: Path, outside: Path, at: int) -> bool:
-    """Play in a process that is killed before call number `at`; say whether it was."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _Killed(at).put_on()
-            play(folder, outside)
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "an error instead of a kill"
-    return os.WIFSIGNALED(status)
-
-
 def releases(outside: Path) -> set[tuple[bytes, bytes]]:
     """Different noise that left, by round: the same bytes again are no second release."""
     lines = outside.read_bytes().splitlines() if outside.exists() else []
@@ -82,7 +44,7 @@ def test_killed_anywhere_nothing_uncharged_leaves(tmp_path: Path) -> None:
     calls = 0
     while True:
         folder, outside = tmp_path / str(calls) / "ledger", tmp_path / f"{calls}.out"
-        killed = run_killed(folder, outside, calls)
+        killed = run_killed(partial(play, folder, outside), calls)
         play(folder, outside)
         with open_ledger(folder) as ledger:
             charges = ledger.charges()
@@ -107,7 +69,7 @@ def test_killed_twice_while_mending(tmp_path: Path) -> None:
         play(folder, outside)
         with (folder / LEDGER).open("ab") as stream:
             stream.write(b'{"body":')
-        run_killed(folder, outside, calls)
+        run_killed(partial(play, folder, outside), calls)
         play(folder, outside)
         with open_ledger(folder) as ledger:
             assert [charge.instance for charge in ledger.charges()] == [1, 2]
