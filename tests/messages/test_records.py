@@ -20,6 +20,7 @@ from primia_flwr.messages.records import (
     put_evaluation,
     to_arrays,
 )
+from primia_flwr.tasks.classification import TASK
 from primia_flwr.tasks.task import Evaluation
 
 
@@ -71,24 +72,26 @@ def test_other_arrays_are_refused(change, fragment: str) -> None:
 )
 def test_evaluations_come_back(counts: list[int], loss: float) -> None:
     side = round(len(counts) ** 0.5)
-    before = Evaluation(loss, sum(counts), np.array(counts, np.int64).reshape(side, side))
+    before = Evaluation(TASK, loss, sum(counts), {"confusion": np.array(counts, np.int64)})
     metrics = MetricRecord()
     put_evaluation(metrics, INCOMING, before)
-    after = get_evaluation(metrics, INCOMING)
+    after = get_evaluation(metrics, INCOMING, TASK, side)
     assert after is not None
     assert (after.loss_sum, after.num_examples) == (loss, sum(counts))
-    assert np.array_equal(after.confusion, before.confusion)
+    assert np.array_equal(after.counts["confusion"], before.counts["confusion"])
 
 
 def test_no_evaluation_is_none() -> None:
-    assert get_evaluation(MetricRecord(), INCOMING) is None
+    assert get_evaluation(MetricRecord(), INCOMING, TASK, 2) is None
 
 
-@pytest.mark.parametrize("counts", [[1, 2, 3], [-1, 0, 0, 1]])
+@pytest.mark.parametrize("counts", [[1, 2, 3], [-1, 0, 0, 3], [1, 0, 0, 2]])
 def test_impossible_counts_are_refused(counts: list[int]) -> None:
-    metrics = MetricRecord({f"{INCOMING}-confusion": counts})
-    with pytest.raises(ProtocolError, match="confusion"):
-        get_evaluation(metrics, INCOMING)
+    metrics = MetricRecord(
+        {"incoming-confusion": counts, "incoming-num-examples": 2, "incoming-loss-sum": 0.0}
+    )
+    with pytest.raises(ProtocolError, match="incoming-confusion"):
+        get_evaluation(metrics, INCOMING, TASK, 2)
 
 
 def test_floats_reads_numbers_only() -> None:

@@ -85,7 +85,7 @@ def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
     stock = resnet._resnet.ResNet(
         resnet.BLOCKS[resnet.LAYOUTS[name][0], "batch"],
         resnet.LAYOUTS[name][1],
-        outputs=2,
+        2,
         norm_layer=lambda width: nn.GroupNorm(32, width),
     ).eval()
     stock.load_state_dict(ours.state_dict())

@@ -3,12 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 
 from primia_flwr.errors import DataError
-from primia_flwr.tasks.task import Evaluation
 from primia_flwr.training.evaluate import evaluate, predict
 from tests.training.tiny_training import (
     HALF,
@@ -20,44 +16,6 @@ from tests.training.tiny_training import (
 )
 
 CPU = torch.device("cpu")
-
-
-def _of(confusion: list[list[int]]) -> Evaluation:
-    matrix = np.array(confusion, dtype=np.int64)
-    return Evaluation(0.0, int(matrix.sum()), matrix)
-
-
-def test_scores_by_hand() -> None:
-    # TP 3, TN 4, FP 1, FN 2: MCC = (3*4 - 1*2) / sqrt(4*5*5*6) = 10 / sqrt(600)
-    scores = _of([[4, 1], [2, 3]])
-    assert scores.mcc == pytest.approx(10 / math.sqrt(600))
-    assert scores.accuracy == pytest.approx(0.7)
-    assert scores.balanced_accuracy == pytest.approx((4 / 5 + 3 / 5) / 2)
-
-
-def test_perfect_inverse_and_constant_predictions() -> None:
-    assert _of([[5, 0], [0, 3]]).mcc == pytest.approx(1.0)
-    assert _of([[0, 5], [3, 0]]).mcc == pytest.approx(-1.0)
-    assert _of([[5, 0], [3, 0]]).mcc == 0.0
-    assert _of([[5, 3], [0, 0]]).mcc == 0.0
-
-
-def test_a_class_without_images_does_not_count_for_balanced_accuracy() -> None:
-    assert _of([[2, 0, 0], [1, 3, 0], [0, 0, 0]]).balanced_accuracy == pytest.approx(0.875)
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
-def test_scores_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
-    matrix = np.zeros((4, 4), dtype=np.int64)
-    for true, predicted in pairs:
-        matrix[true, predicted] += 1
-    labels, predictions = zip(*pairs, strict=True)
-    scores = Evaluation(0.0, len(pairs), matrix)
-    assert scores.mcc == pytest.approx(matthews_corrcoef(labels, predictions), abs=1e-12)
-    present = [pair for pair in pairs if pair[1] in labels] or pairs
-    if len(present) == len(pairs):  # scikit-learn warns about predictions of absent classes
-        expected = balanced_accuracy_score(labels, predictions)
-        assert scores.balanced_accuracy == pytest.approx(expected)
 
 
 def test_probabilities_and_loss_by_hand() -> None:
@@ -72,8 +30,8 @@ def test_probabilities_and_loss_by_hand() -> None:
     scores = evaluate(model, data, normalisation=IDENTITY, batch_size=2, device=CPU)
     expected = -(math.log(0.5) + math.log(second[1]) + math.log(second[2]))
     assert scores.loss_sum == pytest.approx(expected, abs=1e-5)
-    assert scores.loss == pytest.approx(expected / 3, abs=1e-5)
-    assert scores.confusion.tolist() == [[1, 0], [1, 1]]
+    assert scores.figures()["loss"] == pytest.approx(expected / 3, abs=1e-5)
+    assert scores.counts["confusion"].tolist() == [1, 0, 1, 1]
 
 
 def test_sites_add_up_to_the_whole() -> None:
@@ -84,14 +42,7 @@ def test_sites_add_up_to_the_whole() -> None:
     both = parts[0] + parts[1]
     assert both.num_examples == 21
     assert both.loss_sum == pytest.approx(whole.loss_sum)
-    assert (both.confusion == whole.confusion).all()
-
-
-def test_evaluation_survives_json() -> None:
-    scores = Evaluation(1.25, 10, np.array([[4, 1], [2, 3]]))
-    back = Evaluation.from_dict(scores.to_dict())
-    assert (back.loss_sum, back.num_examples) == (1.25, 10)
-    assert (back.confusion == scores.confusion).all()
+    assert (both.counts["confusion"] == whole.counts["confusion"]).all()
 
 
 def test_model_keeps_its_mode_and_its_running_statistics() -> None:

@@ -69,7 +69,7 @@ def test_augmentation_varies_between_epochs_and_leaves_the_generator_alone() -> 
 
 def prepare(mixup: MixupConfig | None) -> BatchPreparation:
     recipe = Recipe(PLAIN, IDENTITY, seed=1, mixup=mixup)
-    return BatchPreparation(recipe, torch.device("cpu"), outputs=2)
+    return BatchPreparation(recipe, torch.device("cpu"), random_images(2))
 
 
 def test_preparation_without_mixup_keeps_hard_labels() -> None:
@@ -96,6 +96,6 @@ def test_mixup_blends_images_and_labels_alike_and_by_the_step() -> None:
 def test_preparation_lays_out_channels_last() -> None:
     cfg = replace(PLAIN, channels_last=True)
     colour = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    prepare = BatchPreparation(Recipe(cfg, HALF, seed=1), torch.device("cpu"), outputs=2)
+    prepare = BatchPreparation(Recipe(cfg, HALF, seed=1), torch.device("cpu"), random_images(2))
     images, _ = prepare(colour, torch.zeros(2).long(), 0)
     assert images.is_contiguous(memory_format=torch.channels_last)

@@ -66,7 +66,7 @@ def build_resnet(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
     model = cast(
         nn.Module,
         _resnet.ResNet(
-            BLOCKS[kind, cfg.norm], layers, outputs=outputs, norm_layer=norm_layer(cfg)
+            BLOCKS[kind, cfg.norm], layers, outputs, norm_layer=norm_layer(cfg)
         ),
     )
     model.avgpool = global_pool(cfg)
