@@ -52,4 +52,4 @@ def _names(folder: Path, others: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(n for n in found if not n.startswith("_") and n not in others))
 
 
-TASKS = Table("primia_flwr/tasks", "TASK", others=("task", "classes_loss", "classes_scores"))
+TASKS = Table("primia_flwr/tasks", "TASK", others=("task", "panel", "classes_loss"))

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import write_atomic
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_text, reading, reason_of
+from primia_flwr.tasks.panel import Predictions
 
 _FIXED = ("file", "patient", "label", "prediction")
 _PREFIX = "p_"
 _MAX_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """N images: `labels` (N,) indices into `classes`, `probabilities` (N, C) in [0, 1]."""
-
-    files: tuple[str, ...]
-    patients: tuple[str, ...]
-    labels: IntArray
-    probabilities: FloatArray
-    classes: tuple[str, ...]
 
 
 def write_predictions(

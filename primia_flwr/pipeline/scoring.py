@@ -15,8 +15,8 @@ from primia_flwr.evaluation.explain.cases import (
 )
 from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
-from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.models.card import ModelCard
+from primia_flwr.tasks.classes.scores import Scores, score
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict
 from primia_flwr.training.normalisation import Normalisation

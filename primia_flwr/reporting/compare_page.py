@@ -13,14 +13,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.evaluation.readers.compare import VALIDATION, Comparison
-from primia_flwr.evaluation.statistics.agreement import EXACT_BELOW
-from primia_flwr.evaluation.statistics.calibration import BINS
 from primia_flwr.reporting.compare_tables import Sheet, sheets
 from primia_flwr.reporting.plots.compare import draw
 from primia_flwr.reporting.plots.run import Plot
 from primia_flwr.reporting.result_table import size
+from primia_flwr.statistics.agreement import EXACT_BELOW
+from primia_flwr.statistics.calibration import BINS
 from primia_flwr.storage.atomic import atomic_folder, writing
+from primia_flwr.tasks.classes.readers.compare import VALIDATION, Comparison
 
 RESULT, PAGE = "comparison.json", "compare.html"
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from primia_flwr.evaluation.readers.compare import Comparison
-from primia_flwr.evaluation.statistics.intervals import Interval
-from primia_flwr.evaluation.statistics.metrics import IntArray
 from primia_flwr.reporting.result_table import DASH, figure
+from primia_flwr.statistics.arrays import IntArray
+from primia_flwr.statistics.intervals import Interval
 from primia_flwr.storage import plain_csv
+from primia_flwr.tasks.classes.readers.compare import Comparison
 
 TEXT, NUMBER, P_VALUE, INTERVAL = "text", "number", "p", "interval"
 Cell = str | int | float | Interval | None

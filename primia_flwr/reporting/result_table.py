@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from primia_flwr.evaluation.statistics.metrics import Scores
 from primia_flwr.runs.folder import results_by_name
+from primia_flwr.tasks.classes.scores import Scores
 
 DASH = "\N{EN DASH}"
 HEADINGS = ("Accuracy", "Balanced accuracy", "MCC", "ROC-AUC")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.predictions import Predictions, read_predictions
-from primia_flwr.evaluation.readers.metrics import ReaderFigures, reader_figures
-from primia_flwr.evaluation.readers.reader_panel import BASELINE, MODEL, Panel, Reader
-from primia_flwr.evaluation.statistics.calibration import Bin, calibration
-from primia_flwr.evaluation.statistics.intervals import LEVEL, RESAMPLES, Interval
+from primia_flwr.evaluation.predictions import read_predictions
+from primia_flwr.statistics.calibration import Bin, calibration
+from primia_flwr.statistics.intervals import LEVEL, RESAMPLES, Interval
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.reading import parse_json, read_text, reading
+from primia_flwr.tasks.classes.readers.figures import ReaderFigures, reader_figures
+from primia_flwr.tasks.panel import BASELINE, MODEL, Panel, Predictions, Reader
 
 FILE = "evidence.json"
 FIGURES = ("accuracy", "mcc", "roc_auc")

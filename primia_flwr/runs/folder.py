@@ -17,13 +17,14 @@ from omegaconf import OmegaConf
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.explain.cases import FILE as CASES
 from primia_flwr.evaluation.explain.cases import FOLDER, Explanation, read_cases
-from primia_flwr.evaluation.predictions import Predictions, read_predictions
-from primia_flwr.evaluation.statistics.metrics import Scores
+from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.cross_site import CrossSite, read_matrix
 from primia_flwr.runs.evidence import Evidence, read_evidence
 from primia_flwr.runs.secure_sums import SumFile, read_sum_file
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.reading import parse_json, read_text, reading
+from primia_flwr.tasks.classes.scores import Scores
+from primia_flwr.tasks.panel import Predictions
 
 Row = dict[str, str]
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.evaluation.predictions import write_predictions
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray, score
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.tasks.classes.scores import score
 
 CLASSES = ("normal", "bacterial", "viral")
 SITES = ("munich", "paris", "london")

@@ -42,10 +42,10 @@ import numpy as np
 
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.evaluation.statistics.auc import area_statistic
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
-from primia_flwr.evaluation.statistics.intervals import Strata, bootstrap_limits
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.statistics.auc import area_statistic
+from primia_flwr.statistics.intervals import Strata, bootstrap_limits
+from primia_flwr.tasks.classes.bootstrap import confusion_statistic
 
 DELTA = 1e-4
 EPSILONS = (1.0, 3.0, 6.0, 10.0)

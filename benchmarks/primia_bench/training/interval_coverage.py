@@ -26,16 +26,12 @@ import numpy as np
 from scipy.stats import norm
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.evaluation.readers.metrics import bootstrapped
-from primia_flwr.evaluation.statistics.auc import area_statistic
-from primia_flwr.evaluation.statistics.bootstrap_metrics import (
-    confusion_figures,
-    confusion_statistic,
-)
-from primia_flwr.evaluation.statistics.bootstrap_t import weighted_area_interval
-from primia_flwr.evaluation.statistics.delong import area_interval, weighted_area
-from primia_flwr.evaluation.statistics.intervals import Strata, bootstrap_limits
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.auc import area_statistic
+from primia_flwr.statistics.bootstrap_t import weighted_area_interval
+from primia_flwr.statistics.delong import area_interval, weighted_area
+from primia_flwr.statistics.intervals import Strata, bootstrap_limits, bootstrapped
+from primia_flwr.tasks.classes.bootstrap import confusion_figures, confusion_statistic
 
 BOUNDS = (0.93, 0.97)
 SIZES_OF_PATIENTS = (1, 2, 3)

@@ -18,8 +18,8 @@ from primia_bench.machine import describe_machine, publish
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse
 from primia_flwr.data.dataset import LabelledImages, load_pooled, load_test
-from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.tasks.classes.scores import Scores, score
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 

@@ -55,9 +55,9 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     """
     need("statsmodels", "primia compare")
     from primia_flwr.cli.analysis.compared_runs import gather, named_runs
-    from primia_flwr.evaluation.readers.compare import Settings, compare
-    from primia_flwr.evaluation.readers.experts import join_experts
     from primia_flwr.reporting.compare_page import check_target, write_comparison
+    from primia_flwr.tasks.classes.readers.compare import Settings, compare
+    from primia_flwr.tasks.classes.readers.experts import join_experts
 
     if not cfg.runs:
         raise ConfigError(
@@ -119,7 +119,7 @@ def _validation(cfg: CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
 
 def _group_columns(cfg: CompareConfig, found: Any) -> dict[str, dict[str, str]]:
     """Return for each column that groups the images, file -> group."""
-    from primia_flwr.evaluation.readers.experts import read_groups
+    from primia_flwr.tasks.classes.readers.experts import read_groups
 
     columns = {"site": found.site} if len(set(found.site.values())) > 1 else {}
     if cfg.groups:

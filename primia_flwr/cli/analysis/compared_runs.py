@@ -13,18 +13,19 @@ import numpy as np
 from primia_flwr.cli.analysis.scored_data import ScoredDataConfig, experiment_of, images_for
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
-from primia_flwr.evaluation.predictions import Predictions, read_predictions
-from primia_flwr.evaluation.readers.compare import Held
-from primia_flwr.evaluation.readers.reader_panel import (
-    BASELINE,
-    MODEL,
-    Panel,
-    panel_of,
-    same_images,
-)
+from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.scoring import score_model
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.tasks.classes.readers.compare import Held
+from primia_flwr.tasks.panel import (
+    BASELINE,
+    MODEL,
+    Panel,
+    Predictions,
+    panel_of,
+    same_images,
+)
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict
 from primia_flwr.training.normalisation import Normalisation

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from primia_flwr.config.checks import check_choice
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 from primia_flwr.models.architectures.scattering import GRID
+from primia_flwr.statistics.arrays import FloatArray, IntArray
 
 # Architecture -> module whose output is mapped: the activations of the last convolution, or what
 # the linear layer of `scattering` reads.

@@ -9,13 +9,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from primia_flwr.evaluation.readers.compare import Comparison
-from primia_flwr.evaluation.readers.reader_panel import EXPERT, Panel, Reader
-from primia_flwr.evaluation.statistics.calibration import Calibration
-from primia_flwr.evaluation.statistics.intervals import Interval, Strata
-from primia_flwr.evaluation.statistics.metrics import FloatArray, roc_curve
 from primia_flwr.reporting.plots import run as plots
 from primia_flwr.reporting.plots.run import COLOURS, INK, MARKERS, MUTED, Plot
+from primia_flwr.statistics.arrays import FloatArray
+from primia_flwr.statistics.calibration import Calibration
+from primia_flwr.statistics.intervals import Interval, Strata
+from primia_flwr.tasks.classes.readers.compare import Comparison
+from primia_flwr.tasks.classes.scores import roc_curve
+from primia_flwr.tasks.panel import EXPERT, Panel, Reader
 
 _GRID = np.linspace(0, 1, 101)
 _BAND_RESAMPLES = 400

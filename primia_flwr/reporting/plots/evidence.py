@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from primia_flwr.evaluation.statistics.intervals import Interval
 from primia_flwr.reporting.plots.run import COLOURS, INK, MUTED, Plot, plot_style, to_plot
 from primia_flwr.runs.cross_site import CrossSite
 from primia_flwr.runs.evidence import FIGURES, Evidence
+from primia_flwr.statistics.intervals import Interval
 
 TITLES = {"accuracy": "Accuracy", "mcc": "MCC", "roc_auc": "ROC-AUC"}
 

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from primia_flwr.evaluation.predictions import Predictions
-from primia_flwr.evaluation.statistics.metrics import Scores, roc_curve
 from primia_flwr.runs.folder import Row, flag, number
+from primia_flwr.tasks.classes.scores import Scores, roc_curve
 
 INK, MUTED, FAINT = "#1b2733", "#5c6b7a", "#d9dfe5"
 COLOURS = ("#12355b", "#b8621b", "#4f9d8f", "#7a3b69", "#8a8f2a", "#7fa3c7")

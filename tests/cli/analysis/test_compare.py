@@ -18,10 +18,11 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.evaluation.predictions import write_predictions
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray, score
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.tasks.classes.scores import score
 
 CLASSES = ("bacterial", "normal", "viral")
 N = 90

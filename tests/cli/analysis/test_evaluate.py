@@ -19,10 +19,10 @@ from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.errors import CheckpointError, ConfigError, DataError
 from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.evaluation.statistics.metrics import Scores, score
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model
+from primia_flwr.tasks.classes.scores import Scores, score
 
 CLASSES = ("dark", "light")
 

@@ -26,7 +26,6 @@ from primia_flwr.evaluation.explain.cases import (
     write_cases,
 )
 from primia_flwr.evaluation.predictions import read_predictions
-from primia_flwr.evaluation.readers.experts import read_experts, read_groups
 from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
 from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
 from primia_flwr.runs.evidence import write_evidence
@@ -38,6 +37,7 @@ from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.runs.track import record_of
 from primia_flwr.runs.tracking import _identity
 from primia_flwr.search.study import STUDY_FILE, open_study
+from primia_flwr.tasks.classes.readers.experts import read_experts, read_groups
 from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.reporting.run_folder_maker import make_run_folder
 

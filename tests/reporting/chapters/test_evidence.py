@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from primia_flwr.reporting.chapters.sites import site_table
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.predictions import write_predictions
-from primia_flwr.evaluation.statistics.intervals import Interval
-from primia_flwr.reporting.chapters.sites import site_table
 from primia_flwr.reporting.plots.evidence import in_words
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
 from primia_flwr.runs.evidence import read_evidence, write_evidence
 from primia_flwr.runs.folder import read_run_folder
+from primia_flwr.statistics.intervals import Interval
 
 Maker = Callable[..., Path]
 # Two classes, one image a patient, four of five right. The confidences .9 .9 .8 .6 .6 fall into

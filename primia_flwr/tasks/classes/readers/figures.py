@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.readers.reader_panel import Panel, Reader
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_names, confusion_statistic
-from primia_flwr.evaluation.statistics.bootstrap_t import (
-    class_area_interval,
-    weighted_area_interval,
-)
-from primia_flwr.evaluation.statistics.delong import Area, weighted_area
-from primia_flwr.evaluation.statistics.intervals import (
-    BOOTSTRAP,
-    WILSON,
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.bootstrap_t import class_area_interval, weighted_area_interval
+from primia_flwr.statistics.delong import Area, weighted_area
+from primia_flwr.statistics.intervals import (
     Interval,
     Statistic,
     Strata,
     bootstrap_limits,
-    wilson,
+    bootstrapped,
+    stacked,
 )
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.tasks.classes.bootstrap import confusion_names, confusion_statistic
+from primia_flwr.tasks.panel import Panel, Reader
 
 
 @dataclass(frozen=True)
@@ -63,33 +58,11 @@ def reader_figures(panel: Panel, *, seed: int, resamples: int) -> dict[str, Read
     }
 
 
-def stacked(statistics: Sequence[Statistic]) -> Statistic:
-    """Return one statistic with the rows of all."""
-    return lambda weights: np.concatenate([statistic(weights) for statistic in statistics])
-
-
 def confusion_matrix(labels: IntArray, predicted: IntArray, classes: int) -> IntArray:
     """Return counts (C, C), true class by row."""
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
-
-
-def bootstrapped(row: FloatArray, *, patients: int, rate: bool, undefined: str = "") -> Interval:
-    """Return the interval of one figure from (value, low, high).
-
-    A rate of exactly 0 or 1 never varies among resamples and has Wilson's interval instead,
-    each of `patients` counted once; a coefficient that never varies has none.
-    """
-    value, low, high = (float(one) for one in row)
-    if math.isnan(value):
-        return Interval(None, note=undefined or "not defined on these images")
-    if rate and value in (0.0, 1.0):
-        low, high = wilson(value * patients, patients)
-        return Interval(value, low, high, WILSON, "no resample differs; one count a patient")
-    if math.isnan(low) or math.isnan(high):
-        return Interval(value, note="the resamples do not vary enough for an interval")
-    return Interval(value, low, high, BOOTSTRAP)
 
 
 def areas_of(panel: Panel, reader: Reader) -> Area | None:

@@ -15,9 +15,7 @@ import numpy.typing as npt
 from sklearn import metrics as sk
 
 from primia_flwr.errors import DataError
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from primia_flwr.statistics.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

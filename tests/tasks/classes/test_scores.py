@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.statistics.metrics import Scores, roc_curve, score
+from primia_flwr.tasks.classes.scores import Scores, roc_curve, score
 
 
 def test_four_images_of_two_classes_by_hand() -> None:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.readers.experts import join_experts, read_experts, read_groups
-from primia_flwr.evaluation.readers.reader_panel import MODEL, Panel, Reader
+from primia_flwr.tasks.classes.readers.experts import join_experts, read_experts, read_groups
+from primia_flwr.tasks.panel import MODEL, Panel, Reader
 
 FILES = ("a/1.png", "a/2.png", "b/3.png")
 CLASSES = ("bacterial", "normal")

@@ -9,14 +9,15 @@ import pytest
 from scipy.stats import norm
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.statistics.delong import (
+from primia_flwr.statistics.arrays import FloatArray
+from primia_flwr.statistics.delong import (
     area,
     area_difference,
     area_interval,
     covariance,
     weighted_area,
 )
-from primia_flwr.evaluation.statistics.metrics import FloatArray, score
+from primia_flwr.tasks.classes.scores import score
 
 X, Y = np.array([3.0, 5.0, 6.0, 8.0]), np.array([1.0, 3.0, 4.0, 2.0, 6.0])
 SCORES, SIDE = np.concatenate([X, Y]), np.repeat([True, False], [4, 5])

@@ -10,11 +10,11 @@ import numpy as np
 
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.readers.reader_panel import EXPERT, Panel, Reader
-from primia_flwr.evaluation.statistics.metrics import IntArray
+from primia_flwr.statistics.arrays import IntArray
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_text, reading
+from primia_flwr.tasks.panel import EXPERT, Panel, Reader
 
 COLUMNS = ("file", "reader", "label")
 

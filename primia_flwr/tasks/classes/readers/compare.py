@@ -13,30 +13,31 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.readers.metrics import ReaderFigures, bootstrapped, reader_figures
-from primia_flwr.evaluation.readers.pairs import Pair, kappa_with_truth, pairs
-from primia_flwr.evaluation.readers.reader_panel import Panel, Reader, check_size
-from primia_flwr.evaluation.readers.subgroups import Grouping, Subgroup, subgroups
-from primia_flwr.evaluation.statistics.calibration import (
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.calibration import (
     Calibration,
     calibration,
     fit_temperature,
     with_temperature,
 )
-from primia_flwr.evaluation.statistics.intervals import (
+from primia_flwr.statistics.intervals import (
     RESAMPLES,
     Interval,
     Strata,
     bootstrap_limits,
+    bootstrapped,
 )
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
-from primia_flwr.evaluation.statistics.operating_points import (
+from primia_flwr.tasks.classes.readers.figures import ReaderFigures, reader_figures
+from primia_flwr.tasks.classes.readers.operating_points import (
     OperatingPoint,
     Question,
     binary_statistic,
     questions,
     threshold_for,
 )
+from primia_flwr.tasks.classes.readers.pairs import Pair, kappa_with_truth, pairs
+from primia_flwr.tasks.classes.readers.subgroups import Grouping, Subgroup, subgroups
+from primia_flwr.tasks.panel import Panel, Reader, check_size
 
 VALIDATION, COMPARED = "validation", "compared"
 FEW_PATIENTS = 30

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from primia_flwr.evaluation.statistics.intervals import Statistic, Strata
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.intervals import Statistic, Strata
 
 
 def area_statistic(

@@ -8,11 +8,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.predictions import Predictions
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
 
 MODEL, BASELINE, EXPERT = "model", "baseline", "expert"
 MIN_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """N images: `labels` (N,) indices into `classes`, `probabilities` (N, C) in [0, 1]."""
+
+    files: tuple[str, ...]
+    patients: tuple[str, ...]
+    labels: IntArray
+    probabilities: FloatArray
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from primia_flwr.evaluation.statistics.calibration import (
+from primia_flwr.statistics.calibration import (
     calibration,
     fit_temperature,
     with_temperature,
 )
-from primia_flwr.evaluation.statistics.operating_points import Question, questions, threshold_for
+from primia_flwr.tasks.classes.readers.operating_points import Question, questions, threshold_for
 
 CLASSES = ("bacterial", "normal", "viral")
 

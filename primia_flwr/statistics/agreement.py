@@ -21,8 +21,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 
-from primia_flwr.evaluation.statistics.intervals import Interval
-from primia_flwr.evaluation.statistics.metrics import IntArray
+from primia_flwr.statistics.arrays import IntArray
+from primia_flwr.statistics.intervals import Interval
 
 EXACT_BELOW = 25
 KAPPA = "Fleiss-Cohen-Everitt"

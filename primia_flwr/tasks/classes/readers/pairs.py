@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.readers.metrics import areas_of, bootstrapped, stacked
-from primia_flwr.evaluation.readers.reader_panel import Panel, Reader
-from primia_flwr.evaluation.statistics.agreement import McNemar, holm, kappa, mcnemar_test
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
-from primia_flwr.evaluation.statistics.delong import area_difference
-from primia_flwr.evaluation.statistics.intervals import (
+from primia_flwr.statistics.agreement import McNemar, holm, kappa, mcnemar_test
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.delong import area_difference
+from primia_flwr.statistics.intervals import (
     Interval,
     Statistic,
     Strata,
     bootstrap_limits,
+    bootstrapped,
+    stacked,
 )
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.tasks.classes.bootstrap import confusion_statistic
+from primia_flwr.tasks.classes.readers.figures import areas_of
+from primia_flwr.tasks.panel import Panel, Reader
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.statistics.auc import SortedScores
-from primia_flwr.evaluation.statistics.intervals import LEVEL, Interval
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.auc import SortedScores
+from primia_flwr.statistics.intervals import LEVEL, Interval
 
 DELONG = "DeLong, logit"
 DELONG_PLAIN = "DeLong"

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from primia_flwr.evaluation.statistics.auc import area_and_variance, area_statistic
-from primia_flwr.evaluation.statistics.bootstrap_t import (
+from primia_flwr.statistics.auc import area_and_variance, area_statistic
+from primia_flwr.statistics.bootstrap_t import (
     STUDENTISED,
     class_area_interval,
     weighted_area_interval,
 )
-from primia_flwr.evaluation.statistics.delong import area, covariance, weighted_area
-from primia_flwr.evaluation.statistics.intervals import Strata
+from primia_flwr.statistics.delong import area, covariance, weighted_area
+from primia_flwr.statistics.intervals import Strata
 
 
 def drawn(seed: int, patients: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Strata]:

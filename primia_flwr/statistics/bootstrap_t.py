@@ -17,15 +17,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr.evaluation.statistics.auc import area_and_variance
-from primia_flwr.evaluation.statistics.intervals import (
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.auc import area_and_variance
+from primia_flwr.statistics.intervals import (
     RESAMPLES,
     Interval,
     Statistic,
     Strata,
     bootstrap_limits,
 )
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
 
 STUDENTISED = "DeLong, studentised bootstrap of patients"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from primia_flwr.evaluation.statistics.agreement import holm, kappa, mcnemar_test
-from primia_flwr.evaluation.statistics.metrics import IntArray
+from primia_flwr.statistics.agreement import holm, kappa, mcnemar_test
+from primia_flwr.statistics.arrays import IntArray
 
 
 def readers(table: list[list[int]]) -> tuple[IntArray, IntArray]:

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.readers.metrics import bootstrapped, stacked
-from primia_flwr.evaluation.readers.reader_panel import Panel
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
-from primia_flwr.evaluation.statistics.intervals import (
+from primia_flwr.statistics.arrays import IntArray
+from primia_flwr.statistics.intervals import (
     Interval,
     Statistic,
     Strata,
     bootstrap_limits,
+    bootstrapped,
+    stacked,
 )
-from primia_flwr.evaluation.statistics.metrics import IntArray
+from primia_flwr.tasks.classes.bootstrap import confusion_statistic
+from primia_flwr.tasks.panel import Panel
 
 MIN_PATIENTS = 10
 

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import bootstrap
 
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -128,6 +128,28 @@ def bootstrap_limits(
         )
     limits = result.confidence_interval
     return value, np.asarray(limits.low), np.asarray(limits.high)
+
+
+def stacked(statistics: Sequence[Statistic]) -> Statistic:
+    """Return one statistic with the rows of all."""
+    return lambda weights: np.concatenate([statistic(weights) for statistic in statistics])
+
+
+def bootstrapped(row: FloatArray, *, patients: int, rate: bool, undefined: str = "") -> Interval:
+    """Return the interval of one figure from (value, low, high).
+
+    A rate of exactly 0 or 1 never varies among resamples and has Wilson's interval instead,
+    each of `patients` counted once; a coefficient that never varies has none.
+    """
+    value, low, high = (float(one) for one in row)
+    if math.isnan(value):
+        return Interval(None, note=undefined or "not defined on these images")
+    if rate and value in (0.0, 1.0):
+        low, high = wilson(value * patients, patients)
+        return Interval(value, low, high, WILSON, "no resample differs; one count a patient")
+    if math.isnan(low) or math.isnan(high):
+        return Interval(value, note="the resamples do not vary enough for an interval")
+    return Interval(value, low, high, BOOTSTRAP)
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.evaluation.statistics.bootstrap_metrics import confusion_statistic
-from primia_flwr.evaluation.statistics.intervals import Interval, Strata
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.intervals import Interval, Strata
+from primia_flwr.tasks.classes.bootstrap import confusion_statistic
 
 ANY = "any finding"
 

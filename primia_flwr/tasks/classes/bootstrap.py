@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from primia_flwr.evaluation.statistics.intervals import Statistic, Strata
-from primia_flwr.evaluation.statistics.metrics import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.intervals import Statistic, Strata
 
 
 def confusion_statistic(

@@ -1,1 +1,0 @@
-"""Statistics of a classifier: metrics, intervals, calibration."""

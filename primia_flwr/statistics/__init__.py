@@ -1,0 +1,1 @@
+"""Intervals, areas, agreement, calibration: figures of arrays, which know of no task."""

@@ -1,0 +1,1 @@
+"""What classification consists of: loss, scores, and readers on a panel."""
