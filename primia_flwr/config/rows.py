@@ -5,6 +5,7 @@ else in the house repeats that. Only names of files that are there can be asked 
 """
 
 import importlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,8 @@ from primia_flwr.config.root import app_root
 
 
 @dataclass(frozen=True)
-class Table:
-    """The rows in one folder of the app.
+class Table(Mapping[str, Any]):
+    """The rows in one folder of the app, by name; a row is imported when it is asked for.
 
     Parameters
     ----------
@@ -31,12 +32,15 @@ class Table:
     attribute: str
     others: tuple[str, ...] = ()
 
-    def names(self) -> tuple[str, ...]:
-        """Return the choices, sorted."""
-        return _names(app_root() / self.folder, self.others)
+    def __iter__(self) -> Iterator[str]:
+        return iter(_names(app_root() / self.folder, self.others))
 
-    def row(self, name: str) -> Any:
-        """Return a row; the name must be one of `names`."""
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in iter(self):
+            raise KeyError(name)
         module = importlib.import_module(f"{self._package()}.{name}")
         return getattr(module, self.attribute)
 
@@ -53,3 +57,5 @@ def _names(folder: Path, others: tuple[str, ...]) -> tuple[str, ...]:
 
 
 TASKS = Table("primia_flwr/tasks", "TASK", others=("task", "panel", "classes_loss"))
+MODELS = Table("primia_flwr/models/architectures", "MODEL")
+LAYOUTS = Table("primia_flwr/data/layouts", "LAYOUT", others=("common", "radiograph", "readers"))

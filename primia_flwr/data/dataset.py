@@ -54,7 +54,7 @@ class LabelledImages:
     synthetic: bool = False
     sides: tuple[int, ...] = ()
     digests: tuple[str, ...] = ()
-    task: Task = field(default_factory=lambda: TASKS.row("classification"))
+    task: Task = field(default_factory=lambda: TASKS["classification"])
 
     def __len__(self) -> int:
         return len(self.files)
@@ -294,7 +294,7 @@ def _labelled(manifest: Manifest, store: Store, images: Tensor, task: str) -> La
         manifest.synthetic,
         tuple(store.sides[sample.path] for sample in manifest.samples),
         tuple(store.digests[sample.path] for sample in manifest.samples),
-        TASKS.row(task),
+        TASKS[task],
     )
 
 

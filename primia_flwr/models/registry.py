@@ -1,53 +1,29 @@
-"""The closed table of models, and the one function that builds them."""
-
-from dataclasses import dataclass
-from typing import Protocol
+"""The one function that builds a model, of the closed table in `architectures`."""
 
 import torch
 from torch import nn
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
-from primia_flwr.models.architectures.resnet import build_resnet
-from primia_flwr.models.architectures.scattering import build_scattering
-from primia_flwr.models.architectures.simpleconv import build_simpleconv
-from primia_flwr.models.architectures.vgg import build_vgg
+from primia_flwr.models.architecture import Architecture
 from primia_flwr.models.layers.common import freeze, standardise_kernels
 from primia_flwr.models.weights import load_first_weights
 from primia_flwr.models.weights_card import check_kind
 
 
-class Builder(Protocol):
-    """Builds a model with random weights from PyTorch's global generator."""
+def architecture_of(name: str) -> Architecture:
+    """Return the row of a model.
 
-    def __call__(self, cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
-        """Return the model."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One row of the table: how to build it, and the names that loading weights must know.
-
-    `min_image_size`: the smallest side, in pixels, that its poolings leave something of.
-    `torchvision_name` is the key of torchvision's table of weights, empty where it has none.
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
     """
-
-    build: Builder
-    stem: str
-    head: str
-    min_image_size: int
-    torchvision_name: str = ""
-
-
-MODELS: dict[str, Architecture] = {
-    "resnet18": Architecture(build_resnet, "conv1.weight", "fc", 16, "resnet18"),
-    "resnet34": Architecture(build_resnet, "conv1.weight", "fc", 16, "resnet34"),
-    "resnet50": Architecture(build_resnet, "conv1.weight", "fc", 16, "resnet50"),
-    "vgg16": Architecture(build_vgg, "features.0.weight", "classifier", 32, "vgg16_bn"),
-    "simpleconv": Architecture(build_simpleconv, "features.0.weight", "classifier", 16),
-    "scattering": Architecture(build_scattering, "", "classifier", 32),
-}
+    check_choice("model.name", name, MODELS)
+    row: Architecture = MODELS[name]
+    return row
 
 
 def build_model(
@@ -65,7 +41,7 @@ def build_model(
     cfg : ModelConfig
         The architecture and its first weights.
     outputs : int
-        At least 2.
+        Width of the last layer, as the task says; at least 1.
     channels : int
         1 (grey) or 3 (colour).
     seed : int, optional
@@ -80,10 +56,9 @@ def build_model(
     ConfigError
         If the weights cannot be had, or belong to another architecture.
     """
-    check_choice("model.name", cfg.name, MODELS)
     check_choice("data.channels", str(channels), ("1", "3"))
-    check_range("number of classes", outputs, 2, example=3)
-    architecture = MODELS[cfg.name]
+    check_range("number of outputs", outputs, 1, example=3)
+    architecture = architecture_of(cfg.name)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
@@ -111,7 +86,7 @@ def check_image_size(cfg: ModelConfig, image_size: int) -> None:
     ConfigError
         If nothing would remain of them after the model's poolings.
     """
-    smallest = MODELS[cfg.name].min_image_size
+    smallest = architecture_of(cfg.name).min_image_size
     if image_size < smallest:
         raise ConfigError(
             f"data.image_size={image_size} with model.name={cfg.name}; expected {smallest} or "

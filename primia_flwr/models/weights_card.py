@@ -5,6 +5,7 @@ from pathlib import Path
 
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.models.card import CARD_FILE, ModelCard, read_card
 from primia_flwr.models.provenance import NOBODY, UNKNOWN, Provenance
@@ -14,7 +15,6 @@ from primia_flwr.storage.reading import reading
 STATED = "privacy.weights_without_patients"
 # Keys of the model that change what it computes from the same arrays.
 _KINDS = ("norm", "weight_standardisation")
-_WITHOUT = ("scattering",)  # models to which these mean nothing
 
 
 def check_kind(cfg: ModelConfig) -> None:
@@ -27,7 +27,11 @@ def check_kind(cfg: ModelConfig) -> None:
     ConfigError
         Naming the key, and what the weights were trained with.
     """
-    if cfg.weights == IMAGENET or cfg.name in _WITHOUT or not (card := _card_of(Path(cfg.weights))):
+    if (
+        cfg.weights == IMAGENET
+        or not MODELS[cfg.name].has_norm
+        or not (card := _card_of(Path(cfg.weights)))
+    ):
         return
     for key in _KINDS:
         own, theirs = getattr(cfg, key), getattr(card.model, key)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from primia_flwr.config.rows import MODELS
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.evaluation.explain.cases import (
     FOLDER,
@@ -13,7 +14,7 @@ from primia_flwr.evaluation.explain.cases import (
     picture_of,
     write_cases,
 )
-from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.explain.saliency import choose_cases, grad_cam, map_side
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.models.card import ModelCard
 from primia_flwr.tasks.classes.scores import Scores, score
@@ -96,4 +97,4 @@ def explain_model(
     )
     name = card.model.name
     side = map_side(name, card.image_size)
-    write_cases(folder / FOLDER, Explanation(TARGET_LAYERS[name], side, origin, explained))
+    write_cases(folder / FOLDER, Explanation(MODELS[name].explained, side, origin, explained))

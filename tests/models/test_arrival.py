@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
+from primia_flwr.config.rows import MODELS
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ProtocolError
 from primia_flwr.models.arrival import (
@@ -20,7 +21,7 @@ from primia_flwr.models.arrival import (
     shut_share,
     spread,
 )
-from primia_flwr.models.registry import MODELS, build_model
+from primia_flwr.models.registry import build_model
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import LocalPlan

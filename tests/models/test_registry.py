@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
-from primia_flwr.models import MODELS, build_model, check_image_size
+from primia_flwr.models import build_model, check_image_size
 from primia_flwr.models.layers.common import freeze
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
@@ -80,7 +81,7 @@ def test_full_backward_hooks_work_without_batch_norm(name: str, norm: str) -> No
 def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
     cfg = ModelConfig(name=name, norm="group")
     ours = build_model(cfg, outputs=2, channels=3, seed=1).eval()
-    from primia_flwr.models.architectures import resnet
+    from primia_flwr.models.layers import resnet
 
     stock = resnet._resnet.ResNet(
         resnet.BLOCKS[resnet.LAYOUTS[name][0], "batch"],

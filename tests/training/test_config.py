@@ -6,7 +6,6 @@ from omegaconf import OmegaConf
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import (
-    MODEL_NAMES,
     NORMS,
     OPTIMIZERS,
     PRECISIONS,
@@ -17,9 +16,9 @@ from primia_flwr.config.experiment.training import (
     TrainingConfig,
 )
 from primia_flwr.config.load import parse
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
-from primia_flwr.models import MODELS
-from primia_flwr.models.architectures.resnet import BLOCKS
+from primia_flwr.models.layers.resnet import BLOCKS
 from primia_flwr.training.evaluate import AUTOCAST_TYPES
 from primia_flwr.training.optimizer import OPTIMIZERS as OPTIMIZER_TABLE
 from tests.training.tiny_training import with_patience
@@ -32,7 +31,7 @@ def test_the_default_file_spells_every_default() -> None:
     assert written == OmegaConf.structured(TrainingConfig())
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_model_files_spell_every_key_and_differ_by_name_only(name: str) -> None:
     written = OmegaConf.load(CONF / "model" / f"{name}.yaml")
     assert written == OmegaConf.structured(ModelConfig(name=name))
@@ -47,7 +46,6 @@ def test_training_files_are_valid(path: Path) -> None:
 
 
 def test_names_of_the_configuration_are_those_of_the_tables() -> None:
-    assert tuple(MODELS) == MODEL_NAMES
     assert tuple(OPTIMIZER_TABLE) == OPTIMIZERS
     assert {norm for _, norm in BLOCKS} == set(NORMS)
     assert {"fp32", *AUTOCAST_TYPES} == set(PRECISIONS)

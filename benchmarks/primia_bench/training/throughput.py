@@ -30,11 +30,11 @@ from primia_flwr.config.experiment.data import (
     ToneConfig,
 )
 from primia_flwr.config.experiment.training import (
-    MODEL_NAMES,
     PRECISIONS,
     ModelConfig,
     TrainingConfig,
 )
+from primia_flwr.config.rows import MODELS
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.models import build_model
@@ -160,7 +160,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", choices=MODEL_NAMES, default="resnet18")
+    parser.add_argument("--model", choices=tuple(MODELS), default="resnet18")
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=32)

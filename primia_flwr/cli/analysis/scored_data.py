@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from primia_flwr.config.checks import check_choice
-from primia_flwr.config.experiment.data import LAYOUT_NAMES, SPLIT_NAMES, DataConfig
+from primia_flwr.config.experiment.data import SPLIT_NAMES, DataConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.rows import LAYOUTS
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, DataError
 
@@ -32,7 +33,7 @@ class ScoredDataConfig:
 
     def __post_init__(self) -> None:
         if self.layout is not None:
-            check_choice("data.layout", self.layout, LAYOUT_NAMES)
+            check_choice("data.layout", self.layout, LAYOUTS)
         if self.split is not None:
             check_choice("data.split", self.split, SPLIT_NAMES)
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from primia_flwr.config.checks import check_choice, check_column, check_length, check_range
-from primia_flwr.config.rows import TASKS
+from primia_flwr.config.rows import LAYOUTS, TASKS
 from primia_flwr.errors import ConfigError
 
-LAYOUT_NAMES = ("auto", "folder", "pneumonia", "manifest", "synthetic")
 SPLIT_NAMES = ("auto", "all", "train", "val", "test")
 RESIZE_NAMES = ("squash", "pad", "crop")
 PARTITION_NAMES = ("iid", "dirichlet", "quantity", "manifest")
@@ -263,8 +262,8 @@ class DataConfig:
     mixup: MixupConfig = field(default_factory=MixupConfig)
 
     def __post_init__(self) -> None:
-        check_choice("data.task", self.task, TASKS.names())
-        check_choice("data.layout", self.layout, LAYOUT_NAMES)
+        check_choice("data.task", self.task, TASKS)
+        check_choice("data.layout", self.layout, LAYOUTS)
         check_choice("data.split", self.split, SPLIT_NAMES)
         check_choice("data.resize", self.resize, RESIZE_NAMES)
         check_choice("data.channels", str(self.channels), ("1", "3"))

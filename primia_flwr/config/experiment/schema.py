@@ -70,7 +70,7 @@ class Experiment:
     @property
     def task(self) -> Any:
         """The task, as `primia_flwr.tasks` has it."""
-        return TASKS.row(self.data.task)
+        return TASKS[self.data.task]
 
     @property
     def largest_weight(self) -> int:

@@ -25,7 +25,7 @@ class StrategyConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice("strategy.name", self.name, RULES.names())
+        check_choice("strategy.name", self.name, RULES)
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
         check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
         self.rule.read(self.options)
@@ -33,5 +33,5 @@ class StrategyConfig:
     @property
     def rule(self) -> Rule:
         """The row of the rule."""
-        row: Rule = RULES.row(self.name)
+        row: Rule = RULES[self.name]
         return row

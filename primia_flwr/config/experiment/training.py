@@ -6,10 +6,9 @@ The comments in `conf/model/` and `conf/training/` explain each key to the perso
 from dataclasses import dataclass, field
 
 from primia_flwr.config.checks import check_choice, check_length, check_range
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
 
-MODEL_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16", "simpleconv", "scattering")
-IMAGENET_NAMES = ("resnet18", "resnet34", "resnet50", "vgg16")
 NORMS = ("batch", "group", "none")
 POOLS = ("avg", "max")
 TRAINABLE = ("all", "norm", "head")
@@ -37,7 +36,7 @@ class ModelConfig:
     trainable: str = "all"
 
     def __post_init__(self) -> None:
-        check_choice("model.name", self.name, MODEL_NAMES)
+        check_choice("model.name", self.name, MODELS)
         check_choice("model.norm", self.norm, NORMS)
         check_choice("model.pool", self.pool, POOLS)
         check_choice("model.trainable", self.trainable, TRAINABLE)
@@ -63,7 +62,7 @@ class ModelConfig:
 
     def _check_weights(self) -> None:
         if self.weights == "imagenet":
-            if self.name not in IMAGENET_NAMES:
+            if not MODELS[self.name].torchvision_name:
                 raise ConfigError(
                     f"model.weights=imagenet with model.name={self.name}; expected a model that "
                     "has ImageNet weights, e.g. model.name=resnet18"

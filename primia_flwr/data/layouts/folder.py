@@ -90,3 +90,6 @@ def _patient_of(root: Path, path: Path) -> str:
     parts = path.relative_to(root).parts[:-1]
     depth = 2 if split_folders(root)[0][0] else 1
     return "/".join(parts[depth:]) or own_patient(path.relative_to(root).as_posix())
+
+
+LAYOUT = read_folder

@@ -91,3 +91,6 @@ def _class_and_patient(root: Path, path: Path) -> tuple[str, str]:
             f"{relative}: a {name} image by its name; expected below {folder}/: move it there"
         )
     return name, patient
+
+
+LAYOUT = read_pneumonia

@@ -1,14 +1,7 @@
-"""Read any supported layout into a manifest: the closed table of layouts."""
-
-from collections.abc import Callable
-from pathlib import Path
+"""Read any layout of the closed table into a manifest."""
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.layouts.common import existing_root
-from primia_flwr.data.layouts.folder import read_folder
-from primia_flwr.data.layouts.pneumonia import is_pneumonia, read_pneumonia
-from primia_flwr.data.layouts.synthetic import read_synthetic
-from primia_flwr.data.layouts.table import read_table
+from primia_flwr.config.rows import LAYOUTS
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
 
@@ -25,7 +18,8 @@ def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
     DataError
         If the folder or file is missing, empty, or does not follow the layout.
     """
-    return LAYOUTS[cfg.layout](cfg, seed=seed)
+    manifest: Manifest = LAYOUTS[cfg.layout](cfg, seed=seed)
+    return manifest
 
 
 def in_split(manifest: Manifest, split: str) -> Manifest:
@@ -46,21 +40,3 @@ def in_split(manifest: Manifest, split: str) -> Manifest:
             f"{found or 'none'}: use data.split=auto or all"
         )
     return manifest.with_samples(kept)
-
-
-def _read_auto(cfg: DataConfig, *, seed: int) -> Manifest:
-    """Read the manifest if one is named, else the folder by what it looks like."""
-    if cfg.manifest:
-        return read_table(cfg, seed=seed)
-    root: Path = existing_root(cfg)
-    read = read_pneumonia if is_pneumonia(root) else read_folder
-    return read(cfg, seed=seed)
-
-
-LAYOUTS: dict[str, Callable[..., Manifest]] = {
-    "auto": _read_auto,
-    "folder": read_folder,
-    "pneumonia": read_pneumonia,
-    "manifest": read_table,
-    "synthetic": read_synthetic,
-}

@@ -100,3 +100,6 @@ def _name(finding: int, patient: int, number: int) -> str:
         return f"NORMAL/IM-{patient:04d}-{number:04d}.png"
     kind = "bacteria" if finding == radiograph.BACTERIAL else "virus"
     return f"PNEUMONIA/person{patient}_{kind}_{number}.png"
+
+
+LAYOUT = read_synthetic

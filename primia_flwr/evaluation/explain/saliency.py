@@ -19,20 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from primia_flwr.config.checks import check_choice
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import DataError
-from primia_flwr.models.architectures.scattering import GRID
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 
-# Architecture -> module whose output is mapped: the activations of the last convolution, or what
-# the linear layer of `scattering` reads.
-TARGET_LAYERS: dict[str, str] = {
-    "resnet18": "layer4",
-    "resnet34": "layer4",
-    "resnet50": "layer4",
-    "vgg16": "features.42",
-    "simpleconv": "features.14",
-    "scattering": "front.2",
-}
 _AT_ONCE = 8  # images of which the gradients are held at the same time
 
 
@@ -94,7 +84,7 @@ def grad_cam(
     model : nn.Module
         Stays in its mode and on its device; no gradient is left in its parameters.
     architecture : str
-        A name in `TARGET_LAYERS`.
+        The name of a model.
     images : (N, C, S, S) float32
         Normalised, as the model expects them.
     classes : sequence of N int
@@ -115,10 +105,10 @@ def grad_cam(
     """
     from captum.attr import LayerGradCam  # only here: it takes a second to import
 
-    check_choice("model.name", architecture, TARGET_LAYERS)
+    check_choice("model.name", architecture, MODELS)
     if len(classes) != len(images):
         raise DataError(f"{len(classes)} classes for {len(images)} images; expected one an image")
-    layer, training = model.get_submodule(TARGET_LAYERS[architecture]), model.training
+    layer, training = model.get_submodule(MODELS[architecture].explained), model.training
     explainer = LayerGradCam(model.eval(), layer)
     device = next(model.parameters()).device
     maps = []
@@ -135,15 +125,7 @@ def grad_cam(
 
 def map_side(architecture: str, image_size: int) -> int:
     """Return the cells along each side of the layer's map, of square images of that size."""
-    if architecture == "scattering":
-        return GRID
-    pixels = _STRIDES[architecture]
-    up = architecture.startswith("resnet")  # its strided convolutions are padded
-    return -(-image_size // pixels) if up else image_size // pixels
-
-
-# Pixels of the image along the side of one cell of the target layer's map.
-_STRIDES = {"resnet18": 32, "resnet34": 32, "resnet50": 32, "vgg16": 16, "simpleconv": 8}
+    return int(MODELS[architecture].map_side(image_size))
 
 
 def _scaled(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -29,7 +29,7 @@ from primia_flwr.inference.crypten.session import PRECISION_BITS, session
 from primia_flwr.inference.crypten.wire import DONE, SEED
 from primia_flwr.inference.lowering.folding import folded
 from primia_flwr.inference.transport.channel import Channel
-from primia_flwr.models.architectures.front_end import split_front
+from primia_flwr.models.layers.front_end import split_front
 
 DATA_OWNER, MODEL_OWNER = 0, 1
 

@@ -14,7 +14,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.inference.lowering.builder import Builder, Weights
 from primia_flwr.inference.lowering.folding import folded
 from primia_flwr.inference.plan import Plan, Shape
-from primia_flwr.models.architectures.front_end import split_front
+from primia_flwr.models.layers.front_end import split_front
 
 COMPARE_BITS = 32
 

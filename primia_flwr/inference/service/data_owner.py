@@ -35,7 +35,7 @@ from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.frames import MAX_ERROR_BYTES, printable
 from primia_flwr.inference.transport.keepalive import Keepalive
 from primia_flwr.inference.transport.messages import OPEN_ENDED, Join, Kind, session_of
-from primia_flwr.models.architectures.front_end import split_front
+from primia_flwr.models.layers.front_end import split_front
 
 
 class Session(ClosedAtTheEnd):

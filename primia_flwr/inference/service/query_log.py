@@ -9,22 +9,20 @@ restart changes nothing. A line counts once it is on the disk, and only then is 
 line without its end was answered with nothing: it is cut off, and a line says so.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
-import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from primia_flwr.errors import PolicyRefusal, ServiceError
-from primia_flwr.storage.appending import append_whole
+from primia_flwr.storage.atomic import writing
+from primia_flwr.storage.journal import JournalFile
 from primia_flwr.storage.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)
@@ -121,7 +119,7 @@ class QueryLog:
         ServiceError
             If they cannot be written down.
         """
-        with self._open() as descriptor:
+        with self._open() as journal:
             self._check(data_owner, images)
             query = _Query(time.time(), images, self._model)
             entry = {
@@ -130,7 +128,7 @@ class QueryLog:
                 "images": images,
                 "model": query.model,
             }
-            self._append(descriptor, entry)
+            self._append(journal, entry)
             self._count((data_owner, query))
 
     def _of(self, data_owner: str) -> list[_Query]:
@@ -154,64 +152,48 @@ class QueryLog:
             )
 
     @contextmanager
-    def _open(self) -> Iterator[int]:
-        """Lock the file, and read what has come to it; yield where to write."""
+    def _open(self) -> Iterator[JournalFile]:
+        """Lock the file, and read what has come to it; yield it to write to."""
         expected = f"one JSON object a line; {_REMEDY}; mend the file or give another one"
         with self._lock:
-            descriptor = self._descriptor()
-            try:
+            with self._writing():
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                journal = JournalFile(self.file)
+            with journal:
                 with reading(f"query log {self.file}", error=ServiceError, expected=expected):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                    self._catch_up(descriptor)
-                yield descriptor
-            finally:
-                os.close(descriptor)  # which unlocks it
+                    self._catch_up(journal)
+                yield journal
 
-    def _descriptor(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self.file, flags, 0o600)
-        except OSError as error:
-            raise self._unwritten(error) from None
+    def _writing(self) -> AbstractContextManager[None]:
+        remedy = f"{_REMEDY}; make room, mend the disk, or give another file"
+        return writing(f"query log {self.file}", error=ServiceError, remedy=remedy)
 
-    def _unwritten(self, error: OSError) -> ServiceError:
-        return ServiceError(
-            f"query log {self.file} cannot be written ({error.strerror}); {_REMEDY}; make room, "
-            "mend the disk, or give another file"
-        )
-
-    def _catch_up(self, descriptor: int) -> None:
+    def _catch_up(self, journal: JournalFile) -> None:
         """Read the lines that were written since; cut off one that has no end."""
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
-        if status.st_size < self._read:
+        if journal.size < self._read:
             raise ValueError("it is shorter than it was")
-        with os.fdopen(os.dup(descriptor), "rb") as stream:
-            stream.seek(self._read)
-            while line := stream.readline():
-                if not line.endswith(b"\n"):
-                    self._end_last_line(descriptor, line)
-                    return
-                self._count(_entry(line))
-                self._read += len(line)
+        for line in journal.lines(self._read):
+            if not line.endswith(b"\n"):
+                self._end_last_line(journal, line)
+                return
+            self._count(_entry(line))
+            self._read += len(line)
 
     def _count(self, entry: tuple[str, _Query] | None) -> None:
         if entry is not None:
             self._seen.setdefault(entry[0].lower(), []).append(entry[1])
 
-    def _end_last_line(self, descriptor: int, rest: bytes) -> None:
+    def _end_last_line(self, journal: JournalFile, rest: bytes) -> None:
         """Count a whole line without its end; cut off half a line, and say so in the file."""
         begins_like_one = _BEGIN.startswith(rest[: len(_BEGIN)]) or not rest.strip(b"\0")
         if not begins_like_one:
             raise ValueError(f"its last line is {rest!r:.80}")
         with suppress(Exception):  # of half a line almost anything comes
             self._count(_entry(rest))
-            self._write(descriptor, b"\n")
+            self._write(journal, b"\n")
             self._read += len(rest)
             return
-        os.ftruncate(descriptor, self._read)
+        journal.cut_off(self._read)
         logger.warning(
             "query log %s: half a last line of %d bytes, for which nothing was answered, is cut "
             "off; was the disk full?",
@@ -220,11 +202,11 @@ class QueryLog:
         )
         cut = {"bytes": len(rest), "sha256": hashlib.sha256(rest).hexdigest()}
         try:
-            self._append(descriptor, {"time": time.time(), "repaired": cut})
+            self._append(journal, {"time": time.time(), "repaired": cut})
         except ServiceError as error:  # the disk is still full: the next query will tell
             logger.warning("%s", error)
 
-    def _append(self, descriptor: int, entry: dict[str, Any]) -> None:
+    def _append(self, journal: JournalFile, entry: dict[str, Any]) -> None:
         """Write a line to the disk, whole or not at all.
 
         Raises
@@ -232,13 +214,11 @@ class QueryLog:
         ServiceError
             If it cannot be written.
         """
-        self._write(descriptor, json.dumps(entry).encode() + b"\n")
+        self._write(journal, json.dumps(entry).encode() + b"\n")
 
-    def _write(self, descriptor: int, line: bytes) -> None:
-        try:
-            append_whole(descriptor, line)
-        except OSError as error:
-            raise self._unwritten(error) from None
+    def _write(self, journal: JournalFile, line: bytes) -> None:
+        with self._writing():
+            journal.append(line)
         self._read += len(line)
 
 

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.models.architecture import Architecture
+from primia_flwr.models.layers.front_end import WithFrontEnd
 
 SCALES = 2  # J
 DIRECTIONS = 8  # L
@@ -60,7 +62,7 @@ GRID = 8  # cells a side of what the linear layer reads
 GROUPS = 27  # of the norm over the maps of a channel: 3 maps each, of one scale or neighbours
 
 
-class ScatteringNet(nn.Module):
+class ScatteringNet(WithFrontEnd):
     """Scattering, group norm without parameters, means over an 8 x 8 grid, one linear layer.
 
     `front` is public and the same for all models with this many channels; `classifier` is what is
@@ -147,6 +149,16 @@ def _grid(width: float) -> tuple[Tensor, Tensor]:
     return y, x
 
 
-def build_scattering(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
-    """Build the network; images (N, channels, H, W) -> logits (N, outputs)."""
+def _build(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
     return ScatteringNet(outputs, channels)
+
+
+MODEL = Architecture(
+    _build,
+    stem="",
+    head="classifier",
+    min_image_size=32,
+    explained="front.2",  # what the linear layer reads
+    map_side=lambda pixels: GRID,
+    has_norm=False,
+)

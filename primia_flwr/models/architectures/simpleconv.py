@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.models.architecture import Architecture
 from primia_flwr.models.layers.common import activation, global_pool, norm_layer
 from primia_flwr.models.layers.norm_free import scale_chain
 
@@ -32,6 +33,15 @@ class SimpleConv(nn.Module):
         return self.classifier(self.pool(self.features(x)).flatten(1))  # type: ignore[no-any-return]
 
 
-def build_simpleconv(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
-    """Build the network; images (N, channels, H, W) -> logits (N, outputs)."""
+def _build(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
     return SimpleConv(cfg, outputs, channels)
+
+
+MODEL = Architecture(
+    _build,
+    stem="features.0.weight",
+    head="classifier",
+    min_image_size=16,
+    explained="features.14",
+    map_side=lambda pixels: pixels // 8,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.evaluation.explain import saliency
 from primia_flwr.evaluation.explain.cases import (
@@ -20,8 +22,8 @@ from primia_flwr.evaluation.explain.cases import (
     read_cases,
     write_cases,
 )
-from primia_flwr.evaluation.explain.saliency import TARGET_LAYERS, choose_cases, grad_cam, map_side
-from primia_flwr.models import MODELS, build_model
+from primia_flwr.evaluation.explain.saliency import choose_cases, grad_cam, map_side
+from primia_flwr.models import build_model
 from primia_flwr.models.layers.common import freeze
 from primia_flwr.reporting.plots.saliency import saliency_plots
 
@@ -46,7 +48,7 @@ def test_the_map_is_that_of_the_paper_by_hand(monkeypatch: pytest.MonkeyPatch) -
 
     Class 0: 3/4 x. Class 1: 1/4 x - 2/4 x = -x/4. Pixels 4, 2, -4, 0.
     """
-    monkeypatch.setitem(saliency.TARGET_LAYERS, "two", "maps")
+    monkeypatch.setattr(saliency, "MODELS", {"two": SimpleNamespace(explained="maps")})
     images = torch.tensor([[[[4.0, 2.0], [-4.0, 0.0]]]]).repeat(2, 1, 1, 1)
     found = grad_cam(TwoMaps(), "two", images, [0, 1])
     np.testing.assert_allclose(found[0], [[1, 0.5], [0, 0]])
@@ -54,12 +56,8 @@ def test_the_map_is_that_of_the_paper_by_hand(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_map_without_evidence_is_zero_not_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(saliency.TARGET_LAYERS, "two", "maps")
+    monkeypatch.setattr(saliency, "MODELS", {"two": SimpleNamespace(explained="maps")})
     assert grad_cam(TwoMaps(), "two", -torch.ones(1, 1, 2, 2), [0]).tolist() == [[[0, 0], [0, 0]]]
-
-
-def test_every_architecture_has_a_layer_and_no_layer_is_without_one() -> None:
-    assert set(TARGET_LAYERS) == set(MODELS)
 
 
 def layer_output(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -78,11 +76,11 @@ def layer_output(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> to
 def test_the_target_is_the_last_activation_and_the_model_stays_as_it_was(
     name: str, norm: str, trainable: str
 ) -> None:
-    model = build_model(ModelConfig(name=name, norm=norm), classes=3, channels=1, seed=0)
+    model = build_model(ModelConfig(name=name, norm=norm), outputs=3, channels=1, seed=0)
     model.train()
     freeze(model, trainable, head=MODELS[name].head)
     sizes: list[torch.Size] = []
-    layer = model.get_submodule(TARGET_LAYERS[name])
+    layer = model.get_submodule(MODELS[name].explained)
     handle = layer.register_forward_hook(lambda _m, _i, out: sizes.append(out.shape))
     with torch.no_grad():
         assert float(layer_output(model, layer, torch.rand(1, 1, 72, 72)).min()) >= 0
@@ -104,7 +102,7 @@ def test_the_target_is_the_last_activation_and_the_model_stays_as_it_was(
 
 def test_images_far_apart_in_one_call_do_not_mix() -> None:
     """More images than are computed at once give each the map that it has alone."""
-    model = build_model(ModelConfig(name="simpleconv"), classes=3, channels=1, seed=1)
+    model = build_model(ModelConfig(name="simpleconv"), outputs=3, channels=1, seed=1)
     images = torch.rand(10, 1, 32, 32)
     together = grad_cam(model, "simpleconv", images, [0] * 10)
     alone = np.concatenate([grad_cam(model, "simpleconv", images[i : i + 1], [0]) for i in (0, 9)])

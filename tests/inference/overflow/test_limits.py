@@ -11,13 +11,14 @@ from primia_flwr.config.inference import (
     InferenceTrialArguments,
     ServeModelArguments,
 )
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.builder import Weights
 from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.overflow.limits import beyond, check_products
 from primia_flwr.inference.plan import Add, Average, Flatten, Linear, MaxLevel, Open, Relu, Reveal
-from primia_flwr.models.registry import MODELS, build_model
+from primia_flwr.models.registry import build_model
 
 
 def lowered_model(name: str, **options: str) -> Lowered:

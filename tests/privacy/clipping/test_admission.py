@@ -4,8 +4,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
-from primia_flwr.models import MODELS, build_model
+from primia_flwr.models import build_model
 from primia_flwr.privacy.clipping import build_engine
 from primia_flwr.privacy.clipping.admission import (
     check_independence,

@@ -115,3 +115,6 @@ def _refuse_repeated(path: Path, samples: list[Sample]) -> None:
                 f"{path}: names {printable(sample.path, limit=200)} twice; expected each once"
             )
         seen.add(sample.path)
+
+
+LAYOUT = read_table

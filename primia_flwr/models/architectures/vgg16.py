@@ -10,6 +10,7 @@ Source: Simonyan & Zisserman 2015, configuration D; Ioffe & Szegedy 2015 for the
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.models.architecture import Architecture
 from primia_flwr.models.layers.common import activation, global_pool, norm_layer
 from primia_flwr.models.layers.norm_free import scale_chain
 
@@ -51,6 +52,16 @@ def _features(cfg: ModelConfig, channels: int) -> nn.Sequential:
     return features
 
 
-def build_vgg(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
-    """Build VGG-16 with random weights; images (N, channels, H, W) -> logits (N, outputs)."""
+def _build(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
     return VGG(cfg, outputs, channels)
+
+
+MODEL = Architecture(
+    _build,
+    stem="features.0.weight",
+    head="classifier",
+    min_image_size=32,
+    explained="features.42",
+    map_side=lambda pixels: pixels // 16,
+    torchvision_name="vgg16_bn",
+)

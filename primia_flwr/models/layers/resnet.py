@@ -3,27 +3,23 @@
 Source: He et al. 2016, Deep Residual Learning for Image Recognition.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
 
 from primia_flwr.compat import torchvision
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.models.architectures.norm_free_resnet import (
+from primia_flwr.models.architecture import Architecture
+from primia_flwr.models.layers.common import global_pool, norm_layer
+from primia_flwr.models.layers.norm_free_resnet import (
     NormFreeBasicBlock,
     NormFreeBottleneck,
     finish_norm_free,
 )
-from primia_flwr.models.layers.common import global_pool, norm_layer
 
 _resnet = torchvision.models.resnet
-
-# name: (basic or bottleneck blocks, blocks in each of the four stages)
-LAYOUTS = {
-    "resnet18": ("basic", [2, 2, 2, 2]),
-    "resnet34": ("basic", [3, 4, 6, 3]),
-    "resnet50": ("bottleneck", [3, 4, 6, 3]),
-}
 
 
 class OutOfPlaceBasicBlock(_resnet.BasicBlock):  # type: ignore[misc, name-defined]
@@ -60,14 +56,25 @@ BLOCKS = {
 }
 
 
-def build_resnet(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
-    """Build a ResNet with random weights; images (N, channels, H, W) -> logits (N, outputs)."""
-    kind, layers = LAYOUTS[cfg.name]
+def resnet(name: str, kind: str, blocks: Sequence[int]) -> Architecture:
+    """Return the row of a ResNet: basic or bottleneck blocks, so many in each of four stages."""
+    return Architecture(
+        partial(_build, kind=kind, blocks=tuple(blocks)),
+        stem="conv1.weight",
+        head="fc",
+        min_image_size=16,
+        explained="layer4",
+        map_side=lambda pixels: -(-pixels // 32),  # its strided convolutions are padded
+        torchvision_name=name,
+    )
+
+
+def _build(
+    cfg: ModelConfig, *, outputs: int, channels: int, kind: str, blocks: Sequence[int]
+) -> nn.Module:
     model = cast(
         nn.Module,
-        _resnet.ResNet(
-            BLOCKS[kind, cfg.norm], layers, outputs, norm_layer=norm_layer(cfg)
-        ),
+        _resnet.ResNet(BLOCKS[kind, cfg.norm], list(blocks), outputs, norm_layer=norm_layer(cfg)),
     )
     model.avgpool = global_pool(cfg)
     if channels != 3:

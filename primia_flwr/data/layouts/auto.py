@@ -1,0 +1,19 @@
+"""Whatever `data.manifest` or `data.root` turns out to be."""
+
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.layouts.common import existing_root
+from primia_flwr.data.layouts.folder import read_folder
+from primia_flwr.data.layouts.manifest import read_table
+from primia_flwr.data.layouts.pneumonia import is_pneumonia, read_pneumonia
+from primia_flwr.data.manifest import Manifest
+
+
+def read_auto(cfg: DataConfig, *, seed: int) -> Manifest:
+    """Read the manifest if one is named, else the folder by what it looks like."""
+    if cfg.manifest:
+        return read_table(cfg, seed=seed)
+    read = read_pneumonia if is_pneumonia(existing_root(cfg)) else read_folder
+    return read(cfg, seed=seed)
+
+
+LAYOUT = read_auto

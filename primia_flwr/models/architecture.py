@@ -1,0 +1,50 @@
+"""A model as one row: how it is built, and the names that loading and explaining must know."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from primia_flwr.config.experiment.training import ModelConfig
+
+
+class Builder(Protocol):
+    """Builds a model with random weights from PyTorch's global generator."""
+
+    def __call__(self, cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
+        """Return the model: images (N, channels, H, W) -> logits (N, outputs)."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One model; the file that defines it as `MODEL` names it.
+
+    Parameters
+    ----------
+    build : Builder
+        Returns it with random weights.
+    stem : str
+        The parameter that depends on the number of channels; empty where none does.
+    head : str
+        The module whose width is the number of outputs.
+    min_image_size : int
+        The smallest side, in pixels, that its poolings leave something of.
+    explained : str
+        The module whose output saliency maps show: the activations of the last convolution.
+    map_side : callable
+        Cells along each side of that output, of square images of so many pixels.
+    torchvision_name : str
+        The key of torchvision's table of weights, empty where it has none.
+    has_norm : bool
+        Whether `model.norm`, `.norm_groups`, `.pool` and `.weight_standardisation` mean anything.
+    """
+
+    build: Builder
+    stem: str
+    head: str
+    min_image_size: int
+    explained: str
+    map_side: Callable[[int], int]
+    torchvision_name: str = ""
+    has_norm: bool = True
