@@ -33,7 +33,10 @@ class Table(Mapping[str, Any]):
     others: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_names(app_root() / self.folder, self.others))
+        # In an installed wheel the package itself does not lie below the app's root.
+        library = self.folder.startswith("primia_flwr/")
+        root = Path(__file__).parents[2] if library else app_root()
+        return iter(_names(root / self.folder, self.others))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
