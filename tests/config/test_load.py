@@ -92,8 +92,8 @@ def test_where_the_images_lie_does_not_change_the_hash() -> None:
         ("federation: {min_sites: 9}", "federation.min_sites=9"),
         ("baselines: [polled]", "did you mean pooled"),
         ("strategy: {name: fedprox}", "training.proximal_mu=0.0"),
-        ("strategy: {name: krum, num_malicious: 1}", "federation.min_sites=5"),
-        ("strategy: {float_mean: true, secure: {enabled: true}}", "aggregation.float_mean=true"),
+        ("strategy: {name: krum, options: {num_malicious: 1}}", "federation.min_sites=5"),
+        ("aggregation: {float_mean: true, name: secure}", "aggregation.float_mean=true"),
     ],
 )
 def test_mistakes_name_the_key(text: str, fragment: str) -> None:

@@ -120,7 +120,7 @@ def test_plain_values_are_read_as_they_stand() -> None:
         ["experiment=pneumonia"],
         ["aggregation=secure"],
         ["privacy=dp_sgd", "privacy.epsilon=3"],
-        ["search=pneumonia", "search=pneumonia"],
+        ["search=pneumonia"],
         ["+deployment.nodes={munich: 18446744073709551615}"],
     ],
 )

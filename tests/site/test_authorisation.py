@@ -95,19 +95,15 @@ def test_unknown_bundle_is_refused_before_it_is_looked_into() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "allowed"),
-    [
-        ("{secure: {enabled: true}}", True),
-        ("{secure: {enabled: false}}", False),
-        ("{secure: {enabled: 'true'}}", False),
-        ("{name: fedavg}", False),
-        ("secagg", False),
-    ],
+    ("aggregation", "allowed"),
+    [("{name: secure}", True), ("{name: plain}", False), ("{}", False), ("secure", False)],
 )
-def test_a_site_insists_on_secure_aggregation_unless_its_policy_says_otherwise(strategy, allowed):
+def test_a_site_insists_on_secure_aggregation_unless_its_policy_says_otherwise(
+    aggregation, allowed
+):
     default = SitePolicy(site="munich", superlink="fl.example.org:9391")
     policy = replace(POLICY, require_secure_aggregation=default.require_secure_aggregation)
-    request = config(f"name: pneumonia\nfederation: {{min_sites: 3}}\nstrategy: {strategy}")
+    request = config(f"name: pneumonia\nfederation: {{min_sites: 3}}\naggregation: {aggregation}")
     if allowed:
         judge(request, policy)
     else:

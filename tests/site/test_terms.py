@@ -11,9 +11,9 @@ from primia_flwr.site.terms import BUNDLE, TERMS, check_terms, wish
 
 THREAT_MODEL = Path(__file__).parents[2] / "docs/threat-model.md"
 HASH = "ab" * 32
-PRIVATE = {"privacy.mode": "dp_sgd", "aggregation.name": True}
-IN_THE_SUM = {"privacy.mode": "dp_aggregate", "aggregation.name": True}
-SECURE = {"aggregation.name": True}
+PRIVATE = {"privacy.mode": "dp_sgd", "aggregation.name": "secure"}
+IN_THE_SUM = {"privacy.mode": "dp_aggregate", "aggregation.name": "secure"}
+SECURE = {"aggregation.name": "secure"}
 
 
 def nested(values):
@@ -34,7 +34,7 @@ def policy(**values):
 
 # key, what else the run says, the wish that is refused, the one that is not, the site's policy
 CASES = [
-    ("aggregation.name", {}, False, True, {}),
+    ("aggregation.name", {}, "plain", "secure", {}),
     ("privacy.mode", SECURE, "none", "dp_sgd", {"max_epsilon": 3.0}),
     ("federation.min_sites", SECURE, 2, 3, {"min_sites": 3}),
     ("aggregation.min_survivors", SECURE, 3, 5, {"min_survivors": 4}),
@@ -79,7 +79,7 @@ def run(key, also, value, own):
 def test_a_wish_for_less_is_refused_and_one_for_as_much_is_not(key, also, bad, good, own):
     if key == "privacy.max_knowing":  # either of the two keys is enough
         own_rest = {"aggregation.min_survivors": 5}
-        with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.max_colluding=2"):
+        with pytest.raises(PolicyRefusal, match=r"aggregation\.max_colluding=2"):
             check_terms(nested(also | own_rest | {key: bad}), policy(**own), HASH)
         also = also | {"aggregation.max_colluding": 3}
         check_terms(nested(also | own_rest | {key: good}), policy(**own), HASH)
@@ -100,7 +100,7 @@ def test_noise_counts_on_as_many_that_know_theirs_as_the_site():
 def test_a_private_run_begins_with_other_weights_where_the_policy_lists_some():
     wishes = PRIVATE | {"model.weights": "model.safetensors"}
     check_terms(nested(wishes), policy(initial_weights=[HASH]), HASH)
-    without = {"model.weights": "model.safetensors", "aggregation.name": True}
+    without = {"model.weights": "model.safetensors", "aggregation.name": "secure"}
     check_terms(nested(without), policy(), HASH)
 
 
@@ -112,16 +112,16 @@ def test_what_has_another_type_is_never_good_enough(term, rubbish):
         check_terms(nested(also | {term.key: rubbish}), policy(max_epsilon=1.0), HASH)
 
 
-@pytest.mark.parametrize("secure", [None, [], "on", 1, {"enabled": "true"}, {"enabled": 1}])
-def test_a_section_of_another_kind_does_not_turn_a_check_off(secure):
-    wanted = {"federation": {"min_sites": 3}, "strategy": {"secure": secure}}
-    with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.enabled="):
+@pytest.mark.parametrize("section", [None, [], "secure", 1, {"name": "Secure"}, {"name": True}])
+def test_a_section_of_another_kind_does_not_turn_a_check_off(section):
+    wanted = {"federation": {"min_sites": 3}, "aggregation": section}
+    with pytest.raises(PolicyRefusal, match=r"aggregation\.name="):
         check_terms(wanted, policy(), HASH)
 
 
 def test_a_key_that_is_left_out_has_the_default_that_the_bundle_would_give_it():
     assert wish({}, "aggregation.min_survivors") == Experiment().aggregation.min_survivors
-    with pytest.raises(PolicyRefusal, match=r"strategy\.secure\.min_survivors=3; expected at l"):
+    with pytest.raises(PolicyRefusal, match=r"aggregation\.min_survivors=3; expected at l"):
         check_terms(nested(SECURE), policy(min_survivors=4), HASH)
 
 

@@ -16,7 +16,7 @@ def experiment(*overrides):
 
 
 def with_space(space, *overrides):
-    cfg = compose("config", ["search=pneumonia", "search=none", *overrides])
+    cfg = compose("config", ["search=none", *overrides])
     cfg.search.population, cfg.search.space = 4, space
     return parse(Experiment, cfg)
 
