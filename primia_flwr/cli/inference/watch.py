@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from primia_flwr.cli.inference.findings import summary
-from primia_flwr.cli.inference.infer import AUDIT_PACE, Work, bars
 from primia_flwr.cli.inference.predictions import output_folder, write_tables
+from primia_flwr.cli.inference.work import AUDIT_PACE, Work, bars
 from primia_flwr.cli.stopping import Stopping
 from primia_flwr.config.inference import InferArguments
 from primia_flwr.errors import ConfigError, DataError, PrimiaError, ServiceError
@@ -84,14 +84,14 @@ class Book(Work):
     @property
     def began(self) -> bool:
         """Whether a session was opened."""
-        return self._session is not None
+        return self._sessions.last is not None
 
     def open(self) -> "Session":
         """Open a session that lasts until a party ends it."""
         from primia_flwr.inference.service.data_owner import Session
         from primia_flwr.inference.transport.messages import OPEN_ENDED
 
-        is_first = self._session is None
+        is_first = self._sessions.last is None
         session = self._open(OPEN_ENDED)
         if not isinstance(session, Session):
             raise ServiceError("a session of another protocol; expected protocol=fss")
@@ -162,10 +162,6 @@ class Book(Work):
                 f"classified, the last of them {self._rows[-1]['file'] if self._rows else 'none'}"
             ) from None
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a row for each image that was classified."""
-        return self._rows
-
     @property
     def count(self) -> int:
         """How many images can be read, as far as is known."""
@@ -192,10 +188,6 @@ class Book(Work):
         self._progress.update(self._fetched, completed=watcher.waiting)
         came = len(self._rows) + len(watcher.pending)
         self._progress.update(self._done, total=came, completed=len(self._rows))
-
-    def say(self, sentence: str) -> None:
-        """Tell the user."""
-        self._progress.console.print(sentence, markup=False, soft_wrap=True)
 
     def _show_fetched(self, count: int) -> None:
         """Show nothing here: what counts is how much of it waits."""
