@@ -30,7 +30,8 @@ class Command:
     """One verb of the command line.
 
     `words` are what the user types, e.g. `("data", "check")`. `positional` names the key that
-    a bare word sets, e.g. `primia site approve <hash>`.
+    a bare word sets, e.g. `primia site approve <hash>`. With `groups` a key may choose a file of
+    `conf/`, e.g. `data=folder`.
     """
 
     words: tuple[str, ...]
@@ -40,11 +41,22 @@ class Command:
     schema: type[Any]
     run: Callable[[Any], dict[str, Any] | None]
     positional: str = ""
+    groups: bool = False
 
     @property
     def name(self) -> str:
         """Return the words as typed."""
         return " ".join(self.words)
+
+    def configured(self, overrides: Sequence[str] = ()) -> Any:
+        """Return its configuration as an instance of `schema`.
+
+        Raises
+        ------
+        ConfigError
+            If an override is not understood, or a value is not as expected.
+        """
+        return parse(self.schema, compose(self.config_name, overrides, groups=self.groups))
 
 
 def call(verb: Command, arguments: Sequence[str]) -> int:
@@ -54,8 +66,7 @@ def call(verb: Command, arguments: Sequence[str]) -> int:
         return 0
     try:
         words, show = _split_flags(verb, arguments)
-        overrides = [_as_override(verb, word) for word in words]
-        config = parse(verb.schema, compose(verb.config_name, overrides))
+        config = verb.configured([_as_override(verb, word) for word in words])
         if show:
             sys.stdout.write(to_yaml(config))
             return 0
@@ -97,12 +108,8 @@ def print_help(verb: Command) -> None:
     for example in verb.examples:
         console.print(f"  {_escaped(example)}", soft_wrap=True, highlight=False)
     console.print("\n[bold]Keys[/] (set them as key=value; --cfg job prints them composed)")
-    for line in to_yaml(_defaults(verb)).splitlines():
+    for line in to_yaml(verb.configured()).splitlines():
         console.print(f"  {_escaped(line)}", soft_wrap=True, highlight=False)
-
-
-def _defaults(verb: Command) -> Any:
-    return parse(verb.schema, compose(verb.config_name))
 
 
 def _split_flags(verb: Command, arguments: Sequence[str]) -> tuple[list[str], bool]:

@@ -1,8 +1,8 @@
 """Compose and check every YAML file of `conf/`: `python -m primia_flwr.cli.verify_conf`.
 
-Each file in a group is composed as that group's choice, each file at the top as an entry, and
-the result goes through its dataclass, so a typo in a rarely used choice is found before a
-user finds it.
+Each file in a group is composed as that group's choice, each file in `commands/` as the entry of
+its command, and the result goes through its dataclass, so a typo in a rarely used choice is found
+before a user finds it.
 """
 
 import importlib
@@ -22,14 +22,9 @@ from primia_flwr.errors import ConfigError
 
 
 def choices() -> Iterator[tuple[Path, list[str]]]:
-    """Yield every YAML file in a group of `conf/` with the overrides that select it.
-
-    `conf/inference` is no group: it holds entries of verbs.
-    """
-    conf = app_root() / "conf"
-    for path in sorted(conf.glob("*/*.yaml")):
-        if path.parent.name != "inference":
-            yield path, [f"{path.parent.name}={path.stem}"]
+    """Yield every YAML file in a group of `conf/` with the overrides that select it."""
+    for path in sorted((app_root() / "conf").glob("*/*.yaml")):
+        yield path, [f"{path.parent.name}={path.stem}"]
 
 
 def verify() -> list[str]:
@@ -59,7 +54,7 @@ def _verify_commands() -> list[str]:
         module = importlib.import_module(f"primia_flwr.cli.{module_name}")
         verb = module.COMMAND
         try:
-            parse(verb.schema, compose(verb.config_name))
+            verb.configured()
         except ConfigError as error:
             problems.append(f"conf/{verb.config_name}.yaml: {error}")
     return problems

@@ -82,13 +82,14 @@ def compose(
     config_name: str = "config",
     overrides: Sequence[str] = (),
     *,
+    groups: bool = False,
     return_hydra_config: bool = False,
 ) -> DictConfig:
     """Compose one entry of `conf/` with command-line overrides.
 
-    `config_name` may lie in a folder (`inference/infer`): its keys then never mean the groups of
-    `conf/`, so `model=outputs/a` is a value there. With `return_hydra_config` Hydra's own
-    section `hydra` comes along.
+    `config_name` may lie in a folder (`commands/inference/infer`): its keys then mean the groups
+    of `conf/` only with `groups`, so `model=outputs/a` is a value there. With
+    `return_hydra_config` Hydra's own section `hydra` comes along.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def compose(
         If a key or a choice does not exist, or an override cannot be parsed.
     """
     renamed.check_overrides(overrides)
-    folder, _, name = config_name.rpartition("/")
+    folder, _, name = ("", "", config_name) if groups else config_name.rpartition("/")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(app_root() / "conf" / folder), version_base="1.3"):

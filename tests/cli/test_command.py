@@ -29,7 +29,7 @@ def verb(result: dict[str, object] | None = None, error: Exception | None = None
         words=("site", "run"),
         summary="run it",
         examples=("primia site run site=kit/site.yaml",),
-        config_name="site_run",
+        config_name="commands/site/run",
         schema=Arguments,
         run=body,
         positional="site",

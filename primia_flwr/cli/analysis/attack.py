@@ -297,7 +297,7 @@ COMMAND = Command(
         "primia attack run=outputs/b target=secure_sum dry_run=true",
         "primia attack run=outputs/b target=crafted_model crafted=within_bounds",
     ),
-    config_name="attack",
+    config_name="commands/analysis/attack",
     schema=AttackConfig,
     run=run,
     positional="run",

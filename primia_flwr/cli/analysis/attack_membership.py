@@ -215,7 +215,7 @@ COMMAND = Command(
         "primia attack membership run=outputs/a site=munich",
         "primia attack membership run=outputs/a dry_run=true",
     ),
-    config_name="attack_membership",
+    config_name="commands/analysis/attack_membership",
     schema=AttackMembershipConfig,
     run=run,
     positional="run",

@@ -158,7 +158,7 @@ COMMAND = Command(
         "primia compare runs=[outputs/a] data.manifest=hospital.csv experts=experts.csv",
         "primia compare runs=[outputs/a] groups=scanners.csv output=outputs/by-scanner",
     ),
-    config_name="compare",
+    config_name="commands/analysis/compare",
     schema=CompareConfig,
     run=run,
 )

@@ -138,7 +138,7 @@ COMMAND = Command(
         "primia evaluate run=outputs/a data.manifest=hospital.csv name=hospital-b",
         "primia evaluate run=outputs/a data.root=chest_xray/test saliency=2",
     ),
-    config_name="evaluate",
+    config_name="commands/analysis/evaluate",
     schema=EvaluateConfig,
     run=run,
     positional="run",

@@ -86,7 +86,8 @@ COMMAND = Command(
         "primia data check data.root=scans 'data.patient_pattern=\"(?P<patient>P\\d+)\"'",
         "primia data check data.manifest=site.csv data.root=/images quiet=true",
     ),
-    config_name="data_check",
+    config_name="commands/data/check",
+    groups=True,
     schema=DataCheckConfig,
     run=run,
 )

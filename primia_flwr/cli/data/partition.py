@@ -118,7 +118,8 @@ COMMAND = Command(
         "primia data partition data.root=scans data.partition.kind=quantity sites=5",
         "primia data partition data.root=scans site_names=[munich,paris,london] output=manifests",
     ),
-    config_name="data_partition",
+    config_name="commands/data/partition",
+    groups=True,
     schema=DataPartitionConfig,
     run=run,
 )

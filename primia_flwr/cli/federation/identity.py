@@ -41,7 +41,7 @@ COMMAND = Command(
         "primia federation identity",
         "primia federation identity name=fl 'trust=[munich.pub,paris.pub,london.pub]'",
     ),
-    config_name="federation_identity",
+    config_name="commands/federation/identity",
     schema=FederationIdentityArguments,
     run=run,
     positional="name",

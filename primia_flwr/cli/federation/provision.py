@@ -114,7 +114,7 @@ COMMAND = Command(
         "primia provision sites=[munich,paris,london] server=fl.example.org",
         "primia provision name=trial sites=[a,b] server=127.0.0.1 port=9491 min_sites=1",
     ),
-    config_name="provision",
+    config_name="commands/federation/provision",
     schema=ProvisionArguments,
     run=run,
 )

@@ -125,7 +125,7 @@ COMMAND = Command(
         "primia secagg show outputs/a",
         "primia secagg show run=outputs/a quiet=true      # the tables on standard error",
     ),
-    config_name="secagg_show",
+    config_name="commands/federation/secagg_show",
     schema=ShowArguments,
     run=run,
     positional="run",

@@ -78,7 +78,7 @@ COMMAND = Command(
         "primia federation status",
         "primia federation status name=fl register=true",
     ),
-    config_name="federation_status",
+    config_name="commands/federation/status",
     schema=StatusArguments,
     run=run,
     positional="name",

@@ -93,7 +93,7 @@ COMMAND = Command(
         "that loses precision, and measure which ring of its comparisons is large enough"
     ),
     examples=("primia inference calibrate model=outputs/a data.root=validation",),
-    config_name="inference/inference_calibrate",
+    config_name="commands/inference/calibrate",
     schema=CalibrateArguments,
     run=run,
     positional="model",

@@ -88,7 +88,7 @@ COMMAND = Command(
         "primia infer data.root=inbox kit=kit-clinic-a watch=true prefetch=200",
         "primia infer data.root=inbox watch=true watch_new_only=true idle_stop=3600",
     ),
-    config_name="inference/infer",
+    config_name="commands/inference/infer",
     schema=InferArguments,
     run=run,
     positional="server",

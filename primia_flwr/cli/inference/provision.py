@@ -145,7 +145,7 @@ COMMAND = Command(
         "primia provision service output=services/diagnosis add=[clinic-c] remove=[clinic-b]",
         "primia provision service output=services/diagnosis renew=[clinic-a,model-owner]",
     ),
-    config_name="provision_service",
+    config_name="commands/inference/provision",
     schema=ProvisionServiceArguments,
     run=run,
 )

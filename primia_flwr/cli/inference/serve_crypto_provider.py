@@ -48,7 +48,7 @@ COMMAND = Command(
     words=("serve", "crypto-provider"),
     summary="deal correlated randomness to the parties of encrypted inference, until Ctrl-C",
     examples=("primia serve crypto-provider kit=kit-crypto-provider",),
-    config_name="inference/serve_crypto_provider",
+    config_name="commands/inference/serve_crypto_provider",
     schema=ServeProviderArguments,
     run=run,
 )

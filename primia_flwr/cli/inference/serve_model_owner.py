@@ -124,7 +124,7 @@ COMMAND = Command(
         "primia serve model-owner model=outputs/a limit=1000 life_limit=100000 "
         "accept_extraction=true",
     ),
-    config_name="inference/serve_model_owner",
+    config_name="commands/inference/serve_model_owner",
     schema=ServeModelArguments,
     run=run,
 )

@@ -202,7 +202,7 @@ COMMAND = Command(
         "primia inference trial",
         "primia inference trial model=outputs/a data.root=chest_xray/test",
     ),
-    config_name="inference/inference_trial",
+    config_name="commands/inference/trial",
     schema=InferenceTrialArguments,
     run=run,
     positional="model",

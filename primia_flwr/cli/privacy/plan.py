@@ -160,7 +160,7 @@ COMMAND = Command(
         "output=plan.svg",
         "primia privacy plan units=4708 batch=256 ledger=state/privacy   # on top of what is spent",
     ),
-    config_name="privacy_plan",
+    config_name="commands/privacy/plan",
     schema=PlanArguments,
     run=run,
 )

@@ -145,7 +145,7 @@ COMMAND = Command(
         "primia privacy show site=kit-munich/site.yaml last=50",
         "primia privacy show ledger=state/privacy ceiling=3",
     ),
-    config_name="privacy_show",
+    config_name="commands/privacy/show",
     schema=ShowArguments,
     run=run,
     positional="ledger",

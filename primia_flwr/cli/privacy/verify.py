@@ -96,7 +96,7 @@ COMMAND = Command(
         "primia privacy verify state/privacy seq=12 head=5e88…      # as somebody noted it here",
         "primia privacy verify state/privacy answers=9 head=5e88…   # as the coordinator saw it",
     ),
-    config_name="privacy_verify",
+    config_name="commands/privacy/verify",
     schema=VerifyArguments,
     run=run,
     positional="ledger",

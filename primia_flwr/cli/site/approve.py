@@ -70,7 +70,7 @@ COMMAND = Command(
         "primia site approve <64 hex digits, as `primia site review` shows them>",
         "primia site approve file=primia-flwr.fab",
     ),
-    config_name="site_approve",
+    config_name="commands/site/approve",
     schema=ApproveArguments,
     run=run,
     positional="bundle",

@@ -66,7 +66,7 @@ COMMAND = Command(
     words=("site", "check"),
     summary="is this site ready: data, patients, keys, roster, clock, link, disk, device",
     examples=("primia site check", "primia site check site=kit-munich/site.yaml"),
-    config_name="site_check",
+    config_name="commands/site/check",
     schema=SiteArguments,
     run=run,
     positional="site",

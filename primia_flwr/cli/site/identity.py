@@ -58,7 +58,7 @@ COMMAND = Command(
         "primia site identity new=true",
         "primia site identity 'trust=[paris.pub,london.pub]'",
     ),
-    config_name="site_identity",
+    config_name="commands/site/identity",
     schema=IdentityArguments,
     run=run,
     positional="site",

@@ -68,7 +68,7 @@ COMMAND = Command(
     words=("site", "log"),
     summary="show the append-only log and check that nobody changed it",
     examples=("primia site log", "primia site log last=200"),
-    config_name="site_log",
+    config_name="commands/site/log",
     schema=LogArguments,
     run=run,
 )

@@ -38,7 +38,7 @@ COMMAND = Command(
     words=("site", "policy"),
     summary="show what this site allows; edit site.yaml to change it",
     examples=("primia site policy", "primia site policy site=kit-munich/site.yaml"),
-    config_name="site_policy",
+    config_name="commands/site/policy",
     schema=SiteArguments,
     run=run,
     positional="site",

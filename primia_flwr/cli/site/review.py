@@ -94,7 +94,7 @@ COMMAND = Command(
         "primia site review 3fa91c02",
         "primia site review 3fa91c02 file=clients/client_app.py",
     ),
-    config_name="site_review",
+    config_name="commands/site/review",
     schema=ReviewArguments,
     run=run,
     positional="bundle",

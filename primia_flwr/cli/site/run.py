@@ -33,7 +33,7 @@ COMMAND = Command(
     words=("site", "run"),
     summary="connect to the SuperLink and run approved bundles, until Ctrl-C",
     examples=("primia site run", "primia site run site=kit-munich/site.yaml"),
-    config_name="site_run",
+    config_name="commands/site/run",
     schema=SiteArguments,
     run=run,
     positional="site",

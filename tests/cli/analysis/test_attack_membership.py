@@ -140,4 +140,7 @@ def test_mistakes_get_one_sentence_and_write_nothing(
 
 
 def test_conf_spells_the_dataclass_defaults() -> None:
-    assert parse(AttackMembershipConfig, compose("attack_membership")) == AttackMembershipConfig()
+    assert (
+        parse(AttackMembershipConfig, compose("commands/analysis/attack_membership"))
+        == AttackMembershipConfig()
+    )

@@ -201,7 +201,7 @@ def test_a_damaged_model_is_named(run_dir: Path) -> None:
 
 
 def test_conf_spells_the_dataclass_defaults() -> None:
-    assert parse(EvaluateConfig, compose("evaluate")) == EvaluateConfig()
+    assert parse(EvaluateConfig, compose("commands/analysis/evaluate")) == EvaluateConfig()
 
 
 def test_the_verb_prints_tables_and_ends_with_one_json_line(

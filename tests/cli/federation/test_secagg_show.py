@@ -163,4 +163,4 @@ def test_a_folder_that_is_no_run_is_named(
 
 
 def test_conf_spells_the_dataclass_defaults() -> None:
-    assert parse(ShowArguments, compose("secagg_show")) == ShowArguments()
+    assert parse(ShowArguments, compose("commands/federation/secagg_show")) == ShowArguments()

@@ -170,5 +170,5 @@ def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_conf_spells_the_dataclass_defaults() -> None:
-    composed = parse(ProvisionServiceArguments, compose("provision_service"))
+    composed = parse(ProvisionServiceArguments, compose("commands/inference/provision"))
     assert composed == ProvisionServiceArguments()
