@@ -38,6 +38,7 @@ from primia_flwr.secagg.protocol.wire import (
     decode,
     encode,
 )
+from primia_flwr.storage.journal import append_line
 
 Answer = Callable[[Message, Context], Message]
 
@@ -206,8 +207,7 @@ def _keep_at_home(site: SecureSite, message: Message, plain: Message) -> None:
     path = site.vault.folder / "own-measurements.jsonl"
     number = message.content.config_records[CONFIG].get(ROUND, 0)
     line = {"message": message.metadata.message_type, "round": number, **dict(metrics)}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(path, json.dumps(line).encode())
 
 
 def _reply(

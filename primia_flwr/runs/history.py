@@ -16,6 +16,7 @@ from typing import Any, Self
 from primia_flwr.errors import CheckpointError
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import write_atomic, writing
+from primia_flwr.storage.journal import append_line
 from primia_flwr.storage.reading import parse_json, reading
 
 logger = logging.getLogger(__name__)
@@ -191,8 +192,7 @@ def append_event(folder: Path, name: str, **values: object) -> None:
     """Append one line to the run's events.jsonl, with the wall time in seconds since 1970."""
     line = json.dumps({"event": name, "time": round(time.time(), 3), **values})
     try:
-        with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(folder / "events.jsonl", line.encode())
     except OSError as error:
         logger.warning("events.jsonl cannot be written (%s)", error.strerror)
 

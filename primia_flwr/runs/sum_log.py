@@ -6,12 +6,12 @@ and how exact the result is. `primia secagg show` and the report read it.
 
 import json
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from primia_flwr.runs.history import append_event
 from primia_flwr.runs.secure_sums import FILE, SumRow
+from primia_flwr.storage.journal import append_line
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,6 @@ class SumLog:
     def add(self, row: SumRow) -> None:
         """Append a row; a line before it that a crash cut short ends there."""
         try:
-            with (self._folder / FILE).open("a+b") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(size - 1, 0))
-                torn = file.read(1) not in (b"", b"\n")
-                file.write(b"\n" * torn + json.dumps(asdict(row)).encode() + b"\n")
+            append_line(self._folder / FILE, json.dumps(asdict(row)).encode())
         except OSError as error:
             logger.warning("%s cannot be written (%s)", FILE, error.strerror)

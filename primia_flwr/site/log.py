@@ -8,25 +8,21 @@ What a stranger wrote comes in here: texts are kept short and free of characters
 a terminal.
 """
 
-import fcntl
-import hashlib
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from primia_flwr.errors import DataError
-from primia_flwr.storage.appending import append_whole
+from primia_flwr.storage.chain import GENESIS, Chain
+from primia_flwr.storage.journal import JournalFile
 from primia_flwr.storage.printable import printable, shown
 
 EVENTS = (
     *("started", "stopped", "request", "stored", "refused", "accepted"),
     *("failed", "left", "approved"),
 )
-_GENESIS = "0" * 64
 LONGEST_TEXT = 2000
 MAX_DETAILS = 50
 
@@ -41,6 +37,9 @@ class LogEntry:
     details: dict[str, Any]
     previous: str
     hash: str
+
+
+_CHAIN = Chain(LogEntry, separators=(", ", ": "), allow_nan=True)
 
 
 class SiteLog:
@@ -63,21 +62,11 @@ class SiteLog:
             raise DataError(f"event={event!r}; expected one of {', '.join(EVENTS)}")
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         details = {_plain(key): _plain(value) for key, value in [*details.items()][:MAX_DETAILS]}
-        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "r+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            last = _newest(stream, self.file)
-            number, previous = (last.number + 1, last.hash) if last else (1, _GENESIS)
-            time = datetime.now(UTC).isoformat(timespec="milliseconds")
-            entry = LogEntry(
-                number,
-                time,
-                event,
-                details,
-                previous,
-                _hash(number, time, event, details, previous),
-            )
-            append_whole(stream.fileno(), _line(entry))
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with JournalFile(self.file) as journal:
+            number, previous = self._newest(journal)
+            entry = _CHAIN.entry(number + 1, time, event, details, previous)
+            journal.append(_CHAIN.line(entry))
             return entry
 
     def entries(self) -> Iterator[LogEntry]:
@@ -90,18 +79,29 @@ class SiteLog:
         """
         if not self.file.is_file():
             return
-        previous, expected = _GENESIS, 1
-        with self._opened() as stream:
-            for line in stream:
-                entry = _parse(line, self.file, expected)
-                if (entry.number, entry.previous) != (expected, previous):
-                    raise _broken(self.file, expected)
-                yield entry
-                previous, expected = entry.hash, expected + 1
+        number = 0
+        with self._opened() as journal:
+            try:
+                for entry in _CHAIN.follow(journal.lines()):
+                    yield entry
+                    number = entry.number
+            except ValueError:
+                raise _broken(self.file, number + 1) from None
 
-    def _opened(self) -> BinaryIO:
+    def _newest(self, journal: JournalFile) -> tuple[int, str]:
+        """Return number and hash of the newest entry; 0 and zeros before the first."""
+        line = journal.last()
+        if not line:
+            return 0, GENESIS
         try:
-            return self.file.open("rb")
+            last = _CHAIN.read(line)
+        except ValueError:
+            raise _broken(self.file, None) from None
+        return last.number, last.hash
+
+    def _opened(self) -> JournalFile:
+        try:
+            return JournalFile(self.file, read_only=True)
         except OSError as error:
             raise DataError(
                 f"{self.file} cannot be read ({error.strerror}); expected the site's log; it "
@@ -116,52 +116,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int) and abs(value) < 2**64:
         return value
     return printable(value if isinstance(value, str) else shown(value), limit=LONGEST_TEXT)
-
-
-def _newest(stream: BinaryIO, file: Path) -> LogEntry | None:
-    size = stream.seek(0, os.SEEK_END)
-    if size == 0:
-        return None
-    block = 4096
-    while True:
-        stream.seek(max(0, size - block))
-        lines = stream.read(size).splitlines(keepends=True)
-        if len(lines) > 1 or block >= size:
-            return _parse(lines[-1], file, None)
-        block *= 4
-
-
-def _parse(line: bytes, file: Path, number: int | None) -> LogEntry:
-    try:
-        if not line.endswith(b"\n"):
-            raise ValueError("incomplete line")
-        entry = LogEntry(**json.loads(line))
-        intact = _has_types(entry) and entry.hash == _hash(
-            entry.number, entry.time, entry.event, entry.details, entry.previous
-        )
-    except (ValueError, TypeError, RecursionError):
-        raise _broken(file, number) from None
-    if not intact:
-        raise _broken(file, number)
-    return entry
-
-
-def _has_types(entry: LogEntry) -> bool:
-    texts = (entry.time, entry.event, entry.previous, entry.hash)
-    return (
-        type(entry.number) is int
-        and isinstance(entry.details, dict)
-        and all(isinstance(text, str) for text in texts)
-    )
-
-
-def _hash(number: int, time: str, event: str, details: dict[str, Any], previous: str) -> str:
-    content = json.dumps([number, time, event, details, previous], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _line(entry: LogEntry) -> bytes:
-    return json.dumps(entry.__dict__, sort_keys=True).encode() + b"\n"
 
 
 def _broken(file: Path, number: int | None) -> DataError:

@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-from pathlib import Path
 
 import pytest
 
@@ -76,7 +75,7 @@ def test_a_full_disk_keeps_the_old_table(history, tmp_path, monkeypatch):
 
 
 def test_an_event_that_cannot_be_written_does_not_end_the_run(history, monkeypatch, caplog):
-    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(os, "open", full)
     with caplog.at_level(logging.WARNING):
         history.event("round_started", round=1)
     assert "events.jsonl cannot be written" in caplog.text

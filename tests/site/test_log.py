@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,6 @@ def test_a_log_of_another_account_is_one_clear_error(
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(os, "open", denied)
     with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
         list(SiteLog(tmp_path / "log").entries())

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from primia_flwr.errors import DataError
+from primia_flwr.storage.chain import Chain
 
 KINDS = ("opened", "data", "planned", "charge", "repaired")
-GENESIS = "0" * 64
 REMEDY = (
     "nothing is released; keep the folder as it is, find out what changed it, and ask the "
     "coordinator which head it saw last"
@@ -36,6 +34,9 @@ class Entry:
     hash: str
 
 
+CHAIN = Chain(Entry)
+
+
 def parse(content: bytes, path: Path) -> tuple[list[Entry], bytes]:
     """Return the entries, checked from the first to the last, and an unfinished last line.
 
@@ -44,55 +45,27 @@ def parse(content: bytes, path: Path) -> tuple[list[Entry], bytes]:
     DataError
         Naming the first line that was changed, removed or inserted.
     """
-    whole, unfinished = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+    *whole, unfinished = content.split(b"\n")
     entries: list[Entry] = []
-    previous, then = GENESIS, ""
-    for number, text in enumerate(whole.split(b"\n")[:-1], start=1):
-        entry = _read_line(text + b"\n", number, path)
-        if (entry.seq, entry.previous) != (number, previous):
-            raise _broken(path, number, "does not follow from the line before")
-        if entry.time < then:
-            raise _broken(path, number, "is older than the line before")
-        previous, then = entry.hash, entry.time
-        entries.append(entry)
+    try:
+        for entry in CHAIN.follow(line + b"\n" for line in whole):
+            _check(entry, after=entries[-1].time if entries else "")
+            entries.append(entry)
+    except ValueError as error:
+        raise DataError(
+            f"{path}, line {len(entries) + 1} {error}; expected an unbroken chain of entries; "
+            f"{REMEDY}"
+        ) from None
     return entries, unfinished
 
 
-def line(entry: Entry) -> bytes:
-    """Return the one way to write an entry."""
-    return _canonical(asdict(entry)) + b"\n"
-
-
-def _read_line(text: bytes, number: int, path: Path) -> Entry:
+def _check(entry: Entry, *, after: str) -> None:
+    """Refuse a well chained line that no ledger writes, or one that is older than the last."""
     try:
-        entry = Entry(**json.loads(text))
-        typed = make_entry(
-            entry.seq, entry.previous, entry.time, entry.nonce, entry.kind, entry.body
-        )
         datetime.fromisoformat(entry.time)
-        if entry != typed or line(typed) != text or entry.kind not in KINDS:
-            raise ValueError
-        if type(entry.seq) is not int or type(entry.body) is not dict:
-            raise TypeError
-    except (ValueError, TypeError, RecursionError):
-        raise _broken(path, number, "was changed") from None
-    return entry
-
-
-def make_entry(
-    seq: int, previous: str, at: str, nonce: str, kind: str, body: dict[str, Any]
-) -> Entry:
-    """Return an entry with its hash."""
-    digest = hashlib.sha256(_canonical([seq, previous, at, nonce, kind, body])).hexdigest()
-    return Entry(seq, previous, at, nonce, kind, body, digest)
-
-
-def _canonical(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
-
-
-def _broken(path: Path, number: int, what: str) -> DataError:
-    return DataError(
-        f"{path}, line {number} {what}; expected an unbroken chain of entries; {REMEDY}"
-    )
+    except ValueError:
+        raise ValueError("was changed") from None
+    if entry.kind not in KINDS:
+        raise ValueError("was changed")
+    if entry.time < after:
+        raise ValueError("is older than the line before")

@@ -14,10 +14,8 @@ apart from what somebody cut off by that second file:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import secrets
 import time
@@ -28,13 +26,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from primia_flwr.errors import DataError
-from primia_flwr.privacy.ledger.chain import GENESIS, REMEDY, Entry, line, make_entry, parse
+from primia_flwr.privacy.ledger.chain import CHAIN, REMEDY, Entry, parse
 from primia_flwr.privacy.ledger.folder import HEAD, check_whole, leave_witness, settle
-from primia_flwr.storage.atomic import PRIVATE, fsync_path, make_folder, write_all, write_atomic
+from primia_flwr.storage.atomic import PRIVATE, make_folder, write_atomic, writing
+from primia_flwr.storage.chain import GENESIS
+from primia_flwr.storage.journal import JournalFile
 
 LEDGER = "ledger.jsonl"
 _CLOCK_SLACK = 2.0  # seconds that a time server may take a clock back
-_PAUSE = 0.05
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -79,9 +78,8 @@ class LedgerFile:
         self.entries: list[Entry] = []
         self.unfinished = b""
         self._usable = False
-        self._descriptor = self._open()
+        self._journal = self._open(wait)
         try:
-            self._lock(wait)
             self._verify()
         except OSError as error:
             self.close()
@@ -99,10 +97,7 @@ class LedgerFile:
     def close(self) -> None:
         """Let go of the ledger."""
         self._usable = False
-        if self._descriptor >= 0:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a forked child may hold a copy
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._journal.close()
 
     @property
     def head(self) -> Head:
@@ -122,57 +117,41 @@ class LedgerFile:
         if not self._usable:
             raise DataError(f"{self.path} is not open for writing; open the ledger anew")
         head = self.head
-        entry = make_entry(
-            head.seq + 1, head.hash, self._now(), secrets.token_hex(8), kind, dict(body)
-        )
+        values = (head.seq + 1, head.hash, self._now(), secrets.token_hex(8), kind, dict(body))
+        entry = CHAIN.entry(*values)
         self._usable = False  # what a failure below leaves behind is for the next opening to judge
-        try:
-            write_all(self._descriptor, line(entry))
-            os.fsync(self._descriptor)
-            if entry.seq == 1:
-                fsync_path(self.folder)
+        remedy = (
+            "nothing is released that cannot be written down; make room or mend the disk, then "
+            "try again"
+        )
+        with writing(self.path, error=DataError, remedy=remedy):
+            self._journal.append(CHAIN.line(entry))
             self._write_head(Head(entry.seq, entry.hash))
             leave_witness(self.folder, entry.seq, entry.hash)
-        except OSError as error:
-            raise DataError(
-                f"{self.path} cannot be written ({error.strerror}); nothing is released that "
-                "cannot be written down; make room or mend the disk, then try again"
-            ) from None
         self._usable = True
         self.entries.append(entry)
         return entry
 
-    def _open(self) -> int:
-        flags = os.O_RDONLY if self.read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND
+    def _open(self, wait: float) -> JournalFile:
         try:
             if not self.read_only:
                 make_folder(self.folder)
-            return os.open(self.path, flags | os.O_CLOEXEC, 0o600)
+            return JournalFile(self.path, read_only=self.read_only, wait=wait)
         except FileNotFoundError:
             raise DataError(
                 f"{self.path} does not exist; expected a site's privacy ledger, e.g. "
                 "state/privacy; it begins with the first private run"
             ) from None
+        except TimeoutError:
+            raise DataError(
+                f"{self.path} has been in use by another process for {wait:g} s; expected one run "
+                "at a time on one ledger; try again when the other run is over"
+            ) from None
         except OSError as error:
             raise DataError(f"{self.path} cannot be opened ({error.strerror})") from None
 
-    def _lock(self, wait: float) -> None:
-        how = fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX
-        until = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise DataError(
-                        f"{self.path} has been in use by another process for {wait:g} s; expected "
-                        "one run at a time on one ledger; try again when the other run is over"
-                    ) from None
-                time.sleep(_PAUSE)
-
     def _verify(self) -> None:
-        self.entries, self.unfinished = parse(self._read(), self.path)
+        self.entries, self.unfinished = parse(b"".join(self._journal.lines()), self.path)
         known = read_head(self.folder) or Head(0, GENESIS)
         self._compare_with(known)
         if self.entries:
@@ -190,11 +169,6 @@ class LedgerFile:
         if self.entries:
             settle(self.folder, self.entries)
             leave_witness(self.folder, *astuple(self.head))
-
-    def _read(self) -> bytes:
-        with os.fdopen(os.dup(self._descriptor), "rb") as stream:
-            stream.seek(0)
-            return stream.read()
 
     def _compare_with(self, known: Head) -> None:
         if known.seq == 0 and len(self.entries) > 1:
@@ -215,9 +189,7 @@ class LedgerFile:
 
     def _cut_off(self) -> None:
         """Remove an unfinished line, which the head shows nothing was released for."""
-        size = self.path.stat().st_size - len(self.unfinished)
-        os.ftruncate(self._descriptor, size)
-        os.fsync(self._descriptor)
+        self._journal.cut_off(self._journal.size - len(self.unfinished))
         if self.entries:
             cut = {
                 "bytes": len(self.unfinished),

@@ -37,11 +37,11 @@ from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter, Spent
 from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish, plan_to_json, price
 from primia_flwr.privacy.ledger import people as units_of
 from primia_flwr.privacy.ledger.account import FORMAT, Account, Charge, check_unit
-from primia_flwr.privacy.ledger.chain import GENESIS
 from primia_flwr.privacy.ledger.file import Head, LedgerFile
 from primia_flwr.privacy.ledger.folder import KEY, check_unbegun
 from primia_flwr.privacy.ledger.planned_runs import PlannedRun
 from primia_flwr.privacy.ledger.releases import Releases
+from primia_flwr.storage.chain import GENESIS
 
 _KEPT = 3  # outputs a run; older rounds are over
 _PRICES_MAY_DIFFER = 1e-3  # between versions of dp-accounting

@@ -10,7 +10,6 @@ site answers under one roster go together: see `member_lists`.
 """
 
 import json
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +17,8 @@ from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.state.member_lists import shown
-from primia_flwr.storage.appending import append_whole
-from primia_flwr.storage.atomic import PRIVATE, write_atomic
+from primia_flwr.storage.atomic import PRIVATE, write_atomic, writing
+from primia_flwr.storage.journal import JournalFile
 
 _HEAD_SUFFIX = ".head"
 
@@ -128,28 +127,23 @@ class Journal:
             self._lists += [entry] if self._rule else []
 
     def _append(self, path: Path, line: str) -> None:
-        try:
+        remedy = (
+            "expected a writable file: without it this site cannot know what it has answered, so "
+            "it answers nothing"
+        )
+        with writing(path, error=ProtocolError, remedy=remedy):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with path.open("ab") as file:
-                append_whole(file.fileno(), line.encode() + b"\n")
+            with JournalFile(path) as journal:
+                journal.append(line.encode() + b"\n")
             self._count += 1
             write_atomic(_head(path), _head_content(self._count), mode=PRIVATE)
-        except OSError as error:
-            raise ProtocolError(
-                f"{path}: {error.strerror}; expected a writable file: without it this "
-                "site cannot know what it has answered, so it answers nothing"
-            ) from None
 
     def _read(self, path: Path) -> None:
         try:
-            content = path.read_bytes() if path.exists() else b""
+            lines = _whole_lines(path) if path.exists() else []
             least = _counted(_head(path))
         except (OSError, ValueError) as error:
             raise _unreadable(path, f"({type(error).__name__})") from None
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # a crash cut the last line off before its shares left
-            os.truncate(path, len(whole))
-        lines = whole.split(b"\n")[:-1]
         self._count = len(lines)
         if len(lines) < least:
             raise _unreadable(path, f"has {len(lines)} lines of {least} that were written")
@@ -166,6 +160,15 @@ class Journal:
         self._answered.setdefault(base, []).append(survivors)
         if rule and roster == rule.roster and survivors not in self._lists:
             self._lists.append(survivors)
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """Return the lines; half a last one, whose shares never left, is cut off."""
+    with JournalFile(path) as journal:
+        lines = list(journal.lines())
+        if lines and not lines[-1].endswith(b"\n"):
+            journal.cut_off(journal.size - len(lines.pop()))
+    return [line.removesuffix(b"\n") for line in lines]
 
 
 def _unreadable(path: Path, what: str) -> ProtocolError:

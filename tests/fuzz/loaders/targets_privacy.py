@@ -8,7 +8,7 @@ from pathlib import Path
 
 import primia_flwr.privacy.mechanisms.statistics as noisy
 from primia_flwr.privacy.accounting.run_plan import Wish
-from primia_flwr.privacy.ledger.chain import Entry, line, make_entry
+from primia_flwr.privacy.ledger.chain import CHAIN, Entry
 from primia_flwr.privacy.ledger.ledger import Ledger
 from tests.fuzz.loaders.target import Made, put, target
 
@@ -66,10 +66,10 @@ def ledger(folder: Path) -> Made:
             old = json.loads(text)
             previous = entries[-1].hash if entries else "0" * 64
             given = (old[name] for name in ("time", "nonce", "kind", "body"))
-            entries.append(make_entry(len(entries) + 1, previous, *given))
+            entries.append(CHAIN.entry(len(entries) + 1, previous, *given))
         head = {"hash": entries[-1].hash, "seq": len(entries)}
         kept.honest[kept.file("head.json")] = json.dumps(head, sort_keys=True).encode() + b"\n"
-        return b"".join(line(entry) for entry in entries)
+        return b"".join(CHAIN.line(entry) for entry in entries)
 
     return kept.target("ledger.jsonl")._replace(repair=chained)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from primia_flwr.site.bundle.archive import sha256
 from primia_flwr.site.bundle.contents import inspect, read_file, read_files
 from primia_flwr.site.bundle.installed import is_intact
 from primia_flwr.site.bundle.store import BundleStore
-from primia_flwr.site.log import SiteLog, _hash
+from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy, load_yaml_mapping
 from tests.fuzz.loaders.target import Made, put, target
 from tests.fuzz.loaders.targets_federation import federation_in
@@ -138,8 +139,9 @@ def _chained(raw: bytes) -> bytes:
     lines, previous = [], "0" * 64
     for line in raw.splitlines():
         entry = json.loads(line) | {"previous": previous}
-        number, time = entry["number"], entry["time"]
-        previous = _hash(number, time, entry["event"], entry["details"], entry["previous"])
+        names = ("number", "time", "event", "details", "previous")
+        hashed = json.dumps([entry[name] for name in names], sort_keys=True)
+        previous = hashlib.sha256(hashed.encode()).hexdigest()
         lines.append(json.dumps(entry | {"hash": previous}, sort_keys=True).encode() + b"\n")
     return b"".join(lines)
 

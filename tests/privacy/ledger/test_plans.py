@@ -14,7 +14,7 @@ import pytest
 from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.privacy.accounting.events import Gaussian, SampledGaussian
 from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
-from primia_flwr.privacy.ledger.chain import Entry, line, make_entry
+from primia_flwr.privacy.ledger.chain import CHAIN, Entry
 from primia_flwr.privacy.ledger.file import HEAD, LEDGER
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.statement import statement
@@ -275,8 +275,8 @@ def rewritten(folder: Path, kind: str = "planned", **change: object) -> None:
             old["body"] |= change
         previous = entries[-1].hash if entries else "0" * 64
         given = (old[name] for name in ("time", "nonce", "kind", "body"))
-        entries.append(make_entry(len(entries) + 1, previous, *given))
-    (folder / LEDGER).write_bytes(b"".join(map(line, entries)))
+        entries.append(CHAIN.entry(len(entries) + 1, previous, *given))
+    (folder / LEDGER).write_bytes(b"".join(map(CHAIN.line, entries)))
     head = {"hash": entries[-1].hash, "seq": len(entries)}
     (folder / HEAD).write_text(json.dumps(head, sort_keys=True) + "\n")
 
@@ -387,9 +387,9 @@ def test_an_old_ledger_has_no_place_for_a_plan(tmp_path: Path) -> None:
         **{"epsilon": 0.1, "delta": 1e-6, "asked": 0.0, "ceiling": 3.0},
         "events": [{"kind": "gaussian", "noise_multiplier": 5.0}],
     }
-    entry = make_entry(5, text[-1]["hash"], text[-1]["time"], "0" * 16, "planned", body)
+    entry = CHAIN.entry(5, text[-1]["hash"], text[-1]["time"], "0" * 16, "planned", body)
     with (folder / LEDGER).open("ab") as stream:
-        stream.write(line(entry))
+        stream.write(CHAIN.line(entry))
     with pytest.raises(DataError, match="line 5 is not what this version writes"):
         Ledger.read(folder)
 
