@@ -14,12 +14,16 @@ from pathlib import Path
 from flwr.cli.build import build_fab_from_disk
 
 from primia_flwr.config.root import app_root
+from primia_flwr.config.rows import LAYOUTS, MODELS, TABLES, TASKS, plugin_folders
 from primia_flwr.errors import FederationError
 from primia_flwr.flower.imported import imported
 
 APP_NAME = "primia-flwr"
 _CODE = ("primia_flwr", "clients", "strategies")
+_NEEDED = {"clients", "strategies", *(t.folder.replace("/", ".") for t in (TASKS, MODELS, LAYOUTS))}
 _PARTS = (*_CODE, "conf")
+# Every row of every table, because a choice is imported by its name.
+_STARTS = {"clients", *(table.folder.replace("/", ".") for table in TABLES)}
 _SUFFIXES = {".yaml", ".json", ".toml", ".md"}
 _LONE_FILES = ("pyproject.toml", "LICENSE")
 
@@ -54,15 +58,26 @@ def stage_bundle(destination: Path) -> Bundle:
     for name in _LONE_FILES:
         _copy(root / name, folder / name)
     sources = {part: _source(root, part) for part in _PARTS}
-    code = imported({part: sources[part] for part in _CODE}, starts={"clients", "strategies"})
+    code = imported({part: sources[part] for part in _CODE}, starts=_NEEDED)
     for part, source in sources.items():
         for path in sorted(source.rglob("*")):
             if path in code or (part == "conf" and path.suffix in _SUFFIXES):
                 _copy(path, folder / part / path.relative_to(source))
+    _add_plugins(folder)
     try:
         return Bundle(folder, build_fab_from_disk(folder))
     except ValueError as error:
         raise FederationError(f"the app bundle cannot be built from {folder}: {error}") from None
+
+
+def _add_plugins(folder: Path) -> None:
+    """Put the rows of plugins folders, and their YAML, where the app's own lie."""
+    for table in TABLES:
+        for file in table.plugins().values():
+            _copy(file, folder / table.folder / file.name)
+    for root in plugin_folders():
+        for file in sorted((root / "conf").rglob("*.yaml")):
+            _copy(file, folder / "conf" / file.relative_to(root / "conf"))
 
 
 def _source(root: Path, part: str) -> Path:

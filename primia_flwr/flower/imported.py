@@ -15,7 +15,7 @@ def imported(packages: Mapping[str, Path], starts: set[str]) -> set[Path]:
     packages : mapping of name to Path
         Top-level packages and their folders.
     starts : set of str
-        Those of them whose every module is needed.
+        Packages whose every module is needed.
     """
     files = {
         module: path
@@ -23,7 +23,8 @@ def imported(packages: Mapping[str, Path], starts: set[str]) -> set[Path]:
         for path in folder.rglob("*.py")
         for module in [_module(name, path.relative_to(folder))]
     }
-    waiting = [module for module in files if module.partition(".")[0] in starts]
+    inside = tuple(f"{start}." for start in starts)
+    waiting = [module for module in files if f"{module}.".startswith(inside)]
     found: set[str] = set()
     while waiting:
         module = waiting.pop()

@@ -26,6 +26,8 @@ def test_follows_imports_wherever_they_stand(tmp_path: Path) -> None:
             "lib/unused.py": "import lib.a\n",
         },
     )
+    rows = {str(p.relative_to(tmp_path)) for p in imported(packages, {"lib.deep"})}
+    assert rows == {"lib/__init__.py", "lib/deep/__init__.py", "lib/deep/b.py", "lib/d.py"}
     found = {str(p.relative_to(tmp_path)) for p in imported(packages, {"app"})}
     assert found == {
         "app/main.py", "app/alone.py", "lib/__init__.py", "lib/a.py", "lib/c.py",
