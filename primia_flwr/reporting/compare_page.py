@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from primia_flwr.errors import ConfigError
+from primia_flwr.reporting import page
 from primia_flwr.reporting.compare_tables import Sheet, sheets
 from primia_flwr.reporting.plots.compare import draw
-from primia_flwr.reporting.plots.run import Plot
-from primia_flwr.reporting.result_table import size
+from primia_flwr.reporting.plots.style import Plot
 from primia_flwr.statistics.agreement import EXACT_BELOW
 from primia_flwr.statistics.calibration import BINS
 from primia_flwr.storage.atomic import atomic_folder, writing
@@ -84,19 +80,15 @@ def render(
     found: Comparison, tables: list[Sheet], drawn: Mapping[str, Plot], about: Mapping[str, Any]
 ) -> str:
     """Return the page as text."""
-    template = files("primia_flwr.reporting").joinpath("templates", "compare.html.jinja")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(size=size)
     panel = found.panel
     chosen = {p.chosen_on for points in found.operating_points.values() for p in points}
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return page.render(
+        "compare.html",
         about=about,
         images=len(panel),
         patients=panel.num_patients,
         counts={name: int((panel.labels == k).sum()) for k, name in enumerate(panel.classes)},
-        readers=panel.readers,
+        readers=[(reader.name, reader.kind, reader.origin) for reader in panel.readers],
         settings=found.settings,
         sheets={sheet.name: sheet for sheet in tables},
         notes=found.notes,
@@ -105,7 +97,7 @@ def render(
         repeated=panel.num_patients < len(panel),
         exact_below=EXACT_BELOW,
         bins=BINS,
-        plots={name: Markup(plot.svg) for name, plot in drawn.items()},
+        plots=drawn,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from primia_flwr.reporting.result_table import DASH, figure
+from primia_flwr.reporting.numbers import DASH, figure, interval, p_value
 from primia_flwr.statistics.arrays import IntArray
 from primia_flwr.statistics.intervals import Interval
 from primia_flwr.storage import plain_csv
@@ -29,9 +29,14 @@ class Sheet:
     rows: list[tuple[Cell, ...]]
 
     @property
-    def words(self) -> list[bool]:
+    def headings(self) -> list[str]:
+        """Return the names of the columns for a person."""
+        return [heading for heading, _, _ in self.columns]
+
+    @property
+    def words(self) -> list[int]:
         """Return which columns hold words, to be set flush left."""
-        return [form == TEXT for _, _, form in self.columns]
+        return [k for k, (_, _, form) in enumerate(self.columns) if form == TEXT]
 
     def texts(self) -> list[list[str]]:
         """Return every cell as text for a person."""
@@ -76,22 +81,6 @@ def sheets(found: Comparison) -> list[Sheet]:
         _subgroups(found),
     ]
     return [sheet for sheet in made if sheet.rows]
-
-
-def p_text(p: float | None) -> str:
-    """Return a p-value with three decimals, or as smaller than 0.001."""
-    if p is None:
-        return DASH
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def interval_text(found: Interval | None) -> str:
-    """Return `0.912 (0.890 to 0.931)`, the value alone, or a dash."""
-    if found is None or found.value is None:
-        return DASH
-    if found.low is None or found.high is None:
-        return figure(found.value)
-    return f"{figure(found.value)} ({figure(found.low)} to {figure(found.high)})"
 
 
 def _figures(found: Comparison) -> Sheet:
@@ -240,9 +229,9 @@ def _subgroups(found: Comparison) -> Sheet:
 
 def _text(cell: Cell, form: str) -> str:
     if form == INTERVAL:
-        return interval_text(cell if isinstance(cell, Interval) else None)
+        return interval(cell if isinstance(cell, Interval) else None)
     if form == P_VALUE:
-        return p_text(cell if isinstance(cell, float) else None)
+        return p_value(cell if isinstance(cell, float) else None)
     if isinstance(cell, float):
         return figure(cell)
     return DASH if cell is None else str(cell)

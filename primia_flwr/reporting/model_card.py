@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from primia_flwr.models.card import weights_digest
 from primia_flwr.reporting.chapters.privacy import privacy_account
-from primia_flwr.reporting.plots.evidence import in_words
+from primia_flwr.reporting.numbers import BRACKETS, interval
+from primia_flwr.reporting.page import render
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
 from primia_flwr.storage.atomic import write_result
 
@@ -34,7 +33,7 @@ def write_model_card(run_dir: Path) -> Path:
         If the folder has no model, a file in it cannot be read, or it cannot be written.
     """
     card = model_facts(read_run_folder(run_dir))
-    text = _render(card)
+    text = render("model_card.md", **card)
     write_result(run_dir / JSON_FILE, card)
     write_result(run_dir / TEXT_FILE, text)
     return run_dir / TEXT_FILE
@@ -131,7 +130,10 @@ def _metrics(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: {**found.to_dict(), "words": in_words(found)} for key, found in figures.items()}
+    return {
+        key: {**found.to_dict(), "words": interval(found, BRACKETS)}
+        for key, found in figures.items()
+    }
 
 
 def _secure(config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -139,16 +141,3 @@ def _secure(config: Mapping[str, Any]) -> dict[str, Any] | None:
     if secure.get("name") != "secure":
         return None
     return {key: secure[key] for key in _SECURE if key in secure}
-
-
-def _render(card: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=PackageLoader("primia_flwr.reporting", "templates"),
-        autoescape=False,  # Markdown, not HTML
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["line"] = lambda value: " ".join(str(value).split()).replace("|", r"\|")
-    return environment.get_template("model_card.md.jinja").render(card)

@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
+from primia_flwr.reporting.numbers import figure
 from primia_flwr.runs.folder import results_by_name
 from primia_flwr.tasks.classes.scores import Scores
 
-DASH = "\N{EN DASH}"
 HEADINGS = ("Accuracy", "Balanced accuracy", "MCC", "ROC-AUC")
 
 
@@ -18,22 +18,6 @@ def cells(scores: Scores) -> list[str]:
     """Return the figures under `HEADINGS` with three decimals, a dash where undefined."""
     values = (scores.accuracy, scores.balanced_accuracy, scores.mcc, scores.roc_auc)
     return [figure(value) for value in values]
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """Return a number with a true minus sign, or a dash for none."""
-    if value is None or value != value:
-        return DASH
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def size(value: float) -> str:
-    """Return a number of bytes with a decimal unit."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def results_table(metrics: Mapping[str, Any]) -> Table:

@@ -7,11 +7,12 @@ been made without baselines, and a report of a run that broke off is worth havin
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from primia_flwr.errors import DataError
@@ -21,6 +22,7 @@ from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.cross_site import CrossSite, read_matrix
 from primia_flwr.runs.evidence import Evidence, read_evidence
 from primia_flwr.runs.secure_sums import SumFile, read_sum_file
+from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.tasks.classes.scores import Scores
@@ -131,6 +133,11 @@ def number(row: Mapping[str, Any], key: str) -> float:
         return float(row.get(key) or "nan")
     except (TypeError, ValueError):
         return float("nan")
+
+
+def column(rows: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
+    """Return a column as numbers, (rows,); NaN as in `number`."""
+    return np.array([number(row, key) for row in rows], np.float64)
 
 
 def flag(row: Mapping[str, str], key: str) -> bool:

@@ -13,6 +13,7 @@ from primia_flwr.config.search.space import Space
 from primia_flwr.errors import FederationError
 from primia_flwr.search.study import COMPLETE, FAILED, answered
 from primia_flwr.search.trial import Outcome
+from primia_flwr.tasks.task import Metric
 
 RunTrial = Callable[[optuna.Trial, dict[str, Any]], Outcome]
 _IN_A_ROW = 3  # so many failures one after the other are no bad luck of a point
@@ -26,6 +27,7 @@ def run_search(
     *,
     trials: int,
     say: Callable[[str], None],
+    metric: Metric,
 ) -> None:
     """Ask and tell until `trials` trials have ended, those that the study holds included.
 
@@ -45,7 +47,7 @@ def run_search(
         result = _run(trial, values, run_trial)
         state = _STATES.get(result.kind, TrialState.PRUNED)
         study.tell(trial, result.value, state=state)
-        say(f"trial {trial.number}: {_sentence(result)}")
+        say(f"trial {trial.number}: {_sentence(result, metric)}")
         in_a_row = in_a_row + 1 if result.kind == FAILED else 0
         if in_a_row == _IN_A_ROW:
             raise FederationError(
@@ -85,7 +87,7 @@ def _short(values: Mapping[str, Any]) -> str:
     return " ".join(shown)
 
 
-def _sentence(result: Outcome) -> str:
+def _sentence(result: Outcome, metric: Metric) -> str:
     if result.value is not None:
-        return f"validation MCC {result.value:.3f}"
+        return f"validation {metric.words} {result.value:.3f}"
     return f"{result.kind} after round {result.round}: {result.reason}"

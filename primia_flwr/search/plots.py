@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import optuna
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.importance import FanovaImportanceEvaluator
 
-from primia_flwr.reporting.plots.run import COLOURS, INK, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.style import COLOURS, INK, MUTED, WIDE, Plot, drawing, to_plot
 
 LEAST_FOR_IMPORTANCE = 10  # complete trials; the trees of fANOVA guess with fewer
 
@@ -26,32 +25,28 @@ Trial = Mapping[str, Any]
 def history_plot(trials: Sequence[Trial]) -> Plot:
     """Draw the objective of each trial and the best so far; trials without one at the foot."""
     complete = [t for t in trials if t["val_mcc"] is not None]
-    with plot_style():
-        figure = Figure(figsize=(9.4, 3.3), layout="constrained")
-        axes = figure.subplots()
-        x, y = [t["trial"] for t in complete], [t["val_mcc"] for t in complete]
+    x, y = [t["trial"] for t in complete], [t["val_mcc"] for t in complete]
+    ring: dict[str, Any] = {"markerfacecolor": "none", "markersize": 10, "linestyle": "none"}
+    with drawing(WIDE, 3.3) as (figure, axes):
         axes.plot(x, y, "o", color=COLOURS[0], label="complete")
         if y:
-            axes.step(
-                x, np.maximum.accumulate(y), where="post", color=COLOURS[1], label="best so far"
-            )
+            so_far = np.maximum.accumulate(y)
+            axes.step(x, so_far, where="post", color=COLOURS[1], label="best so far")
         for t in (t for t in complete if t["default"]):
-            axes.plot(
-                t["trial"], t["val_mcc"], "s", color=INK, markerfacecolor="none", markersize=10,
-                linestyle="none", label="the experiment as it was",
-            )  # fmt: skip
+            label = "the experiment as it was"
+            axes.plot(t["trial"], t["val_mcc"], "s", color=INK, label=label, **ring)
         _foot(axes, trials, min(y, default=0.0))
         axes.set(xlabel="trial", ylabel="validation MCC", title="Optimisation history")
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        best = f" The best is {max(y):.3f}." if y else ""
-        return to_plot(
-            "history",
-            figure,
-            f"Validation MCC of {len(complete)} complete trials, one dot each, in the order in "
-            f"which they ran, with a line for the best so far.{best} Crosses at the foot mark "
-            f"{len(trials) - len(complete)} trials without a result.",
-        )
+    best = f" The best is {max(y):.3f}." if y else ""
+    return to_plot(
+        "history",
+        figure,
+        f"Validation MCC of {len(complete)} complete trials, one dot each, in the order in which "
+        f"they ran, with a line for the best so far.{best} Crosses at the foot mark "
+        f"{len(trials) - len(complete)} trials without a result.",
+    )
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
@@ -70,16 +65,14 @@ def importances(study: optuna.Study) -> dict[str, float]:
 def importance_plot(shares: Mapping[str, float]) -> Plot:
     """Draw the importances as bars, the largest on top."""
     names = list(shares)[::-1]
-    with plot_style({"axes.grid.axis": "x"}):
-        figure = Figure(figsize=(9.4, 0.9 + 0.3 * len(names)), layout="constrained")
-        axes = figure.subplots()
+    with drawing(WIDE, 0.9 + 0.3 * len(names), grid="x") as (figure, axes):
         bars = axes.barh(names, [shares[name] for name in names], height=0.6, color=COLOURS[0])
         axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=9, color=INK)
         axes.set(title="Importance", xlabel="share of the variance of the validation MCC")
         axes.margins(x=0.12)
         axes.tick_params(axis="y", length=0)
-        words = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
-        return to_plot("importance", figure, f"Bar chart of the importance of each key: {words}.")
+    words = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    return to_plot("importance", figure, f"Bar chart of the importance of each key: {words}.")
 
 
 def _foot(axes: Axes, trials: Sequence[Trial], lowest: float) -> None:

@@ -17,8 +17,9 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
-from primia_flwr.search.study import OBJECTIVE, answered, best_trial, outcome
+from primia_flwr.search.study import answered, best_trial, objective_of, outcome
 from primia_flwr.storage.atomic import write_atomic
+from primia_flwr.tasks.task import Metric
 
 # Of this machine, of this call, or without effect on the result: not of the experiment found.
 _LEFT_OUT = ("output_dir", "resume", "dry_run", "quiet", "baselines", "tracking", "deployment")
@@ -31,25 +32,27 @@ _HEAD = """\
 """
 
 
-def record(study: optuna.Study, space: Space, cfg: SweepConfig, folder: Path) -> dict[str, Any]:
+def record(
+    study: optuna.Study, space: Space, cfg: SweepConfig, folder: Path, metric: Metric
+) -> dict[str, Any]:
     """Return the content of sweep.json: the question, every trial, and the best."""
-    trials = [_trial(trial, space, folder) for trial in answered(study)]
+    trials = [_trial(trial, space, folder, metric) for trial in answered(study)]
     best, first = best_trial(study), next((t for t in trials if t["default"]), None)
     return {
         "folder": str(folder),
-        "objective": OBJECTIVE,
+        "objective": objective_of(metric),
         "sampler": cfg.sampler,
         "pruner": cfg.pruner,
         "optuna": optuna.__version__,
         "space": space.to_dict(),
         "outcomes": dict(Counter(trial["outcome"] for trial in trials)),
-        "default": None if first is None else first["val_mcc"],
-        "best": None if best is None else _trial(best, space, folder),
+        "default": None if first is None else first[metric.column],
+        "best": None if best is None else _trial(best, space, folder, metric),
         "trials": trials,
     }
 
 
-def summary(found: Mapping[str, Any]) -> dict[str, Any]:
+def summary(found: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
     """Return the one JSON line of a search; `ok` is false where no trial is complete."""
     best = found["best"] or {}
     return {
@@ -57,8 +60,8 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
         "trials": len(found["trials"]),
         **found["outcomes"],
         "best_trial": best.get("trial"),
-        "best_val_mcc": best.get("val_mcc"),
-        "default_val_mcc": found["default"],
+        f"best_{metric.column}": best.get(metric.column),
+        f"default_{metric.column}": found["default"],
         "best": best.get("values"),
         "experiment": best.get("experiment"),
         "ok": bool(best),
@@ -80,7 +83,7 @@ def write_best(folder: Path, base: Experiment, found: Mapping[str, Any]) -> Path
     path.parent.mkdir(exist_ok=True)
     head = _HEAD.format(
         objective=found["objective"],
-        value=found["best"]["val_mcc"],
+        value=found["best"][base.task.aim.column],
         number=found["best"]["trial"],
         trials=len(found["trials"]),
         path=path,
@@ -89,19 +92,21 @@ def write_best(folder: Path, base: Experiment, found: Mapping[str, Any]) -> Path
     return path
 
 
-def _trial(trial: FrozenTrial, space: Space, folder: Path) -> dict[str, Any]:
+def _trial(trial: FrozenTrial, space: Space, folder: Path, metric: Metric) -> dict[str, Any]:
     attributes = trial.user_attrs
     return {
         "trial": trial.number,
         "outcome": outcome(trial),
-        "val_mcc": trial.value if outcome(trial) == "complete" else None,
+        metric.column: trial.value if outcome(trial) == "complete" else None,
         "rounds": attributes.get("rounds", 0),
         "seconds": attributes.get("seconds"),
         "reason": attributes.get("reason", ""),
         "default": bool(attributes.get("default", False)),
         "folder": str(folder / str(trial.number)),
         "values": space.decode(trial.params),
-        "val_mcc_by_round": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
+        f"{metric.column}_by_round": {
+            str(k): v for k, v in sorted(trial.intermediate_values.items())
+        },
     }
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import optuna
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
-from primia_flwr.reporting.plots.parallel import parallel_plot, shown
+from primia_flwr.reporting import page
+from primia_flwr.reporting.numbers import figure, shown
+from primia_flwr.reporting.plots.parallel import parallel_plot
 from primia_flwr.search.plots import (
     LEAST_FOR_IMPORTANCE,
     history_plot,
@@ -41,33 +40,41 @@ def write_report(folder: Path, study: optuna.Study, found: Mapping[str, Any]) ->
 
 def render(found: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     """Return the page as text."""
-    trials, space = found["trials"], found["space"]
+    trials, space, best = found["trials"], found["space"], found["best"]
     complete = [trial for trial in trials if trial["val_mcc"] is not None]
     plots = [history_plot(trials)] if trials else []
     plots += [importance_plot(shares)] if shares else []
     lines = [(t["values"], float(t["val_mcc"])) for t in complete]
     names = list(shares or space)
     plots += [parallel_plot(lines, names, space, of="complete trials")] if len(lines) > 1 else []
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(shown=shown, score=_score)
-    template = files("primia_flwr.reporting").joinpath("templates", "sweep.html.jinja")
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return page.render(
+        "sweep.html",
         found=found,
         name=Path(found["folder"]).name,
-        best=found["best"],
+        best=best,
+        best_rows=[
+            [name, shown(value), _words(space[name])]
+            for name, value in (best["values"] if best else {}).items()
+        ],
         trials=trials,
+        rows=[_row(trial) for trial in trials],
         complete=len(complete),
         needed=LEAST_FOR_IMPORTANCE,
         important=bool(shares),
-        figures=[Markup(plot.svg) for plot in plots],
-        space={name: _words(spec) for name, spec in space.items()},
+        plots=plots,
     )
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _row(trial: Mapping[str, Any]) -> list[str]:
+    reason = f": {trial['reason']}" if trial["reason"] else ""
+    return [
+        str(trial["trial"]),
+        figure(trial["val_mcc"]),
+        str(trial["rounds"]),
+        figure(trial["seconds"], 0),
+        f"{trial['outcome']}{' (default)' if trial['default'] else ''}{reason}",
+        ", ".join(f"{key}={shown(value)}" for key, value in trial["values"].items()),
+    ]
 
 
 def _words(spec: Mapping[str, Any]) -> str:

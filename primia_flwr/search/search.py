@@ -22,6 +22,7 @@ from primia_flwr.search.report import write_report
 from primia_flwr.search.study import STUDY_FILE, open_study
 from primia_flwr.search.table import trials_table
 from primia_flwr.storage.atomic import write_result
+from primia_flwr.tasks.task import Metric
 
 COMMAND_FILE = "command.json"
 
@@ -78,15 +79,17 @@ class Search:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         settings = deciding_settings(self.base)
-        study = open_study(self.folder, self.cfg, self.space, settings)
+        metric: Metric = self.base.task.aim
+        study = open_study(self.folder, self.cfg, self.space, settings, metric)
         write_result(self.folder / COMMAND_FILE, {"overrides": self.words})
         say(f"search folder: {self.folder}")
         if self.cfg.default_first:
             enqueue_default(study, self.space, _values(self.base, self.space))
         try:
-            run_search(study, self.space, run_trial, trials=self.cfg.trials, say=say)
+            trials = self.cfg.trials
+            run_search(study, self.space, run_trial, trials=trials, say=say, metric=metric)
         finally:
-            found = record(study, self.space, self.cfg, self.folder)
+            found = record(study, self.space, self.cfg, self.folder, metric)
             write_result(self.folder / "sweep.json", found)
         if found["best"]:
             found["best"]["experiment"] = str(write_best(self.folder, self.base, found))
@@ -95,7 +98,7 @@ class Search:
         shown = Console(stderr=self.base.quiet, quiet=self.base.quiet, emoji=False)
         shown.print(trials_table(found))
         shown.print(f"report: {report.resolve().as_uri()}", soft_wrap=True)
-        return summary(found)
+        return summary(found, metric)
 
     def _check(self) -> None:
         """Refuse a question that a search must not or cannot answer."""
@@ -105,11 +108,12 @@ class Search:
                 "choose a trial by its validation scores is a release of its own, which no run's "
                 "epsilon counts; search on public or synthetic data, then run once in private"
             )
-        monitor = self.base.training.early_stopping.federation.monitor
-        if monitor != "mcc":
+        monitor, aim = self.base.training.early_stopping.federation.monitor, self.base.task.aim
+        if monitor != aim.name:
             raise ConfigError(
-                f"training.early_stopping.federation.monitor={monitor} with sweep; expected mcc: "
-                "the search compares the highest validation MCC, so each run has to keep that round"
+                f"training.early_stopping.federation.monitor={monitor} with sweep; expected "
+                f"{aim.name}: the search compares the {aim.best_words}, so each run has to keep "
+                "that round"
             )
         resume = self.cfg.resume
         if resume and not (Path(resume) / STUDY_FILE).is_file():

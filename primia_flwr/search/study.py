@@ -21,9 +21,9 @@ from sqlalchemy import URL
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
+from primia_flwr.tasks.task import Metric
 
 STUDY_FILE = "study.db"
-OBJECTIVE = "highest validation MCC of a round, aggregated over the sites"
 # What became of a trial, kept as its user attribute `outcome`.
 COMPLETE, PRUNED, DIVERGED, INVALID, FAILED = (
     "complete",
@@ -50,7 +50,7 @@ _PRUNERS: dict[str, Callable[[SweepConfig], BasePruner]] = {
 
 
 def open_study(
-    folder: Path, cfg: SweepConfig, space: Space, base: Mapping[str, Any]
+    folder: Path, cfg: SweepConfig, space: Space, base: Mapping[str, Any], metric: Metric
 ) -> optuna.Study:
     """Open the study of a search folder, or begin one, and put its unfinished trials in order.
 
@@ -64,6 +64,8 @@ def open_study(
         What may vary.
     base : mapping
         The experiment's settings that decide a result, as plain values.
+    metric : Metric
+        By which a run is judged.
 
     Raises
     ------
@@ -73,12 +75,13 @@ def open_study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / STUDY_FILE
     begun = path.exists()
-    question = {"space": space.to_dict(), "objective": OBJECTIVE, "base": _flat(base)}
+    question = {"space": space.to_dict(), "objective": objective_of(metric), "base": _flat(base)}
     try:
         url = URL.create("sqlite", database=str(path.resolve()))
         storage = optuna.storages.RDBStorage(url.render_as_string())
+        direction = "maximize" if metric.higher_is_better else "minimize"
         study = optuna.create_study(
-            storage=storage, study_name="primia", load_if_exists=True, direction="maximize"
+            storage=storage, study_name="primia", load_if_exists=True, direction=direction
         )
         known = json.loads(study.user_attrs.get("question", "null"))
     except Exception as error:
@@ -96,6 +99,11 @@ def open_study(
     study.pruner = _PRUNERS[cfg.pruner](cfg)
     requeue_unfinished(study)
     return study
+
+
+def objective_of(metric: Metric) -> str:
+    """Return what a search is after, in words."""
+    return f"{metric.best_words} of a round, aggregated over the sites"
 
 
 def requeue_unfinished(study: optuna.Study) -> None:
@@ -124,10 +132,10 @@ def outcome(trial: FrozenTrial) -> str:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the complete trial with the highest objective, the earliest of equals."""
-    assert study.direction is StudyDirection.MAXIMIZE
+    """Return the complete trial with the best objective, the earliest of equals."""
+    sign = 1 if study.direction is StudyDirection.MAXIMIZE else -1
     complete = [t for t in answered(study) if t.state is TrialState.COMPLETE]
-    return max(complete, key=lambda t: (t.value, -t.number), default=None)
+    return max(complete, key=lambda t: (sign * t.value, -t.number), default=None)
 
 
 def _check_same_question(path: Path, known: Mapping[str, Any], question: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from primia_flwr.pipeline.experiment import Watcher
 from primia_flwr.runs.history import DIVERGED as SITE_STATUS_DIVERGED
 from primia_flwr.runs.history import Event, EventTail
 from primia_flwr.search.study import COMPLETE, DIVERGED, FAILED, INVALID, PRUNED
+from primia_flwr.tasks.task import Metric
 from primia_flwr.training.round import DIVERGED as SITE_DIVERGED
 
 
@@ -34,14 +35,14 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """What is known of a run: the last round, and the validation MCC of each round's model."""
+    """What is known of a run: the last round, and the objective of each round's model."""
 
     round: int = 0
-    mcc: dict[int, float] = field(default_factory=dict)
+    values: dict[int, float] = field(default_factory=dict)
 
 
 class Follower:
-    """Reads a run's events, reports each validation MCC to Optuna, and may stop the run.
+    """Reads a run's events, reports each validation's objective to Optuna, and may stop the run.
 
     Parameters
     ----------
@@ -53,12 +54,17 @@ class Follower:
         The run's output folder.
     rounds : int
         Rounds of the whole run; after the last one nothing is left to save by pruning.
+    metric : Metric
+        The objective.
     """
 
-    def __init__(self, view: Watcher, trial: optuna.Trial, run_dir: Path, rounds: int) -> None:
+    def __init__(
+        self, view: Watcher, trial: optuna.Trial, run_dir: Path, rounds: int, metric: Metric
+    ) -> None:
         self._view = view
         self._trial = trial
         self._rounds = rounds
+        self.metric = metric
         self._tail = EventTail(run_dir / "events.jsonl")
         self.progress = Progress()
 
@@ -95,16 +101,18 @@ class Follower:
             return
         finished = name == "round_finished"
         self.progress.round = int(event["round"])
-        for key in ("train_loss", "val_loss", "val_mcc"):
+        wanted = self.metric.column
+        for key in ("train_loss", "val_loss", wanted):
             number = event.get(key)
             if number is not None and not math.isfinite(number):
                 self._stop(DIVERGED, f"{key} became {number} in round {event['round']}")
         step = int(event["val_round"] if finished else event["round"])
-        if event.get("val_mcc") is not None and step not in self.progress.mcc:
-            self.progress.mcc[step] = float(event["val_mcc"])
-            self._trial.report(self.progress.mcc[step], step)
+        if event.get(wanted) is not None and step not in self.progress.values:
+            value = self.progress.values[step] = float(event[wanted])
+            self._trial.report(value, step)
             if int(event["round"]) < self._rounds and self._trial.should_prune():
-                self._stop(PRUNED, f"validation MCC {event['val_mcc']:.3f} of round {step}")
+                words = f"validation {self.metric.words} {value:.3f} of round {step}"
+                self._stop(PRUNED, words)
 
     def _stop(self, kind: str, reason: str) -> None:
         facts = {"status": kind, "rounds": self.progress.round, "stopped": reason}
@@ -129,9 +137,10 @@ def outcome_of(run: Callable[[], object], follower: Follower) -> Outcome:
     except Exception as error:
         reason = f"{type(error).__name__}: {_sentence(error)}"
         return Outcome(FAILED, None, progress.round, reason)
-    if not progress.mcc:
-        return Outcome(FAILED, None, progress.round, "no validation MCC was reported")
-    return Outcome(COMPLETE, max(progress.mcc.values()), progress.round)
+    metric = follower.metric
+    if not progress.values:
+        return Outcome(FAILED, None, progress.round, f"no validation {metric.words} was reported")
+    return Outcome(COMPLETE, metric.best(progress.values.values()), progress.round)
 
 
 def _ended_by(error: PrimiaError, follower: Follower) -> Outcome:

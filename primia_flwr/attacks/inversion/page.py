@@ -2,10 +2,10 @@
 
 import base64
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from primia_flwr.reporting.numbers import DASH, p_value
+from primia_flwr.reporting.page import render
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -20,11 +20,8 @@ def page(result: Mapping[str, Any], picture: bytes) -> str:
     picture : bytes
         The grid, PNG.
     """
-    template = files("primia_flwr.reporting").joinpath("templates", "attack.html.jinja")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render(
+        "attack.html",
         result=result,
         picture=base64.b64encode(picture).decode(),
         figures=rows_of(result),
@@ -52,11 +49,11 @@ def rows_of(result: Mapping[str, Any]) -> Table:
                 f"{own['mean_psnr']:.1f}",
                 f"{own['mean_ssim']:.3f}",
                 _strangers(own["against_strangers"]),
-                "–" if perceptual is None else f"{perceptual:.3f}",  # noqa: RUF001
+                DASH if perceptual is None else f"{perceptual:.3f}",
                 f"{own['labels_recovered']:.0%}",
-                "–" if distance is None else f"{distance:.3g}",  # noqa: RUF001
-                f"{pixels['hits']} of {pixels['n']} (p {_p(pixels['p_value'])})",
-                f"{features['hits']} of {features['n']} (p {_p(features['p_value'])})",
+                DASH if distance is None else f"{distance:.3g}",
+                f"{pixels['hits']} of {pixels['n']} (p {p_value(pixels['p_value'])})",
+                f"{features['hits']} of {features['n']} (p {p_value(features['p_value'])})",
                 f"{pixels['chance']:.1%}",
             ]
         )
@@ -73,9 +70,9 @@ def tests_rows(result: Mapping[str, Any]) -> Table:
             f"{row['difference']:+.3f}",
             f"{row['hedges_g']:+.2f}",
             f"{row['t']:.2f}",
-            _p(row["p_value"]),
-            _p(row["p_holm"]),
-            _p(row["p_mann_whitney"]),
+            p_value(row["p_value"]),
+            p_value(row["p_holm"]),
+            p_value(row["p_mann_whitney"]),
         ]
         for row in (result["tests"] or {}).get("against_control", [])
     ]
@@ -101,10 +98,6 @@ def sums_rows(result: Mapping[str, Any]) -> Table:
 
 def _strangers(found: Mapping[str, Any] | None) -> str:
     if found is None:
-        return "–"  # noqa: RUF001
-    p = "" if found["p_value"] is None else f" (own greater: p {_p(found['p_value'])})"
+        return DASH
+    p = "" if found["p_value"] is None else f" (own greater: p {p_value(found['p_value'])})"
     return f"{found['strangers']:.3f}{p}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

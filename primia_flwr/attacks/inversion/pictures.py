@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -39,8 +38,7 @@ def grid(pairs: Sequence[Pair], *, synthetic: bool) -> bytes:
     if synthetic:
         figure.suptitle("synthetic images, of no patient", fontsize=9)
     out = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "primia"}):
-        figure.savefig(out, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(out, format="png", dpi=150, metadata={"Software": None})
     return out.getvalue()
 
 

@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from primia_flwr.attacks.membership.detection import Detection
 from primia_flwr.attacks.membership.dp_line import DpClaim
 from primia_flwr.attacks.membership.membership import ATTACKS
-from primia_flwr.reporting.plots.run import COLOURS, DASHES, INK, MUTED, Plot, plot_style, to_plot
-
-_CHANCE = (0, (2, 2))
+from primia_flwr.reporting.plots.style import DOTTED, INK, Plot, drawing, line_style, to_plot
 
 
 def roc_on_log_axes(
@@ -28,28 +25,19 @@ def roc_on_log_axes(
         Drawn as the line that no attack can pass.
     """
     lowest = 1 / max(d.non_members for d in found.values())
-    with plot_style({"axes.grid.axis": "both"}):
-        figure = Figure(figsize=(4.9, 4.4), layout="constrained")
-        axes = figure.subplots()
-        rates = np.geomspace(lowest, 1, 200)
-        axes.plot(rates, rates, color=MUTED, linewidth=1, linestyle=_CHANCE, label="guessing")
+    rates = np.geomspace(lowest, 1, 200)
+    with drawing(4.9, 4.4, grid="both") as (figure, axes):
+        axes.plot(rates, rates, label="guessing", **DOTTED)
         if claim:
             most = [claim.most(rate) for rate in rates]
             words = f"bound, epsilon {claim.epsilon:.3g}"
             axes.plot(rates, most, color=INK, linewidth=3, alpha=0.35, label=words)
         for index, (attack, detection) in enumerate(found.items()):
-            axes.step(
-                np.maximum(detection.fpr, lowest),
-                np.maximum(detection.tpr, lowest),
-                where="post",
-                color=COLOURS[index],
-                linestyle=DASHES[index],
-                label=f"{ATTACKS[attack][0]}  {detection.auc.value:.3f}",
-            )
+            fpr, tpr = (np.maximum(rate, lowest) for rate in (detection.fpr, detection.tpr))
+            label = f"{ATTACKS[attack][0]}  {detection.auc.value:.3f}"
+            axes.step(fpr, tpr, where="post", label=label, **line_style(index, marker=False))
         axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(lowest, 1), aspect="equal")
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         axes.legend(loc="lower right", title="attack, area", title_fontsize=9, alignment="left")
-        areas = ", ".join(f"{ATTACKS[a][0]} {d.auc.value:.3f}" for a, d in found.items())
-        return to_plot(
-            name, figure, f"ROC curves of membership inference on log axes. Areas: {areas}."
-        )
+    areas = ", ".join(f"{ATTACKS[a][0]} {d.auc.value:.3f}" for a, d in found.items())
+    return to_plot(name, figure, f"ROC curves of membership inference on log axes. Areas: {areas}.")

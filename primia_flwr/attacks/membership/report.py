@@ -7,23 +7,20 @@ another analysis needs no shadow model. The page holds no script and loads nothi
 import io
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from rich.table import Table
 
 from primia_flwr.attacks.membership.attack import MembershipAttack
-from primia_flwr.attacks.membership.detection import Estimate
 from primia_flwr.attacks.membership.dp_line import DpClaim, compare
 from primia_flwr.attacks.membership.lira import p_values
 from primia_flwr.attacks.membership.membership import ATTACKS, LEVELS, Membership
 from primia_flwr.attacks.membership.plot import roc_on_log_axes
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DataError
-from primia_flwr.reporting.result_table import DASH, figure
+from primia_flwr.reporting.numbers import figure, interval
+from primia_flwr.reporting.page import render
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import write_together, writing
 
@@ -116,8 +113,8 @@ def rows(found: Membership) -> list[tuple[str, ...]]:
         (
             ATTACKS[name][0],
             level,
-            _estimate(judged.auc),
-            *(_estimate(estimate) for estimate in judged.tpr_at.values()),
+            interval(judged.auc),
+            *(interval(estimate) for estimate in judged.tpr_at.values()),
             figure(judged.balanced_accuracy),
         )
         for name, levels in found.detections.items()
@@ -158,26 +155,26 @@ def page(found: Membership, values: Mapping[str, Any]) -> str:
         )
         for level in LEVELS
     ]
-    template = files("primia_flwr.reporting").joinpath("templates", "membership.html.jinja")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(figure=figure)
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render(
+        "membership.html",
         values=values,
         run_name=Path(str(values["run"])).name,
         headings=HEADINGS,
         rows=rows(found),
-        names={name: words for name, (words, _) in ATTACKS.items()},
-        plots=[Markup(plot.svg) for plot in plots],
+        bounds=[
+            [
+                ATTACKS[name][0],
+                str(line["fpr"]),
+                figure(line["tpr"]),
+                figure(line["most_allowed"]),
+                line["verdict"],
+            ]
+            for name, lines in (privacy["against_the_bound"] if privacy else {}).items()
+            for line in lines
+        ],
+        plots=plots,
         levels=LEVELS,
     )
-
-
-def _estimate(found: Estimate | None) -> str:
-    if found is None:
-        return DASH
-    return f"{figure(found.value)} ({figure(found.low)} to {figure(found.high)})"
 
 
 def _scores(attack: MembershipAttack, found: Membership) -> str:

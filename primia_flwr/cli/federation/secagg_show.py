@@ -77,7 +77,8 @@ def _why_none(folder: "RunFolder") -> str:
 
 
 def _show(folder: "RunFolder", console: Console) -> None:
-    from primia_flwr.reporting.chapters.secure import account, headline, sheets
+    from primia_flwr.reporting.chapters.secure import headline, sheets
+    from primia_flwr.reporting.chapters.secure_account import account
 
     rows = folder.secure.rows
     name = folder.run.get("name", "run")
@@ -103,8 +104,8 @@ def _table(sheet: "Sheet") -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    for heading in sheet.headings:
-        justify: Literal["left", "right"] = "left" if heading in sheet.words else "right"
+    for index, heading in enumerate(sheet.headings):
+        justify: Literal["left", "right"] = "left" if index in sheet.words else "right"
         lines = heading.rsplit(" ", 1)
         least = max(map(len, lines))
         table.add_column("\n".join(lines), justify=justify, overflow="fold", min_width=least)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from scipy.stats import spearmanr
 
 from primia_flwr.errors import DataError
-from primia_flwr.reporting import result_table as table
+from primia_flwr.reporting.numbers import DASH, count, figure
+from primia_flwr.reporting.page import render
 from primia_flwr.reporting.plots.search import draw_history, draw_parallel, draw_values
 from primia_flwr.storage.reading import check_entry, parse_json, read_text, reading
 
@@ -48,26 +47,21 @@ def search_chapter(run_dir: Path) -> Markup:
     found = read_search(run_dir)
     if not found:
         return Markup("")
-    template = files("primia_flwr.reporting").joinpath("templates", "search.html.jinja")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(figure=table.figure, count=_count)
     entries, ranks = ranked(found), rank_correlations(found)
     strongest = [key for key, _, _ in ranks]
     others = [key for key in found["space"] if key not in strongest]
-    plots = [
-        draw_history(found), draw_values(found), draw_parallel(found, [*strongest, *others])
-    ]  # fmt: skip
+    plots = [draw_history(found), draw_values(found), draw_parallel(found, [*strongest, *others])]
+    rungs = [f"MCC after {rung['rounds']}" for rung in found["rungs"]]
     return Markup(
-        environment.from_string(template.read_text(encoding="utf-8")).render(
+        render(
+            "search.html",
             found=found,
-            entries=entries,
-            keys=list(found["space"]),
-            values=[_values(entry) for entry in entries],
+            headings=["No.", "Became", "Rounds", *rungs, "Loss", "Image passes", "Values"],
+            lines=[_line(entry, len(rungs)) for entry in entries],
             overrides=overrides(found),
             ranks=ranks,
-            plots=[Markup(plot.svg) for plot in plots if plot],
+            rank_lines=[[key, figure(value, 2)] for key, value, _ in ranks],
+            plots=[plot for plot in plots if plot],
         )
     )
 
@@ -150,15 +144,24 @@ def rank_correlations(found: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     return sorted(rows, key=lambda row: -abs(row[1]))
 
 
+def _line(entry: Entry, rungs: int) -> list[str]:
+    reached = [figure(rung["mcc"]) for rung in entry["rungs"]]
+    return [
+        str(entry["configuration"]),
+        entry["status"],
+        str(entry["rounds"]),
+        *(reached + [DASH] * rungs)[:rungs],
+        figure(entry["loss"]),
+        count(entry["image_passes"]),
+        _values(entry) + (f" ({entry['reason']})" if entry["reason"] else ""),
+    ]
+
+
 def _values(entry: Entry) -> str:
     """Return a configuration in words, with four digits for numbers."""
     if not entry["values"]:
         return "the experiment's own"
     return ", ".join(f"{_short(key)} {_text(value)}" for key, value in entry["values"].items())
-
-
-def _count(value: int) -> str:
-    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _short(key: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from primia_flwr.reporting.plots.run import COLOURS, INK, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.numbers import shown
+from primia_flwr.reporting.plots.style import INK, MUTED, WIDE, Plot, dark, drawing, to_plot
 
 _MOST_AXES = 8
 
@@ -38,10 +37,8 @@ def parallel_plot(
     scores = np.array([score for _, score in lines], np.float64)
     names = list(names)[:_MOST_AXES]
     spread = max(float(np.ptp(scores)), 1e-9)
-    shade = mpl.colors.LinearSegmentedColormap.from_list("ink", ["#c9d3dc", COLOURS[0]])
-    with plot_style({"axes.grid": False}):
-        figure = Figure(figsize=(9.4, 3.9), layout="constrained")
-        axes = figure.subplots()
+    shade = dark("#c9d3dc")
+    with drawing(WIDE, 3.9, grid="") as (figure, axes):
         for line in lines:
             values, score = line
             share = (score - scores.min()) / spread
@@ -58,18 +55,13 @@ def parallel_plot(
         axes.set(title="Which values went together", ylim=(-0.12, 1.12))
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-        return to_plot(
-            "parallel",
-            figure,
-            f"Parallel coordinates of {len(lines)} {of} over {', '.join(names)} and the validation "
-            "MCC. Each is one line, the darker, the better; the best is thick. The values stand "
-            "in the table below.",
-        )
-
-
-def shown(value: Any) -> str:
-    """Return a value with as many digits as one reads."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return to_plot(
+        "parallel",
+        figure,
+        f"Parallel coordinates of {len(lines)} {of} over {', '.join(names)} and the validation "
+        "MCC. Each is one line, the darker, the better; the best is thick. The values stand "
+        "in the table below.",
+    )
 
 
 def _axis(axes: Axes, position: int, ticks: Sequence[tuple[float, Any]]) -> None:

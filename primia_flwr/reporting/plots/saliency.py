@@ -7,10 +7,9 @@ from itertools import zip_longest
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation
-from primia_flwr.reporting.plots.run import INK, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.style import INK, MUTED, WIDE, Plot, drawing, to_plot
 
 # share of the map's maximum -> dash; a white line below a dark one shows on any background
 LEVELS = {0.5: (0, (2.5, 1.5)), 0.8: "-"}
@@ -29,9 +28,7 @@ def _of_class(name: str, cases: Sequence[ExplainedCase]) -> Plot:
     right = [case for case in cases if case.right]
     wrong = [case for case in cases if not case.right]
     rows = list(zip_longest(right, wrong))
-    with plot_style({"axes.grid": False}):
-        figure = Figure(figsize=(9.4, 2.75 * len(rows)), layout="constrained")
-        panels = figure.subplots(len(rows), 4, squeeze=False)
+    with drawing(WIDE, 2.75 * len(rows), len(rows), 4, grid="", squeeze=False) as (figure, panels):
         for axes in panels.flat:
             axes.set_axis_off()
         for half, group, word in ((0, right, "right"), (2, wrong, "wrong")):
@@ -41,17 +38,16 @@ def _of_class(name: str, cases: Sequence[ExplainedCase]) -> Plot:
             for (plain, mapped), case in zip((line[:2], line[2:]), pair, strict=True):
                 if case is not None:
                     _draw(plain, mapped, case)
-        words = "; ".join(
-            f"line {c.row} of the predictions, predicted {c.predicted} with "
-            f"{100 * c.confidence:.0f} %"
-            for c in cases
-        )
-        return to_plot(
-            name,
-            figure,
-            f"Test images of class {cases[0].label}, each beside itself with the outline of its "
-            f"Grad-CAM map: {words}.",
-        )
+    words = "; ".join(
+        f"line {c.row} of the predictions, predicted {c.predicted} with {100 * c.confidence:.0f} %"
+        for c in cases
+    )
+    return to_plot(
+        name,
+        figure,
+        f"Test images of class {cases[0].label}, each beside itself with the outline of its "
+        f"Grad-CAM map: {words}.",
+    )
 
 
 def _draw(plain: Axes, mapped: Axes, case: ExplainedCase) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from primia_flwr.reporting.plots.parallel import parallel_plot
-from primia_flwr.reporting.plots.run import COLOURS, MARKERS, MUTED, Plot, plot_style, to_plot
+from primia_flwr.reporting.plots.style import COLOURS, MARKERS, MUTED, Plot, drawing, to_plot
 
 _MOST_KEYS = 8  # axes in the picture of the values
 
@@ -21,30 +19,26 @@ def draw_history(found: Mapping[str, Any]) -> Plot | None:
     lines = [entry for entry in found["configurations"] if entry["rungs"]]
     if not lines:
         return None
-    with plot_style({"axes.grid.axis": "both"}):
-        figure = Figure(figsize=(7.4, 3.4), layout="constrained")
-        axes = figure.subplots()
+    with drawing(7.4, 3.4, grid="both") as (figure, axes):
         for entry in lines:
             own = entry["configuration"] == found["chosen"]
             axes.plot(
                 [rung["rounds"] for rung in entry["rungs"]],
                 [rung["mcc"] for rung in entry["rungs"]],
-                color=COLOURS[0] if own else MUTED,
                 linewidth=2.6 if own else 0.9,
                 linestyle="-" if entry["configuration"] else (0, (4, 2)),
-                marker=MARKERS[0] if own else MARKERS[1],
-                markersize=6 if own else 3.5,
-                zorder=3 if own else 2,
+                **_mark(own, 6 if own else 3.5),
             )
         axes.set(xlabel="rounds of the configuration", ylabel="validation MCC")
         axes.set_xticks([rung["rounds"] for rung in found["rungs"]])
         axes.set_title("Best model of each configuration at each rung")
-        alt = (
-            f"Line chart: validation MCC of {len(lines)} configurations after "
-            f"{', '.join(str(rung['rounds']) for rung in found['rungs'])} rounds of their own. The "
-            "chosen one is bold, the experiment's own dashed."
-        )
-        return to_plot("search-history", figure, alt)
+    after = ", ".join(str(rung["rounds"]) for rung in found["rungs"])
+    return to_plot(
+        "search-history",
+        figure,
+        f"Line chart: validation MCC of {len(lines)} configurations after {after} rounds of their "
+        "own. The chosen one is bold, the experiment's own dashed.",
+    )
 
 
 def draw_parallel(found: Mapping[str, Any], names: Sequence[str]) -> Plot | None:
@@ -65,35 +59,28 @@ def draw_values(found: Mapping[str, Any]) -> Plot | None:
     keys = [key for key, spec in found["space"].items() if "low" in spec][:_MOST_KEYS]
     if len(entries) < 2 or not keys:
         return None
-    with plot_style({"axes.grid.axis": "both"}):
-        columns = min(4, len(keys))
-        rows = -(-len(keys) // columns)
-        figure = Figure(figsize=(7.4, 2.0 * rows + 0.3), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
-        for index, axes in enumerate(panels):
-            if index >= len(keys):
-                axes.set_visible(False)
-                continue
-            _panel(axes, keys[index], found, entries)
-            if index % columns == 0:
-                axes.set_ylabel("MCC")
-        alt = (
-            f"{len(keys)} scatter charts: values of {', '.join(keys)} against the validation MCC "
-            "after the first rung; a large round mark is the chosen configuration."
-        )
-        return to_plot("search-values", figure, alt)
+    columns = min(4, len(keys))
+    rows = -(-len(keys) // columns)
+    shape = {"sharey": True, "squeeze": False}
+    with drawing(7.4, 2.0 * rows + 0.3, rows, columns, grid="both", **shape) as (figure, panels):
+        for axes in panels.flat[len(keys) :]:
+            axes.set_visible(False)
+        for axes, key in zip(panels.flat, keys, strict=False):
+            _panel(axes, key, found, entries)
+        for axes in panels[:, 0]:
+            axes.set_ylabel("MCC")
+    return to_plot(
+        "search-values",
+        figure,
+        f"{len(keys)} scatter charts: values of {', '.join(keys)} against the validation MCC "
+        "after the first rung; a large round mark is the chosen configuration.",
+    )
 
 
 def _panel(axes: Axes, key: str, found: Mapping[str, Any], entries: list[Any]) -> None:
     for entry in entries:
         own = entry["configuration"] == found["chosen"]
-        axes.plot(
-            entry["values"][key],
-            entry["rungs"][0]["mcc"],
-            color=COLOURS[0] if own else MUTED,
-            marker=MARKERS[0] if own else MARKERS[1],
-            markersize=8 if own else 4,
-        )
+        axes.plot(entry["values"][key], entry["rungs"][0]["mcc"], **_mark(own, 8 if own else 4))
     if found["space"][key].get("log"):
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -101,3 +88,9 @@ def _panel(axes: Axes, key: str, found: Mapping[str, Any], entries: list[Any]) -
     section = key.removesuffix(f".{name}").rpartition(".")[2]
     axes.set_title(name if section == "training" else f"{section} {name}", fontsize=9, loc="left")
     axes.tick_params(labelsize=7)
+
+
+def _mark(own: bool, size: float) -> dict[str, Any]:
+    """Return how the chosen configuration stands out from the others."""
+    colour, marker = (COLOURS[0], MARKERS[0]) if own else (MUTED, MARKERS[1])
+    return {"color": colour, "marker": marker, "markersize": size, "zorder": 3 if own else 2}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from tests.fuzz.loaders.discovery import Site
 
-TEMPLATE = "reads a template of this package"
 OWN = "decodes bytes that this package made a moment ago"
 PROGRAM = "reads what another program of this installation wrote or printed"
 RELEASE = "reads an own answer that the ledger's key authenticates (target `kept release`)"
@@ -16,11 +15,6 @@ KERNEL = "reads two numbers that the kernel writes"
 LINE = "reads a few bytes of a frame whose length the channel has bound (target `frames`)"
 
 REASONS: dict[str, str] = {
-    "primia_flwr.attacks.membership.report.page": TEMPLATE,
-    "primia_flwr.attacks.inversion.page.page": TEMPLATE,
-    "primia_flwr.reporting.compare_page.render": TEMPLATE,
-    "primia_flwr.reporting.chapters.search.search_chapter": TEMPLATE,
-    "primia_flwr.search.report.render": TEMPLATE,
     "primia_flwr.inference.overflow.check.Ledger.digest": OWN,
     "primia_flwr.data.seeding.generator": OWN,
     "primia_flwr.provisioning.certificates.openssh_public": OWN,

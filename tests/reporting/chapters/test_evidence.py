@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from primia_flwr.reporting.chapters.sites import site_table
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.predictions import write_predictions
-from primia_flwr.reporting.plots.evidence import in_words
+from primia_flwr.reporting.chapters.rounds import site_table
+from primia_flwr.reporting.numbers import BRACKETS, interval
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
 from primia_flwr.runs.evidence import read_evidence, write_evidence
@@ -79,7 +79,7 @@ def test_no_predictions_no_file_and_other_images_are_refused(tmp_path: Path) -> 
     ],
 )
 def test_intervals_in_words(found: Interval, text: str) -> None:
-    assert in_words(found) == text
+    assert interval(found, BRACKETS) == text
 
 
 def test_the_page_shows_the_intervals_and_how_they_were_found(
@@ -150,11 +150,11 @@ def test_columns_without_figures_are_left_out() -> None:
         {"round": "1", "site": "b", "status": "ok"},
     ]
     table = site_table(rows)
-    assert [heading for heading, _ in table["headings"]] == ["Round", "Site", "Status", "Remarks"]
+    assert table["headings"] == ["Round", "Site", "Status", "Remarks"]
     assert table["lines"][0] == ["1", "a", "ok", ""]
     rows[1] |= {"val_mcc": "0.5", "stopped_early": "1", "reason": "late"}
     table = site_table(rows)
-    assert table["headings"][3] == ("MCC", False)
+    assert table["headings"][3] == "MCC"
     assert [line[3:] for line in table["lines"]] == [
         ["\N{EN DASH}", ""],
         ["0.500", "stopped early; late"],

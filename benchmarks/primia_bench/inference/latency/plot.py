@@ -4,37 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from primia_bench.inference.latency.cells import CRYPTEN, FSS
-from primia_flwr.reporting.plots.run import COLOURS, DASHES, FAINT, INK, MARKERS, MUTED
+from primia_flwr.reporting.plots.style import COLOURS, DASHES, INK, MARKERS, drawing, write
 
 Row = dict[str, Any]
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "primia-inference",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": FAINT,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
-}
 
 
 def draw(rows: Sequence[Row], stock: Sequence[Row], file: Path) -> None:
@@ -42,9 +18,7 @@ def draw(rows: Sequence[Row], stock: Sequence[Row], file: Path) -> None:
     sizes = sorted({row["size"] for row in rows})
     if not sizes:
         return
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.7 * len(sizes), 4.0), layout="constrained")
-        panels = figure.subplots(1, len(sizes), squeeze=False)[0]
+    with drawing(4.7 * len(sizes), 4.0, 1, len(sizes), squeeze=False) as (figure, (panels,)):
         for axes, size in zip(panels, sizes, strict=True):
             _panel(axes, [row for row in rows if row["size"] == size])
             for row in stock:
@@ -55,7 +29,7 @@ def draw(rows: Sequence[Row], stock: Sequence[Row], file: Path) -> None:
         panels[0].set_ylabel("seconds online for an image")
         named = dict(zip(*_legend(panels)[::-1], strict=True))
         figure.legend(named.values(), named.keys(), loc="outside lower left", ncols=3)
-        figure.savefig(file, format="svg", facecolor="white", metadata={"Date": None})
+    write(figure, file)
 
 
 def _panel(axes: Axes, rows: Sequence[Row]) -> None:

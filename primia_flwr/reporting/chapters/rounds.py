@@ -1,0 +1,121 @@
+"""The report's tables round by round: the global model, and every site with what it cannot show."""
+
+from typing import Any
+
+from primia_flwr.reporting.numbers import DASH, figure
+from primia_flwr.runs.folder import Row, RunFolder, flag, number
+
+Columns = tuple[tuple[str, str, int | None], ...]
+"""Heading, key of the CSV file, digits (None: as it stands)."""
+
+_ROUNDS: Columns = (
+    ("Round", "round", None),
+    ("Training loss", "train_loss", 3),
+    ("Validation loss", "val_loss", 3),
+    ("Accuracy", "val_accuracy", 3),
+    ("Balanced acc.", "val_balanced_accuracy", 3),
+    ("MCC", "val_mcc", 3),
+    ("Sites", "sites", None),
+    ("Failed", "failed", None),
+    ("Seconds", "seconds", 1),
+)
+_SITES: Columns = (
+    ("Images", "num_examples", None),
+    ("Batches", "num_batches", None),
+    ("Epochs", "epochs", None),
+    ("Training loss", "train_loss", 3),
+    ("Validation loss", "val_loss", 3),
+    ("MCC", "val_mcc", 3),
+    ("Images/s", "images_per_second", 0),
+    ("Seconds", "seconds", 1),
+)
+# status -> (symbol, meaning); the order is the legend's
+SYMBOLS = {
+    "ok": ("●", "trained"),
+    "stopped": ("◐", "trained, stopped early"),
+    "evaluated": ("○", "evaluated only"),
+    "failed": ("✕", "failed, refused, rejected or late"),
+}
+
+
+def rounds_chapter(folder: RunFolder) -> dict[str, Any]:
+    """Return the table of the rounds, that of the sites, and who did what in which round."""
+    best = str(folder.run.get("best_round"))
+    return {
+        "round_headings": [heading for heading, _, _ in _ROUNDS] + ["Best"],
+        "rounds": [
+            [*_cells(row, _ROUNDS), "best" if row.get("round") == best else ""]
+            for row in folder.history
+        ],
+        "site_table": site_table(folder.sites),
+        "no_site_figures": _no_site_figures(folder),
+        "grid": _grid(folder.sites),
+        "symbols": SYMBOLS,
+    }
+
+
+def site_table(rows: list[Row]) -> dict[str, Any]:
+    """Return caption, headings and lines; columns without a figure go.
+
+    The second cell of a line is the site's name, the last one the remarks.
+    """
+    known = tuple(one for one in _SITES if any(row.get(one[1]) for row in rows))
+    figures = "Training at the sites; validation of the site's own state"
+    return {
+        "caption": figures if known else "Who took part",
+        "headings": ["Round", "Site", "Status", *(heading for heading, _, _ in known), "Remarks"],
+        "lines": [
+            [row.get("round", ""), row.get("site", ""), _status(row), *_cells(row, known),
+             _remarks(row)]
+            for row in rows
+        ],
+    }  # fmt: skip
+
+
+def _no_site_figures(folder: RunFolder) -> str:
+    """Return why there are no curves of single sites."""
+    if folder.run.get("secure_aggregation") is True:
+        return (
+            "Secure aggregation hides what a single site would report: its images, batches, "
+            "losses, scores and seconds. The coordinator knows who took part, and sums."
+        )
+    if folder.claims_privacy:
+        return "A run with differential privacy sends no losses, counts or scores of a site."
+    return "The sites sent no validation figures of their own."
+
+
+def _grid(rows: list[Row]) -> dict[str, Any]:
+    """Return who did what in which round: {rounds, lines: site -> [(symbol, words)]}."""
+    rounds = list(dict.fromkeys(row["round"] for row in rows))
+    cells = {(row["site"], row["round"]): _symbol(row) for row in rows}
+    blank = ("", "no message")
+    names = dict.fromkeys(row["site"] for row in rows)
+    lines = {name: [cells.get((name, number_), blank) for number_ in rounds] for name in names}
+    return {"rounds": rounds, "lines": lines}
+
+
+def _symbol(row: Row) -> tuple[str, str]:
+    status = row.get("status", "")
+    if status == "ok" and flag(row, "stopped_early"):
+        return SYMBOLS["stopped"]
+    if status in ("ok", "evaluated"):
+        return SYMBOLS[status]
+    reason = f": {row['reason']}" if row.get("reason") else ""
+    return SYMBOLS["failed"][0], f"{status}{reason}"
+
+
+def _cells(row: Row, columns: Columns) -> list[str]:
+    return [
+        (row.get(key) or DASH) if digits is None else figure(number(row, key), digits)
+        for _, key, digits in columns
+    ]
+
+
+def _status(row: Row) -> str:
+    status = row.get("status", "")
+    return "evaluated only" if status == "evaluated" else status
+
+
+def _remarks(row: Row) -> str:
+    stopped = "stopped early" if flag(row, "stopped_early") else ""
+    return "; ".join(text for text in (stopped, row.get("reason", "")) if text)
