@@ -79,7 +79,7 @@ def open_study(
     try:
         url = URL.create("sqlite", database=str(path.resolve()))
         storage = optuna.storages.RDBStorage(url.render_as_string())
-        direction = "maximize" if metric.higher_is_better else "minimize"
+        direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
         study = optuna.create_study(
             storage=storage, study_name="primia", load_if_exists=True, direction=direction
         )
@@ -135,7 +135,7 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """Return the complete trial with the best objective, the earliest of equals."""
     sign = 1 if study.direction is StudyDirection.MAXIMIZE else -1
     complete = [t for t in answered(study) if t.state is TrialState.COMPLETE]
-    return max(complete, key=lambda t: (sign * t.value, -t.number), default=None)
+    return max(complete, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
 
 
 def _check_same_question(path: Path, known: Mapping[str, Any], question: Mapping[str, Any]) -> None:

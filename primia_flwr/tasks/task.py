@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,25 @@ class Metric:
     highest: float
     higher_is_better: bool = True
 
+    @property
+    def title(self) -> str:
+        """The words as a heading."""
+        return self.words[:1].upper() + self.words[1:]
+
+    @property
+    def column(self) -> str:
+        """The key of a validation in history.csv, in events and in what searches find."""
+        return f"val_{self.name}"
+
+    @property
+    def best_words(self) -> str:
+        """The words of the best of several values."""
+        return f"{'highest' if self.higher_is_better else 'lowest'} validation {self.words}"
+
+    def best(self, values: Iterable[float]) -> float:
+        """Return the best of some values."""
+        return max(values) if self.higher_is_better else min(values)
+
     def improves(self, value: float, than: float | None, min_delta: float = 0.0) -> bool:
         """Tell whether a value improves on another by more than `min_delta`; NaN never does."""
         if math.isnan(value):
@@ -51,7 +70,8 @@ class Task(ABC):
     """What a label is, how it is learned, what travels of it, and how it is judged.
 
     `outputs` is the width of the model's last layer; a subclass says what it has to do with the
-    names in the data. `name`: its file's. `metrics`: by which it is judged from sums, the loss among them.
+    names in the data. `name`: its file's. `metrics`: by which it is judged from sums, the loss
+    among them.
     `objective`: the one that searches and early stopping look at if nothing else is said.
     """
 
@@ -114,6 +134,11 @@ class Task(ABC):
     def metric(self, name: str) -> Metric:
         """Return a metric by its name."""
         return next(metric for metric in self.metrics if metric.name == name)
+
+    @property
+    def aim(self) -> Metric:
+        """The metric that is the objective."""
+        return self.metric(self.objective)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,17 @@ from pathlib import Path
 import optuna
 import pytest
 
+from primia_flwr.config.rows import TASKS
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.flower.launcher import RunStopped
 from primia_flwr.runs.history import append_event
-from primia_flwr.search.study import open_study
+from primia_flwr.search.study import best_trial, open_study
 from primia_flwr.search.trial import Follower, Outcome, outcome_of
 from primia_flwr.training.round import DIVERGED
 
+AIM = TASKS["classification"].aim
 SPACE = parse_space({"training.batch_size": {"low": 8, "high": 64, "step": 8}})
 
 
@@ -28,7 +30,7 @@ class Silent:
 def study_with(folder: Path, pruner: str, scores: list[float]) -> optuna.Study:
     """Return a study in which trials of 4 rounds had one score each in all rounds."""
     cfg = SweepConfig(pruner=pruner, prune_after_trials=2, prune_after_rounds=1)
-    study = open_study(folder, cfg, SPACE, {})
+    study = open_study(folder, cfg, SPACE, {}, AIM)
     for score in scores:
         trial = study.ask(SPACE.distributions())
         for step in range(1, 5):
@@ -40,7 +42,7 @@ def study_with(folder: Path, pruner: str, scores: list[float]) -> optuna.Study:
 
 
 def follow(study: optuna.Study, folder: Path, rounds: int = 4) -> Follower:
-    return Follower(Silent(), study.ask(SPACE.distributions()), folder, rounds)
+    return Follower(Silent(), study.ask(SPACE.distributions()), folder, rounds, AIM)
 
 
 def finish_round(folder: Path, number: int, mcc: float | None, loss: float = 1.0) -> None:
@@ -60,7 +62,26 @@ def test_the_objective_is_the_highest_validation_mcc(tmp_path: Path) -> None:
         append_event(tmp_path, "validated", round=4, val_mcc=0.625)
 
     assert outcome_of(run, follower) == Outcome("complete", 0.75, 4)
-    assert follower.progress.mcc == {1: 0.25, 2: 0.75, 3: 0.5, 4: 0.625}
+    assert follower.progress.values == {1: 0.25, 2: 0.75, 3: 0.5, 4: 0.625}
+
+
+def test_of_an_objective_that_is_better_when_lower_the_least_counts(tmp_path: Path) -> None:
+    loss = TASKS["classification"].metric("loss")
+    study = open_study(tmp_path, SweepConfig(pruner="none"), SPACE, {}, loss)
+    for values in ((0.5, 0.25, 0.75), (0.375, 0.5)):
+        trial = study.ask(SPACE.distributions())
+        follower = Follower(Silent(), trial, tmp_path, 4, loss)
+        for number, value in enumerate(values, start=2):
+            append_event(
+                tmp_path, "round_finished", round=number, val_round=number - 1, val_loss=value
+            )
+        found = outcome_of(follower.update, follower)
+        assert found.value == min(values)
+        trial.set_user_attr("outcome", found.kind)
+        study.tell(trial, found.value)
+    best = best_trial(study)
+    assert best is not None
+    assert (best.number, best.value) == (0, 0.25)
 
 
 @pytest.mark.parametrize("pruner", ["median", "asha"])

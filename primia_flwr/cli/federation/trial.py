@@ -22,7 +22,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
     run_dir.mkdir(parents=True, exist_ok=True)
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
-    with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
+    with LiveView(run_dir, rounds, sites, experiment.task.aim, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
         from primia_flwr.trials.federation import run_trial  # seconds: said first
 

@@ -23,12 +23,19 @@ from rich.progress import (
 
 from primia_flwr.runs.history import Event, EventTail
 from primia_flwr.storage.reading import parse_json, read_text
+from primia_flwr.tasks.task import Metric
 
 
 class LiveView:
-    """Shows the events of one run on standard error; a context manager."""
+    """Shows the events of one run on standard error; a context manager.
 
-    def __init__(self, run_dir: Path, rounds: int, sites: list[str], *, quiet: bool) -> None:
+    `metric`: the one that stands beside the losses.
+    """
+
+    def __init__(
+        self, run_dir: Path, rounds: int, sites: list[str], metric: Metric, *, quiet: bool
+    ) -> None:
+        self._metric = metric
         self._console = Console(stderr=True, quiet=quiet, emoji=False)
         self._tail = EventTail(run_dir / "events.jsonl")
         self._site_files = {name: run_dir / "sites" / name / "progress.json" for name in sites}
@@ -101,10 +108,9 @@ class LiveView:
             self.say(f"[yellow]{name}: {status}[/] {event.get('reason', '')}")
 
     def _round_finished(self, event: Event) -> None:
-        note = (
-            f"train loss {_number(event, 'train_loss')}  "
-            f"val loss {_number(event, 'val_loss')}  val MCC {_number(event, 'val_mcc')}"
-        )
+        shown = {"train loss": "train_loss", "val loss": "val_loss"}
+        shown |= {f"val {self._metric.words}": self._metric.column}
+        note = "  ".join(f"{words} {_number(event, key)}" for words, key in shown.items())
         done, total = int(event["done" if "done" in event else "round"]), event.get("total")
         self._progress.update(self._rounds, completed=done, total=total, note=note)
         if not self._console.is_terminal:

@@ -13,6 +13,7 @@ from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.multirun import check_words, enter_hydra
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import parse, without_sweep
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import ConfigError
 from primia_flwr.pipeline.experiment import run_experiment, settle
 from primia_flwr.runs.metadata import read_json
@@ -53,9 +54,9 @@ def run_search_over(words: Sequence[str]) -> dict[str, Any]:
 def run_trial(trial: optuna.Trial, cfg: DictConfig, folder: Path) -> Outcome:
     """Run one trial in its folder; the test images are held out and nobody looks at them."""
     rounds = int(cfg.federation.rounds)
-    sites = [str(site) for site in cfg.federation.sites]
-    with LiveView(folder, rounds, sites, quiet=bool(cfg.quiet)) as view:
-        follower = Follower(view, trial, folder, rounds)
+    sites, metric = [str(site) for site in cfg.federation.sites], TASKS[cfg.data.task].aim
+    with LiveView(folder, rounds, sites, metric, quiet=bool(cfg.quiet)) as view:
+        follower = Follower(view, trial, folder, rounds, metric)
 
         def run() -> None:
             experiment = settle(as_trial(parse(Experiment, without_sweep(cfg)), folder), folder)

@@ -72,7 +72,7 @@ def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Train one experiment in a folder, with the live view and the table at the end."""
     run_dir.mkdir(parents=True, exist_ok=True)
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
-    with LiveView(run_dir, rounds, sites, quiet=experiment.quiet) as view:
+    with LiveView(run_dir, rounds, sites, experiment.task.aim, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
         from primia_flwr.pipeline.experiment import run_experiment  # seconds: said first
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.cli.train.live import EventTail, LiveView
+from primia_flwr.config.rows import TASKS
+
+AIM = TASKS["classification"].aim
 
 
 def test_the_tail_gives_each_complete_line_once(tmp_path: Path) -> None:
@@ -31,7 +34,7 @@ def test_a_resumed_run_does_not_repeat_old_events(tmp_path: Path) -> None:
 def test_without_a_terminal_there_is_a_line_per_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with LiveView(tmp_path, 2, ["munich"], quiet=False) as view:
+    with LiveView(tmp_path, 2, ["munich"], AIM, quiet=False) as view:
         events = [
             {"event": "round_started", "round": 1},
             {"event": "site_reply", "round": 1, "site": "munich", "status": "refused",
@@ -51,7 +54,7 @@ def test_a_search_shows_rung_and_configuration_and_how_far_all_of_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = {"rung": 2, "rungs": 3, "configuration": 4, "configurations": 9, "done": 12}
-    with LiveView(tmp_path, 9, ["munich"], quiet=False) as view:
+    with LiveView(tmp_path, 9, ["munich"], AIM, quiet=False) as view:
         events = [
             {"event": "round_finished", "round": 2, "total": 21, "sites": 3, **where},
             {"event": "configuration_diverged", "reason": "munich: the loss is nan", **where},
@@ -68,7 +71,7 @@ def test_a_search_shows_rung_and_configuration_and_how_far_all_of_it_is(
 
 
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LiveView(tmp_path, 1, [], quiet=True) as view:
+    with LiveView(tmp_path, 1, [], AIM, quiet=True) as view:
         view.say("hello")
         view.step("pooled", 1, 2, "fast")
     captured = capsys.readouterr()

@@ -219,11 +219,12 @@ def kept_part(folder: Path) -> Made:
 @target("study of a search")
 def study(folder: Path) -> Made:
     where = parse_space({"training.learning_rate": {"low": 0.01, "high": 1.0, "log": True}})
-    cfg = SweepConfig(sampler="random")
-    open_study(folder, cfg, where, {"seed": 1})
+    cfg, aim = SweepConfig(sampler="random"), Experiment().task.aim
+    open_study(folder, cfg, where, {"seed": 1}, aim)
     file = folder / STUDY_FILE
     return Made(
-        lambda raw: open_study(put(file, raw).parent, cfg, where, {"seed": 1}), [file.read_bytes()]
+        lambda raw: open_study(put(file, raw).parent, cfg, where, {"seed": 1}, aim),
+        [file.read_bytes()],
     )
 
 
