@@ -3,13 +3,13 @@
 Imports no torch, because most of the protocol's messages need none.
 """
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from filelock import FileLock
 from flwr.app import Context
 
 from primia_flwr.config.experiment.schema import Experiment
@@ -80,8 +80,7 @@ class SecureSite:
         Two requests at the same time could otherwise both find that nothing was answered yet.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self.folder / ".lock"):
             journal = self.folder / "answered.jsonl"
             yield Journal(
                 journal, allow_other_list=self.allow_other_survivors, rule=self.member_rule

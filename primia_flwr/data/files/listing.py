@@ -6,6 +6,8 @@ from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from primia_flwr.errors import DataError
 from primia_flwr.storage.atomic import atomic_folder, writing
 
@@ -97,12 +99,9 @@ def cache_folder(target: Path) -> Iterator[Path]:
 def locked(target: Path) -> Iterator[None]:
     """Let one process at a time make `target`; where the system has no locks, let all."""
     with ExitStack() as stack:
-        with suppress(ImportError, OSError):
-            import fcntl
-
+        with suppress(OSError):
             target.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(target.with_name(f".{target.name}.lock").open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.enter_context(FileLock(target.with_name(f".{target.name}.lock")))
         yield
 
 
