@@ -116,13 +116,12 @@ DOORS = (
     "primia_flwr.attacks.",
     "primia_flwr.cli.analysis.compared_runs",
     "primia_flwr.cli.train.search",
-    "primia_flwr.tasks.classes.readers.",
     "primia_flwr.statistics.agreement",
     "primia_flwr.inference.crypten.",
     "primia_flwr.privacy.clipping.opacus_reference",
-    "primia_flwr.reporting.compare_",
-    "primia_flwr.reporting.plots.compare",
+    "primia_flwr.reporting.compare_page",
     "primia_flwr.search.",
+    "primia_flwr.tasks.classes.readers.",
 )
 IMPORT_ALL = """
 import importlib, pkgutil, sys

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.errors import ConfigError
+from primia_flwr.plotting import Plot
 from primia_flwr.reporting import page
-from primia_flwr.reporting.compare_tables import Sheet, sheets
-from primia_flwr.reporting.plots.compare import draw
-from primia_flwr.reporting.plots.style import Plot
 from primia_flwr.statistics.agreement import EXACT_BELOW
 from primia_flwr.statistics.calibration import BINS
 from primia_flwr.storage.atomic import atomic_folder, writing
+from primia_flwr.tables import Sheet
 from primia_flwr.tasks.classes.readers.compare import VALIDATION, Comparison
+from primia_flwr.tasks.classes.readers.plots import draw
+from primia_flwr.tasks.classes.readers.sheets import sheets
 
 RESULT, PAGE = "comparison.json", "compare.html"
 

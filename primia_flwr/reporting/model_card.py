@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.models.card import weights_digest
+from primia_flwr.numbers import BRACKETS, interval
 from primia_flwr.reporting.chapters.privacy import privacy_account
-from primia_flwr.reporting.numbers import BRACKETS, interval
 from primia_flwr.reporting.page import render
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
 from primia_flwr.storage.atomic import write_result

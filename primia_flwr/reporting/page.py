@@ -4,7 +4,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from primia_flwr.reporting.numbers import count, figure, shown, size
+from primia_flwr.numbers import count, figure, shown, size
 
 
 def render(name: str, /, **values: Any) -> str:

@@ -7,6 +7,7 @@ figure that is not in a file beside it.
 from collections.abc import Mapping
 from pathlib import Path
 
+from primia_flwr.plotting import Plot
 from primia_flwr.reporting import page
 from primia_flwr.reporting.chapters.evidence import cases_chapter, matrix_chapter
 from primia_flwr.reporting.chapters.privacy import HEADINGS, privacy_account
@@ -17,7 +18,6 @@ from primia_flwr.reporting.chapters.search import search_chapter
 from primia_flwr.reporting.chapters.secure import secure_chapter
 from primia_flwr.reporting.plots import evidence, run
 from primia_flwr.reporting.plots.saliency import saliency_plots
-from primia_flwr.reporting.plots.style import Plot
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
 from primia_flwr.storage.atomic import write_result
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from primia_flwr.reporting.numbers import figure
+from primia_flwr.numbers import figure
 from primia_flwr.runs.folder import results_by_name
 from primia_flwr.tasks.classes.scores import Scores
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from optuna.importance import FanovaImportanceEvaluator
 
-from primia_flwr.reporting.plots.style import COLOURS, INK, MUTED, WIDE, Plot, drawing, to_plot
+from primia_flwr.plotting import COLOURS, INK, MUTED, WIDE, Plot, drawing, to_plot
 
 LEAST_FOR_IMPORTANCE = 10  # complete trials; the trees of fANOVA guess with fewer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import optuna
 
+from primia_flwr.numbers import figure, shown
 from primia_flwr.reporting import page
-from primia_flwr.reporting.numbers import figure, shown
 from primia_flwr.reporting.plots.parallel import parallel_plot
 from primia_flwr.search.plots import (
     LEAST_FOR_IMPORTANCE,

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from primia_flwr.reporting.numbers import shown
+from primia_flwr.numbers import shown
 
 _ROWS = 25
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from primia_flwr.reporting.numbers import figure
+from primia_flwr.numbers import figure
 from primia_flwr.reporting.result_table import class_table, results_table
 from primia_flwr.tasks.classes.scores import score
 

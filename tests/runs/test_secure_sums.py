@@ -13,9 +13,9 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.root import app_root
 from primia_flwr.errors import DataError
 from primia_flwr.messages.secure import report_layout, statistics_layout
+from primia_flwr.numbers import scientific
 from primia_flwr.reporting.chapters.secure import headline, sheets
 from primia_flwr.reporting.chapters.secure_account import account
-from primia_flwr.reporting.numbers import scientific
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.secure_sums import (
     EVALUATE,

@@ -19,9 +19,9 @@ from primia_flwr.attacks.membership import report as membership_report
 from primia_flwr.cli.inference.predictions import write_tables
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
-from primia_flwr.reporting.compare_tables import NUMBER, TEXT, Sheet
 from primia_flwr.runs.history import History, RoundRow, SiteRow
 from primia_flwr.storage import plain_csv
+from primia_flwr.tables import NUMBER, TEXT, Sheet
 
 ROOT = Path(__file__).parents[2]
 DOOR = "primia_flwr/storage/plain_csv.py"

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from primia_flwr.reporting.numbers import DASH, p_value
+from primia_flwr.numbers import DASH, p_value
 from primia_flwr.reporting.page import render
 
 Table = tuple[list[str], list[list[str]]]

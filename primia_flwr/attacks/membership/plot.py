@@ -7,7 +7,7 @@ import numpy as np
 from primia_flwr.attacks.membership.detection import Detection
 from primia_flwr.attacks.membership.dp_line import DpClaim
 from primia_flwr.attacks.membership.membership import ATTACKS
-from primia_flwr.reporting.plots.style import DOTTED, INK, Plot, drawing, line_style, to_plot
+from primia_flwr.plotting import DOTTED, INK, Plot, drawing, line_style, to_plot
 
 
 def roc_on_log_axes(

@@ -19,7 +19,7 @@ from primia_flwr.attacks.membership.membership import ATTACKS, LEVELS, Membershi
 from primia_flwr.attacks.membership.plot import roc_on_log_axes
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DataError
-from primia_flwr.reporting.numbers import figure, interval
+from primia_flwr.numbers import figure, interval
 from primia_flwr.reporting.page import render
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import write_together, writing

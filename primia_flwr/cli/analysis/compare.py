@@ -138,7 +138,7 @@ def _grouping(of: dict[str, str], files: tuple[str, ...]) -> Any:
 
 
 def _show(cfg: CompareConfig, result: Any, page: Path) -> None:
-    from primia_flwr.reporting.compare_tables import sheets
+    from primia_flwr.tasks.classes.readers.sheets import sheets
 
     console = Console(stderr=cfg.quiet, emoji=False)
     for sheet in sheets(result):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from primia_flwr.reporting.numbers import BRACKETS, count, figure, interval
+from primia_flwr.numbers import BRACKETS, count, figure, interval
 from primia_flwr.reporting.result_table import HEADINGS, cells
 from primia_flwr.runs.evidence import FIGURES, Evidence
 from primia_flwr.runs.folder import RunFolder

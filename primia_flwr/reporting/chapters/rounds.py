@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from primia_flwr.reporting.numbers import DASH, figure
+from primia_flwr.numbers import DASH, figure
 from primia_flwr.runs.folder import Row, RunFolder, flag, number
 
 Columns = tuple[tuple[str, str, int | None], ...]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.reporting.numbers import DASH, count, duration, size
+from primia_flwr.numbers import DASH, count, duration, size
 from primia_flwr.runs.folder import RunFolder, column
 
 CITATIONS = {

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from scipy.stats import spearmanr
 
 from primia_flwr.errors import DataError
-from primia_flwr.reporting.numbers import DASH, count, figure
+from primia_flwr.numbers import DASH, count, figure
 from primia_flwr.reporting.page import render
 from primia_flwr.reporting.plots.search import draw_history, draw_parallel, draw_values
 from primia_flwr.storage.reading import check_entry, parse_json, read_text, reading

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from primia_flwr.numbers import DASH, figure, scientific, size
 from primia_flwr.reporting.chapters.secure_account import account, label
-from primia_flwr.reporting.numbers import DASH, figure, scientific, size
 from primia_flwr.runs.folder import RunFolder
 from primia_flwr.runs.secure_sums import SumFile, SumRow, totals
 

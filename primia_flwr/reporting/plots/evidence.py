@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from primia_flwr.reporting.numbers import BRACKETS, figure, interval
-from primia_flwr.reporting.plots.style import (
+from primia_flwr.numbers import BRACKETS, figure, interval
+from primia_flwr.plotting import (
     COLOURS,
     DOTTED,
     HATCHED,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from primia_flwr.reporting.numbers import shown
-from primia_flwr.reporting.plots.style import INK, MUTED, WIDE, Plot, dark, drawing, to_plot
+from primia_flwr.numbers import shown
+from primia_flwr.plotting import INK, MUTED, WIDE, Plot, dark, drawing, to_plot
 
 _MOST_AXES = 8
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.ticker import NullLocator
 
 from primia_flwr.errors import DataError
-from primia_flwr.reporting.plots.style import drawing, line_style, write
+from primia_flwr.plotting import drawing, line_style, write
 
 
 def draw_noise(

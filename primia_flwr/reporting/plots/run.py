@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from primia_flwr.reporting.plots.style import (
+from primia_flwr.plotting import (
     COLOURS,
     DOTTED,
     HATCHED,

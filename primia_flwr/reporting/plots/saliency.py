@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation
-from primia_flwr.reporting.plots.style import INK, MUTED, WIDE, Plot, drawing, to_plot
+from primia_flwr.plotting import INK, MUTED, WIDE, Plot, drawing, to_plot
 
 # share of the map's maximum -> dash; a white line below a dark one shows on any background
 LEVELS = {0.5: (0, (2.5, 1.5)), 0.8: "-"}

@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
+from primia_flwr.plotting import COLOURS, MARKERS, MUTED, Plot, drawing, to_plot
 from primia_flwr.reporting.plots.parallel import parallel_plot
-from primia_flwr.reporting.plots.style import COLOURS, MARKERS, MUTED, Plot, drawing, to_plot
 
 _MOST_KEYS = 8  # axes in the picture of the values
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from primia_bench.inference.latency.cells import CRYPTEN, FSS
-from primia_flwr.reporting.plots.style import COLOURS, DASHES, INK, MARKERS, drawing, write
+from primia_flwr.plotting import COLOURS, DASHES, INK, MARKERS, drawing, write
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from primia_flwr.reporting.compare_tables import NUMBER, TEXT, Sheet
+from primia_flwr.tables import NUMBER, TEXT, Sheet
 
 
 def test_long_names_are_folded_and_not_cut_to_the_same_beginning() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from primia_flwr.reporting.numbers import DASH
-from primia_flwr.reporting.plots.style import (
+from primia_flwr.numbers import DASH
+from primia_flwr.plotting import (
     COLOURS,
     DOTTED,
     INK,
