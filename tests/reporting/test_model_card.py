@@ -18,7 +18,7 @@ from primia_flwr.runs.evidence import write_evidence
 Maker = Callable[..., Path]
 PRIVATE = """
 privacy: {mode: dp_sgd, epsilon: 3.0, delta: 1.0e-5, unit: patient}
-strategy: {secure: {enabled: true, min_survivors: 4, max_colluding: 1}}
+aggregation: {name: secure, min_survivors: 4, max_colluding: 1}
 """
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation, write_cases
 from primia_flwr.reporting.report import write_report
-from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
+from primia_flwr.runs.cross_site import CrossSite, ModelRow, write_matrix
 from primia_flwr.runs.evidence import write_evidence
 from tests.e2e.runner import TINY, Primia, last_json
 
 from tests.reporting import browser  # isort: skip
+from tests.reporting.run_folder_maker import cell  # isort: skip
 
 pytestmark = pytest.mark.skipif(bool(browser.MISSING), reason=browser.MISSING)
 
@@ -45,9 +46,9 @@ def invented(
     cases = [ExplainedCase(1, "viral", p, 0.9, pixels, heat) for p in ("viral", "normal")]
     write_cases(folder / "saliency", Explanation("layer4", 4, "the test set", tuple(cases)))
     sites = ("munich", "paris", "london")
-    row = {site: Cell(20, 0.5, [[6, 4, 0], [1, 9, 0], [0, 0, 0]]) for site in sites}
+    row = {site: cell([[6, 4, 0], [1, 9, 0], [0, 0, 0]]) for site in sites}
     rows = tuple(ModelRow(name, 12, row) for name in ("Federated", *sites))
-    write_matrix(folder, CrossSite(sites, rows))
+    write_matrix(folder, CrossSite(sites, rows, "classification", 3))
     write_report(folder)
     return folder / "report.html"
 

@@ -10,13 +10,14 @@ import pytest
 
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.predictions import write_predictions
+from primia_flwr.numbers import BRACKETS, interval
 from primia_flwr.reporting.chapters.rounds import site_table
-from primia_flwr.reporting.numbers import BRACKETS, interval
 from primia_flwr.reporting.report import write_report
-from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, write_matrix
+from primia_flwr.runs.cross_site import CrossSite, ModelRow, write_matrix
 from primia_flwr.runs.evidence import read_evidence, write_evidence
 from primia_flwr.runs.folder import read_run_folder
 from primia_flwr.statistics.intervals import Interval
+from tests.reporting.run_folder_maker import cell
 
 Maker = Callable[..., Path]
 # Two classes, one image a patient, four of five right. The confidences .9 .9 .8 .6 .6 fall into
@@ -112,10 +113,10 @@ def test_a_missing_matrix_has_its_reason(
 
 
 def test_the_matrix_names_rounds_and_empty_cells(make_run_folder: Maker, tmp_path: Path) -> None:
-    cell = Cell(20, 0.5, [[6, 4], [1, 9]])
-    rows = (ModelRow("Federated", 3, {"a": cell, "b": cell}), ModelRow("a", 4, {"a": cell}))
+    found = cell([[6, 4], [1, 9]])
+    rows = (ModelRow("Federated", 3, {"a": found, "b": found}), ModelRow("a", 4, {"a": found}))
     folder = make_run_folder(tmp_path)
-    write_matrix(folder, CrossSite(("a", "b"), rows))
+    write_matrix(folder, CrossSite(("a", "b"), rows, "classification", 2))
     text = write_report(folder).read_text()
     assert "(a: round 4)" in text
     assert "No answer, or no validation images: a at b." in text
