@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from primia_flwr import __version__
-from primia_flwr.cli.command import EXIT_MISTAKE, call
+from primia_flwr.cli.command import EXIT_MISTAKE, call, mistake
+from primia_flwr.cli.plugins import with_plugins
 from primia_flwr.config.checks import nearest
+from primia_flwr.errors import ConfigError
 
 # words -> (module, one line of help). Modules are imported only when their verb is called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -42,6 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "privacy show": ("privacy.show", "what has been spent on a site's patients, what is left"),
     "privacy plan": ("privacy.plan", "what an epsilon costs in noise, how far noise reaches"),
     "privacy verify": ("privacy.verify", "is the privacy ledger whole and unchanged"),
+    "new strategy": ("new.strategy", "write a rule of your own, with its YAML and a test"),
+    "new model": ("new.model", "write a model of your own, with its YAML and a test"),
+    "new task": ("new.task", "write a task of your own, with its YAML and a test"),
+    "new layout": ("new.layout", "write a data layout of your own, with its YAML and a test"),
     "site check": ("site.check", "is this site ready: data, keys, clock, link, disk"),
     "site identity": ("site.identity", "make this site's own identity; trust other sites'"),
     "site policy": ("site.policy", "show what this site allows"),
@@ -66,6 +72,10 @@ def run(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
+    try:
+        arguments = with_plugins(arguments)
+    except ConfigError as error:
+        return mistake(error)
     for length in (2, 1):
         words = " ".join(arguments[:length])
         if len(arguments) >= length and words in COMMANDS:

@@ -24,6 +24,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.parsing import explain
 from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.root import app_root
+from primia_flwr.config.rows import plugin_folders
 from primia_flwr.config.search.searched import check_search
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import reading
@@ -41,8 +42,8 @@ _NOT_PART_OF_THE_DATA = ("root", "manifest", "cache_dir", "workers")
 def with_search_path(overrides: Sequence[str]) -> list[str]:
     """Return the overrides with the folders beside `conf/` that hold choices.
 
-    These are `federations/conf`, and the folder of an experiment that is given as a file,
-    `experiment=<folder>/experiment/<name>.yaml`.
+    These are `federations/conf`, the plugins' own, and the folder of an experiment given as a
+    file, `experiment=<folder>/experiment/<name>.yaml`.
 
     Raises
     ------
@@ -59,6 +60,7 @@ def with_search_path(overrides: Sequence[str]) -> list[str]:
         words.append(word)
     provisioned = Path.cwd() / "federations" / "conf"
     folders += [provisioned] if provisioned.is_dir() else []
+    folders += [root / "conf" for root in plugin_folders() if (root / "conf").is_dir()]
     path_override = ",".join(f"'file://{folder}'" for folder in folders)
     return [*words, f"hydra.searchpath=[{path_override}]"] if folders else words
 
@@ -118,6 +120,8 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     ConfigError
         If a key is unknown, has the wrong type, is missing or is out of range.
     """
+    content = OmegaConf.to_container(cfg)
+    renamed.check_keys(content if isinstance(content, dict) else {})
     parsed = parsing.parse(schema, cfg)
     if isinstance(parsed, Experiment) and parsed.search.enabled:
         check_search(parsed)

@@ -12,6 +12,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from primia_flwr.config import renamed
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
 
@@ -55,6 +56,8 @@ def _explain_missing_choice(error: MissingConfigException) -> str:
     """Name the group, the choice that is not there, those that are, and the nearest."""
     asked = error.missing_cfg_file or _quoted(str(error))
     group, _, choice = asked.rpartition("/")
+    if new := renamed.CHOICES.get(f"{group}={choice}"):
+        return renamed.sentence(f"{group}={choice}", new)
     options = list(error.options or [])
     if not group or not options:
         return f"no configuration {asked!r} in conf/; see the choices with --help"

@@ -1,95 +1,127 @@
-"""The YAML of a policy and of an arriving experiment: one mapping, read in one way.
+"""The YAML that comes from elsewhere: one mapping of plain values, read in one way.
 
-The gate and the code behind it read the same text. Nothing in it may mean something else to one
-of them, or refer to anything: no anchor, alias, tag or merge key, no `${...}` (which would read
-the hospital's environment into a value), no key that is not text or stands twice.
+A hospital's gate and the code behind it read the same text. Nothing in it may mean something else
+to one of them, or refer to anything: no anchor, alias, tag or merge key, no `${...}` (which would
+read the hospital's environment into a value), no key that is not text or stands twice.
+
+OmegaConf reads it. What OmegaConf takes and this does not is refused before, event by event, so
+that nothing is built of it; numbers and keys are looked at after.
 """
 
-import re
+import math
 from typing import Any
 
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import KeyValidationError
+
 from primia_flwr.errors import ConfigError
-from primia_flwr.storage.reading import parse_yaml
 
 MAX_CHARACTERS = 200_000
+MAX_ROSTER_CHARACTERS = 4 << 20
+"""Of a list of parties with their keys."""
 MAX_LEVELS = 32
-MAX_ENTRIES = 20_000
+_CHARACTERS_AN_ENTRY = 10
+_EXPECTED = "expected key: value, without anchor, alias, tag, merge key or ${...}"
 _MERGE = "<<"
-_MISSING = "???"
-# What `reading` says of a text in its own words; anything else may quote the text.
-_OWN_WORDS = re.compile(
-    r"line \d+ has (an anchor or alias|a tag|a key that is no text)|it is nested too deeply"
-    r"|it has (half a character|a number without end|the number -?(nan|inf))"
-)
 
 
-def load_mapping(text: str, *, what: str) -> dict[str, Any]:
+class _RefusedError(Exception):
+    """What a text has that it may not have, in words that never quote it."""
+
+
+def load_mapping(text: str, *, what: str, at_most: int = MAX_CHARACTERS) -> dict[str, Any]:
     """Parse a YAML mapping. What is wrong is told in words that never quote the text.
+
+    Parameters
+    ----------
+    text : str
+        One document.
+    what : str
+        What it is, for the sentence.
+    at_most : int
+        Characters; and a tenth of that of entries, keys included.
 
     Raises
     ------
     ConfigError
         If the text is longer, deeper or larger than any honest one, or not one plain mapping.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"{what} has more than {MAX_CHARACTERS} characters; expected fewer")
+    if len(text) > at_most:
+        raise ConfigError(f"{what} has more than {at_most} characters; expected fewer")
     try:
-        content = parse_yaml(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{what} is not valid YAML{_why(str(error))}; {_EXPECTED}") from None
-    if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise ConfigError(f"{what} is {kind}, not a mapping; expected YAML with key: value")
-    wrong = _first_wrong(content)
-    if wrong:
-        raise ConfigError(f"{what} has {wrong}; {_EXPECTED}")
-    return content
+        _check_events(text, at_most // _CHARACTERS_AN_ENTRY)
+        content = OmegaConf.to_container(OmegaConf.create(text))
+        _check_values(content)
+    except _RefusedError as error:
+        raise ConfigError(f"{what} {error}; {_EXPECTED}") from None
+    except KeyValidationError:
+        raise ConfigError(f"{what} has a key that is not text; {_EXPECTED}") from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter: of a number
+        raise ConfigError(f"{what} is not valid YAML{_why(error)}; {_EXPECTED}") from None
+    assert isinstance(content, dict)
+    return content  # type: ignore[return-value]
 
 
-_EXPECTED = "expected key: value, without anchor, alias, tag, merge key or ${...}"
+def _check_events(text: str, most: int) -> None:
+    """Refuse what is no mapping, refers to something, has a tag, or is too deep or too large."""
+    depth = entries = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        if not entries and not isinstance(event, yaml.MappingStartEvent):
+            break
+        _check_node(event)
+        entries += 1
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        if depth > MAX_LEVELS or entries > most:
+            raise _RefusedError(f"has more than {MAX_LEVELS} levels or {most} entries")
+    if not entries:
+        raise _RefusedError("is not a mapping")
 
 
-def _why(reason: str) -> str:
-    if reason.endswith("stands twice"):
-        return " (a key stands twice)"
-    if _OWN_WORDS.fullmatch(reason):
-        return f" ({reason})"
-    line = re.search(r"line (\d{1,6}), column", reason)
-    return f" (near line {line[1]})" if line else ""
+def _check_node(event: yaml.NodeEvent) -> None:
+    line = f"line {event.start_mark.line + 1}"
+    if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        raise _RefusedError(f"has an anchor or alias, {line}")
+    if event.tag is not None:
+        raise _RefusedError(f"has a tag, {line}")
+    if isinstance(event, yaml.ScalarEvent):
+        _check_text(event.value)
+        if event.value == _MERGE and event.implicit[0]:
+            raise _RefusedError("has a merge key")
 
 
-def _first_wrong(content: dict[Any, Any]) -> str:
-    """Return what the mapping has that it may not have, or nothing."""
-    level, entries, depth = list[Any]([content]), 0, 0
-    while level:
-        depth += 1
-        entries += len(level)
-        if depth > MAX_LEVELS or entries > MAX_ENTRIES:
-            return f"more than {MAX_LEVELS} levels or {MAX_ENTRIES} entries"
-        wrong = next((found for value in level if (found := _wrong(value))), "")
-        if wrong:
-            return wrong
-        level = [inner for value in level for inner in _inner(value)]
-    return ""
+def _check_text(text: str) -> None:
+    if "${" in text or text.strip() == "???":
+        raise _RefusedError("has an interpolation, ${...} or ???")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _RefusedError("has half a character") from None
 
 
-def _wrong(value: Any) -> str:
+def _check_values(value: Any) -> None:
+    """Refuse keys that are no text, and numbers that are none or beyond 64 bits."""
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
-            return "a key that is not text"
-        texts = list(value)
-    else:
-        texts = [value] if isinstance(value, str) else []
-    if _MERGE in texts and isinstance(value, dict):
-        return "a merge key"
-    if any("${" in text or text.strip() == _MISSING for text in texts):
-        return "an interpolation, ${...} or ???"
-    if isinstance(value, int) and abs(value) >= 2**64:
-        return "a whole number of more than 64 bits"
-    return ""
+            raise _RefusedError("has a key that is not text")
+        if _MERGE in value:
+            raise _RefusedError("has a merge key")
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            _check_values(inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise _RefusedError(f"has the number {value}")
+    elif isinstance(value, int) and abs(value) >= 2**64:
+        raise _RefusedError("has a whole number of more than 64 bits")
 
 
-def _inner(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+def _why(error: Exception) -> str:
+    if "duplicate key" in str(getattr(error, "problem", "")):
+        return " (a key stands twice)"
+    mark = getattr(error, "problem_mark", None)
+    return f" (near line {mark.line + 1})" if mark else ""

@@ -1,4 +1,4 @@
-"""Keys and choices of earlier versions, and what each is called now."""
+"""Keys, choices and values of earlier versions, and what each is called now."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,6 +11,7 @@ _SECURE = (
     *("allow_other_survivors", "member_lists_since", "run"),
 )
 KEYS: dict[str, str] = {
+    "strategy.secure": "aggregation",
     "strategy.secure.enabled": "aggregation.name (secure or plain)",
     "strategy.secure.audit": "debug.verify_sums",
     **{f"strategy.secure.{key}": f"aggregation.{key}" for key in _SECURE},
@@ -18,11 +19,13 @@ KEYS: dict[str, str] = {
     "strategy.float_mean": "aggregation.float_mean",
     "strategy.cross_site": "debug.cross_site",
     "strategy.record_received": "debug.record_received",
+    "allowed_verbs": "allowed_messages",
 }
 CHOICES: dict[str, str] = {
     "strategy=secagg": "aggregation=secure, which is the default",
     "strategy=fedsearch": "search=pneumonia (or search=demo)",
 }
+VALUES: dict[str, dict[str, str]] = {"baselines": {"alone": "local", "pooled": "centralised"}}
 
 
 def check_overrides(overrides: Iterable[str]) -> None:
@@ -31,34 +34,41 @@ def check_overrides(overrides: Iterable[str]) -> None:
     Raises
     ------
     ConfigError
-        Naming the first one and what it is called now.
+        Naming the first key and what it is called now.
     """
     for word in overrides:
         key = word.partition("=")[0].lstrip("+~")
-        _refuse(word, CHOICES.get(word) or KEYS.get(key))
+        _refuse(key, KEYS.get(key))
 
 
 def check_keys(content: Mapping[str, Any]) -> None:
-    """Refuse a configuration with keys of earlier versions.
+    """Refuse a configuration with keys or values of earlier versions.
 
     Raises
     ------
     ConfigError
         Naming the first one and what it is called now.
     """
-    for key in _leaves(content):
+    for key, value in _entries(content):
         _refuse(key, KEYS.get(key))
+        for one in value if isinstance(value, list) else ():
+            _refuse(f"{key}=[{one}]", VALUES.get(key, {}).get(str(one)))
+
+
+def sentence(old: str, new: str) -> str:
+    """Return the one sentence for what has another name now."""
+    return f"{old} is of an earlier version; expected {new} in its place"
 
 
 def _refuse(old: str, new: str | None) -> None:
     if new:
-        raise ConfigError(f"{old}: this key is of an earlier version; expected {new} in its place")
+        raise ConfigError(sentence(old, new))
 
 
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _entries(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Return dotted keys and values, those inside a section before the section."""
     for key, value in content.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{name}.")
-        else:
-            yield name
+            yield from _entries(value, f"{name}.")
+        yield name, value

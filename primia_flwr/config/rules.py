@@ -6,11 +6,8 @@ from enum import Enum
 from typing import Any
 
 from primia_flwr.config.checks import check_range, nearest
-from primia_flwr.config.rows import Table
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable, shown
-
-RULES = Table("strategies", "RULE", others=("server_app", "registry", "weighted_fedavg"))
 
 
 class Need(Enum):

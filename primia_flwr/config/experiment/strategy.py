@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
-from primia_flwr.config.rules import RULES, Rule
+from primia_flwr.config.rows import RULES
+from primia_flwr.config.rules import Rule
 
 WEIGHTINGS = ("images", "batches", "equal")
 
