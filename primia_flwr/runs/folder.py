@@ -86,17 +86,34 @@ def read_run_folder(path: Path) -> RunFolder:
     predictions = path / "predictions.csv"
     return RunFolder(
         path=path,
-        run=_read_json(path / "run.json"),
+        run=read_object(path / "run.json"),
         config=_read_config(config),
         history=_read_csv(path / "history.csv"),
         sites=_read_csv(path / "sites.csv"),
-        results=results_by_name(_read_json(path / "metrics.json")),
+        results=results_by_name(read_object(path / "metrics.json")),
         predictions=read_predictions(predictions) if predictions.is_file() else None,
         secure=read_sum_file(path),
         evidence=read_evidence(path),
         matrix=read_matrix(path),
         explanation=read_cases(path / FOLDER) or _evaluated_cases(path),
     )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a run; empty where there is no such file.
+
+    Raises
+    ------
+    DataError
+        If the file holds anything else.
+    """
+    if not path.is_file():
+        return {}
+    with reading(path, error=DataError, expected=_EXPECTED):
+        values = parse_json(read_text(path), finite=False)
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__}, no JSON object")
+        return dict(values)
 
 
 def results_by_name(metrics: Mapping[str, Any]) -> dict[str, Scores]:
@@ -150,16 +167,6 @@ def _evaluated_cases(run_dir: Path) -> Explanation | None:
     lists = run_dir.glob(f"evaluation/*/{FOLDER}/{CASES}")
     newest = max(lists, key=lambda path: path.stat().st_mtime, default=None)
     return read_cases(newest.parent) if newest else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    with reading(path, error=DataError, expected=_EXPECTED):
-        values = parse_json(read_text(path), finite=False)
-        if not isinstance(values, dict):
-            raise ValueError(f"it holds a {type(values).__name__}, no JSON object")
-        return dict(values)
 
 
 def _read_config(path: Path) -> str:

@@ -22,7 +22,7 @@ from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.saved import load_model
-from primia_flwr.storage.reading import parse_json, read_text, reading
+from primia_flwr.runs.folder import read_object
 from primia_flwr.training.private import unit_names
 
 
@@ -92,8 +92,7 @@ def open_run(folder: Path) -> AttackedRun:
             f"{config_hash(experiment)}, the model's {card.config_hash}); expected the files of "
             "one run; copy the whole run folder again"
         )
-    facts = folder / "run.json"
-    return AttackedRun(folder, experiment, model, card, _read_json(facts))
+    return AttackedRun(folder, experiment, model, card, read_object(folder / "run.json"))
 
 
 def questioned(run: AttackedRun, *, own_site: str = "") -> Questioned:
@@ -195,12 +194,3 @@ def _joined(parts: Sequence[LabelledImages]) -> LabelledImages:
     for part in parts[1:]:
         whole = whole.joined(part)
     return whole
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    expected = "the file as the run wrote it; copy the whole run folder again"
-    with reading(path, error=DataError, expected=expected):
-        values = parse_json(read_text(path), finite=False)
-    return values if isinstance(values, dict) else {}

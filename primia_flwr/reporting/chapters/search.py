@@ -18,7 +18,8 @@ from primia_flwr.errors import DataError
 from primia_flwr.numbers import DASH, count, figure
 from primia_flwr.reporting.page import render
 from primia_flwr.reporting.plots.search import draw_history, draw_parallel, draw_values
-from primia_flwr.storage.reading import check_entry, parse_json, read_text, reading
+from primia_flwr.runs.folder import read_object
+from primia_flwr.storage.reading import check_entry, reading
 
 FILE = "search.json"
 _LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing
@@ -77,11 +78,10 @@ def read_search(run_dir: Path) -> dict[str, Any]:
     path = run_dir / FILE
     if not path.is_file():
         return {}
-    expected = "the file as the search wrote it; copy the whole run folder again"
-    with reading(path, error=DataError, expected=expected):
-        found = parse_json(read_text(path), finite=False)
+    with reading(path, error=DataError, expected="the file as the search wrote it; copy it again"):
+        found = read_object(path)
         _check(found)
-        return dict(found)
+    return found
 
 
 def _check(found: Any) -> None:

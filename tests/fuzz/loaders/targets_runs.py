@@ -12,7 +12,6 @@ import torch
 
 from primia_flwr.attacks.inversion.inversion import Reconstruction
 from primia_flwr.attacks.inversion.runner import AttackRunner, Finished, Job, _digest_of
-from primia_flwr.attacks.membership.attacked_run import _read_json as read_attacked
 from primia_flwr.cli.train.live import _read_json as read_live
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import to_yaml
@@ -64,7 +63,6 @@ def run_folder(folder: Path) -> Made:
         found = read_run_folder(path)
         plain_values(found.config)
         read_matrix(path)
-        read_attacked(path / "run.json")
         record_of({}, found)
 
     return Made(load, [bytes([at]) + content for at, content in enumerate(honest)])
