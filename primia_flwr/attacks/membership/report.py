@@ -161,20 +161,20 @@ def page(found: Membership, values: Mapping[str, Any]) -> str:
         run_name=Path(str(values["run"])).name,
         headings=HEADINGS,
         rows=rows(found),
-        bounds=[
-            [
-                ATTACKS[name][0],
-                str(line["fpr"]),
-                figure(line["tpr"]),
-                figure(line["most_allowed"]),
-                line["verdict"],
-            ]
-            for name, lines in (privacy["against_the_bound"] if privacy else {}).items()
-            for line in lines
-        ],
+        bounds=_bounds(privacy) if privacy else [],
         plots=plots,
         levels=LEVELS,
     )
+
+
+def _bounds(privacy: Mapping[str, Any]) -> list[list[str]]:
+    """Return attack, false and true positive rate, the most that is allowed, and the verdict."""
+    return [
+        [ATTACKS[name][0], str(at["fpr"]), figure(at["tpr"]), figure(at["most_allowed"]),
+         at["verdict"]]
+        for name, lines in privacy["against_the_bound"].items()
+        for at in lines
+    ]  # fmt: skip
 
 
 def _scores(attack: MembershipAttack, found: Membership) -> str:

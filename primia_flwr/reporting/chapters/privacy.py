@@ -75,10 +75,23 @@ def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount 
     cfg = PrivacyConfig(**config.get("privacy", {}))
     if not cfg.enabled:
         return None
-    sites = [_site(folder, cfg.delta) for folder in _ledgers(run_dir)]
-    found = [site for site in sites if site is not None]
-    patients = "disjoint" if cfg.disjoint_patients else "shared"
-    facts: dict[str, Any] = {
+    sites = [site for folder in _ledgers(run_dir) if (site := _site(folder, cfg.delta))]
+    facts, total = _asked(cfg), ""
+    if sites:
+        whole = across_sites(
+            [site.guarantee for site in sites], patients=facts["patients_over_sites"]
+        )
+        facts["epsilon_by_filter"] = max(site.by_filter for site in sites)
+        facts["epsilon"], facts["epsilon_accountant"] = whole.epsilon, whole.accountant
+        total = _total(whole, cfg)
+    of_run, start = facts.get("epsilon", cfg.epsilon or None), read_added(run_dir)
+    facts |= _with_start(facts, start)
+    statement = _statement(cfg, total) + _of_start(start, cfg, of_run)
+    return PrivacyAccount(statement, facts, [site.row for site in sites], of_run)
+
+
+def _asked(cfg: PrivacyConfig) -> dict[str, Any]:
+    return {
         "mode": cfg.mode,
         "unit": cfg.unit,
         "neighbouring": f"one {cfg.unit} zeroed out at one site; the number of units is public",
@@ -86,20 +99,9 @@ def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount 
         "noise_multiplier_asked": cfg.noise_multiplier or None,
         "delta": cfg.delta,
         "clip_norm": cfg.clip_norm,
-        "patients_over_sites": patients,
+        "patients_over_sites": "disjoint" if cfg.disjoint_patients else "shared",
         "accountant": "filter of planned runs and RDP at each site; PLD for the plan as a whole",
     }
-    total = ""
-    if found:
-        whole = across_sites([site.guarantee for site in found], patients=patients)
-        facts["epsilon_by_filter"] = max(site.by_filter for site in found)
-        facts["epsilon"], facts["epsilon_accountant"] = whole.epsilon, whole.accountant
-        total = _total(whole, cfg)
-    of_run = facts.get("epsilon", cfg.epsilon or None)
-    start = read_added(run_dir)
-    facts |= _with_start(facts, start)
-    statement = _statement(cfg, total) + _of_start(start, cfg, of_run)
-    return PrivacyAccount(statement, facts, [site.row for site in found], of_run)
 
 
 def _with_start(facts: Mapping[str, Any], start: Provenance) -> dict[str, Any]:
@@ -157,21 +159,26 @@ def _site(folder: Path, delta: float) -> _Site | None:
         return None
     events = [charge.event for charge in charges]
     guarantee = _guarantee(runs, events, spent, delta)
-    last: Any = events[-1]
-    noise = getattr(last, "noise_multiplier", None)
-    rate = getattr(last, "sampling_rate", None)
+    row = _row(folder.parent.name, units, events, spent, guarantee)
+    return _Site(row, spent, guarantee)
+
+
+def _row(
+    name: str, units: int, events: Sequence[Any], spent: float, guarantee: Guarantee
+) -> tuple[str, ...]:
+    """Return the cells of a site under `HEADINGS`."""
+    noise, rate = (getattr(events[-1], key, None) for key in ("noise_multiplier", "sampling_rate"))
     steps = sum(getattr(event, "steps", getattr(event, "rounds", 1)) for event in events)
-    row = (
-        folder.parent.name,
+    return (
+        name,
         str(units),
-        str(len(charges)),
+        str(len(events)),
         f"{noise:.3g}" if noise else "-",
         f"{rate:.3g}" if rate else "-",
         str(steps),
         f"{spent:.3g}",
         f"{guarantee.epsilon:.3g} ({guarantee.accountant.upper()})",
     )
-    return _Site(row, spent, guarantee)
 
 
 def _guarantee(

@@ -34,22 +34,12 @@ def parallel_plot(
         What a line is, in the plural, for the alternative text.
     """
     lines = sorted(lines, key=lambda line: line[1])
-    scores = np.array([score for _, score in lines], np.float64)
     names = list(names)[:_MOST_AXES]
-    spread = max(float(np.ptp(scores)), 1e-9)
-    shade = dark("#c9d3dc")
     with drawing(WIDE, 3.9, grid="") as (figure, axes):
-        for line in lines:
-            values, score = line
-            share = (score - scores.min()) / spread
-            heights = [_height(space[name], values[name]) for name in names]
-            axes.plot(
-                range(len(names) + 1), [*heights, share], color=shade(share),
-                linewidth=2.6 if line is lines[-1] else 1.1, zorder=2 + share,
-            )  # fmt: skip
+        _trials(axes, lines, names, space)
         for position, name in enumerate(names):
             _axis(axes, position, [(_height(space[name], v), v) for v in _ends(space[name])])
-        _axis(axes, len(names), [(0.0, scores.min()), (1.0, scores.max())])
+        _axis(axes, len(names), [(0.0, lines[0][1]), (1.0, lines[-1][1])])
         labels = [name.replace(".", ".\n") for name in names]
         axes.set_xticks(range(len(names) + 1), [*labels, "validation\nMCC"], fontsize=8)
         axes.set(title="Which values went together", ylim=(-0.12, 1.12))
@@ -62,6 +52,19 @@ def parallel_plot(
         "MCC. Each is one line, the darker, the better; the best is thick. The values stand "
         "in the table below.",
     )
+
+
+def _trials(
+    axes: Axes, lines: Sequence[Line], names: Sequence[str], space: Mapping[str, Any]
+) -> None:
+    """Draw each of the lines, which are in the order of their scores."""
+    lowest, highest = lines[0][1], lines[-1][1]
+    for line in lines:
+        share = (line[1] - lowest) / max(highest - lowest, 1e-9)
+        heights = [_height(space[name], line[0][name]) for name in names]
+        width = 2.6 if line is lines[-1] else 1.1
+        style = {"color": dark("#c9d3dc")(share), "linewidth": width, "zorder": 2 + share}
+        axes.plot(range(len(names) + 1), [*heights, share], **style)
 
 
 def _axis(axes: Axes, position: int, ticks: Sequence[tuple[float, Any]]) -> None:
