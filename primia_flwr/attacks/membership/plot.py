@@ -26,7 +26,7 @@ def roc_on_log_axes(
     """
     lowest = 1 / max(d.non_members for d in found.values())
     rates = np.geomspace(lowest, 1, 200)
-    with drawing(4.9, 4.4, grid="both") as (figure, axes):
+    with drawing(4.5, 4.1, grid="both") as (figure, axes):
         axes.plot(rates, rates, label="guessing", **DOTTED)
         if claim:
             most = [claim.most(rate) for rate in rates]
