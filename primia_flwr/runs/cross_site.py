@@ -107,9 +107,9 @@ def read_matrix(run_dir: Path) -> CrossSite | None:
     with reading(path, error=DataError, expected=expected):
         values = parse_json(read_text(path), finite=False)
         name, outputs = str(values["task"]), int(values["outputs"])
-        if name not in TASKS.names():
+        if name not in TASKS:
             raise ValueError(f"task={name!r:.40}")
-        task = TASKS.row(name)
+        task = TASKS[name]
         rows = tuple(
             ModelRow(
                 str(row["model"]),
