@@ -1,6 +1,7 @@
-"""From an experiment to its aggregator: the rule's row, fed by the configured aggregation."""
+"""From an experiment to its parts: the rule's row, what feeds it, and the rounds."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.rules import Need
+from primia_flwr.config.search.searched import with_values
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.secure import report_layout, session_of
 from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.runs.checkpoint import ArrayMap
@@ -17,6 +20,8 @@ from strategies.aggregators.aggregator import Aggregator
 from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
 from strategies.aggregators.secure.aggregator import SecureAggregator
+from strategies.fedsearch.loop import SearchLoop
+from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 
 
 def build_strategy(experiment: Experiment) -> Strategy:
@@ -88,3 +93,38 @@ def build_aggregator(
     return FixedPointAggregator(
         strategy, model, parameters, needs=needs, layout=layout, overflow=overflow, **described
     )
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How the rounds of a run ended, of which experiment, and what a search found."""
+
+    state: RunState
+    experiment: Experiment
+    found: dict[str, object]
+
+
+def run_rounds(
+    experiment: Experiment,
+    grid: RosterGrid,
+    aggregator: Aggregator,
+    folder: Path,
+    model: ArrayMap,
+    *,
+    resume: bool,
+) -> Rounds:
+    """Run the rounds of an experiment; of a search, those of its configurations.
+
+    `model`: the first weights. `resume`: go on from the checkpoints in the folder.
+
+    Raises
+    ------
+    PrimiaError
+        If the run cannot go on.
+    """
+    if not experiment.search.enabled:
+        loop = RoundLoop(LoopConfig.of(experiment), grid, aggregator, folder)
+        return Rounds(loop.run(model, resume=resume), experiment, {})
+    chosen = SearchLoop(experiment, grid, aggregator, folder).run(model, resume=resume)
+    found: dict[str, object] = {"configuration": chosen.number, "values": chosen.values}
+    return Rounds(chosen.state, with_values(experiment, chosen.values), found)

@@ -10,7 +10,6 @@ from flwr.serverapp import Grid, ServerApp
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import load_experiment
-from primia_flwr.config.search.searched import with_values
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.size_bins import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
@@ -28,9 +27,8 @@ from primia_flwr.processes.children import end_with_parent
 from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.training.normalisation import Normalisation
-from strategies.fedsearch.loop import SearchLoop
-from strategies.registry import build_aggregator
-from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
+from strategies.registry import build_aggregator, run_rounds
+from strategies.rounds.loop import RunState
 
 app = ServerApp()
 
@@ -73,14 +71,8 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     )
     sites, nodes = experiment.federation.sites, experiment.deployment.nodes
     roster, resume = RosterGrid(grid, sites, nodes), bool(experiment.resume)
-    found: dict[str, object] = {}
-    if experiment.search.enabled:
-        chosen = SearchLoop(experiment, roster, aggregator, folder).run(initial, resume=resume)
-        state, experiment = chosen.state, with_values(experiment, chosen.values)
-        found = {"configuration": chosen.number, "values": chosen.values}
-    else:
-        loop = RoundLoop(LoopConfig.of(experiment), roster, aggregator, folder)
-        state = loop.run(initial, resume=resume)
+    done = run_rounds(experiment, roster, aggregator, folder, initial, resume=resume)
+    state, experiment = done.state, done.experiment
     load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
     normalisation = Normalisation(state.mean, state.std)
     card = model_card(experiment, classes, normalisation, state.best_round)
@@ -95,7 +87,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
             provenance=trained_provenance(experiment, epsilon=epsilon),
         ),
     )
-    write_result(folder / "result.json", {**_result(state), **found})
+    write_result(folder / "result.json", {**_result(state), **done.found})
     return state
 
 

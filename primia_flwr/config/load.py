@@ -123,7 +123,7 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     content = OmegaConf.to_container(cfg)
     renamed.check_keys(content if isinstance(content, dict) else {})
     parsed = parsing.parse(schema, cfg)
-    if isinstance(parsed, Experiment) and parsed.search.enabled:
+    if isinstance(parsed, Experiment):
         check_search(parsed)
     return parsed
 

@@ -24,6 +24,7 @@ MAX_LEVELS = 32
 _CHARACTERS_AN_ENTRY = 10
 _EXPECTED = "expected key: value, without anchor, alias, tag, merge key or ${...}"
 _MERGE = "<<"
+_PROBLEMS = {"duplicate key": "a key stands twice", "unhashable key": "a key that is no text"}
 
 
 class _RefusedError(Exception):
@@ -83,11 +84,11 @@ def _check_events(text: str, most: int) -> None:
 
 
 def _check_node(event: yaml.NodeEvent) -> None:
-    line = f"line {event.start_mark.line + 1}"
+    line = f"line {event.start_mark.line + 1 if event.start_mark else 0}"
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-        raise _RefusedError(f"has an anchor or alias, {line}")
-    if event.tag is not None:
-        raise _RefusedError(f"has a tag, {line}")
+        raise _RefusedError(f"is not valid YAML ({line} has an anchor or alias)")
+    if getattr(event, "tag", None) is not None:
+        raise _RefusedError(f"is not valid YAML ({line} has a tag)")
     if isinstance(event, yaml.ScalarEvent):
         _check_text(event.value)
         if event.value == _MERGE and event.implicit[0]:
@@ -121,7 +122,9 @@ def _check_values(value: Any) -> None:
 
 
 def _why(error: Exception) -> str:
-    if "duplicate key" in str(getattr(error, "problem", "")):
-        return " (a key stands twice)"
+    problem = str(getattr(error, "problem", ""))
+    for words, reason in _PROBLEMS.items():
+        if words in problem:
+            return f" ({reason})"
     mark = getattr(error, "problem_mark", None)
     return f" (near line {mark.line + 1})" if mark else ""

@@ -98,7 +98,7 @@ def after_run(
     `start`: of its first weights, as `provenance_of` knows it. `epsilon`: of the run alone, None
     where it is not known.
     """
-    known = privacy.enabled and epsilon is not None and math.isfinite(epsilon)
+    known = epsilon is not None and math.isfinite(epsilon)
     own = Provenance(
         not known, float(epsilon or 0) if known else 0.0, privacy.delta if known else 0.0, synthetic
     )

@@ -167,7 +167,7 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
     facts: dict[str, Any] = {"data_layout": experiment.data.layout}
     if experiment.deployment.kind == "simulation":
         watcher.say("reading the data ...")
-        unit = experiment.privacy.unit if experiment.privacy.enabled else ""
+        unit = experiment.privacy.protected_unit
         return facts | data_facts(simulated_sites(experiment), test, private_unit=unit)
     synthetic = experiment.data.layout == "synthetic"
     return facts | {"synthetic": synthetic, "classes": experiment.data.classes, "sites": []}

@@ -30,7 +30,7 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
         need("ray", "deployment=simulation")
     if here and scored and shown:
         need("captum", f"report.saliency={shown}", instead="report.saliency=0")
-    if here and experiment.privacy.enabled and experiment.privacy.engine == "opacus":
+    if here and experiment.privacy.engine == "opacus":
         need("opacus", "privacy.engine=opacus", instead="privacy.engine=ghost")
     if experiment.search.enabled:
         need("optuna", f"search.population={experiment.search.population}")

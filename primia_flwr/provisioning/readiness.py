@@ -51,9 +51,8 @@ def federation_facts(experiment: Experiment, console: Console) -> dict[str, Any]
     for column in ("site", "status", "key", "will be asked"):
         table.add_column(column)
     prints = {site.name: site.supernode_fingerprint for site in roster.sites}
-    asked = f"statistics, {experiment.federation.rounds} x train, evaluate"
-    if experiment.aggregation.secure:
-        asked += "; after each: secagg"
+    asked = f"statistics, {experiment.federation.rounds} x train, evaluate; "
+    asked += f"aggregation: {experiment.aggregation.name}"
     for state in states:
         table.add_row(state.site, state.status, prints[state.site], asked)
     console.print(table)

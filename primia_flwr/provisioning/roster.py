@@ -22,11 +22,12 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
+from primia_flwr.config.plain_yaml import MAX_ROSTER_CHARACTERS, load_mapping
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import fingerprint, public_key
 from primia_flwr.provisioning.kits import check_name
 from primia_flwr.storage.printable import printable
-from primia_flwr.storage.reading import parse_yaml, read_text, reading
+from primia_flwr.storage.reading import read_text, reading
 
 _GONE = "unregistered"
 _EXPECTED = "the roster.yaml that `primia provision` wrote; ask the coordinator for it again"
@@ -80,7 +81,7 @@ def load_roster(file: Path) -> Roster:
         If the file is missing, is no roster, names a site twice, or a fingerprint does not fit.
     """
     with reading(file, error=FederationError, expected=_EXPECTED):
-        content = parse_yaml(read_text(file))
+        content = load_mapping(read_text(file), what="it", at_most=MAX_ROSTER_CHARACTERS)
         sites = tuple(RosterSite(**site) for site in content.pop("sites"))
         roster = Roster(**content, sites=sites)
         _check_texts(roster)

@@ -23,6 +23,7 @@ _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-lear
 
 def run_facts(experiment: Experiment) -> dict[str, Any]:
     """Return what is known of a run before it starts."""
+    secure = experiment.aggregation.secure
     return {
         "name": experiment.name,
         "status": "running",
@@ -31,18 +32,13 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "config_hash": config_hash(experiment),
         "seed": experiment.seed,
         "deployment": experiment.deployment.kind,
-        "strategy": _strategy(experiment),
-        "secure_aggregation": experiment.aggregation.secure,
+        "strategy": f"{experiment.strategy.name}{', secure aggregation' if secure else ''}",
+        "secure_aggregation": secure,
         "differential_privacy": experiment.privacy.mode,
         "device": device_name(experiment.training.device),
         "cpu_count": os.cpu_count(),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-
-
-def _strategy(experiment: Experiment) -> str:
-    secure = experiment.aggregation.secure
-    return f"{experiment.strategy.name}{', secure aggregation' if secure else ''}"
 
 
 def data_facts(

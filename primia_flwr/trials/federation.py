@@ -97,13 +97,9 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
 
 def _policy(experiment: Experiment) -> dict[str, Any]:
     """Return what the sites of a trial insist on: what the experiment promises them."""
-    policy: dict[str, Any] = {
+    return {
         "require_secure_aggregation": experiment.aggregation.secure,
+        "max_epsilon": experiment.privacy.promised_epsilon,
+        "privacy_delta": experiment.privacy.delta,
+        "privacy_unit": experiment.privacy.unit,
     }
-    if experiment.privacy.enabled:
-        policy |= {
-            "max_epsilon": experiment.privacy.epsilon,
-            "privacy_delta": experiment.privacy.delta,
-            "privacy_unit": experiment.privacy.unit,
-        }
-    return policy

@@ -78,6 +78,11 @@ class AggregationConfig:
             )
 
     @property
+    def least_sites(self) -> int:
+        """How many sites a round needs at least for what the aggregation hides."""
+        return self.min_survivors if self.secure else 1
+
+    @property
     def secure(self) -> bool:
         """Whether the coordinator sees sums only."""
         return self.name == "secure"

@@ -54,6 +54,10 @@ def _every_mode(experiment: Any) -> Iterator[_Rule]:
         "weights from the sites' class counts depend on every patient",
     )  # fmt: skip
     yield (
+        "debug.cross_site", experiment.debug.cross_site, False,
+        "a private run sends no validation counts, because each would cost privacy of its own",
+    )  # fmt: skip
+    yield (
         "debug.verify_sums", experiment.debug.verify_sums, False,
         "it writes down the update of every site",
     )  # fmt: skip

@@ -110,6 +110,16 @@ class PrivacyConfig:
             )
 
     @property
+    def protected_unit(self) -> str:
+        """What one unit of the claim is; nothing where the run claims nothing."""
+        return self.unit if self.enabled else ""
+
+    @property
+    def promised_epsilon(self) -> float:
+        """What the run may cost a unit; 0 where it claims nothing."""
+        return self.epsilon if self.enabled else 0.0
+
+    @property
     def enabled(self) -> bool:
         """Whether the run makes a guarantee at all."""
         return self.mode != "none"

@@ -18,6 +18,7 @@ from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.config.rows import TASKS
+from primia_flwr.config.rules import Need
 from primia_flwr.errors import ConfigError
 
 BASELINES = ("alone", "pooled")
@@ -99,7 +100,7 @@ class Experiment:
 
     def _check_secure(self) -> None:
         aggregation, federation = self.aggregation, self.federation
-        if aggregation.secure and federation.min_sites < aggregation.min_survivors:
+        if federation.min_sites < aggregation.least_sites:
             raise ConfigError(
                 f"federation.min_sites={federation.min_sites} with "
                 f"aggregation.min_survivors={aggregation.min_survivors}; expected at least as "
@@ -108,17 +109,11 @@ class Experiment:
 
     def _check_debug(self) -> None:
         debug, aggregation = self.debug, self.aggregation
-        if debug.cross_site and aggregation.secure:
+        if debug.cross_site and Need.EACH_UPDATE not in GIVES[aggregation.name]:
             raise ConfigError(
                 "debug.cross_site=true with aggregation.name=secure; expected aggregation=plain: "
                 "the cross-site matrix needs each site's own model and its own counts, and secure "
                 "aggregation shows sums only"
-            )
-        if debug.cross_site and self.privacy.enabled:
-            raise ConfigError(
-                f"debug.cross_site=true with privacy.mode={self.privacy.mode}; expected false: "
-                "a private run sends no validation counts, because each would cost privacy of its "
-                "own"
             )
         for key, does in (
             ("verify_sums", "reads the update of every site"),

@@ -55,7 +55,9 @@ def check_search(experiment: Experiment) -> None:
         Naming the first key in the way, why, and what to set.
     """
     name = experiment.strategy.name
-    if experiment.privacy.enabled:
+    if not experiment.search.enabled:
+        return
+    if experiment.privacy.protected_unit:
         raise ConfigError(
             f"privacy.mode={experiment.privacy.mode} with search.population="
             f"{experiment.search.population}; expected privacy=none: which configuration is chosen "

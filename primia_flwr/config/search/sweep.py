@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
-from primia_flwr.storage.reading import parse_yaml, read_text, reading
+from primia_flwr.storage.reading import read_text, reading
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "asha", "none")
@@ -58,7 +59,4 @@ def searched_space(cfg: SweepConfig) -> Space:
     what = f"sweep.space_file={cfg.space_file}"
     expected = "a YAML file: keys of the experiment with {low, high} or {choices}"
     with reading(what, error=ConfigError, expected=expected):
-        content = parse_yaml(read_text(path))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no mapping")
-        return parse_space(content)
+        return parse_space(load_mapping(read_text(path), what="it"))
