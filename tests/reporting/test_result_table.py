@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from primia_flwr.numbers import figure
 from primia_flwr.reporting.result_table import class_table, results_table
 from primia_flwr.tasks.classes.scores import score
 
@@ -16,15 +15,6 @@ def _printed(table: object) -> list[str]:
     console = Console(file=io.StringIO(), width=100)
     console.print(table)
     return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
-
-
-def test_figures_have_three_decimals_a_true_minus_and_a_dash_for_none() -> None:
-    assert [figure(0.5), figure(-0.25), figure(None), figure(float("nan"))] == [
-        "0.500",
-        "\N{MINUS SIGN}0.250",
-        "\N{EN DASH}",
-        "\N{EN DASH}",
-    ]
 
 
 def test_models_stand_in_the_order_federated_alone_pooled(
