@@ -19,12 +19,12 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, FAINT, LIGHT = "#1b2733", "#5c6b7a", "#d9dfe5", "#9fb3c8"
+INK, MUTED, FAINT = "#1b2733", "#5c6b7a", "#d9dfe5"
 COLOURS = ("#12355b", "#b8621b", "#4f9d8f", "#7a3b69", "#8a8f2a", "#7fa3c7")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTTED: dict[str, Any] = {"color": MUTED, "linewidth": 1, "linestyle": (0, (2, 2))}
-HATCHED: dict[str, Any] = {"color": LIGHT, "edgecolor": "white", "hatch": "//"}
+HATCHED: dict[str, Any] = {"color": "#9fb3c8", "edgecolor": "white", "hatch": "//"}
 WIDE = 9.4  # inches: the width of the page
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -108,15 +108,11 @@ def write(figure: Figure, file: Path) -> None:
         figure.savefig(file, metadata=metadata)
 
 
-def colour_of(index: int) -> str:
-    """Return the colour of a picture's index-th line."""
-    return COLOURS[index % len(COLOURS)]
-
-
 def line_style(index: int, *, marker: bool = True) -> dict[str, Any]:
     """Return colour, dash and marker of a picture's index-th line."""
     marks = {"marker": MARKERS[index % len(MARKERS)]} if marker else {}
-    return {"color": colour_of(index), "linestyle": DASHES[index % len(DASHES)], **marks}
+    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+    return {"color": colour, "linestyle": dash, **marks}
 
 
 def dark(start: str = "#f5f7f9") -> Any:
