@@ -22,7 +22,7 @@ MAX_ROSTER_CHARACTERS = 4 << 20
 """Of a list of parties with their keys."""
 MAX_LEVELS = 32
 _CHARACTERS_AN_ENTRY = 10
-_EXPECTED = "expected key: value, without anchor, alias, tag, merge key or ${...}"
+_EXPECTED = "expected YAML with key: value, without anchor, alias, tag, merge key or ${...}"
 _MERGE = "<<"
 _PROBLEMS = {"duplicate key": "a key stands twice", "unhashable key": "a key that is no text"}
 

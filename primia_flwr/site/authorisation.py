@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from primia_flwr.config.plain_yaml import MAX_CHARACTERS
+from primia_flwr.config.plain_yaml import MAX_CHARACTERS, load_mapping
 from primia_flwr.config.search.searched import SEARCHABLE
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.site.bundle.contents import Bundle, inspect, sha256
-from primia_flwr.site.policy import ANY, SitePolicy, load_yaml_mapping
+from primia_flwr.site.policy import ANY, SitePolicy
 from primia_flwr.site.terms import check_terms
 from primia_flwr.storage.printable import printable, short, shown
 from primia_flwr.storage.reading import reading
@@ -152,7 +152,7 @@ def _composed_config(run_config: Mapping[str, Any], policy: SitePolicy) -> dict[
             "`primia train`",
         )
     try:
-        return load_yaml_mapping(text, what="the run's experiment")
+        return load_mapping(text, what="the run's experiment")
     except ConfigError as error:
         raise _refusal(policy, str(error)) from None
 

@@ -201,7 +201,7 @@ def parse_policy(text: str, *, folder: Path) -> SitePolicy:
     ConfigError
         If it is not a YAML mapping of known keys with values of the right type.
     """
-    content = load_yaml_mapping(text, what="the policy")
+    content = load_mapping(text, what="the policy")
     known = {f.name: f for f in dataclasses.fields(SitePolicy) if "internal" not in f.metadata}
     for key in content:
         check_choice("key", printable(key, limit=80), known)
@@ -211,17 +211,6 @@ def parse_policy(text: str, *, folder: Path) -> SitePolicy:
         elif spec.default is spec.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{key} is missing; expected it in the policy, e.g. {_EXAMPLES[key]}")
     return SitePolicy(**content, folder=folder)
-
-
-def load_yaml_mapping(text: str, *, what: str) -> dict[str, Any]:
-    """Parse one plain YAML mapping, as `config.plain_yaml.load_mapping`.
-
-    Raises
-    ------
-    ConfigError
-        If the text is anything else.
-    """
-    return load_mapping(text, what=what)
 
 
 _KINDS = {"str": "text", "int": "a whole number", "bool": "true or false", "float": "a number"}

@@ -1,12 +1,12 @@
 """Reading what others wrote, files and texts alike: strictly, and one sentence where it fails.
 
-    with reading(file, error=FederationError, expected="the roster.yaml of the kit"):
-        content = parse_yaml(read_text(file))
-        sites = [RosterSite(**site) for site in content["sites"]]
+    with reading(file, error=FederationError, expected="the sites of the run"):
+        content = parse_json(read_text(file))
+        sites = [Site(**site) for site in content["sites"]]
 
 Whatever goes wrong inside becomes the error that is named, so that no loader has to know what a
-parser may raise. The parsers here take less than their libraries do: no key twice, no NaN, no
-lone surrogate, no depth without end, and of YAML neither anchor, alias, tag, merge nor date.
+parser may raise. JSON is taken with less than its library takes: no key twice, no NaN, no lone
+surrogate, no depth without end. YAML is read by `config.plain_yaml`.
 """
 
 import json
@@ -18,12 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from primia_flwr.errors import PrimiaError
 
 MAX_BYTES = 64 << 20
-MAX_YAML_BYTES = 4 << 20
 MAX_KEY_BYTES = 1 << 20
 MAX_DEPTH = 64
 _LONGEST_REASON = 200
@@ -137,32 +134,6 @@ def parse_json(text: str | bytes, *, finite: bool = True, half_characters: bool 
     return value
 
 
-def parse_yaml(text: str) -> Any:
-    """Parse one YAML document that holds nothing but mappings, lists, texts and numbers.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else, a key stands twice, or it is nested deeper than `MAX_DEPTH`.
-    """
-    if len(text) > MAX_YAML_BYTES:
-        raise ValueError(f"it has more than {MAX_YAML_BYTES} characters")
-    try:
-        value = yaml.load(text, Loader=_PlainLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(reason_of(error)) from None
-    _check_plain(value, finite=True, half_characters=False)
-    return value
-
-
-_RESOLVERS = {
-    first: [
-        pair for pair in pairs if pair[0].rpartition(":")[2] in ("null", "bool", "int", "float")
-    ]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def check_entry(entry: object, kinds: Mapping[str, tuple[type, ...]]) -> None:
     """Refuse what is no mapping with these keys, each with a value of one of its types.
 
@@ -178,38 +149,6 @@ def check_entry(entry: object, kinds: Mapping[str, tuple[type, ...]]) -> None:
             raise ValueError(f"it has no {key!r}")
         if type(entry[key]) not in types:
             raise ValueError(f"{key}={entry[key]!r:.60}")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without anchors, aliases, tags, merges, dates and doubled keys."""
-
-    yaml_implicit_resolvers = _RESOLVERS
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse, before it is made, what a plain document does not have."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        line = f"line {event.start_mark.line + 1}"
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise yaml.YAMLError(f"{line} has an anchor or alias")
-        if event.tag is not None:
-            raise yaml.YAMLError(f"{line} has a tag")
-        if self._depth >= MAX_DEPTH:
-            raise yaml.YAMLError("it is nested too deeply")
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice, or is a list or a mapping."""
-        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1} has a key that is no text")
-        _check_unique([key.value for key, _ in node.value])
-        return super().construct_mapping(node, deep)
 
 
 def _read(file: Path, at_most: int) -> tuple[bytes, os.stat_result]:

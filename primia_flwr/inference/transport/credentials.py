@@ -20,8 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from primia_flwr.config.plain_yaml import MAX_ROSTER_CHARACTERS, load_mapping
 from primia_flwr.errors import ServiceError
-from primia_flwr.storage.reading import parse_yaml, read_bytes, read_private, read_text, reading
+from primia_flwr.storage.reading import read_bytes, read_private, read_text, reading
 
 Role = Literal["data-owner", "model-owner", "crypto-provider"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -227,7 +228,8 @@ def read_peers(file: Path, ca: x509.Certificate) -> tuple[str, tuple[Peer, ...]]
     """
     expected = f"the {PEERS_FILE} that `primia provision service` wrote"
     with reading(file, error=ServiceError, expected=expected):
-        content = parse_yaml(read_text(file, at_most=_MAX_FILE_BYTES))
+        text = read_text(file, at_most=_MAX_FILE_BYTES)
+        content = load_mapping(text, what="it", at_most=MAX_ROSTER_CHARACTERS)
         service = _text(content.pop("service"))
         ca_fingerprint = _pairs(_text(content.pop("ca_fingerprint")), "the CA")
         peers = tuple(_peer(entry) for entry in content.pop("peers"))

@@ -11,6 +11,7 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.load import load_experiment, to_yaml
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.site.authorisation import Request, judge
 from primia_flwr.site.bundle.approval import approve_file
 from primia_flwr.site.bundle.archive import sha256
@@ -18,7 +19,7 @@ from primia_flwr.site.bundle.contents import inspect, read_file, read_files
 from primia_flwr.site.bundle.installed import is_intact
 from primia_flwr.site.bundle.store import BundleStore
 from primia_flwr.site.log import SiteLog
-from primia_flwr.site.policy import SitePolicy, load_policy, load_yaml_mapping
+from primia_flwr.site.policy import SitePolicy, load_policy
 from tests.fuzz.loaders.target import Made, put, target
 from tests.fuzz.loaders.targets_federation import federation_in
 from tests.site.bundle_maker import make_bundle, make_installable
@@ -81,7 +82,7 @@ def gate(folder: Path) -> Made:
             ),
             own,
         )
-        load_yaml_mapping(run_config["config"], what="the run's experiment")
+        load_mapping(run_config["config"], what="the run's experiment")
 
     secure = StrategyConfig(secure=AggregationConfig(name="secure"))
     whole = Experiment(strategy=secure, federation=FederationConfig(min_sites=3))
