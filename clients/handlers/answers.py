@@ -21,7 +21,7 @@ from primia_flwr.tasks.task import Evaluation
 from primia_flwr.training.evaluate import evaluate
 from primia_flwr.training.fit import FitResult
 from primia_flwr.training.normalisation import Normalisation
-from primia_flwr.training.site_stopping import SiteStopping
+from primia_flwr.training.stopping.site import SiteStopping
 
 logger = logging.getLogger(__name__)
 

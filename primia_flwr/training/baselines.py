@@ -16,10 +16,10 @@ from primia_flwr.config.experiment.training import (
 )
 from primia_flwr.data.dataset import SiteData
 from primia_flwr.tasks.task import Evaluation
-from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.fit import FitResult, fit
 from primia_flwr.training.plan import plan_round
 from primia_flwr.training.recipe import Recipe
+from primia_flwr.training.stopping.early import Patience
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import ConfigError, DivergenceError
 from primia_flwr.tasks.task import Evaluation
-from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.loader import BatchPreparation
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch
 from primia_flwr.training.schedules import learning_rate
 from primia_flwr.training.step import TrainingStep
+from primia_flwr.training.stopping.early import Patience
 
 _SECONDS_BETWEEN_REPORTS = 0.5
 # How the sentence of a site begins whose training broke down; a search knows its trial by it.

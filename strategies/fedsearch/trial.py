@@ -14,7 +14,7 @@ from primia_flwr.messages.keys import TRIAL, VALUES
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import DIVERGED, RoundRow, SiteRow
 from primia_flwr.tasks.task import Task
-from primia_flwr.training.early_stopping import Patience
+from primia_flwr.training.stopping.early import Patience
 from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 from strategies.rounds.participation import Participation

@@ -34,8 +34,8 @@ from primia_flwr.runs.checkpoint import (
 from primia_flwr.runs.cross_site import FILE, write_matrix
 from primia_flwr.runs.history import OK, History, RoundRow, SiteRow, flat
 from primia_flwr.tasks.task import Evaluation, Task
-from primia_flwr.training.early_stopping import Patience
 from primia_flwr.training.normalisation import Normalisation
+from primia_flwr.training.stopping.early import Patience
 from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.cross_site import cross_site_matrix
 from strategies.rounds.participation import Participation

@@ -28,7 +28,7 @@ from typing import Any
 from statsmodels.stats.multitest import multipletests
 
 from primia_bench.machine import describe_machine, publish
-from primia_flwr.attacks.inversion.significance import anova
+from primia_flwr.attacks.inversion.scoring.significance import anova
 from primia_flwr.runs.metadata import read_json
 
 CONTROL = "noise"

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from primia_flwr.attacks.inversion.scoring import Pair
+from primia_flwr.attacks.inversion.scoring.scores import Pair
 
 _MOST = 8  # pairs a row of the grid
 

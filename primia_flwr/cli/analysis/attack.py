@@ -229,9 +229,9 @@ def _written(
     folder: Path,
 ) -> dict[str, Any]:
     """Score, and write everything there is to look at."""
-    from primia_flwr.attacks.inversion.identification import Gallery
     from primia_flwr.attacks.inversion.pictures import grid
-    from primia_flwr.attacks.inversion.scoring import (
+    from primia_flwr.attacks.inversion.scoring.identification import Gallery
+    from primia_flwr.attacks.inversion.scoring.scores import (
         PooledFeatures,
         pairs_of,
         share_of_labels,

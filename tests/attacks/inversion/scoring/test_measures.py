@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from primia_flwr.attacks.inversion.identification import Gallery, identified
-from primia_flwr.attacks.inversion.measures import frechet_distance, likeness, matched
+from primia_flwr.attacks.inversion.scoring.identification import Gallery, identified
+from primia_flwr.attacks.inversion.scoring.measures import (
+    frechet_distance,
+    likeness,
+    matched,
+)
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import DataError
 

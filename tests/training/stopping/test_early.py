@@ -6,8 +6,8 @@ import pytest
 from primia_flwr.config.experiment.training import SiteStoppingConfig
 from primia_flwr.tasks.classification import TASK
 from primia_flwr.tasks.task import Evaluation
-from primia_flwr.training.early_stopping import Patience
-from primia_flwr.training.site_stopping import SiteStopping
+from primia_flwr.training.stopping.early import Patience
+from primia_flwr.training.stopping.site import SiteStopping
 
 
 def scored(loss: float, right: int = 5) -> Evaluation:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from primia_flwr.attacks.inversion.given_networks import InceptionFeatures, lpips_of
+from primia_flwr.attacks.inversion.scoring.given_networks import InceptionFeatures, lpips_of
 from primia_flwr.compat import torchvision
 from primia_flwr.errors import ConfigError
 

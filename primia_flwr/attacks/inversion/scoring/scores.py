@@ -8,12 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.attacks.inversion.given_networks import Perceptual
 from primia_flwr.attacks.inversion.ground_truth import GroundTruth
-from primia_flwr.attacks.inversion.identification import Gallery, identified
-from primia_flwr.attacks.inversion.measures import Likeness, frechet_distance, likeness, matched
 from primia_flwr.attacks.inversion.runner import NOISE, Finished
-from primia_flwr.attacks.inversion.significance import against_control, against_strangers, anova
+from primia_flwr.attacks.inversion.scoring.given_networks import Perceptual
+from primia_flwr.attacks.inversion.scoring.identification import Gallery, identified
+from primia_flwr.attacks.inversion.scoring.measures import (
+    Likeness,
+    frechet_distance,
+    likeness,
+    matched,
+)
+from primia_flwr.attacks.inversion.scoring.significance import (
+    against_control,
+    against_strangers,
+    anova,
+)
 from primia_flwr.training.normalisation import Normalisation
 
 STRANGERS_DRAWN = 20  # times as many images of other patients as there are originals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from primia_flwr.attacks.inversion.significance import (
+from primia_flwr.attacks.inversion.scoring.significance import (
     against_control,
     against_strangers,
     anova,
