@@ -35,8 +35,8 @@ federation: install  ## a real SuperLink and three real SuperNodes on loopback, 
 encrypted-inference: install  ## three processes over TLS classify images that two of them never see
 	@$(BIN)/primia inference trial $(ARGS)
 
-test: install  ## the tests (under 25 minutes on two cores)
-	@$(BIN)/python -m pytest $(ARGS)
+test: install  ## the tests, a file at a time on each of two cores
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: install  ## the tests, slow whole-system cases included
 	@$(BIN)/python -m pytest -m 'slow or not slow' $(ARGS)

@@ -1,17 +1,39 @@
 from __future__ import annotations
 
+import gc
+import os
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
 
 from primia_flwr.processes.programs import make_stand_in
+from tests.remembered import remember
+
+remember()
 
 # A slow machine is no failure: no example of a property is timed.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+# Long files first, so that no core waits for the other one's last file.
+LONG = ("tests/e2e/", "tests/flower/", "tests/inference/service/", "tests/cli/inference/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the garbage collector's rounds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

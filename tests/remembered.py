@@ -1,0 +1,81 @@
+"""Pure functions that the product calls once a process and the tests thousands of times.
+
+Each is computed once a session for the same arguments; a copy is returned from then on.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from primia_flwr.config import load
+from primia_flwr.config.rows import plugin_folders
+from primia_flwr.privacy.accounting import accountant
+
+
+def _compose() -> Callable[..., Any]:
+    real, root, known = load.compose, load.app_root(), dict[Any, bytes]()
+
+    def compose(name: str = "config", overrides: Sequence[str] = (), **how: bool) -> Any:
+        words = tuple(overrides)
+        beside = any(word.endswith(".yaml") for word in words) or Path("federations/conf").exists()
+        if beside or plugin_folders() or load.app_root() != root:
+            return real(name, words, **how)
+        asked = (name, words, *how.items())
+        if asked not in known:
+            known[asked] = pickle.dumps(real(name, words, **how))
+        return pickle.loads(known[asked])
+
+    return compose
+
+
+def _load_experiment() -> Callable[[str], Any]:
+    real, known = load.load_experiment, dict[str, Any]()
+
+    def load_experiment(text: str) -> Any:
+        if not text or plugin_folders():
+            return real(text)
+        if text not in known:
+            known[text] = real(text)
+        return copy.deepcopy(known[text])
+
+    return load_experiment
+
+
+def _structured() -> Callable[..., Any]:
+    real, known = OmegaConf.structured, dict[type, bytes]()
+
+    def structured(obj: Any, parent: Any = None, flags: Any = None) -> Any:
+        ours = isinstance(obj, type) and obj.__module__.startswith("primia_flwr.")
+        if not ours or parent is not None or flags is not None:
+            return real(obj, parent, flags)
+        if obj not in known:
+            known[obj] = pickle.dumps(real(obj))
+        return pickle.loads(known[obj])
+
+    return structured
+
+
+def _pld_epsilon() -> Callable[..., float]:
+    real, known = accountant._pld_epsilon, dict[Any, float]()
+
+    def pld_epsilon(counts: Any, delta: float, interval: float) -> float:
+        asked = (frozenset(counts.items()), delta, interval)
+        if asked not in known:
+            known[asked] = real(counts, delta, interval)
+        return known[asked]
+
+    return pld_epsilon
+
+
+def remember() -> None:
+    """Put the remembering functions in place; call it before the product binds their names."""
+    load.compose = _compose()  # type: ignore[assignment]
+    load.load_experiment = _load_experiment()
+    OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
+    accountant._pld_epsilon = _pld_epsilon()
