@@ -1,5 +1,6 @@
 """Data: from files to labelled images, split by patient, with their statistics.
 
-files → `readers` (layouts → manifest) → `partition` (splits, sites) → `images`, `store`
-(decoded once, cached) → `dataset` (one site's images) → `transforms`, `statistics`.
+`layouts` read a folder into a `manifest`, `split` deals patients, `files` decode once and keep,
+`dataset` is one site's images, `transforms` and `statistics` follow. Imports the configuration
+and `storage`; training, the pipeline and both apps import it.
 """

@@ -1,6 +1,4 @@
-"""`primia new strategy|model|task|layout`: a small working file of one's own.
+"""`primia new`: the files of a new strategy, model, task or layout, ready to be filled in.
 
-Each command writes the file with its row, the YAML beside it, and a test, into a folder that
-`--plugins` takes into any command. `write.py` does it; `templates/` holds the texts.
-May be imported by nothing but `cli/main.py`.
+Writes a row, its YAML and a test from templates. Imports the configuration and `storage`.
 """

@@ -1,1 +1,5 @@
-"""Arithmetic in the ring modulo 2^64, and randomness in it."""
+"""Numbers modulo 2^64: fixed point, shares, exact products on a device, fresh randomness.
+
+The lowest room of encrypted inference: imports none of the others, and all of them may import
+it.
+"""

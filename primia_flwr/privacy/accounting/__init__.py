@@ -1,1 +1,5 @@
-"""The cost of releases, planned before a run and filtered between runs."""
+"""The cost of releases: events and their epsilon, plans before a run, the filter between runs.
+
+The only door to dp-accounting; needs no torch. Imports the configuration; every other room of
+`privacy` and the pipeline may import it.
+"""

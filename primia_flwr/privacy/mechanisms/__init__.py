@@ -1,1 +1,5 @@
-"""Noise, sampling and the noisy releases that are made of them."""
+"""The noisy releases: a DP-SGD step, a shared step, an aggregate, statistics; and their noise.
+
+Noise comes from a cryptographic source. Imports accounting and clipping; training, the site's
+app and the ledger import it.
+"""

@@ -1,1 +1,5 @@
-"""What classification consists of: loss, scores, and readers on a panel."""
+"""What classification consists of: its loss, its scores, and readers on a panel.
+
+Only here and in `classification` does anybody speak of classes. Imports `statistics`; the task,
+reporting and `cli/analysis` import it.
+"""
