@@ -193,11 +193,6 @@ def load_pooled(
     return SiteData("pooled", _picked(train, store, cfg.task), _picked(val, store, cfg.task))
 
 
-def load_all(cfg: DataConfig, *, seed: int) -> LabelledImages:
-    """Load every image that `data.split` selects, e.g. to score a saved model on it."""
-    return load_images(in_split(read_manifest(cfg, seed=seed), cfg.split), cfg)
-
-
 def hold_out_test(
     cfg: DataConfig, manifest: Manifest, seed: int
 ) -> tuple[Manifest, Manifest | None]:

@@ -140,11 +140,6 @@ class SuperLink(Service):
             child=self._link,
         )
 
-    def kill_link(self) -> None:
-        """End the SuperLink as a crash would (SIGKILL); the ServerApp's processes stay."""
-        if self._link is not None:
-            self._link.kill_leader()
-
     def stop(self) -> None:
         """Stop both processes and all that they started."""
         for child in (self._exec, self._link):

@@ -58,18 +58,6 @@ class LocalSite:
             child=child,
         )
 
-    def wait_ended(self, timeout: float = _CONNECT_SECONDS) -> str:
-        """Wait until the site has ended by itself and return its last words."""
-        child = self._running()
-        wait_until(
-            lambda: child.poll() is not None, what=f"site {self.name} ended", timeout=timeout
-        )
-        return child.log_tail(5)
-
-    def kill(self) -> None:
-        """End the site as a power cut would."""
-        self._running().kill()
-
     def stop(self) -> None:
         """Ask the site to end and wait for it."""
         if self._child is not None:

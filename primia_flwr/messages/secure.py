@@ -245,22 +245,10 @@ def transcript_hash(
 # --- Vectors -----------------------------------------------------------------------------------
 
 
-def flatten(arrays: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """Lay arrays one after the other, by sorted name, as one float32 vector.
-
-    Raises
-    ------
-    ProtocolError
-        If an array is of another type.
-    """
-    _check_float32(arrays)
-    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
-
-
 def difference(
     after: Mapping[str, npt.NDArray[np.float32]], before: Mapping[str, npt.NDArray[np.float32]]
 ) -> npt.NDArray[np.float32]:
-    """Return `flatten(after) - flatten(before)`, without the two copies.
+    """Return `after - before` as one vector, array after array by sorted name.
 
     Raises
     ------

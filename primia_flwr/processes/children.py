@@ -134,16 +134,6 @@ class Child:
             text = log.read().decode(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
-    def kill(self) -> None:
-        """End the whole process group at once (SIGKILL)."""
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def kill_leader(self) -> None:
-        """End only the process itself (SIGKILL), as a crash would."""
-        self._process.kill()
-        self._process.wait()
-
     def stop(self, patience: float = 10.0) -> None:
         """Ask the child to end; after `patience` seconds end its process group."""
         if self.poll() is None:

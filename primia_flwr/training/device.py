@@ -42,18 +42,6 @@ def pick_device(name: str, *, key: str = "training.device") -> torch.device:
     )
 
 
-def available_cpus() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def site_threads(num_concurrent: int) -> int:
-    """Return the threads of each of `num_concurrent` sites that train at once; at least 1."""
-    return max(1, available_cpus() // max(1, num_concurrent))
-
-
 @contextmanager
 def compute_settings(
     device: torch.device, *, seed: int, threads: int = 0, deterministic: bool = False

@@ -28,7 +28,6 @@ def fit(
     recipe: Recipe,
     plan: LocalPlan,
     *,
-    global_state: Mapping[str, Tensor] | None = None,
     optimizer_state: Mapping[str, Tensor] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> FitResult:
@@ -44,8 +43,6 @@ def fit(
         How to train.
     plan : LocalPlan
         Which steps this round takes.
-    global_state : mapping of name to tensor, optional
-        The centre of the proximal term; the model as it arrives if not given.
     optimizer_state : mapping of name to tensor, optional
         Of the round before, as `FitResult.optimizer_state` returned it.
     on_progress : callable, optional
@@ -78,7 +75,6 @@ def fit(
             device,
             loss=train.task.loss(cfg, _class_weights(recipe, train)),
             optimizer_state=optimizer_state if cfg.optimizer_state == "keep" else None,
-            global_state=global_state,
         )
         a_round = Round(
             model,

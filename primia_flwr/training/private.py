@@ -288,8 +288,7 @@ class _Batches:
 
 def _progress(done: int, steps: int, started: float, images: float) -> Progress:
     seconds = max(time.monotonic() - started, 1e-9)
-    left = seconds / done * (steps - done)
-    return Progress(done, steps, math.nan, images * done / seconds, left)
+    return Progress(done, steps, math.nan, images * done / seconds)
 
 
 def _on_cpu(model: nn.Module) -> State:

@@ -24,13 +24,12 @@ DIVERGED = "the training diverged"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a round stands: batches done and planned, mean loss so far, speed, time left."""
+    """Where a round stands: batches done and planned, mean loss so far, speed."""
 
     batch: int
     num_batches: int
     loss: float
     images_per_second: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -192,9 +191,8 @@ class Round:
         loss = self._mean_loss()
         self._reported = time.monotonic()
         seconds = self._reported - self._started - self._validation_seconds
-        left = seconds / self._batches * (self.num_batches - self._batches)
         speed = self._images / max(seconds, 1e-9)
-        self._on_progress(Progress(self._batches, self.num_batches, loss, speed, left))
+        self._on_progress(Progress(self._batches, self.num_batches, loss, speed))
 
 
 def _check_weights(model: nn.Module, cfg: TrainingConfig) -> None:

@@ -1,12 +1,11 @@
 """One training step: forward, loss, backward, proximal term, clipping, update."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import TrainingConfig
-from primia_flwr.errors import CheckpointError
 from primia_flwr.training.evaluate import autocast
 from primia_flwr.training.optimizer import (
     build_optimizer,
@@ -29,7 +28,6 @@ class TrainingStep:
         *,
         loss: nn.Module,
         optimizer_state: Mapping[str, Tensor] | None,
-        global_state: Mapping[str, Tensor] | None,
     ) -> None:
         self._model = model
         self._forward = torch.compile(model) if cfg.compile else model
@@ -37,7 +35,7 @@ class TrainingStep:
         self._device = device
         self._trainable = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss.to(device)
-        self._anchors = _anchors(model, global_state) if cfg.proximal_mu else []
+        self._anchors = _anchors(self._trainable) if cfg.proximal_mu else []
         self._optimizer = build_optimizer(model, cfg)
         state = dict(optimizer_state or {})
         scale = float(state.pop(SCALE, torch.tensor(2.0**16)))
@@ -77,23 +75,10 @@ class TrainingStep:
             nn.utils.clip_grad_norm_(self._trainable, self._cfg.gradient_clip)
 
 
-def _anchors(
-    model: nn.Module, global_state: Mapping[str, Tensor] | None
-) -> list[tuple[nn.Parameter, Tensor]]:
-    """Pair each trainable parameter with its global value.
+def _anchors(parameters: Sequence[nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
+    """Pair each trainable parameter with its global value, which is the one it has at the start.
 
     The gradient of FedProx's mu/2 ||w - w_global||^2 is mu (w - w_global); adding it to the
-    gradients is the term itself. Without `global_state` the model as it arrived is the global.
+    gradients is the term itself.
     """
-    pairs = []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        value = parameter if global_state is None else global_state.get(name)
-        if value is None or value.shape != parameter.shape:
-            raise CheckpointError(
-                f"the global state has no {name!r} of shape {tuple(parameter.shape)} for the "
-                "proximal term; expected the state of the same model"
-            )
-        pairs.append((parameter, torch.empty_like(parameter).copy_(value).detach()))
-    return pairs
+    return [(parameter, parameter.detach().clone()) for parameter in parameters]

@@ -16,7 +16,6 @@ from PIL import Image
 from primia_flwr.config.experiment.data import DataConfig, PartitionConfig, with_absolute_paths
 from primia_flwr.data.dataset import (
     LabelledImages,
-    load_all,
     load_images,
     load_own_site,
     load_pooled,
@@ -28,6 +27,7 @@ from primia_flwr.data.files.images import decode, resize
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import ConfigError, DataError
+from tests.data.everything import load_all
 
 WriteImage = Callable[..., Path]
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.data import DataConfig, NormalisationConfig, SyntheticConfig
-from primia_flwr.data.dataset import load_all, load_own_site, load_pooled, load_site, load_test
+from primia_flwr.data.dataset import load_own_site, load_pooled, load_site, load_test
 from primia_flwr.data.files.listing import file_digest
 from primia_flwr.errors import DataError
+from tests.data.everything import load_all
 
 
 def digests(cfg: DataConfig) -> list[str]:

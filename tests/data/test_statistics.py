@@ -11,10 +11,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.dataset import LabelledImages, load_all
+from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.size_bins import side_bins
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DataError, ProtocolError
+from tests.data.everything import load_all
 
 
 def labelled(pixels: np.ndarray, labels: list[int] | None = None) -> LabelledImages:

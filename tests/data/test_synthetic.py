@@ -11,12 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
-from primia_flwr.data.dataset import load_all, load_site, load_test
+from primia_flwr.data.dataset import load_site, load_test
 from primia_flwr.data.layouts import radiograph
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.layouts.synthetic import write_synthetic
 from primia_flwr.data.seeding import generator
 from primia_flwr.errors import ConfigError
+from tests.data.everything import load_all
 
 SMALL = SyntheticConfig(patients=20)
 

@@ -18,6 +18,7 @@ from primia_flwr.pipeline.experiment import run_experiment, settle
 from primia_flwr.runs.secure_sums import SumRow, read_sums
 from primia_flwr.trials.federation import deployed, loopback_federation
 from primia_flwr.trials.loopback import LoopbackFederation
+from tests.crashes import kill_site
 from tests.e2e.runner import TINY, events, processes_of
 
 
@@ -44,7 +45,7 @@ class Disturbance:
 
 def kill(site: str) -> Callable[[LoopbackFederation], None]:
     """End a site as a power cut would."""
-    return lambda federation: federation.sites[site].kill()
+    return lambda federation: kill_site(federation.sites[site])
 
 
 def start(site: str) -> Callable[[LoopbackFederation], None]:

@@ -24,6 +24,7 @@ from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model, write_bounds
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
+from tests.crashes import kill_leader
 from tests.e2e.runner import Primia, last_json
 
 CLASSES = ("bacterial", "normal", "viral")
@@ -268,7 +269,7 @@ def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
         words = infer_words(service, many, tmp_path / "c", "prefetch=2")
         clinic = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: queries(service) >= before + 3)
-        service.provider.kill_leader()
+        kill_leader(service.provider)
         out, err = clinic.communicate(timeout=90)
         done = subprocess.CompletedProcess(words, clinic.returncode, out, err)
         sentence = one_sentence(done)
@@ -298,7 +299,7 @@ def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path:
         words = infer_words(service, many, tmp_path / "a", "prefetch=2")
         clinic = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: queries(service) >= before + 3)
-        service.model_owner.kill_leader()
+        kill_leader(service.model_owner)
         out, err = clinic.communicate(timeout=90)
         sentence = one_sentence(subprocess.CompletedProcess(words, clinic.returncode, out, err))
         assert "model-owner" in sentence

@@ -12,6 +12,7 @@ from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.site.log import SiteLog
 from primia_flwr.trials.loopback import LoopbackFederation
+from tests.crashes import kill_leader
 from tests.e2e.disturbed import Disturbance, Disturbed, kill
 from tests.e2e.runner import TINY, Primia, last_json
 
@@ -115,7 +116,7 @@ def test_killed_superlink_changes_nothing(tmp_path: Path, strategy: str) -> None
     assert undisturbed.run()["rounds"] == ROUNDS
 
     def kill_and_restart(federation: LoopbackFederation) -> None:
-        federation.superlink.kill_link()
+        kill_leader(federation.superlink._link)
         time.sleep(3)
         federation.superlink.start_link()
 

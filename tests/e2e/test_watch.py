@@ -18,6 +18,7 @@ from PIL import Image
 from primia_flwr.processes.children import is_listening
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
+from tests.crashes import kill_leader
 from tests.e2e.runner import Primia, last_json
 from tests.e2e.test_encrypted_inference import (
     CLASSES,
@@ -127,12 +128,12 @@ def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
         (inbox / "broken.png").write_bytes(pictures[3])  # it was copied again
         wait_for(lambda: tables.count() == 4 and not tables.facts()["skipped"])
         # The model owner dies and comes back; an image that comes meanwhile waits.
-        service.model_owner.kill_leader()
+        kill_leader(service.model_owner)
         (inbox / "04.png").write_bytes(pictures[4])
         with again(service, model, "model-owner", service.model_owner_port):
             wait_for(lambda: tables.count() == 5)
             # The crypto provider dies: what randomness there is is used, and more made later.
-            service.provider.kill_leader()
+            kill_leader(service.provider)
             (inbox / "05.png").write_bytes(pictures[5])
             wait_for(lambda: tables.count() == 6)
             with again(service, model, "crypto-provider", service.provider_port):

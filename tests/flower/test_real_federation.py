@@ -17,6 +17,7 @@ from primia_flwr.provisioning.roster import node_states
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
+from tests.crashes import kill_leader, kill_site, last_words
 from tests.flower import light_app
 
 pytestmark = pytest.mark.timeout(180)
@@ -128,8 +129,8 @@ def test_unregistered_key_and_wrong_authority_end_with_one_sentence(
     unregistered.start()
     misled.start()
     try:
-        assert "is not registered at" in unregistered.wait_ended()
-        assert "did not sign" in misled.wait_ended()
+        assert "is not registered at" in last_words(unregistered)
+        assert "did not sign" in last_words(misled)
     finally:
         unregistered.stop()
         misled.stop()
@@ -146,7 +147,7 @@ def test_server_app_survives_kill_9_of_the_superlink(trial: Trial) -> None:
     trial.federation.approve(trial.fab)
     result = trial.submit(rounds=2, pause=1.0)
     trial.replies(result, 2)
-    trial.federation.superlink.kill_link()
+    kill_leader(trial.federation.superlink._link)
     time.sleep(1)
     trial.federation.superlink.start_link()
     replies = trial.replies(result, 4)
@@ -159,7 +160,7 @@ def test_killed_site_leaves_no_process_and_comes_back(tmp_path: Path) -> None:
     trial = Trial(tmp_path)
     with trial.federation as federation:
         federation.approve(trial.fab)
-        federation.sites["paris"].kill()
+        kill_site(federation.sites["paris"])
         wait_for(lambda: not processes_below(federation.sites["paris"].kit), what="end of paris")
         federation.sites["paris"].start()
         federation.sites["paris"].wait_connected()

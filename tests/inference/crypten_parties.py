@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from primia_flwr.errors import PrimiaError
 from primia_flwr.inference.crypten.dealer import serve_dealer
-from primia_flwr.inference.crypten.door import crypten
+from primia_flwr.inference.crypten.door import crypten, tfp_provider
 from primia_flwr.inference.crypten.program import compute, fold, run_data_owner, run_model_owner
-from primia_flwr.inference.crypten.provider import insecure_first_party
 from primia_flwr.inference.crypten.wire import DONE
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.connect import connect
@@ -160,7 +159,7 @@ def first_party_task(other: Channel, dealer: Channel, argument: Any) -> Tensor |
     """Compute with CrypTen's own provider, which needs no dealer."""
     model, images = argument
     party = 1 - PARTIES.index(other.peer.role)
-    result = compute(party, other, insecure_first_party(), fold(model), images)
+    result = compute(party, other, tfp_provider.TrustedFirstParty(), fold(model), images)
     if party == 1:
         dealer.send(DONE)
     return result

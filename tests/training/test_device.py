@@ -1,5 +1,3 @@
-import os
-
 import pytest
 import torch
 from hypothesis import given
@@ -7,11 +5,9 @@ from hypothesis import strategies as st
 
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.training.device import (
-    available_cpus,
     compute_settings,
     derive_seed,
     pick_device,
-    site_threads,
 )
 from primia_flwr.training.normalisation import Normalisation
 
@@ -34,14 +30,6 @@ def test_parts_do_not_run_together() -> None:
     assert derive_seed("a", "b") != derive_seed("ab")
     assert derive_seed(1, 23) != derive_seed(12, 3)
     assert derive_seed(1) != derive_seed("1")
-
-
-def test_cores_are_shared() -> None:
-    cores = available_cpus()
-    assert 1 <= cores <= (os.cpu_count() or 1)
-    assert site_threads(1) == cores
-    assert site_threads(cores) == 1
-    assert site_threads(10 * cores) == 1
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

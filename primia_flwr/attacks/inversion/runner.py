@@ -36,7 +36,6 @@ from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 
 NOISE = "noise"  # the control arm
-KNOWN = ("unknown", "known")
 PARTS = "parts"  # folder of what is finished
 
 

@@ -35,14 +35,13 @@ class Target:
     """One row of the table.
 
     `secure`: whether it is of a secure or a plain run. `one_step`: whether a site must have taken
-    one step only. `one_image`: on one image. `of_sites`: whether there is one for each site.
+    one step only. `one_image`: on one image.
     """
 
     meaning: str
     secure: bool | None
     one_step: bool = False
     one_image: bool = False
-    of_sites: bool = True
 
 
 TARGETS: dict[str, Target] = {
@@ -50,9 +49,9 @@ TARGETS: dict[str, Target] = {
     "batch": Target("one site's step on a batch", False, one_step=True),
     "received_update": Target("one site's round update, in the clear", False),
     "masked_update": Target("one site's masked update", True),
-    "secure_sum": Target("the opened sum over the sites, honest model", True, of_sites=False),
-    "crafted_model": Target("the opened sum over a crafted model", True, of_sites=False),
-    "local_model": Target("a published model, against what it started from", None, of_sites=False),
+    "secure_sum": Target("the opened sum over the sites, honest model", True),
+    "crafted_model": Target("the opened sum over a crafted model", True),
+    "local_model": Target("a published model, against what it started from", None),
 }
 
 

@@ -40,7 +40,7 @@ from crypten.mpc.primitives import (  # noqa: E402
     arithmetic,
     binary,
 )
-from crypten.mpc.provider import TrustedFirstParty, tfp_provider, ttp_provider  # noqa: E402
+from crypten.mpc.provider import tfp_provider, ttp_provider  # noqa: E402
 from crypten.mpc.provider.provider import TupleProvider  # noqa: E402
 
 # Every module that draws masks by a function that it imported by name.
@@ -52,7 +52,6 @@ __all__ = [
     "BinarySharedTensor",
     "Communicator",
     "MPCTensor",
-    "TrustedFirstParty",
     "TupleProvider",
     "crypten",
 ]

@@ -4,7 +4,7 @@ Both parties expand their shares from a seed of 32 bytes that the dealer gave ea
 the model owner asks the dealer, once for every triple: for its own share of the product. Both
 count the triples, so each is used once.
 
-`insecure_first_party` is CrypTen's default, for comparison and tests only: with it party 0 makes
+CrypTen's own default is not used: with it party 0 makes
 all triples, knows both parties' shares of them, and can undo everything that party 1 masks.
 """
 
@@ -19,7 +19,6 @@ from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.crypten.door import (
     ArithmeticSharedTensor,
     BinarySharedTensor,
-    TrustedFirstParty,
     TupleProvider,
 )
 from primia_flwr.inference.crypten.requests import PLAIN, Request
@@ -116,11 +115,6 @@ def asking(dealer: Channel) -> Ask:
         return lambda: _receive(dealer, request.result)
 
     return ask
-
-
-def insecure_first_party() -> Any:
-    """Return CrypTen's own default provider, in which party 0 knows everything."""
-    return TrustedFirstParty()
 
 
 def _receive(dealer: Channel, shape: tuple[int, ...]) -> Tensor:

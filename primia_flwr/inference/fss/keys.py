@@ -39,7 +39,7 @@ def sent_bytes(party: int, bits: int, count: int) -> int:
 
 
 def key_bytes(bits: int, count: int) -> int:
-    """Return the bytes of one party's keys as it stores them; see `CompareKeys.to_buffers`.
+    """Return the bytes of one party's keys as it stores them; see `CompareKeys.from_bytes`.
 
     Raises
     ------
@@ -126,13 +126,9 @@ class CompareKeys:
         """How many comparisons these keys are for."""
         return len(self.roots)
 
-    def to_buffers(self) -> tuple[memoryview, ...]:
-        """Return views whose concatenation, of `key_bytes`, `from_bytes` reads."""
-        return _raw(self.roots), *self.dealt.sent(1)
-
     @classmethod
     def from_bytes(cls, party: int, raw: Buffer, bits: int, count: int) -> "CompareKeys":
-        """Undo `to_buffers`; the arrays are views of `raw` where it is aligned to words.
+        """Read the roots and what the dealer sent; views of `raw` where it is aligned to words.
 
         Raises
         ------

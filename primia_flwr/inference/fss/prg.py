@@ -2,9 +2,9 @@
 
 A block is a row of two words, the low one first, and a word is little-endian on every machine.
 The two low bits of a block are no part of a seed: they say what the hash of a seed is for
-(`LEFT` or `RIGHT` child, `LEAF`), so that a seed gives three unrelated blocks. Seeds therefore
-have 126 bits. The key k is public. A new one for each dealing keeps an attack on many dealings
-at once from being cheaper than on one alone.
+(0 its left child, 1 its right one, 2 a `LEAF`), so that a seed gives three unrelated blocks.
+Seeds therefore have 126 bits. The key k is public. A new one for each dealing keeps an attack on
+many dealings at once from being cheaper than on one alone.
 
 Source: Matyas, Meyer, Oseas 1985; Guo, Katz, Wang, Yu 2020, "Efficient and Secure Multiparty
 Computation from Fixed-Key Block Ciphers"; Boyle, Gilboa, Ishai 2016.
@@ -22,7 +22,7 @@ Words = NDArray[np.uint64]
 WORD = np.dtype("<u8")
 KEY_BYTES = 16
 BLOCK_BYTES = 16
-LEFT, RIGHT, LEAF = np.uint64(0), np.uint64(1), np.uint64(2)
+LEAF = np.uint64(2)
 SEED_BITS = np.uint64(2**64 - 4)  # of the low word
 
 

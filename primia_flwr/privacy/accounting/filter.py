@@ -95,10 +95,6 @@ class RdpFilter:
             return 0.0
         return max(0.0, float(np.min(sums + self.overhead())))
 
-    def allows(self, sums: Rdp, *, ceiling: float) -> bool:
-        """Say whether releases that add up to `sums` stay within a ceiling on epsilon."""
-        return self.epsilon(sums) <= ceiling
-
     def overhead(self) -> Rdp:
         """Return what turning a sum into an epsilon adds, at each order."""
         return np.array(

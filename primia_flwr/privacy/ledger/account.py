@@ -165,11 +165,6 @@ class Account:
             default=self.constants.filter.nothing(),
         )
 
-    def most_used_of(self, version: str, groups: Groups) -> Spent:
-        """Return the same among the units of a version."""
-        inside = [group for group in groups if version in dict(group)]
-        return self.most_used(dict.fromkeys(inside, 1))
-
     def epsilon_of_charges(self, version: str) -> float:
         """Return the epsilon of the charges on one version alone."""
         return self.constants.filter.epsilon(self._of_group(frozenset([(version, 1)])))

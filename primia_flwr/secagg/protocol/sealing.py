@@ -16,7 +16,6 @@ from primia_flwr.primitives.keys import bind
 
 _SALT_BYTES = 16
 _TAG_BYTES = 16
-OVERHEAD_BYTES = _SALT_BYTES + _TAG_BYTES
 _NONCE = bytes(12)
 
 
@@ -29,7 +28,7 @@ def seal(
     associated: bytes,
     rng: Callable[[int], bytes] = secrets.token_bytes,
 ) -> bytes:
-    """Encrypt and authenticate a message; the result is `OVERHEAD_BYTES` longer.
+    """Encrypt and authenticate a message; the result is 32 bytes longer.
 
     The nonce is always zero. That is sound because a key encrypts one message only: it is
     derived from a pair's X25519 secret of one instance, the direction, and a random salt of

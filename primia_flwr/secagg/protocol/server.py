@@ -85,11 +85,6 @@ class ServerInstance:
         """Whose keys came, sorted."""
         return tuple(sorted(self._keys))
 
-    @property
-    def announced(self) -> bool:
-        """Whether U1 is fixed."""
-        return self._announced is not None
-
     def announce(self) -> dict[str, SharesRequest]:
         """Fix U1 and the threshold; return what to send to each client in U1.
 

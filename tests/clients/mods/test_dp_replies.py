@@ -166,6 +166,6 @@ def test_progress_of_a_private_run_has_public_numbers_alone(kind: str, tmp_path:
         assert write is None
         return
     assert write is not None
-    write(Progress(1, 2, float("nan"), 123.4, 5.6))
+    write(Progress(1, 2, float("nan"), 123.4))
     content = json.loads((site.folder / "progress.json").read_text())
     assert content == {"round": 1, "batch": 1, "batches": 2}

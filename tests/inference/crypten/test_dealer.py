@@ -8,7 +8,7 @@ import torch
 
 from primia_flwr.errors import ProtocolError, ServiceError
 from primia_flwr.inference.crypten.dealer import serve_dealer
-from primia_flwr.inference.crypten.provider import TrustedDealer, asking, insecure_first_party
+from primia_flwr.inference.crypten.provider import TrustedDealer, asking
 from primia_flwr.inference.crypten.requests import MAX_REQUEST_BYTES, Request
 from primia_flwr.inference.crypten.wire import CORRECTION, DONE, REQUEST, SEED
 from tests.inference.links import linked
@@ -171,7 +171,3 @@ def test_operations_outside_the_table_are_refused_at_the_party():
         provider.generate_additive_triple((1, 1, 3), (1, 1, 3), "conv1d")
     with pytest.raises(ServiceError, match="expected the CPU"):
         provider.square((2,), device=torch.device("cuda"))
-
-
-def test_crypten_s_own_provider_is_called_insecure():
-    assert insecure_first_party().NAME == "TFP"

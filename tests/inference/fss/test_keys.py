@@ -29,19 +29,24 @@ def test_lengths_by_hand(bits: int, words: int) -> None:
         assert len(sent(party, bits)) == sent_bytes(party, bits, COUNT)
 
 
+def stored(keys: CompareKeys) -> bytes:
+    """Return the bytes that a party stores."""
+    return keys.roots.tobytes() + b"".join(keys.dealt.sent(1))
+
+
 @pytest.mark.parametrize("bits", [8, 32, 64])
 @pytest.mark.parametrize("party", [0, 1])
 @pytest.mark.parametrize("shift", [0, 1, 8])
 def test_stored_keys_are_the_same_wherever_they_begin(bits: int, party: int, shift: int) -> None:
     keys = compare.expand(party, SEEDS[party], sent(party, bits), bits, COUNT)
-    raw = b"".join(keys.to_buffers())
+    raw = stored(keys)
     assert len(raw) == key_bytes(bits, COUNT)
     buffer = bytearray(shift) + raw
     again = CompareKeys.from_bytes(party, memoryview(buffer)[shift:], bits, COUNT)
     assert (again.party, again.bits, again.count) == (party, bits, COUNT)
     assert again.roots.flags.aligned
     assert again.dealt.corrections.flags.aligned
-    assert b"".join(again.to_buffers()) == raw
+    assert stored(again) == raw
     assert np.array_equal(compare.evaluate(again, R), compare.evaluate(keys, R))
 
 
@@ -50,7 +55,7 @@ def test_sent_may_begin_anywhere(shift: int) -> None:
     expected = compare.expand(1, SEEDS[1], sent(1, 20), 20, COUNT)
     buffer = bytearray(shift) + sent(1, 20)
     keys = compare.expand(1, SEEDS[1], memoryview(buffer)[shift:], 20, COUNT)
-    assert b"".join(keys.to_buffers()) == b"".join(expected.to_buffers())
+    assert stored(keys) == stored(expected)
 
 
 def test_aligned_keys_are_not_copied() -> None:
@@ -72,7 +77,7 @@ def test_another_length_is_refused(party: int, change: int) -> None:
     wrong = raw[:change] if change < 0 else raw + bytes(change)
     with pytest.raises(ProtocolError, match=f"has {len(wrong)} bytes; expected {len(raw)}"):
         compare.expand(party, SEEDS[party], wrong, 32, COUNT)
-    keys = b"".join(compare.expand(party, SEEDS[party], raw, 32, COUNT).to_buffers())
+    keys = stored(compare.expand(party, SEEDS[party], raw, 32, COUNT))
     wrong = keys[:change] if change < 0 else keys + bytes(change)
     with pytest.raises(ProtocolError, match=f"have {len(wrong)} bytes; expected {len(keys)}"):
         CompareKeys.from_bytes(party, wrong, 32, COUNT)

@@ -162,7 +162,7 @@ def test_the_sum_of_all_criteria_against_somebody_who_adapts() -> None:
     plan = Wish((event,) * 4).solve(site, ceiling=ceiling)
     assert plan.epsilon <= ceiling
     more = 0
-    while site.rdp.allows(total_rdp([event] * (more + 1), site.orders), ceiling=ceiling):
+    while site.rdp.epsilon(total_rdp([event] * (more + 1), site.orders)) <= ceiling:
         more += 1
     assert 1 <= more < 4, "criterion 0 lets more through than the others, which differ"
     excess = _excess(np.random.default_rng(7), noise, ceiling, most=4, runs=runs)
