@@ -15,7 +15,6 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.primitives.keys import bind
 
 _SALT_BYTES = 16
-_TAG_BYTES = 16
 _NONCE = bytes(12)
 
 
