@@ -128,6 +128,17 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     return parsed
 
 
+def compose_experiment(overrides: Sequence[str] = ()) -> Experiment:
+    """Return the experiment of `conf/`, changed by overrides, e.g. `["model=vgg16", "seed=2"]`.
+
+    Raises
+    ------
+    ConfigError
+        If a key or a choice does not exist, or a value is not as expected.
+    """
+    return parse(Experiment, compose("config", overrides))
+
+
 def without_sweep(cfg: DictConfig) -> DictConfig:
     """Return the composed configuration without what is of the search or of Hydra."""
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("sweep", "hydra")])
@@ -144,7 +155,7 @@ def load_experiment(text: str) -> Experiment:
         If the text is not a valid experiment.
     """
     if not text.strip():
-        return parse(Experiment, compose())
+        return compose_experiment()
     content = load_mapping(text, what="the experiment")
     renamed.check_keys(content)
     expected = "the YAML of one experiment, as `primia train` writes it"

@@ -51,10 +51,20 @@ class Watcher(Protocol):
         """Hear how far a step of its own is."""
 
 
+class _Nobody:
+    """Watches a run that nobody watches."""
+
+    def update(self) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def step(self, name: str, done: float, total: float, note: str) -> None: ...
+
+
 def run_experiment(
     experiment: Experiment,
     run_dir: Path,
-    watcher: Watcher,
+    watcher: Watcher | None = None,
     *,
     test: LabelledImages | None = None,
     score: bool = True,
@@ -67,7 +77,7 @@ def run_experiment(
         Checked; simulated or deployed.
     run_dir : Path
         The folder for all that comes of it; one with a checkpoint to go on from, or a new one.
-    watcher : Watcher
+    watcher : Watcher, optional
         Told how it goes on.
     test : LabelledImages, optional
         For a deployment whose coordinator has a test set; a simulation holds out its own.
@@ -79,7 +89,7 @@ def run_experiment(
     PrimiaError
         If the data, the federation or the disk does not allow it.
     """
-    started = time.monotonic()
+    started, watcher = time.monotonic(), watcher or _Nobody()
     experiment = settle(experiment, run_dir)
     simulated = experiment.deployment.kind == "simulation"
     if not simulated:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import compose, parse
+from primia_flwr.config.load import compose_experiment, parse
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.search.study import answered, best_trial, objective_of, outcome
@@ -78,7 +78,7 @@ def write_best(folder: Path, base: Experiment, found: Mapping[str, Any]) -> Path
     for name, value in found["best"]["values"].items():
         OmegaConf.update(tree, name, value, merge=False)
     wanted = _settings(parse(Experiment, tree))
-    delta = _delta(wanted, _settings(parse(Experiment, compose("config"))))
+    delta = _delta(wanted, _settings(compose_experiment()))
     path = folder / "experiment" / "best.yaml"
     path.parent.mkdir(exist_ok=True)
     head = _HEAD.format(

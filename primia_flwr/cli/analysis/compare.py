@@ -56,7 +56,7 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     need("statsmodels", "primia compare")
     from primia_flwr.cli.analysis.compared_runs import gather, named_runs
     from primia_flwr.reporting.compare_page import check_target, write_comparison
-    from primia_flwr.tasks.classes.readers.compare import Settings, compare
+    from primia_flwr.tasks.classes.readers.compare import ComparisonSettings, compare
     from primia_flwr.tasks.classes.readers.experts import join_experts
 
     if not cfg.runs:
@@ -74,7 +74,7 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     validation = _validation(cfg, runs, found)
     result = compare(
         found.panel,
-        Settings(cfg.seed, cfg.resamples, cfg.sensitivity, cfg.negative),
+        ComparisonSettings(cfg.seed, cfg.resamples, cfg.sensitivity, cfg.negative),
         validation=validation,
         groupings={name: _grouping(of, found.panel.files) for name, of in groups.items()},
     )

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.deployment import DeploymentConfig
-from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import compose, parse
+from primia_flwr.config.load import compose_experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.roster import NodeStatus, load_roster, node_states, register_sites
 
@@ -51,7 +50,7 @@ def deployment_of(name: str) -> DeploymentConfig:
     ConfigError
         If there is none of this name, or it is the simulation.
     """
-    section = parse(Experiment, compose("config", [f"deployment={name}"])).deployment
+    section = compose_experiment([f"deployment={name}"]).deployment
     if section.kind != "deployment":
         raise ConfigError(
             f"name={name} is a simulation; expected a federation that `primia provision` "

@@ -12,7 +12,7 @@ from primia_flwr.cli.command import Command, call, finish, interrupted, mistake
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.multirun import run_multirun
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import compose, config_hash, parse
+from primia_flwr.config.load import compose, compose_experiment, config_hash, parse
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.extras import need
@@ -108,7 +108,7 @@ def resumed(asked: Experiment) -> Experiment:
         If the folder holds no run, or other keys are given.
     """
     folder = Path(asked.resume)
-    plain = parse(Experiment, compose("config"))
+    plain = compose_experiment()
     given = replace(asked, resume=plain.resume, quiet=plain.quiet, dry_run=plain.dry_run)
     if given != plain:
         raise ConfigError(

@@ -9,7 +9,7 @@ from primia_flwr.tasks.task import Evaluation
 
 @dataclass
 class Patience:
-    """Remember the best value of a monitor, a metric of the task, and count the values since that were no better.
+    """The best value of a monitor, a metric of the task, and how many values since were no better.
 
     `patience` 0 never stops and still remembers the best. `best_step` is whatever number the
     caller counts by (epoch, round) at the best value; `bad` counts the values since.

@@ -48,7 +48,7 @@ Held = tuple[IntArray, FloatArray]
 
 
 @dataclass(frozen=True)
-class Settings:
+class ComparisonSettings:
     """`demanded`: sensitivity of the operating points; `negative`: the class without a finding."""
 
     seed: int = 0
@@ -82,7 +82,7 @@ class Comparison:
     """Everything that is reported of a panel; `notes` are sentences that belong to it."""
 
     panel: Panel
-    settings: Settings
+    settings: ComparisonSettings
     figures: dict[str, ReaderFigures]
     pairs: list[Pair]
     kappa_with_truth: dict[str, Interval]
@@ -118,7 +118,7 @@ class Comparison:
 
 def compare(
     panel: Panel,
-    settings: Settings,
+    settings: ComparisonSettings,
     *,
     validation: Mapping[str, Held] | None = None,
     groupings: Mapping[str, Grouping] | None = None,
@@ -129,7 +129,7 @@ def compare(
     ----------
     panel : Panel
         Readers of the same N images.
-    settings : Settings
+    settings : ComparisonSettings
         Seed and size of the bootstrap, and what is demanded of operating points.
     validation : mapping, optional
         Validation images by name of the reader: temperatures and thresholds are chosen on them.
@@ -183,7 +183,7 @@ def _calibrated(panel: Panel, reader: Reader, held: Held | None) -> Calibrated:
 
 
 def _points(
-    panel: Panel, reader: Reader, held: Held | None, settings: Settings
+    panel: Panel, reader: Reader, held: Held | None, settings: ComparisonSettings
 ) -> list[OperatingPoint]:
     found = [
         _point(panel, reader, held, question, settings)
@@ -193,7 +193,11 @@ def _points(
 
 
 def _point(
-    panel: Panel, reader: Reader, held: Held | None, question: Question, settings: Settings
+    panel: Panel,
+    reader: Reader,
+    held: Held | None,
+    question: Question,
+    settings: ComparisonSettings,
 ) -> OperatingPoint | None:
     assert reader.probabilities is not None
     labels, probabilities = held or (panel.labels, reader.probabilities)
