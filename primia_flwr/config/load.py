@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -120,8 +120,7 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     ConfigError
         If a key is unknown, has the wrong type, is missing or is out of range.
     """
-    content = OmegaConf.to_container(cfg)
-    renamed.check_keys(content if isinstance(content, dict) else {})
+    renamed.check_keys(cast(dict[str, Any], OmegaConf.to_container(cfg)))
     parsed = parsing.parse(schema, cfg)
     if isinstance(parsed, Experiment):
         check_search(parsed)

@@ -87,7 +87,7 @@ class Rule:
                     f"unknown key strategy.options.{printable(str(key), limit=80)}; expected "
                     f"{', '.join(known) or 'none for this rule'}{nearest(str(key), known)}"
                 )
-            values[key] = _as_type_of(known[key], value)
+            values[key] = as_type_of(known[key], value)
             if values[key] is None:
                 raise ConfigError(
                     f"strategy.options.{key}={shown(value)}; expected "
@@ -103,7 +103,7 @@ class Rule:
 _NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
 
-def _as_type_of(default: Any, value: Any) -> Any:
+def as_type_of(default: Any, value: Any) -> Any:
     """Return a value as its option holds it, or None if it is of another type."""
     if type(default) is float and type(value) is int and abs(value) < 2**64:
         return float(value)

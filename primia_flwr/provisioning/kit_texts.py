@@ -34,7 +34,7 @@ approved_bundles: []
 # Names of the experiments that may run, e.g. [pneumonia]; "*" allows any.
 allowed_experiments: []
 # Kinds of messages: train, evaluate, query, or one of them by name (query.statistics).
-allowed_verbs: [train, evaluate, query]
+allowed_messages: [train, evaluate, query]
 # Refuse runs that would go on with fewer sites than this.
 min_sites: {min_sites}
 # Refuse runs in which the coordinator sees this site's own update (plain averaging).

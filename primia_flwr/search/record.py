@@ -123,7 +123,8 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
 def _delta(wanted: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for key, value in wanted.items():
-        if value == known[key]:
+        if key in known and value == known[key]:
             continue
-        changed[key] = _delta(value, known[key]) if isinstance(value, dict) else value
+        section = isinstance(value, dict)
+        changed[key] = _delta(value, known.get(key) or {}) if section else value
     return changed

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import deciding_settings
+from primia_flwr.config.search.dimensions import Choices
 from primia_flwr.config.search.space import Space
+from primia_flwr.config.search.space_keys import check_options
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.search.loop import RunTrial, enqueue_default, run_search
@@ -94,9 +96,9 @@ class Search:
         if found["best"]:
             found["best"]["experiment"] = str(write_best(self.folder, self.base, found))
             write_result(self.folder / "sweep.json", found)
-        report = write_report(self.folder, study, found)
+        report = write_report(self.folder, study, found, metric)
         shown = Console(stderr=self.base.quiet, quiet=self.base.quiet, emoji=False)
-        shown.print(trials_table(found))
+        shown.print(trials_table(found, metric))
         shown.print(f"report: {report.resolve().as_uri()}", soft_wrap=True)
         return summary(found, metric)
 
@@ -108,6 +110,9 @@ class Search:
                 "choose a trial by its validation scores is a release of its own, which no run's "
                 "epsilon counts; search on public or synthetic data, then run once in private"
             )
+        rules = self.space.dimensions.get("strategy.name")
+        names = rules.values if isinstance(rules, Choices) else (self.base.strategy.name,)
+        check_options(self.space.names, self.base, names)
         monitor, aim = self.base.training.early_stopping.federation.monitor, self.base.task.aim
         if monitor != aim.name:
             raise ConfigError(

@@ -135,8 +135,11 @@ def register() -> None:
 
 
 def as_overrides(values: dict[str, Any]) -> list[str]:
-    """Return values of the experiment as overrides that Hydra reads back unchanged."""
-    return [f"{name}={_literal(value)}" for name, value in values.items()]
+    """Return values of the experiment as overrides that Hydra reads back unchanged.
+
+    With `++`, because the YAML of a rule need not name all its options.
+    """
+    return [f"++{name}={_literal(value)}" for name, value in values.items()]
 
 
 def _literal(value: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from primia_flwr.config import renamed
 from primia_flwr.config.plain_yaml import MAX_CHARACTERS, load_mapping
 from primia_flwr.config.search.searched import SEARCHABLE
 from primia_flwr.config.search.space import parse_space
@@ -101,10 +102,10 @@ def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:
 
 def _check_message(message_type: str, policy: SitePolicy) -> None:
     category = message_type.split(".", maxsplit=1)[0]
-    if not {message_type, category} & set(policy.allowed_verbs):
+    if not {message_type, category} & set(policy.allowed_messages):
         raise _refusal(
             policy,
-            f"message {shown(message_type)}; allowed here: {_listed(policy.allowed_verbs)}",
+            f"message {shown(message_type)}; allowed here: {_listed(policy.allowed_messages)}",
         )
 
 
@@ -152,9 +153,11 @@ def _composed_config(run_config: Mapping[str, Any], policy: SitePolicy) -> dict[
             "`primia train`",
         )
     try:
-        return load_mapping(text, what="the run's experiment")
+        content = load_mapping(text, what="the run's experiment")
+        renamed.check_keys(content)
     except ConfigError as error:
         raise _refusal(policy, str(error)) from None
+    return content
 
 
 def _refusal(policy: SitePolicy, sentence: str) -> PolicyRefusal:

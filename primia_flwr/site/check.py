@@ -127,11 +127,11 @@ def check_link(policy: SitePolicy, *, timeout: float = 5.0) -> list[Finding]:
 
 def check_policy(policy: SitePolicy) -> Finding:
     """Check whether anything at all is allowed."""
-    if not policy.allowed_experiments or not policy.allowed_verbs:
+    if not policy.allowed_experiments or not policy.allowed_messages:
         return Finding(
             "policy",
             False,
-            "no experiment or no verb is allowed",
+            "no experiment or no kind of message is allowed",
             "name experiments in allowed_experiments of site.yaml",
         )
     return Finding(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from primia_flwr.config import renamed
 from primia_flwr.config.checks import (
     check_choice,
     check_column,
@@ -32,7 +33,7 @@ LAYOUTS = ("auto", "folder", "pneumonia", "manifest", "synthetic")
 MAX_POLICY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_VERB = re.compile(rf"({'|'.join(CATEGORIES)})(\.[A-Za-z0-9_]+)?")
+_MESSAGE = re.compile(rf"({'|'.join(CATEGORIES)})(\.[A-Za-z0-9_]+)?")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -42,7 +43,7 @@ class SitePolicy:
 
     Paths may be relative to the folder of the file. `approved_bundles` are SHA-256 hashes of
     code that may run here. `allowed_experiments` are names of experiments, or `*`.
-    `allowed_verbs` are message types: `train` allows every kind of training message,
+    `allowed_messages` are message types: `train` allows every kind of training message,
     `query.statistics` only that one. `min_sites`: refuse runs that would go on with fewer
     sites, because an average over few sites hides little.
 
@@ -85,7 +86,7 @@ class SitePolicy:
     state: str = "state"
     approved_bundles: list[str] = field(default_factory=list)
     allowed_experiments: list[str] = field(default_factory=list)
-    allowed_verbs: list[str] = field(default_factory=lambda: list(CATEGORIES))
+    allowed_messages: list[str] = field(default_factory=lambda: list(CATEGORIES))
     min_sites: int = 2
     min_round_images: int = 4
     min_survivors: int = 3
@@ -130,7 +131,8 @@ class SitePolicy:
             raise ConfigError(f"device={self.device!r:.80}; expected auto, cpu, cuda or cuda:0")
         _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")
         _check_each("initial_weights", self.initial_weights, _SHA256, "a SHA-256, 64 hex digits")
-        _check_each("allowed_verbs", self.allowed_verbs, _VERB, "train, evaluate or query[.name]")
+        messages = "train, evaluate or query[.name]"
+        _check_each("allowed_messages", self.allowed_messages, _MESSAGE, messages)
         for name in self.allowed_experiments:
             if name != ANY and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
                 raise ConfigError(
@@ -203,6 +205,7 @@ def parse_policy(text: str, *, folder: Path) -> SitePolicy:
     """
     content = load_mapping(text, what="the policy")
     known = {f.name: f for f in dataclasses.fields(SitePolicy) if "internal" not in f.metadata}
+    renamed.check_keys(content)
     for key in content:
         check_choice("key", printable(key, limit=80), known)
     for key, spec in known.items():

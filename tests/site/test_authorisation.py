@@ -17,7 +17,7 @@ POLICY = SitePolicy(
     superlink="fl.example.org:9391",
     approved_bundles=[HASH],
     allowed_experiments=["pneumonia"],
-    allowed_verbs=["train", "query.statistics"],
+    allowed_messages=["train", "query.statistics"],
     min_sites=3,
     require_secure_aggregation=False,
 )

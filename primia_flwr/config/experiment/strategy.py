@@ -1,6 +1,6 @@
 """The rule that makes one model of the sites' updates, and how much each site weighs in it."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
@@ -17,7 +17,8 @@ class StrategyConfig:
     `weighting` sets w_k of the weighted mean sum(w_k x_k) / sum(w_k): the number of training
     images of the site, the number of batches it computed this round, or one. With
     `weight_digits` the sites round it to so many significant digits; 0: exact in a plain run,
-    as the site's policy says in a secure one. `options`: as the rule has them.
+    as the site's policy says in a secure one. `options`: the rule's; those that are not given get
+    their defaults.
     """
 
     name: str = "fedavg"
@@ -29,7 +30,7 @@ class StrategyConfig:
         check_choice("strategy.name", self.name, RULES)
         check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
         check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
-        self.rule.read(self.options)
+        self.options = asdict(self.rule.read(self.options))
 
     @property
     def rule(self) -> Rule:

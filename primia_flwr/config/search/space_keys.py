@@ -1,14 +1,19 @@
 """Which keys of the experiment a search may vary, and of which type their values are."""
 
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from itertools import product
+from typing import Any, cast, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from primia_flwr.config import renamed
 from primia_flwr.config.checks import nearest
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.rows import RULES
+from primia_flwr.config.rules import as_type_of
 from primia_flwr.config.search.dimensions import as_text
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable
@@ -23,6 +28,7 @@ FIXED = (
     *("federation.sites", "federation.min_sites", "training.early_stopping.federation.monitor"),
     "search",
 )
+_OPTIONS = "strategy.options."
 
 
 def type_of(name: str) -> Any:
@@ -33,8 +39,11 @@ def type_of(name: str) -> Any:
     ConfigError
         If it is no key, a whole section, or one that a search must not change.
     """
-    kind: Any = Experiment
-    known = _leaves(Experiment)
+    renamed.check_overrides([name])
+    options, kind = rule_options(), cast(Any, Experiment)
+    if name in options:
+        return type(options[name])
+    known = [key for key in _leaves(Experiment) if key != "strategy.options"] + list(options)
     for part in name.split("."):
         kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
     if name not in known:
@@ -59,6 +68,15 @@ def typed(name: str, value: object) -> Any:
     ConfigError
         If the key cannot hold it.
     """
+    options = rule_options()
+    if name in options:
+        found = as_type_of(options[name], value)
+        if found is None:
+            raise ConfigError(
+                f"space.{name}.choices: {as_text(value)} is no value of {name}; expected its type, "
+                f"e.g. {options[name]}"
+            )
+        return found
     *sections, key = name.split(".")
     kind: Any = Experiment
     for section in sections:
@@ -74,6 +92,35 @@ def typed(name: str, value: object) -> Any:
             "its type; see it with primia train --cfg job"
         ) from None
     return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+
+
+def rule_options() -> dict[str, Any]:
+    """Return the default of each option of any rule, by its key in the experiment."""
+    return {
+        f"{_OPTIONS}{key}": default
+        for rule in RULES.values()
+        for key, default in rule.defaults().items()
+    }
+
+
+def check_options(names: Iterable[str], experiment: Experiment, rules: Iterable[str]) -> None:
+    """Refuse options of which a rule that a search tries knows nothing.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first such option.
+    """
+    keys = (name.removeprefix(_OPTIONS) for name in names if name.startswith(_OPTIONS))
+    wanted = [*keys, *experiment.strategy.options]
+    for rule, option in product(rules, wanted):
+        known = RULES[rule].defaults()
+        if option not in known:
+            raise ConfigError(
+                f"space: {_OPTIONS}{option} with strategy.name={rule}; expected "
+                f"{', '.join(known) or 'no options, for this rule has none'}; choose a rule with "
+                "this option, or search without it"
+            )
 
 
 @cache
