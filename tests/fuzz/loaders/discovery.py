@@ -21,13 +21,13 @@ FUNCTIONS = re.compile(
     r"|numpy\.(load|loadtxt|genfromtxt|fromfile|frombuffer|fromstring|memmap)"
     r"|numpy\.lib\.format\.\w+"
     r"|torch\.(load|frombuffer|jit\.load)|safetensors\.(\w+\.)*(load\w*|safe_open)"
-    r"|(primia_flwr\.plain_)?csv\.(reader|DictReader)|configparser\.\w+|xml\.[\w.]+"
+    r"|(primia_flwr\.storage\.plain_)?csv\.(reader|DictReader)|configparser\.\w+|xml\.[\w.]+"
     r"|struct\.(unpack\w*|iter_unpack)|ast\.(parse|literal_eval)"
     r"|base64\.\w*decode\w*|binascii\.\w+|(bytes|bytearray)\.fromhex|int\.from_bytes"
     r"|cryptography\.[\w.]*\.load_\w+|omegaconf\.OmegaConf\.(create|load)"
     r"|PIL\.Image\.(open|frombytes|frombuffer)|pydicom\.(\w+\.)*dcmread"
     r"|optuna\.storages\.\w+|sqlite3\.connect|open|io\.open|os\.fdopen"
-    r"|primia_flwr\.reading\.(read_\w+|parse_\w+)|primia_flwr\.config\.plain_yaml\.load_\w+"
+    r"|primia_flwr\.storage\.reading\.(read_\w+|parse_\w+)|primia_flwr\.config\.plain_yaml\.load_\w+"
 )
 METHODS = re.compile(
     r"read_text|read_bytes|from_public_bytes|from_private_bytes|unpack|unpack_from|iter_unpack"
