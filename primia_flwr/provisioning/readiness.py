@@ -9,7 +9,8 @@ from rich.table import Table
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError
-from primia_flwr.provisioning.roster import load_roster, node_states, registered_nodes
+from primia_flwr.provisioning.nodes import node_states, registered_nodes
+from primia_flwr.provisioning.roster import load_roster
 
 
 def with_roster(experiment: Experiment) -> Experiment:

@@ -17,7 +17,7 @@ from primia_flwr.flower.superlink import SuperLink
 from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.processes.children import Service, free_port
 from primia_flwr.provisioning.federation import Federation, Plan, provision
-from primia_flwr.provisioning.roster import register_sites
+from primia_flwr.provisioning.nodes import register_sites
 
 _CERTIFICATE_DAYS = 7
 

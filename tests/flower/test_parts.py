@@ -22,7 +22,7 @@ from primia_flwr.processes.children import (
 )
 from primia_flwr.processes.programs import flower_program
 from primia_flwr.provisioning.federation import Plan, provision
-from primia_flwr.provisioning.roster import node_states
+from primia_flwr.provisioning.nodes import node_states
 
 
 def child(folder: Path, code: str) -> Child:

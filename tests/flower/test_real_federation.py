@@ -13,7 +13,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.messages.refusals import refusal_reason
 from primia_flwr.provisioning.federation import Plan, provision
-from primia_flwr.provisioning.roster import node_states
+from primia_flwr.provisioning.nodes import node_states
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite

@@ -11,7 +11,8 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.errors import ConfigError
-from primia_flwr.provisioning.roster import NodeStatus, load_roster, node_states, register_sites
+from primia_flwr.provisioning.nodes import NodeStatus, node_states, register_sites
+from primia_flwr.provisioning.roster import load_roster
 
 _COLOURS = {"online": "green", "offline": "yellow", "registered": "blue", "missing": "red"}
 

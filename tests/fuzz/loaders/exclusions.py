@@ -41,7 +41,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.inference.protocol.memory.available_bytes": KERNEL,
     "primia_flwr.data.files.listing.file_digest": "hashes bytes, and decodes none",
     "primia_flwr.models.weights_card._card_of": "hashes bytes, and decodes none",
-    "primia_flwr.provisioning.roster._control": "hands a certificate to Flower, which reads it",
+    "primia_flwr.provisioning.nodes._control": "hands a certificate to Flower, which reads it",
 }
 
 

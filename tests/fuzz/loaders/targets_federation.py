@@ -16,8 +16,9 @@ from primia_flwr.pipeline.verify_sums import largest_error, write_update
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.identities import load_identity, roster_keys, simulated_keys
+from primia_flwr.provisioning.nodes import _nodes_by_key, _pem
 from primia_flwr.provisioning.own_identities import trust
-from primia_flwr.provisioning.roster import _nodes_by_key, _pem, load_roster
+from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
 from primia_flwr.runs.metadata import read_json
