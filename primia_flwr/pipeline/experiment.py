@@ -5,6 +5,7 @@ reads and writes the run's folder, so that the steps after a failure can be repe
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.first_model import check_first_weights
-from primia_flwr.pipeline.scoring import explain_model, score_model
+from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
 from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.provisioning.readiness import with_roster
 from primia_flwr.reporting.model_card import write_model_card
@@ -103,7 +104,7 @@ def run_experiment(
     write_result(run_dir / "run.json", facts)
     write_model_card(run_dir)
     metrics = _score(experiment, run_dir, test, watcher)
-    write_evidence(run_dir, seed=experiment.seed)
+    write_evidence(run_dir, experiment.task.judge, seed=experiment.seed)
     seconds = round(time.monotonic() - started + earlier, 1)
     facts |= {"status": "finished", "seconds": seconds}
     write_result(run_dir / "metrics.json", {**metrics, "seconds": seconds})
@@ -111,7 +112,7 @@ def run_experiment(
     write_model_card(run_dir)
     track(experiment, run_dir)
     write_report(run_dir)
-    return summary(run_dir, facts, metrics)
+    return summary(run_dir, facts, metrics, experiment.task.judge.headline)
 
 
 def check_model(experiment: Experiment) -> None:
@@ -125,6 +126,7 @@ def check_model(experiment: Experiment) -> None:
     """
     check_image_size(experiment.model, experiment.data.image_size)
     check_first_weights(experiment)
+    check_explained(experiment.task, "report.saliency", experiment.report.saliency)
 
 
 def settle(experiment: Experiment, run_dir: Path) -> Experiment:
@@ -159,15 +161,15 @@ def simulated_sites(experiment: Experiment) -> list[SiteData]:
     ]
 
 
-def summary(run_dir: Path, facts: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the one JSON line of a run; scores are None where no test set is at hand."""
+def summary(
+    run_dir: Path, facts: dict[str, Any], metrics: dict[str, Any], shown: Sequence[str]
+) -> dict[str, Any]:
+    """Return the one JSON line of a run, with some scores; None where no test set is at hand."""
     federated = metrics.get("federated") or {}
     return {
         "run": str(run_dir),
         "rounds": facts.get("rounds"),
-        "accuracy": federated.get("accuracy"),
-        "mcc": federated.get("mcc"),
-        "roc_auc": federated.get("roc_auc"),
+        **{name: federated.get(name) for name in shown},
         "seconds": facts.get("seconds"),
     }
 
@@ -281,8 +283,8 @@ def _score(
     found = with_values(experiment, read_json(run_dir / "result.json").get("values") or {})
     for name, model, card in train_baselines(found, sites, watcher.step):
         scores = scored(model, card, path=run_dir / f"predictions-{name}.csv").to_dict()
-        if name == "pooled":
-            metrics["pooled"] = scores
+        if name == "centralised":
+            metrics["centralised"] = scores
         else:
-            metrics.setdefault("alone", {})[name.removeprefix("alone-")] = scores
+            metrics.setdefault("local", {})[name.removeprefix("local-")] = scores
     return metrics

@@ -7,6 +7,7 @@ from torch import nn
 
 from primia_flwr.config.rows import MODELS
 from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.errors import ConfigError
 from primia_flwr.evaluation.explain.cases import (
     FOLDER,
     ExplainedCase,
@@ -17,7 +18,9 @@ from primia_flwr.evaluation.explain.cases import (
 from primia_flwr.evaluation.explain.saliency import choose_cases, grad_cam, map_side
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.models.card import ModelCard
-from primia_flwr.tasks.classes.scores import Scores, score
+from primia_flwr.tasks.judge import ModelScores
+from primia_flwr.tasks.predictions import Predictions
+from primia_flwr.tasks.task import Task
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict
 from primia_flwr.training.normalisation import Normalisation
@@ -31,18 +34,34 @@ def score_model(
     *,
     batch_size: int,
     device: str,
-) -> Scores:
+) -> ModelScores:
     """Predict the images, write the predictions to `path`, and return the scores."""
-    probabilities = predict(
+    outputs = predict(
         model,
         test,
         normalisation=Normalisation(card.mean, card.std),
         batch_size=batch_size,
         device=pick_device(device),
     )
-    labels = test.labels.numpy()
-    write_predictions(path, test.files, test.patients, labels, probabilities, test.classes)
-    return score(labels, probabilities, test.classes)
+    judge, labels = test.task.judge, test.labels.numpy()
+    made = Predictions(test.files, test.patients, labels, outputs, test.classes)
+    write_predictions(path, made, judge)
+    return judge.score(labels, outputs, test.classes)
+
+
+def check_explained(task: Task, key: str, value: int) -> None:
+    """Refuse maps of a task that calls no class.
+
+    Raises
+    ------
+    ConfigError
+        If maps are asked for.
+    """
+    if value and not task.explained:
+        raise ConfigError(
+            f"{key}={value} with data.task={task.name}; expected 0: a map shows what spoke for the "
+            f"class that a model called, and this task calls none; set {key}=0"
+        )
 
 
 def explain_model(
@@ -75,8 +94,8 @@ def explain_model(
     DataError
         If the folder cannot be read or written.
     """
-    known = read_predictions(folder / "predictions.csv")
-    cases = choose_cases(known.labels, known.probabilities, per_class=per_class)
+    known = read_predictions(folder / "predictions.csv", test.task.judge)
+    cases = choose_cases(known.labels, known.outputs, per_class=per_class)
     chosen = test.select([case.index for case in cases])
     maps = grad_cam(
         model.to(pick_device(device)),

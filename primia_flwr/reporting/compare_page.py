@@ -11,13 +11,9 @@ from typing import Any
 from primia_flwr.errors import ConfigError
 from primia_flwr.plotting import Plot
 from primia_flwr.reporting import page
-from primia_flwr.statistics.agreement import EXACT_BELOW
-from primia_flwr.statistics.calibration import BINS
 from primia_flwr.storage.atomic import atomic_folder, writing
 from primia_flwr.tables import Sheet
-from primia_flwr.tasks.classes.readers.compare import VALIDATION, Comparison
-from primia_flwr.tasks.classes.readers.plots import draw
-from primia_flwr.tasks.classes.readers.sheets import sheets
+from primia_flwr.tasks.judge import Comparison
 
 RESULT, PAGE = "comparison.json", "compare.html"
 
@@ -40,7 +36,7 @@ def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) 
         If the folder holds something else, or cannot be written.
     """
     check_target(target)
-    tables, drawn = sheets(found), draw(found)
+    tables, drawn = found.sheets(), found.plots()
     contents = {
         RESULT: json.dumps({**about, **found.to_dict()}, indent=1, allow_nan=False) + "\n",
         PAGE: render(found, tables, drawn, about),
@@ -81,38 +77,11 @@ def render(
     found: Comparison, tables: list[Sheet], drawn: Mapping[str, Plot], about: Mapping[str, Any]
 ) -> str:
     """Return the page as text."""
-    panel = found.panel
-    chosen = {p.chosen_on for points in found.operating_points.values() for p in points}
     return page.render(
-        "compare.html",
+        f"{found.template}.html",
         about=about,
-        images=len(panel),
-        patients=panel.num_patients,
-        counts={name: int((panel.labels == k).sum()) for k, name in enumerate(panel.classes)},
-        readers=[(reader.name, reader.kind, reader.origin) for reader in panel.readers],
-        settings=found.settings,
         sheets={sheet.name: sheet for sheet in tables},
         notes=found.notes,
-        missing=_missing(found),
-        chosen_on_validation=chosen == {VALIDATION},
-        repeated=panel.num_patients < len(panel),
-        exact_below=EXACT_BELOW,
-        bins=BINS,
         plots=drawn,
+        **found.page(),
     )
-
-
-def _missing(found: Comparison) -> list[str]:
-    """Return why figures have no interval or no value, one sentence each, without repetition."""
-    sentences = list[str]()
-    for reader, of in found.figures.items():
-        named = [("accuracy", of.accuracy), ("MCC", of.mcc), ("ROC-AUC", of.roc_auc)]
-        named += [(f"sensitivity of {name}", one) for name, one in of.sensitivity.items()]
-        named += [(f"specificity of {name}", one) for name, one in of.specificity.items()]
-        named += [(f"ROC-AUC of {name}", one) for name, one in of.roc_auc_per_class.items()]
-        sentences += [
-            f"{reader}, {figure}: {one.note}{f' ({one.method})' if one.method else ''}."
-            for figure, one in named
-            if one is not None and one.note
-        ]
-    return sentences

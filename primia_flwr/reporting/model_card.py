@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.models.card import weights_digest
-from primia_flwr.numbers import BRACKETS, interval
 from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.reporting.page import render
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
 from primia_flwr.storage.atomic import write_result
+from primia_flwr.tasks.judge import with_words
 
 TEXT_FILE, JSON_FILE = "model_card.md", "model_card.json"
 _RECIPE = ("optimizer", "learning_rate", "batch_size", "local_epochs", "precision", "loss")
@@ -32,8 +32,9 @@ def write_model_card(run_dir: Path) -> Path:
     DataError, CheckpointError
         If the folder has no model, a file in it cannot be read, or it cannot be written.
     """
-    card = model_facts(read_run_folder(run_dir))
-    text = render("model_card.md", **card)
+    folder = read_run_folder(run_dir)
+    card = model_facts(folder)
+    text = render("model_card.md", task_template=folder.task.judge.template, **card)
     write_result(run_dir / JSON_FILE, card)
     write_result(run_dir / TEXT_FILE, text)
     return run_dir / TEXT_FILE
@@ -107,32 +108,14 @@ def _metrics(folder: RunFolder) -> dict[str, Any] | None:
     scores, evidence = folder.results.get("Federated"), folder.evidence
     if scores is None:
         return None
-    figures = {
-        "accuracy": scores.accuracy,
-        "balanced_accuracy": scores.balanced_accuracy,
-        "mcc": scores.mcc,
-        "roc_auc": scores.roc_auc,
-    }
+    judge, figures = folder.task.judge, scores.figures()
+    known = evidence.figures["Federated"] if evidence else {}
     return {
         "images": scores.n,
-        "figures": figures,
-        "confusion": scores.confusion,
-        "per_class_images": {name: one.n for name, one in scores.per_class.items()},
+        "figures": {metric.name: figures[metric.name] for metric in judge.tested},
         "patients": evidence.patients if evidence else None,
-        "intervals": _plain(evidence.figures["Federated"]) if evidence else {},
-        "per_class": {
-            name: _plain(figures)
-            for name, figures in (evidence.per_class if evidence else {}).items()
-        },
-        "ece": evidence.reliability.ece if evidence else None,
-        "brier": evidence.reliability.brier if evidence else None,
-    }
-
-
-def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: {**found.to_dict(), "words": interval(found, BRACKETS)}
-        for key, found in figures.items()
+        "intervals": {name: with_words(found) for name, found in known.items()},
+        **judge.card(scores, evidence),
     }
 
 

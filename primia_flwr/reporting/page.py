@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from primia_flwr.numbers import count, figure, shown, size
 
@@ -24,7 +24,7 @@ def _one_line(value: object) -> str:
 
 
 _TEMPLATES = Environment(
-    loader=PackageLoader("primia_flwr.reporting"),
+    loader=ChoiceLoader([PackageLoader(f"primia_flwr.{room}") for room in ("reporting", "tasks")]),
     autoescape=select_autoescape(enabled_extensions=("html.jinja",)),
     undefined=StrictUndefined,
     trim_blocks=True,

@@ -44,23 +44,23 @@ def write_report(run_dir: Path) -> Path:
 def draw(folder: RunFolder) -> dict[str, Plot]:
     """Return every plot that the folder has the figures for, by name."""
     drawn: list[Plot | None] = []
-    federated = folder.results.get("Federated")
+    task, federated = folder.task, folder.results.get("Federated")
     if any(row.get("train_loss") or row.get("val_loss") for row in folder.history):
-        drawn.append(run.global_curves(folder.history, int(folder.run.get("best_round") or 0)))
+        drawn.append(
+            run.global_curves(folder.history, task, int(folder.run.get("best_round") or 0))
+        )
     if folder.history:
         drawn.append(run.timings(folder.history))
-    if any(row.get("val_loss") or row.get("val_mcc") for row in folder.sites):
-        drawn.append(run.site_curves(folder.sites))
+    if any(row.get(metric.column) for row in folder.sites for metric in task.watched):
+        drawn.append(run.site_curves(folder.sites, task.aim, task.loss_words))
     if federated:
-        drawn.append(run.confusion_matrix(federated))
-        if folder.predictions:
-            drawn.append(run.roc_curves(folder.predictions, federated))
+        drawn += task.judge.plots(federated, folder.predictions, folder.evidence)
     if len(folder.results) > 1:
-        drawn.append(run.comparison(folder.results))
+        drawn.append(run.comparison(folder.results, task.judge.headlined, task.aim))
     if folder.evidence:
-        drawn += [evidence.intervals(folder.evidence), evidence.reliability(folder.evidence)]
+        drawn.append(evidence.intervals(folder.evidence, task.judge.headlined, task.aim))
     if folder.matrix and folder.matrix.sites:
-        drawn.append(evidence.cross_site(folder.matrix))
+        drawn.append(evidence.cross_site(folder.matrix, task.aim))
     drawn += saliency_plots(folder.explanation) if folder.explanation else []
     return {plot.name: plot for plot in drawn if plot}
 
@@ -74,12 +74,13 @@ def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         plots=drawn,
         config_text=folder.config,
         open_rows=_OPEN_ROWS,
+        aim=folder.task.aim,
         **run_chapter(folder, config),
         **results_chapter(folder),
         **cases_chapter(folder),
         **rounds_chapter(folder),
         **matrix_chapter(folder),
-        search=search_chapter(folder.path),
+        search=search_chapter(folder.path, folder.task),
         privacy=privacy_account(folder.path, config),
         privacy_headings=HEADINGS,
         secure=secure_chapter(folder),

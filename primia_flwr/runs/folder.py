@@ -15,18 +15,21 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.explain.cases import FILE as CASES
 from primia_flwr.evaluation.explain.cases import FOLDER, Explanation, read_cases
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.cross_site import CrossSite, read_matrix
-from primia_flwr.runs.evidence import Evidence, read_evidence
+from primia_flwr.runs.evidence import read_evidence
 from primia_flwr.runs.secure_sums import SumFile, read_sum_file
 from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.reading import parse_json, read_text, reading
-from primia_flwr.tasks.classes.scores import Scores
-from primia_flwr.tasks.panel import Predictions
+from primia_flwr.tasks.judge import Evidence, Judge, ModelScores
+from primia_flwr.tasks.predictions import Predictions
+from primia_flwr.tasks.task import Task
 
 Row = dict[str, str]
 
@@ -38,8 +41,8 @@ class RunFolder:
     """The content of one output folder.
 
     `run` is run.json. `history` holds one row a round and `sites` one row a (round, site), cells
-    as text and empty where unknown. `results` maps a name for people (Federated, site-1 alone,
-    Pooled) to scores. `predictions` are the federated model's on the test set. `secure` are the
+    as text and empty where unknown. `results` maps a name for people (Federated, site-1 local,
+    Centralised) to scores. `predictions` are the federated model's on the test set. `secure` are the
     secure sums, none where the run averaged plainly. `evidence`: intervals and calibration on
     the test set; `matrix`: each site's model at every site; `explanation`: explained test cases
     of the run, or else of the latest `primia evaluate`.
@@ -50,7 +53,8 @@ class RunFolder:
     config: str
     history: list[Row]
     sites: list[Row]
-    results: dict[str, Scores]
+    task: Task
+    results: dict[str, ModelScores]
     predictions: Predictions | None
     secure: SumFile
     evidence: Evidence | None
@@ -82,18 +86,20 @@ def read_run_folder(path: Path) -> RunFolder:
             f"{path}: no run.json there; expected the output folder of a run, e.g. "
             "outputs/2026-11-21/12-00-00-demo"
         )
-    config = path / "config.yaml"
-    predictions = path / "predictions.csv"
+    config, predictions = _read_config(path / "config.yaml"), path / "predictions.csv"
+    task = task_of(config)
+    judge = task.judge
     return RunFolder(
         path=path,
         run=read_object(path / "run.json"),
-        config=_read_config(config),
+        config=config,
         history=_read_csv(path / "history.csv"),
         sites=_read_csv(path / "sites.csv"),
-        results=results_by_name(read_object(path / "metrics.json")),
-        predictions=read_predictions(predictions) if predictions.is_file() else None,
+        task=task,
+        results=results_by_name(read_object(path / "metrics.json"), judge),
+        predictions=read_predictions(predictions, judge) if predictions.is_file() else None,
         secure=read_sum_file(path),
-        evidence=read_evidence(path),
+        evidence=read_evidence(path, judge),
         matrix=read_matrix(path),
         explanation=read_cases(path / FOLDER) or _evaluated_cases(path),
     )
@@ -116,7 +122,7 @@ def read_object(path: Path) -> dict[str, Any]:
         return dict(values)
 
 
-def results_by_name(metrics: Mapping[str, Any]) -> dict[str, Scores]:
+def results_by_name(metrics: Mapping[str, Any], judge: Judge) -> dict[str, ModelScores]:
     """Return the scores in metrics.json by a name for people, in the order of the tables.
 
     Raises
@@ -124,15 +130,34 @@ def results_by_name(metrics: Mapping[str, Any]) -> dict[str, Scores]:
     DataError
         If an entry is not the scores of one model.
     """
-    results: dict[str, Scores] = {}
+    results: dict[str, ModelScores] = {}
     with reading("metrics.json", error=DataError, expected=_EXPECTED):
         if metrics.get("federated"):
-            results["Federated"] = Scores.from_dict(metrics["federated"])
-        for site, values in (metrics.get("alone") or {}).items():
-            results[f"{site} alone"] = Scores.from_dict(values)
-        if metrics.get("pooled"):
-            results["Pooled"] = Scores.from_dict(metrics["pooled"])
+            results["Federated"] = judge.read_scores(metrics["federated"])
+        for site, values in (metrics.get("local") or {}).items():
+            results[f"{site} local"] = judge.read_scores(values)
+        if metrics.get("centralised"):
+            results["Centralised"] = judge.read_scores(metrics["centralised"])
     return results
+
+
+def task_of(config: str) -> Task:
+    """Return the task in a configuration's text; the one by default where it names none.
+
+    Raises
+    ------
+    DataError
+        If there is no such task.
+    """
+    data = plain_values(config).get("data")
+    name = data.get("task", DataConfig.task) if isinstance(data, dict) else DataConfig.task
+    if not isinstance(name, str) or name not in TASKS:
+        raise DataError(
+            f"config.yaml: data.task={name!r:.40}; expected one of {', '.join(TASKS)}; a task of "
+            "one's own is found with --plugins"
+        )
+    found: Task = TASKS[name]
+    return found
 
 
 def plain_values(config: str) -> dict[str, Any]:

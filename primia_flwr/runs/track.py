@@ -8,10 +8,7 @@ from typing import Any
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.runs.folder import Row, RunFolder, number, read_run_folder
 from primia_flwr.runs.tracking import Record, send
-
-_ROUND_CURVES = ("round", "train_loss", "val_loss", "val_accuracy", "val_mcc", "images_per_second")
-_SITE_CURVES = ("round", "train_loss", "val_loss", "val_mcc", "images_per_second")
-_RESULTS = ("model", "accuracy", "balanced accuracy", "MCC", "ROC-AUC", "n")
+from primia_flwr.tasks.task import Metric
 
 
 def track(experiment: Experiment, run_dir: Path) -> None:
@@ -22,14 +19,15 @@ def track(experiment: Experiment, run_dir: Path) -> None:
 
 def record_of(settings: dict[str, Any], folder: RunFolder) -> Record:
     """Return what is sent of a run's folder."""
-    curves = {"": _curves(folder.history, _ROUND_CURVES)}
+    task, judge = folder.task, folder.task.judge
+    curves = {"": _curves(folder.history, task.metrics)}
     for site in dict.fromkeys(row["site"] for row in folder.sites if row.get("site")):
         own = [row for row in folder.sites if row.get("site") == site]
-        curves[site] = _curves(own, _SITE_CURVES)
-    results: list[Sequence[Any]] = [
-        (name, s.accuracy, s.balanced_accuracy, s.mcc, s.roc_auc, s.n)
-        for name, s in folder.results.items()
-    ]
+        curves[site] = _curves(own, task.watched)
+    results: list[Sequence[Any]] = [["model", *(metric.words for metric in judge.tested), "n"]]
+    for name, scores in folder.results.items():
+        figures = scores.figures()
+        results.append([name, *(figures[metric.name] for metric in judge.tested), scores.n])
     written = {"history": folder.history, "sites": folder.sites}
     tables: dict[str, Any] = {
         name: [list(rows[0]), *(list(row.values()) for row in rows)]
@@ -37,16 +35,19 @@ def record_of(settings: dict[str, Any], folder: RunFolder) -> Record:
         if rows
     }
     federated = folder.results.get("Federated")
+    reached = federated.figures() if federated else {}
     return Record(
         settings,
         curves,
-        tables={**tables, "results": [_RESULTS, *results]},
-        summary={key: getattr(federated, key, None) for key in ("accuracy", "mcc", "roc_auc")},
+        tables={**tables, "results": results},
+        summary={key: reached.get(key) for key in judge.headline},
         model=[folder.path / "model.safetensors", folder.path / "model.json"],
     )
 
 
-def _curves(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, float | None]]:
+def _curves(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[dict[str, float | None]]:
+    validated = [metric.column for metric in metrics]
+    names = ("round", "train_loss", *validated, "images_per_second")
     return [{name: number(row, name) for name in names} for row in rows]
 
 

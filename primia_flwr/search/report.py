@@ -19,9 +19,12 @@ from primia_flwr.search.plots import (
     importances,
 )
 from primia_flwr.storage.atomic import write_atomic
+from primia_flwr.tasks.task import Metric
 
 
-def write_report(folder: Path, study: optuna.Study, found: Mapping[str, Any]) -> Path:
+def write_report(
+    folder: Path, study: optuna.Study, found: Mapping[str, Any], metric: Metric
+) -> Path:
     """Write `sweep.html` into the search's folder and return its path.
 
     Parameters
@@ -32,24 +35,28 @@ def write_report(folder: Path, study: optuna.Study, found: Mapping[str, Any]) ->
         For the importances.
     found : mapping
         The content of sweep.json; the page shows no figure that is not in it or follows from it.
+    metric : Metric
+        The objective.
     """
     target = folder / "sweep.html"
-    write_atomic(target, render(found, importances(study)))
+    write_atomic(target, render(found, importances(study), metric))
     return target
 
 
-def render(found: Mapping[str, Any], shares: Mapping[str, float]) -> str:
+def render(found: Mapping[str, Any], shares: Mapping[str, float], metric: Metric) -> str:
     """Return the page as text."""
     trials, space, best = found["trials"], found["space"], found["best"]
-    complete = [trial for trial in trials if trial["val_mcc"] is not None]
-    plots = [history_plot(trials)] if trials else []
-    plots += [importance_plot(shares)] if shares else []
-    lines = [(t["values"], float(t["val_mcc"])) for t in complete]
+    complete = [trial for trial in trials if trial[metric.column] is not None]
+    plots = [history_plot(trials, metric)] if trials else []
+    plots += [importance_plot(shares, metric)] if shares else []
+    lines = [(t["values"], float(t[metric.column])) for t in complete]
     names = list(shares or space)
-    plots += [parallel_plot(lines, names, space, of="complete trials")] if len(lines) > 1 else []
+    if len(lines) > 1:
+        plots.append(parallel_plot(lines, names, space, metric, of="complete trials"))
     return page.render(
         "sweep.html",
         found=found,
+        metric=metric,
         name=Path(found["folder"]).name,
         best=best,
         best_rows=[
@@ -57,7 +64,7 @@ def render(found: Mapping[str, Any], shares: Mapping[str, float]) -> str:
             for name, value in (best["values"] if best else {}).items()
         ],
         trials=trials,
-        rows=[_row(trial) for trial in trials],
+        rows=[_row(trial, metric) for trial in trials],
         complete=len(complete),
         needed=LEAST_FOR_IMPORTANCE,
         important=bool(shares),
@@ -65,11 +72,11 @@ def render(found: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     )
 
 
-def _row(trial: Mapping[str, Any]) -> list[str]:
+def _row(trial: Mapping[str, Any], metric: Metric) -> list[str]:
     reason = f": {trial['reason']}" if trial["reason"] else ""
     return [
         str(trial["trial"]),
-        figure(trial["val_mcc"]),
+        figure(trial[metric.column]),
         str(trial["rounds"]),
         figure(trial["seconds"], 0),
         f"{trial['outcome']}{' (default)' if trial['default'] else ''}{reason}",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from primia_flwr.config.experiment.training import TrainingConfig
+    from primia_flwr.tasks.judge import Judge
 
 CONFUSION = "confusion"
 
@@ -29,14 +30,16 @@ class Classification(Task):
         Metric("mcc", "MCC", -1, 1),
     )
     objective = "mcc"
+    loss_words = "cross-entropy"
+    explained = True
 
     def sums(self, outputs: int) -> tuple[Sum, ...]:
         """Return the confusion matrix, row by row: rows are the true classes."""
-        return (Sum(CONFUSION, outputs**2),)
+        return (Sum(CONFUSION, outputs**2, "confusion counts"),)
 
     def label_sum(self, outputs: int) -> Sum:
         """Return the images of each class."""
-        return Sum("label-counts", outputs)
+        return Sum("label-counts", outputs, "training images of each class")
 
     def labelled(self, label_counts: Sequence[float]) -> float:
         """Return their sum: an image has one class."""
@@ -66,7 +69,7 @@ class Classification(Task):
         self, cfg: "TrainingConfig", label_weights: Sequence[float] | None = None
     ) -> "nn.Module":
         """Return cross entropy with class weights and label smoothing."""
-        from primia_flwr.tasks.classes_loss import ClassificationLoss
+        from primia_flwr.tasks.classes.loss import ClassificationLoss
 
         return ClassificationLoss(class_weights=label_weights, label_smoothing=cfg.label_smoothing)
 
@@ -116,6 +119,13 @@ class Classification(Task):
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return softmax probabilities (N, C)."""
         return logits.softmax(dim=1)
+
+    @property
+    def judge(self) -> "Judge":
+        """The judge of probabilities."""
+        from primia_flwr.tasks.classes.judge import JUDGE
+
+        return JUDGE
 
 
 def matthews(matrix: npt.NDArray[Any]) -> float:

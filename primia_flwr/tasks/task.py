@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from primia_flwr.config.experiment.training import TrainingConfig
+    from primia_flwr.tasks.judge import Judge
 
 Counts = Mapping[str, npt.NDArray[np.int64]]
 
@@ -23,10 +24,11 @@ LOSS = "loss"
 
 @dataclass(frozen=True)
 class Sum:
-    """Whole numbers of at least 0 that travel: `size` of them under a name."""
+    """Whole numbers of at least 0 that travel: `size` of them under a name; `words` for people."""
 
     name: str
     size: int
+    words: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Metric:
         """The words of the best of several values."""
         return f"{'highest' if self.higher_is_better else 'lowest'} validation {self.words}"
 
+    def rising(self, value: float) -> float:
+        """Return a value such that of two the higher one is better."""
+        return value if self.higher_is_better else -value
+
     def best(self, values: Iterable[float]) -> float:
         """Return the best of some values."""
         return max(values) if self.higher_is_better else min(values)
@@ -62,8 +68,7 @@ class Metric:
         """Tell whether a value improves on another by more than `min_delta`; NaN never does."""
         if math.isnan(value):
             return False
-        sign = 1 if self.higher_is_better else -1
-        return than is None or sign * (value - than) > min_delta
+        return than is None or self.rising(value - than) > min_delta
 
 
 class Task(ABC):
@@ -71,13 +76,16 @@ class Task(ABC):
 
     `outputs` is the width of the model's last layer; a subclass says what it has to do with the
     names in the data. `name`: its file's. `metrics`: by which it is judged from sums, the loss
-    among them.
-    `objective`: the one that searches and early stopping look at if nothing else is said.
+    among them. `objective`: the one that searches and early stopping look at if nothing else is
+    said. `loss_words`: what the
+    plain loss is. `explained`: whether a map can show what spoke for the class that a model called.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     objective: str
+    loss_words: str = ""
+    explained: bool = False
 
     # --- Sums that travel; without PyTorch ---
 
@@ -129,6 +137,13 @@ class Task(ABC):
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return what a model's outputs mean."""
 
+    # --- Judging and showing ---
+
+    @property
+    @abstractmethod
+    def judge(self) -> "Judge":
+        """How its models are judged on test images, and how that is shown; slow to import."""
+
     # --- What follows from these ---
 
     def metric(self, name: str) -> Metric:
@@ -139,6 +154,21 @@ class Task(ABC):
     def aim(self) -> Metric:
         """The metric that is the objective."""
         return self.metric(self.objective)
+
+    @property
+    def counted(self) -> str:
+        """What travels of an evaluation beside its loss, in words."""
+        return " and ".join(found.words for found in self.sums(1))
+
+    @property
+    def scored(self) -> tuple[Metric, ...]:
+        """The metrics that are no loss."""
+        return tuple(metric for metric in self.metrics if metric.name != LOSS)
+
+    @property
+    def watched(self) -> tuple[Metric, ...]:
+        """The loss and the objective: what is shown of every site."""
+        return tuple(metric for metric in self.metrics if metric.name in (LOSS, self.objective))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import load_model
+from tests import class_predictions
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
 
 
@@ -32,7 +32,7 @@ def _wait(condition, seconds: float = 120) -> None:
 
 def test_a_run_leaves_what_it_promises_and_nothing_else(primia: Primia) -> None:
     before = set(os.listdir(tempfile.gettempdir()))
-    done = primia("train", *TINY, "federation.rounds=2", "baselines=[alone,pooled]")
+    done = primia("train", *TINY, "federation.rounds=2", "baselines=[local,centralised]")
     assert done.returncode == 0, done.stderr
     result = last_json(done.stdout)
     assert set(result) == {"run", "rounds", "accuracy", "mcc", "roc_auc", "seconds"}
@@ -47,9 +47,9 @@ def test_a_run_leaves_what_it_promises_and_nothing_else(primia: Primia) -> None:
     assert [row["round"] for row in history] == ["1", "2"]
     assert all(row["sites"] == "3" and float(row["val_loss"]) > 0 for row in history)
     metrics = json.loads((run_dir / "metrics.json").read_text())
-    assert set(metrics["alone"]) == {"site-1", "site-2", "site-3"}
-    predictions = read_predictions(run_dir / "predictions.csv")
-    assert metrics["federated"]["n"] == len(predictions.labels) == metrics["pooled"]["n"]
+    assert set(metrics["local"]) == {"site-1", "site-2", "site-3"}
+    predictions = class_predictions.read(run_dir / "predictions.csv")
+    assert metrics["federated"]["n"] == len(predictions.labels) == metrics["centralised"]["n"]
     card = load_model(run_dir)[1]
     assert card.synthetic
     assert len(card.classes) == 3

@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.predictions import read_predictions, write_predictions
+from tests import class_predictions
 
 CLASSES = ("normal", "viral")
 
 
 def _write(path: Path) -> Path:
-    write_predictions(path, ["a.png", "b, c.png"], ["p1", ""], [0, 1], [[0.9, 0.1]] * 2, CLASSES)
+    class_predictions.write(
+        path, ["a.png", "b, c.png"], ["p1", ""], [0, 1], [[0.9, 0.1]] * 2, CLASSES
+    )
     return path
 
 
@@ -45,21 +47,21 @@ def test_what_is_written_is_read_back_exactly(
     files, patients = [r[0] for r in rows], [r[1] for r in rows]
     labels = np.array([r[2] for r in rows], np.int64)
     probabilities = np.array([[r[3], 1 - r[3], 0.0] for r in rows]).reshape(-1, 3)
-    write_predictions(path, files, patients, labels, probabilities, classes)
-    read = read_predictions(path)
+    class_predictions.write(path, files, patients, labels, probabilities, classes)
+    read = class_predictions.read(path)
     assert list(read.files) == files
     assert list(read.patients) == patients
-    assert read.classes == tuple(classes)
+    assert read.names == tuple(classes)
     np.testing.assert_array_equal(read.labels, labels)
-    np.testing.assert_array_equal(read.probabilities, probabilities)
+    np.testing.assert_array_equal(read.outputs, probabilities)
 
 
 def test_lengths_and_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     with pytest.raises(DataError, match="2 files, 1 patients"):
-        write_predictions(path, ["a", "b"], ["p"], [0, 1], [[1, 0]] * 2, CLASSES)
+        class_predictions.write(path, ["a", "b"], ["p"], [0, 1], [[1, 0]] * 2, CLASSES)
     with pytest.raises(DataError, match="outside 0 to 1"):
-        write_predictions(path, ["a"], ["p"], [2], [[1, 0]], CLASSES)
+        class_predictions.write(path, ["a"], ["p"], [2], [[1, 0]], CLASSES)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,9 +80,9 @@ def test_another_file_is_refused_with_its_line(tmp_path: Path, text: str, messag
     path = tmp_path / "predictions.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=message):
-        read_predictions(path)
+        class_predictions.read(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv cannot be read"):
-        read_predictions(tmp_path / "none.csv")
+        class_predictions.read(tmp_path / "none.csv")

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.config.rows import TASKS
-from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.runs.cross_site import Cell
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.tasks.classes.scores import score
 from primia_flwr.tasks.task import Evaluation
+from tests import class_predictions
 
 CLASSES = ("normal", "bacterial", "viral")
 SITES = ("munich", "paris", "london")
@@ -171,7 +171,7 @@ def _write_sites(path: Path, mcc: Any, generator: np.random.Generator) -> None:
 
 
 def _write_results(path: Path, seed: int) -> None:
-    sharpness = {"federated": 2.05, "pooled": 2.1, "munich": 1.6, "paris": 1.35, "london": 1.25}
+    sharpness = {"federated": 2.05, "centralised": 2.1, "munich": 1.6, "paris": 1.35, "london": 1.25}
     scores = {}
     for name, value in sharpness.items():
         labels, probabilities = predictions(400, value, seed)
@@ -179,13 +179,13 @@ def _write_results(path: Path, seed: int) -> None:
         if name == "federated":
             files = [f"img/{i:04d}.jpeg" for i in range(400)]
             patients = [f"p{i // 2}" for i in range(400)]
-            write_predictions(
+            class_predictions.write(
                 path / "predictions.csv", files, patients, labels, probabilities, CLASSES
             )
     metrics = {
         "federated": scores["federated"],
-        "pooled": scores["pooled"],
-        "alone": {site: scores[site] for site in SITES},
+        "centralised": scores["centralised"],
+        "local": {site: scores[site] for site in SITES},
         "test": {"n": 400},
         "seconds": 1483.2,
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models import ModelCard, build_model, save_model
 from primia_flwr.models.card import weights_digest
@@ -35,7 +36,7 @@ def folder(make_run_folder: Maker, tmp_path: Path) -> Path:
 
 
 def test_it_names_the_weights_the_data_and_the_figures(folder: Path) -> None:
-    write_evidence(folder, seed=1, resamples=100)
+    write_evidence(folder, TASKS["classification"].judge, seed=1, resamples=100)
     text = write_model_card(folder).read_text()
     values = json.loads((folder / "model_card.json").read_text())
     scores = json.loads((folder / "metrics.json").read_text())["federated"]

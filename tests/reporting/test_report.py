@@ -77,7 +77,7 @@ def test_all_sections_and_figures_of_the_run_are_there(page: Page, folder: Path)
     federated = json.loads((folder / "metrics.json").read_text())["federated"]
     assert f"{federated['mcc']:.3f}" in page.words
     assert str(federated["confusion"][1][1]) in page.words
-    for name in ("munich alone", "paris alone", "london alone", "Pooled"):
+    for name in ("munich local", "paris local", "london local", "Centralised"):
         assert name in page.words
 
 
@@ -85,8 +85,8 @@ def test_the_headline_compares_with_the_best_hospital_and_with_pooling(
     page: Page, folder: Path
 ) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
-    above = metrics["federated"]["mcc"] - metrics["alone"]["munich"]["mcc"]
-    below = metrics["pooled"]["mcc"] - metrics["federated"]["mcc"]
+    above = metrics["federated"]["mcc"] - metrics["local"]["munich"]["mcc"]
+    below = metrics["centralised"]["mcc"] - metrics["federated"]["mcc"]
     assert f"{above:.3f} above the best hospital alone (munich)" in page.words
     assert f"{below:.3f} below training on all data in one place" in page.words
 
@@ -203,7 +203,7 @@ def test_without_baselines_the_table_says_how_to_get_them(
     (path / "metrics.json").write_text(json.dumps({"federated": metrics["federated"]}))
     (path / "predictions.csv").unlink()
     page = page_of(path)
-    assert "train with baselines=[alone,pooled]" in page.words
+    assert "train with baselines=[local,centralised]" in page.words
     assert "ROC curves need predictions.csv" in page.words
     assert "comparison.svg" not in {p.name for p in (path / "plots").iterdir()}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from primia_flwr.config.rows import TASKS
 from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation, write_cases
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.cross_site import CrossSite, ModelRow, write_matrix
@@ -39,7 +40,7 @@ def invented(
 ) -> Path:
     """A run of three sites with every chapter, cases of a noisy image included."""
     folder = make_run_folder(tmp_path_factory.mktemp("run"))
-    write_evidence(folder, seed=1, resamples=100)
+    write_evidence(folder, TASKS["classification"].judge, seed=1, resamples=100)
     pixels = np.random.default_rng(0).integers(0, 256, (112, 112), dtype=np.uint8)
     heat = np.zeros_like(pixels)
     heat[30:60, 40:90] = 255
@@ -58,7 +59,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page that `primia train` leaves of a tiny run on synthetic radiographs."""
     folder = tmp_path_factory.mktemp("real")
     arguments = ("aggregation=plain", "debug.cross_site=true", "federation.rounds=2")
-    done = Primia(folder)("train", *TINY, *arguments, "baselines=[pooled]", seconds=500)
+    done = Primia(folder)("train", *TINY, *arguments, "baselines=[centralised]", seconds=500)
     assert done.returncode == 0, done.stderr
     run_dir = folder / last_json(done.stdout)["run"]
     assert set(json.loads((run_dir / "cross_site.json").read_text())["sites"]) == {

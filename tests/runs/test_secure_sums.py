@@ -67,7 +67,7 @@ def given_up(number: int, **given: object) -> SumRow:
 
 
 def words(rows: list[SumRow], *, one_machine: bool = False) -> dict[str, str]:
-    chapters = account(rows, one_machine=one_machine)
+    chapters = account(rows, Experiment().task, one_machine=one_machine)
     return {chapter.title.split()[1]: " | ".join(chapter.points) for chapter in chapters}
 
 

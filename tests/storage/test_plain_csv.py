@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from primia_flwr.attacks.membership import report as membership_report
 from primia_flwr.cli.inference.predictions import write_tables
 from primia_flwr.data.manifest import Manifest, Sample
-from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.runs.history import History, RoundRow, SiteRow
 from primia_flwr.storage import plain_csv
 from primia_flwr.tables import NUMBER, TEXT, Sheet
+from tests import class_predictions
 
 ROOT = Path(__file__).parents[2]
 DOOR = "primia_flwr/storage/plain_csv.py"
@@ -134,10 +134,10 @@ def predictions_of_infer(folder: Path) -> str:
 def predictions_of_a_run(folder: Path) -> str:
     file, classes = folder / "predictions.csv", ("=ill", "-well;=1")
     chances = np.tile([0.25, 0.75], (len(EVIL), 1))
-    write_predictions(file, EVIL, EVIL, [0] * len(EVIL), chances, classes)
-    back = read_predictions(file)
-    assert (back.files, back.patients, back.classes) == (tuple(EVIL), tuple(EVIL), classes)
-    assert back.probabilities.tolist() == chances.tolist()
+    class_predictions.write(file, EVIL, EVIL, [0] * len(EVIL), chances, classes)
+    back = class_predictions.read(file)
+    assert (back.files, back.patients, back.names) == (tuple(EVIL), tuple(EVIL), classes)
+    assert back.outputs.tolist() == chances.tolist()
     return file.read_bytes().decode()
 
 

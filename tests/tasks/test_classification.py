@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 
 from primia_flwr.errors import DataError
-from primia_flwr.tasks.classes_loss import ClassificationLoss
+from primia_flwr.tasks.classes.loss import ClassificationLoss
 from primia_flwr.tasks.classification import TASK
 from primia_flwr.tasks.task import Evaluation
 

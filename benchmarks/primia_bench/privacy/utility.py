@@ -46,6 +46,7 @@ from primia_flwr.runs.metadata import read_json
 from primia_flwr.statistics.auc import area_statistic
 from primia_flwr.statistics.intervals import Strata, bootstrap_limits
 from primia_flwr.tasks.classes.bootstrap import confusion_statistic
+from primia_flwr.tasks.classes.judge import JUDGE
 
 DELTA = 1e-4
 EPSILONS = (1.0, 3.0, 6.0, 10.0)
@@ -183,11 +184,11 @@ def changed(words: list[str], changes: tuple[str, ...]) -> list[str]:
 
 def intervals(predictions: Path, seed: int) -> dict[str, list[float]]:
     """Return the limits of a run's area and MCC, by the bootstrap over its test patients."""
-    found = read_predictions(predictions)
+    found = read_predictions(predictions, JUDGE)
     strata = Strata.by_class(found.patients, found.labels)
-    classes, called = len(found.classes), found.probabilities.argmax(axis=1)
+    classes, called = len(found.names), found.outputs.argmax(axis=1)
     statistics_of = {
-        "roc_auc": (area_statistic(found.labels, found.probabilities, classes, strata), 0),
+        "roc_auc": (area_statistic(found.labels, found.outputs, classes, strata), 0),
         "mcc": (confusion_statistic(found.labels, called, classes, strata), 1),
     }
     rng, limits = np.random.default_rng(seed), {}

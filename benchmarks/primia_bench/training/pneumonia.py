@@ -1,4 +1,4 @@
-"""The case study on the real radiographs: federated against pooled and each hospital alone.
+"""The case study on the real radiographs: federated against centralised and local training.
 
 Runs `primia train experiment=pneumonia` (ResNet-18, 112 x 112, three hospitals, all with as many
 image passes, a test set of other patients), or reads a finished run, and writes what a reader
@@ -29,6 +29,7 @@ from primia_bench.machine import describe_machine, publish
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.storage import plain_csv
+from primia_flwr.tasks.classes.judge import JUDGE
 
 _FACTS = ("versions", "git_commit", "config_hash", "seed", "rounds", "best_round", "parameters")
 _SCORES = ("accuracy", "balanced_accuracy", "mcc", "roc_auc", "n")
@@ -46,16 +47,16 @@ def train(data: Path, overrides: list[str]) -> Path:
 def summarise(run_dir: Path) -> dict[str, Any]:
     """Return the figures of a finished run."""
     run, metrics = read_json(run_dir / "run.json"), read_json(run_dir / "metrics.json")
-    models = {"federated": metrics["federated"], "pooled": metrics["pooled"]}
-    models |= {f"{site} alone": scores for site, scores in metrics["alone"].items()}
+    models = {"federated": metrics["federated"], "centralised": metrics["centralised"]}
+    models |= {f"{site} local": scores for site, scores in metrics["local"].items()}
     mcc = {name: scores["mcc"] for name, scores in models.items()}
-    alone = [value for name, value in mcc.items() if name.endswith("alone")]
+    local = [value for name, value in mcc.items() if name.endswith("local")]
     return {
         "benchmark": "pneumonia",
         "scores": {name: {key: s[key] for key in _SCORES} for name, s in models.items()},
         "per_class": {name: s["per_class"] for name, s in models.items()},
-        "federated_minus_pooled_mcc": round(mcc["federated"] - mcc["pooled"], 4),
-        "federated_minus_best_alone_mcc": round(mcc["federated"] - max(alone), 4),
+        "federated_minus_centralised_mcc": round(mcc["federated"] - mcc["centralised"], 4),
+        "federated_minus_best_local_mcc": round(mcc["federated"] - max(local), 4),
         "intervals_95": intervals(run_dir),
         "sites": run["sites"],
         "test": run["test"],
@@ -70,12 +71,12 @@ def summarise(run_dir: Path) -> dict[str, Any]:
 def intervals(run_dir: Path) -> dict[str, list[float]]:
     """Return percentile bootstrap intervals (95 %, patients resampled, 1,000 times, seed 0).
 
-    Of the federated model's MCC on the test set, and of its difference to the pooled one's.
+    Of the federated model's MCC on the test set, and of its difference to the centralised one's.
     """
-    federated = read_predictions(run_dir / "predictions.csv")
-    pooled = read_predictions(run_dir / "predictions-pooled.csv")
+    federated = read_predictions(run_dir / "predictions.csv", JUDGE)
+    centralised = read_predictions(run_dir / "predictions-centralised.csv", JUDGE)
     labels = np.array(federated.labels)
-    guesses = [np.array(p.probabilities).argmax(axis=1) for p in (federated, pooled)]
+    guesses = [np.array(p.outputs).argmax(axis=1) for p in (federated, centralised)]
     patients, of = np.unique(federated.patients, return_inverse=True)
     images = [np.flatnonzero(of == patient) for patient in range(len(patients))]
 
@@ -96,7 +97,7 @@ def intervals(run_dir: Path) -> dict[str, list[float]]:
 
     return {
         "federated_mcc": interval(lambda drawn: mcc(drawn, guesses[0])),
-        "federated_minus_pooled_mcc": interval(
+        "federated_minus_centralised_mcc": interval(
             lambda drawn: mcc(drawn, guesses[0]) - mcc(drawn, guesses[1])
         ),
     }

@@ -1,6 +1,6 @@
-"""Table 1 of Kaissis et al. 2021 (PriMIA), rebuilt: secure, plain and pooled models, and readers.
+"""Table 1 of Kaissis et al. 2021 (PriMIA), rebuilt: secure, plain and centralised models, and readers.
 
-Trains the case study with secure aggregation (and its pooled baseline) and with plain averaging
+Trains the case study with secure aggregation (and its centralised baseline) and with plain averaging
 in float64, same seed, in a temporary folder, or takes finished runs; adds two SYNTHETIC human
 readers, who call classes by the fixed table below and have never seen an image; and writes what
 `primia compare` finds. No image and no file name of the data is written.
@@ -28,6 +28,7 @@ from primia_bench.machine import describe_machine, publish
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.storage import plain_csv
+from primia_flwr.tasks.classes.judge import JUDGE
 
 BOUND_P = 0.05
 SECURE, PLAIN = "secure", "plain"
@@ -38,7 +39,7 @@ SYNTHETIC_READERS = {
 }
 _COMMON = ("training.precision=bf16", "tracking=disabled", "quiet=true")
 _RUNS = {
-    SECURE: ("aggregation=secure", "baselines=[pooled]"),
+    SECURE: ("aggregation=secure", "baselines=[centralised]"),
     PLAIN: (
         "aggregation=plain",
         "strategy.weight_digits=2",
@@ -74,17 +75,17 @@ def write_synthetic_readers(path: Path, predictions: Path, *, seed: int) -> None
     SystemExit
         If the classes are others than those of the tables.
     """
-    truth = read_predictions(predictions)
-    if sorted(truth.classes) != ["bacterial", "normal", "viral"]:
-        raise SystemExit(f"classes {truth.classes}; expected bacterial, normal, viral")
+    truth = read_predictions(predictions, JUDGE)
+    if sorted(truth.names) != ["bacterial", "normal", "viral"]:
+        raise SystemExit(f"classes {truth.names}; expected bacterial, normal, viral")
     rng = np.random.default_rng(seed)
-    order = sorted(truth.classes)
+    order = sorted(truth.names)
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = plain_csv.writer(stream)
         writer.writerow(("file", "reader", "label"))
         for reader, calls in SYNTHETIC_READERS.items():
             for file, label in zip(truth.files, truth.labels, strict=True):
-                row = calls[order.index(truth.classes[label])]
+                row = calls[order.index(truth.names[label])]
                 writer.writerow((file, reader, order[rng.choice(3, p=row)]))
 
 
@@ -94,7 +95,7 @@ def table(secure: Path, plain: Path, folder: Path, *, seed: int) -> dict[str, An
     write_synthetic_readers(experts, secure / "predictions.csv", seed=seed)
     primia(
         "compare", f"runs=[{secure},{plain}]", f"names=[{SECURE},{PLAIN}]", f"experts={experts}",
-        "baselines=[pooled]", f"output={output}", "quiet=true",
+        "baselines=[centralised]", f"output={output}", "quiet=true",
     )  # fmt: skip
     found = read_json(output / "comparison.json")
     pair = next(p for p in found["pairs"] if (p["first"], p["second"]) == (SECURE, PLAIN))

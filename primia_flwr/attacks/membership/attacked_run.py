@@ -159,7 +159,7 @@ def check_same_images(run: AttackedRun, sites: Sequence[SiteData], test: Labelle
                 raise _other_data(f"{site.name} has {key} {value}, in the run it had {noted[key]}")
     predictions = run.folder / "predictions.csv"
     if predictions.is_file():
-        noted_files = read_predictions(predictions).files
+        noted_files = read_predictions(predictions, test.task.judge).files
         if set(noted_files) != set(test.files):
             new = len(set(test.files) - set(noted_files))
             raise _other_data(f"{new} of {len(test)} test images were not in the run's test set")

@@ -25,7 +25,7 @@ class CompareConfig:
     data: ScoredDataConfig = field(default_factory=ScoredDataConfig)
     experts: str = ""
     groups: str = ""
-    baselines: list[str] = field(default_factory=lambda: ["pooled", "alone"])
+    baselines: list[str] = field(default_factory=lambda: ["centralised", "local"])
     negative: str = "normal"
     sensitivity: float = 0.95
     validation: bool = True
@@ -56,8 +56,7 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     need("statsmodels", "primia compare")
     from primia_flwr.cli.analysis.compared_runs import gather, named_runs
     from primia_flwr.reporting.compare_page import check_target, write_comparison
-    from primia_flwr.tasks.classes.readers.compare import ComparisonSettings, compare
-    from primia_flwr.tasks.classes.readers.experts import join_experts
+    from primia_flwr.tasks.judge import Settings
 
     if not cfg.runs:
         raise ConfigError(
@@ -67,16 +66,12 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     target = Path(cfg.output).expanduser().resolve() if cfg.output else runs[0].path / "comparison"
     check_target(target)
     found = gather(runs, cfg.data, cfg.baselines, batch_size=cfg.batch_size, device=cfg.device)
-    groups = _group_columns(cfg, found)
-    if cfg.experts:
-        found.panel, note = join_experts(found.panel, Path(cfg.experts).expanduser())
-        found.notes += [note] if note else []
-    validation = _validation(cfg, runs, found)
-    result = compare(
-        found.panel,
-        ComparisonSettings(cfg.seed, cfg.resamples, cfg.sensitivity, cfg.negative),
-        validation=validation,
-        groupings={name: _grouping(of, found.panel.files) for name, of in groups.items()},
+    result = found.judge.compare(
+        found.readings,
+        Settings(cfg.seed, cfg.resamples, cfg.sensitivity, cfg.negative),
+        validation=_validation(cfg, runs, found),
+        groups=_group_columns(cfg, found),
+        experts=Path(cfg.experts).expanduser() if cfg.experts else None,
     )
     result.notes.extend(found.notes)
     about = {
@@ -91,13 +86,9 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     return {
         "output": str(target),
         "report": str(page),
-        "images": len(found.panel),
-        "patients": found.panel.num_patients,
-        "mcc": {name: of.mcc.value for name, of in result.figures.items()},
-        "smallest_p_holm": min((p.p_holm for p in result.pairs if p.p_holm is not None),
-                               default=None),
+        **result.summary(),
         "synthetic": found.synthetic,
-    }  # fmt: skip
+    }
 
 
 def _validation(cfg: CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
@@ -119,29 +110,18 @@ def _validation(cfg: CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
 
 def _group_columns(cfg: CompareConfig, found: Any) -> dict[str, dict[str, str]]:
     """Return for each column that groups the images, file -> group."""
-    from primia_flwr.tasks.classes.readers.experts import read_groups
+    from primia_flwr.tasks.image_csv import read_groups
 
     columns = {"site": found.site} if len(set(found.site.values())) > 1 else {}
     if cfg.groups:
-        name, index, names = read_groups(Path(cfg.groups).expanduser(), found.panel.files)
-        columns[name] = {
-            file: names[k] for file, k in zip(found.panel.files, index, strict=True) if k >= 0
-        }
+        name, of = read_groups(Path(cfg.groups).expanduser(), found.images.files)
+        columns[name] = of
     return columns
 
 
-def _grouping(of: dict[str, str], files: tuple[str, ...]) -> Any:
-    import numpy as np
-
-    names = tuple(sorted(set(of.values())))
-    return np.array([names.index(of[f]) if f in of else -1 for f in files], np.int64), names
-
-
 def _show(cfg: CompareConfig, result: Any, page: Path) -> None:
-    from primia_flwr.tasks.classes.readers.sheets import sheets
-
     console = Console(stderr=cfg.quiet, emoji=False)
-    for sheet in sheets(result):
+    for sheet in result.sheets():
         console.print(sheet.to_rich())
     for note in result.notes:
         console.print(f"note: {note}", markup=False)
@@ -153,7 +133,7 @@ COMMAND = Command(
     summary="models and human readers on the same images, with intervals and tests",
     examples=(
         "primia compare runs=[outputs/a,outputs/b]",
-        "primia compare runs=[outputs/a,outputs/b] names=[secure,plain] baselines=[pooled]",
+        "primia compare runs=[outputs/a,outputs/b] names=[secure,plain] baselines=[centralised]",
         "primia compare runs=[outputs/a,outputs/b] data.root=chest_xray/test",
         "primia compare runs=[outputs/a] data.manifest=hospital.csv experts=experts.csv",
         "primia compare runs=[outputs/a] groups=scanners.csv output=outputs/by-scanner",

@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from primia_flwr.cli.analysis.scored_data import ScoredDataConfig, experiment_of, images_for
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.scoring import score_model
 from primia_flwr.runs.metadata import read_json
-from primia_flwr.tasks.classes.readers.compare import Held
-from primia_flwr.tasks.panel import (
+from primia_flwr.tasks.judge import Judge
+from primia_flwr.tasks.predictions import (
     BASELINE,
     MODEL,
-    Panel,
     Predictions,
-    panel_of,
-    same_images,
+    Reading,
+    by_file,
+    difference_of,
 )
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict
@@ -39,17 +39,28 @@ class Run:
     path: Path
     experiment: Experiment | None
 
+    @property
+    def task(self) -> str:
+        """The name of its task; the one by default where config.yaml is missing."""
+        return self.experiment.data.task if self.experiment else DataConfig.task
+
 
 @dataclass
 class Gathered:
-    """The panel, and what belongs to its images; `site` maps a file to its site if known."""
+    """Models on the same images, and what belongs to these; `site`: of a file, if known."""
 
-    panel: Panel
+    judge: Judge
+    readings: list[Reading]
     data: str
     synthetic: bool
     own_test: bool
     site: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> Predictions:
+        """What the first model made of the images: their files, patients and labels."""
+        return self.readings[0].predictions
 
 
 def named_runs(folders: Sequence[Path], names: Sequence[str]) -> list[Run]:
@@ -96,8 +107,14 @@ def gather(
     Raises
     ------
     ConfigError, CheckpointError, DataError
-        If the runs have no common images, or a model or the data cannot be used.
+        If the runs have no common images or task, or a model or the data cannot be used.
     """
+    for run in runs:
+        if run.task != runs[0].task:
+            raise ConfigError(
+                f"runs: {runs[0].name} is of data.task={runs[0].task}, {run.name} of "
+                f"{run.task}; expected models of one task"
+            )
     own = not asked.is_new and asked.split in (None, "auto", "test")
     found = _own_tests(runs) if own else _scored(runs, asked, batch_size, device)
     for run in runs:
@@ -107,7 +124,7 @@ def gather(
 
 def validation_of(
     run: Run, found: Gathered, *, batch_size: int, device: str
-) -> tuple[Held | None, str]:
+) -> tuple[Predictions | None, str]:
     """Score a simulated run's validation images; None, and why, where they are not at hand."""
     from primia_flwr.data.dataset import load_pooled
 
@@ -122,45 +139,49 @@ def validation_of(
         ).val
     except PrimiaError as error:
         return None, f"its validation images cannot be read ({error})"
-    if not found.own_test and set(held.files) & set(found.panel.files):
+    if not found.own_test and set(held.files) & set(found.images.files):
         return None, "its validation images may be among those compared"
-    p = predict(
+    outputs = predict(
         model,
         held,
         normalisation=Normalisation(card.mean, card.std),
         batch_size=batch_size,
         device=pick_device(device),
     )
-    columns = [card.classes.index(name) for name in found.panel.classes]
-    position = np.argsort(np.array(columns))
-    return (position[held.labels.numpy()].astype(np.int64), p[:, columns]), ""
+    made = Predictions(held.files, held.patients, held.labels.numpy(), outputs, card.classes)
+    return found.judge.aligned(run.name, made, found.images.names), ""
 
 
 def _own_tests(runs: Sequence[Run]) -> Gathered:
-    first = None
+    first, judge = None, TASKS[runs[0].task].judge
     for run in runs:
-        predictions = _own_predictions(run, "predictions.csv")
-        if predictions is None:
+        path = run.path / "predictions.csv"
+        if not path.is_file():
             raise ConfigError(
                 f"runs: {run.name} has no predictions.csv of a test set of its own; expected data "
                 "for all, e.g. data.root=scans"
             )
-        classes = first.panel.classes if first else predictions.classes
-        panel = panel_of(run.name, predictions, classes, kind=MODEL, origin=str(run.path))
+        own = _reading(judge, first, run, read_predictions(path, judge))
         if first is None:
             synthetic = bool(read_json(run.path / "run.json").get("synthetic"))
             data = "The test set that no site of the runs trained on."
-            first = Gathered(panel, data, synthetic, own_test=True)
+            first = Gathered(judge, [own], data, synthetic, own_test=True)
             continue
-        _check_same(runs[0], run, first.panel, panel)
-        first.panel = first.panel.joined(panel.readers)
+        _check_same(runs[0], run, first.images, own.predictions)
+        first.readings.append(own)
     assert first is not None
     return first
 
 
-def _check_same(first: Run, second: Run, one: Panel, other: Panel) -> None:
+def _reading(judge: Judge, first: Gathered | None, run: Run, made: Predictions) -> Reading:
+    """Return what a run's model made of the images, in the order of the first run's."""
+    made = judge.aligned(run.name, made, first.images.names if first else made.names)
+    return Reading(run.name, MODEL, str(run.path), by_file(run.name, made))
+
+
+def _check_same(first: Run, second: Run, one: Predictions, other: Predictions) -> None:
     """Refuse two runs whose own test sets are not the same images."""
-    difference = same_images(one, other)
+    difference = difference_of(one, other)
     sources = [_source(run) for run in (first, second)]
     if not difference and None not in sources and sources[0] != sources[1]:
         difference = f"read from {sources[0]} and {sources[1]}"
@@ -183,28 +204,26 @@ def _source(run: Run) -> str | None:
 
 
 def _scored(runs: Sequence[Run], asked: ScoredDataConfig, batch_size: int, device: str) -> Gathered:
-    first = None
+    first, judge = None, TASKS[runs[0].task].judge
     with tempfile.TemporaryDirectory(prefix="primia-compare-") as folder:
         for index, run in enumerate(runs):
             model, card = load_model(run.path)
             scored = images_for(run.path, card, asked)
             path = Path(folder) / f"{index}.csv"
             score_model(model, card, scored.images, path, batch_size=batch_size, device=device)
-            predictions = read_predictions(path)
-            classes = first.panel.classes if first else predictions.classes
-            panel = panel_of(run.name, predictions, classes, kind=MODEL, origin=str(run.path))
+            own = _reading(judge, first, run, read_predictions(path, judge))
             if first is None:
-                first = Gathered(panel, _described(scored), scored.images.synthetic, False)
+                first = Gathered(judge, [own], _described(scored), scored.images.synthetic, False)
                 first.site = {s.path: s.site for s in scored.manifest.samples if s.site}
             else:
-                difference = same_images(first.panel, panel)
+                difference = difference_of(first.images, own.predictions)
                 if difference:
                     raise ConfigError(
                         f"data: {runs[0].name} and {run.name} read different images "
                         f"({difference}); expected the same: name data.root, data.layout and "
                         "data.split for all"
                     )
-                first.panel = first.panel.joined(panel.readers)
+                first.readings.append(own)
             if scored.warning:
                 first.notes.append(f"Warning, {run.name}: {scored.warning}.")
     assert first is not None
@@ -223,28 +242,21 @@ def _join_baselines(found: Gathered, run: Run, wanted: Sequence[str]) -> None:
         kind, _, site = path.stem.removeprefix("predictions-").partition("-")
         if kind not in wanted:
             continue
-        predictions = read_predictions(path)
-        name = f"{run.name}: {site} alone" if site else f"{run.name}: {kind}"
+        made = read_predictions(path, found.judge)
+        name = f"{run.name}: {site} local" if site else f"{run.name}: {kind}"
         try:
-            panel = panel_of(
-                name, predictions, found.panel.classes, kind=BASELINE, origin=str(path)
-            )
+            made = by_file(name, found.judge.aligned(name, made, found.images.names))
         except DataError:
             raise CheckpointError(
                 f"{path} does not belong to its run (other classes, or an image twice); expected "
                 "the file as the run wrote it; copy the run folder again"
             ) from None
-        if same_images(found.panel, panel):
+        if difference_of(found.images, made):
             lacking.append(site or kind)
         else:
-            found.panel = found.panel.joined(panel.readers)
+            found.readings.append(Reading(name, BASELINE, str(path), made))
     if lacking:
         found.notes.append(
             f"Not shown: the baselines of {run.name} ({', '.join(lacking)}); only their "
             "predictions on the run's own test set are kept, and these are other images."
         )
-
-
-def _own_predictions(run: Run, name: str) -> Predictions | None:
-    path = run.path / name
-    return read_predictions(path) if path.is_file() else None

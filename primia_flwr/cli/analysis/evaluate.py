@@ -53,13 +53,14 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     if cfg.saliency:
         need("captum", f"saliency={cfg.saliency}", instead="saliency=0")
     from primia_flwr.models.saved import load_model
-    from primia_flwr.pipeline.scoring import explain_model, score_model
+    from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
     from primia_flwr.reporting.report import write_report
 
     run_dir = run_folder("run", cfg.run)
     model, card = load_model(run_dir)
     found = images_for(run_dir, card, cfg.data)
     images, wanted, origin, warning = found.images, found.data, found.origin, found.warning
+    check_explained(images.task, "saliency", cfg.saliency)
     target = _target(run_dir, cfg, wanted, origin)
     path = target / "predictions.csv"
     scores = score_model(model, card, images, path, batch_size=cfg.batch_size, device=cfg.device)
@@ -84,15 +85,12 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         )
         if (run_dir / "run.json").is_file() and run_dir in target.parents:
             write_report(run_dir)
-    _show(cfg, scores, origin, images.synthetic, warning)
+    _show(cfg, images, scores, origin, warning)
     return {
         "run": str(run_dir),
         "output": str(target),
         "n": scores.n,
-        "accuracy": scores.accuracy,
-        "balanced_accuracy": scores.balanced_accuracy,
-        "mcc": scores.mcc,
-        "roc_auc": scores.roc_auc,
+        **{metric.name: scores.figures()[metric.name] for metric in images.task.judge.tested},
         "synthetic": images.synthetic,
     }
 
@@ -115,13 +113,15 @@ def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -
     return target
 
 
-def _show(cfg: EvaluateConfig, scores: Any, origin: str, synthetic: bool, warning: str) -> None:
-    from primia_flwr.reporting.result_table import class_table, scores_table
+def _show(cfg: EvaluateConfig, images: Any, scores: Any, origin: str, warning: str) -> None:
+    from primia_flwr.reporting.result_table import scores_table
 
     console = Console(stderr=cfg.quiet, emoji=False)
-    kind = "synthetic images" if synthetic else "images"
-    console.print(scores_table(scores, title=f"{scores.n} {kind} ({origin})"))
-    console.print(class_table(scores, title="Each class against all others"))
+    kind = "synthetic images" if images.synthetic else "images"
+    judge = images.task.judge
+    console.print(scores_table(judge, scores, title=f"{scores.n} {kind} ({origin})"))
+    for sheet in judge.sheets(scores):
+        console.print(sheet.to_rich())
     for note in scores.notes:
         console.print(f"note: {note}", markup=False)
     if warning:

@@ -85,7 +85,7 @@ def _show(folder: "RunFolder", console: Console) -> None:
     console.print(Text(f"Secure aggregation: {name} ({folder.path})", "bold"), soft_wrap=True)
     for sheet in sheets(rows):
         console.print(_table(sheet))
-    for chapter in account(rows, one_machine=folder.one_machine):
+    for chapter in account(rows, folder.task, one_machine=folder.one_machine):
         console.print(Text(chapter.title, "bold"))
         points = Table.grid(padding=(0, 1))
         for point in chapter.points:

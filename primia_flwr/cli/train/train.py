@@ -10,7 +10,6 @@ from rich.console import Console
 
 from primia_flwr.cli.command import Command, call, finish, interrupted, mistake
 from primia_flwr.cli.train.live import LiveView
-from primia_flwr.cli.train.multirun import run_multirun
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, compose_experiment, config_hash, parse
 from primia_flwr.config.stored import read_config
@@ -46,6 +45,8 @@ def _many(words: Sequence[str]) -> dict[str, Any]:
         from primia_flwr.cli.train.search import run_search_over
 
         return run_search_over(words)
+    from primia_flwr.cli.train.multirun import run_multirun
+
     return run_multirun(words, _one_job)
 
 
@@ -89,7 +90,7 @@ def show_result(experiment: Experiment, run_dir: Path) -> None:
     console = Console(stderr=experiment.quiet, quiet=experiment.quiet, emoji=False)
     metrics = read_json(run_dir / "metrics.json")
     if metrics.get("federated"):
-        console.print(results_table(metrics))
+        console.print(results_table(metrics, experiment.task.judge))
     if read_json(run_dir / "run.json").get("synthetic"):
         console.print(
             "[yellow]The images are synthetic: the figures say nothing about patients.[/]"

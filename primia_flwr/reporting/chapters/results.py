@@ -2,47 +2,59 @@
 
 from typing import Any
 
-from primia_flwr.numbers import BRACKETS, count, figure, interval
-from primia_flwr.reporting.result_table import HEADINGS, cells
-from primia_flwr.runs.evidence import FIGURES, Evidence
+from primia_flwr.numbers import BRACKETS, interval
+from primia_flwr.reporting.result_table import cells, headings
 from primia_flwr.runs.folder import RunFolder
+from primia_flwr.tasks.judge import Evidence, Judge
 
-ALONE = " alone"
+LOCAL = " local"
 
 
 def results_chapter(folder: RunFolder) -> dict[str, Any]:
-    """Return the tables of models and classes, and what is said of them."""
-    federated, evidence = folder.results.get("Federated"), folder.evidence
+    """Return the tables of models, what is said of them, and the chapter of the task."""
+    scores, evidence, judge = folder.results.get("Federated"), folder.evidence, folder.task.judge
+    names = headings(judge)
     return {
-        "federated": federated,
+        "federated": scores,
         "headline": _headline(folder),
-        "headings": HEADINGS,
-        "results": [[name, *cells(scores)] for name, scores in folder.results.items()],
+        "tiles": list(zip(names, cells(judge, scores), strict=True)) if scores else [],
+        "results_caption": _caption(judge),
+        "headings": names,
+        "results": [[name, *cells(judge, found)] for name, found in folder.results.items()],
         "missing": _missing(folder),
-        "class_rows": _class_rows(folder),
+        "template": judge.template,
         "evidence": evidence,
+        "interval_headings": [metric.title for metric in judge.headlined],
         "interval_rows": [
-            [name, *(interval(figures[key], BRACKETS) for key in FIGURES)]
+            [name, *(interval(figures[m.name], BRACKETS) for m in judge.headlined)]
             for name, figures in (evidence.figures if evidence else {}).items()
         ],
         "interval_note": _interval_note(evidence) if evidence else "",
+        **(judge.chapter(scores, evidence) if scores else {}),
     }
+
+
+def _caption(judge: Judge) -> str:
+    rising = all(metric.higher_is_better for metric in judge.tested)
+    return f"On the test set{'; higher is better in every column' if rising else ''}"
 
 
 def _headline(folder: RunFolder) -> str:
     """Return the result in one sentence, or nothing without a test set."""
-    federated, pooled = folder.results.get("Federated"), folder.results.get("Pooled")
-    if federated is None:
+    aim, words = folder.task.aim, []
+    reached = {name: scores.figures()[aim.name] for name, scores in folder.results.items()}
+    known = {name: value for name, value in reached.items() if value is not None}
+    if "Federated" not in known:
         return ""
-    words = []
-    alone = {name: s.mcc for name, s in folder.results.items() if name.endswith(ALONE)}
-    if alone:
-        best = max(alone, key=lambda name: alone[name])
-        above = _difference(federated.mcc - alone[best])
-        words.append(f"{above} the best hospital alone ({best.removesuffix(ALONE)})")
-    if pooled:
-        words.append(f"{_difference(federated.mcc - pooled.mcc)} training on all data in one place")
-    return f"The federated model's MCC lies {' and '.join(words)}." if words else ""
+    local = {name: value for name, value in known.items() if name.endswith(LOCAL)}
+    if local:
+        best = next(name for name in local if local[name] == aim.best(local.values()))
+        above = _difference(known["Federated"] - local[best])
+        words.append(f"{above} the best hospital alone ({best.removesuffix(LOCAL)})")
+    if "Centralised" in known:
+        gap = known["Federated"] - known["Centralised"]
+        words.append(f"{_difference(gap)} training on all data in one place")
+    return f"The federated model's {aim.words} lies {' and '.join(words)}." if words else ""
 
 
 def _difference(gap: float) -> str:
@@ -53,8 +65,8 @@ def _difference(gap: float) -> str:
 
 def _missing(folder: RunFolder) -> str:
     """Return which rows the result table lacks and why, in one sentence."""
-    lacking = {} if any(n.endswith(ALONE) for n in folder.results) else {"alone": "each hospital"}
-    lacking |= {} if "Pooled" in folder.results else {"pooled": ""}
+    lacking = {} if any(n.endswith(LOCAL) for n in folder.results) else {"local": "each hospital"}
+    lacking |= {} if "Centralised" in folder.results else {"centralised": ""}
     if not folder.results or not lacking:
         return ""
     models = " and ".join(f"{who} {word}".strip() for word, who in lacking.items())
@@ -63,27 +75,12 @@ def _missing(folder: RunFolder) -> str:
     return f"Not shown: {models}; train with baselines=[{','.join(lacking)}] to compare."
 
 
-def _class_rows(folder: RunFolder) -> list[list[str]]:
-    federated, evidence = folder.results.get("Federated"), folder.evidence
-    known = evidence.per_class if evidence else {}
-    keys = ("sensitivity", "specificity", "roc_auc")
-    rows = []
-    for name, scores in federated.per_class.items() if federated else ():
-        found = [
-            interval(known[name][key], BRACKETS) if name in known else figure(getattr(scores, key))
-            for key in keys
-        ]
-        rows.append([name, count(scores.n), *found])
-    return rows
-
-
 def _interval_note(evidence: Evidence) -> str:
     """Return how the intervals were found, from what they say themselves."""
-    figures = [*evidence.figures.values(), *evidence.per_class.values()]
-    methods = sorted({found.method for of_one in figures for found in of_one.values()} - {""})
+    methods = sorted({found.method for found in evidence.intervals()} - {""})
     return (
         f"95 % intervals over {evidence.images} images of {evidence.patients} patients: "
-        f"{'; '.join(methods)} ({evidence.resamples} resamples, within classes). They tell how "
+        f"{'; '.join(methods)} ({evidence.resamples} resamples{evidence.within}). They tell how "
         "much the figure depends on which patients were tested; not how much it would differ in "
         "another training or at another hospital."
     )

@@ -1,34 +1,26 @@
 """The report's tables round by round: the global model, and every site with what it cannot show."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from primia_flwr.numbers import DASH, figure
 from primia_flwr.runs.folder import Row, RunFolder, flag, number
+from primia_flwr.tasks.task import LOSS, Metric, Task
 
 Columns = tuple[tuple[str, str, int | None], ...]
 """Heading, key of the CSV file, digits (None: as it stands)."""
 
-_ROUNDS: Columns = (
-    ("Round", "round", None),
-    ("Training loss", "train_loss", 3),
-    ("Validation loss", "val_loss", 3),
-    ("Accuracy", "val_accuracy", 3),
-    ("Balanced acc.", "val_balanced_accuracy", 3),
-    ("MCC", "val_mcc", 3),
-    ("Sites", "sites", None),
-    ("Failed", "failed", None),
-    ("Seconds", "seconds", 1),
-)
-_SITES: Columns = (
+_TRAINED: Columns = (("Round", "round", None), ("Training loss", "train_loss", 3))
+_COUNTED: Columns = (
+    ("Sites", "sites", None), ("Failed", "failed", None), ("Seconds", "seconds", 1)
+)  # fmt: skip
+_AT_SITE: Columns = (
     ("Images", "num_examples", None),
     ("Batches", "num_batches", None),
     ("Epochs", "epochs", None),
     ("Training loss", "train_loss", 3),
-    ("Validation loss", "val_loss", 3),
-    ("MCC", "val_mcc", 3),
-    ("Images/s", "images_per_second", 0),
-    ("Seconds", "seconds", 1),
 )
+_SPEED: Columns = (("Images/s", "images_per_second", 0), ("Seconds", "seconds", 1))
 # status -> (symbol, meaning); the order is the legend's
 SYMBOLS = {
     "ok": ("●", "trained"),
@@ -41,25 +33,27 @@ SYMBOLS = {
 def rounds_chapter(folder: RunFolder) -> dict[str, Any]:
     """Return the table of the rounds, that of the sites, and who did what in which round."""
     best = str(folder.run.get("best_round"))
+    columns = (*_TRAINED, *_validated(folder.task.metrics), *_COUNTED)
     return {
-        "round_headings": [heading for heading, _, _ in _ROUNDS] + ["Best"],
+        "round_headings": [heading for heading, _, _ in columns] + ["Best"],
         "rounds": [
-            [*_cells(row, _ROUNDS), "best" if row.get("round") == best else ""]
+            [*_cells(row, columns), "best" if row.get("round") == best else ""]
             for row in folder.history
         ],
-        "site_table": site_table(folder.sites),
+        "site_table": site_table(folder.sites, folder.task),
         "no_site_figures": _no_site_figures(folder),
         "grid": _grid(folder.sites),
         "symbols": SYMBOLS,
     }
 
 
-def site_table(rows: list[Row]) -> dict[str, Any]:
+def site_table(rows: list[Row], task: Task) -> dict[str, Any]:
     """Return caption, headings and lines; columns without a figure go.
 
     The second cell of a line is the site's name, the last one the remarks.
     """
-    known = tuple(one for one in _SITES if any(row.get(one[1]) for row in rows))
+    columns = (*_AT_SITE, *_validated(task.watched), *_SPEED)
+    known = tuple(one for one in columns if any(row.get(one[1]) for row in rows))
     figures = "Training at the sites; validation of the site's own state"
     return {
         "caption": figures if known else "Who took part",
@@ -70,6 +64,14 @@ def site_table(rows: list[Row]) -> dict[str, Any]:
             for row in rows
         ],
     }  # fmt: skip
+
+
+def _validated(metrics: Sequence[Metric]) -> Columns:
+    """Return the columns of validation figures."""
+    return tuple(
+        ("Validation loss" if metric.name == LOSS else metric.title, metric.column, 3)
+        for metric in metrics
+    )
 
 
 def _no_site_figures(folder: RunFolder) -> str:

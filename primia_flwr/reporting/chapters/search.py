@@ -6,6 +6,7 @@ Reads `search.json`, which the coordinator writes: all of it are sums over the s
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from primia_flwr.reporting.page import render
 from primia_flwr.reporting.plots.search import draw_history, draw_parallel, draw_values
 from primia_flwr.runs.folder import read_object
 from primia_flwr.storage.reading import check_entry, reading
+from primia_flwr.tasks.task import Metric, Task
 
 FILE = "search.json"
 _LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing
@@ -33,11 +35,11 @@ _FOUND = {
 _CONFIGURATION = {
     "configuration": (int,), "values": (dict,), "status": (str,), "reason": (str,),
     "image_passes": _NUMBERS, "rounds": (int,), "best_round": (int, _MISSING),
-    "mcc": (*_NUMBERS, _MISSING), "loss": (*_NUMBERS, _MISSING), "rungs": (list,),
+    "loss": (*_NUMBERS, _MISSING), "rungs": (list,),
 }  # fmt: skip
 
 
-def search_chapter(run_dir: Path) -> Markup:
+def search_chapter(run_dir: Path, task: Task) -> Markup:
     """Return the chapter as HTML; nothing where the run was no search.
 
     Raises
@@ -45,20 +47,24 @@ def search_chapter(run_dir: Path) -> Markup:
     DataError
         If search.json cannot be read.
     """
-    found = read_search(run_dir)
+    aim = task.aim
+    found = read_search(run_dir, aim)
     if not found:
         return Markup("")
-    entries, ranks = ranked(found), rank_correlations(found)
+    entries, ranks = ranked(found, aim), rank_correlations(found, aim)
     strongest = [key for key, _, _ in ranks]
     others = [key for key in found["space"] if key not in strongest]
-    plots = [draw_history(found), draw_values(found), draw_parallel(found, [*strongest, *others])]
-    rungs = [f"MCC after {rung['rounds']}" for rung in found["rungs"]]
+    keys = [*strongest, *others]
+    plots = [draw_history(found, aim), draw_values(found, aim), draw_parallel(found, keys, aim)]
+    rungs = [f"{aim.title} after {rung['rounds']}" for rung in found["rungs"]]
     return Markup(
         render(
             "search.html",
             found=found,
+            aim=aim,
+            counted=task.counted,
             headings=["No.", "Became", "Rounds", *rungs, "Loss", "Image passes", "Values"],
-            lines=[_line(entry, len(rungs)) for entry in entries],
+            lines=[_line(entry, len(rungs), aim) for entry in entries],
             overrides=overrides(found),
             ranks=ranks,
             rank_lines=[[key, figure(value, 2)] for key, value, _ in ranks],
@@ -67,8 +73,8 @@ def search_chapter(run_dir: Path) -> Markup:
     )
 
 
-def read_search(run_dir: Path) -> dict[str, Any]:
-    """Return the content of search.json; empty where there is none.
+def read_search(run_dir: Path, aim: Metric) -> dict[str, Any]:
+    """Return the content of search.json, which a metric decided; empty where there is none.
 
     Raises
     ------
@@ -80,33 +86,33 @@ def read_search(run_dir: Path) -> dict[str, Any]:
         return {}
     with reading(path, error=DataError, expected="the file as the search wrote it; copy it again"):
         found = read_object(path)
-        _check(found)
+        _check(found, aim)
     return found
 
 
-def _check(found: Any) -> None:
+def _check(found: Any, aim: Metric) -> None:
     check_entry(found, _FOUND)
     for key in found["space"]:
         check_entry(found["space"][key], {})
     for rung in found["rungs"]:
         check_entry(rung, {"configurations": (int,), "rounds": (int,)})
     for number, entry in enumerate(found["configurations"]):
-        check_entry(entry, _CONFIGURATION)
+        check_entry(entry, _CONFIGURATION | {aim.name: (*_NUMBERS, _MISSING)})
         if entry["configuration"] != number:
             raise ValueError(f"configuration {entry['configuration']} in the place of {number}")
         for rung in entry["rungs"]:
-            check_entry(rung, {"rounds": (int,), "mcc": (*_NUMBERS, _MISSING)})
+            check_entry(rung, {"rounds": (int,), aim.name: (*_NUMBERS, _MISSING)})
     if found["chosen"] is not None and not 0 <= found["chosen"] < len(found["configurations"]):
         raise ValueError(f"chosen={found['chosen']} is none of its configurations")
 
 
-def ranked(found: Mapping[str, Any]) -> list[Entry]:
+def ranked(found: Mapping[str, Any], aim: Metric) -> list[Entry]:
     """Return the configurations: those that came further first, of them the better ones."""
 
     def key(entry: Entry) -> tuple[bool, int, float, int]:
-        mcc = entry["mcc"] if entry["mcc"] is not None else -2.0
+        reached = math.inf if entry[aim.name] is None else -aim.rising(entry[aim.name])
         chosen = entry["configuration"] == found["chosen"]
-        return (not chosen, -len(entry["rungs"]), -mcc, entry["configuration"])
+        return (not chosen, -len(entry["rungs"]), reached, entry["configuration"])
 
     return sorted(found["configurations"], key=key)
 
@@ -121,8 +127,8 @@ def overrides(found: Mapping[str, Any]) -> str:
     )
 
 
-def rank_correlations(found: Mapping[str, Any]) -> list[tuple[str, float, int]]:
-    """Return Spearman's rank correlation of each number with the MCC after the first rung.
+def rank_correlations(found: Mapping[str, Any], aim: Metric) -> list[tuple[str, float, int]]:
+    """Return Spearman's rank correlation of each number with the objective after the first rung.
 
     Only there all configurations had as many rounds. Those that diverged are not in it.
 
@@ -134,18 +140,18 @@ def rank_correlations(found: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     entries = [entry for entry in found["configurations"] if entry["values"] and entry["rungs"]]
     if len(entries) < _LEAST_FOR_RANKS:
         return []
-    mcc = np.array([entry["rungs"][0]["mcc"] for entry in entries])
+    reached = np.array([entry["rungs"][0][aim.name] for entry in entries])
     rows = []
     for key in found["space"]:
         values = [entry["values"].get(key) for entry in entries]
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        if numbers and len(set(values)) > 1 and len(set(mcc)) > 1:
-            rows.append((key, float(spearmanr(values, mcc).statistic), len(entries)))
+        if numbers and len(set(values)) > 1 and len(set(reached)) > 1:
+            rows.append((key, float(spearmanr(values, reached).statistic), len(entries)))
     return sorted(rows, key=lambda row: -abs(row[1]))
 
 
-def _line(entry: Entry, rungs: int) -> list[str]:
-    reached = [figure(rung["mcc"]) for rung in entry["rungs"]]
+def _line(entry: Entry, rungs: int, aim: Metric) -> list[str]:
+    reached = [figure(rung[aim.name]) for rung in entry["rungs"]]
     return [
         str(entry["configuration"]),
         entry["status"],

@@ -38,7 +38,7 @@ def secure_chapter(folder: RunFolder) -> dict[str, Any]:
         "headline": headline(folder.secure),
         "sheets": sheets(rows),
         "audited": any(row.audit_error is not None for row in rows),
-        "chapters": account(rows, one_machine=folder.one_machine),
+        "chapters": account(rows, folder.task, one_machine=folder.one_machine),
     }
 
 

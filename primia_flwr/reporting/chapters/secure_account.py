@@ -15,6 +15,7 @@ from primia_flwr.runs.secure_sums import (
     changes,
     totals,
 )
+from primia_flwr.tasks.task import Task
 
 _KINDS = {
     STATISTICS: ("statistics", "Pixel statistics"),
@@ -25,7 +26,6 @@ _NUMBERS = {
     "count": "pixels",
     "levels": "pixel values",
     "squared-levels": "their squares",
-    "label-counts": "training images of each class",
     "side-counts": "training images by their size as stored",
     "num-val": "validation images",
     "weight": "weights in the mean",
@@ -38,11 +38,10 @@ _NUMBERS = {
     "weighted-train-loss": "training losses times weight",
     "incoming-examples": "images that the common model was validated on",
     "incoming-loss-sum": "its losses",
-    "incoming-confusion": "its confusion counts",
     "local-examples": "images that the sites' own models were validated on",
     "local-loss-sum": "their losses",
-    "local-confusion": "their confusion counts",
 }
+_WHOSE = {"incoming": "its", "local": "their"}
 _NAMES_SHOWN = 12
 
 
@@ -54,25 +53,27 @@ class Chapter:
     points: list[str]
 
 
-def account(rows: Sequence[SumRow], *, one_machine: bool) -> list[Chapter]:
+def account(rows: Sequence[SumRow], task: Task, *, one_machine: bool) -> list[Chapter]:
     """Return what the coordinator saw, what it could not see, if what holds, and what is open.
 
     Parameters
     ----------
     rows : sequence of SumRow
         At least one.
+    task : Task
+        Which sums travel besides.
     one_machine : bool
         Whether one machine held all sites: a simulation, or a trial of a federation.
     """
     return [
-        Chapter("What the coordinator saw", _saw(rows)),
-        Chapter("What it could not see", _unseen()),
+        Chapter("What the coordinator saw", _saw(rows, task)),
+        Chapter("What it could not see", _unseen(task)),
         Chapter("Under which conditions this holds", _conditions(rows, one_machine=one_machine)),
-        Chapter("What is not protected", _unprotected(rows)),
+        Chapter("What is not protected", _unprotected(rows, task)),
     ]
 
 
-def _saw(rows: Sequence[SumRow]) -> list[str]:
+def _saw(rows: Sequence[SumRow], task: Task) -> list[str]:
     sites = sorted({name for row in rows for name in (*row.asked, *row.members)})
     points = [
         f"The names of the {len(sites)} sites ({_names(sites)}); which of them answered, left or "
@@ -87,7 +88,7 @@ def _saw(rows: Sequence[SumRow]) -> list[str]:
     signed = sum(row.signatures > 0 for row in rows)
     if signed:
         points.append(f"The sites' signatures on who is in a sum ({signed} with dropouts).")
-    points += [_sums_of(kind, rows) for kind in dict.fromkeys(r.kind for r in rows if r.good)]
+    points += [_sums_of(kind, rows, task) for kind in dict.fromkeys(r.kind for r in rows if r.good)]
     if given_up := sum(not row.good for row in rows):
         points.append(
             f"Given up, {given_up}: masked vectors at most; but where the reason is that a sum was "
@@ -96,7 +97,7 @@ def _saw(rows: Sequence[SumRow]) -> list[str]:
     return points
 
 
-def _sums_of(kind: str, rows: Sequence[SumRow]) -> str:
+def _sums_of(kind: str, rows: Sequence[SumRow], task: Task) -> str:
     chosen = [row for row in rows if row.good and row.kind == kind]
     last = chosen[-1]
     over = _span(len(row.summed) for row in chosen)
@@ -105,17 +106,28 @@ def _sums_of(kind: str, rows: Sequence[SumRow]) -> str:
         parts = ["the same numbers as in training, no updates"]
     else:
         parts = [f"the updates ({last.entries:,} entries)"] if last.entries else []
-        parts += [_NUMBERS.get(name, name) for name in last.numbers]
+        words = _NUMBERS | _words_of(task)
+        parts += [words.get(name, name) for name in last.numbers]
     long = _KINDS.get(kind, ("", kind))[1]
     return f"{long}, {times} over {over} sites: {', '.join(parts)}."
 
 
-def _unseen() -> list[str]:
+def _words_of(task: Task) -> dict[str, str]:
+    """Return what the task's numbers are, by the names under which they travel."""
+    labels = task.label_sum(1)
+    return {labels.name: labels.words} | {
+        f"{prefix}-{found.name}": f"{whose} {found.words}"
+        for prefix, whose in _WHOSE.items()
+        for found in task.sums(1)
+    }
+
+
+def _unseen(task: Task) -> list[str]:
     return [
         "Any image: none leaves a site.",
         "The update of one site, from which the model that it trained would follow.",
         "Any of the numbers above of one site: its pixel statistics, image counts and weight, its "
-        "losses and confusion counts, its vote to stop.",
+        f"losses and {task.counted}, its vote to stop.",
     ]
 
 
@@ -183,7 +195,7 @@ def _identities(one_machine: bool) -> str:
     )
 
 
-def _unprotected(rows: Sequence[SumRow]) -> list[str]:
+def _unprotected(rows: Sequence[SumRow], task: Task) -> list[str]:
     changed = "; ".join(_in_words(change) for change in changes(rows))
     seen = f" It happened here: {changed}." if changed else " It did not happen in this run."
     return [
@@ -194,7 +206,7 @@ def _unprotected(rows: Sequence[SumRow]) -> list[str]:
         "A change of members between sums: their difference tells something about who left or "
         "came, and nearly everything where both start from nearly the same model, in this run or "
         f"another. Sites answer such lists only where their policies say so.{seen}",
-        "Small sums: with few sites or few images, sums of confusion counts say something about "
+        f"Small sums: with few sites or few images, sums of {task.counted} say something about "
         "single images.",
         "The final model, and what follows from it.",
         "Who trained when, and for how long, from which the number of images can be guessed.",

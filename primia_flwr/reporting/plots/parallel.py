@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from primia_flwr.numbers import shown
 from primia_flwr.plotting import INK, MUTED, WIDE, Plot, dark, drawing, to_plot
+from primia_flwr.tasks.task import Metric
 
 _MOST_AXES = 8
 
@@ -18,7 +19,12 @@ Line = tuple[Mapping[str, Any], float]
 
 
 def parallel_plot(
-    lines: Sequence[Line], names: Sequence[str], space: Mapping[str, Any], *, of: str
+    lines: Sequence[Line],
+    names: Sequence[str],
+    space: Mapping[str, Any],
+    metric: Metric,
+    *,
+    of: str,
 ) -> Plot:
     """Draw each line over the axes of the keys and of the score; the darker, the better.
 
@@ -30,10 +36,12 @@ def parallel_plot(
         The keys, of which the first eight get an axis.
     space : mapping
         Of each key either `low`, `high` and perhaps `log`, or `choices`.
+    metric : Metric
+        What the score is.
     of : str
         What a line is, in the plural, for the alternative text.
     """
-    lines = sorted(lines, key=lambda line: line[1])
+    lines = sorted(lines, key=lambda line: metric.rising(line[1]))
     names = list(names)[:_MOST_AXES]
     with drawing(WIDE, 3.9, grid="") as (figure, axes):
         _trials(axes, lines, names, space)
@@ -41,7 +49,7 @@ def parallel_plot(
             _axis(axes, position, [(_height(space[name], v), v) for v in _ends(space[name])])
         _axis(axes, len(names), [(0.0, lines[0][1]), (1.0, lines[-1][1])])
         labels = [name.replace(".", ".\n") for name in names]
-        axes.set_xticks(range(len(names) + 1), [*labels, "validation\nMCC"], fontsize=8)
+        axes.set_xticks(range(len(names) + 1), [*labels, f"validation\n{metric.words}"], fontsize=8)
         axes.set(title="Which values went together", ylim=(-0.12, 1.12))
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
@@ -49,8 +57,8 @@ def parallel_plot(
         "parallel",
         figure,
         f"Parallel coordinates of {len(lines)} {of} over {', '.join(names)} and the validation "
-        "MCC. Each is one line, the darker, the better; the best is thick. The values stand "
-        "in the table below.",
+        f"{metric.words}. Each is one line, the darker, the better; the best is thick. The values "
+        "stand in the table below.",
     )
 
 
@@ -58,9 +66,9 @@ def _trials(
     axes: Axes, lines: Sequence[Line], names: Sequence[str], space: Mapping[str, Any]
 ) -> None:
     """Draw each of the lines, which are in the order of their scores."""
-    lowest, highest = lines[0][1], lines[-1][1]
+    worst, best = lines[0][1], lines[-1][1]
     for line in lines:
-        share = (line[1] - lowest) / max(highest - lowest, 1e-9)
+        share = abs(line[1] - worst) / max(abs(best - worst), 1e-9)
         heights = [_height(space[name], line[0][name]) for name in names]
         width = 2.6 if line is lines[-1] else 1.1
         style = {"color": dark("#c9d3dc")(share), "linewidth": width, "zorder": 2 + share}

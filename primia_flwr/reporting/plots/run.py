@@ -23,33 +23,23 @@ from primia_flwr.plotting import (
     legend_below,
     line_style,
     names_on_rows,
-    roc_axes,
-    shade,
     to_plot,
 )
 from primia_flwr.runs.folder import Row, column, flag
-from primia_flwr.tasks.classes.scores import Scores, roc_curve
-from primia_flwr.tasks.panel import Predictions
-
-_GLOBAL = (
-    ("Loss", "cross-entropy", {"train_loss": "training", "val_loss": "validation"}),
-    (
-        "Validation",
-        "",
-        {
-            "val_mcc": "MCC",
-            "val_balanced_accuracy": "balanced accuracy",
-            "val_accuracy": "accuracy",
-        },
-    ),
-)
+from primia_flwr.tasks.judge import ModelScores
+from primia_flwr.tasks.task import Metric, Task
 
 
-def global_curves(history: Sequence[Row], best_round: int) -> Plot:
+def global_curves(history: Sequence[Row], task: Task, best_round: int) -> Plot:
     """Draw loss and validation figures of the global model per round; the best round marked."""
-    rounds, mcc = column(history, "round"), column(history, "val_mcc")
+    rounds, scored = column(history, "round"), task.scored[::-1]
+    losses = {"train_loss": "training", "val_loss": "validation"}
+    shown = (
+        ("Loss", task.loss_words, losses),
+        ("Validation", "", {metric.column: metric.words for metric in scored}),
+    )
     with drawing(WIDE, 3.1, 1, 2) as (figure, panels):
-        for axes, (title, y_label, lines) in zip(panels, _GLOBAL, strict=True):
+        for axes, (title, y_label, lines) in zip(panels, shown, strict=True):
             for index, (key, label) in enumerate(lines.items()):
                 _line(axes, rounds, column(history, key), label, index)
             _over_rounds(axes, title, y_label)
@@ -65,23 +55,22 @@ def global_curves(history: Sequence[Row], best_round: int) -> Plot:
         "rounds",
         figure,
         f"Two line charts over {len(history)} rounds. Left: training and validation loss of "
-        f"the global model. Right: validation MCC, {_from_to(mcc)}, balanced accuracy and "
-        f"accuracy.{best}",
+        f"the global model. Right: validation {_in_words(history, scored)}.{best}",
     )
 
 
-def site_curves(sites: Sequence[Row]) -> Plot:
-    """Draw each site's validation loss and MCC after local training, with its early stops."""
+def site_curves(sites: Sequence[Row], aim: Metric, y_label: str) -> Plot:
+    """Draw each site's validation loss and objective after local training, and its early stops."""
     names = list(dict.fromkeys(row["site"] for row in sites))
     with drawing(WIDE, 3.1, 1, 2) as (figure, (left, right)):
         for index, name in enumerate(names):
             rows = [row for row in sites if row["site"] == name]
-            for axes, key in ((left, "val_loss"), (right, "val_mcc")):
+            for axes, key in ((left, "val_loss"), (right, aim.column)):
                 rounds, values = column(rows, "round"), column(rows, key)
                 _line(axes, rounds, values, name, index)
                 _marks(axes, rows, rounds, values)
-        _over_rounds(left, "Validation loss at the site", "cross-entropy")
-        _over_rounds(right, "Validation MCC at the site", "")
+        _over_rounds(left, "Validation loss at the site", y_label)
+        _over_rounds(right, f"Validation {aim.words} at the site", "")
         ring: dict[str, Any] = {"markerfacecolor": "none", "color": INK}
         left.plot([], [], "o", markersize=9, label="stopped early", **ring)
         left.plot([], [], "x", markersize=8, markeredgewidth=1.6, label="evaluated only", **ring)
@@ -91,64 +80,27 @@ def site_curves(sites: Sequence[Row]) -> Plot:
     return to_plot(
         "sites",
         figure,
-        f"Two line charts of validation loss and MCC of {len(names)} sites after their local "
-        f"training, round by round. Rings mark the {stops} early stops, crosses the {only} "
+        f"Two line charts of validation loss and {aim.words} of {len(names)} sites after their "
+        f"local training, round by round. Rings mark the {stops} early stops, crosses the {only} "
         "rounds in which a site only evaluated. The figures stand in the table below.",
     )
 
 
-def confusion_matrix(scores: Scores) -> Plot:
-    """Draw counts and row percentages; the darker, the larger the share of the true class."""
-    counts = np.array(scores.confusion, np.int64)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = list(scores.per_class)
-    texts = [
-        [f"{count}\n{100 * share:.0f} %" for count, share in zip(*line, strict=True)]
-        for line in zip(counts, shares, strict=True)
-    ]
-    side = min(1.9 + 0.7 * len(names), 7.5)
-    with drawing(side + 0.6, side, grid="") as (figure, axes):
-        shade(axes, shares, np.array(texts), fontsize=10)
-        axes.set(aspect="equal", xlabel="predicted", ylabel="true", yticklabels=names)
-        axes.set_xticklabels(names, rotation=30 if len(names) > 4 else 0)
-    words = "; ".join(
-        f"{name}: {100 * shares[k, k]:.0f} % of {counts[k].sum()} right"
-        for k, name in enumerate(names)
-    )
-    return to_plot("confusion", figure, f"Confusion matrix, true class by row. {words}")
-
-
-def roc_curves(predictions: Predictions, scores: Scores) -> Plot | None:
-    """Draw one curve per class against the rest; None where no class has one."""
-    areas = {name: s.roc_auc for name, s in scores.per_class.items() if s.roc_auc is not None}
-    found = [(k, name) for k, name in enumerate(predictions.classes) if name in areas]
-    if not found:
-        return None
-    with drawing(4.3, 4.1, grid="both") as (figure, axes):
-        roc_axes(axes)
-        for index, (k, name) in enumerate(found):
-            fpr, tpr = roc_curve(predictions.labels, predictions.probabilities, k)
-            label = f"{name}  {areas[name]:.3f}"
-            axes.plot(fpr, tpr, label=label, **line_style(index, marker=False))
-        axes.legend(loc="lower right", title="class, area", title_fontsize=9, alignment="left")
-    words = ", ".join(f"{name} {areas[name]:.3f}" for _, name in found)
-    return to_plot("roc", figure, f"ROC curves, each class against the rest. Areas: {words}.")
-
-
-def comparison(results: dict[str, Scores]) -> Plot:
-    """Draw MCC and ROC-AUC of every model as dots on one scale."""
-    with drawing(WIDE, 0.9 + 0.32 * len(results), 1, 2, grid="x", sharey=True) as (figure, panels):
-        for axes, (title, key) in zip(
-            panels, (("MCC", "mcc"), ("ROC-AUC", "roc_auc")), strict=True
-        ):
-            for height, (name, scores) in enumerate(reversed(results.items())):
-                _dot(axes, height, name, getattr(scores, key))
-            axes.set_title(title)
+def comparison(results: dict[str, ModelScores], metrics: Sequence[Metric], aim: Metric) -> Plot:
+    """Draw some metrics of every model as dots on one scale each."""
+    height, across = 0.9 + 0.32 * len(results), {"sharey": True, "squeeze": False}
+    with drawing(WIDE, height, 1, len(metrics), grid="x", **across) as (figure, (panels,)):
+        for axes, metric in zip(panels, metrics, strict=True):
+            for row, (name, scores) in enumerate(reversed(results.items())):
+                _dot(axes, row, name, scores.figures()[metric.name])
+            axes.set_title(metric.title)
             axes.margins(x=0.22)
             axes.xaxis.set_major_locator(MaxNLocator(4))
         names_on_rows(panels, list(results))
-    words = ", ".join(f"{name} {scores.mcc:.3f}" for name, scores in results.items())
-    return to_plot("comparison", figure, f"Dot chart of MCC and ROC-AUC. MCC: {words}.")
+    reached = {name: scores.figures()[aim.name] for name, scores in results.items()}
+    words = ", ".join(f"{name} {value:.3f}" for name, value in reached.items() if value is not None)
+    of = " and ".join(metric.words for metric in metrics)
+    return to_plot("comparison", figure, f"Dot chart of {of}. {aim.title}: {words}.")
 
 
 def timings(history: Sequence[Row]) -> Plot:
@@ -189,8 +141,8 @@ def _dot(axes: Axes, height: int, name: str, value: float | None) -> None:
     if value is None:
         return
     face = COLOURS[0] if name == "Federated" else "white"
-    edge = COLOURS[0] if name in ("Federated", "Pooled") else MUTED
-    shape = {"Federated": "o", "Pooled": "D"}.get(name, "s")
+    edge = COLOURS[0] if name in ("Federated", "Centralised") else MUTED
+    shape = {"Federated": "o", "Centralised": "D"}.get(name, "s")
     axes.plot(value, height, shape, color=edge, markerfacecolor=face, markersize=7)
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
     axes.annotate(f"{value:.3f}", (value, height), (9, 0), fontsize=9, color=INK, **place)
@@ -199,6 +151,14 @@ def _dot(axes: Axes, height: int, name: str, value: float | None) -> None:
 def _over_rounds(axes: Axes, title: str, y_label: str) -> None:
     axes.set(title=title, xlabel="round", ylabel=y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _in_words(history: Sequence[Row], metrics: Sequence[Metric]) -> str:
+    """Return the metrics in words, the first one with its first and last value."""
+    first, *others = metrics
+    words = [f"{first.words}, {_from_to(column(history, first.column))}"]
+    words += [metric.words for metric in others]
+    return " and ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
 
 def _from_to(values: Any) -> str:

@@ -16,6 +16,7 @@ from sklearn import metrics as sk
 
 from primia_flwr.errors import DataError
 from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.tasks.judge import ModelScores
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(ModelScores):
     """All figures of one model on one set of images.
 
     `accuracy`, `balanced_accuracy` and `roc_auc` lie in [0, 1], `mcc` in [-1, 1], `loss` is the
@@ -55,6 +56,11 @@ class Scores:
     def notes(self) -> tuple[str, ...]:
         """Return why figures are missing, one sentence per class concerned."""
         return tuple(f"{name}: {s.note}" for name, s in self.per_class.items() if s.note)
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the figures over all classes by name."""
+        names = ("loss", "accuracy", "balanced_accuracy", "mcc", "roc_auc")
+        return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -17,12 +17,12 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.load import to_yaml
-from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.tasks.classes.scores import score
+from tests import class_predictions
 
 CLASSES = ("bacterial", "normal", "viral")
 N = 90
@@ -42,9 +42,9 @@ def make_run(path: Path, seed: int, *, root: str = "/data/a", shift: int = 0) ->
     path.mkdir()
     files = [f"{k + shift:03d}.png" for k in range(N)]
     patients = [f"p{k // 2}" for k in range(N)]
-    for name, own in (("", seed), ("-pooled", seed + 50), ("-alone-munich", seed + 60)):
+    for name, own in (("", seed), ("-centralised", seed + 50), ("-local-munich", seed + 60)):
         target = path / f"predictions{name}.csv"
-        write_predictions(target, files, patients, truth(), guesses(own), CLASSES)
+        class_predictions.write(target, files, patients, truth(), guesses(own), CLASSES)
     (path / "run.json").write_text(json.dumps({"synthetic": False}))
     data = DataConfig(layout="folder", root=root)
     (path / "config.yaml").write_text(to_yaml(Experiment(data=data)))
@@ -78,7 +78,7 @@ def test_own_test_sets_baselines_and_experts(
     lines = [f"{k:03d}.png,dr x,{CLASSES[truth()[k] if k % 3 else 1]}" for k in range(N)]
     experts.write_text("\n".join(["file,reader,label", *lines]))
     code, result, _ = compare(
-        capsys, f"runs=[{runs[0]},{runs[1]}]", f"experts={experts}", "baselines=[pooled]"
+        capsys, f"runs=[{runs[0]},{runs[1]}]", f"experts={experts}", "baselines=[centralised]"
     )
     assert code == 0
     target = runs[0] / "comparison"
@@ -86,7 +86,7 @@ def test_own_test_sets_baselines_and_experts(
     assert (result["images"], result["patients"]) == (N, 45)
     found = json.loads((target / "comparison.json").read_text())
     names = [reader["name"] for reader in found["readers"]]
-    assert names == ["secure", "plain", "secure: pooled", "plain: pooled", "dr x"]
+    assert names == ["secure", "plain", "secure: centralised", "plain: centralised", "dr x"]
     expected = score(truth(), guesses(1), CLASSES)
     figures = found["figures"]["secure"]
     assert figures["accuracy"]["value"] == pytest.approx(expected.accuracy)
@@ -112,7 +112,7 @@ def test_own_test_sets_baselines_and_experts(
 def test_the_page_is_self_contained_and_a_second_comparison_replaces_the_first(
     runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for baselines, count in (("[alone]", 4), ("[]", 2)):
+    for baselines, count in (("[local]", 4), ("[]", 2)):
         asked = [f"runs=[{runs[0]},{runs[1]}]", f"baselines={baselines}"]
         assert compare(capsys, *asked)[0] == 0
         found = json.loads((runs[0] / "comparison" / "comparison.json").read_text())
@@ -203,7 +203,7 @@ def test_other_data_are_scored_and_baselines_without_them_are_said_to_be_missing
     assert [reader["name"] for reader in found["readers"]] == ["run-1", "run-2"]
     assert found["images_of_class"] == [8, 8, 8], "the second model's order of classes is another"
     notes = " ".join(found["notes"])
-    assert "Not shown: the baselines of run-1 (munich, pooled)" in notes
+    assert "Not shown: the baselines of run-1 (centralised, munich)" in notes
     assert "validation images cannot be read" in notes
 
 

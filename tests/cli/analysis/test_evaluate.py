@@ -18,11 +18,11 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.errors import CheckpointError, ConfigError, DataError
-from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model
 from primia_flwr.tasks.classes.scores import Scores, score
+from tests import class_predictions
 
 CLASSES = ("dark", "light")
 
@@ -70,8 +70,8 @@ def test_a_folder_is_scored_and_the_files_agree_with_each_other(
     target = run_dir / "evaluation" / "hospital-b"
     assert result["output"] == str(target)
     metrics = json.loads((target / "metrics.json").read_text())
-    predictions = read_predictions(target / "predictions.csv")
-    again = score(predictions.labels, predictions.probabilities, CLASSES).to_dict()
+    predictions = class_predictions.read(target / "predictions.csv")
+    again = score(predictions.labels, predictions.outputs, CLASSES).to_dict()
     assert {key: metrics[key] for key in again} == again
     assert result["n"] == metrics["n"] == 8
     assert result["mcc"] == metrics["mcc"]
@@ -89,8 +89,8 @@ def test_without_data_the_runs_own_test_set_is_scored(run_dir: Path, trained_on:
     assert result["n"] in (4, 6), "a fifth of 12 patients in each of two classes, rounded"
     assert Path(str(result["output"])).name == "own-test"
     again = evaluate(run_dir, data={"split": "test"}, name="again")
-    first = read_predictions(run_dir / "evaluation" / "own-test" / "predictions.csv")
-    second = read_predictions(run_dir / "evaluation" / "again" / "predictions.csv")
+    first = class_predictions.read(run_dir / "evaluation" / "own-test" / "predictions.csv")
+    second = class_predictions.read(run_dir / "evaluation" / "again" / "predictions.csv")
     assert first.files == second.files
     assert again["mcc"] == result["mcc"]
 

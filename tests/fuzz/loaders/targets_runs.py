@@ -24,9 +24,8 @@ from primia_flwr.evaluation.explain.cases import (
     read_cases,
     write_cases,
 )
-from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
-from primia_flwr.runs.cross_site import Cell, CrossSite, ModelRow, read_matrix, write_matrix
+from primia_flwr.runs.cross_site import CrossSite, ModelRow, read_matrix, write_matrix
 from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.runs.folder import plain_values, read_run_folder
 from primia_flwr.runs.received import MODEL, path_of, read_received
@@ -36,9 +35,11 @@ from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.runs.track import record_of
 from primia_flwr.runs.tracking import _identity
 from primia_flwr.search.study import STUDY_FILE, open_study
-from primia_flwr.tasks.classes.readers.experts import read_experts, read_groups
+from primia_flwr.tasks.classes.readers.experts import read_experts
+from primia_flwr.tasks.image_csv import read_groups
+from tests import class_predictions
 from tests.fuzz.loaders.target import Made, choice, put, target
-from tests.reporting.run_folder_maker import make_run_folder
+from tests.reporting.run_folder_maker import cell, make_run_folder
 
 FILES = ["run.json", "metrics.json", "history.csv", "sites.csv", "predictions.csv", "config.yaml"]
 
@@ -47,10 +48,10 @@ FILES = ["run.json", "metrics.json", "history.csv", "sites.csv", "predictions.cs
 def run_folder(folder: Path) -> Made:
     """Any one file of it garbled; the first byte of an input says which."""
     path = make_run_folder(folder / "run", rounds=2)
-    write_evidence(path, seed=1, resamples=2)
-    confusion = [[3, 1], [0, 4]]
-    cells = {"munich": Cell(8, 0.5, confusion)}
-    write_matrix(path, CrossSite(("munich",), (ModelRow("Federated", 2, cells),)))
+    write_evidence(path, Experiment().task.judge, seed=1, resamples=2)
+    cells = {"munich": cell([[3, 1], [0, 4]])}
+    rows = (ModelRow("Federated", 2, cells),)
+    write_matrix(path, CrossSite(("munich",), rows, "classification", 2))
     names = [*FILES, "evidence.json", "cross_site.json"]
     _shorten(path / "predictions.csv", 12)
     honest = [(path / name).read_bytes() for name in names]
@@ -141,9 +142,11 @@ def _search() -> dict[str, object]:
 
 @target("search of a run")
 def search(folder: Path) -> Made:
+    aim = Experiment().task.aim
+
     def load(raw: bytes) -> None:
-        found = read_search((put(folder / "search.json", raw)).parent)
-        ranked(found)
+        found = read_search((put(folder / "search.json", raw)).parent, aim)
+        ranked(found, aim)
         overrides(found)
 
     return Made(load, [json.dumps(_search()).encode()])
@@ -174,7 +177,7 @@ target("groups of images")(
     _table(lambda path: read_groups(path, ["a.png", "b.png"]), "file,scanner\na.png,x\n")
 )
 target("predictions")(
-    _table(read_predictions, "file,patient,label,prediction,p_a,p_b\nx.png,p,a,a,0.75,0.25\n")
+    _table(class_predictions.read, "file,patient,label,prediction,p_a,p_b\nx.png,p,a,a,0.75,0.25\n")
 )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.numbers import BRACKETS, interval
 from primia_flwr.reporting.chapters.rounds import site_table
 from primia_flwr.reporting.report import write_report
@@ -17,8 +16,10 @@ from primia_flwr.runs.cross_site import CrossSite, ModelRow, write_matrix
 from primia_flwr.runs.evidence import read_evidence, write_evidence
 from primia_flwr.runs.folder import read_run_folder
 from primia_flwr.statistics.intervals import Interval
+from tests import class_predictions
 from tests.reporting.run_folder_maker import cell
 
+JUDGE = class_predictions.CLASSIFICATION.judge
 Maker = Callable[..., Path]
 # Two classes, one image a patient, four of five right. The confidences .9 .9 .8 .6 .6 fall into
 # three bins: gap |1 - .9| of two images, |1 - .8| of one, |.5 - .6| of two.
@@ -29,20 +30,20 @@ BRIER = (2 * 0.02 + 0.08 + 0.32 + 0.72) / 5
 
 
 def predict(path: Path, files: str = "abcde") -> None:
-    write_predictions(path, list(files), list(files), LABELS, PROBABILITIES, ("no", "yes"))
+    class_predictions.write(path, list(files), list(files), LABELS, PROBABILITIES, ("no", "yes"))
 
 
 def test_calibration_and_figures_by_hand(tmp_path: Path) -> None:
     predict(tmp_path / "predictions.csv")
-    predict(tmp_path / "predictions-pooled.csv")
-    predict(tmp_path / "predictions-alone-paris.csv")
-    write_evidence(tmp_path, seed=1, resamples=50)
-    found = read_evidence(tmp_path)
+    predict(tmp_path / "predictions-centralised.csv")
+    predict(tmp_path / "predictions-local-paris.csv")
+    write_evidence(tmp_path, JUDGE, seed=1, resamples=50)
+    found = read_evidence(tmp_path, JUDGE)
     assert found is not None
-    assert list(found.figures) == ["Federated", "paris alone", "Pooled"]
+    assert list(found.figures) == ["Federated", "paris local", "Centralised"]
     assert (found.images, found.patients, found.resamples) == (5, 5, 50)
     assert found.figures["Federated"]["accuracy"].value == pytest.approx(0.8)
-    assert found.figures["Federated"] == found.figures["Pooled"]
+    assert found.figures["Federated"] == found.figures["Centralised"]
     assert found.per_class["no"]["sensitivity"].value == pytest.approx(2 / 3)
     assert found.reliability.ece == pytest.approx(ECE)
     assert found.reliability.brier == pytest.approx(BRIER)
@@ -50,24 +51,24 @@ def test_calibration_and_figures_by_hand(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_file(make_run_folder: Maker, tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path)
-    write_evidence(folder, seed=1, resamples=50)
+    write_evidence(folder, JUDGE, seed=1, resamples=50)
     first = (folder / "evidence.json").read_bytes()
-    write_evidence(folder, seed=1, resamples=50)
+    write_evidence(folder, JUDGE, seed=1, resamples=50)
     assert (folder / "evidence.json").read_bytes() == first
-    write_evidence(folder, seed=2, resamples=50)
+    write_evidence(folder, JUDGE, seed=2, resamples=50)
     assert (folder / "evidence.json").read_bytes() != first
 
 
 def test_no_predictions_no_file_and_other_images_are_refused(tmp_path: Path) -> None:
-    write_evidence(tmp_path, seed=1)
+    write_evidence(tmp_path, JUDGE, seed=1)
     assert list(tmp_path.iterdir()) == []
     predict(tmp_path / "predictions.csv")
-    predict(tmp_path / "predictions-pooled.csv", "abcdf")
-    with pytest.raises(DataError, match=r"predictions-pooled\.csv: other images"):
-        write_evidence(tmp_path, seed=1)
+    predict(tmp_path / "predictions-centralised.csv", "abcdf")
+    with pytest.raises(DataError, match=r"predictions-centralised\.csv: other images"):
+        write_evidence(tmp_path, JUDGE, seed=1)
     (tmp_path / "evidence.json").write_text('{"images": 3}')
     with pytest.raises(DataError, match=r"evidence\.json cannot be read"):
-        read_evidence(tmp_path)
+        read_evidence(tmp_path, JUDGE)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_the_page_shows_the_intervals_and_how_they_were_found(
     make_run_folder: Maker, tmp_path: Path
 ) -> None:
     folder = make_run_folder(tmp_path)
-    write_evidence(folder, seed=1, resamples=50)
+    write_evidence(folder, JUDGE, seed=1, resamples=50)
     text = write_report(folder).read_text()
     mcc = json.loads((folder / "evidence.json").read_text())["figures"]["Federated"]["mcc"]
     assert f"{mcc['value']:.3f} [{mcc['low']:.3f}, {mcc['high']:.3f}]" in text
@@ -150,11 +151,11 @@ def test_columns_without_figures_are_left_out() -> None:
         {"round": "1", "site": "a", "status": "ok"},
         {"round": "1", "site": "b", "status": "ok"},
     ]
-    table = site_table(rows)
+    table = site_table(rows, class_predictions.CLASSIFICATION)
     assert table["headings"] == ["Round", "Site", "Status", "Remarks"]
     assert table["lines"][0] == ["1", "a", "ok", ""]
     rows[1] |= {"val_mcc": "0.5", "stopped_early": "1", "reason": "late"}
-    table = site_table(rows)
+    table = site_table(rows, class_predictions.CLASSIFICATION)
     assert table["headings"][3] == "MCC"
     assert [line[3:] for line in table["lines"]] == [
         ["\N{EN DASH}", ""],

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import DataError
 from primia_flwr.reporting.chapters.search import (
     overrides,
@@ -15,6 +16,8 @@ from primia_flwr.reporting.chapters.search import (
 )
 from primia_flwr.reporting.plots.search import draw_history, draw_parallel, draw_values
 
+TASK = TASKS["classification"]
+AIM = TASK.aim
 RATE, MODE = "training.learning_rate", "training.class_weights"
 
 
@@ -67,7 +70,7 @@ def folder(found, tmp_path):
 
 
 def test_the_chosen_comes_first_then_the_better_and_the_diverged_last(found):
-    assert [e["configuration"] for e in ranked(found)] == [2, 3, 4, 5, 0, 1, 6]
+    assert [e["configuration"] for e in ranked(found, AIM)] == [2, 3, 4, 5, 0, 1, 6]
 
 
 def test_the_overrides_are_words_for_the_command_line(found):
@@ -78,9 +81,9 @@ def test_the_overrides_are_words_for_the_command_line(found):
 
 def test_rank_correlation_by_hand(found):
     # rates 1, 2, 3, 4, 5; MCC .1, .7, .6, .5, .4: ranks 1, 5, 4, 3, 2; differences 0 3 1 1 3
-    assert rank_correlations(found) == [(RATE, pytest.approx(1 - 6 * 20 / (5 * 24)), 5)]
+    assert rank_correlations(found, AIM) == [(RATE, pytest.approx(1 - 6 * 20 / (5 * 24)), 5)]
     found["configurations"] = found["configurations"][:4]
-    assert rank_correlations(found) == []
+    assert rank_correlations(found, AIM) == []
 
 
 class _Page(HTMLParser):
@@ -104,7 +107,7 @@ class _Page(HTMLParser):
 
 
 def test_the_chapter_shows_every_configuration_and_escapes_what_sites_wrote(folder):
-    chapter = search_chapter(folder)
+    chapter = search_chapter(folder, TASK)
     page = _Page()
     page.feed(chapter)
     assert page.rows[1][:5] == ["2", "chosen", "3", "0.700", "0.700"]
@@ -119,25 +122,30 @@ def test_the_chapter_shows_every_configuration_and_escapes_what_sites_wrote(fold
 def test_a_search_that_is_not_finished_is_told_as_such(found, folder):
     found |= {"chosen": None}
     (folder / "search.json").write_text(json.dumps(found))
-    assert "the search is not finished" in search_chapter(folder)
+    assert "the search is not finished" in search_chapter(folder, TASK)
 
 
 def test_a_run_without_a_search_has_no_chapter(tmp_path):
-    assert search_chapter(tmp_path) == ""
-    assert read_search(tmp_path) == {}
+    assert search_chapter(tmp_path, TASK) == ""
+    assert read_search(tmp_path, AIM) == {}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"space": {}, "rungs": []}'])
 def test_a_file_that_no_search_wrote_is_named(tmp_path, text):
     (tmp_path / "search.json").write_text(text)
     with pytest.raises(DataError, match=r"search\.json cannot be read"):
-        read_search(tmp_path)
+        read_search(tmp_path, AIM)
 
 
 def test_pictures_say_in_words_what_they_show(found):
-    assert "validation MCC of 6 configurations after 1, 3 rounds" in draw_history(found).alt
-    assert f"values of {RATE} against" in draw_values(found).alt
-    alt = draw_parallel(found, [RATE]).alt
+    assert "validation MCC of 6 configurations after 1, 3 rounds" in draw_history(found, AIM).alt
+    assert f"values of {RATE} against" in draw_values(found, AIM).alt
+    alt = draw_parallel(found, [RATE], AIM).alt
     assert f"configurations after the first rung over {RATE} and the validation MCC" in alt
     empty = {**found, "configurations": [entry(6, 0.0, rungs=0, status="diverged")]}
-    assert draw_history(empty) is draw_values(empty) is draw_parallel(empty, [RATE]) is None
+    assert (
+        draw_history(empty, AIM)
+        is draw_values(empty, AIM)
+        is draw_parallel(empty, [RATE], AIM)
+        is None
+    )

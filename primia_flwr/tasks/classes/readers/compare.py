@@ -7,26 +7,31 @@ subgroups. This module puts together what the others compute.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from primia_flwr.plotting import Plot
+from primia_flwr.statistics.agreement import EXACT_BELOW
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.statistics.calibration import (
+    BINS,
     Calibration,
     calibration,
     fit_temperature,
     with_temperature,
 )
 from primia_flwr.statistics.intervals import (
-    RESAMPLES,
     Interval,
     Strata,
     bootstrap_limits,
     bootstrapped,
 )
+from primia_flwr.tables import Sheet
+from primia_flwr.tasks.classes.readers.experts import join_experts
 from primia_flwr.tasks.classes.readers.figures import ReaderFigures, reader_figures
 from primia_flwr.tasks.classes.readers.operating_points import (
     OperatingPoint,
@@ -36,25 +41,16 @@ from primia_flwr.tasks.classes.readers.operating_points import (
     threshold_for,
 )
 from primia_flwr.tasks.classes.readers.pairs import Pair, kappa_with_truth, pairs
-from primia_flwr.tasks.classes.readers.subgroups import Grouping, Subgroup, subgroups
-from primia_flwr.tasks.panel import Panel, Reader, check_size
+from primia_flwr.tasks.classes.readers.panel import Panel, Reader, check_size, panel_of
+from primia_flwr.tasks.classes.readers.subgroups import Subgroup, subgroups
+from primia_flwr.tasks.judge import Comparison, Settings
+from primia_flwr.tasks.predictions import Predictions, Reading
 
 VALIDATION, COMPARED = "validation", "compared"
-FEW_PATIENTS = 30
-"""Below, intervals of areas near 1 are too short: see benchmarks/results/interval_coverage.json."""
-
 Held = tuple[IntArray, FloatArray]
 """Labels (M,) and a model's probabilities (M, C) of validation images."""
-
-
-@dataclass(frozen=True)
-class ComparisonSettings:
-    """`demanded`: sensitivity of the operating points; `negative`: the class without a finding."""
-
-    seed: int = 0
-    resamples: int = RESAMPLES
-    demanded: float = 0.95
-    negative: str = "normal"
+FEW_PATIENTS = 30
+"""Below, intervals of areas near 1 are too short: see benchmarks/results/interval_coverage.json."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,13 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReadersComparison(Comparison):
     """Everything that is reported of a panel; `notes` are sentences that belong to it."""
 
+    template = "classification_compare"
+
     panel: Panel
-    settings: ComparisonSettings
+    settings: Settings
     figures: dict[str, ReaderFigures]
     pairs: list[Pair]
     kappa_with_truth: dict[str, Interval]
@@ -115,37 +113,87 @@ class Comparison:
             "notes": self.notes,
         }
 
+    def summary(self) -> dict[str, Any]:
+        """Return the MCC of each reader, and the smallest corrected p of McNemar's test."""
+        p_values = [pair.p_holm for pair in self.pairs if pair.p_holm is not None]
+        return {
+            "images": len(self.panel),
+            "patients": self.panel.num_patients,
+            "mcc": {name: of.mcc.value for name, of in self.figures.items()},
+            "smallest_p_holm": min(p_values, default=None),
+        }
+
+    def sheets(self) -> list[Sheet]:
+        """Return the tables that it has rows for."""
+        from primia_flwr.tasks.classes.readers.sheets import sheets
+
+        return sheets(self)
+
+    def plots(self) -> dict[str, Plot]:
+        """Return the pictures that it has figures for."""
+        from primia_flwr.tasks.classes.readers.plots import draw
+
+        return draw(self)
+
+    def page(self) -> dict[str, Any]:
+        """Return who read what, and what the words beside the tables need to know."""
+        from primia_flwr.tasks.classes.readers.sheets import missing
+
+        panel = self.panel
+        chosen = {p.chosen_on for points in self.operating_points.values() for p in points}
+        return {
+            "images": len(panel),
+            "patients": panel.num_patients,
+            "counts": {name: int((panel.labels == k).sum())
+                       for k, name in enumerate(panel.classes)},
+            "readers": [(reader.name, reader.kind, reader.origin) for reader in panel.readers],
+            "settings": self.settings,
+            "missing": missing(self),
+            "chosen_on_validation": chosen == {VALIDATION},
+            "repeated": panel.num_patients < len(panel),
+            "exact_below": EXACT_BELOW,
+            "bins": BINS,
+        }  # fmt: skip
+
 
 def compare(
-    panel: Panel,
-    settings: ComparisonSettings,
+    readings: Sequence[Reading],
+    settings: Settings,
     *,
-    validation: Mapping[str, Held] | None = None,
-    groupings: Mapping[str, Grouping] | None = None,
-) -> Comparison:
+    validation: Mapping[str, Predictions],
+    groups: Mapping[str, Mapping[str, str]],
+    experts: Path | None,
+) -> ReadersComparison:
     """Compute every table of a comparison.
 
     Parameters
     ----------
-    panel : Panel
-        Readers of the same N images.
-    settings : ComparisonSettings
+    readings : sequence of Reading
+        Models on the same N images, in the same order, with the classes in the same order.
+    settings : Settings
         Seed and size of the bootstrap, and what is demanded of operating points.
-    validation : mapping, optional
+    validation : mapping
         Validation images by name of the reader: temperatures and thresholds are chosen on them.
-    groupings : mapping, optional
-        Column name to the group of each image.
+    groups : mapping
+        By column, the group of a file.
+    experts : Path or None
+        Human readers; the images are then those that all have read.
 
     Raises
     ------
     DataError
-        If there are fewer than 10 images, or images of one class only.
+        If there are fewer than 10 images, or images of one class only, or the experts cannot be
+        read.
     """
+    panel, notes = panel_of(readings), []
+    if experts:
+        panel, note = join_experts(panel, experts)
+        notes += [note] if note else []
     check_size(panel)
     draws = {"seed": settings.seed, "resamples": settings.resamples}
-    held = validation or {}
+    held = {name: (one.labels, one.outputs) for name, one in validation.items()}
     models = [reader for reader in panel.readers if reader.probabilities is not None]
-    return Comparison(
+    return ReadersComparison(
         panel=panel,
         settings=settings,
         figures=reader_figures(panel, **draws),
@@ -153,8 +201,8 @@ def compare(
         kappa_with_truth=kappa_with_truth(panel),
         calibration={r.name: _calibrated(panel, r, held.get(r.name)) for r in models},
         operating_points={r.name: _points(panel, r, held.get(r.name), settings) for r in models},
-        subgroups=subgroups(panel, groupings or {}, **draws),
-        notes=_few_patients(panel),
+        subgroups=subgroups(panel, groups, **draws),
+        notes=[*_few_patients(panel), *notes],
     )
 
 
@@ -183,7 +231,7 @@ def _calibrated(panel: Panel, reader: Reader, held: Held | None) -> Calibrated:
 
 
 def _points(
-    panel: Panel, reader: Reader, held: Held | None, settings: ComparisonSettings
+    panel: Panel, reader: Reader, held: Held | None, settings: Settings
 ) -> list[OperatingPoint]:
     found = [
         _point(panel, reader, held, question, settings)
@@ -193,11 +241,7 @@ def _points(
 
 
 def _point(
-    panel: Panel,
-    reader: Reader,
-    held: Held | None,
-    question: Question,
-    settings: ComparisonSettings,
+    panel: Panel, reader: Reader, held: Held | None, question: Question, settings: Settings
 ) -> OperatingPoint | None:
     assert reader.probabilities is not None
     labels, probabilities = held or (panel.labels, reader.probabilities)

@@ -21,7 +21,7 @@ from primia_flwr.statistics.intervals import (
     stacked,
 )
 from primia_flwr.tasks.classes.bootstrap import confusion_names, confusion_statistic
-from primia_flwr.tasks.panel import Panel, Reader
+from primia_flwr.tasks.classes.readers.panel import Panel, Reader
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,9 @@ from primia_flwr.statistics.intervals import (
     stacked,
 )
 from primia_flwr.tasks.classes.bootstrap import confusion_statistic
-from primia_flwr.tasks.panel import Panel
+from primia_flwr.tasks.classes.readers.panel import Panel
 
 MIN_PATIENTS = 10
-
-Grouping = tuple[IntArray, tuple[str, ...]]
-"""The group of each image (N,), -1 for none, and the groups' names."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,15 @@ class Subgroup:
 
 
 def subgroups(
-    panel: Panel, groupings: Mapping[str, Grouping], *, seed: int, resamples: int
+    panel: Panel, groups: Mapping[str, Mapping[str, str]], *, seed: int, resamples: int
 ) -> list[Subgroup]:
-    """Return one row for each group of each column in `groupings`."""
+    """Return one row for each group of images of each column in `groups`: column, file, group."""
     found = []
-    for column, (groups, names) in groupings.items():
-        for index, name in enumerate(names):
-            part = panel.select(np.flatnonzero(groups == index))
-            if len(part):
-                found.append(_subgroup(part, column, name, seed=seed, resamples=resamples))
+    for column, of in groups.items():
+        own = np.array([of.get(file, "") for file in panel.files])
+        for name in sorted({of[file] for file in panel.files if file in of}):
+            part = panel.select(np.flatnonzero(own == name))
+            found.append(_subgroup(part, column, name, seed=seed, resamples=resamples))
     return found
 
 

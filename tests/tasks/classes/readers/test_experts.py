@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primia_flwr.errors import DataError
-from primia_flwr.tasks.classes.readers.experts import join_experts, read_experts, read_groups
-from primia_flwr.tasks.panel import MODEL, Panel, Reader
+from primia_flwr.tasks.classes.readers.experts import join_experts, read_experts
+from primia_flwr.tasks.classes.readers.panel import Panel, Reader
+from primia_flwr.tasks.image_csv import read_groups
+from primia_flwr.tasks.predictions import MODEL
 
 FILES = ("a/1.png", "a/2.png", "b/3.png")
 CLASSES = ("bacterial", "normal")
@@ -89,8 +91,7 @@ def test_no_common_image_and_a_name_that_is_taken_are_refused(tmp_path: Path) ->
 
 def test_groups_by_name_and_none_where_the_file_is_silent(tmp_path: Path) -> None:
     path = write(tmp_path, "file,scanner\nb/3.png,X\na/1.png,A\n")
-    name, groups, names = read_groups(path, FILES)
-    assert (name, groups.tolist(), names) == ("scanner", [0, -1, 1], ("A", "X"))
+    assert read_groups(path, FILES) == ("scanner", {"a/1.png": "A", "b/3.png": "X"})
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,10 @@ import numpy as np
 
 from primia_flwr.errors import DataError
 from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.tasks.predictions import Predictions, Reading
 
-MODEL, BASELINE, EXPERT = "model", "baseline", "expert"
+EXPERT = "expert"
 MIN_IMAGES = 10
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """N images: `labels` (N,) indices into `classes`, `probabilities` (N, C) in [0, 1]."""
-
-    files: tuple[str, ...]
-    patients: tuple[str, ...]
-    labels: IntArray
-    probabilities: FloatArray
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,43 +87,43 @@ class Panel:
         return replace(self, readers=everybody)
 
 
-def panel_of(
-    name: str, predictions: Predictions, classes: Sequence[str], *, kind: str, origin: str
-) -> Panel:
-    """Return the panel of one model, its images sorted by file, its classes in given order.
+def panel_of(readings: Sequence[Reading]) -> Panel:
+    """Return the panel of models that read the same images, in the same order.
 
     Raises
     ------
     DataError
-        If its classes are others, or an image occurs twice.
+        If two have the same name.
     """
-    if sorted(predictions.classes) != sorted(classes):
+    first = readings[0].predictions
+    readers = [
+        Reader(one.name, one.kind, p.argmax(axis=1).astype(np.int64), p, one.origin)
+        for one, p in ((one, one.predictions.outputs) for one in readings)
+    ]
+    return Panel(first.files, first.patients, first.labels, first.names, ()).joined(readers)
+
+
+def aligned(who: str, predictions: Predictions, classes: Sequence[str]) -> Predictions:
+    """Return predictions with the classes in a given order.
+
+    Raises
+    ------
+    DataError
+        If its classes are others.
+    """
+    if sorted(predictions.names) != sorted(classes):
         raise DataError(
-            f"{name}: classes {', '.join(predictions.classes)}; expected those of the first run, "
+            f"{who}: classes {', '.join(predictions.names)}; expected those of the first run, "
             f"{', '.join(classes)}; compare models of the same classes"
         )
-    if len(set(predictions.files)) != len(predictions.files):
-        raise DataError(f"{name}: an image occurs twice in its predictions; expected each once")
-    columns = [predictions.classes.index(one) for one in classes]
+    columns = [predictions.names.index(one) for one in classes]
     position = np.argsort(np.array(columns))  # of the model's index in the common order
-    rows = np.array(sorted(range(len(predictions.files)), key=predictions.files.__getitem__))
-    p = predictions.probabilities[:, columns]
-    reader = Reader(name, kind, p.argmax(axis=1).astype(np.int64), p, origin)
-    labels = position[predictions.labels].astype(np.int64)
-    whole = Panel(predictions.files, predictions.patients, labels, tuple(classes), (reader,))
-    return whole.select(rows)
-
-
-def same_images(first: Panel, second: Panel) -> str:
-    """Return how two panels' images differ, in words; nothing where they are the same."""
-    if first.files != second.files:
-        shared = len(set(first.files) & set(second.files))
-        return f"{len(first)} and {len(second)} images, of which {shared} are shared"
-    if first.patients != second.patients:
-        return "the same files of other patients"
-    if not np.array_equal(first.labels, second.labels):
-        return "the same files with other labels"
-    return ""
+    return replace(
+        predictions,
+        labels=position[predictions.labels].astype(np.int64),
+        outputs=predictions.outputs[:, columns],
+        names=tuple(classes),
+    )
 
 
 def check_size(panel: Panel) -> None:

@@ -1,0 +1,79 @@
+"""What stands behind a classification's scores: intervals of all models, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from primia_flwr.statistics.calibration import Bin, calibration
+from primia_flwr.statistics.intervals import Interval
+from primia_flwr.tasks.classes.readers.figures import reader_figures
+from primia_flwr.tasks.classes.readers.panel import panel_of
+from primia_flwr.tasks.judge import Evidence, intervals_of
+from primia_flwr.tasks.predictions import MODEL, Predictions, Reading
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Calibration of the federated model: `ece` in [0, 1], `brier` in [0, 2], its `bins`."""
+
+    ece: float
+    brier: float
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class ClassEvidence(Evidence):
+    """`per_class`: of the federated model, by class, then sensitivity, specificity and roc_auc."""
+
+    per_class: dict[str, dict[str, Interval]]
+    reliability: Reliability
+    within: ClassVar[str] = ", within classes"
+
+    @classmethod
+    def read(cls, known: Evidence, values: Mapping[str, Any]) -> ClassEvidence:
+        """Add to what is known what `class_evidence` gave."""
+        of, per_class = values["calibration"], values["per_class"]
+        bins = tuple(Bin(**one) for one in of["bins"])
+        return cls(
+            **vars(known),
+            per_class={name: intervals_of(figures) for name, figures in per_class.items()},
+            reliability=Reliability(float(of["ece"]), float(of["brier"]), bins),
+        )
+
+    def intervals(self) -> list[Interval]:
+        """Return those of the models, then those of the classes."""
+        return [
+            *super().intervals(),
+            *(one for of_class in self.per_class.values() for one in of_class.values()),
+        ]
+
+
+def class_evidence(
+    models: Mapping[str, Predictions], figures: Sequence[str], *, seed: int, resamples: int
+) -> dict[str, Any]:
+    """Return the figures of every model; those of the first also by class, and its calibration."""
+    panel = panel_of([Reading(name, MODEL, "", made) for name, made in models.items()])
+    found = reader_figures(panel, seed=seed, resamples=resamples)
+    first = next(iter(models))
+    own, made = found[first], models[first]
+    return {
+        "figures": {
+            name: {key: _interval(getattr(of_model, key)).to_dict() for key in figures}
+            for name, of_model in found.items()
+        },
+        "per_class": {
+            name: {
+                "sensitivity": own.sensitivity[name].to_dict(),
+                "specificity": own.specificity[name].to_dict(),
+                "roc_auc": own.roc_auc_per_class[name].to_dict(),
+            }
+            for name in panel.classes
+        },
+        "calibration": calibration(made.labels, made.outputs).to_dict(),
+    }
+
+
+def _interval(found: Interval | None) -> Interval:
+    return found or Interval(None, note="not defined on these images")
