@@ -12,8 +12,8 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.plan import Geometry, Plan, Shape, num_compared
 
 MAX_BYTES = 1 << 20
-MAX_LAYERS = 1000
-MAX_ENTRIES = 1 << 28
+_MAX_LAYERS = 1000
+_MAX_ENTRIES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class CorrelationSpec:
 
     def _check(self) -> None:
         layers = len(self.openings) + len(self.products) + len(self.comparisons)
-        if layers > MAX_LAYERS or type(self.audit) is not bool:
+        if layers > _MAX_LAYERS or type(self.audit) is not bool:
             raise ValueError
         for shape in self.openings:
             _check_entries(shape)
@@ -174,5 +174,5 @@ def _index(value: Any, length: int) -> int:
 def _check_entries(shape: Shape) -> None:
     if not all(type(side) is int and side >= 1 for side in shape):
         raise ValueError
-    if math.prod(shape) > MAX_ENTRIES:
+    if math.prod(shape) > _MAX_ENTRIES:
         raise ValueError

@@ -22,7 +22,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.inference.correlation_spec import Product, output_shape
 from primia_flwr.inference.plan import Geometry
 
-SIZES = (22, 22, 20)
+_SIZES = (22, 22, 20)
 TERMS = 1 << 11
 WORST = 2**63 - 2**43 - 2**21  # its limbs are -2^21, -2^21, -2^19: as large as they get
 _SHIFTS = (0, 22, 44)
@@ -31,9 +31,9 @@ _ENTRIES = 1 << 26  # float64 numbers of unfolded windows at a time: 512 MiB
 
 def split(values: Tensor) -> Tensor:
     """Return the limbs (3, ...), float64, of int64 words."""
-    limbs = torch.empty((len(SIZES), *values.shape), dtype=torch.float64, device=values.device)
+    limbs = torch.empty((len(_SIZES), *values.shape), dtype=torch.float64, device=values.device)
     rest = values
-    for number, bits in enumerate(SIZES):
+    for number, bits in enumerate(_SIZES):
         half = 1 << (bits - 1)
         limb = ((rest + half) & ((1 << bits) - 1)) - half
         limbs[number] = limb
@@ -59,7 +59,7 @@ def _add_convolution(value: Tensor, weight: Tensor, sums: Tensor, geometry: Geom
     """Add a convolution of one group to (N, out, cells), some channels at a time."""
     kernel = tuple(weight.shape[2:])
     window = kernel[0] * kernel[1]
-    room = _ENTRIES // (len(SIZES) * window * sums.shape[2])
+    room = _ENTRIES // (len(_SIZES) * window * sums.shape[2])
     step = max(1, min(TERMS // window, room))
     for start in range(0, value.shape[1], step):
         factor = split(weight[:, start : start + step]).flatten(2)
@@ -79,7 +79,7 @@ def _add_product(left: Tensor, right: Tensor, sums: Tensor) -> None:
     for start in range(0, left.shape[2], TERMS):
         rows = right[:, start : start + TERMS]
         for i, columns in enumerate(left[:, :, start : start + TERMS]):
-            exact = torch.matmul(columns, rows[: len(SIZES) - i]).to(torch.int64)
+            exact = torch.matmul(columns, rows[: len(_SIZES) - i]).to(torch.int64)
             for j, part in enumerate(exact):
                 sums += part << (_SHIFTS[i] + _SHIFTS[j])
 

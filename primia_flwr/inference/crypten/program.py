@@ -31,7 +31,7 @@ from primia_flwr.inference.lowering.folding import folded
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.models.layers.front_end import split_front
 
-DATA_OWNER, MODEL_OWNER = 0, 1
+_DATA_OWNER, _MODEL_OWNER = 0, 1
 
 
 def run_data_owner(
@@ -74,7 +74,7 @@ def run_data_owner(
         graph = fold(behind)
         _check_images(images)
         provider = TrustedDealer(bytes(dealer.receive(SEED, at_most=SEED_BYTES)))
-        logits = compute(DATA_OWNER, model_owner, provider, graph, front(images), precision_bits)
+        logits = compute(_DATA_OWNER, model_owner, provider, graph, front(images), precision_bits)
         return cast(Tensor, logits)
 
 
@@ -113,7 +113,7 @@ def run_model_owner(
         graph, unseen = fold(behind), torch.zeros(input_shape)
         _check_images(unseen)
         provider = TrustedDealer(bytes(dealer.receive(SEED, at_most=SEED_BYTES)), asking(dealer))
-        compute(MODEL_OWNER, data_owner, provider, graph, front(unseen), precision_bits)
+        compute(_MODEL_OWNER, data_owner, provider, graph, front(unseen), precision_bits)
         dealer.send(DONE)
 
 
@@ -136,9 +136,9 @@ def compute(
 
 def infer(graph: fx.GraphModule, images: Tensor) -> Tensor | None:
     """Encrypt, compute and reveal to the data owner, in a session that has begun."""
-    encrypted = MPCTensor(images.float(), src=DATA_OWNER)
+    encrypted = MPCTensor(images.float(), src=_DATA_OWNER)
     result: Any = _Encrypted(graph).run(encrypted)
-    logits: Tensor | None = result.get_plain_text(dst=DATA_OWNER)
+    logits: Tensor | None = result.get_plain_text(dst=_DATA_OWNER)
     return logits
 
 
@@ -187,7 +187,7 @@ class _Encrypted(fx.Interpreter):
 
 
 def _weight(values: Tensor) -> Any:
-    return MPCTensor(values.detach(), src=MODEL_OWNER)
+    return MPCTensor(values.detach(), src=_MODEL_OWNER)
 
 
 def _convolution(layer: nn.Conv2d, x: Any) -> Any:

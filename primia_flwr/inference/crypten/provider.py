@@ -25,7 +25,7 @@ from primia_flwr.inference.crypten.requests import PLAIN, Request
 from primia_flwr.inference.crypten.wire import CORRECTION, REQUEST
 from primia_flwr.inference.transport.channel import Channel
 
-Ask = Callable[[Request], Callable[[], Tensor]]
+_Ask = Callable[[Request], Callable[[], Tensor]]
 
 
 class TrustedDealer(TupleProvider):  # type: ignore[misc]
@@ -41,7 +41,7 @@ class TrustedDealer(TupleProvider):  # type: ignore[misc]
 
     NAME = "trusted_dealer"
 
-    def __init__(self, seed: bytes, ask: Ask | None = None) -> None:
+    def __init__(self, seed: bytes, ask: _Ask | None = None) -> None:
         super().__init__()
         self._seed = seed
         self._ask = ask
@@ -107,7 +107,7 @@ class TrustedDealer(TupleProvider):  # type: ignore[misc]
         return [*request.draw(self._seed), answer()]  # drawn while the dealer computes
 
 
-def asking(dealer: Channel) -> Ask:
+def asking(dealer: Channel) -> _Ask:
     """Return how party 1 asks the dealer at the other end of a link."""
 
     def ask(request: Request) -> Callable[[], Tensor]:

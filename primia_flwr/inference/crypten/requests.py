@@ -29,11 +29,11 @@ from torch import Tensor
 from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic.randomness import Stream
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
-MAX_ENTRIES = 1 << 27  # of an operand, of a result, and of what a convolution unfolds per image
-MAX_DIMENSIONS = 8
-MAX_REQUEST_BYTES = 11 + 4 * 2 * MAX_DIMENSIONS + 14
+_MAX_ENTRIES = 1 << 27  # of an operand, of a result, and of what a convolution unfolds per image
+_MAX_DIMENSIONS = 8
+MAX_REQUEST_BYTES = 11 + 4 * 2 * _MAX_DIMENSIONS + 14
 _HEAD = struct.Struct("<QBBB")  # number, operation, dimensions of both operands
 _GEOMETRY = struct.Struct("<7H")
 PLAIN = (1, 1, 0, 0, 1, 1, 1)
@@ -62,8 +62,8 @@ class Request:
 
     number: int
     operation: str
-    left: Shape
-    right: Shape = ()
+    left: _Shape
+    right: _Shape = ()
     geometry: tuple[int, ...] = PLAIN
 
     def __post_init__(self) -> None:
@@ -77,20 +77,20 @@ class Request:
         if rule.operands == 1 and self.right:
             raise ProtocolError(f"{self.operation} with two operands; expected one")
         for shape in self.operands:
-            if len(shape) > MAX_DIMENSIONS or not all(0 < side < 1 << 32 for side in shape):
-                raise self._refused(f"expected up to {MAX_DIMENSIONS} sides of 1 or more")
+            if len(shape) > _MAX_DIMENSIONS or not all(0 < side < 1 << 32 for side in shape):
+                raise self._refused(f"expected up to {_MAX_DIMENSIONS} sides of 1 or more")
             self._check_entries(math.prod(shape))
         self._check_entries(math.prod(self.result))
         if self.operation == "conv2d":
             self._check_entries(math.prod(self.result[2:]) * math.prod(self.right[1:]))
 
     @cached_property
-    def operands(self) -> list[Shape]:
+    def operands(self) -> list[_Shape]:
         """Shapes of the operands."""
         return [self.left, self.right][: _RULES[self.operation].operands]
 
     @cached_property
-    def result(self) -> Shape:
+    def result(self) -> _Shape:
         """Shape of the result."""
         try:
             return _RULES[self.operation].shape(self)
@@ -121,7 +121,7 @@ class Request:
             raise ProtocolError(f"operation {code} of a request; expected 0 to {len(_NAMES) - 1}")
         end = _HEAD.size + 4 * (left + right)
         convolves = _NAMES[code] == "conv2d"
-        if len(raw) != end + convolves * _GEOMETRY.size or max(left, right) > MAX_DIMENSIONS:
+        if len(raw) != end + convolves * _GEOMETRY.size or max(left, right) > _MAX_DIMENSIONS:
             raise ProtocolError(
                 f"a request of {len(raw)} bytes for {_NAMES[code]} with {left} and {right} "
                 "dimensions; do all parties run the same version of primia_flwr?"
@@ -152,8 +152,8 @@ class Request:
         return apart(clear, self.draw_result(seeds[0]))
 
     def _check_entries(self, entries: int) -> None:
-        if entries > MAX_ENTRIES:
-            raise self._refused(f"{entries} entries; expected at most {MAX_ENTRIES} at a time")
+        if entries > _MAX_ENTRIES:
+            raise self._refused(f"{entries} entries; expected at most {_MAX_ENTRIES} at a time")
 
     def _refused(self, why: str) -> ProtocolError:
         return ProtocolError(
@@ -166,7 +166,7 @@ class Request:
 class _Rule:
     """`shape`: the result's. `compute`: the clear result of clear operands. `bits`: of those."""
 
-    shape: Callable[[Request], Shape]
+    shape: Callable[[Request], _Shape]
     compute: Callable[..., Tensor]
     operands: int = 2
     bits: int = 64
@@ -174,22 +174,22 @@ class _Rule:
     result_by_xor: bool = False
 
 
-def _same(request: Request) -> Shape:
+def _same(request: Request) -> _Shape:
     return request.left
 
 
-def _broadcast(request: Request) -> Shape:
+def _broadcast(request: Request) -> _Shape:
     return np.broadcast_shapes(request.left, request.right)
 
 
-def _product(request: Request) -> Shape:
+def _product(request: Request) -> _Shape:
     (rows, inner), (again, columns) = request.left, request.right
     if inner != again:
         raise ValueError("expected (i, j) and (j, k)")
     return rows, columns
 
 
-def _convolved(request: Request) -> Shape:
+def _convolved(request: Request) -> _Shape:
     (images, inputs, *image), (outputs, per_group, *kernel) = request.left, request.right
     *geometry, groups = request.geometry
     stride, padding, dilation = geometry[0:2], geometry[2:4], geometry[4:6]

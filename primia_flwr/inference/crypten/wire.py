@@ -16,7 +16,7 @@ from torch import Tensor
 
 from primia_flwr.errors import ProtocolError, ServiceError
 
-Shape = Sequence[int]
+_Shape = Sequence[int]
 
 HELLO, TENSORS = 64, 65  # between the parties
 SEED, REQUEST, CORRECTION, DONE = 66, 67, 68, 69  # with the crypto provider
@@ -44,7 +44,7 @@ def pack(tensors: Sequence[Tensor]) -> list[NDArray[np.int64]]:
     return [header, *entries]
 
 
-def unpack(body: bytearray, shapes: Sequence[Shape]) -> list[Tensor]:
+def unpack(body: bytearray, shapes: Sequence[_Shape]) -> list[Tensor]:
     """Return the tensors of a message, which must have these very shapes.
 
     Raises
@@ -65,10 +65,10 @@ def unpack(body: bytearray, shapes: Sequence[Shape]) -> list[Tensor]:
     return [part.reshape(tuple(shape)) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def packed_bytes(shapes: Sequence[Shape]) -> int:
+def packed_bytes(shapes: Sequence[_Shape]) -> int:
     """Return the length of a message with tensors of these shapes."""
     return 8 * (len(_header(shapes)) + sum(math.prod(shape) for shape in shapes))
 
 
-def _header(shapes: Sequence[Shape]) -> list[int]:
+def _header(shapes: Sequence[_Shape]) -> list[int]:
     return [word for shape in shapes for word in (_INT64, len(shape), *shape)]

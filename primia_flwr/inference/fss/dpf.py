@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from primia_flwr.inference.fss.prg import LEAF, SEED_BITS, WORD, Hash, Words
 
-LEAF_BITS = 7  # a leaf is a block: the values at 2^7 points
+_LEAF_BITS = 7  # a leaf is a block: the values at 2^7 points
 CHUNK = 1 << 15  # trees walked at a time: calls are few, and what they need fits a cache
 _DEALT = 1 << 13  # trees dealt at a time: four blocks for each
 _ONE = np.uint64(1)
@@ -39,7 +39,7 @@ _ONE = np.uint64(1)
 
 def levels(domain_bits: int) -> int:
     """Return the depth of a tree, its leaves of 128 points not counted."""
-    return max(0, domain_bits - LEAF_BITS)
+    return max(0, domain_bits - _LEAF_BITS)
 
 
 def generate(key: bytes, alphas: Words, roots: tuple[Words, Words], corrections: Words) -> None:
@@ -65,7 +65,7 @@ def generate(key: bytes, alphas: Words, roots: tuple[Words, Words], corrections:
 
 def _generate(hash_: Hash, alphas: Words, roots: Words, corrections: Words) -> None:
     """Fill the correction words of one chunk; `roots`: both parties' (2, count, 2)."""
-    path = alphas >> np.uint64(LEAF_BITS)
+    path = alphas >> np.uint64(_LEAF_BITS)
     children = np.empty((2, *roots.shape), WORD)  # on the path, then off it
     kept, lost = children
     kept[:] = roots
@@ -138,7 +138,7 @@ class _Walk:
         turn, control, controls = self._vectors[:, : points.size]
         blocks[:] = roots
         control[:] = controls[:] = self._party
-        path, low = points >> np.uint64(LEAF_BITS), blocks[:, 0]
+        path, low = points >> np.uint64(_LEAF_BITS), blocks[:, 0]
         for level, word in enumerate(corrections[:-1]):
             np.right_shift(path, np.uint64(len(corrections) - 2 - level), out=turn)
             np.bitwise_and(turn, _ONE, out=turn)

@@ -22,7 +22,7 @@ from primia_flwr.inference.fss.prg import BLOCK_BYTES, KEY_BYTES, WORD, Words
 
 Bits = NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
-MIN_BITS, MAX_BITS = 8, 64
+_MIN_BITS, _MAX_BITS = 8, 64
 
 
 def sent_bytes(party: int, bits: int, count: int) -> int:
@@ -159,8 +159,8 @@ def check_sizes(party: int, bits: int, count: int) -> None:
     """
     if party not in (0, 1):
         raise ConfigError(f"party={party} of a comparison; expected 0 or 1")
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise ConfigError(f"bits={bits} of a comparison; expected {MIN_BITS} to {MAX_BITS}")
+    if not _MIN_BITS <= bits <= _MAX_BITS:
+        raise ConfigError(f"bits={bits} of a comparison; expected {_MIN_BITS} to {_MAX_BITS}")
     if count < 1:
         raise ConfigError(f"count={count} of comparisons; expected at least 1")
 

@@ -2,7 +2,7 @@
 
 A comparison is exact for |x| < 2^(n-1) in units of 2^-f. Nobody sees x at run time, so the bounds
 are measured beforehand on validation images, in the clear by the model's owner, and must leave
-`SPARE_BITS`. A maximum compares a difference, which needs one bit more.
+`_SPARE_BITS`. A maximum compares a difference, which needs one bit more.
 """
 
 import math
@@ -19,9 +19,9 @@ from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.plan import MaxLevel, Plan
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 
-OLD_FILE = "activation-bounds.json"
-SPARE_BITS = 4
-MOST_BITS = 64
+_OLD_FILE = "activation-bounds.json"
+_SPARE_BITS = 4
+_MOST_BITS = 64
 LEAST_BITS = 8  # also of a model that compares nothing
 
 
@@ -83,15 +83,15 @@ def bounds_of(
         If no ring is large enough.
     """
     bits = tuple(needed_bits(largest, lowered.plan))
-    if max(bits, default=0) > MOST_BITS:
+    if max(bits, default=0) > _MOST_BITS:
         raise ConfigError(
             f"what the model compares reaches {max(largest):.4g}, which takes a ring of "
-            f"{max(bits)} bits; expected at most {MOST_BITS}; train it anew, with weight decay; "
+            f"{max(bits)} bits; expected at most {_MOST_BITS}; train it anew, with weight decay; "
             "nothing was written"
         )
     return ActivationBounds(
         images=images,
-        spare_bits=SPARE_BITS,
+        spare_bits=_SPARE_BITS,
         layers=lowered.node_of_comparison,
         largest=tuple(largest),
         bits=bits,
@@ -120,15 +120,15 @@ def refuse_old_file(folder: Path) -> None:
     ConfigError
         If there are such.
     """
-    if (folder / OLD_FILE).exists():
+    if (folder / _OLD_FILE).exists():
         raise ConfigError(
-            f"{folder / OLD_FILE} is of an earlier version and is not read; expected the bounds in "
-            "the model's card; run primia inference calibrate again, or delete the file"
+            f"{folder / _OLD_FILE} is of an earlier version and is not read; expected the bounds "
+            "in the model's card; run primia inference calibrate again, or delete the file"
         )
 
 
 def needed_bits(bounds: Sequence[float], plan: Plan) -> list[int]:
-    """Return, by comparison step, the least n that leaves `SPARE_BITS`.
+    """Return, by comparison step, the least n that leaves `_SPARE_BITS`.
 
     Raises
     ------
@@ -160,12 +160,12 @@ def check_bounds(bounds: ActivationBounds, plan: Plan) -> None:
     if any(bits > have for bits, have in zip(needed, plan.compare_bits, strict=True)):
         raise ConfigError(
             f"compare_bits={min(plan.compare_bits)}; expected at least {max(needed)} for this "
-            f"model: what it compares reaches {max(bounds.largest):.4g}, and {SPARE_BITS} bits "
+            f"model: what it compares reaches {max(bounds.largest):.4g}, and {_SPARE_BITS} bits "
             "stay spare"
         )
 
 
 def _bits(bound: float, difference: bool) -> int:
     """Return n with bound 2^f 2^SPARE_BITS < 2^(n-1), or 2^(n-2) for a difference."""
-    units = max(bound, 2.0**-ring.ACTIVATION_BITS) * 2.0 ** (ring.ACTIVATION_BITS + SPARE_BITS)
+    units = max(bound, 2.0**-ring.ACTIVATION_BITS) * 2.0 ** (ring.ACTIVATION_BITS + _SPARE_BITS)
     return max(math.floor(math.log2(units)) + 2 + difference, LEAST_BITS)

@@ -27,7 +27,7 @@ def folded(model: nn.Module) -> fx.GraphModule:
     ConfigError
         If it has a norm that depends on the image.
     """
-    refuse_group_norm(model)
+    _refuse_group_norm(model)
     plain = with_plain_kernels(model)
     with _TRACING:
         return cast(fx.GraphModule, fuse(plain, inplace=True))
@@ -48,7 +48,7 @@ def with_plain_kernels(model: nn.Module) -> nn.Module:
     return plain
 
 
-def refuse_group_norm(model: nn.Module) -> None:
+def _refuse_group_norm(model: nn.Module) -> None:
     """Refuse a normalisation that depends on the image: its variance would need a division.
 
     Raises

@@ -18,10 +18,10 @@ from primia_flwr.inference.lowering.lowering import Lowered, lower
 from primia_flwr.inference.lowering.rehearsal import Rehearsal
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 
-TOLERANCE = 0.02  # of a score; of scores beyond 20, a thousandth of the largest
-RELATIVE = 1e-3
-TIE = 0.02  # of the largest margin: below it an image may change its class, one in 100 of them
-MOST_WRONG_CUTS = 0.01  # expected for an image
+_TOLERANCE = 0.02  # of a score; of scores beyond 20, a thousandth of the largest
+_RELATIVE = 1e-3
+_TIE = 0.02  # of the largest margin: below it an image may change its class, one in 100 of them
+_MOST_WRONG_CUTS = 0.01  # expected for an image
 FEW_IMAGES = 100
 _REMEDY = (
     "train it anew, with batch norm and weight decay, and do not rescale its layers; nothing was "
@@ -88,7 +88,7 @@ def precision_of(plain: Tensor, fixed: Tensor, *, wrong_cuts: float) -> Precisio
     top = plain.topk(2, dim=1).values
     margins = top[:, 0] - top[:, 1]
     other = plain.argmax(dim=1) != fixed.argmax(dim=1)
-    tied = margins < TIE * margins.max()
+    tied = margins < _TIE * margins.max()
     return Precision(
         largest_score=float(plain.abs().max()),
         largest_difference=float((fixed - plain).abs().max()),
@@ -115,7 +115,7 @@ def check_precision(found: Precision, images: int) -> None:
     ConfigError
         With what was found, and what was expected.
     """
-    tolerance = max(TOLERANCE, RELATIVE * found.largest_score)
+    tolerance = max(_TOLERANCE, _RELATIVE * found.largest_score)
     changed = found.changed + found.ties_changed
     told = (
         f"in fixed point the model keeps the class of {images - changed} of {images} images, and "
@@ -127,8 +127,8 @@ def check_precision(found: Precision, images: int) -> None:
         raise ConfigError(
             f"{told} all, but for one in 100 that was a tie: it loses precision; {_REMEDY}"
         )
-    if not found.wrong_cuts <= MOST_WRONG_CUTS:
+    if not found.wrong_cuts <= _MOST_WRONG_CUTS:
         raise ConfigError(
             f"its numbers are so large that {found.wrong_cuts:.2g} of them would be cut wrongly in "
-            f"each image; expected at most {MOST_WRONG_CUTS}; {_REMEDY}"
+            f"each image; expected at most {_MOST_WRONG_CUTS}; {_REMEDY}"
         )

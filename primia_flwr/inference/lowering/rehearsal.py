@@ -27,7 +27,7 @@ from primia_flwr.inference.plan import (
     Reveal,
 )
 
-PRODUCT_LIMIT = 2.0**62  # of the ring's 2^63, which would come back as any number
+_PRODUCT_LIMIT = 2.0**62  # of the ring's 2^63, which would come back as any number
 
 
 class Rehearsal:
@@ -76,7 +76,7 @@ class Rehearsal:
         product = ring.product(self._opened[step.opening], weights.weight, geometry)
         product += weights.bias if geometry is None else weights.bias[:, None, None]
         largest = float(product.abs().max())
-        if not largest < PRODUCT_LIMIT:
+        if not largest < _PRODUCT_LIMIT:
             raise ConfigError(
                 f"linear layer {step.weight + 1} gives a product of {largest:.3g} in fixed point "
                 "on one of the images; expected less than 2^62: its numbers are too large for the "

@@ -47,12 +47,12 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream
 
-Words = NDArray[np.uint64]
+_Words = NDArray[np.uint64]
 
 DIGEST_WORDS = 4
 TAG_BYTES = 16
-KEY_WORDS = (TAG_BYTES + SEED_BYTES) // 8
-LOCK_BYTES = 8 * KEY_WORDS
+_KEY_WORDS = (TAG_BYTES + SEED_BYTES) // 8
+LOCK_BYTES = 8 * _KEY_WORDS
 _PURPOSE = "audit"
 
 
@@ -63,8 +63,8 @@ class Checks:
     `high`: of r without its lowest n-1 bits, shifted down. `borrow`: of s xor bit n-1 of r.
     """
 
-    high: Words
-    borrow: Words
+    high: _Words
+    borrow: _Words
 
     @classmethod
     def own(cls, seed: bytes, number: int, count: int) -> Self:
@@ -77,7 +77,7 @@ class Checks:
         return cls(*np.frombuffer(raw, np.uint64).reshape(2, -1))
 
 
-def deal_checks(seed: bytes, number: int, r: Words, s: NDArray[np.uint8], bits: int) -> bytes:
+def deal_checks(seed: bytes, number: int, r: _Words, s: NDArray[np.uint8], bits: int) -> bytes:
     """Return the model owner's shares of a step, 16 bytes a comparison.
 
     Parameters
@@ -97,8 +97,8 @@ def deal_checks(seed: bytes, number: int, r: Words, s: NDArray[np.uint8], bits: 
 
 
 def residues(
-    party: int, bits: int, opened: Words, chosen: NDArray[np.bool_], s: Words, checks: Checks
-) -> Words:
+    party: int, bits: int, opened: _Words, chosen: NDArray[np.bool_], s: _Words, checks: Checks
+) -> _Words:
     """Return T_0 of each number, or -T_1, modulo 2^(65-n); the two are equal inside the ring.
 
     Parameters
@@ -116,7 +116,7 @@ def residues(
     """
     one, high = np.uint64(party == ring.DATA_OWNER), opened >> np.uint64(bits - 1)
     turned = ~chosen ^ (high & np.uint64(1)).astype(np.bool_)  # where c is 1 - q
-    total: Words = high * one - checks.high
+    total: _Words = high * one - checks.high
     total += np.where(chosen, s, one - s)
     total -= np.where(turned, one - checks.borrow, checks.borrow)
     if party == ring.MODEL_OWNER:
@@ -133,9 +133,9 @@ class Ledger:
     def add(
         self,
         bits: int,
-        opened: Words,
+        opened: _Words,
         chosen: NDArray[np.bool_],
-        s: Words,
+        s: _Words,
         checks: Checks | None,
     ) -> None:
         """Take in one comparison step; see `residues`.
@@ -149,7 +149,7 @@ class Ledger:
             raise ProtocolError("a block was dealt without audit; expected shares for its checks")
         self._hash.update(residues(self._party, bits, opened, chosen, s, checks).data)
 
-    def digest(self) -> Words:
+    def digest(self) -> _Words:
         """Return the hash of all, (4,) uint64."""
         return np.frombuffer(self._hash.digest(), np.uint64)
 
@@ -158,15 +158,15 @@ class Ledger:
 class Lock:
     """The model owner's part of a release, for one batch: `rows` (384, 4) of M; `offset`: v."""
 
-    rows: Words
-    offset: Words
+    rows: _Words
+    offset: _Words
 
     @classmethod
     def open(cls, seed: bytes, sent: bytes | memoryview) -> Self:
         """Return that of a block, from the model owner's seed and `LOCK_BYTES` that were dealt."""
         return cls(_matrix(seed), np.frombuffer(sent, np.uint64))
 
-    def answer(self, asked: Words, digest: Words) -> tuple[bytes, bytes]:
+    def answer(self, asked: _Words, digest: _Words) -> tuple[bytes, bytes]:
         """Return k as 16 bytes to be sent, and 32 as the seed of the scores' mask.
 
         Parameters
@@ -182,16 +182,16 @@ class Lock:
 class Key:
     """The data owner's part of a release, for one batch: `pad` (4,) is a; `key` (6,) is u."""
 
-    pad: Words
-    key: Words
+    pad: _Words
+    key: _Words
 
     @classmethod
     def open(cls, seed: bytes) -> Self:
         """Return that of a block, from the data owner's seed."""
         stream = Stream(seed, _PURPOSE, "key")
-        return cls(stream.uint64(DIGEST_WORDS), stream.uint64(KEY_WORDS))
+        return cls(stream.uint64(DIGEST_WORDS), stream.uint64(_KEY_WORDS))
 
-    def ask(self, digest: Words) -> Words:
+    def ask(self, digest: _Words) -> _Words:
         """Return what goes to the model owner, (4,) uint64: `Ledger.digest` masked."""
         return digest ^ self.pad
 
@@ -211,16 +211,16 @@ def deal_lock(seeds: tuple[bytes, bytes]) -> bytes:
     return (_times(_matrix(seeds[1]), own.pad) ^ own.key).tobytes()
 
 
-def score_mask(seed: bytes, count: int) -> Words:
+def score_mask(seed: bytes, count: int) -> _Words:
     """Return what masks the model owner's share of the scores, (count,) uint64."""
     return Stream(seed, _PURPOSE, "scores").uint64(count)
 
 
-def _matrix(seed: bytes) -> Words:
-    return Stream(seed, _PURPOSE, "matrix").uint64((64 * KEY_WORDS, DIGEST_WORDS))
+def _matrix(seed: bytes) -> _Words:
+    return Stream(seed, _PURPOSE, "matrix").uint64((64 * _KEY_WORDS, DIGEST_WORDS))
 
 
-def _times(rows: Words, vector: Words) -> Words:
+def _times(rows: _Words, vector: _Words) -> _Words:
     """Return the product of a binary matrix, a row in 4 words, with a vector; (6,) words."""
     parities = np.bitwise_xor.reduce(np.bitwise_count(rows & vector), axis=1) & np.uint8(1)
     return np.packbits(parities, bitorder="little").view(np.uint64)

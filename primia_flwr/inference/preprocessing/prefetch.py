@@ -20,8 +20,8 @@ from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.keepalive import LOOK_SECONDS, Keepalive
 from primia_flwr.inference.transport.messages import Join, Kind, pack
 
-OnFetched = Callable[[int], None]
-Meanwhile = Callable[[], None]
+_OnFetched = Callable[[int], None]
+_Meanwhile = Callable[[], None]
 _TIME_FOR_A_GOODBYE = 0.2  # seconds, if the thread is not in the midst of a block
 _PATIENCE_AT_THE_END = 5.0  # seconds for the thread to notice that its line is closed
 
@@ -88,7 +88,7 @@ class Prefetch:
         total: int,
         ahead: int,
         masked_weights: Sequence[Tensor] = (),
-        on_fetched: OnFetched = lambda _: None,
+        on_fetched: _OnFetched = lambda _: None,
     ) -> None:
         self._party, self._channel, self._needs = party, channel, spec
         self._store, self._total, self._ahead = store, total, max(ahead, 1)
@@ -135,7 +135,7 @@ class Prefetch:
         if error is not None:
             raise error
 
-    def wait_for(self, count: int, timeout: float, *, meanwhile: Meanwhile = lambda: None) -> None:
+    def wait_for(self, count: int, timeout: float, *, meanwhile: _Meanwhile = lambda: None) -> None:
         """Wait until so many blocks have come in all; `meanwhile` is called about once a second.
 
         Raises
@@ -149,7 +149,7 @@ class Prefetch:
             if time.monotonic() >= end:
                 raise none_came(timeout)
 
-    def wait_open(self, number: int, timeout: float, *, meanwhile: Meanwhile) -> None:
+    def wait_open(self, number: int, timeout: float, *, meanwhile: _Meanwhile) -> None:
         """Wait until block `number`, the next one, is open.
 
         Raises

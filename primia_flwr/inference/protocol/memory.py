@@ -20,7 +20,7 @@ from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.plan import Plan
 from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
 
-WORD_BYTES = 8
+_WORD_BYTES = 8
 GB = 10**9
 _CGROUP = Path("/sys/fs/cgroup")
 _FIRST_BYTES = 300 * 10**6  # of libraries and threads, that only a session brings in
@@ -43,8 +43,8 @@ class SessionMemory:
         values = sum(math.prod(step.shape) for step in plan.steps)
         block = _BLOCKS * stored_bytes(party, spec) + _WITH_COPIES * max(part_bytes(party, spec))
         masks = _entries(spec) if party == ring.DATA_OWNER else 0
-        each = block + WORD_BYTES * (2 * values + 2 * masks)
-        return cls(WORD_BYTES * 2 * _weights(spec) + _FIRST_BYTES, -(-each // batch))
+        each = block + _WORD_BYTES * (2 * values + 2 * masks)
+        return cls(_WORD_BYTES * 2 * _weights(spec) + _FIRST_BYTES, -(-each // batch))
 
     def of_batch(self, batch: int) -> int:
         """Return the bytes of a session with batches of so many images."""
@@ -58,7 +58,7 @@ class SessionMemory:
 def dealing_bytes(spec: CorrelationSpec) -> int:
     """Return the bytes of a session at the crypto provider: masks, and the largest part dealt."""
     largest = max(part_bytes(ring.MODEL_OWNER, spec))
-    words = WORD_BYTES * (2 * _weights(spec) + 2 * _entries(spec))
+    words = _WORD_BYTES * (2 * _weights(spec) + 2 * _entries(spec))
     return words + 2 * _WITH_COPIES * largest + _FIRST_BYTES
 
 

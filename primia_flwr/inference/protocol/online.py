@@ -40,7 +40,7 @@ from primia_flwr.inference.protocol.plausibility import HONEST_LIMIT, judged
 Buffer = bytes | bytearray | memoryview
 
 
-class Link(Protocol):
+class _Link(Protocol):
     """What the parties need of the connection between them."""
 
     def send(self, *parts: Buffer) -> None:
@@ -58,7 +58,7 @@ class _Party:
 
     party: int
 
-    def __init__(self, plan: Plan, prepared: Prepared, link: Link, *, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, prepared: Prepared, link: _Link, *, threads: int = 1) -> None:
         self._plan, self._prepared, self._link = plan, prepared, link
         self._threads = threads
         self._values: dict[int, Tensor] = {}
@@ -155,7 +155,7 @@ class DataOwner(_Party):
         self,
         plan: Plan,
         prepared: Prepared,
-        link: Link,
+        link: _Link,
         *,
         threads: int = 1,
         score_limit: float = HONEST_LIMIT,
@@ -249,7 +249,7 @@ class ModelOwner(_Party):
         self,
         plan: Plan,
         prepared: Prepared,
-        link: Link,
+        link: _Link,
         weights: Sequence[Weights],
         *,
         threads: int = 1,

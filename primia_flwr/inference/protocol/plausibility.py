@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 HONEST_LIMIT = 2.0**18  # 2^31 units; also what an audit takes scores and pixels for
-SPARE = 16.0
+_SPARE = 16.0
 
 
 class Verdict(StrEnum):
@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 def limit_of(largest: float) -> float:
     """Return the limit of a calibrated model, whose largest score was `largest`; at least 1."""
-    return min(2.0 ** math.ceil(math.log2(max(SPARE * largest, 1.0))), HONEST_LIMIT)
+    return min(2.0 ** math.ceil(math.log2(max(_SPARE * largest, 1.0))), HONEST_LIMIT)
 
 
 def limit_that_holds(offered: float) -> float:

@@ -12,7 +12,7 @@ from primia_flwr.inference.service.crypten_batches import StockSession
 from primia_flwr.inference.service.data_owner import Session
 from primia_flwr.inference.service.negotiation import Answer
 
-Load = Callable[[int], Tensor]
+_Load = Callable[[int], Tensor]
 AnySession = Session | StockSession
 
 
@@ -48,7 +48,7 @@ def opinion_of(answer: Answer, row: int, *, index: int, share: int = 1) -> Opini
 
 def classify_all(
     open_session: Callable[[int], AnySession],
-    load: Load,
+    load: _Load,
     indices: Sequence[int],
     *,
     batch: int,
@@ -94,7 +94,7 @@ def classify_all(
                 session.abandon()
 
 
-def _classify(session: AnySession, load: Load, batch: list[int], size: int) -> Iterator[Opinion]:
+def _classify(session: AnySession, load: _Load, batch: list[int], size: int) -> Iterator[Opinion]:
     images = []
     for index in batch:
         images.append(load(index))

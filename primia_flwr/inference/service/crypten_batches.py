@@ -26,7 +26,7 @@ from primia_flwr.models.card import ModelCard
 PROTOCOL = "crypten"
 
 
-def come_for_triples(channel: Channel, session: bytes, peer: str) -> None:
+def _come_for_triples(channel: Channel, session: bytes, peer: str) -> None:
     """Come to the crypto provider for one computation.
 
     Raises
@@ -53,7 +53,7 @@ def answer(
     """Take part in one computation at the model owner."""
     from primia_flwr.inference.crypten.program import run_model_owner
 
-    come_for_triples(provider, session, channel.peer.fingerprint)
+    _come_for_triples(provider, session, channel.peer.fingerprint)
     run_model_owner(channel, provider, model, shape)
 
 
@@ -93,7 +93,7 @@ class StockSession(ClosedAtTheEnd):
 
     def _join(self, hello: Hello, offer: Offer, own: str) -> None:
         peer = self._channel.peer.fingerprint
-        come_for_triples(self._provider, session_of(hello, offer, own, peer), peer)
+        _come_for_triples(self._provider, session_of(hello, offer, own, peer), peer)
 
     def fetch_ahead(self) -> None:
         """Do nothing: triples are dealt while the parties wait."""

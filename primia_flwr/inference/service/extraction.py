@@ -15,8 +15,8 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.lowering import Lowered
 
-CARRIED_BITS = 64 - ring.WEIGHT_BITS
-SHARE = 4  # a data owner gets the answers that read one column in so many, unless told otherwise
+_CARRIED_BITS = 64 - ring.WEIGHT_BITS
+_SHARE = 4  # a data owner gets the answers that read one column in so many, unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class LastLayer:
     @property
     def columns(self) -> float:
         """How many columns an answer carries, exact to a unit of the fixed point."""
-        return CARRIED_BITS / self.bits
+        return _CARRIED_BITS / self.bits
 
     @property
     def answers(self) -> int:
         """With how many answers all of them are read: with fewer no attack reads it exactly."""
-        return math.ceil(self.width * self.bits / CARRIED_BITS)
+        return math.ceil(self.width * self.bits / _CARRIED_BITS)
 
     def __str__(self) -> str:
         return (
@@ -75,7 +75,7 @@ def limits_for(layer: LastLayer, *, limit: int, life_limit: int, accepted: bool)
     ConfigError
         If one of them is not below those answers, and that was not accepted.
     """
-    share = max(layer.answers // SHARE, 1)
+    share = max(layer.answers // _SHARE, 1)
     limits = Limits(limit or share, life_limit or share)
     for key, value in (("limit", limits.period), ("life_limit", limits.life)):
         if value >= layer.answers and not accepted:

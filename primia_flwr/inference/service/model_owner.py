@@ -46,7 +46,7 @@ from primia_flwr.models.card import ModelCard
 
 logger = logging.getLogger(__name__)
 
-OnBatch = Callable[[str, int], None]
+_OnBatch = Callable[[str, int], None]
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Server:
         settings: Settings,
         max_batch: int = 16,
         max_watching: int = 16,
-        on_batch: OnBatch = lambda *_: None,
+        on_batch: _OnBatch = lambda *_: None,
     ) -> None:
         self._served, self._to_provider, self._queries = served, to_provider, queries
         self._fingerprint, self._settings = own_fingerprint, settings

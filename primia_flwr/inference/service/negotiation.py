@@ -26,8 +26,8 @@ from primia_flwr.inference.transport.messages import (
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
 
-MAX_IMAGE_SIZE = 2048
-MAX_CLASSES = 1000
+_MAX_IMAGE_SIZE = 2048
+_MAX_CLASSES = 1000
 # Normalised pixels are below it whatever the image. A card whose numbers could lift a pixel out of
 # the fixed point would make the session break off for some images and not for others.
 _PIXEL_LIMIT = 2.0**17
@@ -76,10 +76,10 @@ def read_card(offer: Offer) -> ModelCard:
         card = ModelCard.from_dict(offer.card)
         in_range = (
             type(card.image_size) is int
-            and 16 <= card.image_size <= MAX_IMAGE_SIZE
+            and 16 <= card.image_size <= _MAX_IMAGE_SIZE
             and type(card.channels) is int
             and card.resize in RESIZE_NAMES
-            and 2 <= len(card.classes) <= MAX_CLASSES
+            and 2 <= len(card.classes) <= _MAX_CLASSES
             and all(_CLASS_NAME.fullmatch(name) for name in card.classes)
             and len(card.mean) == len(card.std) == card.channels
             and all(type(value) is float for value in (*card.mean, *card.std))

@@ -26,7 +26,7 @@ from primia_flwr.inference.transport.messages import MAX_JSON_BYTES, Join, Kind,
 
 logger = logging.getLogger(__name__)
 
-OnBlock = Callable[[str, int], None]
+_OnBlock = Callable[[str, int], None]
 _WISHES: dict[int, int] = {Kind.WANT: 8, Kind.GOODBYE: 0}
 
 
@@ -62,7 +62,7 @@ class Provider:
         *,
         patience: float = 60.0,
         idle: float = 72 * 3600.0,
-        on_block: OnBlock = lambda *_: None,
+        on_block: _OnBlock = lambda *_: None,
         device: torch.device = ring.CPU,
         room: int | None = None,
     ) -> None:

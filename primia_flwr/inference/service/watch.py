@@ -19,13 +19,13 @@ from primia_flwr.errors import DataError, PolicyRefusal, PrimiaError, ProtocolEr
 from primia_flwr.inference.service.data_owner import Session
 from primia_flwr.inference.service.negotiation import Answer
 
-ATTEMPTS = 3
+_ATTEMPTS = 3
 POLL_SECONDS = 0.25
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before it is tried to connect again
+FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds before it is tried to connect again
 REFUSED_PAUSE = 60.0  # seconds before a model owner that takes no image now is asked again
 
 
-class Book(Protocol):
+class _Book(Protocol):
     """Where results go."""
 
     def add(self, arrival: Arrival, answer: Answer) -> None:
@@ -78,7 +78,7 @@ class Watcher:
         open_session: Callable[[], Session],
         arrivals: Arrivals,
         load: Callable[[Path], Tensor],
-        book: Book,
+        book: _Book,
         *,
         limits: Limits,
         say: Callable[[str], None] = lambda _: None,
@@ -213,8 +213,8 @@ class Watcher:
         except (ServiceError, ProtocolError) as error:
             self._failed += 1
             self._lose(error)
-            if self._failed >= ATTEMPTS:
-                self._skip(f"{ATTEMPTS} attempts have failed; the last one: {error}")
+            if self._failed >= _ATTEMPTS:
+                self._skip(f"{_ATTEMPTS} attempts have failed; the last one: {error}")
         else:
             self._take(arrival, answer)
 
@@ -276,9 +276,9 @@ class _Pause:
     ) -> None:
         """Wait, longer than the last time; say why, where that is news."""
         now = time.monotonic()
-        if not self.has_begun and now - self._connected > LONGEST_PAUSE:
+        if not self.has_begun and now - self._connected > _LONGEST_PAUSE:
             self._seconds = 0.0
-        self._seconds = min(max(2 * self._seconds, FIRST_PAUSE), LONGEST_PAUSE)
+        self._seconds = min(max(2 * self._seconds, FIRST_PAUSE), _LONGEST_PAUSE)
         self._until = now + self._seconds
         self.has_begun = True
         if error is not None and str(error) != self._told:

@@ -25,7 +25,7 @@ from primia_flwr.errors import ServiceError
 from primia_flwr.storage.reading import read_bytes, read_private, read_text, reading
 
 Role = Literal["data-owner", "model-owner", "crypto-provider"]
-ROLES: tuple[Role, ...] = get_args(Role)
+_ROLES: tuple[Role, ...] = get_args(Role)
 
 KEY_FILE, CERTIFICATE_FILE, CA_FILE, PEERS_FILE = "party.key", "party.crt", "ca.crt", "peers.yaml"
 _URI = "primia:service:"
@@ -176,11 +176,11 @@ def read_identity(certificate: x509.Certificate) -> tuple[Role, str]:
     identities = [uri.removeprefix(_URI).split(":") for uri in uris if uri.startswith(_URI)]
     if len(identities) == 1 and len(identities[0]) == 2:
         role, name = identities[0]
-        if role in ROLES and _NAME.fullmatch(name):
+        if role in _ROLES and _NAME.fullmatch(name):
             return role, name
     raise ServiceError(
         f"has a certificate with the names {uris!r:.200}; expected one {_URI}<role>:<name> with "
-        f"a role of {', '.join(ROLES)}"
+        f"a role of {', '.join(_ROLES)}"
     )
 
 
@@ -255,8 +255,8 @@ def _peer(entry: dict[str, Any]) -> Peer:
     if "expires" in entry:
         raise ValueError("it has the unknown entry 'expires'")
     peer = Peer(**{key: _text(value) for key, value in entry.items()})
-    if peer.role not in ROLES:
-        raise ValueError(f"the role {peer.role!r} is none of {', '.join(ROLES)}")
+    if peer.role not in _ROLES:
+        raise ValueError(f"the role {peer.role!r} is none of {', '.join(_ROLES)}")
     if not _NAME.fullmatch(peer.name):
         raise ValueError(f"a party has the name {peer.name!r:.40}")
     key = _pairs(peer.key, f"the key of {peer}") if peer.key else ""

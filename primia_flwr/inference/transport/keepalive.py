@@ -18,7 +18,7 @@ SILENCE_SECONDS = 90.0
 FIRST_WORD_SECONDS = 10.0  # in which who has connected must say what it wants
 LOOK_SECONDS = 1.0  # how often one looks while one waits for something else
 
-Frame = tuple[int, bytearray]
+_Frame = tuple[int, bytearray]
 
 
 class Keepalive:
@@ -59,7 +59,7 @@ class Keepalive:
             pass
         return heard[1]
 
-    def receive_any(self, limits: Mapping[int, int]) -> Frame:
+    def receive_any(self, limits: Mapping[int, int]) -> _Frame:
         """Return the next frame that is not an answer to `ALIVE`, as `Channel.receive_any`."""
         while True:
             kind, body = self._channel.receive_any({**limits, Kind.ALIVE: 0})
@@ -67,7 +67,7 @@ class Keepalive:
             if kind != Kind.ALIVE:
                 return kind, body
 
-    def _step(self, limits: Mapping[int, int], wait: float) -> Frame | None:
+    def _step(self, limits: Mapping[int, int], wait: float) -> _Frame | None:
         """Return a frame that begins within `wait` seconds; else see to the line."""
         while (heard := self._channel.poll({**limits, Kind.ALIVE: 0}, wait)) is not None:
             self._unanswered = None
@@ -93,7 +93,7 @@ class Answering:
         self._channel = channel
         self._heard = time.monotonic()
 
-    def poll(self, limits: Mapping[int, int], wait: float) -> Frame | None:
+    def poll(self, limits: Mapping[int, int], wait: float) -> _Frame | None:
         """Return a frame of `limits`, or None if none begins within `wait` seconds.
 
         Raises

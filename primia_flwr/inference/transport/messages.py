@@ -16,13 +16,13 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.storage.reading import parse_json
 
 VERSION = 1
-PROTOCOLS = ("fss", "crypten")
+_PROTOCOLS = ("fss", "crypten")
 NONCE_BYTES = 32
 MAX_BATCHES = 10**6
 OPEN_ENDED = 0  # batches of a session that lasts until a party ends it
 MAX_JSON_BYTES = 1 << 20
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Kind(IntEnum):
@@ -131,7 +131,7 @@ def pack(message: Any) -> bytes:
     return json.dumps(asdict(message), sort_keys=True, separators=(",", ":")).encode()
 
 
-def unpack(raw: bytes | bytearray | memoryview, kind: type[T]) -> T:
+def unpack(raw: bytes | bytearray | memoryview, kind: type[_T]) -> _T:
     """Undo `pack`.
 
     Raises
@@ -163,7 +163,7 @@ def _check(good: bool, found: str, expected: str) -> None:
 
 
 def _check_protocol(value: str) -> None:
-    _check(value in PROTOCOLS, f"protocol={value!r}", " or ".join(PROTOCOLS))
+    _check(value in _PROTOCOLS, f"protocol={value!r}", " or ".join(_PROTOCOLS))
 
 
 def _check_hex(name: str, value: str) -> None:
