@@ -1,4 +1,4 @@
-"""What a simulated federation is compared with: every site alone, and all sites pooled.
+"""What a simulated federation is compared with: each site on its own, and all images in one place.
 
 Every model starts from the federation's first weights and sees as many image passes as its
 data gives in the federated run.
@@ -13,7 +13,7 @@ from primia_flwr.data.dataset import SiteData, load_pooled
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.models.card import ModelCard
 from primia_flwr.pipeline.first_model import first_model, model_card
-from primia_flwr.training.baselines import BaselineRound, train_alone, train_pooled
+from primia_flwr.training.baselines import BaselineRound, train_centralised, train_local
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.recipe import Recipe
@@ -34,15 +34,15 @@ def train_baselines(experiment: Experiment, sites: list[SiteData], step: Step) -
     step : callable
         Told name, rounds done, rounds in all, and a note, after every round.
     """
-    if "alone" in experiment.baselines:
+    if "local" in experiment.baselines:
         for site in sites:
-            yield _train(experiment, f"alone-{site.name}", site, step)
-    if "pooled" in experiment.baselines:
+            yield _train(experiment, f"local-{site.name}", site, step)
+    if "centralised" in experiment.baselines:
         names = experiment.federation.sites
         pooled = load_pooled(
             experiment.data, seed=experiment.seed, num_sites=len(names), site_names=names
         )
-        yield _train(experiment, "pooled", pooled, step)
+        yield _train(experiment, "centralised", pooled, step)
 
 
 def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Trained:
@@ -53,21 +53,23 @@ def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Tra
     def on_round(done: BaselineRound) -> None:
         step(name, done.number, done.num_rounds, f"{done.images_per_second:.0f} images/s")
 
+    # These words decide the random numbers: with others no baseline could be repeated.
+    seed = "pooled" if name == "centralised" else f"alone-{data.name}"
     recipe = Recipe(
         experiment.training,
         normalisation,
-        derive_seed(experiment.seed, "baseline", name),
+        derive_seed(experiment.seed, "baseline", seed),
         augmentation=experiment.data.augmentation,
         mixup=experiment.data.mixup,
         class_weights=experiment.task.label_weights(sums.label_counts),
     )
     rounds = experiment.federation.rounds
-    if name == "pooled":
+    if name == "centralised":
         sites = len(experiment.federation.sites)
-        result = train_pooled(
+        result = train_centralised(
             model, data, recipe, num_sites=sites, num_rounds=rounds, on_round=on_round
         )
     else:
-        result = train_alone(model, data, recipe, num_rounds=rounds, on_round=on_round)
+        result = train_local(model, data, recipe, num_rounds=rounds, on_round=on_round)
     card = model_card(experiment, data.train.classes, normalisation, result.best_round)
     return name, model, card

@@ -1,4 +1,4 @@
-"""The result table: federated, each hospital alone, pooled; in the terminal and the report."""
+"""The result table: federated, local, centralised; in the terminal and the report."""
 
 from __future__ import annotations
 

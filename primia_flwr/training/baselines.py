@@ -61,7 +61,7 @@ class BaselineResult:
 OnRound = Callable[[BaselineRound], None]
 
 
-def train_pooled(
+def train_centralised(
     model: nn.Module,
     data: SiteData,
     recipe: Recipe,
@@ -73,15 +73,15 @@ def train_pooled(
     """Train on the union of all sites' images, as if no border were between them.
 
     With `sync_every_n_batches` a federated round is that many batches at each of `num_sites`
-    sites: here it is their sum. The parameters are those of `train_alone`.
+    sites: here it is their sum. The parameters are those of `train_local`.
     """
     cfg = recipe.training
-    pooled = replace(cfg, sync_every_n_batches=cfg.sync_every_n_batches * num_sites)
-    recipe = replace(recipe, training=pooled)
-    return train_alone(model, data, recipe, num_rounds=num_rounds, on_round=on_round)
+    longer = replace(cfg, sync_every_n_batches=cfg.sync_every_n_batches * num_sites)
+    recipe = replace(recipe, training=longer)
+    return train_local(model, data, recipe, num_rounds=num_rounds, on_round=on_round)
 
 
-def train_alone(
+def train_local(
     model: nn.Module,
     data: SiteData,
     recipe: Recipe,

@@ -30,7 +30,7 @@ def test_empty_text_means_the_defaults() -> None:
 
 def test_an_experiment_overrides_the_defaults() -> None:
     demo, pneumonia = experiment("experiment=demo"), experiment("experiment=pneumonia")
-    assert demo.baselines == ["alone", "pooled"]
+    assert demo.baselines == ["local", "centralised"]
     assert pneumonia.data.layout == "pneumonia"
     assert pneumonia.training.optimizer_state == "keep"
     assert experiment("experiment=demo", "federation.rounds=3").federation.rounds == 3
@@ -90,7 +90,7 @@ def test_where_the_images_lie_does_not_change_the_hash() -> None:
         ("name: 'no spaces'", "name='no spaces'"),
         ("federation: {sites: [a, a]}", "different names"),
         ("federation: {min_sites: 9}", "federation.min_sites=9"),
-        ("baselines: [polled]", "did you mean pooled"),
+        ("baselines: [centralized]", "did you mean centralised"),
         ("strategy: {name: fedprox}", "training.proximal_mu=0.0"),
         ("strategy: {name: krum, options: {num_malicious: 1}}", "federation.min_sites=5"),
         ("aggregation: {float_mean: true, name: secure}", "aggregation.float_mean=true"),

@@ -9,7 +9,7 @@ from primia_flwr.config.experiment.training import (
     TrainingConfig,
 )
 from primia_flwr.data.dataset import SiteData
-from primia_flwr.training.baselines import BaselineRound, train_alone, train_pooled
+from primia_flwr.training.baselines import BaselineRound, train_local, train_centralised
 from primia_flwr.training.fit import fit
 from primia_flwr.training.plan import LocalPlan
 from primia_flwr.training.recipe import Recipe
@@ -27,7 +27,7 @@ def monitored(cfg: TrainingConfig, monitor: str, patience: int = 0) -> TrainingC
 
 
 def test_as_many_image_passes_as_the_federation_by_epochs() -> None:
-    result = train_pooled(
+    result = train_centralised(
         OnePixel(),
         SITE,
         Recipe(replace(PLAIN, local_epochs=2), HALF, seed=1),
@@ -40,16 +40,16 @@ def test_as_many_image_passes_as_the_federation_by_epochs() -> None:
 def test_as_many_batches_as_all_sites_together() -> None:
     # 30 images make 4 batches of 7 or 8; 3 sites of 2 batches in each of 2 rounds: 12 batches
     recipe = Recipe(replace(PLAIN, sync_every_n_batches=2), HALF, seed=1)
-    pooled = train_pooled(OnePixel(), SITE, recipe, num_sites=3, num_rounds=2)
-    alone = train_alone(OnePixel(), SITE, recipe, num_rounds=2)
-    assert sum(r.images_seen for r in pooled.rounds) == 3 * 30
-    assert sum(r.images_seen for r in alone.rounds) == 30
+    central = train_centralised(OnePixel(), SITE, recipe, num_sites=3, num_rounds=2)
+    local = train_local(OnePixel(), SITE, recipe, num_rounds=2)
+    assert sum(r.images_seen for r in central.rounds) == 3 * 30
+    assert sum(r.images_seen for r in local.rounds) == 30
 
 
 def test_rounds_are_one_continuous_training() -> None:
     data = SiteData("site-1", SITE.train, SITE.train.select([]))
     recipe = Recipe(ADAMW, HALF, seed=2)
-    result = train_alone(small_net(), data, recipe, num_rounds=3)
+    result = train_local(small_net(), data, recipe, num_rounds=3)
     whole = fit(small_net(), data.train, None, recipe, LocalPlan(0, 12, max_epochs=3))
     assert result.best_round == 3  # nothing to choose by: the last
     assert all(torch.equal(result.state[name], whole.state[name]) for name in whole.state)
@@ -60,7 +60,7 @@ def test_keeps_the_best_round_and_leaves_it_in_the_model() -> None:
     data = SiteData("odd", one_pixel([0, 0], [1, 1]), one_pixel([0, 0], [0, 0]))
     seen: list[BaselineRound] = []
     model = OnePixel()
-    result = train_alone(
+    result = train_local(
         model,
         data,
         Recipe(monitored(PLAIN, "loss"), HALF, seed=1),
@@ -77,5 +77,5 @@ def test_keeps_the_best_round_and_leaves_it_in_the_model() -> None:
 def test_stops_as_the_federation_would() -> None:
     data = SiteData("odd", one_pixel([0, 0], [1, 1]), one_pixel([0, 0], [0, 0]))
     recipe = Recipe(monitored(PLAIN, "loss", patience=2), HALF, seed=1)
-    result = train_alone(OnePixel(), data, recipe, num_rounds=9)
+    result = train_local(OnePixel(), data, recipe, num_rounds=9)
     assert len(result.rounds) == 3

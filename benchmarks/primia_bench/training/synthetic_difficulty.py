@@ -58,7 +58,7 @@ def main() -> None:
     }
     if arguments.run:
         metrics = read_json(arguments.run / "metrics.json")
-        for name in ("federated", "pooled"):
+        for name in ("federated", "centralised"):
             keys = ("balanced_accuracy", "roc_auc")
             document[name] = {key: metrics[name][key] for key in keys}
     publish(document, arguments.output)

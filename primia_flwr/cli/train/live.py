@@ -79,7 +79,7 @@ class LiveView:
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def step(self, name: str, done: float, total: float, note: str) -> None:
-        """Show how far a step is that runs in this process, e.g. the pooled baseline."""
+        """Show how far a step is that runs in this process, e.g. the centralised baseline."""
         if name not in self._steps:
             self._steps[name] = self._progress.add_task(name, total=total, note="")
             if not self._console.is_terminal:

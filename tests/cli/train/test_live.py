@@ -73,6 +73,6 @@ def test_a_search_shows_rung_and_configuration_and_how_far_all_of_it_is(
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with LiveView(tmp_path, 1, [], AIM, quiet=True) as view:
         view.say("hello")
-        view.step("pooled", 1, 2, "fast")
+        view.step("centralised", 1, 2, "fast")
     captured = capsys.readouterr()
     assert captured.err == captured.out == ""
