@@ -65,11 +65,11 @@ def _difference(gap: float) -> str:
 
 def _missing(folder: RunFolder) -> str:
     """Return which rows the result table lacks and why, in one sentence."""
-    lacking = {} if any(n.endswith(LOCAL) for n in folder.results) else {"local": "each hospital"}
-    lacking |= {} if "Centralised" in folder.results else {"centralised": ""}
+    lacking = [] if any(n.endswith(LOCAL) for n in folder.results) else ["local"]
+    lacking += [] if "Centralised" in folder.results else ["centralised"]
     if not folder.results or not lacking:
         return ""
-    models = " and ".join(f"{who} {word}".strip() for word, who in lacking.items())
+    models = f"{' and '.join(lacking)} training"
     if folder.run.get("deployment") == "deployment":
         return f"Not shown: {models}; in a deployment the data stay apart."
     return f"Not shown: {models}; train with baselines=[{','.join(lacking)}] to compare."
