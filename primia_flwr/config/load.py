@@ -12,10 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -98,12 +94,16 @@ def compose(
     ConfigError
         If a key or a choice does not exist, or an override cannot be parsed.
     """
+    import hydra  # here: what arrives at a site is composed already
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
     renamed.check_overrides(overrides)
     folder, _, name = ("", "", config_name) if groups else config_name.rpartition("/")
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(app_root() / "conf" / folder), version_base="1.3"):
-            return hydra_compose(
+        with hydra.initialize_config_dir(str(app_root() / "conf" / folder), version_base="1.3"):
+            return hydra.compose(
                 name,
                 overrides=with_search_path(overrides),
                 return_hydra_config=return_hydra_config,

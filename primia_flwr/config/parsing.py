@@ -1,9 +1,8 @@
 """A composed configuration as its checked dataclass, and one sentence for each mistake in it."""
 
 import re
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigKeyError,
@@ -15,6 +14,9 @@ from omegaconf.errors import (
 from primia_flwr.config import renamed
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hydra.errors import MissingConfigException
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
 
 def explain(error: Exception) -> str:
     """Return one sentence for an error of Hydra or OmegaConf: key, value, expectation, remedy."""
+    from hydra.errors import HydraException, MissingConfigException
+
     if isinstance(error.__cause__, OmegaConfBaseException | HydraException):
         return explain(error.__cause__)
     if isinstance(error, MissingConfigException):
@@ -52,7 +56,7 @@ def explain(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _explain_missing_choice(error: MissingConfigException) -> str:
+def _explain_missing_choice(error: "MissingConfigException") -> str:
     """Name the group, the choice that is not there, those that are, and the nearest."""
     asked = error.missing_cfg_file or _quoted(str(error))
     group, _, choice = asked.rpartition("/")

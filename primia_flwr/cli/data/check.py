@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +10,9 @@ from rich.table import Table
 
 from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.check import Findings, check_data
+
+if TYPE_CHECKING:
+    from primia_flwr.data.check import Findings
 
 
 @dataclass
@@ -25,12 +27,14 @@ class DataCheckConfig:
 
 def run(cfg: DataCheckConfig) -> dict[str, Any]:
     """Check the data and print a table; the result's `ok` decides the exit code."""
+    from primia_flwr.data.check import check_data  # heavy
+
     findings = check_data(cfg.data, seed=cfg.seed)
     show(findings, Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False), cfg.limit)
     return findings.to_dict()
 
 
-def show(findings: Findings, console: Console, limit: int) -> None:
+def show(findings: "Findings", console: Console, limit: int) -> None:
     """Print the findings for a person."""
     note = " (synthetic: drawn by formula)" if findings.synthetic else ""
     console.print(f"[bold]{escape(findings.root)}[/]{note}", soft_wrap=True)
@@ -53,7 +57,7 @@ def show(findings: Findings, console: Console, limit: int) -> None:
         console.print("[green]ready for training[/]")
 
 
-def _counts_table(findings: Findings) -> Table:
+def _counts_table(findings: "Findings") -> Table:
     table = Table("", "images", "patients")
     groups = (("class", findings.classes), ("split", findings.splits), ("site", findings.sites))
     for title, counts in groups:

@@ -4,7 +4,7 @@ import re
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,10 +13,10 @@ from rich.table import Table
 from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.dataset import hold_out_test, named_sites
-from primia_flwr.data.layouts.readers import read_manifest
-from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from primia_flwr.data.manifest import Manifest
 
 
 @dataclass
@@ -46,6 +46,9 @@ def run(cfg: DataPartitionConfig) -> dict[str, Any]:
 
     The sites get what a simulation with the same data, seed and number of sites gives them.
     """
+    from primia_flwr.data.dataset import hold_out_test, named_sites  # heavy
+    from primia_flwr.data.layouts.readers import read_manifest
+
     whole = read_manifest(cfg.data, seed=cfg.seed)
     develop, test = hold_out_test(cfg.data, whole, cfg.seed)
     sites = named_sites(
@@ -65,13 +68,13 @@ def run(cfg: DataPartitionConfig) -> dict[str, Any]:
     return _result(whole, parts, files)
 
 
-def _labelled(manifest: Manifest, *, site: str = "", split: str = "") -> Manifest:
+def _labelled(manifest: "Manifest", *, site: str = "", split: str = "") -> "Manifest":
     return manifest.with_samples(
         [replace(sample, site=site, split=split) for sample in manifest.samples]
     )
 
 
-def _write(parts: dict[str, Manifest], folder: Path) -> dict[str, str]:
+def _write(parts: "dict[str, Manifest]", folder: Path) -> dict[str, str]:
     files = {name: folder / f"{name}.csv" for name in parts}
     try:
         for name, path in files.items():
@@ -83,7 +86,7 @@ def _write(parts: dict[str, Manifest], folder: Path) -> dict[str, str]:
     return {name: str(path) for name, path in files.items()}
 
 
-def _table(parts: dict[str, Manifest]) -> Table:
+def _table(parts: "dict[str, Manifest]") -> Table:
     classes = next(iter(parts.values())).classes
     table = Table("site", "images", "patients", *(escape(name) for name in classes))
     for name, part in parts.items():
@@ -92,7 +95,9 @@ def _table(parts: dict[str, Manifest]) -> Table:
     return table
 
 
-def _result(whole: Manifest, parts: dict[str, Manifest], files: dict[str, str]) -> dict[str, Any]:
+def _result(
+    whole: "Manifest", parts: "dict[str, Manifest]", files: dict[str, str]
+) -> dict[str, Any]:
     counts = {
         name: {
             "images": len(part),
