@@ -76,14 +76,13 @@ def read_predictions(path: Path, judge: Judge) -> Predictions:
 
 
 def _names(path: Path, header: Sequence[str], judge: Judge) -> tuple[str, ...]:
-    wanted = ",".join(_FIXED)
     try:
         if tuple(header[: len(_FIXED)]) != _FIXED:
             raise ValueError(",".join(judge.columns(())))
         return judge.names_of(header[len(_FIXED) :])
     except ValueError as error:
         raise DataError(
-            f"{path}: columns {printable(','.join(header), limit=120)}; expected {wanted},{error}"
+            f"{path}: columns {printable(','.join(header), limit=120)}; expected file,patient,{error}"
         ) from None
 
 

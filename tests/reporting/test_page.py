@@ -9,13 +9,18 @@ import pytest
 from jinja2 import UndefinedError
 
 import primia_flwr
+from primia_flwr.config.rows import TASKS
 from primia_flwr.plotting import drawing, to_plot
 from primia_flwr.reporting import page
 
 PACKAGE = Path(primia_flwr.__file__).parent
-TEMPLATES = PACKAGE / "reporting" / "templates"
-PARTS = {"base", "table", "search", "report_evidence", "report_saliency"}
-PAGES = [p for p in TEMPLATES.glob("*.html.jinja") if p.name.split(".")[0] not in PARTS]
+TEMPLATES = [p for room in ("reporting", "tasks") for p in (PACKAGE / room / "templates").iterdir()]
+PARTS = {"base", "table", "search", "report_saliency", "classification"}
+PAGES = [
+    path
+    for path in TEMPLATES
+    if path.name.endswith(".html.jinja") and path.name.split(".")[0] not in PARTS
+]
 
 
 def test_a_value_that_is_not_given_is_refused() -> None:
@@ -28,7 +33,8 @@ def test_text_is_escaped_and_a_picture_is_not() -> None:
         plot = to_plot("<p>", figure, "<alt>")
     found = {"rungs": [], "chosen": None, "method": "<m>", "image_passes": 1}
     text = page.render("search.html", found=found, headings=["<h>"], lines=[["<c>"]], plots=[plot],
-                       ranks=[], rank_lines=[], overrides="")  # fmt: skip
+                       ranks=[], rank_lines=[], overrides="", aim=TASKS["classification"].aim,
+                       counted="counts")  # fmt: skip
     assert "<m>" not in text.lower()
     for escaped in ("&lt;m&gt;", "&lt;h&gt;", "&lt;c&gt;"):
         assert escaped in text
@@ -37,13 +43,13 @@ def test_text_is_escaped_and_a_picture_is_not() -> None:
 
 def test_every_page_is_the_base_with_its_one_style_and_nothing_loaded() -> None:
     assert {p.name.split(".")[0] for p in PAGES} == {
-        *("report", "compare", "sweep", "attack", "membership"),
+        *("report", "classification_compare", "sweep", "attack", "membership"),
     }
     for path in PAGES:
         assert path.read_text().startswith('{% extends "base.html.jinja" %}'), path.name
-    base = (TEMPLATES / "base.html.jinja").read_text()
+    base = next(path for path in TEMPLATES if path.name == "base.html.jinja").read_text()
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in base
-    for path in TEMPLATES.iterdir():
+    for path in TEMPLATES:
         text = path.read_text()
         assert ("<style" in text) is (path.name == "base.html.jinja"), path.name
         assert not re.search(r"<script|<link|@import|url\(|https?://", text), path.name

@@ -10,13 +10,15 @@ from primia_flwr.runs.history import History, RoundRow, SiteRow
 
 @pytest.fixture
 def history(tmp_path):
-    history = History(tmp_path / "run")
+    history = History(tmp_path / "run", ["loss", "dice"])
     history.rounds = [
         RoundRow(1, 2.5, 0.5, 0.25, sites=2, failed=1, bytes_up=10, bytes_down=20),
-        RoundRow(2, 2.0, 0.25, 0.125, 0.5, 0.75, 0.7, 0.4, 3, 0, 30, 30, 99.5, 640),
+        RoundRow(2, 2.0, 0.25, 0.125, {"dice": 0.4, "loss": 0.5}, 3, 0, 30, 30, 99.5, 640),
     ]
     history.sites = [
-        SiteRow(1, "munich", "ok", "", 20, 2, 1.0, 0.25, 0.5, 0.75, 0.5, True, 100.0, 0.5),
+        SiteRow(
+            1, "munich", "ok", "", 20, 2, 1.0, 0.25, {"loss": 0.5, "dice": 0.75}, True, 100.0, 0.5
+        ),
         SiteRow(1, "paris", "refused", 'says "no", firmly'),
     ]
     return history
@@ -26,22 +28,22 @@ def test_the_tables_have_the_agreed_columns_and_cells(history, tmp_path):
     history.mark_best(2)
     history.write()
     assert (tmp_path / "run" / "history.csv").read_text() == (
-        "round,seconds,seconds_outside_training,train_loss,val_loss,val_accuracy,"
-        "val_balanced_accuracy,val_mcc,sites,failed,bytes_up,bytes_down,images_per_second,images,best\n"
-        "1,2.5,0.5,0.25,,,,,2,1,10,20,,0,0\n"
-        "2,2.0,0.25,0.125,0.5,0.75,0.7,0.4,3,0,30,30,99.5,640,1\n"
+        "round,seconds,seconds_outside_training,train_loss,val_loss,val_dice,sites,failed,bytes_up,"
+        "bytes_down,images_per_second,images,best\n"
+        "1,2.5,0.5,0.25,,,2,1,10,20,,0,0\n"
+        "2,2.0,0.25,0.125,0.5,0.4,3,0,30,30,99.5,640,1\n"
     )
     assert (tmp_path / "run" / "sites.csv").read_text() == (
-        "round,site,status,reason,num_examples,num_batches,epochs,train_loss,val_loss,"
-        "val_accuracy,val_mcc,stopped_early,images_per_second,seconds\n"
-        "1,munich,ok,,20,2,1.0,0.25,0.5,0.75,0.5,1,100.0,0.5\n"
-        '1,paris,refused,"says ""no"", firmly",,,,,,,,,,\n'
+        "round,site,status,reason,num_examples,num_batches,epochs,train_loss,val_loss,val_dice,"
+        "stopped_early,images_per_second,seconds\n"
+        "1,munich,ok,,20,2,1.0,0.25,0.5,0.75,1,100.0,0.5\n"
+        '1,paris,refused,"says ""no"", firmly",,,,,,,,,\n'
     )
 
 
 def test_rows_survive_a_checkpoint(history, tmp_path):
     stored = json.loads(json.dumps(history.to_dict()))
-    restored = History(tmp_path / "other").restore(stored)
+    restored = History(tmp_path / "other", history.metrics).restore(stored)
     assert (restored.rounds, restored.sites) == (history.rounds, history.sites)
 
 

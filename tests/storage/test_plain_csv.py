@@ -148,8 +148,8 @@ def manifest(folder: Path) -> str:
 
 
 def history(folder: Path) -> str:
-    found = History(folder)
-    found.rounds.append(RoundRow(1, val_mcc=-0.25))
+    found = History(folder, ["mcc"])
+    found.rounds.append(RoundRow(1, validation={"mcc": -0.25}))
     found.sites += [SiteRow(1, name, "ok") for name in EVIL]
     found.write()
     text = (folder / "history.csv").read_text()
