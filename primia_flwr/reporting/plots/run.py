@@ -99,7 +99,7 @@ def comparison(results: dict[str, ModelScores], metrics: Sequence[Metric], aim: 
         names_on_rows(panels, list(results))
     reached = {name: scores.figures()[aim.name] for name, scores in results.items()}
     words = ", ".join(f"{name} {value:.3f}" for name, value in reached.items() if value is not None)
-    of = " and ".join(metric.words for metric in metrics)
+    of = ", ".join(metric.words for metric in metrics)
     return to_plot("comparison", figure, f"Dot chart of {of}. {aim.title}: {words}.")
 
 
