@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from primia_flwr.errors import ProtocolError
 
 KEY_BYTES = 32
-SIGNATURE_BYTES = 64
+_SIGNATURE_BYTES = 64
 Part = bytes | str | int
 _PURPOSE = "primia secagg v1 keys"
 
@@ -154,7 +154,7 @@ class PublicKeys:
         ProtocolError
             If `raw` has another length.
         """
-        if len(raw) != 2 * KEY_BYTES + SIGNATURE_BYTES:
+        if len(raw) != 2 * KEY_BYTES + _SIGNATURE_BYTES:
             raise ProtocolError(f"public keys of {len(raw)} bytes; expected 128")
         return cls(raw[:KEY_BYTES], raw[KEY_BYTES : 2 * KEY_BYTES], raw[2 * KEY_BYTES :])
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from primia_flwr.errors import ProtocolError
 from primia_flwr.primitives.keys import Part, digest
 
-HASH_BYTES = 32
+_HASH_BYTES = 32
 
 
 def leaf(*parts: Part) -> bytes:
@@ -61,14 +61,14 @@ def root_of(entry: bytes, place: int, count: int, proof: bytes) -> bytes:
         If there is no such place, or its proof has another length.
     """
     siblings = _siblings(place, count)
-    if place >= count or len(proof) != HASH_BYTES * len(siblings):
+    if place >= count or len(proof) != _HASH_BYTES * len(siblings):
         raise ProtocolError(
             f"a proof of {len(proof)} bytes for place {place} of {count}; expected a place below "
-            f"{count}, and {HASH_BYTES * len(siblings)} bytes"
+            f"{count}, and {_HASH_BYTES * len(siblings)} bytes"
         )
     found = entry
     for i, is_left in enumerate(siblings):
-        other = proof[HASH_BYTES * i : HASH_BYTES * (i + 1)]
+        other = proof[_HASH_BYTES * i : _HASH_BYTES * (i + 1)]
         found = node(other, found) if is_left else node(found, other)
     return found
 

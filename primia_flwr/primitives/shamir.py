@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from primia_flwr.errors import ProtocolError
 
-Bytes = NDArray[np.uint8]
+_Bytes = NDArray[np.uint8]
 _REDUCTION = np.uint8(0x1B)  # x^8 = x^4 + x^3 + x + 1
 
 
-def _double(a: Bytes) -> Bytes:
+def _double(a: _Bytes) -> _Bytes:
     return (a << np.uint8(1)) ^ ((a >> np.uint8(7)) * _REDUCTION)
 
 
-def _powers_of_three() -> Bytes:
+def _powers_of_three() -> _Bytes:
     """Return 3^0 to 3^254: 3 generates the field's multiplicative group."""
     powers = np.ones(255, np.uint8)
     for i in range(1, 255):
@@ -39,7 +39,7 @@ _LOG = np.zeros(256, np.int64)
 _LOG[_EXP] = np.arange(255)
 
 
-def matmul(public: Bytes, secret: Bytes) -> Bytes:
+def matmul(public: _Bytes, secret: _Bytes) -> _Bytes:
     """Multiply matrices over GF(2^8): (m, t) uint8 by (t, n) uint8 gives (m, n) uint8."""
     product = np.zeros((public.shape[0], secret.shape[1]), np.uint8)
     for bit in range(8):

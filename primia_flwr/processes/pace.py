@@ -13,10 +13,10 @@ from typing import Any
 from flwr.supercore.inflatable import inflatable_utils
 
 # Seconds: between two looks at an object that is not there yet, at first and at most.
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 # Seconds: between two looks for a message while messages come; without one until that ends;
 # Flower's pause between two looks at whether the app has answered, by which one is noticed.
-LIVELY_PAUSE, LIVELY_FOR, REPLY_PAUSE = 0.25, 120.0, 0.5
+_LIVELY_PAUSE, LIVELY_FOR, _REPLY_PAUSE = 0.25, 120.0, 0.5
 
 
 def hasten_transfers(module: ModuleType = inflatable_utils) -> bool:
@@ -26,12 +26,12 @@ def hasten_transfers(module: ModuleType = inflatable_utils) -> bool:
     if not {"initial_backoff", "backoff_cap", "max_tries_per_object"} <= known.keys():
         return False
     patience = known["max_time"] if isinstance(known.get("max_time"), int | float) else 7200
-    known["initial_backoff"], known["backoff_cap"] = FIRST_PAUSE, LONGEST_PAUSE
+    known["initial_backoff"], known["backoff_cap"] = FIRST_PAUSE, _LONGEST_PAUSE
     known["max_tries_per_object"] = int(patience / FIRST_PAUSE)
     return True
 
 
-class LivelyClock:
+class _LivelyClock:
     """The module `time` with another `sleep`, for a process that looks for messages."""
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class LivelyClock:
     def sleep(self, seconds: float) -> None:
         """Sleep as long as asked, or less while messages come."""
         now = time.monotonic()
-        if seconds <= REPLY_PAUSE:  # waiting for the app's answer to a message
+        if seconds <= _REPLY_PAUSE:  # waiting for the app's answer to a message
             self._last_message = now
         lively = now - self._last_message < LIVELY_FOR
-        time.sleep(min(seconds, LIVELY_PAUSE) if lively else seconds)
+        time.sleep(min(seconds, _LIVELY_PAUSE) if lively else seconds)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
@@ -53,5 +53,5 @@ def hasten_messages(module: ModuleType) -> bool:
     """Let a module of Flower that sleeps with `time.sleep` look for messages more often."""
     if not inspect.ismodule(module) or getattr(module, "time", None) is not time:
         return False
-    module.time = LivelyClock()  # type: ignore[attr-defined]
+    module.time = _LivelyClock()  # type: ignore[attr-defined]
     return True

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dp_accounting import DpEvent
 
 PLD, RDP = "pld", "rdp"
-PATIENTS = ("disjoint", "shared")
+_PATIENTS = ("disjoint", "shared")
 # Orders of plain Rényi accounting: dense, because a fixed plan may take the best of them for free.
 _ORDERS = (1.25, 1.5, 1.75, *map(float, range(2, 64)), *(2.0**k for k in range(6, 12)))
 PLD_UP_TO = 50.0  # above, distributions take gigabytes to say that nothing is protected
@@ -153,7 +153,7 @@ def across_sites(sites: Sequence[Guarantee], *, patients: str) -> Guarantee:
     ConfigError
         If there is no site, or `patients` is another word.
     """
-    check_choice("privacy.patients", patients, PATIENTS)
+    check_choice("privacy.patients", patients, _PATIENTS)
     if not sites:
         raise ConfigError("no site's guarantee was given; expected at least one")
     merge: Callable[[Sequence[float]], float] = max if patients == "disjoint" else math.fsum

@@ -41,7 +41,7 @@ Spent = NDArray[np.float64]
 
 # Of delta, so much goes to whole runs: one run that uses up the ceiling then needs 1 to 2 % more
 # noise than with all of it, many small ones 1 to 3 % more than without criterion 0 (docs).
-RUNS = 0.75
+_RUNS = 0.75
 # Of the rest, so much goes to one order, somewhat above the best one of a Gaussian that costs the
 # ceiling, since sampled ones have theirs higher; what is left to a wide grid, for ceilings and
 # mechanisms that nobody planned.
@@ -113,13 +113,13 @@ class SiteFilter:
     runs: float
 
     def __post_init__(self) -> None:
-        check_range("privacy.runs", self.runs, 0, 1, example=RUNS, open_high=True)
+        check_range("privacy.runs", self.runs, 0, 1, example=_RUNS, open_high=True)
         shares = math.fsum((*self.rdp.shares, self.runs))
         if shares > 1 + _SHARES_MAY_MISS:
             raise ConfigError(f"shares of delta sum to {shares} with whole runs; expected 1")
 
     @classmethod
-    def planned(cls, *, epsilon: float, delta: float, runs: float = RUNS) -> Self:
+    def planned(cls, *, epsilon: float, delta: float, runs: float = _RUNS) -> Self:
         """Return a filter for a ledger that begins with `epsilon` as its ceiling."""
         return cls(RdpFilter.planned(epsilon=epsilon, delta=delta, share=1 - runs), runs)
 

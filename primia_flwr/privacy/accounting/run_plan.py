@@ -27,7 +27,7 @@ from primia_flwr.privacy.accounting.events import (
 )
 from primia_flwr.privacy.accounting.filter import SiteFilter, Spent
 
-Events = tuple[AnyEvent, ...]
+_Events = tuple[AnyEvent, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RunPlan:
     `asked`: the epsilon that the noise was solved for; 0 where the noise was given.
     """
 
-    events: Events
+    events: _Events
     epsilon: float
     delta: float
     accountant: str
@@ -56,7 +56,7 @@ class Wish:
     looked for, and the one that stands there means nothing.
     """
 
-    events: Events
+    events: _Events
     epsilon: float = 0.0
 
     def met_by(self, plan: RunPlan) -> bool:
@@ -87,13 +87,13 @@ class Wish:
             _priced(self._with(noise), counted_by, ceiling, self.epsilon), asked=self.epsilon
         )
 
-    def _with(self, noise: float) -> Events:
+    def _with(self, noise: float) -> _Events:
         return tuple(
             replace(event, noise_multiplier=noise) if isinstance(event, SampledGaussian) else event
             for event in self.events
         )
 
-    def _like(self, events: Events) -> Events:
+    def _like(self, events: _Events) -> _Events:
         """Return the wished events with the noise that was found in these."""
         found = [event.noise_multiplier for event in events if isinstance(event, SampledGaussian)]
         return self._with(found[0]) if self.epsilon and found else self.events
@@ -183,7 +183,7 @@ def _least_noise(
 
 
 def _priced(
-    events: Events, counted_by: SiteFilter, ceiling: float | None, epsilon: float | None = None
+    events: _Events, counted_by: SiteFilter, ceiling: float | None, epsilon: float | None = None
 ) -> RunPlan:
     """Return the plan of events: at the delta of a run of this epsilon, or of what they cost."""
     if not counted_by.runs:

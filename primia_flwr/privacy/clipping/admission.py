@@ -14,7 +14,7 @@ from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 # Layers with parameters whose gradients the engines know how to clip.
-LAYERS = (nn.Conv2d, WSConv2d, nn.Linear, nn.GroupNorm, ScaleShift)
+_LAYERS = (nn.Conv2d, WSConv2d, nn.Linear, nn.GroupNorm, ScaleShift)
 _USE = (
     "use model.norm=group, best with model.weight_standardisation=true, or model.norm=none, which "
     "can be served encrypted, too"
@@ -51,10 +51,10 @@ def check_model(model: nn.Module) -> None:
 def _check_parameters(where: str, module: nn.Module, owners: dict[int, str]) -> None:
     own = dict(module.named_parameters(recurse=False))
     trainable = [parameter for parameter in own.values() if parameter.requires_grad]
-    if trainable and (type(module) not in LAYERS or not own.keys() <= {"weight", "bias"}):
+    if trainable and (type(module) not in _LAYERS or not own.keys() <= {"weight", "bias"}):
         raise ConfigError(
             f"{where} has trainable parameters that no engine can clip; expected only "
-            f"{', '.join(layer.__name__ for layer in LAYERS)}; freeze it or replace it"
+            f"{', '.join(layer.__name__ for layer in _LAYERS)}; freeze it or replace it"
         )
     for parameter in trainable:
         first = owners.setdefault(id(parameter), where)

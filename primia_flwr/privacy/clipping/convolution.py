@@ -26,7 +26,7 @@ from primia_flwr.privacy.clipping.geometry import Geometry
 from primia_flwr.privacy.clipping.gram import multiplications, squared_norms
 from primia_flwr.privacy.clipping.record import Record, Sums
 
-ROUNDINGS = 8
+_ROUNDINGS = 8
 # Multiplications that take as long as writing and reading back one entry of a unit's own gradient.
 _ENTRY = 120
 
@@ -92,7 +92,7 @@ class ConvolutionRule:
         patches = self._geometry.patch_sums(record.x.square()).sqrt()
         outputs = torch.linalg.vector_norm(self._per_deviation(record.dy), dim=1, keepdim=True)
         total = record.by_unit(patches * outputs).double().squeeze(1)
-        return total.square() * (ROUNDINGS * torch.finfo(record.dy.dtype).eps)
+        return total.square() * (_ROUNDINGS * torch.finfo(record.dy.dtype).eps)
 
     def _pull_back(self) -> Callable[[Tensor], Tensor]:
         """Return what turns a gradient of the kernel in use into one of the parameter."""

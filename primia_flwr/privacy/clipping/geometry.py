@@ -7,24 +7,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Pair = tuple[int, int]
+_Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Kernel size, stride, padding (zeros) and dilation by axis, and the groups."""
 
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
+    kernel: _Pair
+    stride: _Pair = (1, 1)
+    padding: _Pair = (0, 0)
+    dilation: _Pair = (1, 1)
     groups: int = 1
 
     @classmethod
     def of(cls, layer: nn.Conv2d) -> "Geometry":
         """Read it off a layer whose padding is given in numbers."""
         pairs = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        kernel, stride, padding, dilation = (cast(Pair, pair) for pair in pairs)
+        kernel, stride, padding, dilation = (cast(_Pair, pair) for pair in pairs)
         return cls(kernel, stride, padding, dilation, layer.groups)
 
     def patch_sums(self, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from primia_flwr.privacy.clipping.engine import Engine, PerImageLoss, Weigh
 from primia_flwr.privacy.clipping.record import Record, Rule
 from primia_flwr.privacy.clipping.rules import rule_for
 
-Seen = dict[nn.Module, tuple[Tensor, Tensor]]
+_Seen = dict[nn.Module, tuple[Tensor, Tensor]]
 
 
 class GhostEngine(Engine):
@@ -62,7 +62,7 @@ class GhostEngine(Engine):
         ]
 
     def _records(self, images: Tensor, targets: Tensor) -> dict[nn.Module, Record]:
-        seen: Seen = {}
+        seen: _Seen = {}
         with self._aside(), _watched(self._rules, seen), torch.enable_grad():
             losses = self._losses(images, targets)
             _check_batches(seen, len(images))
@@ -86,7 +86,7 @@ class GhostEngine(Engine):
                 parameter.requires_grad_(True)
 
 
-def _check_batches(seen: Seen, images: int) -> None:
+def _check_batches(seen: _Seen, images: int) -> None:
     for module, (_, output) in seen.items():
         if output.shape[0] != images:
             raise ConfigError(
@@ -110,7 +110,7 @@ def _full_precision() -> Iterator[None]:
 
 
 @contextmanager
-def _watched(rules: dict[nn.Module, Rule], seen: Seen) -> Iterator[None]:
+def _watched(rules: dict[nn.Module, Rule], seen: _Seen) -> Iterator[None]:
     """Keep each layer's input and output; the first one's output begins the backward pass."""
     hooks = [module.register_forward_hook(_keeper(seen)) for module in rules]
     try:
@@ -120,7 +120,7 @@ def _watched(rules: dict[nn.Module, Rule], seen: Seen) -> Iterator[None]:
             hook.remove()
 
 
-def _keeper(seen: Seen) -> Callable[[nn.Module, Any, Tensor], None]:
+def _keeper(seen: _Seen) -> Callable[[nn.Module, Any, Tensor], None]:
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if module in seen:
             raise ConfigError(

@@ -18,7 +18,7 @@ from primia_flwr.privacy.clipping.convolution import ConvolutionRule, Standardis
 from primia_flwr.privacy.clipping.record import Record, Rule, Sums
 
 
-class ScaleShiftRule:
+class _ScaleShiftRule:
     """Scale and shift of each channel: few enough to keep the gradients of all units."""
 
     def __init__(self, layer: ScaleShift | nn.GroupNorm) -> None:
@@ -50,7 +50,7 @@ class ScaleShiftRule:
         return x
 
 
-class GroupNormRule(ScaleShiftRule):
+class _GroupNormRule(_ScaleShiftRule):
     """A group norm: the scale multiplies the normalised input."""
 
     def __init__(self, layer: nn.GroupNorm) -> None:
@@ -61,7 +61,7 @@ class GroupNormRule(ScaleShiftRule):
         return functional.group_norm(x, self._layer.num_groups, eps=self._layer.eps)
 
 
-class LinearRule:
+class _LinearRule:
     """A linear layer over (N, features): each view is one position. In float64, as it is small."""
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -94,15 +94,15 @@ class LinearRule:
         return sums
 
 
-RULES: dict[type[nn.Module], Callable[[Any], Rule]] = {
+_RULES: dict[type[nn.Module], Callable[[Any], Rule]] = {
     nn.Conv2d: ConvolutionRule,
     WSConv2d: StandardisedConvolutionRule,
-    nn.Linear: LinearRule,
-    nn.GroupNorm: GroupNormRule,
-    ScaleShift: ScaleShiftRule,
+    nn.Linear: _LinearRule,
+    nn.GroupNorm: _GroupNormRule,
+    ScaleShift: _ScaleShiftRule,
 }
 
 
 def rule_for(layer: nn.Module) -> Rule:
     """Return the rule of a layer that `admission.check_model` has let in."""
-    return RULES[type(layer)](layer)
+    return _RULES[type(layer)](layer)

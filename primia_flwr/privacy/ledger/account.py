@@ -25,7 +25,7 @@ from primia_flwr.storage.reading import reason_of
 
 FORMAT = 2
 _BEFORE_PLANS = 1  # the format that knows no planned runs; such ledgers go on without
-UNITS = ("patient", "image")
+_UNITS = ("patient", "image")
 _TYPES: dict[str, dict[str, tuple[type, ...]]] = {
     "opened": {
         **dict.fromkeys(("id", "site", "unit", "key"), (str,)),
@@ -49,7 +49,7 @@ _TYPES: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "repaired": {"bytes": (int,), "sha256": (str,)},
 }
-Groups = Mapping[Person, int]
+_Groups = Mapping[Person, int]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Account:
     def epsilon(
         self,
         version: str,
-        groups: Groups,
+        groups: _Groups,
         extra: Sequence[AnyEvent] = (),
         *,
         run: str = "",
@@ -157,7 +157,7 @@ class Account:
         ]
         return max(map(self.constants.filter.epsilon, found), default=0.0)
 
-    def most_used(self, groups: Groups) -> Spent:
+    def most_used(self, groups: _Groups) -> Spent:
         """Return the spending of the group of units that has spent most; zeros where none is."""
         return max(
             (self._of_group(group) for group in groups),
@@ -197,7 +197,7 @@ class Account:
     def _open(self, entry: Entry) -> None:
         old = entry.body.get("format") == _BEFORE_PLANS
         body = _checked(entry, without=("runs",) if old else ())
-        if body["format"] not in (FORMAT, _BEFORE_PLANS) or body["unit"] not in UNITS:
+        if body["format"] not in (FORMAT, _BEFORE_PLANS) or body["unit"] not in _UNITS:
             raise ValueError(f"format {body['format']}, unit {body['unit']}")
         rdp = RdpFilter(body["delta"], tuple(body["orders"]), tuple(body["shares"]))
         found = SiteFilter(rdp, 0.0 if old else body["runs"])
@@ -255,8 +255,8 @@ def check_unit(unit: str) -> None:
     ConfigError
         Naming the choices.
     """
-    if unit not in UNITS:
-        raise ConfigError(f"privacy.unit={unit}; expected one of {', '.join(UNITS)}")
+    if unit not in _UNITS:
+        raise ConfigError(f"privacy.unit={unit}; expected one of {', '.join(_UNITS)}")
 
 
 def _for_units(price: Price, units: int, anything: bool) -> Price:

@@ -22,7 +22,7 @@ from primia_flwr.storage.atomic import PRIVATE, make_folder, rename_durably, wri
 
 DATA, RELEASES = "data", "releases"
 KEY, HEAD = "unit.key", "head.json"
-PENDING = ".pending"
+_PENDING = ".pending"
 _UNITS, _RELEASE, _NEWEST = ".units", ".release", ".newest"
 _WITNESS = re.compile(r"([0-9]{1,18})(?:-([0-9a-f]{64}))?")
 # What only a ledger leaves in its folder; the last one a run with it.
@@ -70,7 +70,7 @@ def check_whole(folder: Path, entries: Sequence[Entry], *, head_is_there: bool) 
         raise DataError(f"{folder / HEAD} is missing; {REMEDY}")
     versions = _versions(entries)
     for path in _visible(folder / DATA):
-        name = path.name.removesuffix(PENDING)
+        name = path.name.removesuffix(_PENDING)
         if path.suffix == _NEWEST:
             _check_named(path, entries)
         elif not name.endswith(_UNITS) or (
@@ -88,11 +88,11 @@ def check_whole(folder: Path, entries: Sequence[Entry], *, head_is_there: bool) 
 def settle(folder: Path, entries: Sequence[Entry]) -> None:
     """Give pending files their names where their entry is on the disk, and remove the others."""
     versions = _versions(entries)
-    if os.path.lexists(folder / (KEY + PENDING)):
+    if os.path.lexists(folder / (KEY + _PENDING)):
         settle_file(folder / KEY)
     for path in list(_visible(folder / DATA)):
-        if path.name.endswith(PENDING):
-            final = path.with_name(path.name.removesuffix(PENDING))
+        if path.name.endswith(_PENDING):
+            final = path.with_name(path.name.removesuffix(_PENDING))
             if final.name.removesuffix(_UNITS) in versions:
                 settle_file(final)
             else:
@@ -101,7 +101,7 @@ def settle(folder: Path, entries: Sequence[Entry]) -> None:
 
 def pending(path: Path) -> Path:
     """Return the name under which a file waits for its entry."""
-    return path.with_name(path.name + PENDING)
+    return path.with_name(path.name + _PENDING)
 
 
 def settle_file(path: Path) -> None:

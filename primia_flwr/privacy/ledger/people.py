@@ -31,7 +31,7 @@ _LINES = re.compile(rb"(?:[0-9a-f]{32}(?: [0-9a-f]{32})*\n)+")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _REMEDY = "nothing is released; make room or mend the disk, then try again"
 
-Row = tuple[str, ...]
+_Row = tuple[str, ...]
 """A name's digest, then those of its images, sorted."""
 Person = frozenset[tuple[str, int]]
 """The versions that somebody is in, each with the number of units that are this person there."""
@@ -90,7 +90,7 @@ def fingerprint(key: bytes) -> str:
     return hmac.new(key, b"primia privacy ledger v1 key", hashlib.sha256).hexdigest()
 
 
-def rows(key: bytes, names: Iterable[str], images: Sequence[str] | None = None) -> list[Row]:
+def rows(key: bytes, names: Iterable[str], images: Sequence[str] | None = None) -> list[_Row]:
     """Return the sorted rows of a version.
 
     Parameters
@@ -126,12 +126,12 @@ def rows(key: bytes, names: Iterable[str], images: Sequence[str] | None = None) 
     return sorted((name, *sorted(own)) for name, own in found.items())
 
 
-def count_units(found: Iterable[Row]) -> int:
+def count_units(found: Iterable[_Row]) -> int:
     """Return how many units a version has: names that share an image are one."""
     return len(Connected(found).roots())
 
 
-def version_of(found: Iterable[Row]) -> tuple[str, bytes]:
+def version_of(found: Iterable[_Row]) -> tuple[str, bytes]:
     """Return the name of a version, the SHA-256 of its content, and that content."""
     content = "".join(f"{' '.join(row)}\n" for row in found).encode("ascii")
     return hashlib.sha256(content).hexdigest(), content
@@ -162,7 +162,7 @@ def keep_version(folder: Path, version: str) -> None:
     _settle(_file_of(folder, version))
 
 
-def read_version(folder: Path, version: str) -> list[Row]:
+def read_version(folder: Path, version: str) -> list[_Row]:
     """Return the rows of a version; those of an old one are names alone.
 
     Raises
@@ -188,7 +188,7 @@ def read_version(folder: Path, version: str) -> list[Row]:
     return [tuple(line.split()) for line in content.decode("ascii").splitlines()]
 
 
-def people(versions: Mapping[str, Sequence[Row]]) -> Counter[Person]:
+def people(versions: Mapping[str, Sequence[_Row]]) -> Counter[Person]:
     """Group the people of all versions by where they are, and count each group.
 
     All of a group have been in the same releases, as the same number of units each.

@@ -48,7 +48,7 @@ class PlannedRun:
 
 Price = tuple[float, float]
 """Sums of the epsilons and deltas of whole runs."""
-FREE, BEYOND = (0.0, 0.0), (math.inf, 0.0)
+_FREE, BEYOND = (0.0, 0.0), (math.inf, 0.0)
 
 
 class PlannedRuns:
@@ -60,7 +60,7 @@ class PlannedRuns:
     def __init__(self) -> None:
         self.plans: list[PlannedRun] = []
         self.beyond: list[AnyEvent] = []
-        self._spent: defaultdict[str, Price] = defaultdict(lambda: FREE)
+        self._spent: defaultdict[str, Price] = defaultdict(lambda: _FREE)
 
     def add(self, planned: PlannedRun) -> None:
         """Take up a plan; free until it begins."""
@@ -82,7 +82,7 @@ class PlannedRuns:
     ) -> Price:
         """Return what charging these events would add; `more`: plans to be written before."""
         trial = [planned.copy() for planned in (*self.of(version, run), *more)]
-        total = FREE
+        total = _FREE
         for event in events:
             total = _sum(total, _take(trial, event))
         return total
@@ -99,7 +99,7 @@ def _take(plans: Sequence[PlannedRun], event: AnyEvent) -> Price:
             once, often = apart(event)
             planned.left[once] -= often
             first, planned.began = not planned.began, True
-            return (planned.plan.epsilon, planned.plan.delta) if first else FREE
+            return (planned.plan.epsilon, planned.plan.delta) if first else _FREE
     return BEYOND
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-ArrayMap = dict[str, npt.NDArray[np.float32]]
+_ArrayMap = dict[str, npt.NDArray[np.float32]]
 
 
 def averaged(
@@ -21,7 +21,7 @@ def averaged(
     *,
     decay: float,
     rounds: int,
-) -> ArrayMap:
+) -> _ArrayMap:
     """Take one more round's model into the average.
 
     Parameters

@@ -44,7 +44,7 @@ from primia_flwr.errors import PrimiaError
 from primia_flwr.privacy.clipping.engine import Engine
 from primia_flwr.privacy.mechanisms.noise import FLOAT_ALLOWANCE, rounded_gaussian
 
-GRID_BITS = 20
+_GRID_BITS = 20
 _PART = 1 << 20  # entries
 
 
@@ -72,13 +72,13 @@ class Mechanism:
     clip_norm: float
     noise_multiplier: float
     expected_batch: float
-    grid_bits: int = GRID_BITS
+    grid_bits: int = _GRID_BITS
 
     def __post_init__(self) -> None:
         check_range("clip_norm", self.clip_norm, 0, example=1.0, open_low=True)
         check_range("noise_multiplier", self.noise_multiplier, 0, 1e6, example=1.0, open_low=True)
         check_range("expected_batch", self.expected_batch, 0, 1e9, example=256, open_low=True)
-        check_range("grid_bits", self.grid_bits, 10, 30, example=GRID_BITS)
+        check_range("grid_bits", self.grid_bits, 10, 30, example=_GRID_BITS)
 
     @property
     def grid_step(self) -> float:

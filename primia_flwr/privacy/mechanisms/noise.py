@@ -40,11 +40,11 @@ from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.mechanisms.randomness import fresh_generator
 
-Integers = NDArray[np.int64]
+_Integers = NDArray[np.int64]
 
 FLOAT_ALLOWANCE = 2.0**-10  # of a clipping norm, for norms and sums in float32
-LARGEST_SIGMA = 2.0**50
-LARGEST_SKELLAM_VARIANCE = 2.0**60
+_LARGEST_SIGMA = 2.0**50
+_LARGEST_SKELLAM_VARIANCE = 2.0**60
 POISSON_UP_TO = 2.0**28  # variance; above, the acceptance test of numpy's sampler gets coarse
 _CHUNK = 1 << 16  # entries: a chunk in float64 fits a second-level cache
 _FARTHEST = 40  # scales of the proposal, beyond which a discrete Gaussian is cut off
@@ -52,7 +52,7 @@ _FARTHEST = 40  # scales of the proposal, beyond which a discrete Gaussian is cu
 
 def rounded_gaussian(
     size: int, *, sigma: float, generator: np.random.Generator | None = None
-) -> Integers:
+) -> _Integers:
     """Draw Gaussian numbers rounded to integers: (size,) int64.
 
     Parameters
@@ -69,7 +69,7 @@ def rounded_gaussian(
     ConfigError
         If `sigma` is out of range.
     """
-    check_range("sigma", sigma, 0, LARGEST_SIGMA, example=2.0**20, open_low=True)
+    check_range("sigma", sigma, 0, _LARGEST_SIGMA, example=2.0**20, open_low=True)
     generator = generator or fresh_generator()
     noise = np.empty(size, np.int64)
     scratch = np.empty(min(_CHUNK, size), np.float64)
@@ -84,7 +84,7 @@ def rounded_gaussian(
 
 def skellam(
     size: int, *, variance: float, generator: np.random.Generator | None = None
-) -> Integers:
+) -> _Integers:
     """Draw differences of two independent Poisson numbers of mean variance/2: (size,) int64.
 
     Parameters
@@ -101,7 +101,7 @@ def skellam(
     ConfigError
         If `variance` is out of range.
     """
-    check_range("variance", variance, 0, LARGEST_SKELLAM_VARIANCE, example=2.0**40, open_low=True)
+    check_range("variance", variance, 0, _LARGEST_SKELLAM_VARIANCE, example=2.0**40, open_low=True)
     generator = generator or fresh_generator()
     if variance > POISSON_UP_TO:
         return rounded_gaussian(size, sigma=math.sqrt(variance), generator=generator)
@@ -130,7 +130,7 @@ def site_variance(variance: float, *, min_survivors: int, max_colluding: int = 0
 
 def discrete_gaussian(
     size: int, *, variance: Fraction | int, generator: np.random.Generator | None = None
-) -> Integers:
+) -> _Integers:
     """Draw integers k with probability in proportion to exp(-k^2 / (2 variance)): (size,) int64.
 
     Exact: no floating point decides. For counts and statistics; a draw takes about a
@@ -179,7 +179,7 @@ def _checked(variance: Fraction | int) -> Fraction:
     return exact
 
 
-def _accepted(count: int, variance: Fraction, generator: np.random.Generator) -> Integers:
+def _accepted(count: int, variance: Fraction, generator: np.random.Generator) -> _Integers:
     """Propose `count` discrete Laplace numbers and return those that pass, in order.
 
     With variance p/q and scale t, a number y passes with probability exp(-a/b) for
@@ -193,7 +193,7 @@ def _accepted(count: int, variance: Fraction, generator: np.random.Generator) ->
     return y[passed]
 
 
-def _discrete_laplace(count: int, t: int, generator: np.random.Generator) -> Integers:
+def _discrete_laplace(count: int, t: int, generator: np.random.Generator) -> _Integers:
     """Return integers with weights exp(-|y| / t); fewer than `count`, as some proposals fail."""
     u = generator.integers(0, t, count)
     u = u[_bernoulli_exp(u, t, generator)]
@@ -205,12 +205,12 @@ def _discrete_laplace(count: int, t: int, generator: np.random.Generator) -> Int
     y = u + t * whole
     negative = generator.integers(0, 2, y.size) == 1
     keep = ~(negative & (y == 0))  # otherwise 0 would come twice as often
-    kept: Integers = np.where(negative, -y, y)[keep]
+    kept: _Integers = np.where(negative, -y, y)[keep]
     return kept
 
 
 def _bernoulli_exp(
-    numerator: Integers, denominator: int, generator: np.random.Generator
+    numerator: _Integers, denominator: int, generator: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Return True with probability exp(-numerator / denominator), exactly, for ratios >= 0."""
     whole, rest = np.divmod(numerator, denominator)
@@ -227,7 +227,7 @@ def _bernoulli_exp(
 
 
 def _bernoulli_exp_fraction(
-    numerator: Integers, denominator: int, generator: np.random.Generator
+    numerator: _Integers, denominator: int, generator: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Return True with probability exp(-numerator / denominator), for ratios in [0, 1].
 

@@ -25,12 +25,12 @@ from functools import lru_cache
 import numpy as np
 from randomgen import AESCounter
 
-KEY_BYTES = 16
+_KEY_BYTES = 16
 
 
 def fresh_generator() -> np.random.Generator:
     """Return a generator whose stream is AES-128 in counter mode under a new random key."""
-    return keyed_generator(os.urandom(KEY_BYTES))
+    return keyed_generator(os.urandom(_KEY_BYTES))
 
 
 def fresh_seed() -> int:
@@ -66,6 +66,6 @@ def _process_key() -> bytes:
 
 def keyed_generator(key: bytes) -> np.random.Generator:
     """Return the generator of a key of 16 bytes: always the same stream, for tests."""
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"a key of {len(key)} bytes; expected {KEY_BYTES}")
+    if len(key) != _KEY_BYTES:
+        raise ValueError(f"a key of {len(key)} bytes; expected {_KEY_BYTES}")
     return np.random.Generator(AESCounter(key=int.from_bytes(key, "little")))

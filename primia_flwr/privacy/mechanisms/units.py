@@ -25,23 +25,23 @@ from primia_flwr.errors import DataError
 from primia_flwr.privacy.mechanisms.connected import Connected
 from primia_flwr.privacy.mechanisms.randomness import fresh_generator
 
-UNITS = ("image", "patient")
-Indices = NDArray[np.int64]
+_UNITS = ("image", "patient")
+_Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Units:
     """The units of a site: `images[starts[u]:starts[u + 1]]` are the images of unit u."""
 
-    images: Indices
-    starts: Indices
+    images: _Indices
+    starts: _Indices
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def sample(
         self, *, sampling_rate: float, generator: np.random.Generator | None = None
-    ) -> Indices:
+    ) -> _Indices:
         """Draw units, each independently with probability `sampling_rate`; perhaps none.
 
         Parameters
@@ -66,8 +66,8 @@ class Units:
         return np.flatnonzero(generator.random(len(self)) < sampling_rate)
 
     def views(
-        self, drawn: Indices, *, views: int, generator: np.random.Generator | None = None
-    ) -> Indices:
+        self, drawn: _Indices, *, views: int, generator: np.random.Generator | None = None
+    ) -> _Indices:
         """Choose the images that each drawn unit shows.
 
         A unit with at least `views` images shows that many different ones; one with fewer shows
@@ -121,7 +121,7 @@ def units_of(unit: str, patients: Sequence[str], digests: Sequence[str] = ()) ->
     DataError
         If there is no image, or with unit `patient` an image without a patient.
     """
-    check_choice("privacy.unit", unit, UNITS)
+    check_choice("privacy.unit", unit, _UNITS)
     if not patients:
         raise DataError("there are no training images; expected at least one unit of privacy")
     count = len(patients)

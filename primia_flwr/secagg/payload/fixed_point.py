@@ -22,7 +22,7 @@ from primia_flwr.errors import ConfigError, DivergenceError, ProtocolError
 
 Overflow = Literal["clip", "decline"]
 Real = NDArray[np.float32] | NDArray[np.float64]
-MAX_CLIENTS = 65_536
+_MAX_CLIENTS = 65_536
 _CHUNK = 1 << 15  # entries: a chunk in float64 fits a second-level cache
 
 
@@ -47,8 +47,8 @@ class FixedPoint:
     num_clients: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_clients <= MAX_CLIENTS:
-            raise ConfigError(f"num_clients={self.num_clients}; expected 1 to {MAX_CLIENTS}")
+        if not 1 <= self.num_clients <= _MAX_CLIENTS:
+            raise ConfigError(f"num_clients={self.num_clients}; expected 1 to {_MAX_CLIENTS}")
         if not (math.isfinite(self.clip) and self.clip > 0 and self.step >= sys.float_info.min):
             raise ConfigError(
                 f"clip={self.clip}; expected the largest magnitude of an entry of the update, "

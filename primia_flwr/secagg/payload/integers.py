@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from primia_flwr.errors import ConfigError, DivergenceError, ProtocolError
 
-Integers = NDArray[np.uint64]
+_Integers = NDArray[np.uint64]
 _TOP = 2**63 - 1
 
 
-def encode_integers(values: Sequence[int], num_clients: int) -> Integers:
+def encode_integers(values: Sequence[int], num_clients: int) -> _Integers:
     """Encode integers in two's complement: (n,) uint64.
 
     Parameters
@@ -46,7 +46,7 @@ def encode_integers(values: Sequence[int], num_clients: int) -> Integers:
     return np.array(values, np.int64).view(np.uint64)
 
 
-def decode_integers(total: Integers) -> list[int]:
+def decode_integers(total: _Integers) -> list[int]:
     """Return the integers in a sum of encoded arrays.
 
     Raises

@@ -47,8 +47,8 @@ from primia_flwr.secagg.protocol.wire import (
 )
 from primia_flwr.secagg.state.journal import Journal
 
-SECRET_BYTES = 32
-T = TypeVar("T")
+_SECRET_BYTES = 32
+_T = TypeVar("_T")
 
 
 class Phase(IntEnum):
@@ -71,9 +71,9 @@ class PeerShares:
     @classmethod
     def from_bytes(cls, raw: bytes) -> "PeerShares":
         """Split what was sealed: both shares, 64 bytes."""
-        if len(raw) != 2 * SECRET_BYTES:
-            raise ProtocolError(f"sealed shares of {len(raw)} bytes; expected {2 * SECRET_BYTES}")
-        return cls(raw[:SECRET_BYTES], raw[SECRET_BYTES:])
+        if len(raw) != 2 * _SECRET_BYTES:
+            raise ProtocolError(f"sealed shares of {len(raw)} bytes; expected {2 * _SECRET_BYTES}")
+        return cls(raw[:_SECRET_BYTES], raw[_SECRET_BYTES:])
 
 
 class ClientInstance:
@@ -98,7 +98,7 @@ class ClientInstance:
             Neighbourhood(member, number, degree) if degree else ClientChecks(member, number)
         )
         self._keys: InstanceKeys | None = InstanceKeys.generate()
-        self._seed = secrets.token_bytes(SECRET_BYTES)
+        self._seed = secrets.token_bytes(_SECRET_BYTES)
         self._request = b""
         self._announced: Announcement | None = None
         self._masking: Masking | None = None
@@ -334,6 +334,6 @@ class ClientInstance:
         return instance
 
 
-def _known(value: T | None) -> T:
+def _known(value: _T | None) -> _T:
     assert value is not None, "the phase says that it is known"
     return value

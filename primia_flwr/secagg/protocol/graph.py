@@ -19,7 +19,7 @@ from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.primitives.keys import digest
 
 Graph = dict[str, frozenset[str]]
-SECURITY_BITS = 40
+_SECURITY_BITS = 40
 _SMALL = 1e-9  # counts such as 0.3 * 10 must not lose a client to the rounding of floats
 
 
@@ -88,7 +88,7 @@ def suggested_degree(
     *,
     corrupt_fraction: float,
     dropout_fraction: float,
-    security_bits: float = SECURITY_BITS,
+    security_bits: float = _SECURITY_BITS,
     correctness_bits: float = 20,
 ) -> SparseParameters | None:
     """Return the least degree that makes the sparse graph good, and its least threshold.
@@ -138,7 +138,7 @@ def suggested_degree(
 
 
 def least_threshold(
-    num_clients: int, corrupt: int, degree: int, *, security_bits: float = SECURITY_BITS
+    num_clients: int, corrupt: int, degree: int, *, security_bits: float = _SECURITY_BITS
 ) -> int:
     """Return the least number, at least 2, such that no client has so many corrupt neighbours.
 

@@ -23,7 +23,7 @@ def name_leaf(name: str) -> bytes:
     return leaf("name", name)
 
 
-class Directory:
+class _Directory:
     """A Merkle tree over a list of clients, by sorted name; see `MembershipProof`."""
 
     def __init__(self, leaves: Mapping[str, bytes]) -> None:
@@ -52,7 +52,7 @@ class Told:
         self._announced = announced
         self.member_list, self._directory = MemberList.of_all(names), None
         if announced.sparse and names:
-            self._directory = Directory({name: name_leaf(name) for name in names})
+            self._directory = _Directory({name: name_leaf(name) for name in names})
             self.member_list = MemberList.of_near(names, len(names), self._directory.root)
 
     def to(self, name: str) -> tuple[Names, MembershipProof | None]:
@@ -76,7 +76,7 @@ def announce(
         threshold = floor.least_threshold(len(raw))
         announced = Announcement(session, number, threshold, dict(keys))
         return announced, dict.fromkeys(raw, SharesRequest(number, threshold, raw))
-    directory = Directory({name: keys_leaf(name, both) for name, both in raw.items()})
+    directory = _Directory({name: keys_leaf(name, both) for name, both in raw.items()})
     threshold = floor.sparse_threshold(directory.size, degree)
     seed = digest(f"{VERSION} ring", session.run, number, directory.size, directory.root)
     graph = neighbours(list(raw), degree, seed)

@@ -32,7 +32,7 @@ from primia_flwr.secagg.protocol.wire import (
     UnmaskRequest,
 )
 
-R = TypeVar("R")
+_R = TypeVar("_R")
 
 
 class ServerInstance:
@@ -263,7 +263,7 @@ class ServerInstance:
 
         return self._to_survivors(request)
 
-    def _to_survivors(self, message: Callable[[str], R]) -> dict[str, R]:
+    def _to_survivors(self, message: Callable[[str], _R]) -> dict[str, _R]:
         """Make what each survivor gets: one for all on the complete graph."""
         survivors = self.survivors
         if self._announcement.sparse is None and survivors:

@@ -148,8 +148,8 @@ class ClientState:
     membership_proof: MembershipProof | None = None
 
 
-M = TypeVar(
-    "M",
+_M = TypeVar(
+    "_M",
     ClientState,
     KeysRequest,
     KeysReply,
@@ -179,7 +179,7 @@ def encode_each(messages: Mapping[str, Any]) -> dict[str, bytes]:
     return {name: raw[id(message)] for name, message in messages.items()}
 
 
-def decode(raw: bytes, kind: type[M]) -> M:
+def decode(raw: bytes, kind: type[_M]) -> _M:
     """Return the message that `raw` encodes.
 
     Raises

@@ -14,10 +14,10 @@ Federated Learning (AAAI), batch partitioning.
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
-Sites = frozenset[str]
+_Sites = frozenset[str]
 
 
-def batches(first: Collection[str], *, least: int) -> list[Sites]:
+def batches(first: Collection[str], *, least: int) -> list[_Sites]:
     """Return the batches of the first list: `least` sites each by name, the last with the rest."""
     names = sorted(first)
     count = max(len(names) // least, 1)
@@ -25,7 +25,7 @@ def batches(first: Collection[str], *, least: int) -> list[Sites]:
     return [frozenset(names[start:end]) for start, end in pairwise(cuts)]
 
 
-def shown(asked: Collection[str], answered: Sequence[Collection[str]], *, least: int) -> Sites:
+def shown(asked: Collection[str], answered: Sequence[Collection[str]], *, least: int) -> _Sites:
     """Return the sites that could be told apart if a list were answered too; nobody if it is safe.
 
     Parameters
@@ -48,7 +48,7 @@ def shown(asked: Collection[str], answered: Sequence[Collection[str]], *, least:
 
 def largest_safe(
     present: Collection[str], answered: Sequence[Collection[str]], *, least: int
-) -> Sites:
+) -> _Sites:
     """Return the most of the present sites that may be added up next; nobody where none may."""
     there = frozenset(present)
     if not answered:
