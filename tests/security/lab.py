@@ -135,8 +135,7 @@ class Lab:
         named = f"federation.sites=[{','.join(sites or self.sites)}]"
         config = compose("config", [*SIMPLE, named, *overrides])
         experiment = parse(Experiment, without_sweep(config))
-        secure = replace(experiment.aggregation, run=run)
-        return replace(experiment, strategy=replace(experiment.strategy, secure=secure))
+        return replace(experiment, aggregation=replace(experiment.aggregation, run=run))
 
     # --- Messages ---------------------------------------------------------------------------
 
@@ -323,9 +322,7 @@ def fresh_model(experiment: Experiment, seed: int | None = None) -> Arrays:
     """Return a model's first arrays: those of the experiment's own seed, or of another."""
     if seed is None:
         seed = derive_seed(experiment.seed, "model")
-    model = build_model(
-        experiment.model, outputs=2, channels=experiment.data.channels, seed=seed
-    )
+    model = build_model(experiment.model, outputs=2, channels=experiment.data.channels, seed=seed)
     return wire.numpy_arrays(records.to_arrays(model.state_dict()))
 
 

@@ -5,6 +5,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from primia_flwr.messages import keys
 from primia_flwr.messages import secure as wire
+from primia_flwr.tasks.classification import TASK
 from strategies.aggregators.secure.plausibility import check_plausible
 from tests.security.lab import (
     SITES,
@@ -46,7 +47,7 @@ class Scene:
             found = self.lab.sum(self.number, experiments, kind, content, layout)
         if isinstance(found, Refused):
             return found
-        check_plausible(layout, found, layout.numbers_of(found), len(among))
+        check_plausible(layout, found, layout.numbers_of(found), len(among), task=TASK)
         return layout.numbers_of(found)
 
     def refuses(self, *how, **more):

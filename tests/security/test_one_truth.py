@@ -15,6 +15,7 @@ from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.messages import keys
 from primia_flwr.messages import secure as wire
 from primia_flwr.processes.children import BUNDLE_VARIABLE
+from primia_flwr.tasks.classification import TASK
 from strategies.aggregators.secure.plausibility import check_plausible
 from tests.security.lab import Refused, content_of, fresh_model, size_of
 
@@ -53,7 +54,7 @@ def test_told_the_same_the_sum_is_that_of_all(scene):
     lab, experiment, content, layout = scene
     totals = lab.sum(1, dict.fromkeys(THREE, experiment), "train", content, layout)
     sums = layout.numbers_of(totals)
-    check_plausible(layout, totals, sums, 3)
+    check_plausible(layout, totals, sums, 3, task=TASK)
     assert sums["weight"] == [3]
     expected = sum(updates(lab, experiment, content).values()) / 3
     assert layout.mean_of(totals, 3.0) == pytest.approx(
@@ -68,7 +69,7 @@ def reads_nothing(scene, experiments, content, runs=None):
     assert not any(isinstance(answer, Refused) for answer in answers.values()), answers
     totals = lab.unmask(server, experiments, runs=runs)
     with pytest.raises(ProtocolError, match="expected"):
-        check_plausible(layout, totals, layout.numbers_of(totals), 3)
+        check_plausible(layout, totals, layout.numbers_of(totals), 3, task=TASK)
     read = totals[0].view(np.int32).astype(np.float64)
     assert abs(cosine(read, updates(lab, experiment, honest)["munich"])) < 0.2
 
@@ -82,7 +83,7 @@ def reads_nothing(scene, experiments, content, runs=None):
         pytest.param(("data.augmentation.flip.horizontal=1",), id="augmentation"),
         pytest.param(("training.label_smoothing=0.1",), id="loss"),
         pytest.param(("federation.rounds=9",), id="schedule"),
-        pytest.param(("strategy.options.server_learning_rate=0.5",), id="server-side"),
+        pytest.param(("strategy=fedadam",), id="server-side"),
         pytest.param(("quiet=true",), id="what-changes-nothing"),
     ],
 )
@@ -168,5 +169,5 @@ def test_the_terms_are_those_of_the_whole_experiment(lab):
 
 
 def test_a_session_name_that_is_no_name_is_refused():
-    with pytest.raises(ConfigError, match=r"strategy\.secure\.run="):
+    with pytest.raises(ConfigError, match=r"aggregation\.run="):
         AggregationConfig(run="0" * 32 + "\n")

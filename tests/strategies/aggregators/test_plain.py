@@ -9,7 +9,8 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
-from primia_flwr.config.rules import RULES, Need
+from primia_flwr.config.rows import RULES
+from primia_flwr.config.rules import Need
 from primia_flwr.errors import DivergenceError
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.aggregators.aggregator import Request
@@ -93,8 +94,8 @@ def test_each_strategy_gets_the_parameters_and_the_buffers_are_the_weighted_mean
 
 def test_the_rules_are_the_files_of_the_folder():
     mean, each = ["fedadam", "fedavg", "fedprox", "fedyogi"], ["fedmedian", "fedtrimmedavg", "krum"]
-    assert RULES.names() == tuple(sorted(mean + each))
-    assert [n for n in RULES.names() if RULES.row(n).needs is Need.MEAN] == mean
+    assert tuple(sorted(mean + each)) == RULES
+    assert [n for n in RULES if RULES[n].needs is Need.MEAN] == mean
 
 
 def test_a_server_optimiser_never_makes_a_variance_negative(make_site, make_grid, model):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.tasks.classification import TASK
 from strategies.aggregators.reply_validator import ReplyValidator, clean, decode
 
 MODEL = {
@@ -46,7 +47,7 @@ def message(metrics=GOOD, arrays=MODEL, name="munich"):
 
 
 def check(reply):
-    return ReplyValidator(MODEL, outputs=2).check(3, "munich", reply)
+    return ReplyValidator(MODEL, task=TASK, outputs=2).check(3, "munich", reply)
 
 
 def without(*keys):
@@ -59,11 +60,13 @@ def test_a_good_reply_passes_with_all_its_numbers():
     assert (row.round, row.site, row.status, row.reason) == (3, "munich", "ok", "")
     assert (row.num_examples, row.num_batches, row.train_loss) == (20, 2, 0.7)
     assert row.stopped_early is True
-    assert (row.val_loss, row.val_accuracy, row.val_mcc) == (0.5, 1.0, 1.0)
+    assert row.validation == {
+        "loss": 0.5, "accuracy": 1.0, "balanced_accuracy": 1.0, "mcc": 1.0
+    }  # fmt: skip
     assert validated.update.weight == 20.0
     np.testing.assert_array_equal(validated.update.arrays["w"], MODEL["w"])
-    assert validated.incoming.loss == 0.6
-    assert validated.incoming.accuracy == 0.7
+    assert validated.incoming.figures()["loss"] == 0.6
+    assert validated.incoming.figures()["accuracy"] == 0.7
 
 
 def test_a_site_that_only_evaluated_counts_for_the_validation_only():
@@ -130,9 +133,9 @@ NESTED.data = b"\x93NUMPY\x01\x00" + (900).to_bytes(2, "little") + b"-" * 900 + 
         (dict(metrics=without("num-examples")), "num-examples=None"),
         (dict(metrics=without("num-batches")), "num-batches=None"),
         (dict(metrics={**GOOD, "train-loss": math.nan}), "train-loss=nan"),
-        (dict(metrics={**GOOD, "incoming-confusion": [1] * 9}), "is 3x3; expected 2x2"),
-        (dict(metrics={**GOOD, "incoming-confusion": [1, 2, 3]}), "square confusion matrix"),
-        (dict(metrics={**GOOD, "incoming-confusion": [-1, 1, 5, 5]}), "square confusion matrix"),
+        (dict(metrics={**GOOD, "incoming-confusion": [1] * 9}), "confusion has 9 entries"),
+        (dict(metrics={**GOOD, "incoming-confusion": [1, 2, 3]}), "confusion has 3 entries"),
+        (dict(metrics={**GOOD, "incoming-confusion": [-1, 1, 5, 5]}), "smallest -1"),
         (dict(metrics={**GOOD, "incoming-confusion": [4, 1, 2, 4]}), "counts 11 images; expected"),
         (dict(metrics={**GOOD, "incoming-loss-sum": math.nan}), "incoming-loss-sum=nan"),
         (dict(metrics={**GOOD, "incoming-loss-sum": -1.0}), "incoming-loss-sum=-1"),

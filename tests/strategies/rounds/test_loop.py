@@ -1,5 +1,6 @@
 import csv
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from primia_flwr.config.experiment.training import FederationStoppingConfig
 from primia_flwr.errors import CheckpointError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs import checkpoint as checkpoint_module
+from primia_flwr.tasks.classification import TASK
 from strategies.registry import build_aggregator
 from strategies.rounds import loop as rounds
 from strategies.rounds.loop import LoopConfig, RoundLoop
@@ -62,6 +64,7 @@ def start(model, tmp_path):
         )
         aggregator = build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
         cfg = LoopConfig(
+            task=TASK,
             federation=federation,
             stopping=FederationStoppingConfig(monitor="accuracy", patience=patience),
             normalisation=NormalisationConfig(),
@@ -385,6 +388,7 @@ def test_fixed_normalisation_is_taken_as_given():
         NormalisationConfig(kind="fixed", mean=[0.4], std=[0.2]),
         channels=3,
         config_hash="",
+        task=TASK,
     )
     loop = RoundLoop.__new__(RoundLoop)
     loop._cfg = cfg
@@ -395,18 +399,20 @@ def test_fixed_normalisation_is_taken_as_given():
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(
     start, sites, make_grid, make_site, monkeypatch
 ):
-    real, calls = checkpoint_module._write, []
+    real, calls = checkpoint_module.atomic_folder, []
 
-    def write(path, content):
-        calls.append(path.name)
-        if calls.count("arrays.safetensors") == 3:
-            raise OSError(28, "No space left on device")
-        real(path, content)
+    @contextmanager
+    def folder(target, **options):
+        calls.append(target)
+        with real(target, **options) as draft:
+            yield draft
+            if len(calls) == 3:
+                raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "_write", write)
+    monkeypatch.setattr(checkpoint_module, "atomic_folder", folder)
     with pytest.raises(CheckpointError, match=r"round 3 .*No space left on device"):
         start(make_grid(sites))
-    monkeypatch.setattr(checkpoint_module, "_write", real)
+    monkeypatch.setattr(checkpoint_module, "atomic_folder", real)
     well = {n: make_site(s.name, target=s.target) for n, s in sites.items()}
     state = start(make_grid(well), resume=True)
     assert well[11].rounds == [3, 4]
@@ -429,6 +435,7 @@ def test_a_private_run_ends_in_the_last_model_or_in_the_average(
             federation=federation, aggregation=AggregationConfig(float_mean=True)
         )
         cfg = LoopConfig(
+            task=TASK,
             federation=federation,
             stopping=FederationStoppingConfig(),
             normalisation=NormalisationConfig(kind="fixed", mean=[0.5], std=[0.25]),

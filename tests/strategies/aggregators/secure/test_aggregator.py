@@ -39,6 +39,7 @@ from primia_flwr.secagg.protocol.wire import (
     decode,
     encode,
 )
+from primia_flwr.tasks.classification import TASK
 from strategies.registry import build_aggregator
 from strategies.rounds.loop import SITES_STOPPED, LoopConfig, RoundLoop
 
@@ -127,6 +128,7 @@ class Federation:
             flower_run=1,
         )
         cfg = LoopConfig(
+            task=TASK,
             federation=self.experiment.federation,
             stopping=FederationStoppingConfig(monitor="accuracy"),
             normalisation=NormalisationConfig(),
@@ -233,7 +235,7 @@ def test_statistics_and_measurements_are_sums(federation):
     # train loss |target| weighted by 10, 20, 30, 40, 50
     assert row.train_loss == pytest.approx((0 * 10 + 20 + 2 * 30 + 3 * 40 + 4 * 50) / 150, abs=1e-5)
     assert (row.sites, row.failed) == (5, 0)
-    assert row.val_accuracy == pytest.approx(0.5)
+    assert row.validation["accuracy"] == pytest.approx(0.5)
 
 
 def test_nothing_of_a_single_site_is_written_down(federation):

@@ -17,6 +17,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.secagg.payload.layout import Layout, Number, round_to_digits
 from primia_flwr.secagg.payload.masks import Vector
+from primia_flwr.tasks.classification import TASK
 from strategies.aggregators.secure.plausibility import check_plausible
 from tests.secagg.federation import Federation, members
 
@@ -62,7 +63,7 @@ def added(payloads: Sequence[Sequence[Vector]]) -> list[Vector]:
 
 def check(layout: Layout, payloads: Sequence[Sequence[Vector]], **kwargs: Any) -> None:
     totals = added(payloads)
-    check_plausible(layout, totals, layout.numbers_of(totals), len(payloads), **kwargs)
+    check_plausible(layout, totals, layout.numbers_of(totals), len(payloads), **kwargs, task=TASK)
 
 
 def two_honest(layout: Layout, size: float = 1e-3, weight: int = 1200) -> list[list[Vector]]:
@@ -98,7 +99,7 @@ def test_a_site_that_claims_a_negative_weight_over_the_whole_protocol() -> None:
     assert mean is not None
     assert mean.max() > 1000 * CLIP
     with implausible("the sum of weight is 1; expected 3 to 30000"):
-        check_plausible(layout, totals, sums, 3)
+        check_plausible(layout, totals, sums, 3, task=TASK)
 
 
 @pytest.mark.parametrize(
