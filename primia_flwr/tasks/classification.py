@@ -50,7 +50,7 @@ class Classification(Task):
         counted = sum(counts.get(CONFUSION, ()))
         if counted == examples:
             return ""
-        return f"{CONFUSION} counts {counted:g} images; expected {examples:g}, all that were seen"
+        return f"{CONFUSION} counts {counted:g} images, not the {examples:g} that were seen"
 
     def figures(self, counts: Counts) -> dict[str, float]:
         """Return accuracy, balanced accuracy over the classes that have images, and MCC."""

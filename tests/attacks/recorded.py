@@ -13,7 +13,6 @@ from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.experiment.debug import DebugConfig
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.config.load import to_yaml
 from primia_flwr.data.dataset import load_site
@@ -51,8 +50,8 @@ def experiment_of(folder: Path, *, norm: str = "group", batch_size: int = 1) -> 
 
 def secure(experiment: Experiment) -> Experiment:
     federation = replace(experiment.federation, min_sites=3)
-    strategy = StrategyConfig(record_received=True, secure=AggregationConfig(name="secure"))
-    return replace(experiment, strategy=strategy, federation=federation)
+    aggregation = AggregationConfig(name="secure")
+    return replace(experiment, aggregation=aggregation, federation=federation)
 
 
 def record(experiment: Experiment, folder: Path) -> Path:

@@ -106,7 +106,7 @@ def test_several_steps_are_no_batch(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_not_recorded(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"simulate it again with strategy\.record_received=true"):
+    with pytest.raises(ConfigError, match=r"simulate it again with debug\.record_received=true"):
         rounds_of(tmp_path)
 
 

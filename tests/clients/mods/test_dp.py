@@ -37,7 +37,7 @@ def text_of(folder: Path, *overrides: str, mode: str = "dp_sgd") -> str:
     """Write down a private run as the launcher would."""
     text = config_text(folder, f"privacy={mode}", *PRIVATE, *overrides)
     experiment = load_experiment(text)
-    experiment.strategy = prepare_secure(experiment, folder)
+    experiment.aggregation = prepare_secure(experiment, folder)
     return to_yaml(experiment)
 
 

@@ -17,7 +17,6 @@ from tests.clients.handlers.test_answers import config_text, simulated, train_me
 
 RATE = "training.learning_rate"
 SEARCH = (
-    "search=pneumonia",
     "search=none",
     "search.population=4",
     "search.eta=2",
@@ -148,7 +147,8 @@ def test_the_same_update_as_an_ordinary_run_of_the_configuration(text, site):
     config = {keys.TRIAL: 3, keys.VALUES: json.dumps(GOOD)}
     searched = answer_train(train_message(text, **config), simulated(text)).content[keys.ARRAYS]
     folder = site.folder.parents[1]
-    ordinary_text = config_text(folder, "aggregation=plain", f"{RATE}=0.002", "training.batch_size=8")
+    words = ("aggregation=plain", f"{RATE}=0.002", "training.batch_size=8")
+    ordinary_text = config_text(folder, *words)
     ordinary = answer_train(train_message(ordinary_text), simulated(ordinary_text))
     for name, array in ordinary.content[keys.ARRAYS].items():
         assert searched[name].data == array.data, name

@@ -14,7 +14,7 @@ from primia_flwr.data.check import _examine
 from primia_flwr.data.files.dicom import read_patient
 from primia_flwr.data.files.images import decode, shorter_side
 from primia_flwr.data.files.store import open_store
-from primia_flwr.data.layouts.table import read_table
+from primia_flwr.data.layouts.manifest import read_table
 from primia_flwr.data.manifest import Manifest, Sample
 from tests.data.files.test_dicom import make as make_dicom
 from tests.fuzz.loaders.target import Made, put, target

@@ -9,7 +9,6 @@ from pathlib import Path
 from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.site.authorisation import Request, judge
@@ -84,8 +83,8 @@ def gate(folder: Path) -> Made:
         )
         load_mapping(run_config["config"], what="the run's experiment")
 
-    secure = StrategyConfig(secure=AggregationConfig(name="secure"))
-    whole = Experiment(strategy=secure, federation=FederationConfig(min_sites=3))
+    secure = AggregationConfig(name="secure")
+    whole = Experiment(aggregation=secure, federation=FederationConfig(min_sites=3))
     return Made(load, [SHORT, to_yaml(whole).encode()], odd=ODD_YAML, share=8)
 
 

@@ -193,8 +193,8 @@ def test_a_sum_without_weight_has_no_mean() -> None:
         ({"weighted_train_loss": [-(2**31)]}, "the sum of weighted-train-loss is -848"),
         # a negative count that the others' counts hide: the sum of all is as it should be
         ({"incoming_confusion": [-9, 9, 0, 0]}, "the sum of incoming-confusion is -1"),
-        ({"incoming_examples": [1]}, "the incoming confusion counts 20 images; expected as many"),
-        ({"incoming_confusion": [1, 0, 0, 0]}, "the incoming confusion counts 21 images"),
+        ({"incoming_examples": [1]}, "incoming-confusion counts 20 images, not the 21"),
+        ({"incoming_confusion": [1, 0, 0, 0]}, "incoming-confusion counts 21 images, not the 20"),
         ({"incoming_loss_sum": [-(2**24)]}, "the sum of incoming-loss-sum is -1"),
         ({"local_loss_sum": [1]}, "the sum of local-loss-sum over no image is"),
         (
@@ -240,8 +240,8 @@ def pixels(**numbers: Sequence[int]) -> list[list[Vector]]:
         ({"squared_levels": [1]}, "pixels above 255 on average"),  # 260,100 are 255 * 1,020
         ({"squared_levels": [-130_051]}, "pixels with a negative variance"),  # 1,020^2 / 8
         ({"label_counts": [-3, 3]}, "the sum of label-counts is -1"),
-        ({"label_counts": [3, 2]}, "9 images by class and 4 by side"),
-        ({"side_counts": [0, 0, -3, 0, 0, 0, 0]}, "4 images by class and 1 by side"),
+        ({"label_counts": [3, 2]}, "9 images by label and 4 by side"),
+        ({"side_counts": [0, 0, -3, 0, 0, 0, 0]}, "4 images by label and 1 by side"),
         ({"num_val": [-3]}, "the sum of num-val is -1"),
     ],
 )
