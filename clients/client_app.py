@@ -28,7 +28,7 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Return the global model's loss and confusion counts on the site's validation images."""
+    """Return the global model's loss and counts on the site's validation images."""
     return discreet(_evaluate, message, context)
 
 

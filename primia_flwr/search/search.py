@@ -114,7 +114,7 @@ class Search:
         names = rules.values if isinstance(rules, Choices) else (self.base.strategy.name,)
         check_options(self.space.names, self.base, names)
         monitor, aim = self.base.training.early_stopping.federation.monitor, self.base.task.aim
-        if monitor != aim.name:
+        if self.base.task.metric(monitor) != aim:
             raise ConfigError(
                 f"training.early_stopping.federation.monitor={monitor} with sweep; expected "
                 f"{aim.name}: the search compares the {aim.best_words}, so each run has to keep "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Counts = Mapping[str, npt.NDArray[np.int64]]
 
 LOSS = "loss"
+OBJECTIVE = "objective"  # a monitor: whichever metric is the objective of the task
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,14 @@ class Task(ABC):
     # --- What follows from these ---
 
     def metric(self, name: str) -> Metric:
-        """Return a metric by its name."""
-        return next(metric for metric in self.metrics if metric.name == name)
+        """Return a metric by its name, or that of the objective as `objective`."""
+        wanted = self.objective if name == OBJECTIVE else name
+        return next(metric for metric in self.metrics if metric.name == wanted)
 
     @property
     def aim(self) -> Metric:
         """The metric that is the objective."""
-        return self.metric(self.objective)
+        return self.metric(OBJECTIVE)
 
     @property
     def counted(self) -> str:

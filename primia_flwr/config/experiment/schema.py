@@ -80,7 +80,8 @@ class Experiment:
         return 1 if self.strategy.weighting == "equal" else self.aggregation.max_weight
 
     def _check_monitors(self) -> None:
-        stopping, metrics = self.training.early_stopping, [m.name for m in self.task.metrics]
+        stopping = self.training.early_stopping
+        metrics = [*(metric.name for metric in self.task.metrics), "objective"]
         for scope, monitor in (
             ("site", stopping.site.monitor),
             ("federation", stopping.federation.monitor),

@@ -103,9 +103,12 @@ class SiteStoppingConfig:
 
 @dataclass
 class FederationStoppingConfig:
-    """Early stopping of the whole run, and the choice of the best round; patience 0 is off."""
+    """Early stopping of the whole run, and the choice of the best round; patience 0 is off.
 
-    monitor: str = "mcc"
+    `monitor`: a metric of the task, or `objective` for the one that is its objective.
+    """
+
+    monitor: str = "objective"
     patience: int = 0
     min_delta: float = 0.0
 

@@ -1,4 +1,4 @@
-"""The report's pictures of a run: curves, confusion matrix, ROC, models side by side, time.
+"""The report's pictures of a run: curves, models side by side, time.
 
 Every function returns a `Plot`, whose alternative text says in words what the picture shows.
 """

@@ -24,8 +24,9 @@ class Patience:
 
     def update(self, evaluation: Evaluation, step: int) -> bool:
         """Take in the evaluation at a step and tell whether it is the best so far."""
-        value = evaluation.figures()[self.monitor]
-        if evaluation.task.metric(self.monitor).improves(value, self.best, self.min_delta):
+        metric = evaluation.task.metric(self.monitor)
+        value = evaluation.figures()[metric.name]
+        if metric.improves(value, self.best, self.min_delta):
             self.best, self.best_step, self.bad = value, step, 0
             return True
         self.bad += 1

@@ -33,7 +33,8 @@ class SiteStopping:
         """
         if not cfg.retire_after or incoming is None:
             return True
-        metric, value = incoming.task.metric(cfg.monitor), incoming.figures()[cfg.monitor]
+        metric = incoming.task.metric(cfg.monitor)
+        value = incoming.figures()[metric.name]
         worse = self.best is not None and metric.improves(self.best, value, cfg.min_delta)
         if metric.improves(value, self.best):
             self.best = value
