@@ -66,7 +66,7 @@ def search(method: str, seed: int, args: argparse.Namespace, scratch: Path) -> R
     folder = primia(
         scratch / f"search-{method}-{seed}",
         args,
-        *("search=pneumonia", "search=pneumonia", f"search.population={args.population}"),
+        *("search=pneumonia", f"search.population={args.population}"),
         *(f"search.eta={args.eta}", f"search.first_rung={args.first_rung}"),
         *(f"search.halving={str(method == 'halving').lower()}", f"seed={seed}"),
     )
