@@ -14,7 +14,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import to_yaml
 from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED
+from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED, LABEL_COUNTS
 from primia_flwr.primitives.keys import digest
 from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, with_noise_for
 from primia_flwr.privacy.mechanisms.shared_step import StepNoise
@@ -140,7 +140,7 @@ def statistics_layout(experiment: Experiment, outputs: int) -> Layout:
             Number("count"),
             Number("levels", channels),
             Number("squared-levels", channels),
-            Number(labels.name, labels.size),
+            Number(LABEL_COUNTS, labels.size),
             Number("side-counts", NUM_SIDE_BINS),
             Number("num-val"),
         ],

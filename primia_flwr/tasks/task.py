@@ -96,7 +96,7 @@ class Task(ABC):
 
     @abstractmethod
     def label_sum(self, outputs: int) -> Sum:
-        """Return what travels of a site's training labels."""
+        """Return what travels of a site's training labels, whatever its name, as `label-counts`."""
 
     @abstractmethod
     def labelled(self, label_counts: Sequence[float]) -> float:

@@ -114,8 +114,7 @@ def _sums_of(kind: str, rows: Sequence[SumRow], task: Task) -> str:
 
 def _words_of(task: Task) -> dict[str, str]:
     """Return what the task's numbers are, by the names under which they travel."""
-    labels = task.label_sum(1)
-    return {labels.name: labels.words} | {
+    return {"label-counts": task.label_sum(1).words} | {
         f"{prefix}-{found.name}": f"{whose} {found.words}"
         for prefix, whose in _WHOSE.items()
         for found in task.sums(1)
