@@ -22,13 +22,13 @@ from primia_flwr.config.experiment.data import (
 )
 from primia_flwr.data.files.clahe import equalise_tiles
 
-Change = Callable[[Tensor, float], Tensor]
+_Change = Callable[[Tensor, float], Tensor]
 
 
 class RandomStrength(nn.Module):
     """Apply `change(image, strength)` with a strength drawn uniformly from [low, high]."""
 
-    def __init__(self, change: Change, low: float, high: float) -> None:
+    def __init__(self, change: _Change, low: float, high: float) -> None:
         super().__init__()
         self.change, self.low, self.high = change, low, high
 
@@ -165,7 +165,7 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
 
 
-_TONES: dict[str, Change] = {
+_TONES: dict[str, _Change] = {
     "gamma": F.adjust_gamma,
     "brightness": F.adjust_brightness,
     "contrast": F.adjust_contrast,

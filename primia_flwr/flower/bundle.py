@@ -18,7 +18,7 @@ from primia_flwr.config.rows import LAYOUTS, MODELS, TABLES, TASKS, plugin_folde
 from primia_flwr.errors import FederationError
 from primia_flwr.flower.imported import imported
 
-APP_NAME = "primia-flwr"
+_APP_NAME = "primia-flwr"
 _CODE = ("primia_flwr", "clients", "strategies")
 _NEEDED = {"clients", "strategies", *(t.folder.replace("/", ".") for t in (TASKS, MODELS, LAYOUTS))}
 _PARTS = (*_CODE, "conf")
@@ -52,7 +52,7 @@ def stage_bundle(destination: Path) -> Bundle:
     FederationError
         If a part of the app is missing or Flower cannot build the bundle.
     """
-    root, folder = app_root(), destination / APP_NAME
+    root, folder = app_root(), destination / _APP_NAME
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in _LONE_FILES:

@@ -29,7 +29,7 @@ from primia_flwr.processes.children import Child, Children, flower_environment
 from primia_flwr.processes.programs import flower_program
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
-RESULT_FILE, ERROR_FILE = "result.json", "error.json"
+_RESULT_FILE, _ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder
 _ASK_EVERY = 15.0  # seconds between two questions to the SuperLink
 _LAST_LINES = 8.0  # seconds that Flower's log may take to end after the run
@@ -63,7 +63,7 @@ def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> 
         If the run fails, or another process already works in `run_dir`.
     """
     with _only_one(run_dir):
-        for name in (RESULT_FILE, ERROR_FILE):
+        for name in (_RESULT_FILE, _ERROR_FILE):
             (run_dir / name).unlink(missing_ok=True)
         folder = run_dir / "flower"
         bundle = stage_bundle(folder / "app")
@@ -125,10 +125,10 @@ def _wait(
 
 def _outcome(run_dir: Path) -> dict[str, Any] | None:
     """Return the result once it is there; raise the error once there is one."""
-    if (run_dir / ERROR_FILE).exists():
-        raise FederationError(_read(run_dir / ERROR_FILE)["error"])
-    if (run_dir / RESULT_FILE).exists():
-        return _read(run_dir / RESULT_FILE)
+    if (run_dir / _ERROR_FILE).exists():
+        raise FederationError(_read(run_dir / _ERROR_FILE)["error"])
+    if (run_dir / _RESULT_FILE).exists():
+        return _read(run_dir / _RESULT_FILE)
     return None
 
 

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 # A message lives this much longer than the round waits for its answer: room for clocks that
 # differ. A site that comes back later is not given work that nobody waits for any more.
-CLOCK_TOLERANCE = 600.0
+_CLOCK_TOLERANCE = 600.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _PUSHES = 5
 
@@ -141,7 +141,7 @@ class RosterGrid(Grid):
     def _push(self, messages: list[Message], timeout: float) -> dict[str, int]:
         """Send; return the node that each accepted message went to, by message id."""
         for message in messages:
-            message.metadata.ttl = timeout + CLOCK_TOLERANCE
+            message.metadata.ttl = timeout + _CLOCK_TOLERANCE
         accepted = self._hand_over(messages) if messages else set()
         sent = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
         self.unsent = {sent[message_id] for message_id in sent.keys() - accepted}

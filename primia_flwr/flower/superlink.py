@@ -134,7 +134,7 @@ class SuperLink(Service):
         arguments = superlink_arguments(self.files, host=self.host, port=self.port)
         self._link = self._child("superlink", "flower-superlink", arguments)
         wait_until(
-            lambda: answers(self.address, self.files.ca),
+            lambda: _answers(self.address, self.files.ca),
             what="the SuperLink answered",
             timeout=_READY_SECONDS,
             child=self._link,
@@ -157,7 +157,7 @@ class SuperLink(Service):
         )
 
 
-def answers(address: str, ca: Path, *, timeout: float = 2.0) -> bool:
+def _answers(address: str, ca: Path, *, timeout: float = 2.0) -> bool:
     """Say whether a SuperLink with a certificate of this CA answers at `host:port`."""
     host, _, port = address.rpartition(":")
     context = ssl.create_default_context(cafile=str(ca))

@@ -11,7 +11,7 @@ from typing import Any
 
 from primia_flwr.errors import CheckpointError
 
-MAX_COMPARISONS = 1000
+_MAX_COMPARISONS = 1000
 _WRITER = "primia inference calibrate"
 
 
@@ -76,10 +76,10 @@ class ActivationBounds:
 
     def __post_init__(self) -> None:
         count = len(self.largest)
-        if not (count <= MAX_COMPARISONS and len(self.layers) == len(self.bits) == count):
+        if not (count <= _MAX_COMPARISONS and len(self.layers) == len(self.bits) == count):
             raise CheckpointError(
                 f"activation bounds of {len(self.layers)} layers, {count} magnitudes, "
-                f"{len(self.bits)} rings; expected one of each, for at most {MAX_COMPARISONS} "
+                f"{len(self.bits)} rings; expected one of each, for at most {_MAX_COMPARISONS} "
                 f"comparisons; run {_WRITER} again"
             )
         for name, found, good in (

@@ -12,7 +12,7 @@ from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.provenance import Provenance
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
-FORMAT = 1
+_FORMAT = 1
 CARD_FILE = "model.json"
 _LARGEST_SIDE = 1 << 14
 _OPTIONAL = ("activation_bounds", "privacy", "provenance")
@@ -40,7 +40,7 @@ class ModelCard:
     config_hash: str
     round: int
     synthetic: bool
-    format: int = FORMAT
+    format: int = _FORMAT
     activation_bounds: ActivationBounds | None = None
     privacy: str = ""
     provenance: Provenance | None = None
@@ -62,9 +62,9 @@ class ModelCard:
         CheckpointError
             If a key is missing, has another form, or the format is another one.
         """
-        if values.get("format") != FORMAT or type(values.get("format")) is not int:
+        if values.get("format") != _FORMAT or type(values.get("format")) is not int:
             raise CheckpointError(
-                f"{CARD_FILE}: format={values.get('format')!r:.40}; expected {FORMAT}; "
+                f"{CARD_FILE}: format={values.get('format')!r:.40}; expected {_FORMAT}; "
                 "use the version of primia_flwr that wrote the model"
             )
         expected = "a model card that primia_flwr wrote; copy the whole run folder again"

@@ -21,7 +21,7 @@ from primia_flwr.errors import CheckpointError
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "first-weights.json"
-Arrays = Mapping[str, npt.NDArray[Any]]
+_Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def after_run(
     return start.then(own)
 
 
-def arrays_digest(arrays: Arrays) -> str:
+def arrays_digest(arrays: _Arrays) -> str:
     """Return the SHA-256 of a model's arrays, hexadecimal: names, types, shapes, numbers.
 
     In the names' order and little-endian, so that it is the same on every machine.
@@ -119,7 +119,7 @@ def arrays_digest(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def same_arrays(found: Arrays, expected: Arrays) -> bool:
+def same_arrays(found: _Arrays, expected: _Arrays) -> bool:
     """Say whether arrays are the expected ones up to what processors round differently."""
     return found.keys() == expected.keys() and all(
         found[name].shape == array.shape and np.allclose(found[name], array, rtol=1e-4, atol=1e-6)

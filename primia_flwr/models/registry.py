@@ -13,7 +13,7 @@ from primia_flwr.models.weights import load_first_weights
 from primia_flwr.models.weights_card import check_kind
 
 
-def architecture_of(name: str) -> Architecture:
+def _architecture_of(name: str) -> Architecture:
     """Return the row of a model.
 
     Raises
@@ -58,7 +58,7 @@ def build_model(
     """
     check_choice("data.channels", str(channels), ("1", "3"))
     check_range("number of outputs", outputs, 1, example=3)
-    architecture = architecture_of(cfg.name)
+    architecture = _architecture_of(cfg.name)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
@@ -86,7 +86,7 @@ def check_image_size(cfg: ModelConfig, image_size: int) -> None:
     ConfigError
         If nothing would remain of them after the model's poolings.
     """
-    smallest = architecture_of(cfg.name).min_image_size
+    smallest = _architecture_of(cfg.name).min_image_size
     if image_size < smallest:
         raise ConfigError(
             f"data.image_size={image_size} with model.name={cfg.name}; expected {smallest} or "

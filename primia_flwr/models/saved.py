@@ -21,7 +21,7 @@ from primia_flwr.models.registry import build_model
 from primia_flwr.storage.atomic import write_atomic, write_together, writing
 from primia_flwr.storage.reading import reading, reason_of
 
-WEIGHTS_FILE = "model.safetensors"
+_WEIGHTS_FILE = "model.safetensors"
 _EXPECTED = "expected a writable folder with free space"
 
 
@@ -39,7 +39,7 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     weights = save_tensors(state)
     digest = hashlib.sha256(weights).hexdigest()
     described = {**replace(card, activation_bounds=None).to_dict(), "sha256": digest}
-    files = (run_dir / WEIGHTS_FILE, run_dir / CARD_FILE)
+    files = (run_dir / _WEIGHTS_FILE, run_dir / CARD_FILE)
     remedy = f"{_EXPECTED}; the files that were there are unchanged"
     with writing(run_dir, error=CheckpointError, remedy=remedy):
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
         If a file is missing or damaged, or the two do not belong together.
     """
     card, digest = read_card(run_dir / CARD_FILE)
-    path = run_dir / WEIGHTS_FILE
+    path = run_dir / _WEIGHTS_FILE
     expected = "the folder of a finished run, e.g. run=outputs/2026-01-31/12-00-00-demo"
     with reading(path, error=CheckpointError, expected=expected):
         weights = path.read_bytes()

@@ -12,7 +12,7 @@ from primia_flwr.models.provenance import NOBODY, UNKNOWN, Provenance
 from primia_flwr.models.weights import IMAGENET
 from primia_flwr.storage.reading import reading
 
-STATED = "privacy.weights_without_patients"
+_STATED = "privacy.weights_without_patients"
 # Keys of the model that change what it computes from the same arrays.
 _KINDS = ("norm", "weight_standardisation")
 
@@ -93,7 +93,7 @@ def check_start(source: str, privacy: PrivacyConfig, *, synthetic: bool) -> Prov
         f"model.weights={source} {what}; expected weights that a private run may start from: "
         "whatever they say of a patient no epsilon of this run counts; start from random weights "
         "(model.weights=none), or from those of a private run, whose epsilon is then added; or "
-        f"state with {STATED}=true that none of this run's patients was in their training"
+        f"state with {_STATED}=true that none of this run's patients was in their training"
     )
 
 

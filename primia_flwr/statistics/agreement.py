@@ -25,7 +25,7 @@ from primia_flwr.statistics.arrays import IntArray
 from primia_flwr.statistics.intervals import Interval
 
 EXACT_BELOW = 25
-KAPPA = "Fleiss-Cohen-Everitt"
+_KAPPA = "Fleiss-Cohen-Everitt"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def kappa(first: IntArray, second: IntArray, classes: int) -> Interval:
     low, high = float(found.kappa_low), float(found.kappa_upp)
     if math.isnan(low) or math.isnan(high):
         return Interval(value, note="the variance cannot be estimated")
-    return Interval(value, max(-1.0, low), min(1.0, high), KAPPA)
+    return Interval(value, max(-1.0, low), min(1.0, high), _KAPPA)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

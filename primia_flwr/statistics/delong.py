@@ -23,8 +23,8 @@ from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.statistics.auc import SortedScores
 from primia_flwr.statistics.intervals import LEVEL, Interval
 
-DELONG = "DeLong, logit"
-DELONG_PLAIN = "DeLong"
+_DELONG = "DeLong, logit"
+_DELONG_PLAIN = "DeLong"
 _Z = float(norm.ppf((1 + LEVEL) / 2))
 
 
@@ -124,10 +124,10 @@ def area_interval(
     if on_logit:
         middle, reach = logit(found.value), _Z * error / (found.value * (1 - found.value))
         return Interval(
-            found.value, float(expit(middle - reach)), float(expit(middle + reach)), DELONG
+            found.value, float(expit(middle - reach)), float(expit(middle + reach)), _DELONG
         )
     low, high = max(0.0, found.value - _Z * error), min(1.0, found.value + _Z * error)
-    return Interval(found.value, low, high, DELONG_PLAIN)
+    return Interval(found.value, low, high, _DELONG_PLAIN)
 
 
 def area_difference(
@@ -144,5 +144,5 @@ def area_difference(
         return Interval(difference, note="the difference has no variance to be estimated"), None
     error = math.sqrt(variance)
     reach = _Z * error
-    interval = Interval(difference, difference - reach, difference + reach, DELONG_PLAIN)
+    interval = Interval(difference, difference - reach, difference + reach, _DELONG_PLAIN)
     return interval, float(2 * norm.sf(abs(difference) / error))

@@ -24,7 +24,7 @@ from primia_flwr.statistics.arrays import FloatArray, IntArray
 
 LEVEL = 0.95
 RESAMPLES = 2000
-BOOTSTRAP, WILSON = "patient-wise BCa bootstrap", "Wilson"
+_BOOTSTRAP, _WILSON = "patient-wise BCa bootstrap", "Wilson"
 _CELLS_AT_A_TIME = 2_000_000
 
 Statistic = Callable[[FloatArray], FloatArray]
@@ -146,10 +146,10 @@ def bootstrapped(row: FloatArray, *, patients: int, rate: bool, undefined: str =
         return Interval(None, note=undefined or "not defined on these images")
     if rate and value in (0.0, 1.0):
         low, high = wilson(value * patients, patients)
-        return Interval(value, low, high, WILSON, "no resample differs; one count a patient")
+        return Interval(value, low, high, _WILSON, "no resample differs; one count a patient")
     if math.isnan(low) or math.isnan(high):
         return Interval(value, note="the resamples do not vary enough for an interval")
-    return Interval(value, low, high, BOOTSTRAP)
+    return Interval(value, low, high, _BOOTSTRAP)
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:

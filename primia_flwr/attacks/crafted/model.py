@@ -30,16 +30,16 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.models.arrival import DEFAULT_BOUNDS, SHUT_RATIO, norm_layers
 from primia_flwr.models.layers.scale_shift import ScaleShift
 
-SHUT = -1e4
-LOUD = 0.25  # largest weight of the classifier on the open channel
-FAINT = 0.01  # of a kernel that shall count for next to nothing
+_SHUT = -1e4
+_LOUD = 0.25  # largest weight of the classifier on the open channel
+_FAINT = 0.01  # of a kernel that shall count for next to nothing
 LIFT = 0.5  # by how much a lifted candidate gets through the trap
 _CHUNK = 50  # images at once
 
 
 @dataclass(frozen=True)
 class Trap:
-    """`channel` of the last norm layer is the one left open; how: one of `CRAFTS`."""
+    """`channel` of the last norm layer is the one left open; how: one of `_CRAFTS`."""
 
     kind: str
     channel: int
@@ -100,7 +100,7 @@ def set_trap(model: nn.Module, trap: Trap, public: Tensor, *, share: float) -> N
         Of images that shall get through, in (0, 1]; at least one of the public ones does.
     """
     with torch.no_grad():
-        CRAFTS[trap.kind](model, trap.channel)
+        _CRAFTS[trap.kind](model, trap.channel)
         _read_loudly(head_of(model)[1], trap.channel)
         norm = last_norm(model)
         norm.bias[trap.channel] = 0.0
@@ -177,7 +177,7 @@ def lift(model: nn.Module, channel: int) -> None:
 def _shut_by_bias(model: nn.Module, _: int) -> None:
     norm = last_norm(model)
     norm.weight.fill_(1.0)
-    norm.bias.fill_(SHUT)
+    norm.bias.fill_(_SHUT)
 
 
 def _shut_by_kernels(model: nn.Module, channel: int) -> None:
@@ -193,7 +193,7 @@ def _shut_by_kernels(model: nn.Module, channel: int) -> None:
         if first <= channel < first + size:  # shut by the ratio: few enough are
             norm.weight[own] = 0.1
         else:
-            kernel[own] *= FAINT
+            kernel[own] *= _FAINT
             kernel[first] = -typical
     norm.weight[channel] = 1.0
 
@@ -201,10 +201,10 @@ def _shut_by_kernels(model: nn.Module, channel: int) -> None:
 def _read_loudly(head: nn.Linear, channel: int) -> None:
     """Give the classes weights that no class's is the mean of: 0, 1, 4, … over the last."""
     squares = torch.arange(head.out_features, device=head.weight.device).square()
-    head.weight[:, channel] = LOUD * squares / squares[-1]
+    head.weight[:, channel] = _LOUD * squares / squares[-1]
 
 
-CRAFTS: dict[str, Callable[[nn.Module, int], None]] = {
+_CRAFTS: dict[str, Callable[[nn.Module, int], None]] = {
     "norm": _shut_by_bias,
     "within_bounds": _shut_by_kernels,
 }

@@ -43,8 +43,8 @@ from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import steps_a_round
 
 CRAFTED, HONEST = "crafted", "honest"  # whose sum; of the model that was sent
-HONEST_ARM = "honest_model"
-PUBLIC = 400  # images of other patients by which the attacker sets the trap, at most
+_HONEST_ARM = "honest_model"
+_PUBLIC = 400  # images of other patients by which the attacker sets the trap, at most
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class CraftedAttackRunner(AttackRunner):
             normalisation,
             device,
         )
-        own = load_test(experiment.data, seed=experiment.seed).images[:PUBLIC]
+        own = load_test(experiment.data, seed=experiment.seed).images[:_PUBLIC]
         self._public = self._normalisation.apply(own).to(device)
         self._sent = OrderedDict[tuple[str, int], nn.Module]()
         self._through = dict[tuple[str, int], Tensor]()
@@ -120,7 +120,7 @@ class CraftedAttackRunner(AttackRunner):
                 "run with more federation.rounds, or set another seed"
             )
         arms = [(self.settings.target, CRAFTED)]
-        arms += [(HONEST_ARM, HONEST), (NOISE, CRAFTED)] if control else []
+        arms += [(_HONEST_ARM, HONEST), (NOISE, CRAFTED)] if control else []
         whose = dict.fromkeys(name for _, name in arms)
         self._attacked = [(name, number) for name in whose for number in chosen]
         return [Job(arm, name, number) for arm, name in arms for number in chosen]
@@ -229,7 +229,7 @@ class CraftedAttackRunner(AttackRunner):
             refused = ""
         except ProtocolError as error:
             refused = str(error)
-        arm = self.settings.target if name == CRAFTED else HONEST_ARM
+        arm = self.settings.target if name == CRAFTED else _HONEST_ARM
         return SumRow(arm, server_round, len(through), int(through.sum()), best, refused)
 
     def _whose(self, name: str, server_round: int) -> Seen:

@@ -24,7 +24,7 @@ from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import plan_round, steps_a_round
 from primia_flwr.training.recipe import Recipe
 
-Arrays = dict[str, Tensor]
+_Arrays = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Federation:
     normalisation: Normalisation
     device: torch.device
 
-    def opened_sum(self, model: nn.Module, server_round: int) -> Arrays:
+    def opened_sum(self, model: nn.Module, server_round: int) -> _Arrays:
         """Return the mean update that the coordinator opens if it sends `model` in a round.
 
         Raises
@@ -62,7 +62,7 @@ class Federation:
         parts = torch.split(torch.from_numpy(mean), sizes)
         return {n: part.view_as(before[n]) for n, part in zip(before, parts, strict=True)}
 
-    def _trained(self, model: nn.Module, site: str, server_round: int) -> Arrays:
+    def _trained(self, model: nn.Module, site: str, server_round: int) -> _Arrays:
         experiment, images = self.experiment, self.sites[site]
         stopping = EarlyStoppingConfig(
             SiteStoppingConfig(), experiment.training.early_stopping.federation
@@ -91,7 +91,7 @@ class Federation:
         return min(1.0, weights.get(weighting, 1) / self.experiment.largest_weight)
 
 
-def float_arrays(model: nn.Module) -> Arrays:
+def float_arrays(model: nn.Module) -> _Arrays:
     """Return copies of what travels of a model, on the CPU."""
     state = model.state_dict()
     return {n: t.detach().cpu().clone() for n, t in state.items() if t.is_floating_point()}

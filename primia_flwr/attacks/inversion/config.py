@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from primia_flwr.config.checks import check_choice, check_range
 
-METHODS = ("spectral", "paper")
+_METHODS = ("spectral", "paper")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class InversionConfig:
     batch_statistics: float = 0.1
 
     def __post_init__(self) -> None:
-        check_choice("method", self.method, METHODS)
+        check_choice("method", self.method, _METHODS)
         check_range("iterations", self.iterations, 1, 1_000_000, example=500)
         check_range("restarts", self.restarts, 1, 1000, example=2)
         check_range("step_size", self.step_size, 0, 10, example=0.1, open_low=True)

@@ -30,12 +30,12 @@ from primia_flwr.attacks.inversion.gradients import (
 )
 from primia_flwr.training.normalisation import Normalisation
 
-DECAY_AT = (3 / 8, 5 / 8, 7 / 8)  # of the iterations; the paper's step is a tenth from there on
-FALLOFF = 1.3  # a coefficient's scale is its frequency to the power of minus this
-START = 0.01  # standard deviation of the coefficients at the start: an almost even grey
-ALL_LAYERS_AT = 0.4  # of the iterations: from there on all layers count alike
-FULL_CONTRAST_AT = 0.67  # of the iterations: then pale images get an average contrast
-SOFTNESS = 0.07  # of the edge between layers that count and those that do not yet, of the depth
+_DECAY_AT = (3 / 8, 5 / 8, 7 / 8)  # of the iterations; the paper's step is a tenth from there on
+_FALLOFF = 1.3  # a coefficient's scale is its frequency to the power of minus this
+_START = 0.01  # standard deviation of the coefficients at the start: an almost even grey
+_ALL_LAYERS_AT = 0.4  # of the iterations: from there on all layers count alike
+_FULL_CONTRAST_AT = 0.67  # of the iterations: then pale images get an average contrast
+_SOFTNESS = 0.07  # of the edge between layers that count and those that do not yet, of the depth
 LAST_VARIATION = 0.03  # share of the total variation's weight that is left at the end
 
 
@@ -153,7 +153,7 @@ class PixelDescent(Descent):
         start = torch.randn(shape, generator=generator).to(self.device)
         self.unknown = start.clamp(self.low, self.high).requires_grad_(True)
         self.optimiser = torch.optim.Adam([self.unknown], lr=self.cfg.step_size)
-        at = [int(self.cfg.iterations * share) for share in DECAY_AT]
+        at = [int(self.cfg.iterations * share) for share in _DECAY_AT]
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimiser, at, gamma=0.1)
 
     def made(self) -> Tensor:
@@ -179,7 +179,7 @@ class SpectralDescent(Descent):
         *images, self._height, self._width = shape
         self._scale = frequency_scale(self._height, self._width).to(self.device)
         size = (*images, *self._scale.shape, 2)
-        start = START * torch.randn(size, generator=generator)
+        start = _START * torch.randn(size, generator=generator)
         self.unknown = start.to(self.device).requires_grad_(True)
         self.optimiser = torch.optim.Adam([self.unknown], lr=self.cfg.step_size)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -206,7 +206,7 @@ class SpectralDescent(Descent):
 
     def step(self) -> Tensor:
         """Take one step, from pale to full contrast when it is time; return the objective."""
-        if self.taken == int(FULL_CONTRAST_AT * self.cfg.iterations) and not self.revealed:
+        if self.taken == int(_FULL_CONTRAST_AT * self.cfg.iterations) and not self.revealed:
             self._stretch()
         return super().step()
 
@@ -226,7 +226,7 @@ def frequency_scale(height: int, width: int) -> Tensor:
     down = torch.fft.fftfreq(height)[:, None]
     across = torch.fft.rfftfreq(width)[None]
     frequency = (down.square() + across.square()).sqrt().clamp(min=1 / max(height, width))
-    scale: Tensor = frequency**-FALLOFF
+    scale: Tensor = frequency**-_FALLOFF
     return scale / scale.square().mean().sqrt()
 
 
@@ -238,9 +238,9 @@ def depth_weights(layers: int, share: float) -> Tensor:
     layers : int
         At least 1.
     share : float
-        Of the iterations done, in [0, 1]; at 0 the last layer counts, from `ALL_LAYERS_AT` on all.
+        Of the iterations done, in [0, 1]; at 0 the last layer counts, from `_ALL_LAYERS_AT` on all.
     """
-    beyond = 1 + 4 * SOFTNESS  # so that at the end the edge is past the first layer
-    edge = 1 - beyond * min(1.0, share / ALL_LAYERS_AT)
-    weights = torch.sigmoid((torch.linspace(0, 1, layers) - edge) / SOFTNESS)
+    beyond = 1 + 4 * _SOFTNESS  # so that at the end the edge is past the first layer
+    edge = 1 - beyond * min(1.0, share / _ALL_LAYERS_AT)
+    weights = torch.sigmoid((torch.linspace(0, 1, layers) - edge) / _SOFTNESS)
     return weights / weights.sum()

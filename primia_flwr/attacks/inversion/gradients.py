@@ -10,7 +10,7 @@ from torch.nn import functional
 from primia_flwr.attacks.inversion.surrogate import replace_rectifiers
 from primia_flwr.errors import DataError
 
-Gradients = tuple[Tensor, ...]
+_Gradients = tuple[Tensor, ...]
 
 
 class GradientOf:
@@ -65,7 +65,7 @@ class GradientOf:
             parameter.requires_grad_(False)
         self.parameters = [named[name].requires_grad_(True) for name in names]
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Gradients:
+    def __call__(self, images: Tensor, labels: Tensor) -> _Gradients:
         """Return the gradient of the mean cross entropy, with a graph back to the images.
 
         Parameters

@@ -24,8 +24,8 @@ from primia_flwr.attacks.inversion.descent import (
 from primia_flwr.attacks.inversion.gradients import GradientOf
 from primia_flwr.training.normalisation import Normalisation
 
-DESCENTS: dict[str, type[Descent]] = {"spectral": SpectralDescent, "paper": PixelDescent}
-OnStep = Callable[[int, float], None]
+_DESCENTS: dict[str, type[Descent]] = {"spectral": SpectralDescent, "paper": PixelDescent}
+_OnStep = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def invert(
     cfg: InversionConfig,
     *,
     generator: torch.Generator,
-    on_step: OnStep | None = None,
+    on_step: _OnStep | None = None,
 ) -> Reconstruction:
     """Search for the images of an observed gradient.
 
@@ -74,7 +74,7 @@ def invert(
     best: Reconstruction | None = None
     objectives: list[float] = []
     for restart in range(cfg.restarts):
-        descent = DESCENTS[cfg.method](gradient_of, observed, shape, normalisation, cfg, generator)
+        descent = _DESCENTS[cfg.method](gradient_of, observed, shape, normalisation, cfg, generator)
         _go_down(descent, cfg.iterations, restart, on_step)
         objective, distance = descent.evaluate()
         objectives.append(objective)
@@ -85,7 +85,7 @@ def invert(
     return best
 
 
-def _go_down(descent: Descent, iterations: int, restart: int, on_step: OnStep | None) -> None:
+def _go_down(descent: Descent, iterations: int, restart: int, on_step: _OnStep | None) -> None:
     for step in range(iterations):
         value = descent.step()
         if on_step and (step % 10 == 9 or step + 1 == iterations):

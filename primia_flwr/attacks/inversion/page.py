@@ -7,7 +7,7 @@ from typing import Any
 from primia_flwr.numbers import DASH, p_value
 from primia_flwr.reporting.page import render
 
-Table = tuple[list[str], list[list[str]]]
+_Table = tuple[list[str], list[list[str]]]
 
 
 def page(result: Mapping[str, Any], picture: bytes) -> str:
@@ -31,7 +31,7 @@ def page(result: Mapping[str, Any], picture: bytes) -> str:
     )
 
 
-def rows_of(result: Mapping[str, Any]) -> Table:
+def rows_of(result: Mapping[str, Any]) -> _Table:
     """Return the figures of each arm, as text."""
     heads = [
         "arm", "n", "MSE", "PSNR (dB)", "SSIM", "SSIM with strangers", "LPIPS", "labels",
@@ -60,7 +60,7 @@ def rows_of(result: Mapping[str, Any]) -> Table:
     return heads, rows
 
 
-def tests_rows(result: Mapping[str, Any]) -> Table:
+def tests_rows(result: Mapping[str, Any]) -> _Table:
     """Return the tests of each arm against the control, as text."""
     heads = ["arm", "n", "difference", "Hedges' g", "t", "p", "p (Holm)", "p (Mann-Whitney)"]
     rows = [
@@ -79,7 +79,7 @@ def tests_rows(result: Mapping[str, Any]) -> Table:
     return heads, rows
 
 
-def sums_rows(result: Mapping[str, Any]) -> Table:
+def sums_rows(result: Mapping[str, Any]) -> _Table:
     """Return each opened sum of `target=crafted_model`, as text; no rows for other targets."""
     heads = ["model", "round", "images in the sum", "with any gradient", "best cosine", "site"]
     rows = [

@@ -36,7 +36,7 @@ from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 
 NOISE = "noise"  # the control arm
-PARTS = "parts"  # folder of what is finished
+_PARTS = "parts"  # folder of what is finished
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class AttackRunner:
         return as_labels(label_counts(bias, probabilities, size))
 
     def _path(self, job: Job) -> Path:
-        return self._folder / PARTS / f"{job.part}.safetensors"
+        return self._folder / _PARTS / f"{job.part}.safetensors"
 
     def _keep(self, finished: Finished) -> None:
         result = finished.reconstruction

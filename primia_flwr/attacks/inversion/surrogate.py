@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-SLOPE = 1.0  # of the logistic step, per standard deviation of a normalised activation
+_SLOPE = 1.0  # of the logistic step, per standard deviation of a normalised activation
 
 
 class _Step(torch.autograd.Function):
@@ -28,8 +28,8 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        s = torch.sigmoid(SLOPE * x)
-        return gradient * SLOPE * s * (1 - s)
+        s = torch.sigmoid(_SLOPE * x)
+        return gradient * _SLOPE * s * (1 - s)
 
 
 class _Rectify(torch.autograd.Function):

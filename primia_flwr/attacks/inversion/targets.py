@@ -27,7 +27,7 @@ from primia_flwr.runs.received import (
 )
 from primia_flwr.training.plan import batches_an_epoch, steps_a_round
 
-SizeOf = Callable[[str], int]  # a site's number of training images
+_SizeOf = Callable[[str], int]  # a site's number of training images
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Seen:
     published: bool = False
 
 
-def check_target(target: str, experiment: Experiment, size_of: SizeOf) -> None:
+def check_target(target: str, experiment: Experiment, size_of: _SizeOf) -> None:
     """Refuse a target that a run does not have.
 
     Raises
@@ -147,7 +147,7 @@ def read_seen(
     name: str,
     server_round: int,
     experiment: Experiment,
-    size_of: SizeOf,
+    size_of: _SizeOf,
     final: Mapping[str, Tensor],
 ) -> Seen:
     """Read one update; `final` is the run's published model, for `local_model` only.

@@ -120,8 +120,8 @@ def questioned(run: AttackedRun, *, own_site: str = "") -> Questioned:
         )
     sites = [_site(run.experiment, index) for index in range(len(names))]
     test = load_test(run.experiment.data, seed=run.experiment.seed)
-    check_same_images(run, sites, test)
-    trained = {site.name: trained_on(run.experiment, site) for site in sites}
+    _check_same_images(run, sites, test)
+    trained = {site.name: _trained_on(run.experiment, site) for site in sites}
     everybody = _joined(list(trained.values()))
     units = len(set(unit_names(run.experiment.privacy.unit, everybody)))
     target = TargetSize(len(everybody), units, len(sites))
@@ -140,12 +140,12 @@ def questioned(run: AttackedRun, *, own_site: str = "") -> Questioned:
     return Questioned(members.joined(test), member, pool, target, own_site)
 
 
-def trained_on(experiment: Experiment, site: SiteData) -> LabelledImages:
+def _trained_on(experiment: Experiment, site: SiteData) -> LabelledImages:
     """Return what a site trains on: without its validation images, but in a private run all."""
     return site.train.joined(site.val) if experiment.privacy.enabled else site.train
 
 
-def check_same_images(run: AttackedRun, sites: Sequence[SiteData], test: LabelledImages) -> None:
+def _check_same_images(run: AttackedRun, sites: Sequence[SiteData], test: LabelledImages) -> None:
     """Compare images with what the run wrote down: counts at every site, files of the test set.
 
     Raises

@@ -18,8 +18,8 @@ from primia_flwr.attacks.membership.confidence import FloatArray
 from primia_flwr.attacks.membership.lira import BoolArray
 from primia_flwr.errors import DataError
 
-FALSE_POSITIVE_RATES = (0.01, 0.001)
-LEVEL = 0.95
+_FALSE_POSITIVE_RATES = (0.01, 0.001)
+_LEVEL = 0.95
 _RESAMPLES = 1000
 
 
@@ -100,7 +100,7 @@ def detect(
     if not np.isfinite(scores).all():
         raise DataError("a score is NaN or infinite; expected finite scores")
     negatives = int((~member).sum())
-    rates = [rate for rate in FALSE_POSITIVE_RATES if negatives * rate >= 1 - 1e-9]
+    rates = [rate for rate in _FALSE_POSITIVE_RATES if negatives * rate >= 1 - 1e-9]
     fpr, tpr, _ = sk.roc_curve(member, scores, drop_intermediate=False)
     values = _figures(scores, member, None, rates)
     lows, highs = _interval(scores, member, patients, rates, seed)
@@ -111,7 +111,7 @@ def detect(
         members=int(member.sum()),
         non_members=negatives,
         auc=found[0],
-        tpr_at={rate: at.get(rate) for rate in FALSE_POSITIVE_RATES},
+        tpr_at={rate: at.get(rate) for rate in _FALSE_POSITIVE_RATES},
         balanced_accuracy=(1 + gap) / 2,
         advantage=gap,
         fpr=np.asarray(fpr, np.float64),
@@ -170,7 +170,7 @@ def _interval(
         statistic,
         vectorized=False,
         n_resamples=_RESAMPLES,
-        confidence_level=LEVEL,
+        confidence_level=_LEVEL,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

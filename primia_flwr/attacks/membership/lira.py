@@ -18,8 +18,8 @@ from primia_flwr.errors import ConfigError, DataError
 
 BoolArray = npt.NDArray[np.bool_]
 
-VARIANCES = ("auto", "pooled", "per_image")
-ENOUGH_FOR_ONE_IMAGE = 64  # shadows from which "auto" fits each image's own variance
+_VARIANCES = ("auto", "pooled", "per_image")
+_ENOUGH_FOR_ONE_IMAGE = 64  # shadows from which "auto" fits each image's own variance
 
 
 def offline(
@@ -82,8 +82,8 @@ def _gaussian(
     shadows: FloatArray, chosen: BoolArray, variance: str, target: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return mean and standard deviation (N,) over the chosen entries of every column."""
-    if variance not in VARIANCES:
-        raise ConfigError(f"variance={variance}; expected one of {', '.join(VARIANCES)}")
+    if variance not in _VARIANCES:
+        raise ConfigError(f"variance={variance}; expected one of {', '.join(_VARIANCES)}")
     if shadows.shape != chosen.shape or shadows.shape[1:] != target.shape:
         raise DataError(
             f"shadows {shadows.shape}, inside {chosen.shape}, target {target.shape}; expected "
@@ -98,7 +98,7 @@ def _gaussian(
     mean = np.where(chosen, shadows, 0.0).sum(axis=0) / counts
     squares = (np.where(chosen, shadows - mean, 0.0) ** 2).sum(axis=0)
     if variance == "auto":
-        variance = "per_image" if len(shadows) >= ENOUGH_FOR_ONE_IMAGE else "pooled"
+        variance = "per_image" if len(shadows) >= _ENOUGH_FOR_ONE_IMAGE else "pooled"
     if variance == "pooled":
         found = np.full_like(squares, squares.sum() / (counts - 1).sum())
     else:

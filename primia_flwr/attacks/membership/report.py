@@ -24,7 +24,7 @@ from primia_flwr.reporting.page import render
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import write_together, writing
 
-HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")
+_HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")
 
 
 def figures(
@@ -42,7 +42,7 @@ def figures(
         "attacks": found.to_dict(),
         "yeom_threshold": found.yeom.to_dict(),
         "privacy": None,
-        "notes": notes(attack, found),
+        "notes": _notes(attack, found),
     }
     if claim:
         values["privacy"] = {
@@ -57,7 +57,7 @@ def figures(
     return values
 
 
-def notes(attack: MembershipAttack, found: Membership) -> list[str]:
+def _notes(attack: MembershipAttack, found: Membership) -> list[str]:
     """Return what a reader must know to judge the figures, one sentence each."""
     site, mode = attack.asked.own_site, attack.run.experiment.privacy.mode
     said = [
@@ -100,15 +100,15 @@ def attacks_table(found: Membership) -> Table:
     table = Table(title="Membership inference on the final model", title_justify="left")
     table.add_column("Attack")
     table.add_column("By")
-    for heading in HEADINGS:
+    for heading in _HEADINGS:
         table.add_column(heading, justify="right")
-    for row in rows(found):
+    for row in _rows(found):
         table.add_row(*row)
     return table
 
 
-def rows(found: Membership) -> list[tuple[str, ...]]:
-    """Return attack, level and the figures under `HEADINGS`, as text."""
+def _rows(found: Membership) -> list[tuple[str, ...]]:
+    """Return attack, level and the figures under `_HEADINGS`, as text."""
     return [
         (
             ATTACKS[name][0],
@@ -134,7 +134,7 @@ def write_membership(
     """
     content = {
         "membership.csv": _scores(attack, found),
-        "membership.html": page(found, values),
+        "membership.html": _page(found, values),
         "membership.json": json.dumps(values, indent=1) + "\n",
     }
     remedy = "expected a writable folder with free space; give one as output=<folder>"
@@ -143,7 +143,7 @@ def write_membership(
         write_together({folder / name: text for name, text in content.items()})
 
 
-def page(found: Membership, values: Mapping[str, Any]) -> str:
+def _page(found: Membership, values: Mapping[str, Any]) -> str:
     """Return `membership.html`."""
     privacy = values["privacy"]
     claim = DpClaim(*(privacy[k] for k in ("epsilon", "delta", "unit"))) if privacy else None
@@ -159,8 +159,8 @@ def page(found: Membership, values: Mapping[str, Any]) -> str:
         "membership.html",
         values=values,
         run_name=Path(str(values["run"])).name,
-        headings=HEADINGS,
-        rows=rows(found),
+        headings=_HEADINGS,
+        rows=_rows(found),
         bounds=_bounds(privacy) if privacy else [],
         plots=plots,
         levels=LEVELS,

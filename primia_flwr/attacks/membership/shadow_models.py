@@ -83,7 +83,9 @@ class ShadowModels:
         self, images: LabelledImages, device: str, on_shadow: OnShadow | None = None
     ) -> FloatArray:
         """Return the logit-scaled confidences (S, N) of all shadow models."""
-        return np.stack([confidences(m, self._run, images, device) for m in self.models(on_shadow)])
+        return np.stack(
+            [_confidences(m, self._run, images, device) for m in self.models(on_shadow)]
+        )
 
     def _train(self, index: int, on_shadow: OnShadow | None) -> nn.Module:
         card = self._run.card
@@ -104,7 +106,7 @@ class ShadowModels:
         return load_model(self.folder_of(index))[0]  # the very model that a later attack finds
 
 
-def confidences(
+def _confidences(
     model: nn.Module, run: AttackedRun, images: LabelledImages, device: str
 ) -> FloatArray:
     """Return the logit-scaled confidences (N,) of a model in the images' true classes."""

@@ -30,7 +30,7 @@ from primia_flwr.training.private import (
 from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.round import Progress
 
-OnProgress = Callable[[Progress], None]
+_OnProgress = Callable[[Progress], None]
 
 
 class ShadowRecipe:
@@ -59,7 +59,7 @@ class ShadowRecipe:
         return LocalPlan(0, max(1, total), max_batches=max(1, round(a_round * self._rounds)))
 
     def train(
-        self, model: nn.Module, images: LabelledImages, index: int, on_progress: OnProgress | None
+        self, model: nn.Module, images: LabelledImages, index: int, on_progress: _OnProgress | None
     ) -> dict[str, Tensor]:
         """Train shadow model `index` in place and return its state.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from primia_flwr.data.files.listing import image_files
 from primia_flwr.errors import ConfigError
 
-Mark = tuple[int, int]
+_Mark = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Arrival:
     """An image file that is whole, at `time` of the clock: since then it has not changed."""
 
     path: Path
-    mark: Mark
+    mark: _Mark
     time: float
 
 
@@ -59,7 +59,7 @@ class Arrivals:
                 f"data.root={root} with watch=true; expected the folder into which the images come"
             )
         self.root, self._settle, self._clock = root, settle, clock
-        self._given: dict[Path, Mark] = {}
+        self._given: dict[Path, _Mark] = {}
         self._growing: dict[Path, Arrival] = {}
         if new_only:
             marks = {path: _mark(path) for path in image_files(root)}
@@ -79,19 +79,19 @@ class Arrivals:
         self._growing = {f.path: f for f in seen if now - f.time < self._settle}
         return sorted(whole, key=lambda found: (found.time, found.mark[1], found.path))
 
-    def _changed(self) -> Iterator[tuple[Path, Mark]]:
+    def _changed(self) -> Iterator[tuple[Path, _Mark]]:
         """Yield the files that are new or not as they were given out."""
         for path in (*image_files(self.root, known=self._given), *self._given):
             mark = _mark(path)
             if mark is not None and self._given.get(path) != mark:
                 yield path, mark
 
-    def _seen(self, path: Path, mark: Mark, now: float) -> Arrival:
+    def _seen(self, path: Path, mark: _Mark, now: float) -> Arrival:
         before = self._growing.get(path)
         return before if before is not None and before.mark == mark else Arrival(path, mark, now)
 
 
-def _mark(path: Path) -> Mark | None:
+def _mark(path: Path) -> _Mark | None:
     """Return size and time, in nanoseconds, of a regular file; None for anything else."""
     try:
         found = path.stat()

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Levels = npt.NDArray[np.uint8]
+_Levels = npt.NDArray[np.uint8]
 
 
 def equalise_tiles(image: Tensor, *, tiles: int, clip: float) -> Tensor:
@@ -32,7 +32,7 @@ def equalise_tiles(image: Tensor, *, tiles: int, clip: float) -> Tensor:
     return torch.from_numpy(np.stack(planes))
 
 
-def _equalise(plane: Levels, tiles: int, clip: float) -> Levels:
+def _equalise(plane: _Levels, tiles: int, clip: float) -> _Levels:
     height, width = plane.shape
     curves = np.array(
         [
@@ -51,7 +51,7 @@ def _equalise(plane: Levels, tiles: int, clip: float) -> Levels:
 
 def _blend(
     curves: npt.NDArray[np.float64],
-    plane: Levels,
+    plane: _Levels,
     row: npt.NDArray[np.int64],
     left: npt.NDArray[np.int64],
     right: npt.NDArray[np.int64],
@@ -63,7 +63,7 @@ def _blend(
     return blended
 
 
-def _curve(block: Levels, clip: float) -> npt.NDArray[np.float64]:
+def _curve(block: _Levels, clip: float) -> npt.NDArray[np.float64]:
     """Map from grey level to grey level: (256,) in [0, 255]."""
     counts = np.bincount(block.reshape(-1), minlength=256) / max(block.size, 1)
     limit = clip / 256

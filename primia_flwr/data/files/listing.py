@@ -11,7 +11,7 @@ from filelock import FileLock
 from primia_flwr.errors import DataError
 from primia_flwr.storage.atomic import atomic_folder, writing
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
 _NOT_SCANNED = frozenset({"__MACOSX", "DICOMDIR", "Thumbs.db"})
 
 
@@ -110,7 +110,7 @@ def _is_wanted(name: str) -> bool:
 
 
 def _claims_to_be_image(path: Path) -> bool:
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in _SUFFIXES:
         return True
     try:
         return path.is_file() and bool(kind_of(read_head(path)))

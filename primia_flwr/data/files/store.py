@@ -27,11 +27,11 @@ from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
-VERSION = 3
+_VERSION = 3
 """Raise with every change of decoding or resizing."""
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _AT_ONCE = 128
@@ -98,8 +98,8 @@ def open_store(manifest: Manifest, cfg: DataConfig) -> Store:
 
 
 def in_parallel(
-    function: Callable[[In], Out], items: Sequence[In], *, workers: int
-) -> Iterator[Out]:
+    function: Callable[[_In], _Out], items: Sequence[_In], *, workers: int
+) -> Iterator[_Out]:
     """Apply `function` on several threads; results in order, a bounded number at a time.
 
     `workers` = 0 takes as many threads as this process may use cores.
@@ -206,7 +206,7 @@ def _is_usable(folder: Path, manifest: Manifest, cfg: DataConfig) -> bool:
 
 
 def _key(manifest: Manifest, cfg: DataConfig) -> str:
-    how = (VERSION, cfg.image_size, cfg.channels, cfg.resize, cfg.skip_unreadable)
+    how = (_VERSION, cfg.image_size, cfg.channels, cfg.resize, cfg.skip_unreadable)
     digest = hashlib.sha256(repr((how, str(manifest.root))).encode("utf-8", "surrogateescape"))
     for sample in manifest.samples:
         line = f"{sample.path}\x1f{_stamp(manifest.root / sample.path)}\x1e"

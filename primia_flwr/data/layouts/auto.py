@@ -8,7 +8,7 @@ from primia_flwr.data.layouts.pneumonia import is_pneumonia, read_pneumonia
 from primia_flwr.data.manifest import Manifest
 
 
-def read_auto(cfg: DataConfig, *, seed: int) -> Manifest:
+def _read_auto(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read the manifest if one is named, else the folder by what it looks like."""
     if cfg.manifest:
         return read_table(cfg, seed=seed)
@@ -16,4 +16,4 @@ def read_auto(cfg: DataConfig, *, seed: int) -> Manifest:
     return read(cfg, seed=seed)
 
 
-LAYOUT = read_auto
+LAYOUT = _read_auto

@@ -19,7 +19,7 @@ from primia_flwr.data.layouts.common import (
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 
-PatientOf = Callable[[Path, Path], str]
+_PatientOf = Callable[[Path, Path], str]
 
 
 def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
@@ -65,7 +65,7 @@ def own_patient(path: str) -> str:
     return f"image:{path}"
 
 
-def _patient_reader(cfg: DataConfig) -> PatientOf:
+def _patient_reader(cfg: DataConfig) -> _PatientOf:
     if not cfg.patient_pattern:
         return _patient_of
     check_pattern("data.patient_pattern", cfg.patient_pattern)

@@ -11,7 +11,7 @@ from primia_flwr.storage import plain_csv
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reading
 
-Row = dict[str, str]
+_Row = dict[str, str]
 
 
 def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
@@ -38,7 +38,7 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
     return Manifest(root, classes, ordered, is_synthetic(root))
 
 
-def _read_rows(path: Path, patient: str) -> list[Row]:
+def _read_rows(path: Path, patient: str) -> list[_Row]:
     expected = "a CSV file in UTF-8"
     with (
         reading(f"data.manifest={path}:", error=DataError, expected=expected),
@@ -69,7 +69,7 @@ def _check_header(path: Path, header: list[str], patient: str) -> None:
     )
 
 
-def _checked_row(path: Path, number: int, row: dict[str, str | None]) -> Row:
+def _checked_row(path: Path, number: int, row: dict[str, str | None]) -> _Row:
     values = {name: (value or "").strip() for name, value in row.items() if name is not None}
     for name in ("path", "label"):
         if None in row or not values[name]:
@@ -80,7 +80,7 @@ def _checked_row(path: Path, number: int, row: dict[str, str | None]) -> Row:
     return values
 
 
-def _sample(root: Path, row: Row, index: dict[str, int], patient: str) -> Sample:
+def _sample(root: Path, row: _Row, index: dict[str, int], patient: str) -> Sample:
     path = _inside(root, row["path"])
     split = row.get("split", "").lower()
     if split and split not in SPLIT_FOLDERS:

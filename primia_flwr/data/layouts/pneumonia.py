@@ -18,7 +18,7 @@ from primia_flwr.data.layouts.common import (
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 
-CLASSES = ("bacterial", "normal", "viral")
+_CLASSES = ("bacterial", "normal", "viral")
 FOLDERS = ("NORMAL", "PNEUMONIA")
 _NORMAL = re.compile(r"(?P<patient>(?:NORMAL2-)?IM-\d+)-")
 _PNEUMONIA = re.compile(r"person(?P<number>\d+)_(?P<kind>bacteria|virus)_\d+")
@@ -74,7 +74,7 @@ def read_pneumonia(cfg: DataConfig, *, seed: int) -> Manifest:
     if not found:
         raise no_images(root, "[train/]NORMAL/ and [train/]PNEUMONIA/ with image files")
     present = {name for _, name, _, _ in found}
-    classes = class_names(cfg, present if cfg.classes else CLASSES, where=str(root))
+    classes = class_names(cfg, present if cfg.classes else _CLASSES, where=str(root))
     samples = tuple(
         Sample(path.as_posix(), classes.index(name), patient, split=split)
         for path, name, patient, split in found

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SIZE = 128
+_SIZE = 128
 """Height and width of a drawn radiograph in pixels."""
 
 NORMAL, BACTERIAL, VIRAL = range(3)
 
-Plane = npt.NDArray[np.floating[Any]]
+_Plane = npt.NDArray[np.floating[Any]]
 
 
 def draw(
@@ -59,7 +59,7 @@ def draw(
     return _acquire(density, image)
 
 
-def _posed_grid(rng: np.random.Generator) -> tuple[Plane, Plane]:
+def _posed_grid(rng: np.random.Generator) -> tuple[_Plane, _Plane]:
     """Body coordinates of every pixel, about [-1, 1]: turned, scaled, shifted, and warped."""
     row, column = _pixel_grid()
     angle = math.radians(rng.uniform(-12, 12))
@@ -71,7 +71,7 @@ def _posed_grid(rng: np.random.Generator) -> tuple[Plane, Plane]:
     return x + bend * y * y, y + bend * x * x
 
 
-def _anatomy(x: Plane, y: Plane, rng: np.random.Generator) -> tuple[Plane, Plane]:
+def _anatomy(x: _Plane, y: _Plane, rng: np.random.Generator) -> tuple[_Plane, _Plane]:
     """Density of a healthy chest, and where there is lung (0 to 1)."""
     u = rng.uniform(-1, 1, 16).astype(np.float32)
     body = _inside(1 - (x / (0.88 + 0.06 * u[0])) ** 4 - ((y - 0.15) / 1.15) ** 4, 8)
@@ -87,12 +87,12 @@ def _anatomy(x: Plane, y: Plane, rng: np.random.Generator) -> tuple[Plane, Plane
     density = body * (0.55 + 0.22 * spine + 0.16 * heart + 0.08 * ribs + 0.08 * clavicles)
     density -= lungs * (0.34 + 0.07 * u[14])
     hilum = np.exp(-(((np.abs(x) - 0.2) / 0.22) ** 2) - ((y / 0.4) ** 2))
-    density += lungs * hilum * (0.05 + 0.04 * texture(rng, 4, 12))
-    haze = texture(rng, 0.5, 2.5) * rng.uniform(0.02, 0.05)
+    density += lungs * hilum * (0.05 + 0.04 * _texture(rng, 4, 12))
+    haze = _texture(rng, 0.5, 2.5) * rng.uniform(0.02, 0.05)
     return (density + lungs * haze).astype(np.float32), lungs
 
 
-def _lungs(x: Plane, y: Plane, u: Plane) -> Plane:
+def _lungs(x: _Plane, y: _Plane, u: _Plane) -> _Plane:
     """Two egg shapes that end at the domes of the diaphragm; `u`: (5,) in [-1, 1]."""
     lungs = np.zeros_like(x)
     for side, width, height in ((-1, u[0], u[1]), (1, u[2], u[3])):
@@ -105,26 +105,26 @@ def _lungs(x: Plane, y: Plane, u: Plane) -> Plane:
     return lungs
 
 
-def _normal(x: Plane, y: Plane, rng: np.random.Generator, severity: float) -> Plane:
+def _normal(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Plane:
     """Draw markings of vessels alone, in strength like a faint interstitial pattern."""
-    return np.asarray(texture(rng, 7, 16) * np.float32(rng.uniform(0.0, 0.018)))
+    return np.asarray(_texture(rng, 7, 16) * np.float32(rng.uniform(0.0, 0.018)))
 
 
-def _bacterial(x: Plane, y: Plane, rng: np.random.Generator, severity: float) -> Plane:
+def _bacterial(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Plane:
     """Draw one irregular cloud in one lung, beside the markings every lung has."""
     side = rng.choice((-1, 1))
     center_x, center_y = side * rng.uniform(0.26, 0.54), rng.uniform(-0.45, 0.30)
     radius = rng.uniform(0.15, 0.26)
     distance = ((x - center_x) ** 2 + (y - center_y) ** 2) / radius**2
-    cloud = np.exp(-(distance**1.5) * np.exp(0.5 * texture(rng, 2, 6)))
+    cloud = np.exp(-(distance**1.5) * np.exp(0.5 * _texture(rng, 2, 6)))
     strength = np.float32(severity * rng.uniform(0.30, 0.52))
     return np.asarray(_normal(x, y, rng, severity) + cloud.astype(np.float32) * strength)
 
 
-def _viral(x: Plane, y: Plane, rng: np.random.Generator, severity: float) -> Plane:
+def _viral(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Plane:
     """Draw a fine net over both lungs, denser at some height, of zero mean."""
     focus = np.exp(-(((y - rng.uniform(-0.2, 0.3)) / rng.uniform(0.35, 0.9)) ** 2))
-    net = texture(rng, 7, 16) * (0.5 + focus)
+    net = _texture(rng, 7, 16) * (0.5 + focus)
     strength = np.float32(severity * rng.uniform(0.04, 0.08))
     return np.asarray(net * strength, dtype=np.float32)
 
@@ -132,7 +132,7 @@ def _viral(x: Plane, y: Plane, rng: np.random.Generator, severity: float) -> Pla
 _FINDINGS = {NORMAL: _normal, BACTERIAL: _bacterial, VIRAL: _viral}
 
 
-def _attachments(x: Plane, y: Plane, rng: np.random.Generator) -> Plane:
+def _attachments(x: _Plane, y: _Plane, rng: np.random.Generator) -> _Plane:
     """Electrodes, at times a lead, and soft shadows of arms or folds: harmless in every class."""
     shade = np.zeros_like(x)
     for _ in range(int(rng.integers(0, 4))):
@@ -142,56 +142,56 @@ def _attachments(x: Plane, y: Plane, rng: np.random.Generator) -> Plane:
     if rng.random() < 0.4:
         line = y - rng.uniform(-0.5, 0.5) - rng.uniform(-0.8, 0.8) * x - 0.2 * np.sin(4 * x)
         shade += 0.12 * np.exp(-((line / 0.02) ** 2))
-    return np.asarray(shade + texture(rng, 0.5, 2) * np.float32(rng.uniform(0.01, 0.05)))
+    return np.asarray(shade + _texture(rng, 0.5, 2) * np.float32(rng.uniform(0.01, 0.05)))
 
 
-def _acquire(density: Plane, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def _acquire(density: _Plane, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Exposure, gamma, blur, quantum noise, and a collimated edge."""
     sigma = rng.uniform(0.0, 0.9)
     blurred = np.fft.irfft2(np.fft.rfft2(density) * np.exp(-((_frequencies() * sigma) ** 2)))
     exposed = np.clip(blurred + rng.uniform(-0.08, 0.12), 0, None) * rng.uniform(0.75, 1.35)
     toned = np.clip(exposed, 0, 1) ** rng.uniform(0.65, 1.5)
-    noise = rng.standard_normal((SIZE, SIZE), dtype=np.float32) * rng.uniform(0.01, 0.05)
+    noise = rng.standard_normal((_SIZE, _SIZE), dtype=np.float32) * rng.uniform(0.01, 0.05)
     edges = rng.integers(0, 9, 4)
-    frame = np.zeros((SIZE, SIZE), dtype=np.float32)
-    frame[edges[0] : SIZE - edges[1], edges[2] : SIZE - edges[3]] = 1
+    frame = np.zeros((_SIZE, _SIZE), dtype=np.float32)
+    frame[edges[0] : _SIZE - edges[1], edges[2] : _SIZE - edges[3]] = 1
     pixels = (toned + noise * (0.3 + toned)) * frame * 255
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
-def texture(rng: np.random.Generator, low: float, high: float) -> Plane:
+def _texture(rng: np.random.Generator, low: float, high: float) -> _Plane:
     """Random field of unit variance with `low` to `high` periods across the picture."""
-    white = rng.standard_normal((SIZE, SIZE), dtype=np.float32)
+    white = rng.standard_normal((_SIZE, _SIZE), dtype=np.float32)
     field = np.fft.irfft2(np.fft.rfft2(white) * _band(low, high))
     return np.asarray(field / (field.std() + 1e-12), dtype=np.float32)
 
 
-def _inside(value: Plane, sharpness: float) -> Plane:
+def _inside(value: _Plane, sharpness: float) -> _Plane:
     """0 outside, 1 inside, with a soft edge where `value` is 0."""
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 * sharpness * value), dtype=np.float32)
 
 
 @cache
-def _pixel_grid() -> tuple[Plane, Plane]:
-    axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE * 2 - 1
+def _pixel_grid() -> tuple[_Plane, _Plane]:
+    axis = (np.arange(_SIZE, dtype=np.float32) + 0.5) / _SIZE * 2 - 1
     row, column = np.meshgrid(axis, axis, indexing="ij")
     return row, column
 
 
 @cache
-def _frequencies() -> Plane:
+def _frequencies() -> _Plane:
     """Angular frequency of every coefficient of `rfft2`, in radians a pixel."""
-    return (2 * math.pi * _periods() / SIZE).astype(np.float32)
+    return (2 * math.pi * _periods() / _SIZE).astype(np.float32)
 
 
 @cache
-def _periods() -> Plane:
-    rows, columns = np.fft.fftfreq(SIZE) * SIZE, np.fft.rfftfreq(SIZE) * SIZE
+def _periods() -> _Plane:
+    rows, columns = np.fft.fftfreq(_SIZE) * _SIZE, np.fft.rfftfreq(_SIZE) * _SIZE
     return np.asarray(np.hypot(rows[:, None], columns[None, :]), dtype=np.float32)
 
 
 @cache
-def _band(low: float, high: float) -> Plane:
+def _band(low: float, high: float) -> _Plane:
     periods = _periods()
     below_high, below_low = (np.exp(-((periods / limit) ** 4)) for limit in (high, low))
     return np.asarray(below_high * (1 - below_low), dtype=np.float32)

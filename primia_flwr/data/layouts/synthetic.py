@@ -18,10 +18,10 @@ from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.seeding import generator
 from primia_flwr.errors import ConfigError
 
-VERSION = 1
+_VERSION = 1
 """Raise with every change of the drawing: another version is another folder."""
 
-IMAGES_PER_PATIENT = (1, 1, 1, 2, 3)
+_IMAGES_PER_PATIENT = (1, 1, 1, 2, 3)
 """Drawn from uniformly: 1.6 images a patient in the mean."""
 
 _FINDINGS = (0, 1, 2, 1, 2, 0, 1, 0, 2, 1)
@@ -36,7 +36,7 @@ class _Picture:
     number: int
 
 
-def read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
+def _read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
     """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them.
 
     Raises
@@ -62,7 +62,7 @@ def write_synthetic(cfg: SyntheticConfig, cache: Path) -> Path:
     DataError
         If the cache cannot be written.
     """
-    text = json.dumps({"version": VERSION, **asdict(cfg)}, sort_keys=True)
+    text = json.dumps({"version": _VERSION, **asdict(cfg)}, sort_keys=True)
     target = cache / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     with locked(target):
         if not target.is_dir():
@@ -90,7 +90,7 @@ def _pictures(cfg: SyntheticConfig) -> Iterator[_Picture]:
     for patient in range(cfg.patients):
         finding = _FINDINGS[patient % len(_FINDINGS)]
         rng = generator("synthetic", cfg.seed, "count", patient)
-        count = int(rng.choice(np.array(IMAGES_PER_PATIENT)))
+        count = int(rng.choice(np.array(_IMAGES_PER_PATIENT)))
         for number in range(1, count + 1):
             yield _Picture(_name(finding, patient, number), finding, patient, number)
 
@@ -102,4 +102,4 @@ def _name(finding: int, patient: int, number: int) -> str:
     return f"PNEUMONIA/person{patient}_{kind}_{number}.png"
 
 
-LAYOUT = read_synthetic
+LAYOUT = _read_synthetic

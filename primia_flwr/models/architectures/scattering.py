@@ -59,7 +59,7 @@ class Scattering(nn.Module):
 
 MAPS = 1 + SCALES * DIRECTIONS + DIRECTIONS**2 * SCALES * (SCALES - 1) // 2
 GRID = 8  # cells a side of what the linear layer reads
-GROUPS = 27  # of the norm over the maps of a channel: 3 maps each, of one scale or neighbours
+_GROUPS = 27  # of the norm over the maps of a channel: 3 maps each, of one scale or neighbours
 
 
 class ScatteringNet(WithFrontEnd):
@@ -73,7 +73,7 @@ class ScatteringNet(WithFrontEnd):
         super().__init__()
         self.front = nn.Sequential(
             Scattering(),
-            nn.GroupNorm(GROUPS * channels, MAPS * channels, affine=False),
+            nn.GroupNorm(_GROUPS * channels, MAPS * channels, affine=False),
             nn.AdaptiveAvgPool2d(GRID),
             nn.Flatten(),
         )

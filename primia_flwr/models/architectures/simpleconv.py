@@ -7,7 +7,7 @@ from primia_flwr.models.architecture import Architecture
 from primia_flwr.models.layers.common import activation, global_pool, norm_layer
 from primia_flwr.models.layers.norm_free import scale_chain
 
-WIDTHS = (32, 64, 128, 256)
+_WIDTHS = (32, 64, 128, 256)
 
 
 class SimpleConv(nn.Module):
@@ -17,7 +17,7 @@ class SimpleConv(nn.Module):
         super().__init__()
         norm = norm_layer(cfg)
         layers: list[nn.Module] = []
-        for width in WIDTHS:
+        for width in _WIDTHS:
             convolution = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
             layers += [convolution, norm(width), activation(cfg), nn.MaxPool2d(2)]
@@ -26,7 +26,7 @@ class SimpleConv(nn.Module):
         if cfg.norm == "none":
             scale_chain(self.features)
         self.pool = global_pool(cfg)
-        self.classifier = nn.Linear(WIDTHS[-1], outputs)
+        self.classifier = nn.Linear(_WIDTHS[-1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W), H and W at least 16, to logits (N, classes)."""

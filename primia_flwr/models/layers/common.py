@@ -11,7 +11,7 @@ from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 # What `norm_layer` makes.
-NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)
+_NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)
 
 
 class GlobalMaxPool(nn.Module):
@@ -53,7 +53,7 @@ def freeze(model: nn.Module, trainable: str, *, head: str) -> None:
     """Leave only a part of the parameters trainable: all, norm (with the head), or the head."""
     for name, module in model.named_modules():
         in_head = name == head or name.startswith(f"{head}.")
-        norm = trainable == "norm" and isinstance(module, NORM_LAYERS)
+        norm = trainable == "norm" and isinstance(module, _NORM_LAYERS)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(trainable == "all" or in_head or norm)
         if norm and isinstance(module, nn.GroupNorm):

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-EPS = 1e-6
-Kind = TypeVar("Kind", bound=nn.Conv2d)
+_EPS = 1e-6
+_Kind = TypeVar("_Kind", bound=nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Standardised:
         return (centred - self.kernel * along) * (self.scale / self.sigma).view(-1, 1, 1, 1)
 
 
-def standardise(weight: Tensor, *, eps: float = EPS, scale: float = 1.0) -> Standardised:
+def standardise(weight: Tensor, *, eps: float = _EPS, scale: float = 1.0) -> Standardised:
     """Standardise the kernel of each output channel; differentiable.
 
     Parameters
@@ -86,7 +86,7 @@ class WSConv2d(nn.Conv2d):
         return twin
 
 
-def twin_of(layer: nn.Conv2d, kind: type[Kind]) -> Kind:
+def twin_of(layer: nn.Conv2d, kind: type[_Kind]) -> _Kind:
     """Return a convolution of another kind with the same geometry; its parameters are on `meta`."""
     return kind(
         layer.in_channels,

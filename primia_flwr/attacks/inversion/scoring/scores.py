@@ -25,7 +25,7 @@ from primia_flwr.attacks.inversion.scoring.significance import (
 )
 from primia_flwr.training.normalisation import Normalisation
 
-STRANGERS_DRAWN = 20  # times as many images of other patients as there are originals
+_STRANGERS_DRAWN = 20  # times as many images of other patients as there are originals
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,11 @@ def summary(
             },
         }
         figures["arms"][arm]["against_strangers"] = _against_strangers(own)
-    figures["tests"] = tests_of({a: [p.likeness.ssim for p in own] for a, own in arms.items()})
+    figures["tests"] = _tests_of({a: [p.likeness.ssim for p in own] for a, own in arms.items()})
     return figures
 
 
-def tests_of(ssim: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
+def _tests_of(ssim: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
     """Return the tests of the arms' SSIM; None where there are too few arms or images."""
     if len(ssim) < 2 or min(len(values) for values in ssim.values()) < 2:
         return None
@@ -177,7 +177,7 @@ def _ssim_with_strangers(
     if len(gallery.strangers(truth.patients, len(images), seed=0)) < len(images):
         return [None] * len(images)
     found: list[list[float]] = [[] for _ in images]
-    for seed in range(STRANGERS_DRAWN):
+    for seed in range(_STRANGERS_DRAWN):
         others = gallery.strangers(truth.patients, len(truth.images), seed=seed)
         for index, row in enumerate(matched(images, others)):
             found[index].append(likeness(images[index], others[row]).ssim)

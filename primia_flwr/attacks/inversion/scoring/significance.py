@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from primia_flwr.errors import DataError
 
-Values = Sequence[float]
+_Values = Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class AgainstControl:
     p_mann_whitney: float
 
 
-def anova(arms: Mapping[str, Values]) -> Anova:
+def anova(arms: Mapping[str, _Values]) -> Anova:
     """Test that all arms have one mean.
 
     Raises
@@ -72,7 +72,7 @@ def anova(arms: Mapping[str, Values]) -> Anova:
     )
 
 
-def against_control(arms: Mapping[str, Values], control: str) -> list[AgainstControl]:
+def against_control(arms: Mapping[str, _Values], control: str) -> list[AgainstControl]:
     """Test each arm for values greater than the control's.
 
     Raises
@@ -122,7 +122,7 @@ class AgainstStrangers:
     p_value: float | None
 
 
-def against_strangers(own: Values, strangers: Values) -> AgainstStrangers:
+def against_strangers(own: _Values, strangers: _Values) -> AgainstStrangers:
     """Test each reconstruction's SSIM with its original against that with other patients' images.
 
     Unlike the control it does not ask whether the search got anywhere: an update may tell what an
@@ -149,7 +149,7 @@ def against_strangers(own: Values, strangers: Values) -> AgainstStrangers:
     )
 
 
-def hedges_g(a: Values, b: Values) -> float:
+def hedges_g(a: _Values, b: _Values) -> float:
     """Return the standardised difference of the means, a less b.
 
     Cohen's d with the pooled standard deviation, times 1 - 3 / (4 (n - 2) - 1) for n values
@@ -166,7 +166,7 @@ def hedges_g(a: Values, b: Values) -> float:
     return float(d * (1 - 3 / (4 * degrees - 1)))
 
 
-def _check(arms: Mapping[str, Values]) -> None:
+def _check(arms: Mapping[str, _Values]) -> None:
     short = [name for name, values in arms.items() if len(values) < 2]
     if len(arms) < 2 or short:
         what = f"arm {short[0]} with too few values" if short else f"{len(arms)} arm(s)"
