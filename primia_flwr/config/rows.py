@@ -47,6 +47,9 @@ class Table(Mapping[str, Any]):
         yield from self._own()
         yield from self.plugins()
 
+    def __contains__(self, name: object) -> bool:
+        return any(name == known for known in self)  # without importing the row
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
