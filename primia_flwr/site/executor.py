@@ -31,8 +31,7 @@ superexec_runtime = importlib.import_module("flwr.supercore.superexec.run_supere
 # An agent task has no place at a hospital; the gate answers it with a refusal, since a task
 # that nobody takes would block the SuperNode.
 GATED_TASKS = frozenset({TaskType.CLIENT_APP, TaskType.AGENT_APP})
-# What the process of a message finds imported already: Flower, torch and torchvision.
-PRELOADED = ["primia_flwr.site.gate", "primia_flwr.compat"]
+PRELOADED = ["primia_flwr.site.preloaded"]
 
 
 class GateExecutor:
