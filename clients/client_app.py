@@ -1,59 +1,47 @@
-"""The ClientApp: each message is translated into calls of the library.
+"""The ClientApp: handlers of the coordinator's messages, and the mods around them.
 
-`query.statistics` sums over the site's pixels; `train` one round; `evaluate` a verdict on the
-model; `query.secagg` a step of secure aggregation that needs no data. The imports stay inside
-the handlers where they are heavy, because a SuperNode starts a new process for every message.
+Outermost first: what a failing site tells, masks, the configuration of a search, noise. Each mod
+hands a message through untouched where its feature is off; `clients/leaving.py` says what may leave
+in which run. The imports stay inside the routes where they are heavy, because a SuperNode starts a
+new process for every message.
 """
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.mods.discretion import discreet
-from clients.mods.secagg import answer_protocol, secured
+from clients.mods.discretion import discretion_mod
+from clients.mods.dp import dp_mod
+from clients.mods.search import search_mod
+from clients.mods.secagg import answer_protocol, secagg_mod
 
-app = ClientApp()
+app = ClientApp(mods=[discretion_mod, secagg_mod, search_mod, dp_mod])
 
 
 @app.query("statistics")
 def statistics(message: Message, context: Context) -> Message:
-    """Return count, sum and sum of squares of the site's pixels, and its class counts."""
-    return discreet(_statistics, message, context)
+    """Return count, sum and sum of squares of the site's pixels, and its label counts."""
+    from clients.handlers.statistics import answer_statistics
+
+    return answer_statistics(message, context)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Validate the global model as it arrives, train it for one round, return the update."""
-    return discreet(_train, message, context)
+    from clients.handlers.train import answer_train
+
+    return answer_train(message, context)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Return the global model's loss and counts on the site's validation images."""
-    return discreet(_evaluate, message, context)
+    from clients.handlers.evaluate import answer_evaluate
+
+    return answer_evaluate(message, context)
 
 
 @app.query("secagg")
 def secagg(message: Message, context: Context) -> Message:
     """Take a step of secure aggregation: keys, sealed shares, a signature, or shares."""
-    return discreet(answer_protocol, message, context)
-
-
-# --- Imported when they are needed ---------------------------------------------------------------
-
-
-def _statistics(message: Message, context: Context) -> Message:
-    from clients.handlers.answers import answer_statistics
-
-    return secured(answer_statistics, message, context)
-
-
-def _train(message: Message, context: Context) -> Message:
-    from clients.handlers.answers import answer_train
-
-    return secured(answer_train, message, context)
-
-
-def _evaluate(message: Message, context: Context) -> Message:
-    from clients.handlers.answers import answer_evaluate
-
-    return secured(answer_evaluate, message, context)
+    return answer_protocol(message, context)

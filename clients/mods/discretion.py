@@ -16,7 +16,7 @@ from primia_flwr.site.policy import load_policy
 Handler = Callable[[Message, Context], Message]
 
 
-def discreet(handler: Handler, message: Message, context: Context) -> Message:
+def discretion_mod(message: Message, context: Context, call_next: Handler) -> Message:
     """Answer a message; any error of a deployed site becomes the one that leaves it.
 
     Raises
@@ -28,7 +28,7 @@ def discreet(handler: Handler, message: Message, context: Context) -> Message:
     """
     site_file = context.node_config.get("site-file")
     try:
-        return handler(message, context)
+        return call_next(message, context)
     except Exception as error:
         if site_file is None:
             raise

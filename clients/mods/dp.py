@@ -1,256 +1,44 @@
-"""A site's answer in a run with differential privacy: an update that was charged for, no more.
+"""Differential privacy around the handlers: nothing leaves but what a ledger has charged for.
 
-Charged, then sent: the ledger's entry is on the disk before anything that depends on a patient may
-leave. Nothing else leaves: no count, no loss, no validation.
+In a private run no handler is called: exact numbers have no finite epsilon. An update and, where
+the run asks for them, pixel statistics are made, noised and charged for here; everything else is
+refused.
 """
 
-import logging
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
+from flwr.app import Context, Message
 
-from clients.handlers.first_weights import check_first_weights
-from clients.handlers.local_round import recipe_of, train_round
-from clients.handlers.message import arrived_model, round_config
-from clients.site.identity import SecureSite, open_member
-from clients.site.ledger_request import Account
-from clients.site.opened import OpenSite, open_site
-from clients.site.progress import progress_writer
-from clients.site.state import RoundState
-from primia_flwr.errors import DivergenceError, ProtocolError
-from primia_flwr.messages import keys, records
-from primia_flwr.messages import secure as wire
-from primia_flwr.privacy.accounting.events import AnyEvent
-from primia_flwr.privacy.accounting.run_plan import Wish
-from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
-from primia_flwr.privacy.mechanisms.shared_step import StepNoise
-from primia_flwr.training.private import (
-    PrivatePlan,
-    fit_private,
-    plan_private,
-    shared_step,
-    wish_of,
-)
+from clients.leaving import leaving
+from clients.site.identity import experiment_of
+from primia_flwr.errors import ProtocolError
 
-logger = logging.getLogger(__name__)
-
-State = dict[str, Tensor]
+Handler = Callable[[Message, Context], Message]
 
 
-def refuse_measurements(site: OpenSite, message: Message) -> None:
-    """Refuse to validate anything in a private run: exact numbers have no finite epsilon.
+def dp_mod(message: Message, context: Context, call_next: Handler) -> Message:
+    """Answer a private run's messages; hand those of other runs through.
 
     Raises
     ------
     ProtocolError
-        In such a run.
-    """
-    if site.experiment.privacy.enabled:
-        raise ProtocolError(
-            f"{message.metadata.message_type} in a run with differential privacy; expected train: "
-            "statistics and validation counts would leave this site without noise"
-        )
-
-
-def answer_privately(message: Message, context: Context) -> Message:
-    """Answer `train` with an update, a weight of 1, and the ledger heads known here.
-
-    Raises
-    ------
+        If a private run asks for anything but an update or noisy statistics.
     PrivacyBudgetError
         If a unit's epsilon would pass the site's ceiling; nothing was trained.
-    PrimiaError
-        If the ledger cannot be used; nothing leaves.
     """
-    site = open_site(context)
-    return ANSWERS[site.experiment.privacy.mode](site, open_member(context), message).reply()
+    kind = message.metadata.message_type
+    steps = kind == "query.secagg"  # of the protocol: they touch no image
+    if steps or not leaving(experiment_of(str(context.run_config.get("config", "")))).noised:
+        return call_next(message, context)
+    if kind == "train":
+        from clients.mods.dp_update import answer_privately
 
+        return answer_privately(message, context)
+    if kind == "query.statistics":
+        from clients.mods.dp_statistics import answer_noisy_statistics
 
-class PrivateAnswer(ABC):
-    """One request for an update, from the first look into the ledger to the reply."""
-
-    def __init__(self, site: OpenSite, member: SecureSite, message: Message) -> None:
-        self.site, self.message = site, message
-        self.privacy = site.experiment.privacy
-        self.config, self.number = round_config(message)
-        base = wire.model_digest(message.content.array_records[keys.ARRAYS])
-        self.account = Account(site, member, instance=self.number, request=base)
-
-    def reply(self) -> Message:
-        """Return the update; it has been paid for."""
-        with self.account.ledger() as ledger:
-            self.account.check_witnesses(ledger, self.config.get(keys.HEADS, "[]"))
-            state = self.kept(ledger)
-            if state is None:
-                if not self.account.has_begun(ledger):
-                    check_first_weights(self.site, self.message, self.number)
-                self.plan(ledger)
-                self.account.afford(ledger, whole=self.whole_run, this=self.event)
-        if state is None:
-            state = self.train()
-            with self.account.ledger() as ledger:
-                what = f"{self.privacy.mode}: update of round {self.number}"
-                self.keep(ledger, self.account.charge(ledger, self.event, what), state)
-        with self.account.ledger() as ledger:
-            self.account.sign_head(ledger)
-        return self._pack(state)
-
-    @abstractmethod
-    def plan(self, ledger: Ledger) -> None:
-        """Decide how much noise there will be."""
-
-    @property
-    @abstractmethod
-    def event(self) -> AnyEvent:
-        """What this round costs."""
-
-    @property
-    @abstractmethod
-    def whole_run(self) -> AnyEvent:
-        """What all rounds cost."""
-
-    @abstractmethod
-    def train(self) -> State:
-        """Return the trained model."""
-
-    def kept(self, ledger: Ledger) -> State | None:
-        """Return what was sent for the very same request before, where that may be sent again."""
-        return None
-
-    def keep(self, ledger: Ledger, receipt: Receipt, state: State) -> None:  # noqa: B027
-        """Keep what was paid for, where it may be sent again."""
-
-    def _pack(self, state: State) -> Message:
-        site = {
-            keys.SITE_NAME: self.site.name,
-            keys.OUTPUTS: len(self.account.images.classes),
-        }
-        content = RecordDict(
-            {
-                keys.METRICS: MetricRecord({keys.WEIGHT: 1.0}),
-                keys.SITE: ConfigRecord(site),  # type: ignore[arg-type]
-                keys.ARRAYS: records.to_arrays(state),
-                keys.LEDGER: ConfigRecord({keys.HEADS: self.account.heads.to_text()}),
-            }
-        )
-        return Message(content=content, reply_to=self.message)
-
-
-class NoisySteps(PrivateAnswer):
-    """DP-SGD: the noise is in every step, so the model itself may leave.
-
-    Asked for the same round of the same model again, the site sends the numbers that it kept,
-    which costs nothing.
-    """
-
-    _plan: PrivatePlan
-
-    def plan(self, ledger: Ledger) -> None:
-        """Take the noise of the run's plan; at the first request the site solves for it."""
-        rounds = self.site.experiment.federation.rounds
-        wish = wish_of(self.privacy, units=self.account.units, num_rounds=rounds)
-        run = self.account.plan(ledger, wish)
-        self._plan = plan_private(self.privacy, run, round_number=self.number, num_rounds=rounds)
-        self.account.cover(ledger, self._plan.event)
-
-    @property
-    def event(self) -> AnyEvent:
-        """The round's steps."""
-        return self._plan.event
-
-    @property
-    def whole_run(self) -> AnyEvent:
-        """The steps of all rounds."""
-        return self._plan.whole_run
-
-    def kept(self, ledger: Ledger) -> State | None:
-        """Return the model of an earlier answer."""
-        raw = self.account.stored(ledger)
-        return load_tensors(raw) if raw else None
-
-    def train(self) -> State:
-        """Take the noisy steps."""
-        model, normalisation = arrived_model(self.site, self.message)
-        training = self.site.experiment.training
-        before = self.site.state.load(self.number - 1)
-        state, self._optimizer = fit_private(
-            model,
-            self.account.images,
-            recipe_of(self.site, normalisation),
-            self.privacy,
-            self._plan,
-            optimizer_state=before.optimizer if training.optimizer_state == "keep" else None,
-            on_progress=progress_writer(self.site, self.number),
-        )
-        return state
-
-    def keep(self, ledger: Ledger, receipt: Receipt, state: State) -> None:
-        """Keep the model for a repetition, and the optimiser's state: it is paid for only now."""
-        ledger.store(receipt, save_tensors(state))
-        self.site.state.save(self.number, RoundState(self._optimizer))
-
-
-class NoisySum(PrivateAnswer):
-    """Noise in the aggregate: the update is clipped and gets its part of the noise when encoded.
-
-    Never sent twice: the same noise in two sums over different sites would show their difference.
-    """
-
-    def plan(self, ledger: Ledger) -> None:
-        """Take the noise that all sites of the run take."""
-        arrays = wire.numpy_arrays(self.message.content.array_records[keys.ARRAYS])
-        entries = sum(array.size for array in arrays.values())
-        self._noise = wire.aggregate_noise(self.site.experiment, entries)
-        sums = self.site.experiment.federation.rounds + self.privacy.repeats
-        self.account.plan(ledger, Wish((self._noise.times(sums),)))
-        self.account.cover(ledger, self.event)
-
-    @property
-    def event(self) -> AnyEvent:
-        """One sum."""
-        return self._noise.times(1)
-
-    @property
-    def whole_run(self) -> AnyEvent:
-        """The sums of all rounds."""
-        return self._noise.times(self.site.experiment.federation.rounds)
-
-    def train(self) -> State:
-        """Train as in any run, on all images."""
-        model, normalisation = arrived_model(self.site, self.message)
-        before = self.site.state.load(self.number - 1)
-        recipe = recipe_of(self.site, normalisation)
-        unchanged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        try:
-            result = train_round(
-                self.site, model, recipe, self.number, before, train=self.account.images, val=None
-            )
-        except DivergenceError as error:  # an error would tell it; no change and noise do not
-            logger.warning("round %d adds noise alone: %s", self.number, error)
-            return unchanged
-        self.site.state.save(self.number, RoundState(result.optimizer_state or {}))
-        return result.state
-
-
-class SharedStep(NoisySum):
-    """One step of DP-SGD over all sites: clipped by unit, the noise shared in the sum."""
-
-    def train(self) -> State:
-        """Return what this site's units add to the model: an update, not a model."""
-        assert isinstance(self._noise, StepNoise)
-        model, normalisation = arrived_model(self.site, self.message)
-        step, rounds = self.number - 1, self.site.experiment.federation.rounds
-        plan = PrivatePlan(self._noise.noise_multiplier, self._noise.sampling_rate, 1, step, rounds)
-        recipe = recipe_of(self.site, normalisation)
-        images = self.account.images
-        return shared_step(model, images, recipe, self.privacy, plan, weight=self._noise.weight)
-
-
-ANSWERS: dict[str, type[PrivateAnswer]] = {
-    "dp_sgd": NoisySteps,
-    "dp_aggregate": NoisySum,
-    "dp_sgd_shared": SharedStep,
-}
+        return answer_noisy_statistics(message, context)
+    raise ProtocolError(
+        f"{kind} in a run with differential privacy; expected train: statistics and validation "
+        "counts would leave this site without noise"
+    )

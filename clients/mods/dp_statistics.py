@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord
 
+from clients.reply import reply_to
 from clients.site.identity import open_member
 from clients.site.ledger_request import Account
 from clients.site.opened import OpenSite, open_site
@@ -56,11 +57,10 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
         "side_counts": [0.0] * NUM_SIDE_BINS,
         keys.NUM_VAL: 0,
     }
-    name = ConfigRecord({keys.SITE_NAME: site.name, keys.OUTPUTS: len(sums.classes)})
     metrics = MetricRecord(values)  # type: ignore[arg-type]
     heads = ConfigRecord({keys.HEADS: account.heads.to_text()})
-    content = RecordDict({keys.METRICS: metrics, keys.SITE: name, keys.LEDGER: heads})
-    return Message(content=content, reply_to=message)
+    parts = {keys.METRICS: metrics, keys.LEDGER: heads}
+    return reply_to(message, site.name, parts, outputs=len(sums.classes))
 
 
 def _wish(site: OpenSite, account: Account) -> Wish:

@@ -5,20 +5,40 @@ between which values. A message may choose among them, and nothing else.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Context, Message
 
-from clients.site.opened import OpenSite
+from clients.leaving import leaving
+from clients.site.varied import varied
 from primia_flwr.config.search.searched import space_of, with_values
 from primia_flwr.errors import ConfigError, PolicyRefusal, ProtocolError
-from primia_flwr.messages.keys import CONFIG, TRIAL, VALUES
+from primia_flwr.messages.keys import ARRAYS, CONFIG, TRIAL, VALUES
 
+if TYPE_CHECKING:
+    from clients.site.opened import OpenSite
+
+Handler = Callable[[Message, Context], Message]
 _LONGEST_VALUES = 10_000  # characters
 
 
-def searched_site(site: OpenSite, message: Message) -> OpenSite:
+def search_mod(message: Message, context: Context, call_next: Handler) -> Message:
+    """Have the site answer as the configuration says that the message names.
+
+    Raises
+    ------
+    ProtocolError, PolicyRefusal
+        As `searched_site`.
+    """
+    if ARRAYS not in message.content.array_records:  # statistics, and steps of secure aggregation
+        return call_next(message, context)
+    with varied(lambda site: searched_site(site, message)):
+        return call_next(message, context)
+
+
+def searched_site(site: "OpenSite", message: Message) -> "OpenSite":
     """Return the site as the message's configuration has it; as it is where nothing is searched.
 
     Raises
@@ -32,7 +52,7 @@ def searched_site(site: OpenSite, message: Message) -> OpenSite:
     config = message.content.config_records.get(CONFIG, ConfigRecord())
     named = TRIAL in config or VALUES in config
     search = site.experiment.search
-    if named != search.enabled:
+    if named != leaving(site.experiment).searched:
         raise ProtocolError(
             f"search.population={search.population}, but the message names "
             f"{'a' if named else 'no'} configuration; expected both alike"
@@ -49,7 +69,7 @@ def searched_site(site: OpenSite, message: Message) -> OpenSite:
     return _varied(site, number, text)
 
 
-def _varied(site: OpenSite, number: int, text: str) -> OpenSite:
+def _varied(site: "OpenSite", number: int, text: str) -> "OpenSite":
     values = _read(text)
     try:
         if values:  # nothing: the experiment's own configuration

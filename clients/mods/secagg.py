@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
+from clients.leaving import leaving
+from clients.reply import reply_to
 from clients.site.identity import SecureSite, experiment_of, open_member
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
@@ -20,8 +22,6 @@ from primia_flwr.messages.keys import (
     LEDGER,
     METRICS,
     ROUND,
-    SITE,
-    SITE_NAME,
     TRIAL,
 )
 from primia_flwr.primitives.keys import digest
@@ -68,10 +68,10 @@ def answer_protocol(message: Message, context: Context) -> Message:
             shares = decode(raw, SharesRequest)
             with _instance(site, shares.instance) as instance:
                 parts[wire.SHARES] = encode(instance.share(shares))
-    return _reply(message, site, ConfigRecord(dict(parts)))
+    return reply_to(message, site.name, {wire.SECAGG: ConfigRecord(dict(parts))})
 
 
-def secured(answer: Answer, message: Message, context: Context) -> Message:
+def secagg_mod(message: Message, context: Context, call_next: Answer) -> Message:
     """Answer a message; where the run aggregates securely, mask what would have been sent.
 
     Raises
@@ -81,24 +81,26 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
     PrimiaError
         If the site refuses; then nothing is sent.
     """
+    if message.metadata.message_type == "query.secagg":  # a step of the protocol itself
+        return call_next(message, context)
     experiment = experiment_of(str(context.run_config.get("config", "")))
-    enabled = experiment.aggregation.secure
-    if enabled != (wire.SECAGG in message.content.config_records):
+    masked = leaving(experiment).masked
+    if masked != (wire.SECAGG in message.content.config_records):
         raise ProtocolError(
-            f"aggregation.name={str(enabled).lower()}, but the message asks for the "
+            f"aggregation.name={experiment.aggregation.name}, but the message asks for the "
             "opposite; expected both alike: nothing leaves this site in the clear by mistake"
         )
-    if not enabled:
-        return answer(message, context)
+    if not masked:
+        return call_next(message, context)
     site = open_member(context)
     asked = message.content.config_records[wire.SECAGG]
     request = decode(wire.part(asked, wire.MASK) or b"", MaskRequest)
     site.vault.load(request.instance)  # before the long work, to refuse early
     content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
-    search = site.experiment.search.enabled
+    search = leaving(experiment).searched
     step = _Step.of(message.metadata.message_type, content, search=search)
     step.check(site)
-    plain = answer(message, context)
+    plain = call_next(message, context)
     layout, vectors = _encode(site, message, plain)
     transcript = wire.transcript_hash(step.base, content, layout, step.kind, terms=site.terms)
     with site.exclusive():
@@ -113,10 +115,12 @@ def secured(answer: Answer, message: Message, context: Context) -> Message:
                 threads=available_cores(),
             )
         keys = _keys(site, asked)
-    reply = _reply(message, site, ConfigRecord(dict(keys)), wire.pack_vectors(vectors))
-    if LEDGER in plain.content:  # says what privacy was spent, and is signed
-        reply.content[LEDGER] = plain.content[LEDGER]
-    return reply
+    parts = {
+        wire.SECAGG: ConfigRecord(dict(keys)),
+        wire.MASKED: wire.pack_vectors(vectors),
+        LEDGER: plain.content.get(LEDGER),  # says what privacy was spent, and is signed
+    }
+    return reply_to(message, site.name, parts)
 
 
 @contextmanager
@@ -208,12 +212,3 @@ def _keep_at_home(site: SecureSite, message: Message, plain: Message) -> None:
     number = message.content.config_records[CONFIG].get(ROUND, 0)
     line = {"message": message.metadata.message_type, "round": number, **dict(metrics)}
     append_line(path, json.dumps(line).encode())
-
-
-def _reply(
-    message: Message, site: SecureSite, record: ConfigRecord, masked: ArrayRecord | None = None
-) -> Message:
-    content = RecordDict({wire.SECAGG: record, SITE: ConfigRecord({SITE_NAME: site.name})})
-    if masked is not None:
-        content[wire.MASKED] = masked
-    return Message(content=content, reply_to=message)

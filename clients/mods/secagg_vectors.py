@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, Message, MetricRecord
 
+from clients.leaving import leaving
 from clients.site.identity import SecureSite
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
@@ -49,7 +50,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
     entries = sum(array.size for array in before.values()) if training else 0
     classes = int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
     layout = wire.report_layout(site.experiment, entries, classes)
-    if site.experiment.privacy.enabled:
+    if leaving(site.experiment).noised:
         return layout, _private_vectors(site, layout, before, plain)
     try:
         return layout, _measured_vectors(site, layout, before, plain)

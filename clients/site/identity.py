@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 from flwr.app import Context
 
+from clients.leaving import leaving
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import load_experiment
 from primia_flwr.errors import ConfigError, PolicyRefusal
@@ -112,7 +113,7 @@ def open_member(context: Context) -> SecureSite:
     """
     text = str(context.run_config.get("config", ""))
     experiment = experiment_of(text)
-    if not experiment.aggregation.secure or not experiment.aggregation.run:
+    if not leaving(experiment).masked or not experiment.aggregation.run:
         raise ConfigError(
             "aggregation.name=plain, yet the coordinator asks for secure aggregation; "
             "expected aggregation=secure"

@@ -12,6 +12,7 @@ import torch
 from flwr.app import Context
 
 from clients.site.state import SiteState
+from clients.site.varied import as_varied
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash, load_experiment
 from primia_flwr.data.dataset import SiteData, load_own_site, load_site
@@ -67,7 +68,7 @@ class OpenSite:
 
 
 def open_site(context: Context) -> OpenSite:
-    """Open the site that this node stands for.
+    """Open the site that this node stands for, as the message's mods have it.
 
     Raises
     ------
@@ -77,9 +78,10 @@ def open_site(context: Context) -> OpenSite:
     text = str(context.run_config.get("config", ""))
     node = context.node_config
     if "partition-id" in node:
-        return _simulated(text, int(node["partition-id"]))
+        site: OpenSite = as_varied(_simulated(text, int(node["partition-id"])))
+        return site
     if "site-file" in node:
-        return _deployed(text, str(node["site-file"]))
+        return as_varied(_deployed(text, str(node["site-file"])))
     raise ConfigError(
         f"node-config={dict(node)}; expected partition-id (simulation) or site-file (a site's "
         "own file); start the SuperNode with primia site run"

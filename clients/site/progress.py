@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+from clients.leaving import leaving
 from clients.site.opened import OpenSite
 from primia_flwr.storage.atomic import write_atomic
 from primia_flwr.training.fit import Progress
@@ -26,7 +27,7 @@ def progress_writer(site: OpenSite, round_number: int) -> Callable[[Progress], N
             "batch": progress.batch,
             "batches": progress.num_batches,
         }
-        if not privacy.enabled:
+        if not leaving(site.experiment).noised:
             values["images_per_second"] = progress.images_per_second
         write_atomic(path, json.dumps(values))
 

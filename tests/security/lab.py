@@ -291,7 +291,7 @@ class Lab:
 
     def own(self, site: str, kind: str, content: RecordDict, experiment: Experiment) -> RecordDict:
         """Return what a site would send in the clear: the ground truth, never sent."""
-        from clients.handlers.answers import answer_evaluate, answer_statistics, answer_train
+        from tests.clients.answering import answer_evaluate, answer_statistics, answer_train
 
         answers = {
             "train": answer_train,

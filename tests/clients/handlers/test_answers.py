@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from clients.handlers.answers import answer_evaluate, answer_statistics, answer_train
 from clients.site.opened import open_site
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, load_experiment, parse, to_yaml
@@ -16,6 +15,8 @@ from primia_flwr.data.dataset import load_site
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.messages import keys, records
 from primia_flwr.models import build_model
+from primia_flwr.tasks.classification import TASK
+from tests.clients.answering import answer_evaluate, answer_statistics, answer_train
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_training_changes_the_model_and_reports_its_cost(folder: Path) -> None:
     metrics = reply.content.metric_records[keys.METRICS]
     site = open_site(simulated(text))
     assert metrics[keys.WEIGHT] == metrics[keys.NUM_EXAMPLES] == len(site.data.train)
-    incoming = records.get_evaluation(metrics, keys.INCOMING)
+    incoming = records.get_evaluation(metrics, keys.INCOMING, TASK, 3)
     assert incoming is not None
     assert incoming.num_examples == len(site.data.val)
     progress = json.loads((site.folder / "progress.json").read_text())
@@ -123,7 +124,9 @@ def test_evaluation_leaves_no_arrays(folder: Path) -> None:
     message = train_message(text)
     reply = answer_evaluate(asked("evaluate", message.content), simulated(text))
     assert not reply.content.array_records
-    assert records.get_evaluation(reply.content.metric_records[keys.METRICS], keys.INCOMING)
+    assert records.get_evaluation(
+        reply.content.metric_records[keys.METRICS], keys.INCOMING, TASK, 3
+    )
 
 
 def test_a_round_without_a_number_is_refused(folder: Path) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from clients.handlers.answers import answer_evaluate, answer_statistics, answer_train
-from clients.mods import dp as private
+from clients.mods import dp_update as private
 from clients.mods.secagg_vectors import report_vectors, statistics_vectors
 from clients.site.identity import open_member
 from primia_flwr.config.load import load_experiment, to_yaml
@@ -22,6 +21,7 @@ from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.privacy.accounting.run_plan import Wish
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.provisioning.identities import prepare_secure
+from tests.clients.answering import answer_evaluate, answer_statistics, answer_train
 from tests.clients.handlers.test_answers import asked, config_text, simulated, train_message
 
 PRIVATE = (

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from clients.handlers.answers import answer_statistics, answer_train
-from clients.mods import dp as private
 from clients.mods import dp_statistics as private_statistics
+from clients.mods import dp_update as private
 from clients.mods.secagg_vectors import report_vectors, statistics_vectors
 from clients.site.identity import open_member
 from clients.site.progress import progress_writer
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.messages import keys
 from primia_flwr.training.round import Progress
+from tests.clients.answering import answer_statistics, answer_train
 from tests.clients.handlers.test_answers import asked, simulated, train_message
 from tests.clients.mods.test_dp import text_of
 

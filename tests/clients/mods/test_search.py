@@ -8,11 +8,11 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.handlers.answers import answer_evaluate, answer_train
 from clients.mods.search import searched_site
 from clients.site.opened import open_site
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
 from primia_flwr.messages import keys
+from tests.clients.answering import answer_evaluate, answer_train
 from tests.clients.handlers.test_answers import config_text, simulated, train_message
 
 RATE = "training.learning_rate"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
-from clients.mods.secagg import answer_protocol, secured
+from clients.mods.secagg import answer_protocol, secagg_mod
 from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
@@ -124,14 +124,14 @@ class _Secured:
         try:
             if message.metadata.message_type == "query.secagg":
                 return answer_protocol(message, self._context)
-            return secured(self._in_the_clear, message, self._context)
+            return secagg_mod(message, self._context, self._in_the_clear)
         except PrimiaError as error:
             text = f"<class 'primia_flwr.errors.{type(error).__name__}'>:<'{error}'>"
             return Message(Error(2, text), reply_to=message)
 
     def _in_the_clear(self, message, _):
         reply = self._plain.answer(message)
-        if reply.has_error():  # as clients.handlers.answers says it
+        if reply.has_error():  # as clients.handlers says it
             reply = Message(
                 RecordDict({"metrics": MetricRecord({"declined": 1})}), reply_to=message
             )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
-from clients.mods.secagg import answer_protocol, secured
+from clients.mods.secagg import answer_protocol, secagg_mod
 from clients.site.identity import open_member
 from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.data import NormalisationConfig
@@ -86,7 +86,7 @@ class SecureSite:
     def _answer(self, message: Message) -> Message:
         if message.metadata.message_type == "query.secagg":
             return answer_protocol(message, self.context)
-        return secured(self._in_the_clear, message, self.context)
+        return secagg_mod(message, self.context, self._in_the_clear)
 
     def _in_the_clear(self, message: Message, _: Context) -> Message:
         reply = self.plain.answer(message)

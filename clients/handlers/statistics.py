@@ -1,0 +1,15 @@
+"""`query.statistics`: sums over a site's pixels and labels."""
+
+from flwr.app import Context, Message, MetricRecord
+
+from clients.handlers.verdict import measured
+from clients.site.opened import open_site
+from primia_flwr.data.statistics import PixelSums
+from primia_flwr.messages import keys
+
+
+def answer_statistics(message: Message, context: Context) -> Message:
+    """Answer with sums that add up over sites, and nothing about one image."""
+    site = open_site(context)
+    sums = PixelSums.of(site.data.train).to_dict()
+    return measured(message, site, MetricRecord({**sums, keys.NUM_VAL: len(site.data.val)}))

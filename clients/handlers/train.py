@@ -1,0 +1,78 @@
+"""`train`: one round on a site's own images, after a verdict on the model as it arrives."""
+
+from flwr.app import Context, Message, MetricRecord
+
+from clients.handlers.local_round import recipe_of, train_round
+from clients.handlers.message import arrived_model, round_config
+from clients.handlers.verdict import declined, measured, put, verdict
+from clients.leaving import leaving
+from clients.site.opened import open_site
+from clients.site.state import RoundState
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.errors import DivergenceError
+from primia_flwr.messages import keys, records
+from primia_flwr.secagg.payload.layout import round_to_digits
+from primia_flwr.training.fit import FitResult
+from primia_flwr.training.stopping.site import SiteStopping
+
+
+def answer_train(message: Message, context: Context) -> Message:
+    """Answer `train`: the update and what it cost, or only a verdict where the site rests.
+
+    A site whose training diverges says so as a count, which secure aggregation adds up.
+    """
+    site = open_site(context)
+    config, number = round_config(message)
+    try:
+        model, normalisation = arrived_model(site, message)
+    except DivergenceError as error:
+        return declined(message, site, error)
+    if len(site.data.train) < site.min_round_images:
+        return declined(message, site, "it has too few images for min_round_images")
+    incoming = verdict(site, model, normalisation)
+    before = site.state.load(number - 1)
+    stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()
+    metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.train)})
+    put(metrics, keys.INCOMING, incoming)
+    early_stopping = site.experiment.training.early_stopping.site
+    rests = not stopping.should_train(early_stopping, incoming)
+    metrics[keys.RESTING] = int(rests)
+    # Where nobody may rest it is only voted for.
+    if rests and leaving(site.experiment).may_rest:
+        site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
+        return measured(message, site, metrics)
+    counts = records.floats(config, keys.LABEL_COUNTS)
+    recipe = recipe_of(
+        site, normalisation, site.experiment.task.label_weights(counts) if sum(counts) else None
+    )
+    val = site.data.val if _validates_itself(site.experiment) else None
+    try:
+        result = train_round(site, model, recipe, number, before, train=site.data.train, val=val)
+    except DivergenceError as error:
+        if site.simulated and leaving(site.experiment).says_why:
+            raise  # on the researcher's own machine, who reads why
+        return declined(message, site, error)
+    stopping.record_round(early_stopping, stopped_early=result.stopped_early)
+    site.state.save(number, RoundState(result.optimizer_state or {}, stopping.to_dict()))
+    _put_result(metrics, site.experiment, result)
+    return measured(message, site, metrics, records.to_arrays(result.state))
+
+
+def _validates_itself(experiment: Experiment) -> bool:
+    """Whether a site also scores its own model after training: not after a part of an epoch."""
+    training = experiment.training
+    return training.sync_every_n_batches == 0 or training.early_stopping.site.patience > 0
+
+
+def _put_result(metrics: MetricRecord, experiment: Experiment, result: FitResult) -> None:
+    weights = {"images": result.num_examples, "batches": result.num_batches, "equal": 1}
+    weight = weights[experiment.strategy.weighting]
+    digits = experiment.strategy.weight_digits
+    metrics[keys.WEIGHT] = float(round_to_digits(weight, digits) if digits else weight)
+    metrics[keys.NUM_BATCHES] = int(result.num_batches)
+    metrics["epochs"] = float(result.epochs)
+    metrics["stopped-early"] = int(result.stopped_early)
+    metrics["seconds"] = float(result.seconds)
+    metrics["images-per-second"] = float(result.images_per_second)
+    metrics["train-loss"] = float(result.train_loss)
+    put(metrics, keys.LOCAL, result.val)

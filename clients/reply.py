@@ -1,0 +1,31 @@
+"""The one builder of a reply."""
+
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from primia_flwr.messages import keys
+
+
+def reply_to(
+    message: Message, site: str, records: dict[str, Any], *, outputs: int | None = None
+) -> Message:
+    """Return a reply with the site's name.
+
+    Parameters
+    ----------
+    message : Message
+        What is answered.
+    site : str
+        The name under which the site answers.
+    records : dict
+        Flower records by name; those that are None are left out.
+    outputs : int, optional
+        The width of the site's model, where the coordinator checks it.
+    """
+    name: dict[str, Any] = {keys.SITE_NAME: site}
+    if outputs is not None:
+        name[keys.OUTPUTS] = outputs
+    content = RecordDict({key: value for key, value in records.items() if value is not None})
+    content[keys.SITE] = ConfigRecord(name)
+    return Message(content=content, reply_to=message)
