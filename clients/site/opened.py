@@ -78,8 +78,7 @@ def open_site(context: Context) -> OpenSite:
     text = str(context.run_config.get("config", ""))
     node = context.node_config
     if "partition-id" in node:
-        site: OpenSite = as_varied(_simulated(text, int(node["partition-id"])))
-        return site
+        return as_varied(_simulated(text, int(node["partition-id"])))
     if "site-file" in node:
         return as_varied(_deployed(text, str(node["site-file"])))
     raise ConfigError(

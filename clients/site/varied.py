@@ -1,10 +1,11 @@
-"""How `open_site` gives a site while one message is answered, e.g. with a search's configuration."""
+"""How `open_site` gives a site while one message is answered, e.g. as a search has it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
+Site = TypeVar("Site")
 Vary = Callable[[Any], Any]
 _VARY: ContextVar[Vary] = ContextVar("vary", default=lambda site: site)
 
@@ -19,6 +20,7 @@ def varied(vary: Vary) -> Iterator[None]:
         _VARY.reset(token)
 
 
-def as_varied(site: Any) -> Any:
+def as_varied(site: Site) -> Site:
     """Return a site as the message's mods have it."""
-    return _VARY.get()(site)
+    varied_site: Site = _VARY.get()(site)
+    return varied_site
