@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import bootstrap
 
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 
@@ -100,6 +98,8 @@ def bootstrap_limits(
     method : str
         BCa or percentile, as of `scipy.stats.bootstrap`.
     """
+    from scipy.stats import bootstrap  # heavy, and most who name an interval compute none
+
     drawn = [group for group in strata.groups if len(group) > 1]
     fixed = np.zeros(strata.size)
     fixed[[group[0] for group in strata.groups if len(group) == 1]] = 1
@@ -154,6 +154,8 @@ def bootstrapped(row: FloatArray, *, patients: int, rate: bool, undefined: str =
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
     """Return the limits of Wilson's 95 % interval of a proportion, n > 0."""
+    from scipy.special import ndtri
+
     z, share = float(ndtri((1 + LEVEL) / 2)), successes / n
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

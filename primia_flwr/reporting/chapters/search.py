@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from scipy.stats import spearmanr
 
 from primia_flwr.errors import DataError
 from primia_flwr.numbers import DASH, count, figure
@@ -140,6 +139,8 @@ def rank_correlations(found: Mapping[str, Any], aim: Metric) -> list[tuple[str, 
     entries = [entry for entry in found["configurations"] if entry["values"] and entry["rungs"]]
     if len(entries) < _LEAST_FOR_RANKS:
         return []
+    from scipy.stats import spearmanr  # heavy, and few runs are a search
+
     reached = np.array([entry["rungs"][0][aim.name] for entry in entries])
     rows = []
     for key in found["space"]:
