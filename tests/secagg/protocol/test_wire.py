@@ -236,8 +236,8 @@ def test_shares_are_tables() -> None:
         ({"masking": b""}, "private key has 0 bytes"),
         ({"members": ("s001",)}, "does not hold together"),
         ({"transcript": b"told"}, "does not hold together"),
-        ({"membership_proof": wire.MembershipProof(1, 0, bytes(32), b"")}, "does not hold
-        together"), ({"held": {"s001": b""}}, "sealed shares of 0 bytes"),
+        ({"membership_proof": wire.MembershipProof(1, 0, bytes(32), b"")}, "not hold together"),
+        ({"held": {"s001": b""}}, "sealed shares of 0 bytes"),
     ],
 )
 def test_a_state_that_no_client_stores(altered: dict[str, Any], match: str) -> None:
