@@ -21,7 +21,7 @@ from primia_flwr.errors import PrimiaError
 from primia_flwr.storage.printable import printable
 
 EXIT_MISTAKE = 2
-EXIT_INTERRUPTED = 130
+_EXIT_INTERRUPTED = 130
 _LONGEST_SENTENCE = 4000
 
 
@@ -62,7 +62,7 @@ class Command:
 def call(verb: Command, arguments: Sequence[str]) -> int:
     """Run a verb with the user's arguments and return the exit code."""
     if "--help" in arguments or "-h" in arguments:
-        print_help(verb)
+        _print_help(verb)
         return 0
     try:
         words, show = _split_flags(verb, arguments)
@@ -97,10 +97,10 @@ def mistake(error: Exception) -> int:
 def interrupted() -> int:
     """Say that the user stopped the command."""
     Console(stderr=True, emoji=False).print("stopped by the user")
-    return EXIT_INTERRUPTED
+    return _EXIT_INTERRUPTED
 
 
-def print_help(verb: Command) -> None:
+def _print_help(verb: Command) -> None:
     """Print what a verb does, examples, and every key with its default."""
     console = Console(emoji=False)
     console.print(f"[bold]primia {verb.name}[/]: {_escaped(verb.summary)}\n", soft_wrap=True)

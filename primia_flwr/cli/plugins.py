@@ -8,7 +8,7 @@ from pathlib import Path
 from primia_flwr.config.rows import add_plugins
 from primia_flwr.errors import ConfigError
 
-GROUP = "primia_flwr.plugins"  # of entry points, each the name of a package that is such a folder
+_GROUP = "primia_flwr.plugins"  # of entry points, each the name of a package that is such a folder
 _FLAG = "--plugins"
 
 
@@ -39,11 +39,11 @@ def with_plugins(arguments: Sequence[str]) -> list[str]:
 def _installed() -> list[Path]:
     """Return the folders of packages with an entry point of the group; none of them is imported."""
     found = []
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=_GROUP):
         spec = importlib.util.find_spec(entry.value)
         if spec is None or not spec.submodule_search_locations:
             raise ConfigError(
-                f"entry point {entry.name} of {GROUP} names {entry.value}; expected an installed "
+                f"entry point {entry.name} of {_GROUP} names {entry.value}; expected an installed "
                 "package"
             )
         found.append(Path(next(iter(spec.submodule_search_locations))))

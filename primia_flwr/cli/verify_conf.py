@@ -21,7 +21,7 @@ from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
 
 
-def choices() -> Iterator[tuple[Path, list[str]]]:
+def _choices() -> Iterator[tuple[Path, list[str]]]:
     """Yield every YAML file in a group of `conf/` with the overrides that select it."""
     for path in sorted((app_root() / "conf").glob("*/*.yaml")):
         yield path, [f"{path.parent.name}={path.stem}"]
@@ -30,7 +30,7 @@ def choices() -> Iterator[tuple[Path, list[str]]]:
 def verify() -> list[str]:
     """Return one sentence for each file that does not compose or validate."""
     problems = []
-    for path, overrides in choices():
+    for path, overrides in _choices():
         try:
             cfg = compose("config", overrides)
             if "sweep" in cfg:
@@ -65,7 +65,7 @@ def main() -> int:
     problems = verify()
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(f"conf/: {len(list(choices()))} choices checked, {len(problems)} problems")
+    print(f"conf/: {len(list(_choices()))} choices checked, {len(problems)} problems")
     return 1 if problems else 0
 
 

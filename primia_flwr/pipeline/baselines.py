@@ -18,11 +18,13 @@ from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.recipe import Recipe
 
-Step = Callable[[str, float, float, str], None]
-Trained = tuple[str, nn.Module, ModelCard]
+_Step = Callable[[str, float, float, str], None]
+_Trained = tuple[str, nn.Module, ModelCard]
 
 
-def train_baselines(experiment: Experiment, sites: list[SiteData], step: Step) -> Iterator[Trained]:
+def train_baselines(
+    experiment: Experiment, sites: list[SiteData], step: _Step
+) -> Iterator[_Trained]:
     """Train the baselines that `baselines` names; yields name, model and card of each.
 
     Parameters
@@ -45,7 +47,7 @@ def train_baselines(experiment: Experiment, sites: list[SiteData], step: Step) -
         yield _train(experiment, "centralised", pooled, step)
 
 
-def _train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Trained:
+def _train(experiment: Experiment, name: str, data: SiteData, step: _Step) -> _Trained:
     sums = PixelSums.of(data.train)
     normalisation = Normalisation(sums.mean(), sums.std())
     model = first_model(experiment, len(data.train.classes))

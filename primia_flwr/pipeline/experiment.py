@@ -112,7 +112,7 @@ def run_experiment(
     write_model_card(run_dir)
     track(experiment, run_dir)
     write_report(run_dir)
-    return summary(run_dir, facts, metrics, experiment.task.judge.headline)
+    return _summary(run_dir, facts, metrics, experiment.task.judge.headline)
 
 
 def check_model(experiment: Experiment) -> None:
@@ -161,7 +161,7 @@ def simulated_sites(experiment: Experiment) -> list[SiteData]:
     ]
 
 
-def summary(
+def _summary(
     run_dir: Path, facts: dict[str, Any], metrics: dict[str, Any], shown: Sequence[str]
 ) -> dict[str, Any]:
     """Return the one JSON line of a run, with some scores; None where no test set is at hand."""

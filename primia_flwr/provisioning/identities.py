@@ -20,7 +20,7 @@ from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
-ROSTER = "identities.json"
+_ROSTER = "identities.json"
 _KEY_BYTES = 32
 
 
@@ -66,7 +66,7 @@ def simulated_keys(run_dir: Path) -> dict[str, bytes]:
     FederationError
         If their file cannot be read.
     """
-    file = run_dir / ROSTER
+    file = run_dir / _ROSTER
     expected = "what the launcher wrote; start a new run"
     with reading(file, error=FederationError, expected=expected):
         content = parse_json(read_text(file))
@@ -96,7 +96,7 @@ def _draw(sites: list[str], run_dir: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomic(file, private_bytes(make_identity_key(), openssh=True), mode=PRIVATE)
         public[site] = load_identity(file).public_key().public_bytes_raw().hex()
-    write_atomic(run_dir / ROSTER, json.dumps(public, indent=1) + "\n")
+    write_atomic(run_dir / _ROSTER, json.dumps(public, indent=1) + "\n")
 
 
 def _key_bytes(text: str) -> bytes:

@@ -29,7 +29,7 @@ _PURPOSES: dict[Role, list[x509.ObjectIdentifier]] = {
     "model-owner": [_SERVER, _CLIENT],
     "crypto-provider": [_SERVER],
 }
-CA_KEY, CERTIFICATES = "ca.key", "certificates"
+CA_KEY, _CERTIFICATES = "ca.key", "certificates"
 _CA_DAYS = 3650  # the CA outlives the certificates that it renews
 _RESERVED = ("model-owner", "crypto-provider")  # names of their kits
 
@@ -154,7 +154,7 @@ def provision_service(plan: ServicePlan, output: Path) -> Service:
             for kit, (role, name) in plan.parties().items()
         )
         ca_fingerprint = certs.certificate_fingerprint(authority.certificate)
-        (building / CERTIFICATES).mkdir(mode=0o700)
+        (building / _CERTIFICATES).mkdir(mode=0o700)
         for kit, peer in zip(plan.parties(), peers, strict=True):
             complete_kit(building / kit, peer, plan, authority, peers)
             shutil.copyfile(
@@ -186,7 +186,7 @@ def issue_party(
 
 def certificate_file(folder: Path, kit: str) -> Path:
     """Return where a service's folder keeps the certificate of the party with this kit."""
-    return folder / CERTIFICATES / f"{kit}.crt"
+    return folder / _CERTIFICATES / f"{kit}.crt"
 
 
 def command(plan: ServicePlan, role: Role, *, kit: str) -> str:

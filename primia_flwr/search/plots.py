@@ -20,10 +20,10 @@ from primia_flwr.tasks.task import Metric
 
 LEAST_FOR_IMPORTANCE = 10  # complete trials; the trees of fANOVA guess with fewer
 
-Trial = Mapping[str, Any]
+_Trial = Mapping[str, Any]
 
 
-def history_plot(trials: Sequence[Trial], metric: Metric) -> Plot:
+def history_plot(trials: Sequence[_Trial], metric: Metric) -> Plot:
     """Draw the objective of each trial and the best so far; trials without one at the foot."""
     key = metric.column
     complete = [t for t in trials if t[key] is not None]

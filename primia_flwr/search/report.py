@@ -39,11 +39,11 @@ def write_report(
         The objective.
     """
     target = folder / "sweep.html"
-    write_atomic(target, render(found, importances(study), metric))
+    write_atomic(target, _render(found, importances(study), metric))
     return target
 
 
-def render(found: Mapping[str, Any], shares: Mapping[str, float], metric: Metric) -> str:
+def _render(found: Mapping[str, Any], shares: Mapping[str, float], metric: Metric) -> str:
     """Return the page as text."""
     trials, space, best = found["trials"], found["space"], found["best"]
     complete = [trial for trial in trials if trial[metric.column] is not None]

@@ -32,7 +32,7 @@ COMPLETE, PRUNED, DIVERGED, INVALID, FAILED = (
     "invalid",
     "failed",
 )
-INTERRUPTED = "interrupted"
+_INTERRUPTED = "interrupted"
 
 _SAMPLERS: dict[str, Callable[[SweepConfig, int], BaseSampler]] = {
     "tpe": lambda cfg, seed: TPESampler(n_startup_trials=cfg.random_trials, seed=seed),
@@ -97,7 +97,7 @@ def open_study(
     seed = (cfg.seed + len(study.get_trials(deepcopy=False))) % 2**32
     study.sampler = _SAMPLERS[cfg.sampler](cfg, seed)
     study.pruner = _PRUNERS[cfg.pruner](cfg)
-    requeue_unfinished(study)
+    _requeue_unfinished(study)
     return study
 
 
@@ -106,11 +106,11 @@ def objective_of(metric: Metric) -> str:
     return f"{metric.best_words} of a round, aggregated over the sites"
 
 
-def requeue_unfinished(study: optuna.Study) -> None:
+def _requeue_unfinished(study: optuna.Study) -> None:
     """Mark trials that never ended as interrupted, and have their points asked again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         live = optuna.trial.Trial(study, trial._trial_id)
-        live.set_user_attr("outcome", INTERRUPTED)
+        live.set_user_attr("outcome", _INTERRUPTED)
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
             kept = {k: v for k, v in trial.user_attrs.items() if k == "default"}
@@ -122,13 +122,13 @@ def answered(study: optuna.Study) -> list[FrozenTrial]:
     return [
         trial
         for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and outcome(trial) != INTERRUPTED
+        if trial.state.is_finished() and outcome(trial) != _INTERRUPTED
     ]
 
 
 def outcome(trial: FrozenTrial) -> str:
     """Return what became of a trial."""
-    return str(trial.user_attrs.get("outcome", INTERRUPTED))
+    return str(trial.user_attrs.get("outcome", _INTERRUPTED))
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:

@@ -34,7 +34,7 @@ class Outcome:
 
 
 @dataclass
-class Progress:
+class _Progress:
     """What is known of a run: the last round, and the objective of each round's model."""
 
     round: int = 0
@@ -66,7 +66,7 @@ class Follower:
         self._rounds = rounds
         self.metric = metric
         self._tail = EventTail(run_dir / "events.jsonl")
-        self.progress = Progress()
+        self.progress = _Progress()
 
     def update(self) -> None:
         """Look at what is new.

@@ -20,7 +20,7 @@ from primia_flwr.site.terms import check_terms
 from primia_flwr.storage.printable import printable, short, shown
 from primia_flwr.storage.reading import reading
 
-MAX_CONFIG_CHARACTERS = MAX_CHARACTERS
+_MAX_CONFIG_CHARACTERS = MAX_CHARACTERS
 # A run's primary task; Flower 1.41 calls ordinary federated runs "flwr-serverapp".
 _FEDERATED_TASKS = ("", "flwr-serverapp")
 
@@ -146,7 +146,7 @@ def _check_experiment(content: Mapping[str, Any], policy: SitePolicy) -> str:
 
 def _composed_config(run_config: Mapping[str, Any], policy: SitePolicy) -> dict[str, Any]:
     text = run_config.get("config")
-    if not isinstance(text, str) or not text.strip() or len(text) > MAX_CONFIG_CHARACTERS:
+    if not isinstance(text, str) or not text.strip() or len(text) > _MAX_CONFIG_CHARACTERS:
         raise _refusal(
             policy,
             "the run carries no readable experiment (run-config key 'config'); start it with "

@@ -22,8 +22,8 @@ from primia_flwr.errors import PrimiaError
 from primia_flwr.site.policy import SitePolicy
 
 MIN_FREE_BYTES = 2 * 2**30
-MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
-WARN_DAYS = 30
+_MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
+_WARN_DAYS = 30
 _KEY_KINDS = {
     "supernode_key": (ec.EllipticCurvePrivateKey, "P-384"),
     "identity_key": (ed25519.Ed25519PrivateKey, "Ed25519"),
@@ -90,7 +90,7 @@ def check_certificate(policy: SitePolicy, *, now: datetime | None = None) -> Fin
             "set the clock, or ask the coordinator for a new kit",
         )
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-    soon = " (soon: ask for a new kit)" if until - now < timedelta(days=WARN_DAYS) else ""
+    soon = " (soon: ask for a new kit)" if until - now < timedelta(days=_WARN_DAYS) else ""
     return Finding("certificate", True, f"valid to {until:%Y-%m-%d}{soon}, CA {fingerprint}")
 
 
@@ -234,7 +234,7 @@ def _clock_finding(date: str, *, now: datetime | None = None) -> Finding:
     except (TypeError, ValueError):
         return Finding("clock", True, "the SuperLink names no time; not compared")
     found = f"{difference.total_seconds():.0f} s from the SuperLink's"
-    if difference > MAX_CLOCK_DIFFERENCE:
+    if difference > _MAX_CLOCK_DIFFERENCE:
         return Finding("clock", False, found, "set the clock (NTP): signatures carry the time")
     return Finding("clock", True, found)
 

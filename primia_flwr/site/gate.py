@@ -41,14 +41,14 @@ from primia_flwr.storage.printable import printable, short
 # All that leaves of a failure, whatever it was: this code and `FAILED_AT_SITE`.
 FAILED_CODE = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 _LONGEST_NAME = 100
-FLOWER_VERSIONS = ((1, 41), (1, 42))
+_FLOWER_VERSIONS = ((1, 41), (1, 42))
 # The steps of Flower's run_clientapp that the gate wraps, in the order in which they come.
 _STEPS = ("pull_task_input", "install_from_fab", "get_load_client_app_fn", "push_message")
 
 # By name: packages of Flower export functions that are called like their modules.
-clientapp_runtime = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+_clientapp_runtime = importlib.import_module("flwr.supernode.runtime.run_clientapp")
 
-Pulled = tuple[Message, Context, Run, Fab]
+_Pulled = tuple[Message, Context, Run, Fab]
 
 
 class Gate:
@@ -56,13 +56,13 @@ class Gate:
 
     def __init__(self, policy_file: Path) -> None:
         self._policy_file = policy_file
-        self._pulled: Pulled | None = None
+        self._pulled: _Pulled | None = None
         self._admitted = False
         self._refusal = ""
         self._home: Path | None = None
         self._log: SiteLog | None = None
 
-    def note(self, pulled: Pulled) -> Pulled:
+    def note(self, pulled: _Pulled) -> _Pulled:
         """Remember what arrived."""
         self._pulled = pulled
         return pulled
@@ -179,7 +179,7 @@ class Gate:
             self._log.append("stored", bundle=described.sha256, bytes=len(content))
 
 
-def check_flower(runtime: ModuleType = clientapp_runtime, version: str = "") -> None:
+def check_flower(runtime: ModuleType = _clientapp_runtime, version: str = "") -> None:
     """Refuse to work with a Flower in which the gate might not stand in the way.
 
     Raises
@@ -192,7 +192,7 @@ def check_flower(runtime: ModuleType = clientapp_runtime, version: str = "") -> 
     names = getattr(getattr(runtime, "run_clientapp", None), "__code__", None)
     steps = [name for name in names.co_names if name in _STEPS] if names else []
     complete = steps == list(_STEPS) and all(callable(getattr(runtime, s, None)) for s in _STEPS)
-    if numbers in FLOWER_VERSIONS and complete:
+    if numbers in _FLOWER_VERSIONS and complete:
         return
     raise FederationError(
         f"flwr {found}; expected flwr 1.41 or 1.42 with the steps {', '.join(_STEPS)} in "
@@ -201,7 +201,7 @@ def check_flower(runtime: ModuleType = clientapp_runtime, version: str = "") -> 
     )
 
 
-def close(gate: Gate, runtime: ModuleType = clientapp_runtime) -> None:
+def close(gate: Gate, runtime: ModuleType = _clientapp_runtime) -> None:
     """Put the gate into Flower's ClientApp process.
 
     Raises
@@ -212,7 +212,7 @@ def close(gate: Gate, runtime: ModuleType = clientapp_runtime) -> None:
     check_flower(runtime)
     pull, install, loader, push = (getattr(runtime, step) for step in _STEPS)
 
-    def gated_pull(*args: Any, **kwargs: Any) -> Pulled:
+    def gated_pull(*args: Any, **kwargs: Any) -> _Pulled:
         return gate.note(pull(*args, **kwargs))
 
     def gated_install(content: bytes, *args: Any, **kwargs: Any) -> Path:

@@ -19,12 +19,12 @@ from primia_flwr.storage.chain import GENESIS, Chain
 from primia_flwr.storage.journal import JournalFile
 from primia_flwr.storage.printable import printable, shown
 
-EVENTS = (
+_EVENTS = (
     *("started", "stopped", "request", "stored", "refused", "accepted"),
     *("failed", "left", "approved"),
 )
-LONGEST_TEXT = 2000
-MAX_DETAILS = 50
+_LONGEST_TEXT = 2000
+_MAX_DETAILS = 50
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class SiteLog:
         OSError
             If it cannot be written; the caller must then not go on.
         """
-        if event not in EVENTS:
-            raise DataError(f"event={event!r}; expected one of {', '.join(EVENTS)}")
+        if event not in _EVENTS:
+            raise DataError(f"event={event!r}; expected one of {', '.join(_EVENTS)}")
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        details = {_plain(key): _plain(value) for key, value in [*details.items()][:MAX_DETAILS]}
+        details = {_plain(key): _plain(value) for key, value in [*details.items()][:_MAX_DETAILS]}
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         with JournalFile(self.file) as journal:
             number, previous = self._newest(journal)
@@ -115,7 +115,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, int) and abs(value) < 2**64:
         return value
-    return printable(value if isinstance(value, str) else shown(value), limit=LONGEST_TEXT)
+    return printable(value if isinstance(value, str) else shown(value), limit=_LONGEST_TEXT)
 
 
 def _broken(file: Path, number: int | None) -> DataError:

@@ -28,12 +28,12 @@ from primia_flwr.storage.printable import printable, shown
 from primia_flwr.storage.reading import read_text, reading
 
 ANY = "*"
-CATEGORIES = ("train", "evaluate", "query")
-LAYOUTS = ("auto", "folder", "pneumonia", "manifest", "synthetic")
-MAX_POLICY_BYTES = 1 << 20
+_CATEGORIES = ("train", "evaluate", "query")
+_LAYOUTS = ("auto", "folder", "pneumonia", "manifest", "synthetic")
+_MAX_POLICY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_MESSAGE = re.compile(rf"({'|'.join(CATEGORIES)})(\.[A-Za-z0-9_]+)?")
+_MESSAGE = re.compile(rf"({'|'.join(_CATEGORIES)})(\.[A-Za-z0-9_]+)?")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -86,7 +86,7 @@ class SitePolicy:
     state: str = "state"
     approved_bundles: list[str] = field(default_factory=list)
     allowed_experiments: list[str] = field(default_factory=list)
-    allowed_messages: list[str] = field(default_factory=lambda: list(CATEGORIES))
+    allowed_messages: list[str] = field(default_factory=lambda: list(_CATEGORIES))
     min_sites: int = 2
     min_round_images: int = 4
     min_survivors: int = 3
@@ -111,7 +111,7 @@ class SitePolicy:
                 f"site={self.site!r:.80}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
             )
         check_address("superlink", self.superlink)
-        check_choice("data_layout", self.data_layout, LAYOUTS)
+        check_choice("data_layout", self.data_layout, _LAYOUTS)
         check_range("min_sites", self.min_sites, 1, 1000, example=3)
         check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("max_colluding", self.max_colluding, 0, 1000, example=1)
@@ -181,7 +181,7 @@ def load_policy(file: Path) -> SitePolicy:
     """
     expected = "the site's policy, e.g. the site.yaml of the start-up kit"
     with reading(file, error=ConfigError, expected=expected):
-        text = read_text(file, at_most=MAX_POLICY_BYTES)
+        text = read_text(file, at_most=_MAX_POLICY_BYTES)
         mode = file.stat().st_mode
         folder = file.resolve().parent
     if mode & stat.S_IWOTH:

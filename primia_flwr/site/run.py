@@ -51,7 +51,7 @@ _KNOWN_ENDS = (
 )
 
 
-def supernode_command(policy: SitePolicy, policy_file: Path, *, port: int) -> list[str]:
+def _supernode_command(policy: SitePolicy, policy_file: Path, *, port: int) -> list[str]:
     """Return the command line of the site's SuperNode."""
     settings = f'site="{policy.site}" site-file="{policy_file}"'
     return [
@@ -66,7 +66,7 @@ def supernode_command(policy: SitePolicy, policy_file: Path, *, port: int) -> li
     ]
 
 
-def executor_command(policy: SitePolicy, policy_file: Path, *, port: int) -> list[str]:
+def _executor_command(policy: SitePolicy, policy_file: Path, *, port: int) -> list[str]:
     """Return the command line of the site's executor."""
     return isolated_module(
         "primia_flwr.site.executor",
@@ -98,7 +98,7 @@ def run_site(
     _check_path(policy_file)
     check_flower()
     check_supernode()
-    check_key_files(policy)
+    _check_key_files(policy)
     policy.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret = policy.state_folder / "executor.secret"
     write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
@@ -132,7 +132,7 @@ def _connect(
             return None
 
 
-def check_key_files(policy: SitePolicy) -> None:
+def _check_key_files(policy: SitePolicy) -> None:
     """Refuse missing key files and private keys that other users may read.
 
     Raises
@@ -181,8 +181,8 @@ def _start(policy: SitePolicy, policy_file: Path, children: Children) -> tuple[C
             Child(name, command, log_file=log_file, environment=environment, folder=work)
         )
 
-    supernode = start("supernode", supernode_command(policy, policy_file, port=port))
-    executor = start("executor", executor_command(policy, policy_file, port=port))
+    supernode = start("supernode", _supernode_command(policy, policy_file, port=port))
+    executor = start("executor", _executor_command(policy, policy_file, port=port))
     return supernode, executor
 
 

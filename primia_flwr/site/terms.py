@@ -14,7 +14,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.site.policy import SitePolicy
 
-Config = Mapping[str, Any]
+_Config = Mapping[str, Any]
 _LONGEST_VALUE = 60  # characters of a value that a refusal repeats
 BUNDLE = "deployment.bundle"
 _BATCHES, _BATCH_SIZE = "training.sync_every_n_batches", "training.batch_size"
@@ -28,11 +28,11 @@ class Term:
     """
 
     key: str
-    fits: Callable[[Any, Config, SitePolicy], bool]
+    fits: Callable[[Any, _Config, SitePolicy], bool]
     expected: Callable[[SitePolicy], str]
 
 
-def check_terms(config: Config, policy: SitePolicy, bundle: str) -> None:
+def check_terms(config: _Config, policy: SitePolicy, bundle: str) -> None:
     """Refuse a run that asks for less protection than the policy gives.
 
     Parameters
@@ -65,7 +65,7 @@ def check_terms(config: Config, policy: SitePolicy, bundle: str) -> None:
         )
 
 
-def wish(config: Config, key: str) -> Any:
+def wish(config: _Config, key: str) -> Any:
     """Return the value of a dotted key, or the default of the schema."""
     found: Any = config
     for part in key.split("."):
@@ -93,7 +93,7 @@ def _shown(value: Any) -> str:
 def _at_least(name: str) -> Term:
     """Return the term of `aggregation.<name>`: it may be higher than the policy's."""
 
-    def fits(value: Any, config: Config, policy: SitePolicy) -> bool:
+    def fits(value: Any, config: _Config, policy: SitePolicy) -> bool:
         return not _secure(config) or _whole(value) >= _floor(name, config, policy)
 
     def expected(policy: SitePolicy) -> str:
@@ -103,7 +103,7 @@ def _at_least(name: str) -> Term:
     return Term(f"aggregation.{name}", fits, expected)
 
 
-def _floor(name: str, config: Config, policy: SitePolicy) -> int:
+def _floor(name: str, config: _Config, policy: SitePolicy) -> int:
     sparse = _whole(wish(config, "aggregation.degree")) > 0
     return int(getattr(policy, f"sparse_{name}" if sparse else name))
 
@@ -111,7 +111,7 @@ def _floor(name: str, config: Config, policy: SitePolicy) -> int:
 def _only_if(key: str, allowed: str, ordinary: Any, instead: str) -> Term:
     """Return the term of a key that leaves its ordinary value only where the policy allows it."""
 
-    def fits(value: Any, config: Config, policy: SitePolicy) -> bool:
+    def fits(value: Any, config: _Config, policy: SitePolicy) -> bool:
         same = type(value) is type(ordinary) and value == ordinary
         return same or getattr(policy, allowed) is True
 
@@ -121,7 +121,7 @@ def _only_if(key: str, allowed: str, ordinary: Any, instead: str) -> Term:
 def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) -> Term:
     """Return the term of a key that must be as the policy has it, or be left to the policy."""
 
-    def fits(value: Any, config: Config, policy: SitePolicy) -> bool:
+    def fits(value: Any, config: _Config, policy: SitePolicy) -> bool:
         if private and not _private(config):
             return True
         mine = getattr(policy, own)
@@ -135,11 +135,11 @@ def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) ->
     return Term(key, fits, expected)
 
 
-def _private(config: Config) -> bool:
+def _private(config: _Config) -> bool:
     return wish(config, "privacy.mode") in PRIVATE_MODES
 
 
-def _secure(config: Config) -> bool:
+def _secure(config: _Config) -> bool:
     return bool(wish(config, "aggregation.name") == "secure")
 
 
@@ -148,12 +148,12 @@ def _whole(value: Any) -> int:
     return value if type(value) is int else -1
 
 
-def _enough_images(value: Any, config: Config, policy: SitePolicy) -> bool:
+def _enough_images(value: Any, config: _Config, policy: SitePolicy) -> bool:
     batches, size = _whole(value), _whole(wish(config, _BATCH_SIZE))
     return batches == 0 or batches * size >= policy.min_round_images
 
 
-def _noise_counts_on(value: Any, config: Config, policy: SitePolicy) -> bool:
+def _noise_counts_on(value: Any, config: _Config, policy: SitePolicy) -> bool:
     """Say whether noise in the sum counts on as many sites that know their noise as the policy."""
     if wish(config, "privacy.mode") not in SUM_MODES:
         return True
@@ -161,7 +161,7 @@ def _noise_counts_on(value: Any, config: Config, policy: SitePolicy) -> bool:
     return knowing >= max(1, _floor("max_colluding", config, policy))
 
 
-def _any_list_may_be_asked(value: Any, config: Config, policy: SitePolicy) -> bool:
+def _any_list_may_be_asked(value: Any, config: _Config, policy: SitePolicy) -> bool:
     """Say whether sums may be over any lists: where the site allows it, or noise pays for it."""
     if value is False:
         return True
@@ -169,7 +169,7 @@ def _any_list_may_be_asked(value: Any, config: Config, policy: SitePolicy) -> bo
     return value is True and (noisy or policy.allow_other_survivors)
 
 
-def _begins_with_nobody(value: Any, config: Config, policy: SitePolicy) -> bool:
+def _begins_with_nobody(value: Any, config: _Config, policy: SitePolicy) -> bool:
     """Say whether a private run begins with random weights, or the policy knows of others."""
     if value == "none" or not _private(config):
         return type(value) is str

@@ -58,7 +58,7 @@ class BaselineResult:
     rounds: tuple[BaselineRound, ...]
 
 
-OnRound = Callable[[BaselineRound], None]
+_OnRound = Callable[[BaselineRound], None]
 
 
 def train_centralised(
@@ -68,7 +68,7 @@ def train_centralised(
     *,
     num_sites: int,
     num_rounds: int,
-    on_round: OnRound | None = None,
+    on_round: _OnRound | None = None,
 ) -> BaselineResult:
     """Train on the union of all sites' images, as if no border were between them.
 
@@ -87,7 +87,7 @@ def train_local(
     recipe: Recipe,
     *,
     num_rounds: int,
-    on_round: OnRound | None = None,
+    on_round: _OnRound | None = None,
 ) -> BaselineResult:
     """Train on one site's images without a federation: one training in `num_rounds` stretches.
 

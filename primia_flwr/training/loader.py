@@ -20,28 +20,28 @@ from primia_flwr.training.device import derive_seed
 from primia_flwr.training.plan import batches_an_epoch, epoch_batches
 from primia_flwr.training.recipe import Recipe
 
-Augment = Callable[[Tensor], Tensor]
+_Augment = Callable[[Tensor], Tensor]
 _AHEAD = 4  # batches that each worker prepares ahead
 
 
 @dataclass(frozen=True)
-class BatchKey:
+class _BatchKey:
     """Names one batch: the epoch, and the int64 indices of its images."""
 
     epoch: int
     indices: Tensor
 
 
-class AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
+class _AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
     """Fetches whole batches: images (B, C, H, W) uint8 or float in [0, 1], labels (B,) int64."""
 
-    def __init__(self, data: LabelledImages, augment: Augment | None, seed: int) -> None:
+    def __init__(self, data: LabelledImages, augment: _Augment | None, seed: int) -> None:
         self._images = data.images
         self._labels = data.labels
         self._augment = augment
         self._seed = seed
 
-    def __getitems__(self, key: BatchKey) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, key: _BatchKey) -> tuple[Tensor, Tensor]:
         """Return one batch; PyTorch's random state is left as it was."""
         images, labels = self._images[key.indices], self._labels[key.indices]
         if self._augment is None:
@@ -51,7 +51,7 @@ class AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
         return augmented(images, seeds, self._augment), labels
 
 
-def augmented(images: Tensor, seeds: Sequence[int], augment: Augment) -> Tensor:
+def augmented(images: Tensor, seeds: Sequence[int], augment: _Augment) -> Tensor:
     """Change each image (N, C, H, W) by its own seed; PyTorch's random state stays as it was."""
     varied = []
     with torch.random.fork_rng(devices=[]):
@@ -73,7 +73,7 @@ class _Keys:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def __iter__(self) -> Iterator[BatchKey]:
+    def __iter__(self) -> Iterator[_BatchKey]:
         a_epoch = batches_an_epoch(self._num_examples, self._batch_size)
         epoch, batches = -1, list[Tensor]()
         for step in self._steps:
@@ -82,7 +82,7 @@ class _Keys:
                 batches = epoch_batches(
                     self._num_examples, self._batch_size, seed=self._seed, epoch=epoch
                 )
-            yield BatchKey(epoch, batches[step % a_epoch])
+            yield _BatchKey(epoch, batches[step % a_epoch])
 
 
 def training_batches(
@@ -105,7 +105,7 @@ def training_batches(
     augment = None if recipe.augmentation is None else build_augmentation(recipe.augmentation)
     keys: Any = _Keys(len(data), cfg.batch_size, seed, steps)
     return DataLoader(
-        AugmentedImages(data, augment, seed),
+        _AugmentedImages(data, augment, seed),
         batch_sampler=keys,
         num_workers=cfg.workers,
         collate_fn=_as_is,

@@ -10,29 +10,29 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import CheckpointError
 
-Groups = list[dict[str, Any]]
+_Groups = list[dict[str, Any]]
 
 
-def _sgd(groups: Groups, cfg: TrainingConfig) -> Optimizer:
+def _sgd(groups: _Groups, cfg: TrainingConfig) -> Optimizer:
     nesterov = cfg.momentum > 0
     return SGD(groups, lr=cfg.learning_rate, momentum=cfg.momentum, nesterov=nesterov, fused=True)
 
 
-def _adam(groups: Groups, cfg: TrainingConfig) -> Optimizer:
+def _adam(groups: _Groups, cfg: TrainingConfig) -> Optimizer:
     return Adam(groups, lr=cfg.learning_rate, betas=(cfg.betas[0], cfg.betas[1]), fused=True)
 
 
-def _adamw(groups: Groups, cfg: TrainingConfig) -> Optimizer:
+def _adamw(groups: _Groups, cfg: TrainingConfig) -> Optimizer:
     return AdamW(groups, lr=cfg.learning_rate, betas=(cfg.betas[0], cfg.betas[1]), fused=True)
 
 
-OPTIMIZERS: dict[str, Callable[[Groups, TrainingConfig], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[_Groups, TrainingConfig], Optimizer]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,
 }
 # The tensors that each keeps for a parameter.
-SLOTS = {
+_SLOTS = {
     "sgd": {"momentum_buffer"},
     "adam": {"step", "exp_avg", "exp_avg_sq"},
     "adamw": {"step", "exp_avg", "exp_avg_sq"},
@@ -42,7 +42,7 @@ SLOTS = {
 def build_optimizer(model: nn.Module, cfg: TrainingConfig) -> Optimizer:
     """Build the optimiser; weight decay acts on tensors of two or more dimensions only."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: Groups = [
+    groups: _Groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": cfg.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
@@ -79,7 +79,7 @@ def unpack_state(
     for key, value in state.items():
         name, _, slot = key.rpartition("/")
         parameter = parameters.get(name)
-        if parameter is None or slot not in SLOTS[kind]:
+        if parameter is None or slot not in _SLOTS[kind]:
             raise CheckpointError(
                 f"optimiser state {key!r} does not belong to this model and {kind}; "
                 "expected the state of the same run; delete it or set optimizer_state=reset"

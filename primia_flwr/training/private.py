@@ -43,7 +43,7 @@ from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.round import Progress
 from primia_flwr.training.schedules import learning_rate
 
-State = dict[str, Tensor]
+_State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def fit_private(
     *,
     optimizer_state: Mapping[str, Tensor] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[State, State]:
+) -> tuple[_State, _State]:
     """Take a round's noisy steps.
 
     Parameters
@@ -185,7 +185,7 @@ def shared_step(
     plan: PrivatePlan,
     *,
     weight: float,
-) -> State:
+) -> _State:
     """Return a site's part of one step that all sites take together, before its noise.
 
     Parameters
@@ -291,7 +291,7 @@ def _progress(done: int, steps: int, started: float, images: float) -> Progress:
     return Progress(done, steps, math.nan, images * done / seconds)
 
 
-def _on_cpu(model: nn.Module) -> State:
+def _on_cpu(model: nn.Module) -> _State:
     return {
         name: value.detach().to("cpu", copy=True).contiguous()
         for name, value in model.state_dict().items()

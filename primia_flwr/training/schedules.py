@@ -10,34 +10,34 @@ from collections.abc import Callable
 from primia_flwr.config.experiment.training import TrainingConfig
 
 # The rate at which the one-cycle schedule begins, as a share of the highest.
-ONE_CYCLE_START = 1 / 25
+_ONE_CYCLE_START = 1 / 25
 
 
-def constant(progress: float, high: float, low: float) -> float:
+def _constant(progress: float, high: float, low: float) -> float:
     """Stay at the highest rate."""
     return high
 
 
-def log_linear(progress: float, high: float, low: float) -> float:
+def _log_linear(progress: float, high: float, low: float) -> float:
     """Follow a straight line of the rate's logarithm: high^(1-p) low^p."""
     return math.exp((1 - progress) * math.log(high) + progress * math.log(low))
 
 
-def log_cosine(progress: float, high: float, low: float) -> float:
+def _log_cosine(progress: float, high: float, low: float) -> float:
     """Follow a half cosine of the rate's logarithm."""
-    return log_linear((1 - math.cos(math.pi * progress)) / 2, high, low)
+    return _log_linear((1 - math.cos(math.pi * progress)) / 2, high, low)
 
 
-def cosine(progress: float, high: float, low: float) -> float:
+def _cosine(progress: float, high: float, low: float) -> float:
     """Follow a half cosine of the rate: low + (high - low) (1 + cos(pi p)) / 2."""
     return low + (high - low) * (1 + math.cos(math.pi * progress)) / 2
 
 
 CURVES: dict[str, Callable[[float, float, float], float]] = {
-    "constant": constant,
-    "log_linear": log_linear,
-    "log_cosine": log_cosine,
-    "one_cycle": cosine,
+    "constant": _constant,
+    "log_linear": _log_linear,
+    "log_cosine": _log_cosine,
+    "one_cycle": _cosine,
 }
 
 
@@ -63,7 +63,7 @@ def learning_rate(cfg: TrainingConfig, step: int, total_steps: int) -> float:
     warmup_steps = math.floor(cfg.warmup * total_steps)
     if step < warmup_steps:
         if cfg.schedule == "one_cycle":
-            return cosine(1 - step / warmup_steps, high, high * ONE_CYCLE_START)
+            return _cosine(1 - step / warmup_steps, high, high * _ONE_CYCLE_START)
         return high * (step + 1) / (warmup_steps + 1)
     remaining = total_steps - 1 - warmup_steps
     progress = min(1.0, (step - warmup_steps) / remaining) if remaining > 0 else 0.0

@@ -14,7 +14,7 @@ from primia_flwr.training.optimizer import (
     unpack_state,
 )
 
-SCALE = "grad_scaler/scale"  # beside the optimiser's own tensors, only with fp16
+_SCALE = "grad_scaler/scale"  # beside the optimiser's own tensors, only with fp16
 
 
 class TrainingStep:
@@ -38,7 +38,7 @@ class TrainingStep:
         self._anchors = _anchors(self._trainable) if cfg.proximal_mu else []
         self._optimizer = build_optimizer(model, cfg)
         state = dict(optimizer_state or {})
-        scale = float(state.pop(SCALE, torch.tensor(2.0**16)))
+        scale = float(state.pop(_SCALE, torch.tensor(2.0**16)))
         unpack_state(self._optimizer, model, state, kind=cfg.optimizer)
         self._scaler = torch.amp.GradScaler(
             device.type, init_scale=scale, enabled=cfg.precision == "fp16"
@@ -62,7 +62,7 @@ class TrainingStep:
         """Return the optimiser's state as named tensors on the CPU."""
         state = pack_state(self._optimizer, self._model)
         if self._scaler.is_enabled():
-            state[SCALE] = torch.tensor(self._scaler.get_scale())
+            state[_SCALE] = torch.tensor(self._scaler.get_scale())
         return state
 
     def _change_gradients(self) -> None:

@@ -32,7 +32,7 @@ TARGET_NAMES = (
     "crafted_model",
     "local_model",
 )
-NO_LPIPS = "left out: no weights are given"
+_NO_LPIPS = "left out: no weights are given"
 
 
 @dataclass
@@ -92,8 +92,8 @@ def run(cfg: AttackConfig) -> dict[str, Any]:
     """
     for package in ("torchmetrics", "statsmodels"):
         need(package, "primia attack")
-    run_dir = existing_run("run", cfg.run)
-    features = existing_run("features", cfg.features) if cfg.features else run_dir
+    run_dir = _existing_run("run", cfg.run)
+    features = _existing_run("features", cfg.features) if cfg.features else run_dir
     folder = Path(cfg.output).expanduser() if cfg.output else run_dir / "attack" / _name(cfg)
     folder = folder.resolve()
     campaign = _campaign(cfg, run_dir, folder)
@@ -155,7 +155,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     )
 
 
-def existing_run(key: str, value: str) -> Path:
+def _existing_run(key: str, value: str) -> Path:
     """Return the folder of a run.
 
     Raises
@@ -272,7 +272,7 @@ def _written(
         },
         "features": own,
         "frechet_features": f"Inception v3, {cfg.inception}" if given.inception else own,
-        "lpips": f"version 0.1, AlexNet, {cfg.lpips}" if given.lpips else NO_LPIPS,
+        "lpips": f"version 0.1, AlexNet, {cfg.lpips}" if given.lpips else _NO_LPIPS,
         "synthetic": campaign.data.synthetic,
         **found,
         **({"sums": campaign.sums()} if cfg.target == "crafted_model" else {}),

@@ -52,7 +52,7 @@ class AttackMembershipConfig:
         check_range("seed", self.seed, 0, 2**32 - 1, example=1)
 
 
-def run(cfg: AttackMembershipConfig) -> dict[str, Any]:
+def _run(cfg: AttackMembershipConfig) -> dict[str, Any]:
     """Attack, and write `membership.json`, `membership.csv` and `membership.html`.
 
     Raises
@@ -217,6 +217,6 @@ COMMAND = Command(
     ),
     config_name="commands/analysis/attack_membership",
     schema=AttackMembershipConfig,
-    run=run,
+    run=_run,
     positional="run",
 )

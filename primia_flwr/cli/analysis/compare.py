@@ -17,7 +17,7 @@ from primia_flwr.extras import need
 
 
 @dataclass
-class CompareConfig:
+class _CompareConfig:
     """What to compare, on what, and how."""
 
     runs: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class CompareConfig:
             check_choice("baselines", name, BASELINES)
 
 
-def run(cfg: CompareConfig) -> dict[str, Any]:
+def _run(cfg: _CompareConfig) -> dict[str, Any]:
     """Compare, show the tables, and write the folder with JSON, CSV, plots and page.
 
     Raises
@@ -91,7 +91,7 @@ def run(cfg: CompareConfig) -> dict[str, Any]:
     }
 
 
-def _validation(cfg: CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
+def _validation(cfg: _CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
     """Return each run's validation set by name; say in a note where there is none."""
     from primia_flwr.cli.analysis.compared_runs import validation_of
 
@@ -108,7 +108,7 @@ def _validation(cfg: CompareConfig, runs: Any, found: Any) -> dict[str, Any]:
     return sets
 
 
-def _group_columns(cfg: CompareConfig, found: Any) -> dict[str, dict[str, str]]:
+def _group_columns(cfg: _CompareConfig, found: Any) -> dict[str, dict[str, str]]:
     """Return for each column that groups the images, file -> group."""
     from primia_flwr.tasks.image_csv import read_groups
 
@@ -119,7 +119,7 @@ def _group_columns(cfg: CompareConfig, found: Any) -> dict[str, dict[str, str]]:
     return columns
 
 
-def _show(cfg: CompareConfig, result: Any, page: Path) -> None:
+def _show(cfg: _CompareConfig, result: Any, page: Path) -> None:
     console = Console(stderr=cfg.quiet, emoji=False)
     for sheet in result.sheets():
         console.print(sheet.to_rich())
@@ -139,6 +139,6 @@ COMMAND = Command(
         "primia compare runs=[outputs/a] groups=scanners.csv output=outputs/by-scanner",
     ),
     config_name="commands/analysis/compare",
-    schema=CompareConfig,
-    run=run,
+    schema=_CompareConfig,
+    run=_run,
 )

@@ -15,7 +15,7 @@ from primia_flwr.config.rows import LAYOUTS
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, DataError
 
-OWN_TEST = "own test"
+_OWN_TEST = "own test"
 
 
 @dataclass
@@ -149,7 +149,7 @@ def _images(
 
     manifest = _manifest(cfg, seed=seed)
     if not asked.is_new and asked.split in (None, "auto", "test"):
-        return load_test(replace(cfg, split=own_split), seed=seed), manifest, OWN_TEST
+        return load_test(replace(cfg, split=own_split), seed=seed), manifest, _OWN_TEST
     split = asked.split or "auto"
     if split == "auto":
         split = "test" if any(s.split == "test" for s in manifest.samples) else "all"
@@ -178,7 +178,7 @@ def _manifest(cfg: DataConfig, *, seed: int) -> Any:
 
 def _overlap(base: DataConfig, wanted: DataConfig, origin: str) -> str:
     """Return a warning if images that the model was trained on may be among those scored."""
-    if origin in ("test", OWN_TEST):
+    if origin in ("test", _OWN_TEST):
         return ""
     if wanted.layout == "synthetic":
         same = base.layout == "synthetic" and base.synthetic == wanted.synthetic

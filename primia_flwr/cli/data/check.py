@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class DataCheckConfig:
+class _DataCheckConfig:
     """Arguments of `primia data check`; `limit` bounds the names shown for each problem."""
 
     seed: int = 1
@@ -25,16 +25,16 @@ class DataCheckConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
 
-def run(cfg: DataCheckConfig) -> dict[str, Any]:
+def _run(cfg: _DataCheckConfig) -> dict[str, Any]:
     """Check the data and print a table; the result's `ok` decides the exit code."""
     from primia_flwr.data.check import check_data  # heavy
 
     findings = check_data(cfg.data, seed=cfg.seed)
-    show(findings, Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False), cfg.limit)
+    _show(findings, Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False), cfg.limit)
     return findings.to_dict()
 
 
-def show(findings: "Findings", console: Console, limit: int) -> None:
+def _show(findings: "Findings", console: Console, limit: int) -> None:
     """Print the findings for a person."""
     note = " (synthetic: drawn by formula)" if findings.synthetic else ""
     console.print(f"[bold]{escape(findings.root)}[/]{note}", soft_wrap=True)
@@ -92,6 +92,6 @@ COMMAND = Command(
     ),
     config_name="commands/data/check",
     groups=True,
-    schema=DataCheckConfig,
-    run=run,
+    schema=_DataCheckConfig,
+    run=_run,
 )

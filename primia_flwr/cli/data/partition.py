@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class DataPartitionConfig:
+class _DataPartitionConfig:
     """Arguments of `primia data partition`; `site_names` replaces site-1, site-2 and so on."""
 
     seed: int = 1
@@ -41,7 +41,7 @@ class DataPartitionConfig:
                 )
 
 
-def run(cfg: DataPartitionConfig) -> dict[str, Any]:
+def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     """Write `<output>/<site>.csv` for each site and `test.csv`, and print the counts.
 
     The sites get what a simulation with the same data, seed and number of sites gives them.
@@ -125,6 +125,6 @@ COMMAND = Command(
     ),
     config_name="commands/data/partition",
     groups=True,
-    schema=DataPartitionConfig,
-    run=run,
+    schema=_DataPartitionConfig,
+    run=_run,
 )

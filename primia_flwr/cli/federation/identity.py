@@ -14,7 +14,7 @@ from primia_flwr.provisioning.roster import load_roster
 
 
 @dataclass
-class FederationIdentityArguments:
+class _FederationIdentityArguments:
     """Arguments of `primia federation identity`; `trust`: public files of sites."""
 
     name: str = "fl"
@@ -22,7 +22,7 @@ class FederationIdentityArguments:
     quiet: bool = False
 
 
-def run(cfg: FederationIdentityArguments) -> dict[str, Any]:
+def _run(cfg: _FederationIdentityArguments) -> dict[str, Any]:
     """Change the coordinator's copy of the roster and show all identities."""
     roster = Path(deployment_of(cfg.name).roster)
     console = Console(stderr=cfg.quiet, emoji=False)
@@ -42,7 +42,7 @@ COMMAND = Command(
         "primia federation identity name=fl 'trust=[munich.pub,paris.pub,london.pub]'",
     ),
     config_name="commands/federation/identity",
-    schema=FederationIdentityArguments,
-    run=run,
+    schema=_FederationIdentityArguments,
+    run=_run,
     positional="name",
 )

@@ -16,7 +16,7 @@ from primia_flwr.provisioning.federation import Federation, Plan, provision, wri
 
 
 @dataclass
-class ProvisionArguments:
+class _ProvisionArguments:
     """Arguments of `primia provision`; `output` empty means `federations/<name>`."""
 
     name: str = "fl"
@@ -35,7 +35,7 @@ class ProvisionArguments:
         check_range("min_sites", self.min_sites, 1, 1000, example=3)
 
 
-def run(cfg: ProvisionArguments) -> dict[str, Any]:
+def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
     """Make the federation, print what to do next, and return the written files."""
     if " " in sys.prefix:
         raise ConfigError(
@@ -82,7 +82,7 @@ def run(cfg: ProvisionArguments) -> dict[str, Any]:
 
 def _explain(
     federation: Federation,
-    cfg: ProvisionArguments,
+    cfg: _ProvisionArguments,
     address: str,
     deployment: Path,
     console: Console,
@@ -115,6 +115,6 @@ COMMAND = Command(
         "primia provision name=trial sites=[a,b] server=127.0.0.1 port=9491 min_sites=1",
     ),
     config_name="commands/federation/provision",
-    schema=ProvisionArguments,
-    run=run,
+    schema=_ProvisionArguments,
+    run=_run,
 )

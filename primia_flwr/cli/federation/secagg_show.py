@@ -25,7 +25,7 @@ class ShowArguments:
     quiet: bool = False
 
 
-def run(cfg: ShowArguments) -> dict[str, Any]:
+def _run(cfg: ShowArguments) -> dict[str, Any]:
     """Print the account of a run's secure sums, and return what they add up to.
 
     Raises
@@ -128,6 +128,6 @@ COMMAND = Command(
     ),
     config_name="commands/federation/secagg_show",
     schema=ShowArguments,
-    run=run,
+    run=_run,
     positional="run",
 )

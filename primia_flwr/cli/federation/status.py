@@ -18,7 +18,7 @@ _COLOURS = {"online": "green", "offline": "yellow", "registered": "blue", "missi
 
 
 @dataclass
-class StatusArguments:
+class _StatusArguments:
     """Arguments of `primia federation status`."""
 
     name: str = "fl"
@@ -26,7 +26,7 @@ class StatusArguments:
     quiet: bool = False
 
 
-def run(cfg: StatusArguments) -> dict[str, Any]:
+def _run(cfg: _StatusArguments) -> dict[str, Any]:
     """Ask the SuperLink; with `register=true` first register the keys that are missing."""
     section = deployment_of(cfg.name)
     roster, ca = load_roster(Path(section.roster)), Path(section.root_certificates)
@@ -79,7 +79,7 @@ COMMAND = Command(
         "primia federation status name=fl register=true",
     ),
     config_name="commands/federation/status",
-    schema=StatusArguments,
-    run=run,
+    schema=_StatusArguments,
+    run=_run,
     positional="name",
 )

@@ -14,7 +14,7 @@ from primia_flwr.errors import ConfigError
 
 
 @dataclass
-class CalibrateArguments:
+class _CalibrateArguments:
     """`primia inference calibrate`; `images` at most, evenly from all that are found."""
 
     model: str = ""
@@ -26,7 +26,7 @@ class CalibrateArguments:
         check_range("images", self.images, 1, 10**6, example=500)
 
 
-def run(cfg: CalibrateArguments) -> dict[str, Any]:
+def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
     """Measure, and write the bounds into the model's card.
 
     Raises
@@ -94,7 +94,7 @@ COMMAND = Command(
     ),
     examples=("primia inference calibrate model=outputs/a data.root=validation",),
     config_name="commands/inference/calibrate",
-    schema=CalibrateArguments,
-    run=run,
+    schema=_CalibrateArguments,
+    run=_run,
     positional="model",
 )

@@ -14,7 +14,7 @@ from primia_flwr.config.inference import InferArguments, check_installed
 from primia_flwr.errors import PrimiaError, ServiceError
 
 
-def run(cfg: InferArguments) -> dict[str, Any]:
+def _run(cfg: InferArguments) -> dict[str, Any]:
     """Have the images classified; write predictions.csv and predictions.json.
 
     With `watch=true` those that come, until it is stopped.
@@ -90,6 +90,6 @@ COMMAND = Command(
     ),
     config_name="commands/inference/infer",
     schema=InferArguments,
-    run=run,
+    run=_run,
     positional="server",
 )

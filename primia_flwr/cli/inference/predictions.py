@@ -12,8 +12,8 @@ from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import PRIVATE, write_together, writing
 
-Row = Mapping[str, Any]
-JSON_TABLE, CSV_TABLE = "predictions.json", "predictions.csv"
+_Row = Mapping[str, Any]
+JSON_TABLE, _CSV_TABLE = "predictions.json", "predictions.csv"
 _JSON_ONLY = ("scores", "sha256")
 _NO_ROWS = ["file", "prediction"]
 
@@ -34,7 +34,7 @@ def output_folder(name: str) -> Path:
             f"output={name or output}: {there} cannot be written; expected a folder in which "
             "a new one can be made"
         )
-    if any((output / table).exists() for table in (JSON_TABLE, CSV_TABLE)):
+    if any((output / table).exists() for table in (JSON_TABLE, _CSV_TABLE)):
         raise ConfigError(
             f"output={name} holds the predictions of another call; expected a new folder: "
             f"nothing is overwritten; if that call was interrupted, resume={name} goes on with it"
@@ -42,7 +42,7 @@ def output_folder(name: str) -> Path:
     return output
 
 
-def write_tables(output: Path, rows: Sequence[Row], facts: Row) -> None:
+def write_tables(output: Path, rows: Sequence[_Row], facts: _Row) -> None:
     """Write `predictions.csv` and `predictions.json` in place of earlier ones of this call.
 
     Each is whole at every moment: both are written beside the old ones, to the disk, before
@@ -54,7 +54,7 @@ def write_tables(output: Path, rows: Sequence[Row], facts: Row) -> None:
         If they cannot be written, e.g. a full disk; what was there before is still there.
     """
     values = json.dumps({**facts, "predictions": rows}, indent=1) + "\n"
-    contents = {JSON_TABLE: values, CSV_TABLE: _csv(rows)}  # what a call goes on from comes first
+    contents = {JSON_TABLE: values, _CSV_TABLE: _csv(rows)}  # what a call goes on from comes first
     remedy = "expected a folder with free space; give another one as output=<folder>"
     with writing(output, error=DataError, remedy=remedy):
         output.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def _word(value: Any) -> Any:
     return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[_Row]) -> str:
     text = io.StringIO(newline="")
     columns = [name for name in rows[0] if name not in _JSON_ONLY] if rows else _NO_ROWS
     writer = plain_csv.DictWriter(text, columns)

@@ -54,7 +54,7 @@ class ProvisionServiceArguments:
         return bool(self.add or self.renew or self.remove)
 
 
-def run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
+def _run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
     """Make the kits, or change them, print what to do next, and return the written files."""
     if cfg.changes:
         return _change(cfg)
@@ -147,5 +147,5 @@ COMMAND = Command(
     ),
     config_name="commands/inference/provision",
     schema=ProvisionServiceArguments,
-    run=run,
+    run=_run,
 )

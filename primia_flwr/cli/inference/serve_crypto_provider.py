@@ -9,7 +9,7 @@ from primia_flwr.config.inference import ServeProviderArguments
 logger = logging.getLogger(__name__)
 
 
-def run(cfg: ServeProviderArguments) -> dict[str, Any]:
+def _run(cfg: ServeProviderArguments) -> dict[str, Any]:
     """Serve sessions until Ctrl-C or SIGTERM."""
     from primia_flwr.cli.inference.service import device_of, kit_of, listen, shared
     from primia_flwr.inference.protocol.memory import room_for
@@ -50,5 +50,5 @@ COMMAND = Command(
     examples=("primia serve crypto-provider kit=kit-crypto-provider",),
     config_name="commands/inference/serve_crypto_provider",
     schema=ServeProviderArguments,
-    run=run,
+    run=_run,
 )

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _LOG = "queries.jsonl"
 
 
-def run(cfg: ServeModelArguments) -> dict[str, Any]:
+def _run(cfg: ServeModelArguments) -> dict[str, Any]:
     """Serve data owners until Ctrl-C or SIGTERM."""
     check_installed(cfg.protocol)
     from primia_flwr.cli.inference.service import device_of, kit_of, listen, shared
@@ -126,5 +126,5 @@ COMMAND = Command(
     ),
     config_name="commands/inference/serve_model_owner",
     schema=ServeModelArguments,
-    run=run,
+    run=_run,
 )

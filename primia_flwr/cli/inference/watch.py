@@ -43,7 +43,7 @@ def watch(cfg: InferArguments) -> dict[str, Any]:
     root = Path(cfg.data.root).expanduser().resolve()
     output = output_folder(cfg.output)
     with Stopping() as stopping, bars(console, quiet=cfg.quiet) as progress:
-        book = Book(cfg, progress, root, output)
+        book = _Book(cfg, progress, root, output)
         watcher = _watcher(cfg, root, book, stopping)
         book.refresh = lambda: book.show(watcher)
         try:
@@ -60,7 +60,7 @@ def watch(cfg: InferArguments) -> dict[str, Any]:
     return {**book.summary(), "output": str(output)}
 
 
-class Book(Work):
+class _Book(Work):
     """The results of a watch, and its sessions.
 
     Parameters
@@ -201,7 +201,7 @@ class Book(Work):
         return Unlabelled((), root, 0, "", 0), {}
 
 
-def _watcher(cfg: InferArguments, root: Path, book: Book, stopping: Stopping) -> "Watcher":
+def _watcher(cfg: InferArguments, root: Path, book: _Book, stopping: Stopping) -> "Watcher":
     from primia_flwr.data.files.arrivals import Arrivals
     from primia_flwr.inference.service.watch import Limits, Watcher
 
@@ -217,6 +217,6 @@ def _watcher(cfg: InferArguments, root: Path, book: Book, stopping: Stopping) ->
     )
 
 
-def _with_place(error: PrimiaError, book: Book, output: Path) -> PrimiaError:
+def _with_place(error: PrimiaError, book: _Book, output: Path) -> PrimiaError:
     done = len(book.rows())
     return ServiceError(f"{error}; {done} images are done, see {output}") if done else error

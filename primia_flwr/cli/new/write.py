@@ -25,7 +25,7 @@ _TRY = {
 
 
 @dataclass
-class NewConfig:
+class _NewConfig:
     """Arguments of `primia new`: the name of the row, and the plugins folder."""
 
     name: str = ""
@@ -46,13 +46,13 @@ def command(kind: str, what: str) -> Command:
             "pytest plugins/tests",
         ),
         config_name=f"commands/new/{kind}",
-        schema=NewConfig,
+        schema=_NewConfig,
         run=partial(_run, kind),
         positional="name",
     )
 
 
-def _run(kind: str, cfg: NewConfig) -> dict[str, Any]:
+def _run(kind: str, cfg: _NewConfig) -> dict[str, Any]:
     table, name = _TABLES[kind], cfg.name
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise ConfigError(

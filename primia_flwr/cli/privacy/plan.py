@@ -20,7 +20,7 @@ _ENDINGS = (".svg", ".png")
 
 
 @dataclass
-class PlanArguments:
+class _PlanArguments:
     """Arguments of `primia privacy plan`: public facts about the data, and what is wished."""
 
     units: int = 1000
@@ -43,7 +43,7 @@ class PlanArguments:
             check_choice("ending of output", Path(self.output).suffix, _ENDINGS)
 
 
-def run(cfg: PlanArguments) -> dict[str, Any]:
+def _run(cfg: _PlanArguments) -> dict[str, Any]:
     """Print both tables, draw the first one if asked, and return them.
 
     Raises
@@ -161,6 +161,6 @@ COMMAND = Command(
         "primia privacy plan units=4708 batch=256 ledger=state/privacy   # on top of what is spent",
     ),
     config_name="commands/privacy/plan",
-    schema=PlanArguments,
-    run=run,
+    schema=_PlanArguments,
+    run=_run,
 )

@@ -22,7 +22,7 @@ _SHORT = 12
 
 
 @dataclass
-class ShowArguments:
+class _ShowArguments:
     """Arguments of `primia privacy show`: the site, or the folder of a ledger."""
 
     site: str = "site.yaml"
@@ -36,7 +36,7 @@ class ShowArguments:
         check_range("last", self.last, 0, 1_000_000, example=10)
 
 
-def run(cfg: ShowArguments) -> dict[str, Any]:
+def _run(cfg: _ShowArguments) -> dict[str, Any]:
     """Verify a ledger, print what was spent, and return it.
 
     Raises
@@ -146,7 +146,7 @@ COMMAND = Command(
         "primia privacy show ledger=state/privacy ceiling=3",
     ),
     config_name="commands/privacy/show",
-    schema=ShowArguments,
-    run=run,
+    schema=_ShowArguments,
+    run=_run,
     positional="ledger",
 )

@@ -12,7 +12,7 @@ from primia_flwr.errors import ConfigError, DataError
 
 
 @dataclass
-class VerifyArguments:
+class _VerifyArguments:
     """Arguments of `primia privacy verify`.
 
     `head`: a hash that somebody noted before. `seq`: the number of its entry, as the site noted
@@ -40,7 +40,7 @@ class VerifyArguments:
             )
 
 
-def run(cfg: VerifyArguments) -> dict[str, Any]:
+def _run(cfg: _VerifyArguments) -> dict[str, Any]:
     """Check the chain, the head file, every version of the data and the price of every plan.
 
     The exit code is 1 if something is broken.
@@ -97,7 +97,7 @@ COMMAND = Command(
         "primia privacy verify state/privacy answers=9 head=5e88…   # as the coordinator saw it",
     ),
     config_name="commands/privacy/verify",
-    schema=VerifyArguments,
-    run=run,
+    schema=_VerifyArguments,
+    run=_run,
     positional="ledger",
 )

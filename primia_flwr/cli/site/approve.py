@@ -15,7 +15,7 @@ from primia_flwr.site.policy import load_policy
 
 
 @dataclass
-class ApproveArguments:
+class _ApproveArguments:
     """Arguments of `primia site approve`: a whole hash, or the bundle itself as a file."""
 
     site: str = "site.yaml"
@@ -24,7 +24,7 @@ class ApproveArguments:
     quiet: bool = False
 
 
-def run(cfg: ApproveArguments) -> dict[str, Any]:
+def _run(cfg: _ApproveArguments) -> dict[str, Any]:
     """Add the bundle to the policy file."""
     if bool(cfg.bundle) == bool(cfg.file):
         raise ConfigError(
@@ -39,7 +39,7 @@ def run(cfg: ApproveArguments) -> dict[str, Any]:
     else:
         digest = cfg.bundle.lower()
         check_whole_hash(digest)
-        note = describe(policy_file, digest)
+        note = _describe(policy_file, digest)
         new = approve(policy_file, digest, note=note)
     word = "approved" if new else "was approved already"
     Console(stderr=cfg.quiet, emoji=False).print(
@@ -48,7 +48,7 @@ def run(cfg: ApproveArguments) -> dict[str, Any]:
     return {"bundle": digest, "new": new}
 
 
-def describe(policy_file: Path, digest: str) -> str:
+def _describe(policy_file: Path, digest: str) -> str:
     """Return what a bundle says it is, if it has arrived.
 
     Raises
@@ -71,7 +71,7 @@ COMMAND = Command(
         "primia site approve file=primia-flwr.fab",
     ),
     config_name="commands/site/approve",
-    schema=ApproveArguments,
-    run=run,
+    schema=_ApproveArguments,
+    run=_run,
     positional="bundle",
 )

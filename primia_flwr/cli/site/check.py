@@ -16,7 +16,7 @@ from primia_flwr.site.check import Finding, check_site
 from primia_flwr.site.policy import SitePolicy, load_policy
 
 
-def run(cfg: SiteArguments) -> dict[str, Any]:
+def _run(cfg: SiteArguments) -> dict[str, Any]:
     """Check the site, print a table, and return the findings; not ok if one is not."""
     policy = load_policy(Path(cfg.site))
     findings = [*check_site(policy), check_roster(policy)]
@@ -68,6 +68,6 @@ COMMAND = Command(
     examples=("primia site check", "primia site check site=kit-munich/site.yaml"),
     config_name="commands/site/check",
     schema=SiteArguments,
-    run=run,
+    run=_run,
     positional="site",
 )

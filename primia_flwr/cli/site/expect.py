@@ -12,7 +12,7 @@ from primia_flwr.site.policy import load_policy
 
 
 @dataclass
-class ExpectArguments:
+class _ExpectArguments:
     """Arguments of `primia site expect`: the whole hash, as the coordinator tells it."""
 
     site: str = "site.yaml"
@@ -20,7 +20,7 @@ class ExpectArguments:
     quiet: bool = False
 
 
-def run(cfg: ExpectArguments) -> dict[str, Any]:
+def _run(cfg: _ExpectArguments) -> dict[str, Any]:
     """Keep a place in the waiting room, which others cannot take; nothing may run by this."""
     digest = cfg.bundle.lower()
     store = BundleStore(load_policy(Path(cfg.site)).bundle_folder)
@@ -41,7 +41,7 @@ COMMAND = Command(
     summary="keep a place for a bundle that you want to look at, however much else arrives",
     examples=("primia site expect <64 hex digits, as the coordinator tells them>",),
     config_name="commands/site/expect",
-    schema=ExpectArguments,
-    run=run,
+    schema=_ExpectArguments,
+    run=_run,
     positional="bundle",
 )

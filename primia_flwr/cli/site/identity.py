@@ -13,7 +13,7 @@ from primia_flwr.site.policy import load_policy
 
 
 @dataclass
-class IdentityArguments:
+class _IdentityArguments:
     """Arguments of `primia site identity`; `trust`: public files of other sites."""
 
     site: str = "site.yaml"
@@ -22,7 +22,7 @@ class IdentityArguments:
     quiet: bool = False
 
 
-def run(cfg: IdentityArguments) -> dict[str, Any]:
+def _run(cfg: _IdentityArguments) -> dict[str, Any]:
     """Change what is asked for, and show all identities."""
     policy = load_policy(Path(cfg.site))
     roster, key = policy.path(policy.roster), policy.path(policy.identity_key)
@@ -59,7 +59,7 @@ COMMAND = Command(
         "primia site identity 'trust=[paris.pub,london.pub]'",
     ),
     config_name="commands/site/identity",
-    schema=IdentityArguments,
-    run=run,
+    schema=_IdentityArguments,
+    run=_run,
     positional="site",
 )

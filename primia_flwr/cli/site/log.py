@@ -19,7 +19,7 @@ _COLOURS = {"refused": "red", "accepted": "green", "left": "yellow", "approved":
 
 
 @dataclass
-class LogArguments:
+class _LogArguments:
     """Arguments of `primia site log`: how many of the newest entries to show."""
 
     site: str = "site.yaml"
@@ -30,7 +30,7 @@ class LogArguments:
         check_range("last", self.last, 1, 1_000_000, example=30)
 
 
-def run(cfg: LogArguments) -> dict[str, Any]:
+def _run(cfg: _LogArguments) -> dict[str, Any]:
     """Check the whole log, print its newest entries, and return counts and the last hash."""
     policy = load_policy(Path(cfg.site))
     entries = list(SiteLog(policy.log_file).entries())
@@ -69,6 +69,6 @@ COMMAND = Command(
     summary="show the append-only log and check that nobody changed it",
     examples=("primia site log", "primia site log last=200"),
     config_name="commands/site/log",
-    schema=LogArguments,
-    run=run,
+    schema=_LogArguments,
+    run=_run,
 )

@@ -20,7 +20,7 @@ class SiteArguments:
     quiet: bool = False
 
 
-def run(cfg: SiteArguments) -> dict[str, Any]:
+def _run(cfg: SiteArguments) -> dict[str, Any]:
     """Read the policy, print it as a table, and return it."""
     policy = load_policy(Path(cfg.site))
     content = {key: value for key, value in vars(policy).items() if key != "folder"}
@@ -40,6 +40,6 @@ COMMAND = Command(
     examples=("primia site policy", "primia site policy site=kit-munich/site.yaml"),
     config_name="commands/site/policy",
     schema=SiteArguments,
-    run=run,
+    run=_run,
     positional="site",
 )

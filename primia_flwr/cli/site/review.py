@@ -16,7 +16,7 @@ _LONGEST_LINE = 2000
 
 
 @dataclass
-class ReviewArguments:
+class _ReviewArguments:
     """Arguments of `primia site review`: a bundle's hash (or its start), a file of it."""
 
     site: str = "site.yaml"
@@ -25,7 +25,7 @@ class ReviewArguments:
     quiet: bool = False
 
 
-def run(cfg: ReviewArguments) -> dict[str, Any]:
+def _run(cfg: _ReviewArguments) -> dict[str, Any]:
     """List the bundles; with `bundle` its files; with `file` that file's text."""
     policy = load_policy(Path(cfg.site))
     store = BundleStore(policy.bundle_folder)
@@ -95,7 +95,7 @@ COMMAND = Command(
         "primia site review 3fa91c02 file=clients/client_app.py",
     ),
     config_name="commands/site/review",
-    schema=ReviewArguments,
-    run=run,
+    schema=_ReviewArguments,
+    run=_run,
     positional="bundle",
 )

@@ -13,7 +13,7 @@ from primia_flwr.site.policy import load_policy
 from primia_flwr.site.run import run_site
 
 
-def run(cfg: SiteArguments) -> dict[str, Any]:
+def _run(cfg: SiteArguments) -> dict[str, Any]:
     """Run the site until Ctrl-C or SIGTERM."""
     policy = load_policy(Path(cfg.site))
     console = Console(stderr=cfg.quiet, emoji=False)
@@ -35,6 +35,6 @@ COMMAND = Command(
     examples=("primia site run", "primia site run site=kit-munich/site.yaml"),
     config_name="commands/site/run",
     schema=SiteArguments,
-    run=run,
+    run=_run,
     positional="site",
 )

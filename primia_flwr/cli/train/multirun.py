@@ -19,10 +19,10 @@ from primia_flwr.config.root import app_root
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.pipeline.needed import check_extras
 
-Job = Callable[[DictConfig, Path], dict[str, Any]]
+_Job = Callable[[DictConfig, Path], dict[str, Any]]
 
 
-def run_multirun(overrides: Sequence[str], job: Job) -> dict[str, Any]:
+def run_multirun(overrides: Sequence[str], job: _Job) -> dict[str, Any]:
     """Sweep over the values that the overrides list, one job after the other.
 
     Returns

@@ -41,7 +41,7 @@ def run_search_over(words: Sequence[str]) -> dict[str, Any]:
     def task(cfg: DictConfig) -> Outcome:
         assert session.trial is not None
         folder = Path(HydraConfig.get().runtime.output_dir)
-        return run_trial(session.trial, cfg, folder)
+        return _run_trial(session.trial, cfg, folder)
 
     try:
         enter_hydra(words, task)
@@ -51,7 +51,7 @@ def run_search_over(words: Sequence[str]) -> dict[str, Any]:
     return session.summary
 
 
-def run_trial(trial: optuna.Trial, cfg: DictConfig, folder: Path) -> Outcome:
+def _run_trial(trial: optuna.Trial, cfg: DictConfig, folder: Path) -> Outcome:
     """Run one trial in its folder; the test images are held out and nobody looks at them."""
     rounds = int(cfg.federation.rounds)
     sites, metric = [str(site) for site in cfg.federation.sites], TASKS[cfg.data.task].aim
@@ -59,13 +59,13 @@ def run_trial(trial: optuna.Trial, cfg: DictConfig, folder: Path) -> Outcome:
         follower = Follower(view, trial, folder, rounds, metric)
 
         def run() -> None:
-            experiment = settle(as_trial(parse(Experiment, without_sweep(cfg)), folder), folder)
+            experiment = settle(_as_trial(parse(Experiment, without_sweep(cfg)), folder), folder)
             run_experiment(experiment, folder, follower, score=False)
 
         return outcome_of(run, follower)
 
 
-def as_trial(experiment: Experiment, folder: Path) -> Experiment:
+def _as_trial(experiment: Experiment, folder: Path) -> Experiment:
     """Return the experiment as a trial: tracked with the others, without baselines."""
     group = experiment.tracking.group or folder.parent.name[:128]
     return replace(

@@ -66,10 +66,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
         return make_plan(experiment)
     run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
-    return train_in(experiment, run_dir)
+    return _train_in(experiment, run_dir)
 
 
-def train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
+def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Train one experiment in a folder, with the live view and the table at the end."""
     run_dir.mkdir(parents=True, exist_ok=True)
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
@@ -151,7 +151,7 @@ def _one_job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         from primia_flwr.cli.train.dry_run import make_plan
 
         return {**make_plan(experiment), "config_hash": config_hash(experiment)}
-    return train_in(experiment, folder)
+    return _train_in(experiment, folder)
 
 
 COMMAND = Command(

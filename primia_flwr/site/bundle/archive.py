@@ -18,7 +18,7 @@ from primia_flwr.site.bundle.names import check_name
 from primia_flwr.storage.printable import shown
 
 MAX_BUNDLE_BYTES = 32 * 2**20
-MAX_UNPACKED_BYTES = 64 * 2**20
+_MAX_UNPACKED_BYTES = 64 * 2**20
 MAX_FILES = 4000
 
 _END = struct.Struct("<4s4H2LH")
@@ -72,8 +72,8 @@ def read_archive(content: bytes) -> dict[str, bytes]:
     start, count = _read_end(content)
     entries = _read_directory(content, start, count)
     total = sum(entry.size for entry in entries)
-    if total > MAX_UNPACKED_BYTES:
-        raise PolicyRefusal(f"bundle unpacks to more than {MAX_UNPACKED_BYTES} bytes; refused")
+    if total > _MAX_UNPACKED_BYTES:
+        raise PolicyRefusal(f"bundle unpacks to more than {_MAX_UNPACKED_BYTES} bytes; refused")
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise PolicyRefusal("bundle names a file twice; expected unique names")

@@ -17,7 +17,7 @@ from primia_flwr.site.bundle.names import CONTENT_LIST
 from primia_flwr.storage.printable import hidden, shown
 
 PROJECT_FILE = "pyproject.toml"
-MAX_PROJECT_BYTES = 256 * 1024
+_MAX_PROJECT_BYTES = 256 * 1024
 _MAX_ENTRIES, _MAX_KEY, _MAX_LEVELS = 5000, 200, 32
 
 
@@ -73,9 +73,9 @@ def read_project(files: Mapping[str, bytes]) -> dict[str, Any]:
         If there is none, it is no TOML, or is larger than any honest one.
     """
     raw = files.get(PROJECT_FILE)
-    if raw is None or len(raw) > MAX_PROJECT_BYTES:
+    if raw is None or len(raw) > _MAX_PROJECT_BYTES:
         raise PolicyRefusal(
-            f"bundle has no {PROJECT_FILE}, or one of more than {MAX_PROJECT_BYTES} bytes; "
+            f"bundle has no {PROJECT_FILE}, or one of more than {_MAX_PROJECT_BYTES} bytes; "
             "expected the description of a Flower app"
         )
     try:

@@ -15,8 +15,8 @@ from functools import cache
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.storage.printable import shown
 
-MAX_NAME = 200
-MAX_DEPTH = 12
+_MAX_NAME = 200
+_MAX_DEPTH = 12
 CONTENT_LIST = ".info/CONTENT"
 # What `flwr build` takes along: sources and texts. `LICENSE` and its like have no ending.
 _ENDINGS = frozenset({"py", "pyi", "toml", "md", "rst", "txt", "yaml", "yml", "json", "jsonl"})
@@ -43,8 +43,8 @@ def check_name(name: str) -> None:
     *folders, file = name.split("/")
     match = _FILE.fullmatch(file)
     plain = (
-        len(name) <= MAX_NAME
-        and len(folders) < MAX_DEPTH
+        len(name) <= _MAX_NAME
+        and len(folders) < _MAX_DEPTH
         and all(_FOLDER.fullmatch(folder) for folder in folders)
         and (file in _BARE_NAMES or match is not None)
     )
