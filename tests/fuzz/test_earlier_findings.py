@@ -11,7 +11,7 @@ from tests.fuzz.loaders.target import make, names
 
 DEEP = 1500
 SHORT = (
-    b"name: demo\nfederation: {min_sites: 3}\nstrategy: {secure: {enabled: true}}\n"
+    b"name: demo\nfederation: {min_sites: 3}\naggregation: {name: secure}\n"
     b"privacy: {mode: none}\n"
 )
 FINDINGS = {

@@ -34,7 +34,7 @@ def test_every_decoding_call_is_reached_by_a_target_or_excluded_with_a_reason(
         if site not in reached and not reason(site)
     ]
     assert not missing, (
-        "no target reads a file through these; write one in tests/fuzz/loaders/targets_*.py:\n"
+        "no target reads a file through these; write one in tests/fuzz/loaders/targets/*.py:\n"
         + "\n".join(missing)
     )
 

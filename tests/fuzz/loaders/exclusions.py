@@ -15,6 +15,8 @@ KERNEL = "reads two numbers that the kernel writes"
 LINE = "reads a few bytes of a frame whose length the channel has bound (target `frames`)"
 
 REASONS: dict[str, str] = {
+    "primia_flwr.cli.new.write._run": "reads a template of this package",
+    "primia_flwr.attacks.inversion.page.page": OWN,
     "primia_flwr.inference.overflow.check.Ledger.digest": OWN,
     "primia_flwr.data.seeding.generator": OWN,
     "primia_flwr.provisioning.certificates.openssh_public": OWN,

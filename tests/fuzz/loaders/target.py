@@ -5,7 +5,7 @@
         federation = provision(...)
         return Made(lambda raw: load_roster(put(file, raw)), [federation.roster_file.read_bytes()])
 
-Every module `targets_*.py` beside this one is imported; which loaders a target covers is seen by
+Every module of `targets/` is imported; which loaders a target covers is seen by
 running it on its own examples (`coverage`), not stated.
 """
 
@@ -71,6 +71,6 @@ def put(file: Path, raw: bytes) -> Path:
 
 def names() -> list[str]:
     """Return the names of all targets."""
-    for module in sorted(Path(__file__).parent.glob("targets_*.py")):
-        importlib.import_module(f"tests.fuzz.loaders.{module.stem}")
+    for module in sorted((Path(__file__).parent / "targets").glob("*.py")):
+        importlib.import_module(f"tests.fuzz.loaders.targets.{module.stem}")
     return sorted(TARGETS)

@@ -20,12 +20,12 @@ from primia_flwr.site.bundle.store import BundleStore
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
 from tests.fuzz.loaders.target import Made, put, target
-from tests.fuzz.loaders.targets_federation import federation_in
+from tests.fuzz.loaders.targets.federation import federation_in
 from tests.site.bundle_maker import make_bundle, make_installable
 
 SHORT = b"""name: demo
 federation: {min_sites: 3}
-strategy: {secure: {enabled: true}}
+aggregation: {name: secure}
 privacy: {mode: none}
 search: {population: 2, space: {training.learning_rate: {low: 0.1, high: 1, log: true}}}
 """

@@ -124,7 +124,7 @@ def _sealed(raw: bytes) -> bytes:
 
 def _checkpoint(folder: Path) -> Path:
     """Write the checkpoint of a run of one round; return its folder."""
-    history = History(folder)
+    history = History(folder, ["mcc"])
     history.rounds.append(RoundRow(1))
     history.sites.append(SiteRow(1, "munich", "used"))
     arrays = {"global": {"w": np.zeros((2, 2), np.float32)}, "best": {}}
@@ -137,7 +137,7 @@ def _resume(folder: Path) -> None:
     found = load_latest(folder / "checkpoints", config_hash="abc", model=model)
     assert found is not None
     if "history" in found.state:
-        restored = History(folder).restore(found.state["history"])
+        restored = History(folder, ["mcc"]).restore(found.state["history"])
         restored.write()
 
 

@@ -31,7 +31,7 @@ from primia_flwr.inference.transport.frames import ERROR, FrameReader, frame
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.provisioning.service_changes import ServiceFolder
 from tests.fuzz.loaders.target import Made, choice, put, target
-from tests.fuzz.loaders.targets_models import CARD
+from tests.fuzz.loaders.targets.models import CARD
 
 SEED = bytes(32)
 NEEDS = (
