@@ -20,10 +20,7 @@ from primia_flwr.flower.imported import imported
 
 _APP_NAME = "primia-flwr"
 _CODE = ("primia_flwr", "clients", "strategies")
-_NEEDED = {"clients", "strategies", *(t.folder.replace("/", ".") for t in (TASKS, MODELS, LAYOUTS))}
 _PARTS = (*_CODE, "conf")
-# Every row of every table, because a choice is imported by its name.
-_STARTS = {"clients", *(table.folder.replace("/", ".") for table in TABLES)}
 _SUFFIXES = {".yaml", ".json", ".toml", ".md"}
 _LONE_FILES = ("pyproject.toml", "LICENSE")
 
@@ -58,7 +55,13 @@ def stage_bundle(destination: Path) -> Bundle:
     for name in _LONE_FILES:
         _copy(root / name, folder / name)
     sources = {part: _source(root, part) for part in _PARTS}
-    code = imported({part: sources[part] for part in _CODE}, starts=_NEEDED)
+    rows = (  # a choice is imported by its name
+        f"{table.folder}/{name}".replace("/", ".")
+        for table in (TASKS, MODELS, LAYOUTS)
+        for name in table
+    )
+    starts = {"clients", "strategies", *rows}
+    code = imported({part: sources[part] for part in _CODE}, starts=starts)
     for part, source in sources.items():
         for path in sorted(source.rglob("*")):
             if path in code or (part == "conf" and path.suffix in _SUFFIXES):

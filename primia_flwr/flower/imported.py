@@ -8,14 +8,15 @@ from pathlib import Path
 def imported(packages: Mapping[str, Path], starts: set[str]) -> set[Path]:
     """Return the files that modules of some packages need, themselves and their packages included.
 
-    Every `import` in a file counts, wherever it stands; imports of other packages do not.
+    Every `import` in a file counts, wherever it stands, but for those that only a type checker
+    follows; imports of other packages do not.
 
     Parameters
     ----------
     packages : mapping of name to Path
         Top-level packages and their folders.
     starts : set of str
-        Packages whose every module is needed.
+        Modules that are needed, and packages whose every module is.
     """
     files = {
         module: path
@@ -41,9 +42,18 @@ def _module(package: str, inside: Path) -> str:
 
 def _names(path: Path) -> Iterator[str]:
     """Yield what the imports of a file may name: modules, and names that may be modules."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _run(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and all below it, without what stands under `if TYPE_CHECKING:`."""
+    yield node
+    for below in ast.iter_child_nodes(node):
+        typing = isinstance(below, ast.If) and ast.unparse(below.test) == "TYPE_CHECKING"
+        if not typing:
+            yield from _run(below)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from primia_flwr.config.experiment.training import TrainingConfig
-    from primia_flwr.tasks.judge import Judge
 
 CONFUSION = "confusion"
 
@@ -30,6 +29,7 @@ class Classification(Task):
         Metric("mcc", "MCC", -1, 1),
     )
     objective = "mcc"
+    judged_by = "primia_flwr.tasks.classes.judge"
     loss_words = "cross-entropy"
     explained = True
 
@@ -119,13 +119,6 @@ class Classification(Task):
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return softmax probabilities (N, C)."""
         return logits.softmax(dim=1)
-
-    @property
-    def judge(self) -> "Judge":
-        """The judge of probabilities."""
-        from primia_flwr.tasks.classes.judge import JUDGE
-
-        return JUDGE
 
 
 def matthews(matrix: npt.NDArray[Any]) -> float:

@@ -1,5 +1,6 @@
 """The seam of a task, and what a model was measured to be at one: sums that add up over sites."""
 
+import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,13 +79,14 @@ class Task(ABC):
     `outputs` is the width of the model's last layer; a subclass says what it has to do with the
     names in the data. `name`: its file's. `metrics`: by which it is judged from sums, the loss
     among them. `objective`: the one that searches and early stopping look at if nothing else is
-    said. `loss_words`: what the
-    plain loss is. `explained`: whether a map can show what spoke for the class that a model called.
+    said. `judged_by`: the module with its `JUDGE`. `loss_words`: what the plain loss is.
+    `explained`: whether a map can show what spoke for the class that a model called.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     objective: str
+    judged_by: str
     loss_words: str = ""
     explained: bool = False
 
@@ -141,9 +143,13 @@ class Task(ABC):
     # --- Judging and showing ---
 
     @property
-    @abstractmethod
     def judge(self) -> "Judge":
-        """How its models are judged on test images, and how that is shown; slow to import."""
+        """How its models are judged on test images, and how that is shown; slow to import.
+
+        By the name of its module, because none of it belongs into the bundle that sites read.
+        """
+        found: Judge = importlib.import_module(self.judged_by).JUDGE
+        return found
 
     # --- What follows from these ---
 

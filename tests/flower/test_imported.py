@@ -18,7 +18,8 @@ def test_follows_imports_wherever_they_stand(tmp_path: Path) -> None:
             "app/main.py": "import os\nfrom lib.a import thing\ndef f():\n    import lib.deep.b\n",
             "app/alone.py": "",
             "lib/__init__.py": "",
-            "lib/a.py": "from lib import c\nfrom lib.a import thing\n",
+            "lib/a.py": "from lib import c\nfrom lib.a import thing\n"
+            "if TYPE_CHECKING:\n    import lib.unused\n",
             "lib/c.py": "import json\n",
             "lib/deep/__init__.py": "from lib.d import x\n",
             "lib/deep/b.py": "",
