@@ -16,6 +16,8 @@ ROOT = app_root()
 ROOMS = ("primia_flwr", "clients", "strategies", "benchmarks", "conf")
 KINDS = (".py", ".jinja", ".yaml", ".css", ".txt")
 OWN = ("primia_flwr/tasks/", "primia_flwr/cli/new/templates/task")
+# Measures earlier versions as well, whose keywords were others.
+OF_EARLIER = {"benchmarks/primia_bench/training/import_time.py"}
 WORDS = re.compile(r"\b(confusion|num_classes|class_counts)\b", re.IGNORECASE)
 METRICS = {
     "accuracy",
@@ -38,7 +40,7 @@ def sources():
 
 
 def test_nobody_else_says_what_only_a_task_knows():
-    found = [name for name, text in sources() if WORDS.search(text)]
+    found = [n for n, text in sources() if WORDS.search(text) and n not in OF_EARLIER]
     assert found == []
 
 
