@@ -37,7 +37,7 @@ def install(target: str, folder: Path) -> dict[str, Any]:
     """
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    python = folder / "bin" / "python"
+    python = str(folder / "bin" / "python")
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", target]
     subprocess.run(command, check=True)
     seconds = time.monotonic() - started
