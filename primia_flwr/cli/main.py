@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from primia_flwr import __version__
-from primia_flwr.cli.command import EXIT_MISTAKE, call, mistake
 from primia_flwr.cli.plugins import with_plugins
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
@@ -75,6 +74,8 @@ def run(arguments: list[str]) -> int:
     try:
         arguments = with_plugins(arguments)
     except ConfigError as error:
+        from primia_flwr.cli.command import mistake
+
         return mistake(error)
     for length in (2, 1):
         words = " ".join(arguments[:length])
@@ -91,10 +92,14 @@ def _dispatch(words: str, rest: list[str]) -> int:
     module = importlib.import_module(f"primia_flwr.cli.{COMMANDS[words][0]}")
     if words == "train":
         return int(module.main(rest))
+    from primia_flwr.cli.command import call  # with OmegaConf, which the overview does not need
+
     return call(module.COMMAND, rest)
 
 
 def _unknown(arguments: list[str]) -> int:
+    from primia_flwr.cli.command import EXIT_MISTAKE
+
     typed = " ".join(arguments[:2]) if len(arguments) > 1 and "=" not in arguments[1] else ""
     typed = typed or arguments[0]
     hint = nearest(typed, COMMANDS) or nearest(arguments[0], COMMANDS)

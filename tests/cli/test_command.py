@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from primia_flwr.cli import main as main_module
-from primia_flwr.cli.command import Command, call
+from primia_flwr.cli.command import EXIT_MISTAKE, Command, call
 from primia_flwr.cli.main import COMMANDS, run
 from primia_flwr.errors import DataError
 
@@ -89,5 +88,5 @@ def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_an_unknown_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["data", "chek"]) == main_module.EXIT_MISTAKE
+    assert run(["data", "chek"]) == EXIT_MISTAKE
     assert "did you mean data check?" in capsys.readouterr().err
