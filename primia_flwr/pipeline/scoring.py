@@ -18,7 +18,7 @@ from primia_flwr.evaluation.explain.cases import (
 from primia_flwr.evaluation.explain.saliency import choose_cases, grad_cam, map_side
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.models.card import ModelCard
-from primia_flwr.tasks.judge import ModelScores
+from primia_flwr.tasks.judge import Judge, ModelScores
 from primia_flwr.tasks.predictions import Predictions
 from primia_flwr.tasks.task import Task
 from primia_flwr.training.device import pick_device
@@ -43,7 +43,8 @@ def score_model(
         batch_size=batch_size,
         device=pick_device(device),
     )
-    judge, labels = test.task.judge, test.labels.numpy()
+    judge: Judge = test.task.judge
+    labels = test.labels.numpy()
     made = Predictions(test.files, test.patients, labels, outputs, test.classes)
     write_predictions(path, made, judge)
     return judge.score(labels, outputs, test.classes)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from primia_flwr.config.experiment.training import TrainingConfig
-    from primia_flwr.tasks.judge import Judge
 
 Counts = Mapping[str, npt.NDArray[np.int64]]
 
@@ -143,13 +142,12 @@ class Task(ABC):
     # --- Judging and showing ---
 
     @property
-    def judge(self) -> "Judge":
+    def judge(self) -> Any:
         """How its models are judged on test images, and how that is shown; slow to import.
 
         By the name of its module, because none of it belongs into the bundle that sites read.
         """
-        found: Judge = importlib.import_module(self.judged_by).JUDGE
-        return found
+        return importlib.import_module(self.judged_by).JUDGE
 
     # --- What follows from these ---
 

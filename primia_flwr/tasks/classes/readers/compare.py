@@ -8,7 +8,6 @@ subgroups. This module puts together what the others compute.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,19 @@ from primia_flwr.statistics.agreement import EXACT_BELOW
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.statistics.calibration import (
     BINS,
-    Calibration,
     calibration,
     fit_temperature,
     with_temperature,
 )
 from primia_flwr.statistics.intervals import (
-    Interval,
     Strata,
     bootstrap_limits,
     bootstrapped,
 )
 from primia_flwr.tables import Sheet
+from primia_flwr.tasks.classes.readers.compared import Calibrated, Compared
 from primia_flwr.tasks.classes.readers.experts import join_experts
-from primia_flwr.tasks.classes.readers.figures import ReaderFigures, reader_figures
+from primia_flwr.tasks.classes.readers.figures import reader_figures
 from primia_flwr.tasks.classes.readers.operating_points import (
     OperatingPoint,
     Question,
@@ -40,10 +38,12 @@ from primia_flwr.tasks.classes.readers.operating_points import (
     questions,
     threshold_for,
 )
-from primia_flwr.tasks.classes.readers.pairs import Pair, kappa_with_truth, pairs
+from primia_flwr.tasks.classes.readers.pairs import kappa_with_truth, pairs
 from primia_flwr.tasks.classes.readers.panel import Panel, Reader, check_size, panel_of
-from primia_flwr.tasks.classes.readers.subgroups import Subgroup, subgroups
-from primia_flwr.tasks.judge import Comparison, Settings
+from primia_flwr.tasks.classes.readers.plots import draw
+from primia_flwr.tasks.classes.readers.sheets import missing, sheets
+from primia_flwr.tasks.classes.readers.subgroups import subgroups
+from primia_flwr.tasks.judge import Settings
 from primia_flwr.tasks.predictions import Predictions, Reading
 
 VALIDATION, COMPARED = "validation", "compared"
@@ -53,92 +53,21 @@ FEW_PATIENTS = 30
 """Below, intervals of areas near 1 are too short: see benchmarks/results/interval_coverage.json."""
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """A model's calibration as it is, and with the temperature fitted on validation images.
-
-    `temperature` and `fitted` are None where no validation images are at hand.
-    """
-
-    as_is: Calibration
-    temperature: float | None
-    fitted: Calibration | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "as_is": self.as_is.to_dict(),
-            "temperature": self.temperature,
-            "fitted": self.fitted.to_dict() if self.fitted else None,
-        }
-
-
-@dataclass(frozen=True)
-class ReadersComparison(Comparison):
-    """Everything that is reported of a panel; `notes` are sentences that belong to it."""
+class ReadersComparison(Compared):
+    """A comparison of readers with its tables, its pictures and its page."""
 
     template = "classification_compare"
 
-    panel: Panel
-    settings: Settings
-    figures: dict[str, ReaderFigures]
-    pairs: list[Pair]
-    kappa_with_truth: dict[str, Interval]
-    calibration: dict[str, Calibrated]
-    operating_points: dict[str, list[OperatingPoint]]
-    subgroups: list[Subgroup]
-    notes: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; no file name and no patient."""
-        panel = self.panel
-        return {
-            "images": len(panel),
-            "patients": panel.num_patients,
-            "classes": list(panel.classes),
-            "images_of_class": np.bincount(panel.labels, minlength=len(panel.classes)).tolist(),
-            "readers": [
-                {"name": r.name, "kind": r.kind, "origin": r.origin} for r in panel.readers
-            ],
-            "settings": dict(vars(self.settings)),
-            "figures": {name: found.to_dict() for name, found in self.figures.items()},
-            "pairs": [pair.to_dict() for pair in self.pairs],
-            "kappa_with_truth": {k: v.to_dict() for k, v in self.kappa_with_truth.items()},
-            "calibration": {k: v.to_dict() for k, v in self.calibration.items()},
-            "operating_points": {
-                name: [point.to_dict() for point in points]
-                for name, points in self.operating_points.items()
-            },
-            "subgroups": [group.to_dict() for group in self.subgroups],
-            "notes": self.notes,
-        }
-
-    def summary(self) -> dict[str, Any]:
-        """Return the MCC of each reader, and the smallest corrected p of McNemar's test."""
-        p_values = [pair.p_holm for pair in self.pairs if pair.p_holm is not None]
-        return {
-            "images": len(self.panel),
-            "patients": self.panel.num_patients,
-            "mcc": {name: of.mcc.value for name, of in self.figures.items()},
-            "smallest_p_holm": min(p_values, default=None),
-        }
-
     def sheets(self) -> list[Sheet]:
         """Return the tables that it has rows for."""
-        from primia_flwr.tasks.classes.readers.sheets import sheets
-
         return sheets(self)
 
     def plots(self) -> dict[str, Plot]:
         """Return the pictures that it has figures for."""
-        from primia_flwr.tasks.classes.readers.plots import draw
-
         return draw(self)
 
     def page(self) -> dict[str, Any]:
         """Return who read what, and what the words beside the tables need to know."""
-        from primia_flwr.tasks.classes.readers.sheets import missing
-
         panel = self.panel
         chosen = {p.chosen_on for points in self.operating_points.values() for p in points}
         return {

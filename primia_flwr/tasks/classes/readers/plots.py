@@ -26,7 +26,7 @@ from primia_flwr.plotting import (
 from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.statistics.calibration import Calibration
 from primia_flwr.statistics.intervals import Interval, Strata
-from primia_flwr.tasks.classes.readers.compare import ReadersComparison
+from primia_flwr.tasks.classes.readers.compared import Compared
 from primia_flwr.tasks.classes.readers.panel import EXPERT, Panel, Reader
 from primia_flwr.tasks.classes.scores import roc_curve
 
@@ -36,13 +36,13 @@ _HATCHES = ("////", "....")  # more bands on one panel hide each other
 _FIGURES = {"Accuracy": "accuracy", "MCC": "mcc", "ROC-AUC": "roc_auc"}
 
 
-def draw(found: ReadersComparison) -> dict[str, Plot]:
+def draw(found: Compared) -> dict[str, Plot]:
     """Return every plot that the comparison has figures for, by name."""
     drawn = [forest(found), kappa_matrix(found), roc_curves(found), reliability(found)]
     return {plot.name: plot for plot in drawn if plot}
 
 
-def forest(found: ReadersComparison) -> Plot:
+def forest(found: Compared) -> Plot:
     """Draw accuracy, MCC and ROC-AUC of each reader with its 95 % interval."""
     readers = found.panel.readers
     height = 1.0 + 0.36 * len(readers)
@@ -59,7 +59,7 @@ def forest(found: ReadersComparison) -> Plot:
     )
 
 
-def kappa_matrix(found: ReadersComparison) -> Plot | None:
+def kappa_matrix(found: Compared) -> Plot | None:
     """Draw Cohen's kappa between each two readers and with the truth; the darker, the higher."""
     names = [*(reader.name for reader in found.panel.readers), "truth"]
     entries = [(p.first, p.second, p.kappa.value) for p in found.pairs]
@@ -79,7 +79,7 @@ def kappa_matrix(found: ReadersComparison) -> Plot | None:
     return to_plot("kappa", figure, f"Matrix of Cohen's kappa: {words}.")
 
 
-def roc_curves(found: ReadersComparison) -> Plot | None:
+def roc_curves(found: Compared) -> Plot | None:
     """Draw each class against the rest: a curve per model, a mark per person."""
     panel = found.panel
     models = [reader for reader in panel.readers if reader.probabilities is not None]
@@ -101,7 +101,7 @@ def roc_curves(found: ReadersComparison) -> Plot | None:
     return to_plot("roc", figure, f"ROC curves, each class against the rest. Areas: {words}.")
 
 
-def reliability(found: ReadersComparison) -> Plot | None:
+def reliability(found: Compared) -> Plot | None:
     """Draw accuracy against confidence, and below it how many images each bin holds."""
     if not found.calibration:
         return None
@@ -145,7 +145,7 @@ def roc_band(panel: Panel, reader: Reader, k: int, *, seed: int) -> tuple[FloatA
     return low, high
 
 
-def _roc_panel(axes: Any, found: ReadersComparison, models: list[Reader], k: int) -> None:
+def _roc_panel(axes: Any, found: Compared, models: list[Reader], k: int) -> None:
     panel = found.panel
     roc_axes(axes)
     axes.set_title(panel.classes[k])
@@ -184,6 +184,6 @@ def _reliability_line(axes: Any, of: Calibration, name: str, index: int) -> None
     axes.errorbar(x, y, reach, elinewidth=0.8, capsize=2, label=label, **line_style(index))
 
 
-def _area_words(found: ReadersComparison, name: str) -> list[str]:
+def _area_words(found: Compared, name: str) -> list[str]:
     areas = found.figures[name].roc_auc_per_class
     return [f"{k} {of.value:.3f}" for k, of in areas.items() if of.value is not None]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from primia_flwr.statistics.arrays import IntArray
 from primia_flwr.tables import INTERVAL, NUMBER, P_VALUE, TEXT, Cell, Sheet
-from primia_flwr.tasks.classes.readers.compare import ReadersComparison
+from primia_flwr.tasks.classes.readers.compared import Compared
 
 
-def sheets(found: ReadersComparison) -> list[Sheet]:
+def sheets(found: Compared) -> list[Sheet]:
     """Return the tables that the comparison has rows for."""
     made = [
         _figures(found),
@@ -22,7 +22,7 @@ def sheets(found: ReadersComparison) -> list[Sheet]:
     return [sheet for sheet in made if sheet.rows]
 
 
-def _figures(found: ReadersComparison) -> Sheet:
+def _figures(found: Compared) -> Sheet:
     columns = (
         ("Reader", "reader", TEXT),
         ("Kind", "kind", TEXT),
@@ -39,7 +39,7 @@ def _figures(found: ReadersComparison) -> Sheet:
     return Sheet("figures", "Each reader, all classes", columns, rows)
 
 
-def _classes(found: ReadersComparison) -> Sheet:
+def _classes(found: Compared) -> Sheet:
     columns = (
         ("Class", "class", TEXT),
         ("Reader", "reader", TEXT),
@@ -64,7 +64,7 @@ def _classes(found: ReadersComparison) -> Sheet:
     return Sheet("classes", "Each class against all others", columns, rows)
 
 
-def _mcnemar(found: ReadersComparison) -> Sheet:
+def _mcnemar(found: Compared) -> Sheet:
     columns = (
         ("First", "first", TEXT),
         ("Second", "second", TEXT),
@@ -84,13 +84,13 @@ def _mcnemar(found: ReadersComparison) -> Sheet:
     return Sheet("mcnemar", caption, columns, rows)
 
 
-def _kappa(found: ReadersComparison) -> Sheet:
+def _kappa(found: Compared) -> Sheet:
     columns = (("First", "first", TEXT), ("Second", "second", TEXT), ("κ", "kappa", INTERVAL))
     rows: list[tuple[Cell, ...]] = [(p.first, p.second, p.kappa) for p in found.pairs]
     return Sheet("kappa", "Cohen's kappa: how far do two readers agree?", columns, rows)
 
 
-def _differences(found: ReadersComparison) -> Sheet:
+def _differences(found: Compared) -> Sheet:
     columns = (
         ("First", "first", TEXT),
         ("Second", "second", TEXT),
@@ -107,7 +107,7 @@ def _differences(found: ReadersComparison) -> Sheet:
     return Sheet("differences", "Differences, first minus second", columns, rows)
 
 
-def _calibration(found: ReadersComparison) -> Sheet:
+def _calibration(found: Compared) -> Sheet:
     columns = (
         ("Model", "model", TEXT),
         ("ECE", "ece", NUMBER),
@@ -129,7 +129,7 @@ def _calibration(found: ReadersComparison) -> Sheet:
     return Sheet("calibration", "Calibration of the probabilities", columns, rows)
 
 
-def _points(found: ReadersComparison) -> Sheet:
+def _points(found: Compared) -> Sheet:
     columns = (
         ("Model", "model", TEXT),
         ("Question", "question", TEXT),
@@ -147,7 +147,7 @@ def _points(found: ReadersComparison) -> Sheet:
     return Sheet("operating_points", caption, columns, rows)
 
 
-def _subgroups(found: ReadersComparison) -> Sheet:
+def _subgroups(found: Compared) -> Sheet:
     columns = (
         ("Column", "column", TEXT),
         ("Group", "group", TEXT),
@@ -166,7 +166,7 @@ def _subgroups(found: ReadersComparison) -> Sheet:
     return Sheet("subgroups", "Groups of images", columns, rows)
 
 
-def missing(found: ReadersComparison) -> list[str]:
+def missing(found: Compared) -> list[str]:
     """Return why figures have no interval or no value, one sentence each, without repetition."""
     sentences = list[str]()
     for reader, of in found.figures.items():
