@@ -105,7 +105,9 @@ def _loaded(name: str, file: Path) -> Any:
 RULES = Table(
     "strategies", "RULE", ("strategies", "strategy"), ("server_app", "registry", "weighted_fedavg")
 )
-TASKS = Table("primia_flwr/tasks", "TASK", ("tasks", "task"), ("task", "judge", "predictions", "image_csv"))
+TASKS = Table(
+    "primia_flwr/tasks", "TASK", ("tasks", "task"), ("task", "judge", "predictions", "image_csv")
+)
 MODELS = Table("primia_flwr/models/architectures", "MODEL", ("models", "model"))
 LAYOUTS = Table(
     "primia_flwr/data/layouts", "LAYOUT", ("layouts", "data"), ("common", "radiograph", "readers")

@@ -82,7 +82,8 @@ def _names(path: Path, header: Sequence[str], judge: Judge) -> tuple[str, ...]:
         return judge.names_of(header[len(_FIXED) :])
     except ValueError as error:
         raise DataError(
-            f"{path}: columns {printable(','.join(header), limit=120)}; expected file,patient,{error}"
+            f"{path}: columns {printable(','.join(header), limit=120)}; expected "
+            f"file,patient,{error}"
         ) from None
 
 

@@ -42,8 +42,8 @@ class RunFolder:
 
     `run` is run.json. `history` holds one row a round and `sites` one row a (round, site), cells
     as text and empty where unknown. `results` maps a name for people (Federated, site-1 local,
-    Centralised) to scores. `predictions` are the federated model's on the test set. `secure` are the
-    secure sums, none where the run averaged plainly. `evidence`: intervals and calibration on
+    Centralised) to scores. `predictions` are the federated model's on the test set. `secure` are
+    the secure sums, none where the run averaged plainly. `evidence`: intervals and calibration on
     the test set; `matrix`: each site's model at every site; `explanation`: explained test cases
     of the run, or else of the latest `primia evaluate`.
     """

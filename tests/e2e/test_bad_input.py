@@ -59,6 +59,11 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
             ["train", "federation.min_sites=4"],
             ["federation.min_sites=4", "expected 1 to 3", "aggregation=plain"],
         ),
+        (["train", "strategy=krum"], ["strategy.name=krum", "aggregation=plain"]),
+        (
+            ["train", "strategy=secagg"],
+            ["strategy=secagg", "earlier version", "aggregation=secure"],
+        ),
         (["train", "strategy.name=fedprox"], ["training.proximal_mu=0.0", "0.01"]),
         (["train", "experiment=nope"], ["experiment=nope", "demo, pneumonia"]),
         (["train", "resume=nowhere"], ["resume=nowhere", "config.yaml"]),

@@ -109,9 +109,9 @@ def test_killed_supernode_costs_its_round_and_no_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["fedavg", "secagg"])
-def test_killed_superlink_changes_nothing(tmp_path: Path, strategy: str) -> None:
-    overrides = (f"strategy={strategy}", f"federation.rounds={ROUNDS}")
+@pytest.mark.parametrize("aggregation", ["plain", "secure"])
+def test_killed_superlink_changes_nothing(tmp_path: Path, aggregation: str) -> None:
+    overrides = (f"aggregation={aggregation}", f"federation.rounds={ROUNDS}")
     undisturbed = Disturbed(tmp_path / "undisturbed", *overrides)
     assert undisturbed.run()["rounds"] == ROUNDS
 

@@ -70,29 +70,27 @@ def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_them
     primia: Primia,
 ) -> None:
     options = [*TINY, "federation.rounds=1", "federation.min_sites=3"]
-    for strategy in ("secagg", "fedavg"):
-        done = primia("train", *options, f"strategy={strategy}", f"output_dir={strategy}")
+    ways = ("secure", "plain")
+    for way in ways:
+        done = primia("train", *options, f"aggregation={way}", f"output_dir={way}")
         assert done.returncode == 0, done.stderr
-    secure, plain = (
-        load_file(primia.folder / strategy / "model.safetensors")
-        for strategy in ("secagg", "fedavg")
-    )
+    secure, plain = (load_file(primia.folder / way / "model.safetensors") for way in ways)
     images = sum(
         site["train"]
-        for site in json.loads((primia.folder / "fedavg/run.json").read_text())["sites"]
+        for site in json.loads((primia.folder / "plain/run.json").read_text())["sites"]
     )
     bound = 1.5 * 32 / (2**31 / 3) * 10_000 / images  # |S|/2 step w_max / sum of the weights
     for name, array in plain.items():
         difference = np.abs(secure[name].astype(np.float64) - array).max()
         assert difference <= bound + 1e-6 * np.abs(array).max(), name
-    for row in csv.DictReader((primia.folder / "secagg" / "sites.csv").open()):
+    for row in csv.DictReader((primia.folder / "secure" / "sites.csv").open()):
         assert {key for key, value in row.items() if value} == {"round", "site", "status"}
-    assert "Secure aggregation" in (primia.folder / "secagg/report.html").read_text()
-    assert "Not private" in (primia.folder / "fedavg/report.html").read_text()
-    plain = ("aggregation=plain", "strategy.weight_digits=2", "output_dir=control")
-    done = primia("train", *options, *plain)
+    assert "Secure aggregation" in (primia.folder / "secure/report.html").read_text()
+    assert "Not private" in (primia.folder / "plain/report.html").read_text()
+    control = ("aggregation=plain", "strategy.weight_digits=2", "output_dir=control")
+    done = primia("train", *options, *control)
     assert done.returncode == 0, done.stderr
-    weights = {_sha256(primia.folder / run / "model.safetensors") for run in ("secagg", "control")}
+    weights = {_sha256(primia.folder / run / "model.safetensors") for run in ("secure", "control")}
     assert len(weights) == 1  # masks, keys and shares leave no trace in the model
 
 

@@ -11,8 +11,7 @@ from tests.fuzz.loaders.target import make, names
 
 DEEP = 1500
 SHORT = (
-    b"name: demo\nfederation: {min_sites: 3}\naggregation: {name: secure}\n"
-    b"privacy: {mode: none}\n"
+    b"name: demo\nfederation: {min_sites: 3}\naggregation: {name: secure}\nprivacy: {mode: none}\n"
 )
 FINDINGS = {
     "an unknown tag at a key (AttributeError)": (

@@ -171,7 +171,13 @@ def _write_sites(path: Path, mcc: Any, generator: np.random.Generator) -> None:
 
 
 def _write_results(path: Path, seed: int) -> None:
-    sharpness = {"federated": 2.05, "centralised": 2.1, "munich": 1.6, "paris": 1.35, "london": 1.25}
+    sharpness = {
+        "federated": 2.05,
+        "centralised": 2.1,
+        "munich": 1.6,
+        "paris": 1.35,
+        "london": 1.25,
+    }
     scores = {}
     for name, value in sharpness.items():
         labels, probabilities = predictions(400, value, seed)

@@ -9,7 +9,7 @@ from primia_flwr.config.experiment.training import (
     TrainingConfig,
 )
 from primia_flwr.data.dataset import SiteData
-from primia_flwr.training.baselines import BaselineRound, train_local, train_centralised
+from primia_flwr.training.baselines import BaselineRound, train_centralised, train_local
 from primia_flwr.training.fit import fit
 from primia_flwr.training.plan import LocalPlan
 from primia_flwr.training.recipe import Recipe

@@ -55,9 +55,7 @@ def measure_size(size: int, device: torch.device, args: argparse.Namespace) -> d
 
 
 def plan_of(name: str, size: int, batch: int) -> Plan:
-    model = build_model(
-        ModelConfig(name=name), outputs=3, channels=1, seed=0, first_weights=False
-    )
+    model = build_model(ModelConfig(name=name), outputs=3, channels=1, seed=0, first_weights=False)
     return lower(model.eval(), (batch, 1, size, size)).plan
 
 

@@ -10,8 +10,9 @@ runs. No image and no file name of the data is written.
 A last-bit difference grows over thousands of steps of training: two runs that differ in nothing
 but rounding end in different models. So there are two plain runs to compare with: the default,
 which adds up on the same fixed-point scale and from which the secure run may not differ at all, and
-one that averages in float64 (`aggregation.float_mean=true`). `--control` takes further plain runs that
-differ from `--plain` in little (rounding, the number of threads), to show how far that alone leads.
+one that averages in float64 (`aggregation.float_mean=true`). `--control` takes further plain runs
+that differ from `--plain` in little (rounding, the number of threads), to show how far that alone
+leads.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Table 1 of Kaissis et al. 2021 (PriMIA), rebuilt: secure, plain and centralised models, and readers.
+"""Table 1 of Kaissis et al. 2021 (PriMIA), rebuilt: three models, and readers.
 
-Trains the case study with secure aggregation (and its centralised baseline) and with plain averaging
-in float64, same seed, in a temporary folder, or takes finished runs; adds two SYNTHETIC human
+Trains the case study with secure aggregation, its centralised baseline, and with plain averaging in
+float64, same seed, in a temporary folder, or takes finished runs; adds two SYNTHETIC human
 readers, who call classes by the fixed table below and have never seen an image; and writes what
 `primia compare` finds. No image and no file name of the data is written.
 

@@ -29,8 +29,8 @@ class Experiment:
     """All that decides the result of a run.
 
     `output_dir` and `resume` are folders on the coordinator's machine. `baselines` asks a
-    simulation to also train each site on its own images (`local`), and one model on all sites' images
-    in one place (`centralised`), with as many image passes.
+    simulation to also train each site on its own images (`local`), and one model on all sites'
+    images in one place (`centralised`), with as many image passes.
     """
 
     name: str = "demo"

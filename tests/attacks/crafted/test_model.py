@@ -208,5 +208,6 @@ def test_a_run_that_the_trap_is_not_made_for(
 def test_a_plain_run_has_no_opened_sum(tmp_path: Path) -> None:
     experiment = experiment_of(tmp_path)
     run = record(experiment, tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"target=crafted_model of a plain run; .*aggregation=secure"):
+    expected = r"target=crafted_model of a plain run; .*aggregation=secure"
+    with pytest.raises(ConfigError, match=expected):
         _campaign((run, experiment), tmp_path)

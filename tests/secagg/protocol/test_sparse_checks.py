@@ -166,7 +166,9 @@ def test_thresholds_are_those_that_belong_to_the_suggested_degrees() -> None:
     assert Floor(5, 3).sparse_threshold(12, 4) == 5  # of all four neighbours and the client
 
 
-def test_a_membership_proof_where_the_whole_list_belongs_and_the_reverse(twelve: Federation) -> None:
+def test_a_membership_proof_in_place_of_the_list_and_the_reverse(
+    twelve: Federation,
+) -> None:
     complete = Federation(twelve.everyone)
     with refuses("a membership proof in instance 1; expected all of it"):
         complete.clients[ME].share(twelve.keys()[ME])
