@@ -62,7 +62,7 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
         (["train", "strategy=krum"], ["strategy.name=krum", "aggregation=plain"]),
         (
             ["train", "strategy=secagg"],
-            ["strategy=secagg", "earlier version", "aggregation=secure"],
+            ["earlier version", "aggregation=secure"],
         ),
         (["train", "strategy.name=fedprox"], ["training.proximal_mu=0.0", "0.01"]),
         (["train", "experiment=nope"], ["experiment=nope", "demo, pneumonia"]),
