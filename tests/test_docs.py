@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,8 @@ TO_BE_WRITTEN = {"conf/experiment/mine.yaml"}
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _PATH = re.compile(r"`((?:primia_flwr|clients|strategies|conf|tests|benchmarks)/[^\s`:]*)[^`]*`")
-_MODULE = re.compile(r"python -m ((?:primia_bench|primia_flwr|tests)[\w.]*)")
+_DOTTED = re.compile(r"`((?:primia_flwr|primia_bench|clients|strategies)(?:\.\w+)+)")
+_MODULE = re.compile(r"python -m ((?:primia_bench|primia_flwr|clients|strategies|tests)[\w.]*)")
 
 
 def anchors(text: str) -> set[str]:
@@ -57,12 +59,23 @@ def missing_modules(text: str) -> Iterator[str]:
             yield name
 
 
+def missing_names(text: str) -> Iterator[str]:
+    """Return the dotted names in backticks that are neither a module nor a name in one."""
+    for name in _DOTTED.findall(text):
+        module, _, last = name.rpartition(".")
+        if not any(missing_modules(f"python -m {name}")):
+            continue
+        if any(missing_modules(f"python -m {module}")) or not hasattr(import_module(module), last):
+            yield name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert list(broken_links(page, text)) == []
     assert list(missing_paths(text)) == []
     assert list(missing_modules(text)) == []
+    assert list(missing_names(text)) == []
 
 
 def test_every_page_is_on_the_index() -> None:
@@ -84,5 +97,7 @@ def test_a_broken_link_path_or_module_is_found() -> None:
     ]
     text = "`clients/none.py` `clients/leaving.py` `conf/experiment/*.yaml` `tests/none_*.py`"
     assert list(missing_paths(text)) == ["clients/none.py", "tests/none_*.py"]
+    names = "`primia_flwr.load_model` `primia_flwr.none` `primia_flwr.site.gate` `clients.none.x`"
+    assert list(missing_names(names)) == ["primia_flwr.none", "clients.none.x"]
     commands = "python -m primia_bench.none; python -m primia_bench.none.x; python -m tests.fuzz"
     assert list(missing_modules(commands)) == ["primia_bench.none", "primia_bench.none.x"]
