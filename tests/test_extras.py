@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from primia_flwr.cli.main import run
 from primia_flwr.config.experiment.schema import Experiment
@@ -14,6 +15,7 @@ from primia_flwr.config.root import app_root
 from primia_flwr.errors import MissingExtraError
 from primia_flwr.extras import EXTRAS, installed, need
 from primia_flwr.pipeline.needed import check_extras
+from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.runs.tracking_mode import resolve_mode
 
 DEMO = ("train", "experiment=demo")
@@ -91,6 +93,12 @@ def test_a_run_without_the_feature_needs_no_package(monkeypatch: pytest.MonkeyPa
                  scored=False)  # fmt: skip
     with pytest.raises(MissingExtraError, match=r"^deployment=simulation needs ray"):
         check_extras(experiment)
+
+
+def test_a_site_without_opacus_does_not_clip_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "opacus")
+    with pytest.raises(MissingExtraError, match=r"^privacy.engine=opacus needs opacus"):
+        build_engine("opacus", nn.Linear(1, 1), lambda *_: _[0], clip_norm=1.0)
 
 
 def test_automatic_tracking_goes_on_without_wandb(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from primia_flwr.cli.main import COMMANDS
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse, without_sweep
 from primia_flwr.config.root import app_root
+from primia_flwr.config.rows import RULES
+from primia_flwr.config.rules import Need
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
@@ -24,7 +26,9 @@ from primia_flwr.errors import ConfigError
 def _choices() -> Iterator[tuple[Path, list[str]]]:
     """Yield every YAML file in a group of `conf/` with the overrides that select it."""
     for path in sorted((app_root() / "conf").glob("*/*.yaml")):
-        yield path, [f"{path.parent.name}={path.stem}"]
+        chosen = [f"{path.parent.name}={path.stem}"]
+        each = path.parent.name == "strategy" and RULES[path.stem].needs is Need.EACH_UPDATE
+        yield path, [*chosen, "aggregation=plain"] if each else chosen
 
 
 def verify() -> list[str]:
