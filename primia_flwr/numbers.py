@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 DASH = "\N{EN DASH}"
-TO, BRACKETS = "{} ({} to {})", "{} [{}, {}]"
+_TO, BRACKETS = "{} ({} to {})", "{} [{}, {}]"
 
 
 class Limited(Protocol):
@@ -29,7 +29,7 @@ def figure(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def interval(found: Limited | None, form: str = TO) -> str:
+def interval(found: Limited | None, form: str = _TO) -> str:
     """Return a value with its limits, `0.912 (0.890 to 0.931)`, or alone where it has none."""
     if found is None or found.value is None or found.low is None or found.high is None:
         return figure(found.value if found else None)

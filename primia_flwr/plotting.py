@@ -19,7 +19,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, FAINT = "#1b2733", "#5c6b7a", "#d9dfe5"
+INK, MUTED, _FAINT = "#1b2733", "#5c6b7a", "#d9dfe5"
 COLOURS = ("#12355b", "#b8621b", "#4f9d8f", "#7a3b69", "#8a8f2a", "#7fa3c7")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -39,7 +39,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "grid.color": FAINT,
+    "grid.color": _FAINT,
     "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,

@@ -13,10 +13,10 @@ from primia_flwr.errors import SiteFailure
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 
-Handler = Callable[[Message, Context], Message]
+_Handler = Callable[[Message, Context], Message]
 
 
-def discretion_mod(message: Message, context: Context, call_next: Handler) -> Message:
+def discretion_mod(message: Message, context: Context, call_next: _Handler) -> Message:
     """Answer a message; any error of a deployed site becomes the one that leaves it.
 
     Raises

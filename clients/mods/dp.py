@@ -13,10 +13,10 @@ from clients.leaving import leaving
 from clients.site.identity import experiment_of
 from primia_flwr.errors import ProtocolError
 
-Handler = Callable[[Message, Context], Message]
+_Handler = Callable[[Message, Context], Message]
 
 
-def dp_mod(message: Message, context: Context, call_next: Handler) -> Message:
+def dp_mod(message: Message, context: Context, call_next: _Handler) -> Message:
     """Answer a private run's messages; hand those of other runs through.
 
     Raises

@@ -38,7 +38,7 @@ from primia_flwr.training.private import (
 
 logger = logging.getLogger(__name__)
 
-State = dict[str, Tensor]
+_State = dict[str, Tensor]
 
 
 def answer_privately(message: Message, context: Context) -> Message:
@@ -52,7 +52,7 @@ def answer_privately(message: Message, context: Context) -> Message:
         If the ledger cannot be used; nothing leaves.
     """
     site = open_site(context)
-    return ANSWERS[site.experiment.privacy.mode](site, open_member(context), message).reply()
+    return _ANSWERS[site.experiment.privacy.mode](site, open_member(context), message).reply()
 
 
 class PrivateAnswer(ABC):
@@ -99,17 +99,17 @@ class PrivateAnswer(ABC):
         """What all rounds cost."""
 
     @abstractmethod
-    def train(self) -> State:
+    def train(self) -> _State:
         """Return the trained model."""
 
-    def kept(self, ledger: Ledger) -> State | None:
+    def kept(self, ledger: Ledger) -> _State | None:
         """Return what was sent for the very same request before, where that may be sent again."""
         return None
 
-    def keep(self, ledger: Ledger, receipt: Receipt, state: State) -> None:  # noqa: B027
+    def keep(self, ledger: Ledger, receipt: Receipt, state: _State) -> None:  # noqa: B027
         """Keep what was paid for, where it may be sent again."""
 
-    def _pack(self, state: State) -> Message:
+    def _pack(self, state: _State) -> Message:
         parts = {
             keys.METRICS: MetricRecord({keys.WEIGHT: 1.0}),
             keys.ARRAYS: records.to_arrays(state),
@@ -146,12 +146,12 @@ class NoisySteps(PrivateAnswer):
         """The steps of all rounds."""
         return self._plan.whole_run
 
-    def kept(self, ledger: Ledger) -> State | None:
+    def kept(self, ledger: Ledger) -> _State | None:
         """Return the model of an earlier answer."""
         raw = self.account.stored(ledger)
         return load_tensors(raw) if raw else None
 
-    def train(self) -> State:
+    def train(self) -> _State:
         """Take the noisy steps."""
         model, normalisation = arrived_model(self.site, self.message)
         training = self.site.experiment.training
@@ -167,7 +167,7 @@ class NoisySteps(PrivateAnswer):
         )
         return state
 
-    def keep(self, ledger: Ledger, receipt: Receipt, state: State) -> None:
+    def keep(self, ledger: Ledger, receipt: Receipt, state: _State) -> None:
         """Keep the model for a repetition, and the optimiser's state: it is paid for only now."""
         ledger.store(receipt, save_tensors(state))
         self.site.state.save(self.number, RoundState(self._optimizer))
@@ -198,7 +198,7 @@ class NoisySum(PrivateAnswer):
         """The sums of all rounds."""
         return self._noise.times(self.site.experiment.federation.rounds)
 
-    def train(self) -> State:
+    def train(self) -> _State:
         """Train as in any run, on all images."""
         model, normalisation = arrived_model(self.site, self.message)
         before = self.site.state.load(self.number - 1)
@@ -218,7 +218,7 @@ class NoisySum(PrivateAnswer):
 class SharedStep(NoisySum):
     """One step of DP-SGD over all sites: clipped by unit, the noise shared in the sum."""
 
-    def train(self) -> State:
+    def train(self) -> _State:
         """Return what this site's units add to the model: an update, not a model."""
         assert isinstance(self._noise, StepNoise)
         model, normalisation = arrived_model(self.site, self.message)
@@ -229,7 +229,7 @@ class SharedStep(NoisySum):
         return shared_step(model, images, recipe, self.privacy, plan, weight=self._noise.weight)
 
 
-ANSWERS: dict[str, type[PrivateAnswer]] = {
+_ANSWERS: dict[str, type[PrivateAnswer]] = {
     "dp_sgd": NoisySteps,
     "dp_aggregate": NoisySum,
     "dp_sgd_shared": SharedStep,

@@ -20,11 +20,11 @@ from primia_flwr.messages.keys import ARRAYS, CONFIG, TRIAL, VALUES
 if TYPE_CHECKING:
     from clients.site.opened import OpenSite
 
-Handler = Callable[[Message, Context], Message]
+_Handler = Callable[[Message, Context], Message]
 _LONGEST_VALUES = 10_000  # characters
 
 
-def search_mod(message: Message, context: Context, call_next: Handler) -> Message:
+def search_mod(message: Message, context: Context, call_next: _Handler) -> Message:
     """Have the site answer as the configuration says that the message names.
 
     Raises

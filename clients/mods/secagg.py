@@ -40,7 +40,7 @@ from primia_flwr.secagg.protocol.wire import (
 )
 from primia_flwr.storage.journal import append_line
 
-Answer = Callable[[Message, Context], Message]
+_Answer = Callable[[Message, Context], Message]
 
 
 def answer_protocol(message: Message, context: Context) -> Message:
@@ -71,7 +71,7 @@ def answer_protocol(message: Message, context: Context) -> Message:
     return reply_to(message, site.name, {wire.SECAGG: ConfigRecord(dict(parts))})
 
 
-def secagg_mod(message: Message, context: Context, call_next: Answer) -> Message:
+def secagg_mod(message: Message, context: Context, call_next: _Answer) -> Message:
     """Answer a message; where the run aggregates securely, mask what would have been sent.
 
     Raises

@@ -33,11 +33,11 @@ from primia_flwr.secagg.payload.masks import Vector
 
 logger = logging.getLogger(__name__)
 
-Arrays = Mapping[str, npt.NDArray[np.float32]]
-Encoded = tuple[Layout, list[Vector]]
+_Arrays = Mapping[str, npt.NDArray[np.float32]]
+_Encoded = tuple[Layout, list[Vector]]
 
 
-def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encoded:
+def report_vectors(site: SecureSite, message: Message, plain: Message) -> _Encoded:
     """Lay out an update with its measurements, or measurements alone.
 
     What does not fit the agreed ranges (a training that diverged, an update beyond `clip`, a
@@ -60,7 +60,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> Encode
 
 
 def _measured_vectors(
-    site: SecureSite, layout: Layout, before: Arrays, plain: Message
+    site: SecureSite, layout: Layout, before: _Arrays, plain: Message
 ) -> list[Vector]:
     """Encode what the site measured.
 
@@ -83,7 +83,7 @@ def _measured_vectors(
 
 
 def _private_vectors(
-    site: SecureSite, layout: Layout, before: Arrays, plain: Message
+    site: SecureSite, layout: Layout, before: _Arrays, plain: Message
 ) -> list[Vector]:
     """Encode a private update with its weight of 1; noise that is shared is added here."""
     mode, secure = site.experiment.privacy.mode, site.experiment.aggregation
@@ -100,7 +100,7 @@ def _private_vectors(
     return [encoded, *numbers]
 
 
-def _private_update(mode: str, trained: Arrays, before: Arrays) -> Real:
+def _private_update(mode: str, trained: _Arrays, before: _Arrays) -> Real:
     """Return the update as one vector, in the order of the arrays' names.
 
     A shared step comes as the update itself: subtracting models of float32 would round it in a way
@@ -138,7 +138,7 @@ def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, l
     return values
 
 
-def statistics_vectors(site: SecureSite, plain: Message) -> Encoded:
+def statistics_vectors(site: SecureSite, plain: Message) -> _Encoded:
     """Lay out the pixel statistics; sums of 8-bit levels are whole numbers."""
     metrics = plain.content.metric_records[METRICS]
     counts = _list(metrics, "label_counts")

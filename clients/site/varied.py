@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-Site = TypeVar("Site")
-Vary = Callable[[Any], Any]
-_VARY: ContextVar[Vary] = ContextVar("vary", default=lambda site: site)
+_Site = TypeVar("_Site")
+_Vary = Callable[[Any], Any]
+_VARY: ContextVar[_Vary] = ContextVar("vary", default=lambda site: site)
 
 
 @contextmanager
-def varied(vary: Vary) -> Iterator[None]:
+def varied(vary: _Vary) -> Iterator[None]:
     """Have the site opened as `vary` makes it."""
     token = _VARY.set(vary)
     try:
@@ -20,7 +20,7 @@ def varied(vary: Vary) -> Iterator[None]:
         _VARY.reset(token)
 
 
-def as_varied(site: Site) -> Site:
+def as_varied(site: _Site) -> _Site:
     """Return a site as the message's mods have it."""
-    varied_site: Site = _VARY.get()(site)
+    varied_site: _Site = _VARY.get()(site)
     return varied_site

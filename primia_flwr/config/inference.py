@@ -8,8 +8,8 @@ from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.extras import need
 
-PROTOCOLS = ("fss", "crypten")
-DEVICES = ("auto", "cpu", "cuda")
+_PROTOCOLS = ("fss", "crypten")
+_DEVICES = ("auto", "cpu", "cuda")
 MAX_AUDITED_BITS = 47  # one less than what 16 bits cut off 64 leave; see crypto.audit_limits
 
 
@@ -32,7 +32,7 @@ class ServeProviderArguments:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        check_device(self.device)
+        _check_device(self.device)
         check_range("max_connections", self.max_connections, 2, 1000, example=32)
         check_range("max_connections_each", self.max_connections_each, 1, 1000, example=4)
         check_range("max_memory", self.max_memory, 0, 10**6, example=8)
@@ -73,8 +73,8 @@ class PartyArguments:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
-        check_device(self.device, self.protocol)
+        check_choice("protocol", self.protocol, _PROTOCOLS)
+        _check_device(self.device, self.protocol)
         check_audit(self.audit, self.protocol)
         check_range("max_memory", self.max_memory, 0, 10**6, example=8)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
@@ -113,7 +113,7 @@ class ServeModelArguments(PartyArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_compare_bits(self.compare_bits)
+        _check_compare_bits(self.compare_bits)
         check_audit(self.audit, self.protocol, self.compare_bits)
         check_range("limit", self.limit, 0, 10**9, example=20)
         check_range("life_limit", self.life_limit, 0, 10**9, example=20)
@@ -203,16 +203,16 @@ class InferenceTrialArguments:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
-        check_device(self.device, self.protocol)
+        check_choice("protocol", self.protocol, _PROTOCOLS)
+        _check_device(self.device, self.protocol)
         check_range("images", self.images, 1, 10**6, example=10)
         check_range("batch", self.batch, 1, 1024, example=1)
         check_range("prefetch", self.prefetch, 1, 100_000, example=4)
-        check_compare_bits(self.compare_bits)
+        _check_compare_bits(self.compare_bits)
         check_audit(self.audit, self.protocol, self.compare_bits)
 
 
-def check_compare_bits(bits: int) -> None:
+def _check_compare_bits(bits: int) -> None:
     """Refuse a ring that is none; 0: the model decides.
 
     Raises
@@ -253,7 +253,7 @@ def check_audit(audit: bool, protocol: str, compare_bits: int = 8) -> None:
         )
 
 
-def check_device(device: str, protocol: str = "fss") -> None:
+def _check_device(device: str, protocol: str = "fss") -> None:
     """Refuse a device that is none, or that the protocol does not compute on.
 
     Raises
@@ -261,7 +261,7 @@ def check_device(device: str, protocol: str = "fss") -> None:
     ConfigError
         Naming the choices.
     """
-    check_choice("device", device, DEVICES)
+    check_choice("device", device, _DEVICES)
     if protocol == "crypten" and device != "cpu":
         raise ConfigError(
             f"device={device} with protocol=crypten, which computes on the CPU here; expected "

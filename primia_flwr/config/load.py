@@ -25,7 +25,7 @@ from primia_flwr.config.search.searched import check_search
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import reading
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # Where a run happens does not change its result: two runs that differ only here are the same
 # experiment, and one may resume the other.
@@ -112,7 +112,7 @@ def compose(
         raise ConfigError(explain(error)) from None
 
 
-def parse(schema: type[T], cfg: DictConfig) -> T:
+def parse(schema: type[_T], cfg: DictConfig) -> _T:
     """Turn a composed configuration into its checked dataclass; of a search, its space too.
 
     Raises

@@ -18,10 +18,10 @@ from primia_flwr.errors import ConfigError
 if TYPE_CHECKING:
     from hydra.errors import MissingConfigException
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def parse(schema: type[T], cfg: DictConfig) -> T:
+def parse(schema: type[_T], cfg: DictConfig) -> _T:
     """Turn a composed configuration into its checked dataclass.
 
     Raises
@@ -31,7 +31,7 @@ def parse(schema: type[T], cfg: DictConfig) -> T:
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
-        return cast(T, OmegaConf.to_object(merged))
+        return cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from None
 

@@ -20,7 +20,7 @@ from primia_flwr.errors import ConfigError
 MAX_CHARACTERS = 200_000
 MAX_ROSTER_CHARACTERS = 4 << 20
 """Of a list of parties with their keys."""
-MAX_LEVELS = 32
+_MAX_LEVELS = 32
 _CHARACTERS_AN_ENTRY = 10
 _EXPECTED = "expected YAML with key: value, without anchor, alias, tag, merge key or ${...}"
 _MERGE = "<<"
@@ -77,8 +77,8 @@ def _check_events(text: str, most: int) -> None:
         _check_node(event)
         entries += 1
         depth += isinstance(event, yaml.CollectionStartEvent)
-        if depth > MAX_LEVELS or entries > most:
-            raise _RefusedError(f"has more than {MAX_LEVELS} levels or {most} entries")
+        if depth > _MAX_LEVELS or entries > most:
+            raise _RefusedError(f"has more than {_MAX_LEVELS} levels or {most} entries")
     if not entries:
         raise _RefusedError("is not a mapping")
 

@@ -10,7 +10,7 @@ _SECURE = (
     *("clip", "overflow", "max_weight", "min_survivors", "max_colluding", "accept_two", "degree"),
     *("allow_other_survivors", "member_lists_since", "run"),
 )
-KEYS: dict[str, str] = {
+_KEYS: dict[str, str] = {
     "strategy.secure": "aggregation",
     "strategy.secure.enabled": "aggregation.name (secure or plain)",
     "strategy.secure.audit": "debug.verify_sums",
@@ -25,7 +25,7 @@ CHOICES: dict[str, str] = {
     "strategy=secagg": "aggregation=secure, which is the default",
     "strategy=fedsearch": "search=pneumonia (or search=demo)",
 }
-VALUES: dict[str, dict[str, str]] = {"baselines": {"alone": "local", "pooled": "centralised"}}
+_VALUES: dict[str, dict[str, str]] = {"baselines": {"alone": "local", "pooled": "centralised"}}
 
 
 def check_overrides(overrides: Iterable[str]) -> None:
@@ -38,7 +38,7 @@ def check_overrides(overrides: Iterable[str]) -> None:
     """
     for word in overrides:
         key = word.partition("=")[0].lstrip("+~")
-        _refuse(key, KEYS.get(key))
+        _refuse(key, _KEYS.get(key))
 
 
 def check_keys(content: Mapping[str, Any]) -> None:
@@ -50,9 +50,9 @@ def check_keys(content: Mapping[str, Any]) -> None:
         Naming the first one and what it is called now.
     """
     for key, value in _entries(content):
-        _refuse(key, KEYS.get(key))
+        _refuse(key, _KEYS.get(key))
         for one in value if isinstance(value, list) else ():
-            _refuse(f"{key}=[{one}]", VALUES.get(key, {}).get(str(one)))
+            _refuse(f"{key}=[{one}]", _VALUES.get(key, {}).get(str(one)))
 
 
 def sentence(old: str, new: str) -> str:

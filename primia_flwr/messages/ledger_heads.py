@@ -29,11 +29,11 @@ from primia_flwr.storage.atomic import write_atomic, writing
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 FILE = "ledger-heads.json"
-MAX_CHARACTERS = 1 << 20
-ANSWERS, ENTRIES = "answers", "seq"  # what a head counts
+_MAX_CHARACTERS = 1 << 20
+_ANSWERS, _ENTRIES = "answers", "seq"  # what a head counts
 _PURPOSES = {
-    ANSWERS: "primia privacy v2 ledger head",
-    ENTRIES: "primia privacy v1 ledger head",
+    _ANSWERS: "primia privacy v2 ledger head",
+    _ENTRIES: "primia privacy v1 ledger head",
 }
 
 
@@ -48,14 +48,14 @@ class LedgerHead:
     number: int
     hash: str
     signature: str
-    counts: str = ANSWERS
+    counts: str = _ANSWERS
 
     @classmethod
     def signed(
         cls, identity: Ed25519PrivateKey, *, site: str, answers: int, hash: str
     ) -> "LedgerHead":
         """Return a head with the signature of the site's identity."""
-        signature = sign(identity, _PURPOSES[ANSWERS], site, answers, hash)
+        signature = sign(identity, _PURPOSES[_ANSWERS], site, answers, hash)
         return cls(site, answers, hash, base64.b64encode(signature).decode())
 
     def to_dict(self) -> dict[str, str | int]:
@@ -129,19 +129,19 @@ class LedgerHeads:
         """
         if self._take(heads):
             for file in self._files:
-                _save(file, self._to_text(ANSWERS, ENTRIES))
+                _save(file, self._to_text(_ANSWERS, _ENTRIES))
 
     def newest(self, site: str) -> LedgerHead | None:
         """Return the newest head of a site; None where nobody remembers one."""
-        return self._known.get((site, ANSWERS))
+        return self._known.get((site, _ANSWERS))
 
     def newest_old(self, site: str) -> LedgerHead | None:
         """Return the newest one that counts entries; None where nobody remembers one."""
-        return self._known.get((site, ENTRIES))
+        return self._known.get((site, _ENTRIES))
 
     def to_text(self) -> str:
         """Return all of them as JSON, always the same for the same heads; old ones stay here."""
-        return self._to_text(ANSWERS)
+        return self._to_text(_ANSWERS)
 
     def _to_text(self, *counts: str) -> str:
         known = [self._known[key] for key in sorted(self._known)]
@@ -169,8 +169,8 @@ def read_heads(text: object) -> list[LedgerHead]:
         If it is anything else.
     """
     with reading("a list of heads of privacy ledgers", error=ProtocolError, expected="one"):
-        if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
-            raise ValueError(f"no text of up to {MAX_CHARACTERS} characters")
+        if not isinstance(text, str) or len(text) > _MAX_CHARACTERS:
+            raise ValueError(f"no text of up to {_MAX_CHARACTERS} characters")
         found = parse_json(text)
         if not isinstance(found, list):
             raise ValueError("no list")
@@ -197,7 +197,7 @@ def _save(file: Path, text: str) -> None:
 
 
 def _head(values: Mapping[str, object]) -> LedgerHead:
-    counts = ENTRIES if ENTRIES in values else ANSWERS
+    counts = _ENTRIES if _ENTRIES in values else _ANSWERS
     if not isinstance(values, Mapping) or values.keys() != {"site", counts, "hash", "signature"}:
         raise ValueError("an entry that is no head")
     number, texts = values[counts], [values[key] for key in ("site", "hash", "signature")]

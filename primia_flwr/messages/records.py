@@ -13,10 +13,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from primia_flwr.errors import ProtocolError
 from primia_flwr.tasks.task import Evaluation, Task
 
-StateDict = Mapping[str, torch.Tensor]
+_StateDict = Mapping[str, torch.Tensor]
 
 
-def to_arrays(state: StateDict) -> ArrayRecord:
+def to_arrays(state: _StateDict) -> ArrayRecord:
     """Pack the floating-point tensors of a state dict.
 
     Parameters

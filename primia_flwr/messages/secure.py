@@ -31,7 +31,7 @@ UPDATE, NUMBERS = "update", "numbers"
 _RAW = "raw"  # nothing but the words, little-endian
 _LITTLE: dict[str, np.dtype[Any]] = {"uint32": np.dtype("<u4"), "uint64": np.dtype("<u8")}
 
-FLOAT = np.dtype(np.float32)
+_FLOAT = np.dtype(np.float32)
 
 
 def floor_of(experiment: Experiment) -> Floor:
@@ -286,7 +286,7 @@ def numpy_arrays(record: ArrayRecord) -> dict[str, npt.NDArray[np.float32]]:
 
 def _check_float32(arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
     for name, array in arrays.items():
-        if array.dtype != FLOAT:
+        if array.dtype != _FLOAT:
             raise ProtocolError(f"array {name!r} is {array.dtype}; expected float32")
 
 

@@ -15,7 +15,7 @@ from primia_flwr.storage.atomic import atomic_folder, writing
 from primia_flwr.tables import Sheet
 from primia_flwr.tasks.judge import Comparison
 
-RESULT, PAGE = "comparison.json", "compare.html"
+_RESULT, _PAGE = "comparison.json", "compare.html"
 
 
 def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) -> Path:
@@ -38,8 +38,8 @@ def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) 
     check_target(target)
     tables, drawn = found.sheets(), found.plots()
     contents = {
-        RESULT: json.dumps({**about, **found.to_dict()}, indent=1, allow_nan=False) + "\n",
-        PAGE: render(found, tables, drawn, about),
+        _RESULT: json.dumps({**about, **found.to_dict()}, indent=1, allow_nan=False) + "\n",
+        _PAGE: _render(found, tables, drawn, about),
         **{f"{sheet.name}.csv": sheet.to_csv() for sheet in tables},
         **{f"plots/{name}.svg": plot.svg for name, plot in drawn.items()},
     }
@@ -53,7 +53,7 @@ def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) 
             (draft / name).write_text(text, encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
-    return target / PAGE
+    return target / _PAGE
 
 
 def check_target(target: Path) -> None:
@@ -65,15 +65,15 @@ def check_target(target: Path) -> None:
         If it does.
     """
     if target.is_file() or (
-        target.is_dir() and any(target.iterdir()) and not (target / RESULT).is_file()
+        target.is_dir() and any(target.iterdir()) and not (target / _RESULT).is_file()
     ):
         raise ConfigError(
             f"output={target} exists and is no earlier comparison; expected a new folder, or one "
-            f"with a {RESULT}; give another one as output=<folder>"
+            f"with a {_RESULT}; give another one as output=<folder>"
         )
 
 
-def render(
+def _render(
     found: Comparison, tables: list[Sheet], drawn: Mapping[str, Plot], about: Mapping[str, Any]
 ) -> str:
     """Return the page as text."""

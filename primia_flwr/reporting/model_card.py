@@ -19,7 +19,7 @@ from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.tasks.judge import with_words
 
-TEXT_FILE, JSON_FILE = "model_card.md", "model_card.json"
+_TEXT_FILE, _JSON_FILE = "model_card.md", "model_card.json"
 _RECIPE = ("optimizer", "learning_rate", "batch_size", "local_epochs", "precision", "loss")
 _SECURE = ("min_survivors", "max_colluding", "accept_two", "clip", "overflow", "degree")
 
@@ -35,9 +35,9 @@ def write_model_card(run_dir: Path) -> Path:
     folder = read_run_folder(run_dir)
     card = model_facts(folder)
     text = render("model_card.md", task_template=folder.task.judge.template, **card)
-    write_result(run_dir / JSON_FILE, card)
-    write_result(run_dir / TEXT_FILE, text)
-    return run_dir / TEXT_FILE
+    write_result(run_dir / _JSON_FILE, card)
+    write_result(run_dir / _TEXT_FILE, text)
+    return run_dir / _TEXT_FILE
 
 
 def model_facts(folder: RunFolder) -> dict[str, Any]:

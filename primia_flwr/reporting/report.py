@@ -33,15 +33,15 @@ def write_report(run_dir: Path) -> Path:
         If the folder is no output folder or one of its files cannot be read.
     """
     folder = read_run_folder(run_dir)
-    drawn = draw(folder)
+    drawn = _draw(folder)
     (run_dir / "plots").mkdir(exist_ok=True)
     for plot in drawn.values():
         write_result(run_dir / "plots" / f"{plot.name}.svg", plot.svg)
-    write_result(run_dir / "report.html", render(folder, drawn))
+    write_result(run_dir / "report.html", _render(folder, drawn))
     return run_dir / "report.html"
 
 
-def draw(folder: RunFolder) -> dict[str, Plot]:
+def _draw(folder: RunFolder) -> dict[str, Plot]:
     """Return every plot that the folder has the figures for, by name."""
     drawn: list[Plot | None] = []
     task, federated = folder.task, folder.results.get("Federated")
@@ -65,7 +65,7 @@ def draw(folder: RunFolder) -> dict[str, Plot]:
     return {plot.name: plot for plot in drawn if plot}
 
 
-def render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
+def _render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
     """Return the page as text."""
     config = plain_values(folder.config)
     return page.render(

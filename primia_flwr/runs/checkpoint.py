@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 ArrayMap = dict[str, npt.NDArray[Any]]
 
-FORMAT = 1
-KEPT = 2
+_FORMAT = 1
+_KEPT = 2
 GLOBAL = "global"  # the group of arrays whose names, shapes and dtypes must be the model's
 _ARRAYS_FILE, _STATE_FILE = "arrays.safetensors", "state.json"
 _NAME = re.compile(r"checkpoint-(\d{6,})")
@@ -77,7 +77,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         with atomic_folder(target) as draft:
             for name, content in _encode(checkpoint).items():
                 (draft / name).write_bytes(content)
-    for _, path in done[KEPT - 1 :]:
+    for _, path in done[_KEPT - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
     return target
 
@@ -142,7 +142,7 @@ def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
         "state": checkpoint.state,
     }
     sealed = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "arrays_sha256": hashlib.sha256(arrays).hexdigest(),
         "content_sha256": _digest(content),
         "content": content,
@@ -155,8 +155,8 @@ def _decode(path: Path) -> Checkpoint:
         sealed = parse_json(read_bytes(path / _STATE_FILE), finite=False)
         packed = (path / _ARRAYS_FILE).read_bytes()
         content = sealed["content"]
-        if sealed["format"] != FORMAT:
-            raise _DamagedError(f"format {sealed['format']!r:.40}, expected {FORMAT}")
+        if sealed["format"] != _FORMAT:
+            raise _DamagedError(f"format {sealed['format']!r:.40}, expected {_FORMAT}")
         if sealed["content_sha256"] != _digest(content):
             raise _DamagedError(f"{_STATE_FILE} does not match its SHA-256")
         if sealed["arrays_sha256"] != hashlib.sha256(packed).hexdigest():

@@ -16,7 +16,7 @@ from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.tasks.judge import Evidence, Judge
 from primia_flwr.tasks.predictions import Predictions
 
-FILE = "evidence.json"
+_FILE = "evidence.json"
 
 
 def write_evidence(run_dir: Path, judge: Judge, *, seed: int, resamples: int = RESAMPLES) -> None:
@@ -53,7 +53,7 @@ def write_evidence(run_dir: Path, judge: Judge, *, seed: int, resamples: int = R
             "resamples": resamples,
             "seed": seed,
         }
-        write_result(run_dir / FILE, {**about, **found})
+        write_result(run_dir / _FILE, {**about, **found})
 
 
 def read_evidence(run_dir: Path, judge: Judge) -> Evidence | None:
@@ -64,7 +64,7 @@ def read_evidence(run_dir: Path, judge: Judge) -> Evidence | None:
     DataError
         If the file is damaged.
     """
-    path = run_dir / FILE
+    path = run_dir / _FILE
     if not path.is_file():
         return None
     expected = (

@@ -87,7 +87,7 @@ def read_run_folder(path: Path) -> RunFolder:
             "outputs/2026-11-21/12-00-00-demo"
         )
     config, predictions = _read_config(path / "config.yaml"), path / "predictions.csv"
-    task = task_of(config)
+    task = _task_of(config)
     judge = task.judge
     return RunFolder(
         path=path,
@@ -141,7 +141,7 @@ def results_by_name(metrics: Mapping[str, Any], judge: Judge) -> dict[str, Model
     return results
 
 
-def task_of(config: str) -> Task:
+def _task_of(config: str) -> Task:
     """Return the task in a configuration's text; the one by default where it names none.
 
     Raises

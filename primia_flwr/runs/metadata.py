@@ -35,7 +35,7 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "strategy": f"{experiment.strategy.name}{', secure aggregation' if secure else ''}",
         "secure_aggregation": secure,
         "differential_privacy": experiment.privacy.mode,
-        "device": device_name(experiment.training.device),
+        "device": _device_name(experiment.training.device),
         "cpu_count": os.cpu_count(),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -101,7 +101,7 @@ def git_commit(folder: Path) -> str:
     return described.stdout.strip()
 
 
-def device_name(configured: str) -> str:
+def _device_name(configured: str) -> str:
     """Return the name of the device that training uses on this machine."""
     if configured != "cpu" and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())

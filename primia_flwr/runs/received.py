@@ -24,7 +24,7 @@ SUM = "sum"
 KIND = "kind"  # key of a file's metadata
 # kinds of a file: what its arrays are
 GLOBAL_MODEL, SITE_MODEL, MASKED, MEAN_UPDATE = "global-model", "site-model", "masked", "mean"
-KINDS = (GLOBAL_MODEL, SITE_MODEL, MASKED, MEAN_UPDATE)
+_KINDS = (GLOBAL_MODEL, SITE_MODEL, MASKED, MEAN_UPDATE)
 SURVIVORS = "survivors"  # key of the sum's metadata: the sites in it, joined by commas
 
 
@@ -120,9 +120,10 @@ def read_received(run_dir: Path, server_round: int, name: str) -> Received:
         metadata = dict(file.metadata() or {})
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     kind = metadata.get(KIND, "")
-    if kind not in KINDS:
+    if kind not in _KINDS:
         raise DataError(
-            f"{path}: {KIND}={kind!r:.40}; expected one of {', '.join(KINDS)}; record the run again"
+            f"{path}: {KIND}={kind!r:.40}; expected one of {', '.join(_KINDS)}; record the run "
+            "again"
         )
     return Received(kind, arrays, metadata)
 

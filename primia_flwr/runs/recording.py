@@ -18,7 +18,7 @@ from primia_flwr.runs import received
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.storage.atomic import write_atomic
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+_Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Recording:
@@ -34,7 +34,7 @@ class Recording:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._model: Arrays = {}
+        self._model: _Arrays = {}
 
     @classmethod
     def of(cls, experiment: Experiment, folder: Path | None) -> "Recording | None":
@@ -42,14 +42,14 @@ class Recording:
         asked = experiment.debug.record_received and folder is not None
         return cls(cast(Path, folder)) if asked else None
 
-    def begin(self, server_round: int, model: Arrays) -> None:
+    def begin(self, server_round: int, model: _Arrays) -> None:
         """Keep the global model that the sites are about to get, in place of earlier files."""
         self._model = model
         for stale in received.path_of(self._folder, server_round, "*").parent.glob("*.safetensors"):
             stale.unlink()
         self._write(server_round, received.MODEL, received.GLOBAL_MODEL, model)
 
-    def site_model(self, server_round: int, site: str, arrays: Arrays) -> None:
+    def site_model(self, server_round: int, site: str, arrays: _Arrays) -> None:
         """Keep a site's model as it came in a plain run."""
         self._write(server_round, site, received.SITE_MODEL, arrays)
 
@@ -71,7 +71,7 @@ class Recording:
             **{received.SURVIVORS: ",".join(survivors)},
         )
 
-    def _write(self, server_round: int, name: str, kind: str, arrays: Arrays, **more: str) -> None:
+    def _write(self, server_round: int, name: str, kind: str, arrays: _Arrays, **more: str) -> None:
         content = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         path = received.path_of(self._folder, server_round, name)
         path.parent.mkdir(parents=True, exist_ok=True)

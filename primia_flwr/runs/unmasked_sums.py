@@ -20,7 +20,7 @@ from primia_flwr.runs.secure_sums import STATISTICS
 from primia_flwr.secagg.state.member_lists import largest_safe
 from primia_flwr.storage.atomic import write_atomic
 
-FILE = "secure-opened.json"
+_FILE = "secure-opened.json"
 _LISTS = "lists"
 
 
@@ -64,8 +64,8 @@ class OpenedSums:
         roster_folder: Path | None = None,
         rule: ListRule | None = None,
     ) -> None:
-        self._run = run_folder / FILE if run_folder else None
-        self._roster = roster_folder / FILE if roster_folder else self._run
+        self._run = run_folder / _FILE if run_folder else None
+        self._roster = roster_folder / _FILE if roster_folder else self._run
         self._rule = rule or ListRule()
         self._known: dict[str, list[str]] = {}
         self._lists: list[dict[str, Any]] = []

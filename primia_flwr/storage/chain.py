@@ -14,7 +14,7 @@ GENESIS = "0" * 64
 """What stands for the hash before the first line."""
 
 
-class Chained(Protocol):
+class _Chained(Protocol):
     """A dataclass with the number of the line as its first field and `hash` as its last."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -28,10 +28,10 @@ class Chained(Protocol):
         """The SHA-256 of all else."""
 
 
-E = TypeVar("E", bound=Chained)
+_E = TypeVar("_E", bound=_Chained)
 
 
-class Chain(Generic[E]):
+class Chain(Generic[_E]):
     """How the entries of one kind of file are hashed and written.
 
     Parameters
@@ -46,28 +46,28 @@ class Chain(Generic[E]):
 
     def __init__(
         self,
-        kind: type[E],
+        kind: type[_E],
         *,
         separators: tuple[str, str] = (",", ":"),
         allow_nan: bool = False,
     ) -> None:
-        self._make: Callable[..., E] = kind
+        self._make: Callable[..., _E] = kind
         self._json = json.JSONEncoder(
             sort_keys=True, separators=separators, allow_nan=allow_nan
         ).encode
         hints = get_type_hints(kind)
         self._types = {f.name: get_origin(hints[f.name]) or hints[f.name] for f in fields(kind)}
 
-    def entry(self, *values: Any) -> E:
+    def entry(self, *values: Any) -> _E:
         """Return an entry: its values in order, then the SHA-256 of their JSON."""
         digest = hashlib.sha256(self._json(values).encode("ascii")).hexdigest()
         return self._make(*values, digest)
 
-    def line(self, entry: E) -> bytes:
+    def line(self, entry: _E) -> bytes:
         """Return the one way to write an entry."""
         return self._json(vars(entry)).encode("ascii") + b"\n"
 
-    def read(self, line: bytes) -> E:
+    def read(self, line: bytes) -> _E:
         """Read a line that `line` wrote.
 
         Raises
@@ -85,7 +85,7 @@ class Chain(Generic[E]):
             raise ValueError("was changed") from None
         return entry
 
-    def follow(self, lines: Iterable[bytes]) -> Iterator[E]:
+    def follow(self, lines: Iterable[bytes]) -> Iterator[_E]:
         """Read lines from the first one on, each of which follows from the one before.
 
         Raises

@@ -4,7 +4,7 @@ Names and messages that a stranger wrote end in refusals, in the site's log and 
 There a control character moves the cursor, and a bidirectional one shows a line backwards.
 """
 
-LONGEST_SENTENCE = 300
+_LONGEST_SENTENCE = 300
 
 
 def hidden(character: str) -> bool:
@@ -44,7 +44,7 @@ def shown(value: object, *, limit: int = 40) -> str:
 
 def short(sentence: str) -> str:
     """Return a sentence for others, a log and a terminal: one printable line, not long."""
-    longest = LONGEST_SENTENCE - len("... (123456 characters)")
+    longest = _LONGEST_SENTENCE - len("... (123456 characters)")
     return printable(" ".join(sentence.split()), limit=longest)
 
 

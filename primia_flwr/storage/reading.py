@@ -21,7 +21,7 @@ from typing import Any
 from primia_flwr.errors import PrimiaError
 
 MAX_BYTES = 64 << 20
-MAX_KEY_BYTES = 1 << 20
+_MAX_KEY_BYTES = 1 << 20
 MAX_DEPTH = 64
 _LONGEST_REASON = 200
 
@@ -89,7 +89,7 @@ def read_private(file: Path, *, error: type[PrimiaError], expected: str) -> byte
         If it cannot be read, others can read or change it, or it is somebody else's.
     """
     with reading(file, error=error, expected=expected):
-        content, status = _read(file, MAX_KEY_BYTES)
+        content, status = _read(file, _MAX_KEY_BYTES)
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         raise error(

@@ -30,7 +30,7 @@ from strategies.fedsearch.trial import Trial
 from strategies.rounds.loop import LoopConfig
 from strategies.rounds.participation import Participation
 
-FILE, FOLDER = "search.json", "search"
+_FILE, _FOLDER = "search.json", "search"
 
 
 class SearchLoop:
@@ -78,7 +78,7 @@ class SearchLoop:
                 grid,
                 aggregator,
                 participation=participation,
-                folder=folder / FOLDER / f"configuration-{number:03d}",
+                folder=folder / _FOLDER / f"configuration-{number:03d}",
                 on_event=self._event,
             )
             for number, values in enumerate(drawn)
@@ -176,7 +176,7 @@ class SearchLoop:
         """Write search.json, and the rounds of the leader as those of the run."""
         chosen = leader if finished else None
         content = account(self._experiment, self._rungs, self.trials, self._climbing, chosen)
-        write_result(self._folder / FILE, content)
+        write_result(self._folder / _FILE, content)
         history = History(self._folder, [metric.name for metric in leader.task.metrics])
         history.rounds, history.sites = leader.rows, leader.site_rows
         history.write()

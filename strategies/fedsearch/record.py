@@ -9,7 +9,7 @@ from primia_flwr.config.search.searched import space_of
 from primia_flwr.tasks.task import LOSS
 from strategies.fedsearch.trial import Trial
 
-CHOSEN, OUT, DIVERGED, CLIMBING = "chosen", "out", "diverged", "climbing"
+_CHOSEN, _OUT, _DIVERGED, _CLIMBING = "chosen", "out", "diverged", "climbing"
 
 
 def account(
@@ -47,10 +47,10 @@ def account(
 
 def _status(trial: Trial, climbing: Collection[Trial], chosen: Trial | None) -> str:
     if trial is chosen:
-        return CHOSEN
+        return _CHOSEN
     if trial.diverged:
-        return DIVERGED
-    return CLIMBING if trial in climbing else OUT
+        return _DIVERGED
+    return _CLIMBING if trial in climbing else _OUT
 
 
 def _entry(trial: Trial, rungs: Sequence[Rung], status: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 from strategies.rounds.participation import Participation
 
-OnEvent = Callable[..., None]
+_OnEvent = Callable[..., None]
 
 
 class Trial(RoundLoop):
@@ -56,7 +56,7 @@ class Trial(RoundLoop):
         *,
         participation: Participation,
         folder: Path,
-        on_event: OnEvent,
+        on_event: _OnEvent,
     ) -> None:
         super().__init__(cfg, grid, aggregator, folder)
         self._participation = participation

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 _LEAST_NOISY_STD = 0.05  # noise can make a variance 0; pixels are in [0, 1]
 # Why a run ended: all rounds done; no better model for `patience` rounds; sites stopped training.
-ALL_ROUNDS, EARLY, SITES_STOPPED = "rounds", "early-stopping", "sites-stopped"
+_ALL_ROUNDS, _EARLY, SITES_STOPPED = "rounds", "early-stopping", "sites-stopped"
 
 
 @dataclass(frozen=True)
@@ -290,9 +290,9 @@ class RoundLoop:
             self._take_last(state)
         self._history.sites.extend(rows)
         if state.patience.should_stop:
-            state.stopped = EARLY
+            state.stopped = _EARLY
         elif state.round == self._federation.rounds:
-            state.stopped = ALL_ROUNDS
+            state.stopped = _ALL_ROUNDS
         self._save(state)
         shown = self._flat(self._history.rounds[-1])
         if len(self._history.rounds) > 1:

@@ -16,7 +16,7 @@ from strategies.aggregators.aggregator import Aggregator
 PAUSE = 1.0
 GRACE = 10.0
 ASK_AGAIN = 30.0
-LATE_JOINER_TIMEOUT = 120.0
+_LATE_JOINER_TIMEOUT = 120.0
 
 
 class Participation:
@@ -70,7 +70,7 @@ class Participation:
         enough_since: float | None = None
         shown: list[str] | None = None
         while True:
-            self._introduce(self._cfg.round_timeout if first else LATE_JOINER_TIMEOUT)
+            self._introduce(self._cfg.round_timeout if first else _LATE_JOINER_TIMEOUT)
             present = self._grid.select()
             now = time.monotonic()
             if len(present) >= needed and set(wanted) <= set(present):

@@ -12,7 +12,7 @@ GIVES: dict[str, tuple[Need, ...]] = {
     "plain": (Need.EACH_UPDATE, Need.MEAN),
     "secure": (Need.MEAN,),
 }
-OVERFLOWS = ("decline", "clip")
+_OVERFLOWS = ("decline", "clip")
 
 
 @dataclass
@@ -51,7 +51,7 @@ class AggregationConfig:
     def __post_init__(self) -> None:
         check_choice("aggregation.name", self.name, GIVES)
         check_range("aggregation.clip", self.clip, 0, 1e6, example=32.0, open_low=True)
-        check_choice("aggregation.overflow", self.overflow, OVERFLOWS)
+        check_choice("aggregation.overflow", self.overflow, _OVERFLOWS)
         check_range("aggregation.max_weight", self.max_weight, 1, 10**7, example=10_000)
         check_range("aggregation.max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("aggregation.min_survivors", self.min_survivors, 2, 1000, example=3)

@@ -9,8 +9,8 @@ from primia_flwr.errors import ConfigError
 
 SPLIT_NAMES = ("auto", "all", "train", "val", "test")
 RESIZE_NAMES = ("squash", "pad", "crop")
-PARTITION_NAMES = ("iid", "dirichlet", "quantity", "manifest")
-NORMALISATION_NAMES = ("federated", "fixed")
+_PARTITION_NAMES = ("iid", "dirichlet", "quantity", "manifest")
+_NORMALISATION_NAMES = ("federated", "fixed")
 
 
 @dataclass
@@ -28,7 +28,7 @@ class PartitionConfig:
     min_patients: int = 1
 
     def __post_init__(self) -> None:
-        check_choice("data.partition.kind", self.kind, PARTITION_NAMES)
+        check_choice("data.partition.kind", self.kind, _PARTITION_NAMES)
         check_range("data.partition.alpha", self.alpha, 0, 1e6, example=0.5, open_low=True)
         check_range("data.partition.min_patients", self.min_patients, 0, example=1)
         for share in self.shares:
@@ -58,7 +58,7 @@ class NormalisationConfig:
     std: list[float] = field(default_factory=lambda: [0.25])
 
     def __post_init__(self) -> None:
-        check_choice("data.normalisation.kind", self.kind, NORMALISATION_NAMES)
+        check_choice("data.normalisation.kind", self.kind, _NORMALISATION_NAMES)
         for key, values in (("mean", self.mean), ("std", self.std)):
             check_length(f"data.normalisation.{key}", values, 1, 3, example="[0.5]")
         for mean in self.mean:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from primia_flwr.config.checks import check_choice
 from primia_flwr.errors import ConfigError
 
-DEPLOYMENT_KINDS = ("simulation", "deployment")
-ISOLATIONS = ("process", "subprocess")
+_DEPLOYMENT_KINDS = ("simulation", "deployment")
+_ISOLATIONS = ("process", "subprocess")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
@@ -37,8 +37,8 @@ class DeploymentConfig:
                 f"deployment.name={self.name!r}; expected 1 to 32 letters, digits, '-' or '_', "
                 "e.g. fl"
             )
-        check_choice("deployment.kind", self.kind, DEPLOYMENT_KINDS)
-        check_choice("deployment.isolation", self.isolation, ISOLATIONS)
+        check_choice("deployment.kind", self.kind, _DEPLOYMENT_KINDS)
+        check_choice("deployment.isolation", self.isolation, _ISOLATIONS)
         if not re.fullmatch(r"([0-9a-f]{64})?", self.bundle):
             raise ConfigError(
                 f"deployment.bundle={self.bundle!r:.80}; expected nothing, or the SHA-256 that the "

@@ -7,9 +7,9 @@ from primia_flwr.errors import ConfigError
 
 PRIVATE_MODES = ("dp_sgd", "dp_aggregate", "dp_sgd_shared")
 SUM_MODES = ("dp_aggregate", "dp_sgd_shared")  # the noise is complete in the secure sum only
-MODES = ("none", *PRIVATE_MODES)
+_MODES = ("none", *PRIVATE_MODES)
 UNITS = ("patient", "image")
-ENGINES = ("ghost", "loop", "opacus")
+_ENGINES = ("ghost", "loop", "opacus")
 
 
 @dataclass
@@ -70,9 +70,9 @@ class PrivacyConfig:
     weights_without_patients: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("privacy.mode", self.mode, MODES)
+        check_choice("privacy.mode", self.mode, _MODES)
         check_choice("privacy.unit", self.unit, UNITS)
-        check_choice("privacy.engine", self.engine, ENGINES)
+        check_choice("privacy.engine", self.engine, _ENGINES)
         check_range("privacy.epsilon", self.epsilon, 0, 1000, example=3.0)
         check_range("privacy.noise_multiplier", self.noise_multiplier, 0, 1000, example=1.0)
         check_range("privacy.delta", self.delta, 0, 1, example=1e-5, open_low=True, open_high=True)

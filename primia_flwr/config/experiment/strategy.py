@@ -7,7 +7,7 @@ from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.rows import RULES
 from primia_flwr.config.rules import Rule
 
-WEIGHTINGS = ("images", "batches", "equal")
+_WEIGHTINGS = ("images", "batches", "equal")
 
 
 @dataclass
@@ -28,7 +28,7 @@ class StrategyConfig:
 
     def __post_init__(self) -> None:
         check_choice("strategy.name", self.name, RULES)
-        check_choice("strategy.weighting", self.weighting, WEIGHTINGS)
+        check_choice("strategy.weighting", self.weighting, _WEIGHTINGS)
         check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
         self.options = asdict(self.rule.read(self.options))
 

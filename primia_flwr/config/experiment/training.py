@@ -10,12 +10,12 @@ from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
 
 NORMS = ("batch", "group", "none")
-POOLS = ("avg", "max")
-TRAINABLE = ("all", "norm", "head")
+_POOLS = ("avg", "max")
+_TRAINABLE = ("all", "norm", "head")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle")
 PRECISIONS = ("fp32", "bf16", "fp16")
-WEIGHT_SUFFIXES = (".safetensors", ".pth")
+_WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
 
 @dataclass
@@ -38,8 +38,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_choice("model.name", self.name, MODELS)
         check_choice("model.norm", self.norm, NORMS)
-        check_choice("model.pool", self.pool, POOLS)
-        check_choice("model.trainable", self.trainable, TRAINABLE)
+        check_choice("model.pool", self.pool, _POOLS)
+        check_choice("model.trainable", self.trainable, _TRAINABLE)
         if self.trainable != "all" and self.weights == "none":
             raise ConfigError(
                 f"model.trainable={self.trainable} with model.weights=none; random layers would "
@@ -73,10 +73,10 @@ class ModelConfig:
                     "to batch norm; set model.norm=batch, or give a file that was trained with "
                     f"model.norm={self.norm}"
                 )
-        elif self.weights != "none" and not self.weights.endswith(WEIGHT_SUFFIXES):
+        elif self.weights != "none" and not self.weights.endswith(_WEIGHT_SUFFIXES):
             raise ConfigError(
                 f"model.weights={self.weights}; expected none, imagenet, or a file ending in "
-                f"{' or '.join(WEIGHT_SUFFIXES)}, e.g. model.weights=resnet18.safetensors"
+                f"{' or '.join(_WEIGHT_SUFFIXES)}, e.g. model.weights=resnet18.safetensors"
             )
 
 

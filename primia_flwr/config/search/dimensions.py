@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-Scalar = bool | int | float | str
+_Scalar = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def to_dict(dimension: Dimension) -> dict[str, Any]:
     return values
 
 
-def encoded(value: Any) -> Scalar:
+def encoded(value: Any) -> _Scalar:
     """Return the value as Optuna stores a category: scalars as they are, all else as JSON."""
     return value if isinstance(value, bool | int | float | str) else as_text(value)
 

@@ -15,7 +15,7 @@ from primia_flwr.config.rules import Need
 from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
 
-Values = Mapping[str, Any]
+_Values = Mapping[str, Any]
 
 
 def _leaves(prefix: str, section: object) -> Iterator[str]:
@@ -97,7 +97,7 @@ def space_of(experiment: Experiment) -> Space:
     return parse_space(experiment.search.space)
 
 
-def with_values(experiment: Experiment, values: Values) -> Experiment:
+def with_values(experiment: Experiment, values: _Values) -> Experiment:
     """Return the ordinary experiment, without a search, that a configuration stands for.
 
     Parameters

@@ -19,7 +19,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable
 
 # They say what is measured, on what and where: a score of one value says nothing of another's.
-FIXED = (
+_FIXED = (
     *("name", "seed", "output_dir", "resume", "dry_run", "quiet", "baselines"),
     *("deployment", "tracking", "privacy", "client", "aggregation", "debug", "training.device"),
     *("data.layout", "data.root", "data.manifest", "data.split", "data.classes"),
@@ -40,7 +40,7 @@ def type_of(name: str) -> Any:
         If it is no key, a whole section, or one that a search must not change.
     """
     renamed.check_overrides([name])
-    options, kind = rule_options(), cast(Any, Experiment)
+    options, kind = _rule_options(), cast(Any, Experiment)
     if name in options:
         return type(options[name])
     known = [key for key in _leaves(Experiment) if key != "strategy.options"] + list(options)
@@ -52,7 +52,7 @@ def type_of(name: str) -> Any:
             f"space.{shown}: {shown} is {what} of the experiment; expected a key such as "
             f"training.learning_rate{nearest(name, known)}; see them with primia train --cfg job"
         )
-    if any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED):
+    if any(name == fixed or name.startswith(f"{fixed}.") for fixed in _FIXED):
         raise ConfigError(
             f"space.{name}: {name} decides what is measured or where, so its values cannot be "
             f"compared; expected a key of the training; set it once, as {name}=<value>"
@@ -68,7 +68,7 @@ def typed(name: str, value: object) -> Any:
     ConfigError
         If the key cannot hold it.
     """
-    options = rule_options()
+    options = _rule_options()
     if name in options:
         found = as_type_of(options[name], value)
         if found is None:
@@ -94,7 +94,7 @@ def typed(name: str, value: object) -> Any:
     return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
-def rule_options() -> dict[str, Any]:
+def _rule_options() -> dict[str, Any]:
     """Return the default of each option of any rule, by its key in the experiment."""
     return {
         f"{_OPTIONS}{key}": default

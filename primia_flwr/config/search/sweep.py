@@ -10,8 +10,8 @@ from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import read_text, reading
 
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "asha", "none")
+_SAMPLERS = ("tpe", "random")
+_PRUNERS = ("median", "asha", "none")
 
 
 @dataclass
@@ -37,9 +37,9 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         check_range("sweep.trials", self.trials, 1, 100_000, example=20)
-        check_choice("sweep.sampler", self.sampler, SAMPLERS)
+        check_choice("sweep.sampler", self.sampler, _SAMPLERS)
         check_range("sweep.random_trials", self.random_trials, 1, 100_000, example=8)
-        check_choice("sweep.pruner", self.pruner, PRUNERS)
+        check_choice("sweep.pruner", self.pruner, _PRUNERS)
         check_range("sweep.prune_after_trials", self.prune_after_trials, 1, 100_000, example=4)
         check_range("sweep.prune_after_rounds", self.prune_after_rounds, 1, 10_000, example=2)
         check_range("sweep.seed", self.seed, 0, 2**32 - 1, example=0)

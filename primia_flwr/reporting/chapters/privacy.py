@@ -18,7 +18,7 @@ from primia_flwr.privacy.accounting.events import AnyEvent
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.planned_runs import PlannedRuns
 
-FILTER = "filter"
+_FILTER = "filter"
 
 HEADINGS = ("Site", "Units", "Releases", "Noise multiplier", "Sampling rate", "Steps",
             "Epsilon (filter)", "Epsilon (fixed plan)")  # fmt: skip
@@ -192,7 +192,7 @@ def _guarantee(
     began = [planned.plan for planned in runs.plans if planned.began]
     if len(began) == 1 and not runs.beyond:
         return epsilon(began[0].events, delta=delta)
-    return Guarantee(spent, delta, FILTER) if began else epsilon(charged, delta=delta)
+    return Guarantee(spent, delta, _FILTER) if began else epsilon(charged, delta=delta)
 
 
 def _statement(cfg: PrivacyConfig, total: str) -> str:
@@ -229,7 +229,7 @@ def _statistics(cfg: PrivacyConfig) -> str:
 
 def _total(whole: Guarantee, cfg: PrivacyConfig) -> str:
     how = "the largest of the sites'" if cfg.disjoint_patients else "the sum of the sites'"
-    counted = FILTER in whole.accountant
+    counted = _FILTER in whole.accountant
     return (
         f"{'By the filter' if counted else 'As the plan was fixed beforehand'}, it cost epsilon = "
         f"{whole.epsilon:.3g} at delta = "

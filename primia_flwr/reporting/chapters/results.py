@@ -7,7 +7,7 @@ from primia_flwr.reporting.result_table import cells, headings
 from primia_flwr.runs.folder import RunFolder
 from primia_flwr.tasks.judge import Evidence, Judge
 
-LOCAL = " local"
+_LOCAL = " local"
 
 
 def results_chapter(folder: RunFolder) -> dict[str, Any]:
@@ -46,11 +46,11 @@ def _headline(folder: RunFolder) -> str:
     known = {name: value for name, value in reached.items() if value is not None}
     if "Federated" not in known:
         return ""
-    local = {name: value for name, value in known.items() if name.endswith(LOCAL)}
+    local = {name: value for name, value in known.items() if name.endswith(_LOCAL)}
     if local:
         best = next(name for name in local if local[name] == aim.best(local.values()))
         above = _difference(known["Federated"] - local[best])
-        words.append(f"{above} the best hospital alone ({best.removesuffix(LOCAL)})")
+        words.append(f"{above} the best hospital alone ({best.removesuffix(_LOCAL)})")
     if "Centralised" in known:
         gap = known["Federated"] - known["Centralised"]
         words.append(f"{_difference(gap)} training on all data in one place")
@@ -65,7 +65,7 @@ def _difference(gap: float) -> str:
 
 def _missing(folder: RunFolder) -> str:
     """Return which rows the result table lacks and why, in one sentence."""
-    lacking = [] if any(n.endswith(LOCAL) for n in folder.results) else ["local"]
+    lacking = [] if any(n.endswith(_LOCAL) for n in folder.results) else ["local"]
     lacking += [] if "Centralised" in folder.results else ["centralised"]
     if not folder.results or not lacking:
         return ""

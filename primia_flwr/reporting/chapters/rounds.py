@@ -7,22 +7,22 @@ from primia_flwr.numbers import DASH, figure
 from primia_flwr.runs.folder import Row, RunFolder, flag, number
 from primia_flwr.tasks.task import LOSS, Metric, Task
 
-Columns = tuple[tuple[str, str, int | None], ...]
+_Columns = tuple[tuple[str, str, int | None], ...]
 """Heading, key of the CSV file, digits (None: as it stands)."""
 
-_TRAINED: Columns = (("Round", "round", None), ("Training loss", "train_loss", 3))
-_COUNTED: Columns = (
+_TRAINED: _Columns = (("Round", "round", None), ("Training loss", "train_loss", 3))
+_COUNTED: _Columns = (
     ("Sites", "sites", None), ("Failed", "failed", None), ("Seconds", "seconds", 1)
 )  # fmt: skip
-_AT_SITE: Columns = (
+_AT_SITE: _Columns = (
     ("Images", "num_examples", None),
     ("Batches", "num_batches", None),
     ("Epochs", "epochs", None),
     ("Training loss", "train_loss", 3),
 )
-_SPEED: Columns = (("Images/s", "images_per_second", 0), ("Seconds", "seconds", 1))
+_SPEED: _Columns = (("Images/s", "images_per_second", 0), ("Seconds", "seconds", 1))
 # status -> (symbol, meaning); the order is the legend's
-SYMBOLS = {
+_SYMBOLS = {
     "ok": ("●", "trained"),
     "stopped": ("◐", "trained, stopped early"),
     "evaluated": ("○", "evaluated only"),
@@ -43,7 +43,7 @@ def rounds_chapter(folder: RunFolder) -> dict[str, Any]:
         "site_table": site_table(folder.sites, folder.task),
         "no_site_figures": _no_site_figures(folder),
         "grid": _grid(folder.sites),
-        "symbols": SYMBOLS,
+        "symbols": _SYMBOLS,
     }
 
 
@@ -66,7 +66,7 @@ def site_table(rows: list[Row], task: Task) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _validated(metrics: Sequence[Metric]) -> Columns:
+def _validated(metrics: Sequence[Metric]) -> _Columns:
     """Return the columns of validation figures."""
     return tuple(
         ("Validation loss" if metric.name == LOSS else metric.title, metric.column, 3)
@@ -99,14 +99,14 @@ def _grid(rows: list[Row]) -> dict[str, Any]:
 def _symbol(row: Row) -> tuple[str, str]:
     status = row.get("status", "")
     if status == "ok" and flag(row, "stopped_early"):
-        return SYMBOLS["stopped"]
+        return _SYMBOLS["stopped"]
     if status in ("ok", "evaluated"):
-        return SYMBOLS[status]
+        return _SYMBOLS[status]
     reason = f": {row['reason']}" if row.get("reason") else ""
-    return SYMBOLS["failed"][0], f"{status}{reason}"
+    return _SYMBOLS["failed"][0], f"{status}{reason}"
 
 
-def _cells(row: Row, columns: Columns) -> list[str]:
+def _cells(row: Row, columns: _Columns) -> list[str]:
     return [
         (row.get(key) or DASH) if digits is None else figure(number(row, key), digits)
         for _, key, digits in columns

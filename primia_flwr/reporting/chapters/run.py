@@ -8,7 +8,7 @@ import numpy as np
 from primia_flwr.numbers import DASH, count, duration, size
 from primia_flwr.runs.folder import RunFolder, column
 
-CITATIONS = {
+_CITATIONS = {
     "pneumonia": (
         "Kermany D, Zhang K, Goldbaum M (2018). Labeled Optical Coherence Tomography (OCT) and "
         "Chest X-Ray Images for Classification. Mendeley Data, V2, doi:10.17632/rscbjbr9sj.2. "
@@ -16,7 +16,7 @@ CITATIONS = {
     )
 }
 # what a run writes down when it ends -> what that means
-ENDS = {
+_ENDS = {
     "rounds": "all rounds were run",
     "early-stopping": "no better model for a while",
     "sites-stopped": "too few sites still trained",
@@ -41,7 +41,7 @@ def run_chapter(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
             for name, train, val, counts in parts
         ],
         "test": test,
-        "citation": CITATIONS.get(layout, ""),
+        "citation": _CITATIONS.get(layout, ""),
     }
 
 
@@ -73,7 +73,7 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "Name": run.get("name"),
         "Status": run.get("status"),
-        "Ended because": ENDS.get(run.get("stopped", ""), run.get("stopped")),
+        "Ended because": _ENDS.get(run.get("stopped", ""), run.get("stopped")),
         "Started": str(run.get("started", "")).replace("T", " "),
         "Duration": duration(run.get("seconds")),
         "Rounds": f"{run.get('rounds', 0)}{best}",

@@ -22,9 +22,9 @@ from primia_flwr.runs.folder import read_object
 from primia_flwr.storage.reading import check_entry, reading
 from primia_flwr.tasks.task import Metric, Task
 
-FILE = "search.json"
+_FILE = "search.json"
 _LEAST_FOR_RANKS = 5  # configurations, below which a rank correlation says nothing
-Entry = Mapping[str, Any]
+_Entry = Mapping[str, Any]
 _NUMBERS = (int, float)
 _MISSING = type(None)
 _FOUND = {
@@ -80,7 +80,7 @@ def read_search(run_dir: Path, aim: Metric) -> dict[str, Any]:
     DataError
         If it is not what a search writes.
     """
-    path = run_dir / FILE
+    path = run_dir / _FILE
     if not path.is_file():
         return {}
     with reading(path, error=DataError, expected="the file as the search wrote it; copy it again"):
@@ -105,10 +105,10 @@ def _check(found: Any, aim: Metric) -> None:
         raise ValueError(f"chosen={found['chosen']} is none of its configurations")
 
 
-def ranked(found: Mapping[str, Any], aim: Metric) -> list[Entry]:
+def ranked(found: Mapping[str, Any], aim: Metric) -> list[_Entry]:
     """Return the configurations: those that came further first, of them the better ones."""
 
-    def key(entry: Entry) -> tuple[bool, int, float, int]:
+    def key(entry: _Entry) -> tuple[bool, int, float, int]:
         reached = math.inf if entry[aim.name] is None else -aim.rising(entry[aim.name])
         chosen = entry["configuration"] == found["chosen"]
         return (not chosen, -len(entry["rungs"]), reached, entry["configuration"])
@@ -151,7 +151,7 @@ def rank_correlations(found: Mapping[str, Any], aim: Metric) -> list[tuple[str, 
     return sorted(rows, key=lambda row: -abs(row[1]))
 
 
-def _line(entry: Entry, rungs: int, aim: Metric) -> list[str]:
+def _line(entry: _Entry, rungs: int, aim: Metric) -> list[str]:
     reached = [figure(rung[aim.name]) for rung in entry["rungs"]]
     return [
         str(entry["configuration"]),
@@ -164,7 +164,7 @@ def _line(entry: Entry, rungs: int, aim: Metric) -> list[str]:
     ]
 
 
-def _values(entry: Entry) -> str:
+def _values(entry: _Entry) -> str:
     """Return a configuration in words, with four digits for numbers."""
     if not entry["values"]:
         return "the experiment's own"

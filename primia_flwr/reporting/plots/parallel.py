@@ -14,12 +14,12 @@ from primia_flwr.tasks.task import Metric
 
 _MOST_AXES = 8
 
-Line = tuple[Mapping[str, Any], float]
+_Line = tuple[Mapping[str, Any], float]
 """The values of one trial, by key, and its score."""
 
 
 def parallel_plot(
-    lines: Sequence[Line],
+    lines: Sequence[_Line],
     names: Sequence[str],
     space: Mapping[str, Any],
     metric: Metric,
@@ -63,7 +63,7 @@ def parallel_plot(
 
 
 def _trials(
-    axes: Axes, lines: Sequence[Line], names: Sequence[str], space: Mapping[str, Any]
+    axes: Axes, lines: Sequence[_Line], names: Sequence[str], space: Mapping[str, Any]
 ) -> None:
     """Draw each of the lines, which are in the order of their scores."""
     worst, best = lines[0][1], lines[-1][1]

@@ -12,7 +12,7 @@ from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation
 from primia_flwr.plotting import INK, MUTED, WIDE, Plot, drawing, to_plot
 
 # share of the map's maximum -> dash; a white line below a dark one shows on any background
-LEVELS = {0.5: (0, (2.5, 1.5)), 0.8: "-"}
+_LEVELS = {0.5: (0, (2.5, 1.5)), 0.8: "-"}
 
 
 def saliency_plots(explanation: Explanation) -> list[Plot]:
@@ -60,7 +60,7 @@ def _draw(plain: Axes, mapped: Axes, case: ExplainedCase) -> None:
     if heat.max() == 0:
         mapped.set_title("nothing spoke for it", color=MUTED, fontweight="normal")
         return
-    for level, dash in LEVELS.items():
+    for level, dash in _LEVELS.items():
         if heat.min() < level:
             for colour, width in (("white", 3.2), ("black", 1.3)):
                 mapped.contour(

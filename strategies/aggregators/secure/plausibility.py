@@ -18,7 +18,7 @@ from primia_flwr.secagg.payload.layout import Layout, Number
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.tasks.task import Task
 
-Sums = Mapping[str, Sequence[float]]
+_Sums = Mapping[str, Sequence[float]]
 
 _TOP = 2**63 - 1
 _ROUNDING = 1e-6  # of a word: what float64 makes of a word before it is rounded
@@ -48,7 +48,7 @@ _TRAINING = (WEIGHT, RESTING, "batches", "images", "stopped-early", "seconds",
 def check_plausible(
     layout: Layout,
     totals: Sequence[Vector],
-    sums: Sums,
+    sums: _Sums,
     survivors: int,
     *,
     task: Task,
@@ -123,7 +123,7 @@ def _check_words(layout: Layout, words: Vector, weight_sum: float, survivors: in
         )
 
 
-def _check_validation(sums: Sums, task: Task) -> None:
+def _check_validation(sums: _Sums, task: Task) -> None:
     for prefix in (INCOMING, LOCAL):
         examples = sums.get(f"{prefix}-examples", (0,))[0]
         counts = {s.name: sums.get(f"{prefix}-{s.name}", ()) for s in task.sums(1)}
@@ -142,7 +142,7 @@ def _check_validation(sums: Sums, task: Task) -> None:
         )
 
 
-def _check_pixels(sums: Sums, task: Task) -> None:
+def _check_pixels(sums: _Sums, task: Task) -> None:
     """Check what holds for the pixels of every set of images, and so for sums over sites."""
     count, pixels = sums["count"][0], _channels(sums)
     for level, square in pixels:
@@ -159,7 +159,7 @@ def _check_pixels(sums: Sums, task: Task) -> None:
         raise _implausible(f"{by_label:g} images of {count:g} pixels", "a pixel or more of each")
 
 
-def _check_noisy_pixels(sums: Sums) -> None:
+def _check_noisy_pixels(sums: _Sums) -> None:
     """Check what a site cuts its noisy sums to: those over units, each of numbers in [0, 1]."""
     units = sums["count"][0]
     for level, square in _channels(sums):
@@ -170,7 +170,7 @@ def _check_noisy_pixels(sums: Sums) -> None:
         _check_range(name, sums[name], 0, 0)
 
 
-def _channels(sums: Sums) -> Iterator[tuple[float, float]]:
+def _channels(sums: _Sums) -> Iterator[tuple[float, float]]:
     return zip(sums["levels"], sums["squared-levels"], strict=True)
 
 

@@ -32,8 +32,8 @@ from strategies.aggregators.aggregator import OnRow
 from strategies.aggregators.reply_validator import check_name, clean, error_row
 
 _QUERY = f"{MessageType.QUERY}.{wire.ROUTE}"
-Parts = dict[str, bytes]
-Sums = dict[str, list[float]]
+_Parts = dict[str, bytes]
+_Sums = dict[str, list[float]]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Summed:
     """
 
     mean: Any = None
-    sums: Sums = field(default_factory=dict)
+    sums: _Sums = field(default_factory=dict)
     declined: int = 0
     rows: dict[str, SiteRow] = field(default_factory=dict)
     reason: str = ""
@@ -93,7 +93,7 @@ class SecAggRound:
             "keys",
             instance,
             {name: query(node, request) for name, node in self._nodes.items()},
-            lambda name, reply: take_keys(instance, name, parts_of(reply)),
+            lambda name, reply: _take_keys(instance, name, _parts_of(reply)),
         )
 
     def vectors(
@@ -123,8 +123,8 @@ class SecAggRound:
                 if self._recording:
                     self._recording.masked(self.server_round, name, vectors)
                 current.add_vectors(name, vectors)
-                self.found.heads += heads_of(reply)
-            take_keys(following, name, parts_of(reply))
+                self.found.heads += _heads_of(reply)
+            _take_keys(following, name, _parts_of(reply))
 
         self._ask("vectors", current, messages, take)
         for name in current.dropped:
@@ -138,7 +138,7 @@ class SecAggRound:
             current,
             {name: query(self._nodes[name], {wire.SIGN: raw}) for name, raw in requests.items()},
             lambda name, reply: current.add_signature(
-                name, decode(parts_of(reply)[wire.SIGN], SignReply)
+                name, decode(_parts_of(reply)[wire.SIGN], SignReply)
             ),
             keep_rows=True,
         )
@@ -150,7 +150,7 @@ class SecAggRound:
         unmask = encode_each(current.unmask_requests()) if current else {}
         messages = {}
         for name, node in self._nodes.items():
-            parts: Parts = {}
+            parts: _Parts = {}
             if name in unmask:
                 parts[wire.UNMASK] = unmask[name]
             if name in sealed:
@@ -159,7 +159,7 @@ class SecAggRound:
                 messages[name] = query(node, parts)
 
         def take(name: str, reply: Message) -> None:
-            parts = parts_of(reply)
+            parts = _parts_of(reply)
             if wire.UNMASK in parts and current:
                 current.add_release(name, decode(parts[wire.UNMASK], UnmaskReply))
             if wire.SHARES in parts and sealed:
@@ -222,7 +222,7 @@ class SecAggRound:
         self.found.rows[name] = SiteRow(self.server_round, name, FAILED if reason else LATE, text)
 
 
-def take_keys(instance: ServerInstance, name: str, parts: Parts) -> None:
+def _take_keys(instance: ServerInstance, name: str, parts: _Parts) -> None:
     """Give a site's keys to the instance they are for.
 
     Raises
@@ -253,7 +253,7 @@ def checked(
     return None
 
 
-def parts_of(reply: Message) -> Parts:
+def _parts_of(reply: Message) -> _Parts:
     """Return the protocol's parts of a reply.
 
     Raises
@@ -266,7 +266,7 @@ def parts_of(reply: Message) -> Parts:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def heads_of(reply: Message) -> list[LedgerHead]:
+def _heads_of(reply: Message) -> list[LedgerHead]:
     """Return the heads of privacy ledgers that come with a reply; none without such.
 
     Raises
@@ -278,7 +278,7 @@ def heads_of(reply: Message) -> list[LedgerHead]:
     return [] if record is None else read_heads(record.get(HEADS))
 
 
-def query(node: int, parts: Parts) -> Message:
+def query(node: int, parts: _Parts) -> Message:
     """Return a message that carries nothing but steps of the protocol."""
     content = RecordDict({wire.SECAGG: ConfigRecord(dict(parts))})
     return Message(content, node, _QUERY, group_id=wire.SECAGG)
