@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from primia_flwr.cli.main import run
 
 TINY = (
     "data.synthetic.patients=60",
@@ -78,3 +83,19 @@ def processes_of(folder: Path) -> list[psutil.Process]:
         if any(str(folder) in text for text in texts):
             found.append(process)
     return found
+
+
+def called(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `primia` in this process: what it starts are processes all the same."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = run(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+class InProcess(Primia):
+    """Runs `primia` in this process, in a folder of its own."""
+
+    def __call__(self, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+        with contextlib.chdir(self.folder):
+            return called(*arguments)

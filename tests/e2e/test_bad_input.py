@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from PIL import Image
 
 from primia_flwr.cli.main import run
-from tests.e2e.runner import TINY
 
 FOLDER = ("data=folder", "data.image_size=32", "dry_run=true")
 
@@ -140,16 +138,3 @@ def test_patient_at_two_sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
     assert "shared" in sentence
     assert "site" in sentence
-
-
-def test_run_folder_of_another_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = tmp_path / "done"
-    assert run(["train", *TINY, "federation.rounds=1", f"output_dir={done}", "quiet=true"]) == 0
-    capsys.readouterr()
-    config = done / "config.yaml"
-    config.write_text(config.read_text().replace("name: simpleconv", "name: resnet18"))
-    assert run(["train", f"resume={done}"]) == 2
-    sentence = capsys.readouterr().err
-    assert "checkpoint" in sentence
-    assert "Traceback" not in sentence
-    shutil.rmtree(done)

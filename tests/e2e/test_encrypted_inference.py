@@ -25,7 +25,7 @@ from primia_flwr.models.saved import save_model, write_bounds
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from tests.crashes import kill_leader
-from tests.e2e.runner import Primia, last_json
+from tests.e2e.runner import InProcess, Primia, called, last_json
 
 CLASSES = ("bacterial", "normal", "viral")
 
@@ -72,8 +72,10 @@ def images(tmp_path: Path) -> Path:
     return write_images(tmp_path / "today", 3)
 
 
-def infer_words(service: RunningService, images: Path, output: Path, *options: str) -> list[str]:
-    return verb(
+def infer_arguments(
+    service: RunningService, images: Path, output: Path, *options: str
+) -> list[str]:
+    return [
         "infer",
         f"server=localhost:{service.model_owner_port}",
         f"data.root={images}",
@@ -82,14 +84,17 @@ def infer_words(service: RunningService, images: Path, output: Path, *options: s
         f"store.folder={service.folder}",
         "quiet=true",
         *options,
-    )
+    ]
+
+
+def infer_words(service: RunningService, images: Path, output: Path, *options: str) -> list[str]:
+    return verb(*infer_arguments(service, images, output, *options))
 
 
 def infer(
     service: RunningService, images: Path, output: Path, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    words = infer_words(service, images, output, *options)
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    return called(*infer_arguments(service, images, output, *options))
 
 
 def queries(service: RunningService) -> int:
@@ -156,15 +161,21 @@ def service_of(model: Path, *options: str) -> Iterator[RunningService]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def served(model: Path) -> Iterator[RunningService]:
+    """Run a service that no test ends."""
+    with service_of(model, "prefetch=2", *UNLIMITED) as service:
+        yield service
+
+
 def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
-    model: Path, images: Path, tmp_path: Path
+    model: Path, served: RunningService, images: Path, tmp_path: Path
 ) -> None:
-    with service_of(model) as service:
-        done = infer(service, images, tmp_path / "a", "audit=true")
-        assert "this server takes part in no audit" in one_sentence(done)
-        assert not (tmp_path / "a").exists()
-        done = infer(service, images, tmp_path / "a", "audit=true", "protocol=crypten")
-        assert "audit=true with protocol=crypten" in one_sentence(done)
+    done = infer(served, images, tmp_path / "a", "audit=true")
+    assert "this server takes part in no audit" in one_sentence(done)
+    assert not (tmp_path / "a").exists()
+    done = infer(served, images, tmp_path / "a", "audit=true", "protocol=crypten")
+    assert "audit=true with protocol=crypten" in one_sentence(done)
     with service_of(model, "audit=true") as service:
         done = infer(service, images, tmp_path / "within", "audit=true")
         assert done.returncode == 0, done.stderr
@@ -313,39 +324,39 @@ def rows_of(output: Path) -> list[dict[str, object]]:
 
 
 def test_a_call_that_was_killed_goes_on_with_the_rest(
-    primia: Primia, model: Path, tmp_path: Path
+    served: RunningService, tmp_path: Path
 ) -> None:
     many, output = write_images(tmp_path / "many", 30), tmp_path / "out"
-    with service_of(model, "prefetch=2", *UNLIMITED) as service:
-        words = infer_words(service, many, output, "prefetch=2")
-        clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(lambda: (output / "predictions.json").exists() and len(rows_of(output)) >= 3)
-        clinic.kill()
-        clinic.wait()
-        before, asked = rows_of(output), queries(service)
-        assert 3 <= len(before) < 30
-        done = infer(service, many, output)  # not by chance: it must be said
-        assert f"resume={output} goes on with it" in one_sentence(done)
-        words = [word for word in infer_words(service, many, output) if "output=" not in word]
-        again = [*words, f"resume={output}"]
-        done = subprocess.run(again, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
-        rows, facts = rows_of(output), json.loads((output / "predictions.json").read_text())
-        assert rows[: len(before)] == before  # kept, to the last digit
-        assert [row["file"] for row in rows] == [f"{number:02d}.png" for number in range(30)]
-        assert (facts["complete"], facts["images"], len(facts["sessions"])) == (True, 30, 2)
-        assert len(list(csv.DictReader((output / "predictions.csv").open()))) == 30
-        # Each image was asked about once, but one that was on its way when the clinic was killed.
-        assert queries(service) - asked == 30 - len(before)
-        assert asked - len(before) <= 1
-        # All is done: nobody is asked.
-        done = subprocess.run(again, capture_output=True, text=True, timeout=120, check=False)
-        assert last_json(done.stdout)["images"] == 30
-        assert queries(service) - asked == 30 - len(before)
-        # An image in the place of one that has a result.
-        (many / "00.png").write_bytes((many / "01.png").read_bytes())
-        done = subprocess.run(again, capture_output=True, text=True, timeout=120, check=False)
-        assert "00.png is not the file any more" in one_sentence(done)
+    start = queries(served)
+    words = infer_words(served, many, output, "prefetch=2")
+    clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: (output / "predictions.json").exists() and len(rows_of(output)) >= 3)
+    clinic.kill()
+    clinic.wait()
+    before, asked = rows_of(output), queries(served)
+    assert 3 <= len(before) < 30
+    done = infer(served, many, output)  # not by chance: it must be said
+    assert f"resume={output} goes on with it" in one_sentence(done)
+    words = [word for word in infer_arguments(served, many, output) if "output=" not in word]
+    again = [*words, f"resume={output}"]
+    done = called(*again)
+    assert done.returncode == 0, done.stderr
+    rows, facts = rows_of(output), json.loads((output / "predictions.json").read_text())
+    assert rows[: len(before)] == before  # kept, to the last digit
+    assert [row["file"] for row in rows] == [f"{number:02d}.png" for number in range(30)]
+    assert (facts["complete"], facts["images"], len(facts["sessions"])) == (True, 30, 2)
+    assert len(list(csv.DictReader((output / "predictions.csv").open()))) == 30
+    # Each image was asked about once, but one that was on its way when the clinic was killed.
+    assert queries(served) - asked == 30 - len(before)
+    assert asked - start - len(before) <= 1
+    # All is done: nobody is asked.
+    done = called(*again)
+    assert last_json(done.stdout)["images"] == 30
+    assert queries(served) - asked == 30 - len(before)
+    # An image in the place of one that has a result.
+    (many / "00.png").write_bytes((many / "01.png").read_bytes())
+    done = called(*again)
+    assert "00.png is not the file any more" in one_sentence(done)
     assert rows_of(output) == rows
 
 
@@ -388,16 +399,15 @@ def test_a_model_owner_that_cannot_serve_says_why(
         option.format(kit=kits["kit-model-owner"], clinic=kits["kit-clinic"], **folders)
         for option in options
     ]
-    done = primia("serve", "model-owner", *filled)
+    run = primia if options == ["model="] else InProcess(primia.folder)  # the first one for all
+    done = run("serve", "model-owner", *filled)
     assert words in " ".join(one_sentence(done).split())
 
 
-def test_calibration_says_how_many_bits_a_model_needs(
-    primia: Primia, tmp_path: Path, images: Path
-) -> None:
+def test_calibration_says_how_many_bits_a_model_needs(tmp_path: Path, images: Path) -> None:
     model = write_model(tmp_path / "model")
     before = json.loads((model / "model.json").read_text())
-    done = primia("inference", "calibrate", f"model={model}", f"data.root={images}", "quiet=true")
+    done = called("inference", "calibrate", f"model={model}", f"data.root={images}", "quiet=true")
     assert done.returncode == 0, done.stderr
     result = last_json(done.stdout)
     assert result["output"] == str(model / "model.json")

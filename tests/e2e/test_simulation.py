@@ -6,17 +6,21 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
-import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from primia_flwr.models.saved import load_model
 from tests import class_predictions
-from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
+from tests.e2e.runner import TINY, InProcess, Primia, events, last_json, processes_of
 
 
 def _sha256(path: Path) -> str:
@@ -30,21 +34,45 @@ def _wait(condition, seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def test_a_run_leaves_what_it_promises_and_nothing_else(primia: Primia) -> None:
-    before = set(os.listdir(tempfile.gettempdir()))
-    done = primia("train", *TINY, "federation.rounds=2", "baselines=[local,centralised]")
+WHOLE = (*TINY, "federation.rounds=3", "training.optimizer_state=keep")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that went through undisturbed, and what it left in the temporary folder."""
+
+    primia: Primia
+    result: dict[str, Any]
+    left: set[str]
+
+    @property
+    def folder(self) -> Path:
+        return self.primia.folder / str(self.result["run"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    primia = Primia(tmp_path_factory.mktemp("whole"))
+    # Of its own, as others run at the same time; short, as sockets lie in it.
+    with TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", scratch)
+        done = primia("train", *WHOLE, "baselines=[local,centralised]")
+        left = set(os.listdir(scratch))
     assert done.returncode == 0, done.stderr
-    result = last_json(done.stdout)
-    assert set(result) == {"run", "rounds", "accuracy", "mcc", "roc_auc", "seconds"}
-    run_dir = primia.folder / result["run"]
+    assert not processes_of(primia.folder)
+    return Finished(primia, last_json(done.stdout), left)
+
+
+def test_a_run_leaves_what_it_promises_and_nothing_else(finished: Finished) -> None:
+    assert set(finished.result) == {"run", "rounds", "accuracy", "mcc", "roc_auc", "seconds"}
+    run_dir = finished.folder
     expected = "config.yaml run.json metrics.json history.csv sites.csv predictions.csv report.html"
     for name in [*expected.split(), "model.safetensors", "model.json", "plots", "logs"]:
         assert (run_dir / name).exists(), name
-    assert set(os.listdir(primia.folder)) == {"outputs", ".primia"}
-    new = {n for n in set(os.listdir(tempfile.gettempdir())) - before if n.startswith("primia")}
-    assert not new
+    assert set(os.listdir(finished.primia.folder)) == {"outputs", ".primia"}
+    assert not {name for name in finished.left if name.startswith("primia")}
     history = list(csv.DictReader((run_dir / "history.csv").open()))
-    assert [row["round"] for row in history] == ["1", "2"]
+    assert [row["round"] for row in history] == ["1", "2", "3"]
     assert all(row["sites"] == "3" and float(row["val_loss"]) > 0 for row in history)
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert set(metrics["local"]) == {"site-1", "site-2", "site-3"}
@@ -69,12 +97,14 @@ def test_a_checkout_may_have_any_name(environment_with_a_space: Path) -> None:
 def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_themselves(
     primia: Primia,
 ) -> None:
-    options = [*TINY, "federation.rounds=1", "federation.min_sites=3"]
-    ways = ("secure", "plain")
-    for way in ways:
-        done = primia("train", *options, f"aggregation={way}", f"output_dir={way}")
+    options = [*TINY, "report.saliency=0", "federation.rounds=1", "federation.min_sites=3"]
+    inside = InProcess(primia.folder)
+    for choice in ("secure", "plain"):
+        done = inside("train", *options, f"aggregation={choice}", f"output_dir={choice}")
         assert done.returncode == 0, done.stderr
-    secure, plain = (load_file(primia.folder / way / "model.safetensors") for way in ways)
+    secure, plain = (
+        load_file(primia.folder / choice / "model.safetensors") for choice in ("secure", "plain")
+    )
     images = sum(
         site["train"]
         for site in json.loads((primia.folder / "plain/run.json").read_text())["sites"]
@@ -88,41 +118,37 @@ def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_them
     assert "Secure aggregation" in (primia.folder / "secure/report.html").read_text()
     assert "Not private" in (primia.folder / "plain/report.html").read_text()
     control = ("aggregation=plain", "strategy.weight_digits=2", "output_dir=control")
-    done = primia("train", *options, *control)
+    done = inside("train", *options, *control)
     assert done.returncode == 0, done.stderr
     weights = {_sha256(primia.folder / run / "model.safetensors") for run in ("secure", "control")}
     assert len(weights) == 1  # masks, keys and shares leave no trace in the model
 
 
-def test_killed_launcher_resumes_bit_for_bit(primia: Primia) -> None:
-    options = [*TINY, "federation.rounds=4", "training.optimizer_state=keep"]
-    whole = primia("train", *options, "output_dir=whole")
-    assert whole.returncode == 0, whole.stderr
+def test_killed_launcher_resumes_bit_for_bit(primia: Primia, finished: Finished) -> None:
     broken = primia.folder / "broken"
-    launcher = primia.start("train", *options, f"output_dir={broken}")
+    launcher = primia.start("train", *WHOLE, f"output_dir={broken}")
     _wait(lambda: any(e["event"] == "round_finished" for e in events(broken)))
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.communicate()
     _wait(lambda: not processes_of(primia.folder), 60)
     assert not (broken / "result.json").exists()
-    resumed = primia("train", f"resume={broken}")
+    resumed = InProcess(primia.folder)("train", f"resume={broken}")
     assert resumed.returncode == 0, resumed.stderr
-    assert last_json(resumed.stdout)["rounds"] == 4
+    assert last_json(resumed.stdout)["rounds"] == 3
     assert any(e["event"] == "resumed" for e in events(broken))
-    assert _sha256(broken / "model.safetensors") == _sha256(
-        primia.folder / "whole/model.safetensors"
-    )
+    assert _sha256(broken / "model.safetensors") == _sha256(finished.folder / "model.safetensors")
     columns = ("round", "train_loss", "val_loss", "val_mcc", "sites")
     for one, other in zip(
         csv.DictReader((broken / "history.csv").open()),
-        csv.DictReader((primia.folder / "whole" / "history.csv").open()),
+        csv.DictReader((finished.folder / "history.csv").open()),
         strict=True,
     ):
         assert [one[c] for c in columns] == [other[c] for c in columns]
 
 
 def test_sweep_runs_every_job(primia: Primia) -> None:
-    done = primia("train", "-m", *TINY, "federation.rounds=1", "seed=1,2")
+    options = (*TINY, "report.saliency=0", "federation.rounds=1", "seed=1,2")
+    done = InProcess(primia.folder)("train", "-m", *options)
     assert done.returncode == 0, done.stderr
     runs = last_json(done.stdout)["runs"]
     assert [run["overrides"][-1] for run in runs] == ["seed=1", "seed=2"]
@@ -132,9 +158,20 @@ def test_sweep_runs_every_job(primia: Primia) -> None:
 
 
 def test_dry_run_plans_and_writes_nothing(primia: Primia) -> None:
-    done = primia("train", *TINY, "dry_run=true")
+    done = InProcess(primia.folder)("train", *TINY, "dry_run=true")
     assert done.returncode == 0, done.stderr
     plan = last_json(done.stdout)
     assert len(plan["bundle"]) == 64
     assert [site["site"] for site in plan["sites"]] == ["site-1", "site-2", "site-3"]
     assert not (primia.folder / "outputs").exists()
+
+
+def test_run_folder_of_another_model(primia: Primia, finished: Finished) -> None:
+    done = primia.folder / "done"
+    shutil.copytree(finished.folder, done)
+    config = done / "config.yaml"
+    config.write_text(config.read_text().replace("name: simpleconv", "name: resnet18"))
+    refused = InProcess(primia.folder)("train", f"resume={done}")
+    assert refused.returncode == 2
+    assert "checkpoint" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -19,7 +19,7 @@ from primia_flwr.processes.children import is_listening
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
 from tests.crashes import kill_leader
-from tests.e2e.runner import Primia, last_json
+from tests.e2e.runner import Primia, called, last_json
 from tests.e2e.test_encrypted_inference import (
     CLASSES,
     infer,
@@ -215,12 +215,12 @@ def test_an_audited_watch_notes_what_is_outside_and_goes_on(primia: Primia, tmp_
     ],
 )
 def test_a_watch_that_cannot_be_says_why(
-    primia: Primia, kit: Path, tmp_path: Path, options: list[str], words: str
+    kit: Path, tmp_path: Path, options: list[str], words: str
 ) -> None:
     images = write_images(tmp_path / "today", 1)
     filled = [option.format(image=images / "00.png") for option in options]
     fixed = ("server=localhost:1", f"data.root={images}", f"kit={kit}", f"output={tmp_path / 'o'}")
-    done = primia("infer", *fixed, "watch=true", *filled)
+    done = called("infer", *fixed, "watch=true", *filled)
     assert words in one_sentence(done)
     assert not (tmp_path / "o").exists()
 
