@@ -105,6 +105,8 @@ _NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: 
 
 def as_type_of(default: Any, value: Any) -> Any:
     """Return a value as its option holds it, or None if it is of another type."""
-    if type(default) is float and type(value) is int and abs(value) < 2**64:
+    if type(value) is int and abs(value) >= 2**64:
+        return None
+    if type(value) is int and type(default) is float:
         return float(value)
     return value if type(value) is type(default) else None
