@@ -84,8 +84,8 @@ def test_out_of_place_blocks_compute_what_torchvisions_do(name: str) -> None:
     from primia_flwr.models.layers import resnet
 
     stock = resnet._resnet.ResNet(
-        resnet.BLOCKS[resnet.LAYOUTS[name][0], "batch"],
-        resnet.LAYOUTS[name][1],
+        resnet.BLOCKS["basic" if name == "resnet18" else "bottleneck", "batch"],
+        [2, 2, 2, 2] if name == "resnet18" else [3, 4, 6, 3],
         2,
         norm_layer=lambda width: nn.GroupNorm(32, width),
     ).eval()
@@ -153,11 +153,11 @@ def test_model_config_refuses(values: dict[str, object], message: str) -> None:
         ModelConfig(**values)  # type: ignore[arg-type]
 
 
-def test_build_refuses_two_channels_and_one_class() -> None:
+def test_build_refuses_two_channels_and_no_output() -> None:
     with pytest.raises(ConfigError, match=r"data\.channels=2"):
         build_model(ModelConfig(), outputs=2, channels=2)
-    with pytest.raises(ConfigError, match="number of classes=1"):
-        build_model(ModelConfig(), outputs=1, channels=1)
+    with pytest.raises(ConfigError, match="number of outputs=0"):
+        build_model(ModelConfig(), outputs=0, channels=1)
 
 
 def test_image_size_must_survive_the_poolings() -> None:
