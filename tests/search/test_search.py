@@ -194,3 +194,50 @@ def test_values_come_back_from_hydra_unchanged() -> None:
     assert cfg.training.class_weights == "none"
     assert cfg.training.compile is True
     assert cfg.model.weights == values["model.weights"]
+
+
+STEP = {"strategy.options.server_learning_rate": {"low": 0.01, "high": 1.0}}
+
+
+def score_step(trial: optuna.Trial, values: dict[str, Any]) -> Outcome:
+    return Outcome("complete", values["strategy.options.server_learning_rate"] / 2, 2)
+
+
+@pytest.mark.parametrize("words", [["strategy=fedadam"], ["strategy.name=fedadam"]])
+def test_the_options_of_a_rule_are_searched(tmp_path: Path, words: list[str]) -> None:
+    """Whether or not the YAML that was chosen names them; the default trial has the defaults."""
+    line = search(tmp_path, words, space=STEP).run(score_step)
+
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert found["trials"][0]["values"] == {"strategy.options.server_learning_rate": 0.1}
+    best = parse(Experiment, compose("config", [f"experiment={line['experiment']}"]))
+    assert best.strategy.name == "fedadam"
+    assert best.strategy.options["server_learning_rate"] == 2 * line["best_val_mcc"]
+    assert best.strategy.options["beta_2"] == 0.99
+    again = compose("config", [*words, *as_overrides(line["best"])])
+    assert parse(Experiment, again).strategy == best.strategy
+
+
+@pytest.mark.parametrize(
+    ("words", "space", "said"),
+    [
+        ([], STEP, "server_learning_rate with strategy.name=fedavg; expected no options"),
+        (
+            ["strategy=krum", "aggregation=plain"],
+            STEP,
+            "server_learning_rate with strategy.name=krum; expected num_malicious; choose",
+        ),
+        (
+            ["strategy=fedadam"],
+            {"strategy.name": {"choices": ["fedadam", "fedyogi", "fedavg"]}},
+            "strategy.options.server_learning_rate with strategy.name=fedavg",
+        ),
+    ],
+)
+def test_options_that_a_rule_does_not_have_are_refused_before_anything_runs(
+    tmp_path: Path, words: list[str], space: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        search(tmp_path / "new", words, space=space).run(score_step)
+    assert said in str(caught.value)
+    assert not (tmp_path / "new").exists()

@@ -190,3 +190,36 @@ def test_a_space_and_its_points_survive_the_way_there_and_back(
     for name, dist in space.distributions().items():
         inner = dist.to_internal_repr(space.encode(values)[name])
         assert dist._contains(inner)
+
+
+def test_options_of_any_rule_may_vary_in_their_own_type() -> None:
+    space = parse_space(
+        {
+            "strategy.options.beta_1": {"low": 0.5, "high": 0.9},
+            "strategy": {"options": {"num_malicious": {"low": 0, "high": 2}}},
+            "strategy.options.tau": {"choices": [1, 0.001]},
+        }
+    )
+
+    assert space.dimensions["strategy.options.beta_1"] == Interval(0.5, 0.9)
+    assert space.dimensions["strategy.options.num_malicious"] == Interval(0, 2, integer=True)
+    assert space.dimensions["strategy.options.tau"] == Choices((1.0, 0.001))
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({"strategy.options.beta1": {"low": 0, "high": 1}}, "did you mean strategy.options.beta_1"),
+        ({"strategy.options": {"choices": [{}]}}, "strategy.options is no key of the experiment"),
+        ({"strategy.options.num_malicious": {"low": 0.5, "high": 2}}, "low=0.5; expected an integ"),
+        (
+            {"strategy.options.tau": {"choices": ["small"]}},
+            '"small" is no value of strategy.option',
+        ),
+        ({"strategy.options.tau": {"choices": [True]}}, "true is no value of strategy.options.tau"),
+    ],
+)
+def test_options_that_no_rule_has_are_refused(space: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_space(space)
+    assert said in str(caught.value)
