@@ -116,7 +116,7 @@ def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_them
     for row in csv.DictReader((primia.folder / "secure" / "sites.csv").open()):
         assert {key for key, value in row.items() if value} == {"round", "site", "status"}
     assert "Secure aggregation" in (primia.folder / "secure/report.html").read_text()
-    assert "Not private" in (primia.folder / "plain/report.html").read_text()
+    assert "No secure aggregation" in (primia.folder / "plain/report.html").read_text()
     control = ("aggregation=plain", "strategy.weight_digits=2", "output_dir=control")
     done = inside("train", *options, *control)
     assert done.returncode == 0, done.stderr

@@ -181,7 +181,7 @@ def test_notices_follow_the_run(
 ) -> None:
     page = page_of(make_run_folder(tmp_path / "r", synthetic=synthetic, secure_aggregation=private))
     assert ("Synthetic data." in page.words) is synthetic
-    assert ("Not private: plain averaging." in page.words) is not private
+    assert ("No secure aggregation: plain averaging." in page.words) is not private
 
 
 def test_a_deployment_without_test_set_says_so(make_run_folder: Maker, tmp_path: Path) -> None:

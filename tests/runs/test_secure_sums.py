@@ -324,7 +324,7 @@ def test_the_report_has_the_account_of_a_secure_run(make_run_folder: Maker, tmp_
     assert "<td>1.010</td>" in page
     assert "no sum: too few sites are left; dropped out: paris" in page
     assert "but for the audit of this simulation" in page
-    assert "Not private: plain averaging." not in page
+    assert "No secure aggregation: plain averaging." not in page
     assert page.count("<caption>") == page.count("<table")
     assert page.count("<th ") == page.count(' scope="')
 
@@ -348,7 +348,7 @@ def test_a_plain_run_keeps_its_notice_and_has_no_account(
     make_run_folder: Maker, tmp_path: Path
 ) -> None:
     page = report_of(make_run_folder(tmp_path / "r"), [])
-    assert "Not private: plain averaging." in page
+    assert "No secure aggregation: plain averaging." in page
     assert 'id="secure"' not in page
     assert 'href="#secure"' not in page
 

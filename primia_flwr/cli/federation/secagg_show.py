@@ -71,7 +71,7 @@ def _why_none(folder: "RunFolder") -> str:
             "each sum; it ended before the first, or an earlier version made it"
         )
     return (
-        "used plain averaging: the coordinator saw each site's update, which is not private; "
+        "used plain averaging: the coordinator saw each site's update; "
         "expected a run with aggregation=secure"
     )
 

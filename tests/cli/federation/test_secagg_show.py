@@ -123,7 +123,7 @@ def test_a_plain_run_is_a_mistake_that_says_what_the_coordinator_saw(
     assert (code, out) == (2, "")
     assert err == (
         f"error: run={run_dir} used plain averaging: the coordinator saw each site's update, "
-        "which is not private; expected a run with aggregation=secure\n"
+        "expected a run with aggregation=secure\n"
     )
 
 
