@@ -122,7 +122,7 @@ def test_a_plain_run_is_a_mistake_that_says_what_the_coordinator_saw(
     code, out, err = show(capsys, f"run={run_dir}")
     assert (code, out) == (2, "")
     assert err == (
-        f"error: run={run_dir} used plain averaging: the coordinator saw each site's update, "
+        f"error: run={run_dir} used plain averaging: the coordinator saw each site's update; "
         "expected a run with aggregation=secure\n"
     )
 
