@@ -22,23 +22,25 @@ _KEYS: dict[str, str] = {
     "allowed_verbs": "allowed_messages",
 }
 CHOICES: dict[str, str] = {
-    "strategy=secagg": "aggregation=secure, which is the default",
+    "strategy=secagg": "aggregation=secure (the default)",
     "strategy=fedsearch": "search=pneumonia (or search=demo)",
 }
 _VALUES: dict[str, dict[str, str]] = {"baselines": {"alone": "local", "pooled": "centralised"}}
 
 
 def check_overrides(overrides: Iterable[str]) -> None:
-    """Refuse overrides of earlier versions.
+    """Refuse overrides of earlier versions, also where they list several choices.
 
     Raises
     ------
     ConfigError
-        Naming the first key and what it is called now.
+        Naming the first key or choice and what it is called now.
     """
     for word in overrides:
-        key = word.partition("=")[0].lstrip("+~")
+        key, _, values = word.lstrip("+~").partition("=")
         _refuse(key, _KEYS.get(key))
+        for choice in values.split(","):
+            _refuse(f"{key}={choice}", CHOICES.get(f"{key}={choice}"))
 
 
 def check_keys(content: Mapping[str, Any]) -> None:

@@ -52,6 +52,7 @@ def test_an_old_key_on_the_command_line(key, new, prefix, refused):
 @pytest.mark.parametrize(("key", "new"), KEYS.items())
 def test_an_old_key_that_is_deleted_or_searched_over(key, new, refused):
     assert sentence(key, new) in refused("train", f"~{key}")
+    assert sentence(key, new) in refused("train", "-m", f"{key}=0.1,0.2")
     with pytest.raises(ConfigError, match="earlier version"):
         parse_space({key: {"low": 0.1, "high": 0.9}})
 
@@ -60,6 +61,7 @@ def test_an_old_key_that_is_deleted_or_searched_over(key, new, refused):
 def test_an_old_choice_on_the_command_line(old, new, refused):
     assert sentence(old, new) in refused("train", "experiment=demo", old)
     assert sentence(old, new) in refused("train", old, "dry_run=true")
+    assert sentence(old, new) in refused("train", "-m", f"{old},fedavg", "seed=1,2")
 
 
 @pytest.mark.parametrize(("key", "old", "new"), VALUES)

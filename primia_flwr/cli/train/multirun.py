@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from primia_flwr.config import renamed
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse, with_search_path, without_sweep
 from primia_flwr.config.parsing import explain
@@ -56,7 +57,10 @@ def check_words(words: Sequence[str], *, scored: bool = True) -> None:
     ------
     MissingExtraError, TrackingError
         As `check_extras`.
+    ConfigError
+        If a word is of an earlier version.
     """
+    renamed.check_overrides(words)
     try:
         overrides = OverridesParser.create().parse_overrides(list(words))
         fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
