@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from omegaconf import OmegaConf
 
 from primia_flwr.config import load
 from primia_flwr.config.rows import plugin_folders
+from primia_flwr.data.layouts import synthetic
 from primia_flwr.privacy.accounting import accountant
+
+DRAW_ALL = synthetic._write_all
 
 
 def _compose() -> Callable[..., Any]:
@@ -73,9 +77,44 @@ def _pld_epsilon() -> Callable[..., float]:
     return pld_epsilon
 
 
+def _load_config() -> Callable[..., Any]:
+    real, known = FileConfigSource.load_config, dict[Any, bytes]()
+    conf = str(load.app_root() / "conf")
+
+    def load_config(self: FileConfigSource, config_path: str) -> Any:
+        if not self.path.startswith(conf):
+            return real(self, config_path)
+        asked = (self.path, self.provider, config_path)
+        if asked not in known:
+            known[asked] = pickle.dumps(real(self, config_path))
+        return pickle.loads(known[asked])
+
+    return load_config
+
+
+def _draw_all() -> Callable[..., None]:
+    known = dict[str, dict[Path, bytes]]()
+
+    def draw_all(cfg: Any, folder: Path) -> None:
+        files = known.get(repr(cfg))
+        if files is None:
+            DRAW_ALL(cfg, folder)
+            files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+            known[repr(cfg)] = files
+            return
+        for name in synthetic.FOLDERS:
+            (folder / name).mkdir()
+        for path, content in files.items():
+            (folder / path).write_bytes(content)
+
+    return draw_all
+
+
 def remember() -> None:
     """Put the remembering functions in place; call it before the product binds their names."""
     load.compose = _compose()  # type: ignore[assignment]
     load.load_experiment = _load_experiment()
     OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
+    FileConfigSource.load_config = _load_config()  # type: ignore[method-assign]
     accountant._pld_epsilon = _pld_epsilon()
+    synthetic._write_all = _draw_all()

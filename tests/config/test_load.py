@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.config.experiment.federation import FederationConfig
@@ -36,6 +36,7 @@ def test_an_experiment_overrides_the_defaults() -> None:
     assert experiment("experiment=demo", "federation.rounds=3").federation.rounds == 3
 
 
+@settings(max_examples=30)
 @given(
     name=names,
     seed=st.integers(0, 2**32 - 1),

@@ -12,14 +12,20 @@ from sklearn.metrics import balanced_accuracy_score
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.data.dataset import load_site, load_test
-from primia_flwr.data.layouts import radiograph
+from primia_flwr.data.layouts import radiograph, synthetic
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.layouts.synthetic import write_synthetic
 from primia_flwr.data.seeding import generator
 from primia_flwr.errors import ConfigError
 from tests.data.everything import load_all
+from tests.remembered import DRAW_ALL
 
 SMALL = SyntheticConfig(patients=20)
+
+
+@pytest.fixture(autouse=True)
+def _drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "_write_all", DRAW_ALL)
 
 
 def test_drawing_is_a_function_of_patient_and_image() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from tests.e2e.runner import last_json
+from tests.e2e.runner import InProcess, last_json
 
 KINDS = ("strategy", "model", "task", "layout")
 CHOICES = ("strategy=own_strategy", "model=own_model", "task=own_task", "data=own_layout")
@@ -18,7 +18,9 @@ SMALL = (
 @pytest.fixture
 def project(primia):
     for kind in KINDS:
-        assert primia("new", kind, f"own_{kind}", "folder=plugins").returncode == 0
+        assert (
+            InProcess(primia.folder)("new", kind, f"own_{kind}", "folder=plugins").returncode == 0
+        )
     for name, grey in (("dark", 40), ("light", 200)):
         for patient in range(24):
             path = primia.folder / "images" / name / f"{name}{patient}_a.png"

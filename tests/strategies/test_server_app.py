@@ -130,6 +130,7 @@ def test_a_folder_that_cannot_be_made_is_named(experiment):
 def test_a_coordinator_without_data_must_be_told_the_classes(experiment):
     assert class_names(experiment) == ("normal", "pneumonia")
     experiment.data.classes = []
+    experiment.data.synthetic.patients = 60
     assert len(class_names(experiment)) == 3
     experiment.deployment = DeploymentConfig(
         kind="deployment", superlink="fl:9391", root_certificates="ca.crt", roster="roster.yaml"

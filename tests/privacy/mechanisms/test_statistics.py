@@ -46,14 +46,14 @@ def test_no_unit_moves_the_sums_further(seed: int, own: int, channels: int, clas
 
 
 def test_the_noise_has_the_variance_that_is_charged_for() -> None:
-    units = units_of("patient", [str(i) for i in range(4000)])
-    images = np.full((4000, 1, 1, 1), 128, np.uint8)
+    units = units_of("patient", [str(i) for i in range(500)])
+    images = np.full((500, 1, 1, 1), 128, np.uint8)
     drawn = [
-        noisy_sums(images, [0] * 4000, units, outputs=2, noise_multiplier=3.0).levels[0]
+        noisy_sums(images, [0] * 500, units, outputs=2, noise_multiplier=3.0).levels[0]
         for _ in range(400)
     ]
     expected = 3.0 * sensitivity(1, 2) / 2**GRID_BITS  # 5.2 units
-    exact = round(128 / 255 * 2**GRID_BITS) / 2**GRID_BITS * 4000
+    exact = round(128 / 255 * 2**GRID_BITS) / 2**GRID_BITS * 500
     assert np.std(drawn) == pytest.approx(expected, rel=0.15)  # 400 draws: sd known to 3.5 %
     assert np.mean(drawn) == pytest.approx(exact, abs=5 * expected / 20)
     assert cost(3.0).noise_multiplier == 3.0
