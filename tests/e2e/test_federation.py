@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.models.saved import load_model
-from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.site.log import SiteLog
 from primia_flwr.trials.loopback import LoopbackFederation
 from tests.crashes import kill_leader
@@ -81,7 +81,7 @@ def test_private_trial_is_charged_at_each_hospital_under_its_own_ceiling(primia:
     kits = sorted((primia.folder / "run/trial/federation").glob("kit-site-*"))
     assert len(kits) == 3
     for kit in kits:
-        with Ledger.read(kit / "state/privacy") as ledger:
+        with read_ledger(kit / "state/privacy") as ledger:
             charges = ledger.charges()
             assert [charge.instance for charge in charges] == [1, 2]
             assert all(charge.ceiling == 5 for charge in charges)

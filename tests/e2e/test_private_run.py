@@ -11,7 +11,7 @@ import pytest
 
 from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.accounting.accountant import epsilon
-from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.view import read_ledger
 from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
 from tests.e2e.test_simulation import _wait
 
@@ -22,7 +22,7 @@ def ledgers(run_dir: Path) -> dict[str, list[int]]:
     """Return the rounds that each site was charged for, after checking the whole ledger."""
     found = {}
     for folder in sorted(run_dir.glob("sites/*/privacy")):
-        with Ledger.read(folder) as ledger:
+        with read_ledger(folder) as ledger:
             ledger.verify_data()
             charges = ledger.charges()
             assert ledger.spent(charges[-1].version) <= 8

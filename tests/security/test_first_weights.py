@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from primia_flwr.messages import secure as wire
 from primia_flwr.models.provenance import arrays_digest
-from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.site.policy import load_policy
 from tests.security.lab import Refused, content_of, fresh_model, size_of
 from tests.security.test_patients import PRIVATE, THREE
@@ -25,7 +25,7 @@ def charges(lab, site="munich"):
     folder = load_policy(lab.policy_file(site)).privacy_folder
     if not (folder / "ledger.jsonl").exists():
         return 0
-    with Ledger.read(folder) as ledger:
+    with read_ledger(folder) as ledger:
         return len(ledger.charges())
 
 

@@ -9,7 +9,7 @@ from clients.site.opened import open_site
 from primia_flwr.config.load import to_yaml
 from primia_flwr.data.manifest import Sample
 from primia_flwr.messages import secure as wire
-from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.site.policy import load_policy
 from tests.security.lab import Refused, content_of, fresh_model, size_of
 
@@ -54,7 +54,7 @@ def test_a_second_run_does_not_begin_at_zero(lab, renamed):
     assert not isinstance(ask(found, 1), Refused)
     second = ask(found, 2, *([renamed] if renamed else []))
     assert isinstance(second, Refused)
-    with Ledger.read(load_policy(found.policy_file("munich")).privacy_folder) as ledger:
+    with read_ledger(load_policy(found.policy_file("munich")).privacy_folder) as ledger:
         (charge,) = ledger.charges()
         assert 2.9 < ledger.spent(charge.version) <= 3
 
@@ -108,7 +108,7 @@ def test_the_same_images_have_no_fresh_budget(lab, change):
     assert not isinstance(ask(found, 1), Refused)
     change(found, found.folder / "data" / "munich")
     assert isinstance(ask(found, 2), Refused)
-    with Ledger.read(load_policy(found.policy_file("munich")).privacy_folder) as ledger:
+    with read_ledger(load_policy(found.policy_file("munich")).privacy_folder) as ledger:
         assert len(ledger.charges()) == 1
     assert "most used patient would be" in found.log()
 

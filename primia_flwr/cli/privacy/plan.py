@@ -87,11 +87,11 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ledger(folder: str) -> "tuple[SiteFilter | None, Spent | None]":
-    from primia_flwr.privacy.ledger.ledger import Ledger
+    from primia_flwr.privacy.ledger.view import read_ledger
 
     if not folder:
         return None, None
-    with Ledger.read(Path(folder)) as ledger:
+    with read_ledger(Path(folder)) as ledger:
         return ledger.account.constants.filter, ledger.most_used()
 
 

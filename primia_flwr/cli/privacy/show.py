@@ -44,14 +44,14 @@ def _run(cfg: _ShowArguments) -> dict[str, Any]:
     ConfigError, DataError
         If there is no such site or ledger, or it was changed.
     """
-    from primia_flwr.privacy.ledger.ledger import Ledger
     from primia_flwr.privacy.ledger.statement import statement
+    from primia_flwr.privacy.ledger.view import read_ledger
 
     folder, allowed = Path(cfg.ledger), 0.0
     if not cfg.ledger:
         policy = load_policy(Path(cfg.site))
         folder, allowed = policy.privacy_folder, policy.max_epsilon
-    with Ledger.read(folder) as ledger:
+    with read_ledger(folder) as ledger:
         found = statement(ledger, ceiling=cfg.ceiling or allowed or None)
         charges = ledger.charges()
     console = Console(stderr=cfg.quiet, emoji=False)

@@ -51,7 +51,7 @@ def _run(cfg: _VerifyArguments) -> dict[str, Any]:
         If there is no ledger in the folder.
     """
     from primia_flwr.privacy.ledger.file import LEDGER
-    from primia_flwr.privacy.ledger.ledger import Ledger
+    from primia_flwr.privacy.ledger.view import read_ledger
 
     folder = Path(cfg.ledger)
     if not cfg.ledger or not (folder / LEDGER).is_file():
@@ -60,7 +60,7 @@ def _run(cfg: _VerifyArguments) -> dict[str, Any]:
         )
     console = Console(stderr=cfg.quiet, emoji=False)
     try:
-        with Ledger.read(folder) as ledger:
+        with read_ledger(folder) as ledger:
             ledger.verify_data()
             ledger.verify_plans()
             check = ledger.check_answers if cfg.answers else ledger.check_witness

@@ -1,4 +1,4 @@
-"""The privacy ledger of one site: what was released, what it cost, and how much may still be.
+"""Charging a site's privacy ledger: what leaves is paid for first, and never twice.
 
     with Ledger.open(folder, site="munich", unit="patient", delta=1e-6, ceiling=3.0) as ledger:
         ledger.check_witness(*head_that_the_coordinator_saw)
@@ -24,7 +24,6 @@ import hmac
 import re
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +32,17 @@ from typing import Self
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError
 from primia_flwr.privacy.accounting.events import AnyEvent, event_to_json
-from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter, Spent, check_delta
-from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish, plan_to_json, price
+from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter, check_delta
+from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish, plan_to_json
 from primia_flwr.privacy.ledger import people as units_of
-from primia_flwr.privacy.ledger.account import FORMAT, Account, Charge, check_unit
-from primia_flwr.privacy.ledger.file import Head, LedgerFile
+from primia_flwr.privacy.ledger.account import FORMAT, check_unit
+from primia_flwr.privacy.ledger.file import LedgerFile
 from primia_flwr.privacy.ledger.folder import KEY, check_unbegun
 from primia_flwr.privacy.ledger.planned_runs import PlannedRun
 from primia_flwr.privacy.ledger.releases import Releases
-from primia_flwr.storage.chain import GENESIS
+from primia_flwr.privacy.ledger.view import LedgerView
 
 _KEPT = 3  # outputs a run; older rounds are over
-_PRICES_MAY_DIFFER = 1e-3  # between versions of dp-accounting
 _TEXT = re.compile(r"[\x20-\x7e]{1,200}")
 
 
@@ -59,14 +57,12 @@ class Receipt:
     ceiling: float | None
 
 
-class Ledger:
-    """An open ledger; a context manager. Make one with `Ledger.open` or `Ledger.read`."""
+class Ledger(LedgerView):
+    """A ledger open for charging, and locked; a context manager. Make one with `Ledger.open`."""
 
     def __init__(self, file: LedgerFile, ceiling: float | None) -> None:
-        self._file = file
+        super().__init__(file)
         self.ceiling = ceiling
-        self.account = Account(file.entries, file.path)
-        self._groups: Counter[units_of.Person] | None = None
         self._key = b""
 
     @classmethod
@@ -119,90 +115,6 @@ class Ledger:
             file.close()
             raise
 
-    @classmethod
-    def read(cls, folder: Path, *, wait: float = 10.0) -> Self:
-        """Open a ledger to look at it; nothing is written, no key is needed.
-
-        Raises
-        ------
-        DataError
-            If it does not exist, was changed, or is in use.
-        """
-        file = LedgerFile(folder, read_only=True, wait=wait)
-        try:
-            ledger = cls(file, None)
-            ledger.account.constants  # noqa: B018 - an empty ledger is an error here
-            return ledger
-        except BaseException:
-            file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the ledger."""
-        self._file.close()
-
-    def head(self) -> Head:
-        """Return number and hash of the newest entry, for witnesses to keep."""
-        return self._file.head
-
-    def answers(self) -> tuple[int, str]:
-        """Return how many answers were paid for and the hash of the newest one's entry.
-
-        For witnesses elsewhere: unlike the number of entries it does not count changes of the data.
-        """
-        charges = self.account.charges
-        return len(charges), charges[-1].hash if charges else GENESIS
-
-    def unfinished(self) -> int:
-        """Return the bytes of a last line that a crash cut short; only `read` leaves one there."""
-        return len(self._file.unfinished)
-
-    def check_witness(self, seq: int, head: str) -> None:
-        """Compare with a head that somebody else remembers of this ledger.
-
-        Raises
-        ------
-        DataError
-            If the ledger is behind it, or has another entry in that place.
-        """
-        entries = self._file.entries
-        if seq > len(entries):
-            raise DataError(
-                f"{self._file.path} ends at entry {len(entries)}, but a witness has seen entry "
-                f"{seq}; an old copy was put back, or the end was cut off; nothing is released; "
-                "put the newest copy back, or give this data up for private runs"
-            )
-        if seq > 0 and not hmac.compare_digest(entries[seq - 1].hash.encode(), head.encode()):
-            raise DataError(
-                f"{self._file.path}, entry {seq} has hash {entries[seq - 1].hash[:12]}…, but a "
-                f"witness has seen {head[:12]}…; this is another ledger, or it went on from an old "
-                "copy; nothing is released; put the right one back"
-            )
-
-    def check_answers(self, answers: int, digest: str) -> None:
-        """Compare with how many answers somebody else remembers, and the hash of the newest.
-
-        Raises
-        ------
-        DataError
-            If the ledger has fewer, or has paid for another one in that place.
-        """
-        charges = self.account.charges
-        if answers > len(charges):
-            raise DataError(
-                f"{self._file.path} has paid for {len(charges)} answers, but a witness has seen "
-                f"answer {answers}; an old copy was put back, or the end was cut off; nothing is "
-                "released; put the newest copy back, or give this data up for private runs"
-            )
-        if answers > 0:
-            self.check_witness(charges[answers - 1].seq, digest)
-
     def register(self, units: Iterable[str], images: Sequence[str] | None = None) -> str:
         """Return the version of the data that has these units; the same data, the same version.
 
@@ -222,7 +134,7 @@ class Ledger:
         DataError
             If there is no unit, or the version cannot be written down.
         """
-        found = units_of.rows(self._key_or_refuse(), units, images)
+        found = units_of.rows(self._key, units, images)
         count = units_of.count_units(found)
         check_delta(self.account.constants.filter.delta, count)
         version, content = units_of.version_of(found)
@@ -366,7 +278,7 @@ class Ledger:
         DataError
             If it cannot be written; then it must not leave.
         """
-        releases = Releases(self._file.folder, self._key_or_refuse())
+        releases = Releases(self._file.folder, self._key)
         releases.write(receipt.seq, receipt.head, content)
         of_run = [(c.seq, c.hash) for c in self.account.charges if c.run == receipt.run]
         releases.drop(of_run[:-_KEPT])
@@ -379,7 +291,7 @@ class Ledger:
         DataError
             If they were changed.
         """
-        releases = Releases(self._file.folder, self._key_or_refuse())
+        releases = Releases(self._file.folder, self._key)
         wanted = (run, instance, _digest(request))
         for charge in reversed(self.account.charges):
             if (charge.run, charge.instance, charge.request) == wanted:
@@ -387,48 +299,6 @@ class Ledger:
                 if kept is not None:
                     return kept
         return None
-
-    def spent(self, version: str) -> float:
-        """Return what the most used unit of a version has spent, by the filter."""
-        return self.account.epsilon(version, self._grouped())
-
-    def most_used(self) -> Spent:
-        """Return the spending of the unit that has spent most of all."""
-        return self.account.most_used(self._grouped())
-
-    def charges(self) -> Sequence[Charge]:
-        """Return all charges, the oldest first."""
-        return tuple(self.account.charges)
-
-    def verify_plans(self) -> None:
-        """Price every plan anew.
-
-        Raises
-        ------
-        DataError
-            If one costs more than the ledger says.
-        """
-        for planned in self.account.runs.plans:
-            plan = planned.plan
-            found = price(plan.events, plan.delta).epsilon
-            if found > plan.epsilon * (1 + _PRICES_MAY_DIFFER):
-                raise DataError(
-                    f"{self._file.path}, line {planned.seq}: the plan of run {planned.run} has "
-                    f"epsilon {plan.epsilon:.6g}; expected {found:.6g} at delta {plan.delta:.3g}; "
-                    "the entry was not written by this software; nothing is released; ask the "
-                    "coordinator which head it saw last"
-                )
-
-    def verify_data(self) -> None:
-        """Read every version's units.
-
-        Raises
-        ------
-        DataError
-            If a file is missing or was changed.
-        """
-        self._groups = None
-        self._grouped()
 
     def _write(self, version: str, run: str, plan: RunPlan) -> None:
         """Write a plan down, if all of it can be afforded."""
@@ -438,14 +308,6 @@ class Ledger:
 
     def _ceiling(self) -> float | None:
         return None if self.ceiling is None else float(self.ceiling)
-
-    def _grouped(self) -> Counter[units_of.Person]:
-        if self._groups is None:
-            folder = self._file.folder
-            self._groups = units_of.people(
-                {name: units_of.read_version(folder, name) for name in self.account.versions}
-            )
-        return self._groups
 
     def _check_version(self, version: str, run: str) -> None:
         if version not in self.account.versions:
@@ -482,11 +344,6 @@ class Ledger:
                 "no patient would be known again, so nothing is released; put that key back"
             )
         self._key = key
-
-    def _key_or_refuse(self) -> bytes:
-        if not self._key:
-            raise DataError(f"{self._file.path} is open for reading only")
-        return self._key
 
 
 def _begin(file: LedgerFile, site: str, unit: str, chosen: SiteFilter) -> None:

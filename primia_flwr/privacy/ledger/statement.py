@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.planned_runs import PlannedRun
+from primia_flwr.privacy.ledger.view import LedgerView
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Statement:
         }
 
 
-def statement(ledger: Ledger, *, ceiling: float | None = None) -> Statement:
+def statement(ledger: LedgerView, *, ceiling: float | None = None) -> Statement:
     """Add a ledger up.
 
     Parameters
@@ -113,7 +113,7 @@ def statement(ledger: Ledger, *, ceiling: float | None = None) -> Statement:
     )
 
 
-def _line(ledger: Ledger, version: str, ceiling: float | None) -> VersionLine:
+def _line(ledger: LedgerView, version: str, ceiling: float | None) -> VersionLine:
     account = ledger.account
     worst = ledger.spent(version)
     return VersionLine(

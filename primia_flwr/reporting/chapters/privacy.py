@@ -15,8 +15,8 @@ from primia_flwr.errors import PrimiaError
 from primia_flwr.models.provenance import Provenance, read_added
 from primia_flwr.privacy.accounting.accountant import Guarantee, across_sites, epsilon
 from primia_flwr.privacy.accounting.events import AnyEvent
-from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.planned_runs import PlannedRuns
+from primia_flwr.privacy.ledger.view import read_ledger
 
 _FILTER = "filter"
 
@@ -148,7 +148,7 @@ def _ledgers(run_dir: Path) -> Sequence[Path]:
 def _site(folder: Path, delta: float) -> _Site | None:
     """Return what a ledger says; None where it cannot be read or has no charge."""
     try:
-        with Ledger.read(folder) as ledger:
+        with read_ledger(folder) as ledger:
             charges = ledger.charges()
             if not charges:
                 return None

@@ -20,6 +20,7 @@ from primia_flwr.messages import keys
 from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.privacy.accounting.run_plan import Wish
 from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.provisioning.identities import prepare_secure
 from tests.clients.answering import answer_evaluate, answer_statistics, answer_train
 from tests.clients.handlers.test_answers import asked, config_text, simulated, train_message
@@ -46,7 +47,7 @@ def arrays_of(reply: Message) -> dict[str, bytes]:
 
 
 def ledger_of(folder: Path) -> Ledger:
-    return Ledger.read(folder / "sites" / "site-1" / "privacy")
+    return read_ledger(folder / "sites" / "site-1" / "privacy")
 
 
 def charges(folder: Path) -> list[int]:

@@ -15,7 +15,7 @@ import pytest
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger.chain import parse
 from primia_flwr.privacy.ledger.file import HEAD, LEDGER
-from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.view import read_ledger
 from tests.privacy.ledgers import PATIENTS, charge, fill, open_ledger
 
 LINES = 5  # opened, data, three charges
@@ -101,7 +101,7 @@ def test_what_the_rest_of_the_folder_contradicts_is_refused(attack: str, tmp_pat
             open_ledger(folder)
     if attack != "key lost":
         with pytest.raises(DataError):
-            Ledger.read(folder)
+            read_ledger(folder)
     left.setdefault(folder / LEDGER, b"")  # made to be locked
     assert left == {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -169,7 +169,7 @@ def test_a_version_that_a_crash_left_pending_is_no_contradiction(tmp_path: Path)
     (version,) = (tmp_path / "data").glob("*.units")
     version.rename(version.with_name(f"{version.name}.pending"))  # crashed after its entry
     (tmp_path / "data" / f"{'0' * 64}.units.pending").touch()  # crashed before it
-    with Ledger.read(tmp_path) as ledger:
+    with read_ledger(tmp_path) as ledger:
         ledger.verify_data()
     with open_ledger(tmp_path) as ledger:
         ledger.verify_data()

@@ -19,6 +19,7 @@ from primia_flwr.privacy.ledger.chain import CHAIN, Entry
 from primia_flwr.privacy.ledger.file import HEAD, LEDGER
 from primia_flwr.privacy.ledger.ledger import Ledger
 from primia_flwr.privacy.ledger.statement import statement
+from primia_flwr.privacy.ledger.view import read_ledger
 from tests.privacy.ledgers import DELTA, PATIENTS, charge, open_ledger
 
 ROUNDS, STEPS = 6, 10
@@ -294,12 +295,12 @@ def test_verify_prices_every_plan_anew(tmp_path: Path) -> None:
         found = plan(ledger, version)
         ledger.verify_plans()
     rewritten(tmp_path, epsilon=found.epsilon / 10)
-    with Ledger.read(tmp_path) as ledger:
+    with read_ledger(tmp_path) as ledger:
         assert ledger.account.runs.plans[0].plan.epsilon == found.epsilon / 10
         with pytest.raises(DataError, match=r"the plan of run run-1 has epsilon 0\.29.*expected 2"):
             ledger.verify_plans()
     rewritten(tmp_path, epsilon=found.epsilon)
-    with Ledger.read(tmp_path) as ledger:
+    with read_ledger(tmp_path) as ledger:
         ledger.verify_plans()
 
 
@@ -381,7 +382,7 @@ def test_an_old_ledger_goes_on_by_the_renyi_criteria_alone(tmp_path: Path) -> No
         kinds = [json.loads(t)["kind"] for t in (folder / LEDGER).read_bytes().splitlines()]
         assert kinds == ["opened", "data", *["charge"] * 4]
         assert statement(ledger).plans == ()
-    with Ledger.read(folder) as ledger:
+    with read_ledger(folder) as ledger:
         ledger.verify_data()
         ledger.verify_plans()
 
@@ -398,7 +399,7 @@ def test_an_old_ledger_has_no_place_for_a_plan(tmp_path: Path) -> None:
     with (folder / LEDGER).open("ab") as stream:
         stream.write(CHAIN.line(entry))
     with pytest.raises(DataError, match="line 5 is not what this version writes"):
-        Ledger.read(folder)
+        read_ledger(folder)
 
 
 def _digest(folder: Path, name: str) -> str:

@@ -10,6 +10,7 @@ import primia_flwr.privacy.mechanisms.statistics as noisy
 from primia_flwr.privacy.accounting.run_plan import Wish
 from primia_flwr.privacy.ledger.chain import CHAIN, Entry
 from primia_flwr.privacy.ledger.ledger import Ledger
+from primia_flwr.privacy.ledger.view import read_ledger
 from tests.fuzz.loaders.target import Made, put, target
 
 OPENING = {"site": "a", "unit": "patient", "delta": 1e-6, "ceiling": 3.0}
@@ -38,7 +39,7 @@ class Kept:
             path.parent.mkdir(parents=True, exist_ok=True)
             put(path, content)
         put(self.file(pattern), raw)
-        with Ledger.read(self.folder) as ledger:
+        with read_ledger(self.folder) as ledger:
             ledger.charges()  # perhaps none: a whole ledger replaced is what witnesses are for
             ledger.verify_data()
             ledger.most_used()
