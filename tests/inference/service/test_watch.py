@@ -480,7 +480,7 @@ def test_a_model_owner_that_hangs_is_noticed_before_an_image_comes(
             time.sleep(5)
         return real(self, limits, wait)
 
-    monkeypatch.setattr(model_owner.Answering, "hear", poll)
+    monkeypatch.setattr(model_owner.Answering, "poll", poll)
     with clinic.watching():
         clinic.wait(clinic.is_ready)
         hangs.set()
