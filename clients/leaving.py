@@ -1,47 +1,146 @@
-"""What may leave a site, by the run's mode: the one table that the mods and the handlers ask.
+"""What may leave a site, by kind of run: the one table. `leaving_mod` holds every reply against it.
 
-| run | update | measurements | may rest, and says why it failed in a simulation |
-| --- | --- | --- | --- |
-| plain | in the clear | in the clear | yes |
-| secure aggregation | masked | in masked sums | no: the fewer train, the more a sum shows |
-| differential privacy, always secure | masked, noised, charged for | none | no |
+| run | `train` | `evaluate` | `query.statistics` | `query.secagg` |
+| --- | --- | --- | --- | --- |
+| plain | update, measurements | measurements | exact sums | refused |
+| secure aggregation | masked vectors | masked vectors | masked vectors | protocol's steps |
+| differential privacy | noisy, masked, paid | refused | noisy, masked, paid | protocol's steps |
 
-A search changes what is trained, not what leaves. A site decides by what it was told and by its own
-policy, whichever protects more; what a message asks for beyond that is refused.
+A search adds nothing: its messages name a configuration, the replies are those of the run's kind.
+A run, a message, a record or a key that is not in the table is refused.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from flwr.app import RecordDict
 
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.errors import ProtocolError
+from primia_flwr.messages import keys
+from primia_flwr.messages import secure as wire
+
+_TRAIN, _EVALUATE = "train", "evaluate"
+STATISTICS, PROTOCOL = f"query.{keys.STATISTICS}", f"query.{wire.ROUTE}"
+
+# The records of a reply, each with the keys that it may have; None: any.
+_Reply = Mapping[str, frozenset[str] | None]
 
 
 @dataclass(frozen=True)
 class Leaving:
-    """What leaves a site in one run.
+    """What may leave a site in one kind of run.
 
-    `masked`: nothing leaves but vectors under masks. `noised`: nothing leaves but what a ledger has
-    charged for. `searched`: each message names a configuration.
+    `replies`: by type of message; all records of a reply are in it, but for arrays, which a site
+    that rests or declines has none of. `masked`: only sums over sites are seen. `noised`: nothing
+    leaves without noise. `own_noise`: each update is private by itself, not their sum only.
+    `may_rest`: a site may leave a round to others, which in a sum would show more of them.
+    `says_why`: a simulated site says why it diverged. `progress`: what a simulated site shows to
+    its researcher while it trains.
     """
 
-    masked: bool
-    noised: bool
-    searched: bool
+    replies: Mapping[str, _Reply]
+    masked: bool = True
+    noised: bool = False
+    own_noise: bool = False
+    may_rest: bool = False
+    says_why: bool = False
+    progress: frozenset[str] = frozenset({"round", "batch", "batches", "images_per_second"})
 
-    @property
-    def may_rest(self) -> bool:
-        """Whether a site may answer a round without training."""
-        return not self.masked
+    def check_asked(self, kind: str) -> None:
+        """Refuse a type of message to which nothing may leave.
 
-    @property
-    def says_why(self) -> bool:
-        """Whether a simulated site, which is the researcher's own, says why it failed."""
-        return not self.masked
+        Raises
+        ------
+        ProtocolError
+            Naming those that are answered.
+        """
+        if kind not in self.replies:
+            raise ProtocolError(
+                f"{kind:.60} in a run that answers {', '.join(self.replies)}; expected one of "
+                "those: to anything else nothing may leave this site"
+            )
+
+    def check_reply(self, kind: str, content: RecordDict) -> None:
+        """Refuse to send a reply that is not as the table says.
+
+        Raises
+        ------
+        ProtocolError
+            Naming the first record or key that is too much, or missing.
+        """
+        allowed = self.replies[kind]
+        odd = sorted(set(content) - set(allowed))
+        odd += sorted(set(allowed) - {keys.ARRAYS} - set(content))
+        for name in set(content) & set(allowed):
+            known = allowed[name]
+            odd += [f"{name}.{key}" for key in content[name] if known and key not in known]
+        if odd:
+            raise ProtocolError(
+                f"the reply to {kind} differs in {odd[0]:.60}; expected {', '.join(allowed)} as "
+                "clients/leaving.py lists them: nothing leaves this site"
+            )
+
+
+_MEASURED: _Reply = {keys.METRICS: None, keys.SITE: frozenset({keys.SITE_NAME, keys.OUTPUTS})}
+_NAME: _Reply = {keys.SITE: frozenset({keys.SITE_NAME})}
+_STEPS: _Reply = {
+    wire.SECAGG: frozenset({wire.KEYS, wire.SHARES, wire.SIGN, wire.UNMASK}),
+    **_NAME,
+}
+_MASKED: _Reply = {
+    wire.SECAGG: frozenset({wire.KEYS}),
+    wire.MASKED: frozenset({wire.UPDATE, wire.NUMBERS}),
+    **_NAME,
+}
+_PAID_FOR: _Reply = {**_MASKED, keys.LEDGER: frozenset({keys.HEADS})}
+
+_PLAIN = Leaving(
+    {
+        STATISTICS: _MEASURED,
+        _TRAIN: {**_MEASURED, keys.ARRAYS: None},
+        _EVALUATE: _MEASURED,
+    },
+    masked=False,
+    may_rest=True,
+    says_why=True,
+)
+_SECURE = Leaving(
+    {
+        PROTOCOL: _STEPS,
+        STATISTICS: _MASKED,
+        _TRAIN: _MASKED,
+        _EVALUATE: _MASKED,
+    }
+)
+_PRIVATE = Leaving(
+    {PROTOCOL: _STEPS, STATISTICS: _PAID_FOR, _TRAIN: _PAID_FOR},
+    noised=True,
+    progress=frozenset({"round", "batch", "batches"}),
+)
+# By aggregation.name and privacy.mode. A private run is always masked.
+_TABLE = {
+    ("plain", "none"): _PLAIN,
+    ("secure", "none"): _SECURE,
+    ("secure", "dp_sgd"): replace(_PRIVATE, own_noise=True),
+    # How many batches there are follows from how many images.
+    ("secure", "dp_aggregate"): replace(_PRIVATE, progress=frozenset()),
+    ("secure", "dp_sgd_shared"): _PRIVATE,
+}
 
 
 def leaving(experiment: Experiment) -> Leaving:
-    """Return what may leave a site in a run of an experiment."""
-    return Leaving(
-        masked=experiment.aggregation.secure,
-        noised=experiment.privacy.enabled,
-        searched=experiment.search.enabled,
-    )
+    """Return what may leave a site in a run of an experiment.
+
+    Raises
+    ------
+    ProtocolError
+        If the table has no such run.
+    """
+    run = (experiment.aggregation.name, experiment.privacy.mode)
+    if run not in _TABLE:
+        raise ProtocolError(
+            f"aggregation.name={run[0]} with privacy.mode={run[1]}; expected one of "
+            f"{', '.join(' with '.join(row) for row in _TABLE)}: of another run nothing may leave"
+        )
+    return _TABLE[run]

@@ -10,7 +10,7 @@ from primia_flwr.messages import keys
 def reply_to(
     message: Message, site: str, records: dict[str, Any], *, outputs: int | None = None
 ) -> Message:
-    """Return a reply with the site's name.
+    """Return a reply, with the site's name behind its first record.
 
     Parameters
     ----------
@@ -26,6 +26,6 @@ def reply_to(
     name: dict[str, Any] = {keys.SITE_NAME: site}
     if outputs is not None:
         name[keys.OUTPUTS] = outputs
-    content = RecordDict({key: value for key, value in records.items() if value is not None})
-    content[keys.SITE] = ConfigRecord(name)
+    first, *others = [item for item in records.items() if item[1] is not None]
+    content = RecordDict(dict([first, (keys.SITE, ConfigRecord(name)), *others]))
     return Message(content=content, reply_to=message)

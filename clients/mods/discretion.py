@@ -4,19 +4,17 @@ The gate, which the hospital installed, sees to the same. Here the reason is wri
 log while it is still known.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from flwr.app import Context, Message
+from flwr.clientapp.typing import ClientAppCallable
 
 from primia_flwr.errors import SiteFailure
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 
-_Handler = Callable[[Message, Context], Message]
 
-
-def discretion_mod(message: Message, context: Context, call_next: _Handler) -> Message:
+def discretion_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Answer a message; any error of a deployed site becomes the one that leaves it.
 
     Raises

@@ -5,18 +5,15 @@ the run asks for them, pixel statistics are made, noised and charged for here; e
 refused.
 """
 
-from collections.abc import Callable
+from flwr.app import Context, Message, MessageType
+from flwr.clientapp.typing import ClientAppCallable
 
-from flwr.app import Context, Message
-
-from clients.leaving import leaving
-from clients.site.identity import experiment_of
+from clients.leaving import PROTOCOL, STATISTICS, leaving
+from clients.site.node import experiment_of
 from primia_flwr.errors import ProtocolError
 
-_Handler = Callable[[Message, Context], Message]
 
-
-def dp_mod(message: Message, context: Context, call_next: _Handler) -> Message:
+def dp_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Answer a private run's messages; hand those of other runs through.
 
     Raises
@@ -27,14 +24,14 @@ def dp_mod(message: Message, context: Context, call_next: _Handler) -> Message:
         If a unit's epsilon would pass the site's ceiling; nothing was trained.
     """
     kind = message.metadata.message_type
-    steps = kind == "query.secagg"  # of the protocol: they touch no image
-    if steps or not leaving(experiment_of(str(context.run_config.get("config", "")))).noised:
+    steps = kind == PROTOCOL  # they touch no image
+    if steps or not leaving(experiment_of(context)).noised:
         return call_next(message, context)
-    if kind == "train":
+    if kind == MessageType.TRAIN:
         from clients.mods.dp_update import answer_privately
 
         return answer_privately(message, context)
-    if kind == "query.statistics":
+    if kind == STATISTICS:
         from clients.mods.dp_statistics import answer_noisy_statistics
 
         return answer_noisy_statistics(message, context)

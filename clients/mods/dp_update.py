@@ -55,7 +55,7 @@ def answer_privately(message: Message, context: Context) -> Message:
     return _ANSWERS[site.experiment.privacy.mode](site, open_member(context), message).reply()
 
 
-class PrivateAnswer(ABC):
+class _PrivateAnswer(ABC):
     """One request for an update, from the first look into the ledger to the reply."""
 
     def __init__(self, site: OpenSite, member: SecureSite, message: Message) -> None:
@@ -119,7 +119,7 @@ class PrivateAnswer(ABC):
         return reply_to(self.message, self.site.name, parts, outputs=outputs)
 
 
-class NoisySteps(PrivateAnswer):
+class NoisySteps(_PrivateAnswer):
     """DP-SGD: the noise is in every step, so the model itself may leave.
 
     Asked for the same round of the same model again, the site sends the numbers that it kept,
@@ -173,7 +173,7 @@ class NoisySteps(PrivateAnswer):
         self.site.state.save(self.number, RoundState(self._optimizer))
 
 
-class NoisySum(PrivateAnswer):
+class _NoisySum(_PrivateAnswer):
     """Noise in the aggregate: the update is clipped and gets its part of the noise when encoded.
 
     Never sent twice: the same noise in two sums over different sites would show their difference.
@@ -215,7 +215,7 @@ class NoisySum(PrivateAnswer):
         return result.state
 
 
-class SharedStep(NoisySum):
+class _SharedStep(_NoisySum):
     """One step of DP-SGD over all sites: clipped by unit, the noise shared in the sum."""
 
     def train(self) -> _State:
@@ -229,8 +229,8 @@ class SharedStep(NoisySum):
         return shared_step(model, images, recipe, self.privacy, plan, weight=self._noise.weight)
 
 
-_ANSWERS: dict[str, type[PrivateAnswer]] = {
+_ANSWERS: dict[str, type[_PrivateAnswer]] = {
     "dp_sgd": NoisySteps,
-    "dp_aggregate": NoisySum,
-    "dp_sgd_shared": SharedStep,
+    "dp_aggregate": _NoisySum,
+    "dp_sgd_shared": _SharedStep,
 }

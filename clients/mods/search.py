@@ -5,41 +5,26 @@ between which values. A message may choose among them, and nothing else.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord, Context, Message
+from flwr.clientapp.typing import ClientAppCallable
 
-from clients.leaving import leaving
-from clients.site.varied import varied
+from clients.leaving import PROTOCOL, STATISTICS
+from clients.site.node import experiment_of
 from primia_flwr.config.search.searched import space_of, with_values
 from primia_flwr.errors import ConfigError, PolicyRefusal, ProtocolError
-from primia_flwr.messages.keys import ARRAYS, CONFIG, TRIAL, VALUES
+from primia_flwr.messages.keys import CONFIG, TRIAL, VALUES
 
 if TYPE_CHECKING:
     from clients.site.opened import OpenSite
 
-_Handler = Callable[[Message, Context], Message]
 _LONGEST_VALUES = 10_000  # characters
 
 
-def search_mod(message: Message, context: Context, call_next: _Handler) -> Message:
+def search_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Have the site answer as the configuration says that the message names.
-
-    Raises
-    ------
-    ProtocolError, PolicyRefusal
-        As `searched_site`.
-    """
-    if ARRAYS not in message.content.array_records:  # statistics, and steps of secure aggregation
-        return call_next(message, context)
-    with varied(lambda site: searched_site(site, message)):
-        return call_next(message, context)
-
-
-def searched_site(site: "OpenSite", message: Message) -> "OpenSite":
-    """Return the site as the message's configuration has it; as it is where nothing is searched.
 
     Raises
     ------
@@ -49,21 +34,28 @@ def searched_site(site: "OpenSite", message: Message) -> "OpenSite":
     PolicyRefusal
         If a key or a value is outside the space in the experiment.
     """
+    if message.metadata.message_type in (STATISTICS, PROTOCOL):  # alike in all configurations
+        return call_next(message, context)
     config = message.content.config_records.get(CONFIG, ConfigRecord())
-    named = TRIAL in config or VALUES in config
-    search = site.experiment.search
-    if named != leaving(site.experiment).searched:
+    named, search = TRIAL in config or VALUES in config, experiment_of(context).search
+    if named != search.enabled:
         raise ProtocolError(
             f"search.population={search.population}, but the message names "
             f"{'a' if named else 'no'} configuration; expected both alike"
         )
     if not named:
-        return site
+        return call_next(message, context)
+    from clients.site.opened import SiteContext, open_site
+
+    return call_next(message, SiteContext(context, searched_site(open_site(context), config)))
+
+
+def searched_site(site: "OpenSite", config: ConfigRecord) -> "OpenSite":
+    """Return the site as the configuration has it that a message's `config` names."""
+    population = site.experiment.search.population
     number, text = config.get(TRIAL), config.get(VALUES)
-    if type(number) is not int or not 0 <= number < search.population:
-        raise ProtocolError(
-            f"{TRIAL}={number!r:.60}; expected a number from 0 to {search.population - 1}"
-        )
+    if type(number) is not int or not 0 <= number < population:
+        raise ProtocolError(f"{TRIAL}={number!r:.60}; expected a number from 0 to {population - 1}")
     if not isinstance(text, str) or len(text) > _LONGEST_VALUES:
         raise ProtocolError(f"{VALUES} is no text of up to {_LONGEST_VALUES} characters")
     return _varied(site, number, text)

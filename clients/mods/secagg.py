@@ -1,19 +1,21 @@
 """The client's half of secure aggregation: a mod around the answers, and the setup's query.
 
-What `clients.handlers.answers` would have sent in the clear is laid out as vectors, masked, and
+What a handler would have sent in the clear is laid out as vectors, masked, and
 sent so. A site that was told to aggregate securely never sends anything else.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp.typing import ClientAppCallable
 
-from clients.leaving import leaving
+from clients.leaving import PROTOCOL, leaving
 from clients.reply import reply_to
-from clients.site.identity import SecureSite, experiment_of, open_member
+from clients.site.identity import SecureSite, open_member
+from clients.site.node import experiment_of
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
 from primia_flwr.messages.keys import (
@@ -39,8 +41,6 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
 )
 from primia_flwr.storage.journal import append_line
-
-_Answer = Callable[[Message, Context], Message]
 
 
 def answer_protocol(message: Message, context: Context) -> Message:
@@ -71,7 +71,7 @@ def answer_protocol(message: Message, context: Context) -> Message:
     return reply_to(message, site.name, {wire.SECAGG: ConfigRecord(dict(parts))})
 
 
-def secagg_mod(message: Message, context: Context, call_next: _Answer) -> Message:
+def secagg_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Answer a message; where the run aggregates securely, mask what would have been sent.
 
     Raises
@@ -81,9 +81,9 @@ def secagg_mod(message: Message, context: Context, call_next: _Answer) -> Messag
     PrimiaError
         If the site refuses; then nothing is sent.
     """
-    if message.metadata.message_type == "query.secagg":  # a step of the protocol itself
+    if message.metadata.message_type == PROTOCOL:  # a step of the protocol itself
         return call_next(message, context)
-    experiment = experiment_of(str(context.run_config.get("config", "")))
+    experiment = experiment_of(context)
     masked = leaving(experiment).masked
     if masked != (wire.SECAGG in message.content.config_records):
         raise ProtocolError(
@@ -97,7 +97,7 @@ def secagg_mod(message: Message, context: Context, call_next: _Answer) -> Messag
     request = decode(wire.part(asked, wire.MASK) or b"", MaskRequest)
     site.vault.load(request.instance)  # before the long work, to refuse early
     content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
-    search = leaving(experiment).searched
+    search = experiment.search.enabled
     step = _Step.of(message.metadata.message_type, content, search=search)
     step.check(site)
     plain = call_next(message, context)

@@ -13,8 +13,8 @@ from filelock import FileLock
 from flwr.app import Context
 
 from clients.leaving import leaving
+from clients.site.node import experiment_of, node_of, parsed
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import load_experiment
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.messages.secure import degree_of, floor_of, session_of, terms_of
 from primia_flwr.processes.children import running_bundle
@@ -68,7 +68,7 @@ class SecureSite:
         nothing, so that a difference is a private one; and on a sparse graph, where it does not
         see who is on a list.
         """
-        noisy = self.experiment.privacy.mode == "dp_sgd" and self.has_ceiling
+        noisy = leaving(self.experiment).own_noise and self.has_ceiling
         if noisy or self.experiment.aggregation.degree:
             return None
         least = self.member.floor.min_survivors
@@ -89,15 +89,9 @@ class SecureSite:
 
 
 @lru_cache(maxsize=4)
-def experiment_of(text: str) -> Experiment:
-    """Return the experiment of a run-config's text; parsed once a process."""
-    return load_experiment(text)
-
-
-@lru_cache(maxsize=4)
 def _terms(text: str, flower_run: int, bundle: str) -> bytes:
     """Return what the masks of a run are bound to; once a process, because YAML takes its time."""
-    return terms_of(experiment_of(text), flower_run=flower_run, bundle=bundle)
+    return terms_of(parsed(text), flower_run=flower_run, bundle=bundle)
 
 
 def open_member(context: Context) -> SecureSite:
@@ -111,24 +105,16 @@ def open_member(context: Context) -> SecureSite:
     FederationError
         If the identity or the roster cannot be read.
     """
-    text = str(context.run_config.get("config", ""))
-    experiment = experiment_of(text)
+    experiment = experiment_of(context)
     if not leaving(experiment).masked or not experiment.aggregation.run:
         raise ConfigError(
             "aggregation.name=plain, yet the coordinator asks for secure aggregation; "
             "expected aggregation=secure"
         )
-    node = context.node_config
-    if "partition-id" in node:
-        terms = _terms(text, context.run_id, "")
-        return _simulated(experiment, terms, int(node["partition-id"]))
-    if "site-file" in node:
-        terms = _terms(text, context.run_id, running_bundle())
-        return _deployed(experiment, terms, Path(str(node["site-file"])))
-    raise ConfigError(
-        f"node-config={dict(node)}; expected partition-id (simulation) or site-file (a site's "
-        "own file); start the SuperNode with primia site run"
-    )
+    text, place = node_of(context)
+    if isinstance(place, int):
+        return _simulated(experiment, _terms(text, context.run_id, ""), place)
+    return _deployed(experiment, _terms(text, context.run_id, running_bundle()), place)
 
 
 def _simulated(experiment: Experiment, terms: bytes, index: int) -> SecureSite:

@@ -4,19 +4,18 @@ In a simulation the site is a partition of the experiment's data. In a deploymen
 the hospital's own site file says, and nothing the coordinator wrote changes that.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from flwr.app import Context
 
+from clients.site.node import node_of, parsed
 from clients.site.state import SiteState
-from clients.site.varied import as_varied
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import config_hash, load_experiment
+from primia_flwr.config.load import config_hash
 from primia_flwr.data.dataset import SiteData, load_own_site, load_site
-from primia_flwr.errors import ConfigError
 from primia_flwr.site.policy import load_policy
 from primia_flwr.training.device import pick_device
 
@@ -67,29 +66,31 @@ class OpenSite:
         return SiteState(self.folder, name, keep=experiment.client.keep_states)
 
 
+class SiteContext(Context):
+    """A context whose site is open already, as a mod wants those behind it to see the site."""
+
+    def __init__(self, context: Context, site: OpenSite) -> None:
+        super().__init__(**{part.name: getattr(context, part.name) for part in fields(Context)})
+        self.site = site
+
+
 def open_site(context: Context) -> OpenSite:
-    """Open the site that this node stands for, as the message's mods have it.
+    """Open the site that this node stands for.
 
     Raises
     ------
     ConfigError
         If the node says neither which partition nor which site it is.
     """
-    text = str(context.run_config.get("config", ""))
-    node = context.node_config
-    if "partition-id" in node:
-        return as_varied(_simulated(text, int(node["partition-id"])))
-    if "site-file" in node:
-        return as_varied(_deployed(text, str(node["site-file"])))
-    raise ConfigError(
-        f"node-config={dict(node)}; expected partition-id (simulation) or site-file (a site's "
-        "own file); start the SuperNode with primia site run"
-    )
+    if isinstance(context, SiteContext):
+        return context.site
+    text, place = node_of(context)
+    return _simulated(text, place) if isinstance(place, int) else _deployed(text, place)
 
 
 @lru_cache(maxsize=4)
 def _simulated(text: str, index: int) -> OpenSite:
-    experiment = load_experiment(text)
+    experiment = parsed(text)
     names = experiment.federation.sites
     data = load_site(
         experiment.data,
@@ -113,8 +114,8 @@ def _simulated(text: str, index: int) -> OpenSite:
     )
 
 
-def _deployed(text: str, site_file: str) -> OpenSite:
-    experiment, policy = load_experiment(text), load_policy(Path(site_file))
+def _deployed(text: str, site_file: Path) -> OpenSite:
+    experiment, policy = parsed(text), load_policy(site_file)
     own = replace(
         experiment.data,
         layout=policy.data_layout,

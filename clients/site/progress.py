@@ -12,23 +12,21 @@ from primia_flwr.training.fit import Progress
 def progress_writer(site: OpenSite, round_number: int) -> Callable[[Progress], None] | None:
     """Return a callback that writes `progress.json` into a simulated site's folder.
 
-    In a private run it has the steps, which are public, and no speed; where the number of batches
-    follows from the images (`dp_aggregate`) there is none.
+    It has what may leave in the run; None where that is nothing.
     """
-    privacy = site.experiment.privacy
-    if not site.simulated or privacy.mode == "dp_aggregate":
+    shown = leaving(site.experiment).progress
+    if not site.simulated or not shown:
         return None
     path = site.folder / "progress.json"
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(progress: Progress) -> None:
-        values: dict[str, float] = {
+        values = {
             "round": round_number,
             "batch": progress.batch,
             "batches": progress.num_batches,
+            "images_per_second": progress.images_per_second,
         }
-        if not leaving(site.experiment).noised:
-            values["images_per_second"] = progress.images_per_second
-        write_atomic(path, json.dumps(values))
+        write_atomic(path, json.dumps({k: v for k, v in values.items() if k in shown}))
 
     return write

@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.mods.search import searched_site
+from clients.mods.search import search_mod, searched_site
 from clients.site.opened import open_site
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError
 from primia_flwr.messages import keys
@@ -37,14 +37,13 @@ def site(text):
     return open_site(simulated(text))
 
 
-def message(trial=1, values=GOOD):
+def named(trial=1, values=GOOD):
     written = values if isinstance(values, str) else json.dumps(values)
-    config = ConfigRecord({keys.TRIAL: trial, keys.VALUES: written})
-    return Message(RecordDict({keys.CONFIG: config}), 2, "train")
+    return ConfigRecord({keys.TRIAL: trial, keys.VALUES: written})
 
 
 def test_the_site_takes_on_the_configuration(site):
-    varied = searched_site(site, message())
+    varied = searched_site(site, named())
     assert varied.experiment.training.learning_rate == 0.002
     assert varied.experiment.training.batch_size == 8
     assert varied.trial == 1
@@ -53,14 +52,14 @@ def test_the_site_takes_on_the_configuration(site):
 
 
 def test_no_values_are_the_experiments_own(site):
-    own = searched_site(site, message(0, {}))
+    own = searched_site(site, named(0, {}))
     assert own.experiment.training == site.experiment.training
     assert not own.experiment.search.enabled
 
 
 def test_each_configuration_has_a_state_of_its_own(site):
     folders = {
-        str(searched_site(site, message(trial, values)).state._folder)
+        str(searched_site(site, named(trial, values)).state._folder)
         for trial, values in ((0, {}), (1, GOOD), (2, GOOD))
     }
     assert len(folders) == 3
@@ -86,7 +85,7 @@ def test_anything_outside_the_space_is_a_refusal(site, values):
     with pytest.raises(
         PolicyRefusal, match=r"site site-1 refuses configuration 1: .*search\.space"
     ):
-        searched_site(site, message(1, values))
+        searched_site(site, named(1, values))
 
 
 @pytest.mark.parametrize(
@@ -106,12 +105,20 @@ def test_anything_outside_the_space_is_a_refusal(site, values):
 )
 def test_a_configuration_that_cannot_be_read_is_refused(site, trial, values):
     with pytest.raises(ProtocolError):
-        searched_site(site, message(trial, values))
+        searched_site(site, named(trial, values))
 
 
-def test_a_message_without_a_configuration_is_refused_in_a_search(site):
+@pytest.mark.parametrize("kind", ["train", "evaluate", "train.other"])
+def test_a_message_without_a_configuration_is_refused_in_a_search(text, kind):
+    message = Message(RecordDict({keys.CONFIG: ConfigRecord()}), 2, kind)
     with pytest.raises(ProtocolError, match="the message names no configuration"):
-        searched_site(site, Message(RecordDict({keys.CONFIG: ConfigRecord()}), 2, "train"))
+        search_mod(message, simulated(text), lambda *_: pytest.fail("it was handed through"))
+
+
+def test_outside_a_search_all_is_handed_through_untouched(tmp_path):
+    message, context = train_message(text := config_text(tmp_path)), simulated(text)
+    seen = search_mod(message, context, lambda *both: both)
+    assert (seen[0] is message, seen[1] is context) == (True, True)
 
 
 def test_a_message_with_a_configuration_is_refused_outside_a_search(tmp_path):
@@ -123,7 +130,7 @@ def test_a_message_with_a_configuration_is_refused_outside_a_search(tmp_path):
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(site, values):
     try:
-        searched_site(site, message(1, values))
+        searched_site(site, named(1, values))
     except PrimiaError:
         return
     assert json.loads(values) in ({}, GOOD)
@@ -168,5 +175,5 @@ def test_validation_is_checked_alike(text):
 def test_a_real_site_keeps_its_own_data_section(site):
     own = replace(site.experiment.data, root="/hospital", layout="folder")
     hospital = replace(site, experiment=replace(site.experiment, data=own))
-    varied = searched_site(hospital, message())
+    varied = searched_site(hospital, named())
     assert (varied.experiment.data.root, varied.experiment.data.layout) == ("/hospital", "folder")
