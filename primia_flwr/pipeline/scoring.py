@@ -1,9 +1,11 @@
 """Score one model on labelled images, keep its predictions, and explain a few of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import numpy.typing as npt
+from torch import Tensor, nn
 
 from primia_flwr.config.rows import MODELS
 from primia_flwr.data.dataset import LabelledImages
@@ -15,7 +17,7 @@ from primia_flwr.evaluation.explain.cases import (
     picture_of,
     write_cases,
 )
-from primia_flwr.evaluation.explain.saliency import choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.explain.saliency import Case, choose_cases, grad_cam, map_side
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.models.card import ModelCard
 from primia_flwr.tasks.judge import Judge, ModelScores
@@ -105,16 +107,22 @@ def explain_model(
         [case.predicted for case in cases],
     )
     explained = tuple(
-        ExplainedCase(
-            row=case.index + 1,
-            label=test.classes[case.label],
-            predicted=test.classes[case.predicted],
-            confidence=case.confidence,
-            image=picture_of(image.numpy()),
-            heat=np.rint(255 * heat).astype(np.uint8),
-        )
+        _explained(case, test.classes, image, heat)
         for case, image, heat in zip(cases, chosen.images, maps, strict=True)
     )
     name = card.model.name
     side = map_side(name, card.image_size)
     write_cases(folder / FOLDER, Explanation(MODELS[name].explained, side, origin, explained))
+
+
+def _explained(
+    case: Case, classes: Sequence[str], image: Tensor, heat: npt.NDArray[np.float32]
+) -> ExplainedCase:
+    return ExplainedCase(
+        row=case.index + 1,
+        label=classes[case.label],
+        predicted=classes[case.predicted],
+        confidence=case.confidence,
+        image=picture_of(image.numpy()),
+        heat=np.rint(255 * heat).astype(np.uint8),
+    )

@@ -116,10 +116,7 @@ class ServiceFolder:
         days = min(days, self._days_left())
         peers = {name: peer for name, peer in self.peers.items() if name not in remove}
         renewed = {name: self._renewed(name, days) for name in renew}
-        for name, certificate in renewed.items():
-            peers[name] = replace(
-                peers[name], fingerprint=fingerprint(certificate), key=key_fingerprint(certificate)
-            )
+        peers |= {name: _with(peers[name], certificate) for name, certificate in renewed.items()}
         kits = {}
         for name in add:
             kits[name], peers[name] = self._added(name, tuple(peers.values()), days)
@@ -213,6 +210,12 @@ class ServiceFolder:
         file = certificate_file(self.folder, f"kit-{name}")
         file.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomic(file, certificate.public_bytes(Encoding.PEM))
+
+
+def _with(peer: Peer, certificate: x509.Certificate) -> Peer:
+    """Return a peer with a renewed certificate."""
+    key = key_fingerprint(certificate)
+    return replace(peer, fingerprint=fingerprint(certificate), key=key)
 
 
 def _short(peer: Peer) -> str:

@@ -72,23 +72,10 @@ def open_study(
     ConfigError
         If the file is no study, or one of another space, objective or experiment.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / STUDY_FILE
     begun = path.exists()
     question = {"space": space.to_dict(), "objective": objective_of(metric), "base": _flat(base)}
-    try:
-        url = URL.create("sqlite", database=str(path.resolve()))
-        storage = optuna.storages.RDBStorage(url.render_as_string())
-        direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
-        study = optuna.create_study(
-            storage=storage, study_name="primia", load_if_exists=True, direction=direction
-        )
-        known = json.loads(study.user_attrs.get("question", "null"))
-    except Exception as error:
-        raise ConfigError(
-            f"{path} cannot be opened as a study ({_first_line(error)}); expected the file that a "
-            "search wrote; begin a new search without sweep.resume"
-        ) from None
+    study, known = _stored(path, metric)
     if begun and known is not None:
         _check_same_question(path, known, question)
     else:
@@ -136,6 +123,24 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     sign = 1 if study.direction is StudyDirection.MAXIMIZE else -1
     complete = [t for t in answered(study) if t.state is TrialState.COMPLETE]
     return max(complete, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
+
+
+def _stored(path: Path, metric: Metric) -> tuple[optuna.Study, Any]:
+    """Return the study of a file, which may be new, and the question that it answers."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
+    try:
+        url = URL.create("sqlite", database=str(path.resolve()))
+        storage = optuna.storages.RDBStorage(url.render_as_string())
+        study = optuna.create_study(
+            storage=storage, study_name="primia", load_if_exists=True, direction=direction
+        )
+        return study, json.loads(study.user_attrs.get("question", "null"))
+    except Exception as error:
+        raise ConfigError(
+            f"{path} cannot be opened as a study ({_first_line(error)}); expected the file that a "
+            "search wrote; begin a new search without sweep.resume"
+        ) from None
 
 
 def _check_same_question(path: Path, known: Mapping[str, Any], question: Mapping[str, Any]) -> None:

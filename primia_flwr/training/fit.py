@@ -66,28 +66,31 @@ def fit(
         threads=cfg.threads,
         deterministic=cfg.deterministic,
     ):
-        model.to(device)
-        if cfg.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        step = TrainingStep(
-            model,
-            cfg,
-            device,
-            loss=train.task.loss(cfg, _class_weights(recipe, train)),
-            optimizer_state=optimizer_state if cfg.optimizer_state == "keep" else None,
-        )
         a_round = Round(
-            model,
+            _on_device(model, cfg, device),
             cfg,
             plan,
             num_examples=len(train),
-            step=step,
+            step=TrainingStep(
+                model,
+                cfg,
+                device,
+                loss=train.task.loss(cfg, _class_weights(recipe, train)),
+                optimizer_state=optimizer_state if cfg.optimizer_state == "keep" else None,
+            ),
             prepare=BatchPreparation(recipe, device, train),
             validate=_validation(model, val, recipe, device),
             on_progress=on_progress,
         )
         steps = range(plan.start_step, plan.start_step + a_round.num_batches)
         return a_round.run(training_batches(train, recipe, steps, pin_memory=device.type == "cuda"))
+
+
+def _on_device(model: nn.Module, cfg: TrainingConfig, device: torch.device) -> nn.Module:
+    model.to(device)
+    if cfg.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def _check(

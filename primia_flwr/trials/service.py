@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,47 +72,39 @@ def running_service(
     """
     with tempfile.TemporaryDirectory(prefix="primia-service-") as scratch, Children() as children:
         folder = Path(scratch)
-        ports = free_port(), free_port()
-        plan = ServicePlan(
-            name="trial",
-            model_owner="localhost",
-            crypto_provider="localhost",
-            data_owners=data_owners,
-            model_owner_port=ports[0],
-            crypto_provider_port=ports[1],
-            days=1,
-            loopback=True,
-        )
-        kits = provision_service(plan, folder / "service").kits
-        commands = {
-            "crypto-provider": verb("serve", "crypto-provider", *provider_options),
-            "model-owner": verb(
-                *("serve", "model-owner", f"model={model}", f"store.folder={folder}"),
-                f"log={kits['kit-model-owner'] / 'queries.jsonl'}",  # not in the user's model
-                *options,
-            ),
-        }
-        started = {}
-        for (name, command), port in zip(commands.items(), (ports[1], ports[0]), strict=True):
-            words = [*command, f"kit={kits[f'kit-{name}']}", f"listen=127.0.0.1:{port}"]
-            child = children.add(
-                Child(
-                    name,
-                    words,
-                    log_file=folder / f"{name}.log",
-                    environment=os.environ,
-                    folder=Path.cwd(),
-                )
-            )
-            _wait_for(child, port)
-            started[name] = child
-        yield RunningService(
-            folder,
-            kits[f"kit-{data_owners[0]}"],
-            *ports,
-            started["model-owner"],
-            started["crypto-provider"],
-        )
+        owner_port, provider_port = free_port(), free_port()
+        kits = _kits(folder / "service", data_owners, owner_port, provider_port)
+
+        def start(name: str, port: int, *words: str) -> Child:
+            kit = kits[f"kit-{name}"]
+            command = verb("serve", name, *words, f"kit={kit}", f"listen=127.0.0.1:{port}")
+            log = folder / f"{name}.log"
+            child = Child(name, command, log_file=log, environment=os.environ, folder=Path.cwd())
+            _wait_for(children.add(child), port)
+            return child
+
+        provider = start("crypto-provider", provider_port, *provider_options)
+        log = f"log={kits['kit-model-owner'] / 'queries.jsonl'}"  # not in the user's model
+        of_owner = (f"model={model}", f"store.folder={folder}", log, *options)
+        owner = start("model-owner", owner_port, *of_owner)
+        clinic = kits[f"kit-{data_owners[0]}"]
+        yield RunningService(folder, clinic, owner_port, provider_port, owner, provider)
+
+
+def _kits(
+    folder: Path, data_owners: Sequence[str], owner_port: int, provider_port: int
+) -> Mapping[str, Path]:
+    plan = ServicePlan(
+        name="trial",
+        model_owner="localhost",
+        crypto_provider="localhost",
+        data_owners=data_owners,
+        model_owner_port=owner_port,
+        crypto_provider_port=provider_port,
+        days=1,
+        loopback=True,
+    )
+    return provision_service(plan, folder).kits
 
 
 def ask(

@@ -256,25 +256,12 @@ def _written(
         )
         for arm in dict.fromkeys(f.job.arm for f in finished)
     }
-    found = summary(pairs, gallery, given.inception or extractor, right)
     own = f"pooled features of {card.model.name}, round {card.round}: {cfg.features or cfg.run}"
     result = {
-        "run": cfg.run,
-        "target": cfg.target,
+        **_settings(cfg, given, own),
         "output": str(folder),
-        "settings": {
-            key: getattr(cfg, key)
-            for key in (
-                "method", "iterations", "restarts", "step_size", "total_variation", "batch_norm",
-                "batch_statistics", "per_update", "leave_out", "seed",
-                *(["crafted"] if cfg.target == "crafted_model" else []),
-            )
-        },
-        "features": own,
-        "frechet_features": f"Inception v3, {cfg.inception}" if given.inception else own,
-        "lpips": f"version 0.1, AlexNet, {cfg.lpips}" if given.lpips else _NO_LPIPS,
         "synthetic": campaign.data.synthetic,
-        **found,
+        **summary(pairs, gallery, given.inception or extractor, right),
         **({"sums": campaign.sums()} if cfg.target == "crafted_model" else {}),
         "images": [pair.facts() for pair in pairs],
         "objectives": [
@@ -285,6 +272,24 @@ def _written(
     }  # fmt: skip
     write(folder, result, pairs, grid(pairs, synthetic=campaign.data.synthetic))
     return result
+
+
+def _settings(cfg: AttackConfig, given: Given, own_features: str) -> dict[str, Any]:
+    """Return what was attacked, how, and by which networks images are compared."""
+    keys = (
+        "method", "iterations", "restarts", "step_size", "total_variation", "batch_norm",
+        "batch_statistics", "per_update", "leave_out", "seed",
+        *(["crafted"] if cfg.target == "crafted_model" else []),
+    )  # fmt: skip
+    inception = f"Inception v3, {cfg.inception}"
+    return {
+        "run": cfg.run,
+        "target": cfg.target,
+        "settings": {key: getattr(cfg, key) for key in keys},
+        "features": own_features,
+        "frechet_features": inception if given.inception else own_features,
+        "lpips": f"version 0.1, AlexNet, {cfg.lpips}" if given.lpips else _NO_LPIPS,
+    }
 
 
 COMMAND = Command(

@@ -74,13 +74,11 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     }
     write_result(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
     if cfg.saliency:
+        words = f"{len(images)} images scored by primia evaluate as {target.name}"
         explain_model(
-            model,
-            card,
-            images,
-            target,
+            *(model, card, images, target),
             per_class=cfg.saliency,
-            origin=f"{len(images)} images scored by primia evaluate as {target.name}",
+            origin=words,
             device=cfg.device,
         )
         if (run_dir / "run.json").is_file() and run_dir in target.parents:

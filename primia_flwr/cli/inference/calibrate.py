@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
@@ -11,6 +11,9 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.inference import InferDataArguments
 from primia_flwr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from primia_flwr.models.activation_bounds import Precision
 
 
 @dataclass
@@ -37,7 +40,7 @@ def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
     """
     from primia_flwr.data.files.unlabelled import Unlabelled, find_images
     from primia_flwr.inference.lowering.bounds import LEAST_BITS
-    from primia_flwr.inference.lowering.precision import FEW_IMAGES, calibrate
+    from primia_flwr.inference.lowering.precision import calibrate
     from primia_flwr.models.card import CARD_FILE, weights_digest
     from primia_flwr.models.saved import load_model, write_bounds
     from primia_flwr.training.normalisation import Normalisation
@@ -61,19 +64,7 @@ def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
     bounds, precision = calibrate(model, batches)
     write_bounds(folder, bounds, weights=weights)
     changed = precision.changed + precision.ties_changed
-    console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
-    console.print(
-        f"fixed point against the network in the clear on {count} images: the same class for "
-        f"{count - changed}, scores within {precision.largest_difference:.2g}; "
-        f"{precision.wrong_cuts:.1g} numbers are expected to be cut wrongly in an image",
-        soft_wrap=True,
-    )
-    if count < FEW_IMAGES:
-        console.print(
-            f"{count} images are few: the bounds are those of these images; take {FEW_IMAGES} or "
-            "more, of every scanner and class that you expect",
-            soft_wrap=True,
-        )
+    _show(Console(stderr=True, quiet=cfg.quiet, emoji=False), precision, count, count - changed)
     return {
         "images": count,
         "largest": max(bounds.largest, default=0.0),
@@ -84,6 +75,23 @@ def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
         "wrong_cuts_per_image": precision.wrong_cuts,
         "output": str(folder / CARD_FILE),
     }
+
+
+def _show(console: Console, precision: "Precision", count: int, same: int) -> None:
+    from primia_flwr.inference.lowering.precision import FEW_IMAGES
+
+    console.print(
+        f"fixed point against the network in the clear on {count} images: the same class for "
+        f"{same}, scores within {precision.largest_difference:.2g}; "
+        f"{precision.wrong_cuts:.1g} numbers are expected to be cut wrongly in an image",
+        soft_wrap=True,
+    )
+    if count < FEW_IMAGES:
+        console.print(
+            f"{count} images are few: the bounds are those of these images; take {FEW_IMAGES} or "
+            "more, of every scanner and class that you expect",
+            soft_wrap=True,
+        )
 
 
 COMMAND = Command(

@@ -29,7 +29,6 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
     """
     check_installed(cfg.protocol)
     from primia_flwr.cli.inference.service import device_of
-    from primia_flwr.trials.service import UNLIMITED, ask, running_service
 
     device_of(cfg.device)  # refused here, before anything is trained or started
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
@@ -38,22 +37,9 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         images = Path(cfg.data.root).expanduser().resolve() if cfg.data.root else Path(scratch)
         if not cfg.data.root:
             _write_own_test_images(model, images, cfg.images)
-        output = (
-            Path(cfg.output or model / "inference" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-            .expanduser()
-            .resolve()
-        )
-        device, audit = f"device={cfg.device}", f"audit={str(cfg.audit).lower()}"
-        options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device, audit)
-        limits = (*UNLIMITED, f"max_batch={cfg.batch}", "max_sessions=2")
-        with running_service(
-            model,
-            options=(*options, *limits, f"compare_bits={cfg.compare_bits}"),
-            provider_options=(device,),
-        ) as service:
-            console.print(f"three processes on loopback, TLS, model {model}", markup=False)
-            quiet = f"quiet={str(cfg.quiet).lower()}"
-            result = ask(service, images, output, *options, f"batch={cfg.batch}", quiet)
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        output = Path(cfg.output or model / "inference" / stamp).expanduser().resolve()
+        result = _asked(cfg, console, model, images, output)
         compared = compare(model, images, output)
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     _show(console, compared, facts)
@@ -72,6 +58,22 @@ def run(cfg: InferenceTrialArguments) -> dict[str, Any]:
         "ok": result["ok"] and compared["precise"],
         "output": str(output),
     }
+
+
+def _asked(
+    cfg: InferenceTrialArguments, console: Console, model: Path, images: Path, output: Path
+) -> dict[str, Any]:
+    """Start the three parties, and return the last line of `primia infer`."""
+    from primia_flwr.trials.service import UNLIMITED, ask, running_service
+
+    device, audit = f"device={cfg.device}", f"audit={str(cfg.audit).lower()}"
+    options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device, audit)
+    limits = (*UNLIMITED, f"max_batch={cfg.batch}", "max_sessions=2")
+    of_owner = (*options, *limits, f"compare_bits={cfg.compare_bits}")
+    with running_service(model, options=of_owner, provider_options=(device,)) as service:
+        console.print(f"three processes on loopback, TLS, model {model}", markup=False)
+        quiet = f"quiet={str(cfg.quiet).lower()}"
+        return ask(service, images, output, *options, f"batch={cfg.batch}", quiet)
 
 
 def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
@@ -103,14 +105,11 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     found = torch.tensor([row["scores"] for row in rows], dtype=torch.float64)
     same = found.argmax(dim=1) == plain.argmax(dim=1)
     top = plain.topk(2, dim=1).values
+    margins = (top[:, 0] - top[:, 1]).tolist()
     differing = [
-        {
-            "file": row["file"],
-            "margin": float(top[i, 0] - top[i, 1]),
-            "encrypted": row["prediction"],
-        }
-        for i, row in enumerate(rows)
-        if not same[i]
+        {"file": row["file"], "margin": margin, "encrypted": row["prediction"]}
+        for row, margin, alike in zip(rows, margins, same.tolist(), strict=True)
+        if not alike
     ]
     precision = precision_of(plain, found, wrong_cuts=0.0)
     return {

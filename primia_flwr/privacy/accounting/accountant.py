@@ -204,6 +204,25 @@ def least_noise(
     ConfigError
         If no noise multiplier is large enough.
     """
+    low, below, high, above = _bracket(spent, ceiling, start, stride)
+    if below <= ceiling:
+        return low
+    for tried in count():
+        if high / low <= 1 + relative:
+            break
+        middle = _between(low, below, high, above, ceiling, relative, tried)
+        cost = spent(middle)
+        if cost <= ceiling:
+            high, above = middle, cost
+        else:
+            low, below = middle, cost
+    return high
+
+
+def _bracket(
+    spent: Callable[[float], float], ceiling: float, start: float, stride: float
+) -> tuple[float, float, float, float]:
+    """Return a noise multiplier that does not fit, if any, and one that does, with their costs."""
     high, above = start, spent(start)
     low, below = high, above
     while above > ceiling:
@@ -218,18 +237,7 @@ def least_noise(
     while below <= ceiling and low > LEAST_NOISE:
         high, above, low = low, below, max(low / stride, LEAST_NOISE)
         below = spent(low)
-    if below <= ceiling:
-        return low
-    for tried in count():
-        if high / low <= 1 + relative:
-            break
-        middle = _between(low, below, high, above, ceiling, relative, tried)
-        cost = spent(middle)
-        if cost <= ceiling:
-            high, above = middle, cost
-        else:
-            low, below = middle, cost
-    return high
+    return low, below, high, above
 
 
 def _between(
