@@ -119,7 +119,7 @@ class _PrivateAnswer(ABC):
         return reply_to(self.message, self.site.name, parts, outputs=outputs)
 
 
-class NoisySteps(_PrivateAnswer):
+class _NoisySteps(_PrivateAnswer):
     """DP-SGD: the noise is in every step, so the model itself may leave.
 
     Asked for the same round of the same model again, the site sends the numbers that it kept,
@@ -230,7 +230,7 @@ class _SharedStep(_NoisySum):
 
 
 _ANSWERS: dict[str, type[_PrivateAnswer]] = {
-    "dp_sgd": NoisySteps,
+    "dp_sgd": _NoisySteps,
     "dp_aggregate": _NoisySum,
     "dp_sgd_shared": _SharedStep,
 }
