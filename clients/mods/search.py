@@ -76,13 +76,7 @@ def _varied(site: "OpenSite", number: int, text: str) -> "OpenSite":
 
 
 def _read(text: str) -> dict[str, Any]:
-    """Read a JSON object without doubled keys, NaN and infinity.
-
-    Raises
-    ------
-    ProtocolError
-        If the text is anything else.
-    """
+    """Read a JSON object without doubled keys, NaN and infinity."""
     try:
         values = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -62,13 +62,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> _Encod
 def _measured_vectors(
     site: SecureSite, layout: Layout, before: _Arrays, plain: Message
 ) -> list[Vector]:
-    """Encode what the site measured.
-
-    Raises
-    ------
-    DivergenceError
-        If something of it is not finite, or beyond what was agreed.
-    """
+    """Encode what the site measured."""
     metrics = plain.content.metric_records[METRICS]
     if metrics.get(DECLINED):
         raise DivergenceError("the training gave no usable numbers")

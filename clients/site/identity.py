@@ -154,13 +154,7 @@ def _deployed(experiment: Experiment, terms: bytes, site_file: Path) -> SecureSi
 
 
 def _floor(policy: SitePolicy, experiment: Experiment) -> Floor:
-    """Return what this site insists on: its own policy, or more where the run asks for more.
-
-    Raises
-    ------
-    PolicyRefusal
-        If the graph is sparse and the policy does not allow that.
-    """
+    """Return what this site insists on: its own policy, or more where the run asks for more."""
     asked = experiment.aggregation
     own = (policy.min_survivors, policy.max_colluding)
     if asked.degree:

@@ -95,13 +95,7 @@ class Account:
 
 
 def _check_digests(images: LabelledImages) -> None:
-    """Refuse images whose files are not known: under another name they would be new to the ledger.
-
-    Raises
-    ------
-    DataError
-        If there is none for each image.
-    """
+    """Refuse images without digests: under another name they would be new to the ledger."""
     if len(images.digests) != len(images):
         raise DataError(
             f"{len(images.digests)} digests of files for {len(images)} images; expected one for "
@@ -110,14 +104,7 @@ def _check_digests(images: LabelledImages) -> None:
 
 
 def _check_claim(site: OpenSite) -> None:
-    """Refuse a run that claims something else than the site counts.
-
-    Raises
-    ------
-    PrivacyBudgetError
-        If the units differ, the run's delta is smaller than the site's, or the run leaves it to
-        the images which classes there are.
-    """
+    """Refuse a run that claims something else than the site counts."""
     asked, own = site.experiment.privacy, site.budget
     if not site.simulated and not site.experiment.data.classes:
         raise PrivacyBudgetError(

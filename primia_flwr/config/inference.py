@@ -213,13 +213,7 @@ class InferenceTrialArguments:
 
 
 def _check_compare_bits(bits: int) -> None:
-    """Refuse a ring that is none; 0: the model decides.
-
-    Raises
-    ------
-    ConfigError
-        Naming the range.
-    """
+    """Refuse a ring that is none; 0: the model decides."""
     if bits:
         check_range("compare_bits", bits, 8, 64, example=32)
 
@@ -254,13 +248,7 @@ def check_audit(audit: bool, protocol: str, compare_bits: int = 8) -> None:
 
 
 def _check_device(device: str, protocol: str = "fss") -> None:
-    """Refuse a device that is none, or that the protocol does not compute on.
-
-    Raises
-    ------
-    ConfigError
-        Naming the choices.
-    """
+    """Refuse a device that is none, or that the protocol does not compute on."""
     check_choice("device", device, _DEVICES)
     if protocol == "crypten" and device != "cpu":
         raise ConfigError(

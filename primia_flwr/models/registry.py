@@ -14,13 +14,7 @@ from primia_flwr.models.weights_card import check_kind
 
 
 def _architecture_of(name: str) -> Architecture:
-    """Return the row of a model.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name.
-    """
+    """Return the row of a model."""
     check_choice("model.name", name, MODELS)
     row: Architecture = MODELS[name]
     return row

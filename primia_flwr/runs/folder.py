@@ -142,13 +142,7 @@ def results_by_name(metrics: Mapping[str, Any], judge: Judge) -> dict[str, Model
 
 
 def _task_of(config: str) -> Task:
-    """Return the task in a configuration's text; the one by default where it names none.
-
-    Raises
-    ------
-    DataError
-        If there is no such task.
-    """
+    """Return the task in a configuration's text; the one by default where it names none."""
     data = plain_values(config).get("data")
     name = data.get("task", DataConfig.task) if isinstance(data, dict) else DataConfig.task
     if not isinstance(name, str) or name not in TASKS:

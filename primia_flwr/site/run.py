@@ -133,13 +133,7 @@ def _connect(
 
 
 def _check_key_files(policy: SitePolicy) -> None:
-    """Refuse missing key files and private keys that other users may read.
-
-    Raises
-    ------
-    FederationError
-        At the first file that is missing or too open.
-    """
+    """Refuse missing key files and private keys that other users may read."""
     for key in ("root_certificates", "supernode_key"):
         file = policy.path(getattr(policy, key))
         if not file.is_file():

@@ -260,13 +260,7 @@ class RoundLoop:
         return Request(number, state.model, config, federation.round_timeout, federation.min_sites)
 
     def _check(self, outcome: Outcome) -> None:
-        """Look at an outcome with too few good answers before it is asked for again.
-
-        Raises
-        ------
-        DivergenceError
-            If sites declined: they would do so again.
-        """
+        """Look at an outcome with too few good answers before it is asked for again."""
         if outcome.declined:
             raise DivergenceError(
                 f"{outcome.declined} of {len(outcome.rows)} sites declined: a training that "

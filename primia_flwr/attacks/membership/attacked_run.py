@@ -146,13 +146,7 @@ def _trained_on(experiment: Experiment, site: SiteData) -> LabelledImages:
 
 
 def _check_same_images(run: AttackedRun, sites: Sequence[SiteData], test: LabelledImages) -> None:
-    """Compare images with what the run wrote down: counts at every site, files of the test set.
-
-    Raises
-    ------
-    DataError
-        If they differ.
-    """
+    """Compare images with what the run wrote down: counts at every site, files of the test set."""
     for site, noted in zip(sites, run.facts.get("sites") or [], strict=False):
         for key, value in _counts(site).items():
             if key in noted and noted[key] != value:

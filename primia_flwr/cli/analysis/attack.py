@@ -156,13 +156,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
 
 
 def _existing_run(key: str, value: str) -> Path:
-    """Return the folder of a run.
-
-    Raises
-    ------
-    ConfigError
-        If none is given, or it does not exist.
-    """
+    """Return the folder of a run."""
     if not value:
         raise ConfigError(
             f"{key} is empty; expected the output folder of a run with "

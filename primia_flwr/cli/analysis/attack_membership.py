@@ -53,13 +53,7 @@ class AttackMembershipConfig:
 
 
 def _run(cfg: AttackMembershipConfig) -> dict[str, Any]:
-    """Attack, and write `membership.json`, `membership.csv` and `membership.html`.
-
-    Raises
-    ------
-    PrimiaError
-        If the run, its model or its images cannot be used; nothing is written then.
-    """
+    """Attack, and write `membership.json`, `membership.csv` and `membership.html`."""
     from primia_flwr.attacks.membership.attack import prepare
     from primia_flwr.attacks.membership.attacked_run import open_run
     from primia_flwr.attacks.membership.report import attacks_table, figures, write_membership

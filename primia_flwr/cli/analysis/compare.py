@@ -46,13 +46,7 @@ class _CompareConfig:
 
 
 def _run(cfg: _CompareConfig) -> dict[str, Any]:
-    """Compare, show the tables, and write the folder with JSON, CSV, plots and page.
-
-    Raises
-    ------
-    ConfigError, CheckpointError, DataError
-        If the runs, the data or a CSV cannot be used together; nothing is written then.
-    """
+    """Compare, show the tables, and write the folder with JSON, CSV, plots and page."""
     need("statsmodels", "primia compare")
     from primia_flwr.cli.analysis.compared_runs import gather, named_runs
     from primia_flwr.reporting.compare_page import check_target, write_comparison

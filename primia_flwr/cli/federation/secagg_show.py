@@ -26,13 +26,7 @@ class ShowArguments:
 
 
 def _run(cfg: ShowArguments) -> dict[str, Any]:
-    """Print the account of a run's secure sums, and return what they add up to.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If the folder is not that of a run with secure sums.
-    """
+    """Print the account of a run's secure sums, and return what they add up to."""
     from primia_flwr.runs.folder import read_run_folder
     from primia_flwr.runs.secure_sums import totals
 

@@ -30,14 +30,7 @@ class _CalibrateArguments:
 
 
 def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
-    """Measure, and write the bounds into the model's card.
-
-    Raises
-    ------
-    PrimiaError
-        If the model or the images cannot be read, the card cannot be written, or the model is
-        another one in fixed point; then nothing is written.
-    """
+    """Measure, and write the bounds into the model's card."""
     from primia_flwr.data.files.unlabelled import Unlabelled, find_images
     from primia_flwr.inference.lowering.bounds import LEAST_BITS
     from primia_flwr.inference.lowering.precision import calibrate

@@ -18,11 +18,6 @@ def _run(cfg: InferArguments) -> dict[str, Any]:
     """Have the images classified; write predictions.csv and predictions.json.
 
     With `watch=true` those that come, until it is stopped.
-
-    Raises
-    ------
-    PrimiaError
-        If a party cannot be reached or fails again and again, or no image can be read.
     """
     check_installed(cfg.protocol)
     from primia_flwr.data.files.unlabelled import find_images

@@ -60,13 +60,7 @@ def _run(cfg: ServeModelArguments) -> dict[str, Any]:
 
 
 def _log_of(cfg: ServeModelArguments) -> Path:
-    """Return where queries are written down: with the model, so that another kit counts on.
-
-    Raises
-    ------
-    ConfigError
-        If an earlier version left a log in the kit, whose count would be forgotten.
-    """
+    """Return where queries are written down: with the model, so that another kit counts on."""
     old = (Path(cfg.kit) / _LOG).expanduser().resolve()
     log = Path(cfg.log or Path(cfg.model) / _LOG).expanduser().resolve()
     if not cfg.log and old.exists() and old != log:

@@ -140,13 +140,7 @@ class Sessions:
         )
 
     def _check_model(self, session: "AnySession") -> None:
-        """See to it that one table has the opinions of one model.
-
-        Raises
-        ------
-        DataError
-            If it is another one than in the session before; this one is closed.
-        """
+        """See to it that one table has the opinions of one model."""
         before = self.last
         try:
             self._kept.check_model(_model(session, self._cfg.protocol), session.card.classes)

@@ -44,15 +44,7 @@ class _PlanArguments:
 
 
 def _run(cfg: _PlanArguments) -> dict[str, Any]:
-    """Print both tables, draw the first one if asked, and return them.
-
-    Raises
-    ------
-    ConfigError
-        If a value is out of range, or nothing is left for a wish.
-    DataError
-        If the ledger cannot be read.
-    """
+    """Print both tables, draw the first one if asked, and return them."""
     from primia_flwr.privacy.accounting.plan import Data, delta_for, reaches, rows
 
     data = Data(cfg.units, cfg.batch)

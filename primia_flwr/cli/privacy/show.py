@@ -37,13 +37,7 @@ class _ShowArguments:
 
 
 def _run(cfg: _ShowArguments) -> dict[str, Any]:
-    """Verify a ledger, print what was spent, and return it.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If there is no such site or ledger, or it was changed.
-    """
+    """Verify a ledger, print what was spent, and return it."""
     from primia_flwr.privacy.ledger.statement import statement
     from primia_flwr.privacy.ledger.view import read_ledger
 

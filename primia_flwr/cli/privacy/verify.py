@@ -44,11 +44,6 @@ def _run(cfg: _VerifyArguments) -> dict[str, Any]:
     """Check the chain, the head file, every version of the data and the price of every plan.
 
     The exit code is 1 if something is broken.
-
-    Raises
-    ------
-    ConfigError
-        If there is no ledger in the folder.
     """
     from primia_flwr.privacy.ledger.file import LEDGER
     from primia_flwr.privacy.ledger.view import read_ledger

@@ -49,13 +49,7 @@ def _run(cfg: _ApproveArguments) -> dict[str, Any]:
 
 
 def _describe(policy_file: Path, digest: str) -> str:
-    """Return what a bundle says it is, if it has arrived.
-
-    Raises
-    ------
-    PolicyRefusal
-        If it has arrived and is none that could run here.
-    """
+    """Return what a bundle says it is, if it has arrived."""
     store = BundleStore(load_policy(policy_file).bundle_folder)
     if digest not in store.hashes():
         return "not seen here yet"

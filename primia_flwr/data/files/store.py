@@ -157,13 +157,7 @@ def _check_unreadable(manifest: Manifest, unreadable: dict[str, str], cfg: DataC
 
 
 def _read_index(folder: Path) -> Store:
-    """Read the index of a store.
-
-    Raises
-    ------
-    DataError
-        If it is not what this version writes.
-    """
+    """Read the index of a store."""
     file = folder / "index.json"
     with reading(file, error=DataError, expected="a store of images; delete its folder"):
         text = read_text(file, at_most=_MAX_INDEX_BYTES)

@@ -37,13 +37,7 @@ class _Picture:
 
 
 def _read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
-    """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them.
-
-    Raises
-    ------
-    ConfigError
-        If real data is named as well.
-    """
+    """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them."""
     if cfg.root or cfg.manifest:
         raise ConfigError(
             f"data.root={cfg.root or cfg.manifest}; expected nothing with data.layout=synthetic: "

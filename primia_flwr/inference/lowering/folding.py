@@ -49,13 +49,7 @@ def with_plain_kernels(model: nn.Module) -> nn.Module:
 
 
 def _refuse_group_norm(model: nn.Module) -> None:
-    """Refuse a normalisation that depends on the image: its variance would need a division.
-
-    Raises
-    ------
-    ConfigError
-        Naming the layer.
-    """
+    """Refuse a normalisation that depends on the image: its variance would need a division."""
     for name, module in model.named_modules():
         if isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.InstanceNorm2d):
             raise ConfigError(

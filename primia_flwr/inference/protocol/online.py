@@ -331,13 +331,7 @@ def _bytes(values: Words) -> memoryview:
 
 
 def _array(received: Buffer, dtype: type, size: int) -> NDArray:  # type: ignore[type-arg]
-    """Read a frame of exactly so many numbers.
-
-    Raises
-    ------
-    ProtocolError
-        If it has another length.
-    """
+    """Read a frame of exactly so many numbers."""
     expected = size * np.dtype(dtype).itemsize
     if len(received) != expected:
         raise ProtocolError(f"a frame of {len(received)} bytes; expected {expected}")

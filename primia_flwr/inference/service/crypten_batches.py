@@ -27,13 +27,7 @@ PROTOCOL = "crypten"
 
 
 def _come_for_triples(channel: Channel, session: bytes, peer: str) -> None:
-    """Come to the crypto provider for one computation.
-
-    Raises
-    ------
-    ServiceError
-        If the peer does not come.
-    """
+    """Come to the crypto provider for one computation."""
     channel.send(Kind.JOIN, pack(Join(session.hex(), peer, PROTOCOL)))
     channel.receive(Kind.JOINED, at_most=0)
 

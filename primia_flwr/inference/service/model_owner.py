@@ -288,13 +288,7 @@ def _send_masked_weights(
 
 
 def _begun(channel: Channel, supply: Prefetch, idle: float) -> int | None:
-    """Wait for the next batch; return its block, or None when the data owner has had enough.
-
-    Raises
-    ------
-    ServiceError
-        If for `idle` seconds none has come, and no randomness for one.
-    """
+    """Wait for the next batch; return its block, or None when the data owner has had enough."""
     peer, end, fetched = Answering(channel), time.monotonic() + idle, supply.fetched
     while (heard := peer.poll({Kind.BEGIN: 8, Kind.GOODBYE: 0}, LOOK_SECONDS)) is None:
         if supply.fetched > fetched:

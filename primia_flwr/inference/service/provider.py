@@ -154,15 +154,7 @@ class Provider:
 
 
 def _both_want(both: Sequence[Channel], number: int, idle: float) -> bool:
-    """Wait until both parties have wished for a block; False: one of them needs no more.
-
-    Raises
-    ------
-    ProtocolError
-        If one asks for another block than the next.
-    ServiceError
-        If one has gone, or neither wishes for so long that the session is to end.
-    """
+    """Wait until both parties have wished for a block; False: one of them needs no more."""
     peers = {channel: Answering(channel) for channel in both}
     wishes: dict[Channel, bool] = {}
     end = time.monotonic() + idle
@@ -192,13 +184,7 @@ def _is_wish(channel: Channel, kind: int, body: bytearray, number: int) -> bool:
 
 
 def _sorted(one: _Guest, other: _Guest) -> tuple[_Guest, _Guest]:
-    """Return data owner and model owner, which agree on everything.
-
-    Raises
-    ------
-    ProtocolError
-        If they do not.
-    """
+    """Return data owner and model owner, which agree on everything."""
     roles = {guest.channel.peer.role: guest for guest in (one, other)}
     if set(roles) != {"data-owner", "model-owner"}:
         raise ProtocolError(

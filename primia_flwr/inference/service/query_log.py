@@ -207,13 +207,7 @@ class QueryLog:
             logger.warning("%s", error)
 
     def _append(self, journal: JournalFile, entry: dict[str, Any]) -> None:
-        """Write a line to the disk, whole or not at all.
-
-        Raises
-        ------
-        ServiceError
-            If it cannot be written.
-        """
+        """Write a line to the disk, whole or not at all."""
         self._write(journal, json.dumps(entry).encode() + b"\n")
 
     def _write(self, journal: JournalFile, line: bytes) -> None:

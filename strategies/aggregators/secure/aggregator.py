@@ -299,13 +299,7 @@ class SecureAggregator(Aggregator):
         kind: str,
         base: bytes,
     ) -> None:
-        """Take the masks off the sum of the vectors, where enough sites are left.
-
-        Raises
-        ------
-        ProtocolError
-            If too few are left, or what comes out cannot be a sum.
-        """
+        """Take the masks off the sum of the vectors, where enough sites are left."""
         heard = list(current.survivors)
         good = len(heard) >= needed and current.can_unmask
         if good and heard != self._opened.largest_safe(heard, self._roster):
@@ -412,13 +406,7 @@ def _row(kind: str, secagg_round: SecAggRound, current: ServerInstance, layout: 
 
 
 def _declined(sums: Mapping[str, Sequence[float]], survivors: int) -> int:
-    """Return how many sites declined, so that there is no sum of anything else.
-
-    Raises
-    ------
-    ProtocolError
-        If it cannot be that many.
-    """
+    """Return how many sites declined, so that there is no sum of anything else."""
     (declined,) = sums.get(DECLINED, [0])
     if not 0 <= declined <= survivors:
         raise ProtocolError(

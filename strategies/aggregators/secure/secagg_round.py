@@ -223,13 +223,7 @@ class SecAggRound:
 
 
 def _take_keys(instance: ServerInstance, name: str, parts: _Parts) -> None:
-    """Give a site's keys to the instance they are for.
-
-    Raises
-    ------
-    ProtocolError
-        If there are none, or they are not the site's.
-    """
+    """Give a site's keys to the instance they are for."""
     if wire.KEYS not in parts:
         raise ProtocolError("the reply has no keys; expected those of the next instance")
     instance.add_keys(name, decode(parts[wire.KEYS], KeysReply))
@@ -254,26 +248,14 @@ def checked(
 
 
 def _parts_of(reply: Message) -> _Parts:
-    """Return the protocol's parts of a reply.
-
-    Raises
-    ------
-    ProtocolError
-        If one of them is not bytes.
-    """
+    """Return the protocol's parts of a reply."""
     record = reply.content.config_records.get(wire.SECAGG, ConfigRecord())
     found = {key: wire.part(record, key) for key in record}
     return {key: value for key, value in found.items() if value is not None}
 
 
 def _heads_of(reply: Message) -> list[LedgerHead]:
-    """Return the heads of privacy ledgers that come with a reply; none without such.
-
-    Raises
-    ------
-    ProtocolError
-        If they cannot be read.
-    """
+    """Return the heads of privacy ledgers that come with a reply; none without such."""
     record = reply.content.config_records.get(LEDGER)
     return [] if record is None else read_heads(record.get(HEADS))
 
