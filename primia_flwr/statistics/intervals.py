@@ -106,19 +106,11 @@ def bootstrap_limits(
     value = statistic(np.ones((1, strata.size)))[:, 0]
     if not drawn:
         return value, np.full_like(value, math.nan), np.full_like(value, math.nan)
-
-    def of_samples(*samples: IntArray, axis: int = -1) -> FloatArray:
-        lead = np.broadcast_shapes(*(sample.shape[:-1] for sample in samples))
-        rows = [np.broadcast_to(sample, (*lead, sample.shape[-1])) for sample in samples]
-        index = np.concatenate(rows, axis=-1).reshape(math.prod(lead), -1)
-        figures = statistic(_counts(index, strata.size) + fixed)
-        return figures.reshape(len(figures), *lead)
-
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # a figure that never varies has no BCa interval: NaN
         result = bootstrap(
             drawn,
-            of_samples,
+            _of_samples(statistic, strata.size, fixed),
             n_resamples=resamples,
             batch=max(1, _CELLS_AT_A_TIME // strata.size),
             vectorized=True,
@@ -128,6 +120,19 @@ def bootstrap_limits(
         )
     limits = result.confidence_interval
     return value, np.asarray(limits.low), np.asarray(limits.high)
+
+
+def _of_samples(statistic: Statistic, size: int, fixed: FloatArray) -> Callable[..., FloatArray]:
+    """Return the statistic as scipy asks for it: of drawn indices, one array of them a stratum."""
+
+    def of_samples(*samples: IntArray, axis: int = -1) -> FloatArray:
+        lead = np.broadcast_shapes(*(sample.shape[:-1] for sample in samples))
+        rows = [np.broadcast_to(sample, (*lead, sample.shape[-1])) for sample in samples]
+        index = np.concatenate(rows, axis=-1).reshape(math.prod(lead), -1)
+        figures = statistic(_counts(index, size) + fixed)
+        return figures.reshape(len(figures), *lead)
+
+    return of_samples
 
 
 def stacked(statistics: Sequence[Statistic]) -> Statistic:

@@ -1,5 +1,6 @@
 """`primia attack`: rebuild images from the bytes that a simulation's coordinator received."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,12 +226,7 @@ def _written(
     """Score, and write everything there is to look at."""
     from primia_flwr.attacks.inversion.pictures import grid
     from primia_flwr.attacks.inversion.scoring.identification import Gallery
-    from primia_flwr.attacks.inversion.scoring.scores import (
-        PooledFeatures,
-        pairs_of,
-        share_of_labels,
-        summary,
-    )
+    from primia_flwr.attacks.inversion.scoring.scores import PooledFeatures, pairs_of, summary
     from primia_flwr.models.saved import load_model
     from primia_flwr.training.normalisation import Normalisation
 
@@ -243,13 +239,7 @@ def _written(
         for f, t in zip(finished, truths, strict=True)
         for p in pairs_of(f, t, gallery, given.lpips)
     ]
-    right = {
-        arm: share_of_labels(
-            [f for f in finished if f.job.arm == arm],
-            [t for f, t in zip(finished, truths, strict=True) if f.job.arm == arm],
-        )
-        for arm in dict.fromkeys(f.job.arm for f in finished)
-    }
+    right = _right_labels(finished, truths)
     own = f"pooled features of {card.model.name}, round {card.round}: {cfg.features or cfg.run}"
     result = {
         **_settings(cfg, given, own),
@@ -266,6 +256,16 @@ def _written(
     }  # fmt: skip
     write(folder, result, pairs, grid(pairs, synthetic=campaign.data.synthetic))
     return result
+
+
+def _right_labels(finished: Sequence[Any], truths: Sequence[Any]) -> dict[str, float]:
+    """Return, by arm, the share of labels that the attack found."""
+    from primia_flwr.attacks.inversion.scoring.scores import share_of_labels
+
+    arms = defaultdict[str, list[tuple[Any, Any]]](list)
+    for one, truth in zip(finished, truths, strict=True):
+        arms[one.job.arm].append((one, truth))
+    return {arm: share_of_labels(*zip(*both, strict=True)) for arm, both in arms.items()}
 
 
 def _settings(cfg: AttackConfig, given: Given, own_features: str) -> dict[str, Any]:
