@@ -6,22 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from primia_flwr.numbers import BRACKETS, count, figure, interval
 from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reason_of
-from primia_flwr.tasks.classes import pages
+from primia_flwr.tables import NUMBER, TEXT, Cell, Sheet
 from primia_flwr.tasks.classes.evidence import ClassEvidence, class_evidence
 from primia_flwr.tasks.classes.readers.panel import aligned
 from primia_flwr.tasks.classes.scores import Scores, score
-from primia_flwr.tasks.judge import Comparison, Judge, Settings
+from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
 from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
 
 if TYPE_CHECKING:
     from primia_flwr.plotting import Plot
-    from primia_flwr.tables import Sheet
 
 _PREFIX = "p_"
+_RATES = ("sensitivity", "specificity", "roc_auc")
 
 
 class ClassJudge(Judge):
@@ -87,7 +88,17 @@ class ClassJudge(Judge):
 
     def sheets(self, scores: Any) -> list[Sheet]:
         """Return the table of the classes."""
-        return [pages.class_sheet(scores)]
+        heads = ("Sensitivity", "Specificity", "ROC-AUC")
+        columns = (
+            ("Class", "class", TEXT),
+            ("Images", "images", NUMBER),
+            *((head, key, NUMBER) for head, key in zip(heads, _RATES, strict=True)),
+        )
+        rows: list[tuple[Cell, ...]] = [
+            (name, one.n, *(getattr(one, key) for key in _RATES))
+            for name, one in scores.per_class.items()
+        ]
+        return [Sheet("classes", "Each class against all others", columns, rows)]
 
     def plots(
         self, scores: Any, predictions: Predictions | None, evidence: Any
@@ -103,11 +114,28 @@ class ClassJudge(Judge):
 
     def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return the table of the classes, with intervals where there are some."""
-        return {"class_rows": pages.class_rows(scores, evidence)}
+        known, rows = evidence.per_class if evidence else {}, []
+        for name, one in scores.per_class.items():
+            found = [
+                interval(known[name][key], BRACKETS) if name in known else figure(getattr(one, key))
+                for key in _RATES
+            ]
+            rows.append([name, count(one.n), *found])
+        return {"class_rows": rows}
 
     def card(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return counts, figures by class, and calibration."""
-        return pages.card(scores, evidence)
+        per_class = evidence.per_class if evidence else {}
+        return {
+            "confusion": scores.confusion,
+            "per_class_images": {name: one.n for name, one in scores.per_class.items()},
+            "per_class": {
+                name: {key: with_words(found) for key, found in figures.items()}
+                for name, figures in per_class.items()
+            },
+            "ece": evidence.reliability.ece if evidence else None,
+            "brier": evidence.reliability.brier if evidence else None,
+        }
 
     def aligned(self, who: str, predictions: Predictions, names: Sequence[str]) -> Predictions:
         """Put the classes into the order of the names."""
