@@ -1,5 +1,5 @@
 """What classification consists of: its loss, its scores, and readers on a panel.
 
-Only here and in `classification` does anybody speak of classes. Imports `statistics`; the task,
-reporting and `cli/analysis` import it.
+Only here and in `classification` does anybody speak of classes. Imports `statistics` and what
+tables and pictures look like; `classification` alone imports it.
 """
