@@ -14,7 +14,7 @@ from typing import Any
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from omegaconf import OmegaConf
 
-from primia_flwr.config import load
+from primia_flwr.config import load, plain_yaml
 from primia_flwr.config.rows import plugin_folders
 from primia_flwr.data.layouts import synthetic
 from primia_flwr.privacy.accounting import accountant
@@ -49,6 +49,18 @@ def _load_experiment() -> Callable[[str], Any]:
         return copy.deepcopy(known[text])
 
     return load_experiment
+
+
+def _load_mapping() -> Callable[..., Any]:
+    real, known = plain_yaml.load_mapping, dict[Any, Any]()
+
+    def load_mapping(text: str, *, what: str, **limits: int) -> Any:
+        asked = (text, *limits.items())
+        if asked not in known:
+            known[asked] = real(text, what=what, **limits)
+        return copy.deepcopy(known[asked])
+
+    return load_mapping
 
 
 def _structured() -> Callable[..., Any]:
@@ -112,6 +124,7 @@ def _draw_all() -> Callable[..., None]:
 
 def remember() -> None:
     """Put the remembering functions in place; call it before the product binds their names."""
+    plain_yaml.load_mapping = load.load_mapping = _load_mapping()
     load.compose = _compose()  # type: ignore[assignment]
     load.load_experiment = _load_experiment()
     OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
