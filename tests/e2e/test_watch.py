@@ -133,6 +133,7 @@ def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
         with again(service, model, "model-owner", service.model_owner_port):
             wait_for(lambda: tables.count() == 5)
             # The crypto provider dies: what randomness there is is used, and more made later.
+            time.sleep(5)  # nothing outside shows when the prefetched randomness has come
             kill_leader(service.provider)
             (inbox / "05.png").write_bytes(pictures[5])
             wait_for(lambda: tables.count() == 6)
