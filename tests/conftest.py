@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sysconfig
 from collections.abc import Callable
@@ -10,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from absl.logging import PythonHandler
 from hypothesis import settings
 
 from primia_flwr.processes.programs import make_stand_in
@@ -17,12 +19,16 @@ from tests.remembered import remember
 
 remember()
 
+# Hydra closes every handler before a sweep, and absl's would close what pytest captures with.
+PythonHandler.close = logging.StreamHandler.close
+
 # A slow machine is no failure: no example of a property is timed.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-# Long files first, so that no core waits for the other one's last file.
+# Long files first: no core waits for the other one's last file, and what measures time comes when
+# no federation runs beside it.
 LONG = ("tests/e2e/", "tests/flower/", "tests/inference/service/", "tests/cli/inference/")
 
 
