@@ -16,7 +16,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d, twin_of
 
-_TRACING = threading.Lock()  # torch.fx patches modules while it traces
+_TRACING = threading.Lock()  # torch.fx patches every module's call while it traces
 
 
 def folded(model: nn.Module) -> fx.GraphModule:
@@ -31,6 +31,12 @@ def folded(model: nn.Module) -> fx.GraphModule:
     plain = with_plain_kernels(model)
     with _TRACING:
         return cast(fx.GraphModule, fuse(plain, inplace=True))
+
+
+def through_front(front: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return what the public front of a model makes of images, while no thread traces another."""
+    with _TRACING, torch.no_grad():
+        return cast(torch.Tensor, front(images))
 
 
 def with_plain_kernels(model: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.inference.lowering.builder import Builder, Weights
-from primia_flwr.inference.lowering.folding import folded
+from primia_flwr.inference.lowering.folding import folded, through_front
 from primia_flwr.inference.plan import Plan, Shape
 from primia_flwr.models.layers.front_end import split_front
 
@@ -54,8 +54,7 @@ def lower(model: nn.Module, input_shape: Shape, *, compare_bits: int = COMPARE_B
     if not 8 <= compare_bits <= 64:
         raise ConfigError(f"compare_bits={compare_bits}; expected 8 to 64, e.g. {COMPARE_BITS}")
     front, behind = split_front(model)
-    with torch.no_grad():
-        shape = tuple(front(torch.zeros(input_shape)).shape)
+    shape = tuple(through_front(front, torch.zeros(input_shape)).shape)
     graph = folded(behind)
     builder = Builder(graph, shape)
     for node in graph.graph.nodes:

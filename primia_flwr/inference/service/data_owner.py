@@ -12,6 +12,7 @@ from torch import Tensor
 from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, ServiceError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.correlation_spec import CorrelationSpec
+from primia_flwr.inference.lowering.folding import through_front
 from primia_flwr.inference.preprocessing.dealing import stored_bytes, tensor
 from primia_flwr.inference.preprocessing.prefetch import Prefetch, join
 from primia_flwr.inference.preprocessing.store import Store
@@ -161,7 +162,7 @@ class Session(ClosedAtTheEnd):
             )
             del prepared
             with torch.inference_mode():
-                scores = party.classify(self._front(images))
+                scores = party.classify(through_front(self._front, images))
             del party  # before the next block is opened: one of them is in memory at a time
             seconds = time.monotonic() - started
         return Answer(scores, seconds, counts.bytes_sent - sent, counts.bytes_received - received)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -119,3 +121,14 @@ def test_a_public_front_end_is_left_to_who_has_the_image() -> None:
 def test_other_models_have_no_front_end() -> None:
     images = torch.rand(1, 1, 32, 32)
     assert torch.equal(lower(model("simpleconv"), (1, 1, 32, 32)).front(images), images)
+
+
+def test_threads_lower_at_once() -> None:
+    network = model("scattering")
+    expected = lower(network, (1, 1, 32, 32)).plan
+
+    def found(_: int) -> object:
+        return lower(network, (1, 1, 32, 32)).plan
+
+    with ThreadPoolExecutor(4) as pool:  # torch.fx patches every module's call while it traces
+        assert list(pool.map(found, range(24))) == [expected] * 24
