@@ -54,9 +54,9 @@ def make_plan(experiment: Experiment) -> dict[str, Any]:
 
 def _search(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Print and return the rungs of a search, and the rounds of all its configurations."""
-    if not experiment.search.enabled:
-        return {}
     rungs = experiment.search.rungs(experiment.federation.rounds)
+    if not rungs:
+        return {}
     words = ", ".join(f"{rung.configurations} up to round {rung.rounds}" for rung in rungs)
     in_all = rounds_in_all(rungs)
     console.print(f"search: {words}; {in_all} rounds in all")

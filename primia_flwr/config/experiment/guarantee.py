@@ -1,10 +1,8 @@
 """What a run that claims differential privacy may not contain, and what to use instead."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.errors import ConfigError
 
 _Rule = tuple[str, object, object, str]  # key, value, what it must be (a tuple: one of), why
@@ -18,22 +16,14 @@ def check_guarantee(experiment: Any) -> None:
     ConfigError
         Naming the first such key, why it cannot be, and what to set.
     """
-    privacy, data = experiment.privacy, experiment.data
-    model, training = experiment.model, experiment.training
-    if not privacy.enabled:
-        return
-    rules = [*_every_mode(experiment)]
-    if privacy.mode in ("dp_sgd", "dp_sgd_shared"):
-        rules += _dp_sgd(data, model, training)
-    if privacy.mode == "dp_sgd_shared":
-        rules += _shared(training)
+    mode = experiment.privacy.mode
+    rules = (rule for part in _RULES_OF[mode] for rule in part(experiment))
     for key, value, needed, reason in rules:
         allowed = needed if isinstance(needed, tuple) else (needed,)
         if value not in allowed:
             expected = " or ".join(_plain(one) for one in allowed)
             raise ConfigError(
-                f"{key}={_plain(value)} with privacy.mode={privacy.mode}; expected {expected}: "
-                f"{reason}"
+                f"{key}={_plain(value)} with privacy.mode={mode}; expected {expected}: {reason}"
             )
 
 
@@ -77,7 +67,8 @@ def _every_mode(experiment: Any) -> Iterator[_Rule]:
     )  # fmt: skip
 
 
-def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> Iterator[_Rule]:
+def _dp_sgd(experiment: Any) -> Iterator[_Rule]:
+    data, model, training = experiment.data, experiment.model, experiment.training
     yield (
         "model.norm", model.norm, ("group", "none"),
         "batch norm mixes the patients of a batch, so that none of them has a gradient of its own "
@@ -106,7 +97,7 @@ def _dp_sgd(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> I
     )  # fmt: skip
 
 
-def _shared(training: TrainingConfig) -> Iterator[_Rule]:
+def _shared(experiment: Any) -> Iterator[_Rule]:
     reason = (
         "a shared step is one learning rate times the noisy mean, added up over the sites; "
         "momentum belongs to the coordinator, e.g. strategy.name=fedadam"
@@ -115,7 +106,15 @@ def _shared(training: TrainingConfig) -> Iterator[_Rule]:
         ("optimizer", "sgd"), ("momentum", 0.0), ("weight_decay", 0.0), ("schedule", "constant"),
         ("warmup", 0.0),
     ):  # fmt: skip
-        yield f"training.{key}", getattr(training, key), needed, reason
+        yield f"training.{key}", getattr(experiment.training, key), needed, reason
+
+
+_RULES_OF: dict[str, tuple[Callable[[Any], Iterator[_Rule]], ...]] = {
+    "none": (),
+    "dp_aggregate": (_every_mode,),
+    "dp_sgd": (_every_mode, _dp_sgd),
+    "dp_sgd_shared": (_every_mode, _dp_sgd, _shared),
+}
 
 
 def _plain(value: object) -> str:

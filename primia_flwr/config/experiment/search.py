@@ -41,12 +41,14 @@ class SearchConfig:
         return self.population > 0
 
     def rungs(self, rounds: int) -> list[Rung]:
-        """Return the rungs of a search whose full training is `rounds` rounds.
+        """Return the rungs of a search whose full training is `rounds` rounds; none of no search.
 
         Raises
         ------
         ConfigError
             If the population does not fit the rounds.
         """
+        if not self.enabled:
+            return []
         halving = halving_rungs(self.population, self.eta, rounds, self.first_rung)
         return halving if self.halving else random_search_rungs(halving)

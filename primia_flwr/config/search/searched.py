@@ -55,7 +55,7 @@ def check_search(experiment: Experiment) -> None:
         Naming the first key in the way, why, and what to set.
     """
     name = experiment.strategy.name
-    if not experiment.search.enabled:
+    if not experiment.search.rungs(experiment.federation.rounds):
         return
     if experiment.privacy.protected_unit:
         raise ConfigError(
@@ -69,7 +69,6 @@ def check_search(experiment: Experiment) -> None:
             "a rule that needs only the mean (fedavg, fedprox, fedadam, fedyogi), because a search "
             "learns of every configuration sums over the sites only"
         )
-    experiment.search.rungs(experiment.federation.rounds)
     by_batches = experiment.training.sync_every_n_batches
     for key in space_of(experiment).names:
         if key not in SEARCHABLE:

@@ -121,7 +121,6 @@ class SecureAggregator(Aggregator):
         self._statistics_layout = wire.statistics_layout(experiment, outputs)
         self._num_sites = len(experiment.federation.sites)
         self.task, self.outputs = experiment.task, outputs
-        self._private = experiment.privacy.enabled
         self._number = time.time_ns()  # above all numbers of the run before a resume
         self._next = self._new_instance()
         self._known: set[str] = set()
@@ -325,7 +324,12 @@ class SecureAggregator(Aggregator):
         if secagg_round.found.declined:
             raise ProtocolError(f"{secagg_round.found.declined} of {len(heard)} sites declined")
         check_plausible(
-            layout, totals, sums, len(current.survivors), task=self.task, noisy=self._private
+            layout,
+            totals,
+            sums,
+            len(current.survivors),
+            task=self.task,
+            noisy=self._heads is not None,
         )
         secagg_round.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
         secagg_round.found.sums = sums
