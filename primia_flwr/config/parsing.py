@@ -40,8 +40,9 @@ def explain(error: Exception) -> str:
     """Return one sentence for an error of Hydra or OmegaConf: key, value, expectation, remedy."""
     from hydra.errors import HydraException, MissingConfigException
 
-    if isinstance(error.__cause__, OmegaConfBaseException | HydraException):
-        return explain(error.__cause__)
+    cause = error.__cause__  # under a tracer OmegaConf's errors are causes of themselves
+    if isinstance(error, HydraException) and isinstance(cause, OmegaConfBaseException):
+        return explain(cause)
     if isinstance(error, MissingConfigException):
         return _explain_missing_choice(error)
     key = getattr(error, "full_key", None) or ""

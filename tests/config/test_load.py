@@ -103,6 +103,15 @@ def test_mistakes_name_the_key(text: str, fragment: str) -> None:
     assert fragment in str(caught.value)
 
 
+@pytest.mark.parametrize(("text", "words"), [("data: {foo: 1}", "data.foo"), ("seed: x", "seed:")])
+def test_a_mistake_under_a_debugger_is_the_same_sentence(
+    text: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OC_CAUSE", "1")  # as OmegaConf does by itself when a tracer is on
+    with pytest.raises(ConfigError, match=words):
+        load_experiment(text)
+
+
 def test_nothing_is_instantiated_from_a_configuration() -> None:
     with pytest.raises(ConfigError, match="_target_"):
         load_experiment("data: {_target_: os.system}")
