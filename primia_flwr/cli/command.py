@@ -1,6 +1,6 @@
-"""What every verb of the command line has in common.
+"""What every command of the command line has in common.
 
-A verb is one entry of `conf/` with a dataclass for it and a function. The arguments are Hydra
+A command is one entry of `conf/` with a dataclass for it and a function. The arguments are Hydra
 overrides; `--help` teaches, `--cfg job` prints the composed configuration, a user's mistake
 is one sentence on standard error and exit code 2, and the last line of standard output is
 one JSON object where there is a result.
@@ -27,7 +27,7 @@ _LONGEST_SENTENCE = 4000
 
 @dataclass(frozen=True)
 class Command:
-    """One verb of the command line.
+    """One command of the command line.
 
     `words` are what the user types, e.g. `("data", "check")`. `positional` names the key that
     a bare word sets, e.g. `primia site approve <hash>`. With `groups` a key may choose a file of
@@ -59,18 +59,18 @@ class Command:
         return parse(self.schema, compose(self.config_name, overrides, groups=self.groups))
 
 
-def call(verb: Command, arguments: Sequence[str]) -> int:
-    """Run a verb with the user's arguments and return the exit code."""
+def call(command: Command, arguments: Sequence[str]) -> int:
+    """Run a command with the user's arguments and return the exit code."""
     if "--help" in arguments or "-h" in arguments:
-        _print_help(verb)
+        _print_help(command)
         return 0
     try:
-        words, show = _split_flags(verb, arguments)
-        config = verb.configured([_as_override(verb, word) for word in words])
+        words, show = _split_flags(command, arguments)
+        config = command.configured([_as_override(command, word) for word in words])
         if show:
             sys.stdout.write(to_yaml(config))
             return 0
-        return finish(verb.run(config))
+        return finish(command.run(config))
     except KeyboardInterrupt:
         return interrupted()
     except PrimiaError as error:
@@ -78,7 +78,7 @@ def call(verb: Command, arguments: Sequence[str]) -> int:
 
 
 def finish(result: dict[str, Any] | None) -> int:
-    """Print a verb's result as the last line of standard output; exit code from `"ok"`."""
+    """Print a command's result as the last line of standard output; exit code from `"ok"`."""
     if result is None:
         return 0
     sys.stdout.flush()
@@ -100,19 +100,19 @@ def interrupted() -> int:
     return _EXIT_INTERRUPTED
 
 
-def _print_help(verb: Command) -> None:
-    """Print what a verb does, examples, and every key with its default."""
+def _print_help(command: Command) -> None:
+    """Print what a command does, examples, and every key with its default."""
     console = Console(emoji=False)
-    console.print(f"[bold]primia {verb.name}[/]: {_escaped(verb.summary)}\n", soft_wrap=True)
+    console.print(f"[bold]primia {command.name}[/]: {_escaped(command.summary)}\n", soft_wrap=True)
     console.print("[bold]Examples[/]")
-    for example in verb.examples:
+    for example in command.examples:
         console.print(f"  {_escaped(example)}", soft_wrap=True, highlight=False)
     console.print("\n[bold]Keys[/] (set them as key=value; --cfg job prints them composed)")
-    for line in to_yaml(verb.configured()).splitlines():
+    for line in to_yaml(command.configured()).splitlines():
         console.print(f"  {_escaped(line)}", soft_wrap=True, highlight=False)
 
 
-def _split_flags(verb: Command, arguments: Sequence[str]) -> tuple[list[str], bool]:
+def _split_flags(command: Command, arguments: Sequence[str]) -> tuple[list[str], bool]:
     """Return the words that are no flags, and whether `--cfg job` asks to see the result."""
     words, rest = list[str](), list(arguments)
     show = False
@@ -124,24 +124,24 @@ def _split_flags(verb: Command, arguments: Sequence[str]) -> tuple[list[str], bo
                 rest.pop(0)
         elif word.startswith("-"):
             raise PrimiaError(
-                f"{word!r} is not a flag of 'primia {verb.name}'; expected --help, --cfg job or "
-                f"key=value; see primia {verb.name} --help"
+                f"{word!r} is not a flag of 'primia {command.name}'; expected --help, --cfg job or "
+                f"key=value; see primia {command.name} --help"
             )
         else:
             words.append(word)
     return words, show
 
 
-def _as_override(verb: Command, word: str) -> str:
+def _as_override(command: Command, word: str) -> str:
     if "=" in word or word.startswith("~"):
         return word
-    if verb.positional:
+    if command.positional:
         # A hash of digits alone, or with one `e`, would be read as a number.
         value = f"'{word}'" if re.fullmatch(r"[0-9A-Fa-f]{8,64}", word) else word
-        return f"{verb.positional}={value}"
+        return f"{command.positional}={value}"
     raise PrimiaError(
-        f"{word!r} is not an argument of 'primia {verb.name}'; expected key=value; "
-        f"see primia {verb.name} --help"
+        f"{word!r} is not an argument of 'primia {command.name}'; expected key=value; "
+        f"see primia {command.name} --help"
     )
 
 

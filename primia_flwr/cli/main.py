@@ -1,4 +1,4 @@
-"""The entry point `primia`: finds the verb in a closed table and hands it the arguments."""
+"""The entry point `primia`: finds the command in a closed table and hands it the arguments."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ from primia_flwr.cli.plugins import with_plugins
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
 
-# words -> (module, one line of help). Modules are imported only when their verb is called.
+# words -> (module, one line of help). Modules are imported only when their command is called.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train.train", "train a model over all sites, simulated or real"),
     "evaluate": ("analysis.evaluate", "score a saved model on a folder of images"),
@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `primia` and exit with the verb's exit code."""
+    """Run `primia` and exit with the command's exit code."""
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -104,7 +104,7 @@ def _unknown(arguments: list[str]) -> int:
     typed = typed or arguments[0]
     hint = nearest(typed, COMMANDS) or nearest(arguments[0], COMMANDS)
     Console(stderr=True, emoji=False).print(
-        f"[bold red]error:[/] 'primia {typed}' is not a verb{hint}; see primia --help",
+        f"[bold red]error:[/] 'primia {typed}' is not a command{hint}; see primia --help",
         soft_wrap=True,
     )
     return EXIT_MISTAKE
@@ -114,7 +114,7 @@ def _print_overview(only: Sequence[str] = ()) -> None:
     console = Console(emoji=False)
     console.print("primia: train and use medical image classifiers without sharing images\n")
     console.print(
-        "[bold]Usage[/]  primia <verb> \\[key=value ...]   (primia <verb> --help explains)\n"
+        "[bold]Usage[/]  primia <command> \\[key=value ...]   (primia <command> --help explains)\n"
     )
     for words, (_, summary) in COMMANDS.items():
         if not only or words in only:

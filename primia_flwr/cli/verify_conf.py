@@ -56,11 +56,11 @@ def _verify_commands() -> list[str]:
     problems = []
     for module_name, _ in COMMANDS.values():
         module = importlib.import_module(f"primia_flwr.cli.{module_name}")
-        verb = module.COMMAND
+        command = module.COMMAND
         try:
-            verb.configured()
+            command.configured()
         except ConfigError as error:
-            problems.append(f"conf/{verb.config_name}.yaml: {error}")
+            problems.append(f"conf/{command.config_name}.yaml: {error}")
     return problems
 
 

@@ -41,8 +41,8 @@ class RunningService:
         return self.clinic_kit.with_name(f"kit-{name}")
 
 
-def verb(*words: str) -> list[str]:
-    """Return the command line of a verb in an interpreter like this one."""
+def command_line(*words: str) -> list[str]:
+    """Return a command line of primia for an interpreter like this one."""
     return [sys.executable, "-m", "primia_flwr.cli.main", *words]
 
 
@@ -77,7 +77,7 @@ def running_service(
 
         def start(name: str, port: int, *words: str) -> Child:
             kit = kits[f"kit-{name}"]
-            command = verb("serve", name, *words, f"kit={kit}", f"listen=127.0.0.1:{port}")
+            command = command_line("serve", name, *words, f"kit={kit}", f"listen=127.0.0.1:{port}")
             log = folder / f"{name}.log"
             child = Child(name, command, log_file=log, environment=os.environ, folder=Path.cwd())
             _wait_for(children.add(child), port)
@@ -119,7 +119,7 @@ def ask(
     ServiceError
         If it fails; with its own last words.
     """
-    words = verb(
+    words = command_line(
         "infer",
         f"server=localhost:{service.model_owner_port}",
         f"data.root={images}",

@@ -18,7 +18,7 @@ class Arguments:
     quiet: bool = False
 
 
-def verb(result: dict[str, object] | None = None, error: Exception | None = None) -> Command:
+def command(result: dict[str, object] | None = None, error: Exception | None = None) -> Command:
     def body(arguments: Arguments) -> dict[str, object] | None:
         if error:
             raise error
@@ -36,22 +36,22 @@ def verb(result: dict[str, object] | None = None, error: Exception | None = None
 
 
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(verb(), ["site=a.yaml"]) == 0
+    assert call(command(), ["site=a.yaml"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"site": "a.yaml"}
 
 
 def test_a_bare_word_sets_the_positional_key(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(verb(), ["b.yaml"]) == 0
+    assert call(command(), ["b.yaml"]) == 0
     assert json.loads(capsys.readouterr().out) == {"site": "b.yaml"}
 
 
 def test_not_ok_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(verb({"ok": False}), []) == 1
+    assert call(command({"ok": False}), []) == 1
     assert json.loads(capsys.readouterr().out) == {"ok": False}
 
 
 def test_a_mistake_is_one_sentence_and_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(verb(error=DataError("data.root=x [0, 1]; expected\n a folder")), []) == 2
+    assert call(command(error=DataError("data.root=x [0, 1]; expected\n a folder")), []) == 2
     captured = capsys.readouterr()
     assert captured.err == "error: data.root=x [0, 1]; expected a folder\n"
     assert captured.out == ""
@@ -59,16 +59,16 @@ def test_a_mistake_is_one_sentence_and_2(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_bug_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
-        call(verb(error=ZeroDivisionError()), [])
+        call(command(error=ZeroDivisionError()), [])
 
 
 def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(verb(error=KeyboardInterrupt()), []) == 130  # type: ignore[arg-type]
+    assert call(command(error=KeyboardInterrupt()), []) == 130  # type: ignore[arg-type]
     assert "stopped by the user" in capsys.readouterr().err
 
 
 def test_cfg_shows_the_composed_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(verb(), ["--cfg", "job", "quiet=true"]) == 0
+    assert call(command(), ["--cfg", "job", "quiet=true"]) == 0
     assert capsys.readouterr().out == "site: site.yaml\nquiet: true\n"
 
 

@@ -23,7 +23,7 @@ from primia_flwr.models.card import ModelCard, weights_digest
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model, write_bounds
 from primia_flwr.provisioning.service import ServicePlan, provision_service
-from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
 from tests.crashes import kill_leader
 from tests.e2e.runner import InProcess, Primia, called, last_json
 
@@ -88,7 +88,7 @@ def infer_arguments(
 
 
 def infer_words(service: RunningService, images: Path, output: Path, *options: str) -> list[str]:
-    return verb(*infer_arguments(service, images, output, *options))
+    return command_line(*infer_arguments(service, images, output, *options))
 
 
 def infer(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from primia_flwr.processes.children import is_listening
 from primia_flwr.provisioning.service import ServicePlan, provision_service
-from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
 from tests.crashes import kill_leader
 from tests.e2e.runner import Primia, called, last_json
 from tests.e2e.test_encrypted_inference import (
@@ -92,7 +92,7 @@ def watching(
 def again(service: RunningService, model: Path, party: str, port: int) -> Iterator[None]:
     """Start a party that was killed a second time, at its port."""
     kit = service.clinic_kit.parent / f"kit-{party}"
-    words = verb("serve", party, f"kit={kit}", f"listen=127.0.0.1:{port}", "quiet=true")
+    words = command_line("serve", party, f"kit={kit}", f"listen=127.0.0.1:{port}", "quiet=true")
     if party == "model-owner":
         words += [f"model={model}", f"store.folder={service.folder}", *UNLIMITED, "prefetch=3"]
         words += [f"log={kit / 'queries.jsonl'}"]

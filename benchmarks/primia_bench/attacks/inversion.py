@@ -164,7 +164,7 @@ def _ssim(result: dict[str, Any]) -> list[float]:
 
 
 def primia(*arguments: str) -> None:
-    """Run a verb in a process of its own."""
+    """Run a command in a process of its own."""
     command = [sys.executable, "-m", "primia_flwr.cli.main", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 

@@ -58,7 +58,7 @@ ARMS = ("overfitted", "usual", "private")
 
 
 def primia(*words: str) -> None:
-    """Run one verb on one thread; its output goes to standard error."""
+    """Run one command on one thread; its output goes to standard error."""
     command = [sys.executable, "-m", "primia_flwr.cli.main", *words]
     subprocess.run(command, check=True, stdout=sys.stderr)
 

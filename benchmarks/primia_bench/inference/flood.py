@@ -27,7 +27,7 @@ from primia_bench.machine import describe_machine, publish
 from primia_flwr.errors import PrimiaError
 from primia_flwr.inference.transport.connect import connect
 from primia_flwr.inference.transport.credentials import Role, load_credentials
-from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
 
 FLOOD, CLINICS = "clinic-flood", ("clinic-a", "clinic-b")
 OPTIONS = (*UNLIMITED, "max_sessions=4")
@@ -138,7 +138,7 @@ def served(
     """Have the clinics' images classified at the same time; return each one's seconds."""
     started, calls = time.monotonic(), {}
     for name in clinics:
-        words = verb("infer", f"server=localhost:{service.model_owner_port}", "quiet=true")
+        words = command_line("infer", f"server=localhost:{service.model_owner_port}", "quiet=true")
         words += [f"kit={service.kit(name)}", f"data.root={images}", f"output={scratch / name}"]
         words += [f"store.folder={service.folder}"]
         calls[name] = subprocess.Popen(words, stdout=subprocess.DEVNULL)

@@ -24,7 +24,7 @@ from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import COMPARE_BITS, lower
 from primia_flwr.inference.protocol.memory import GB, SessionMemory, available_bytes, dealing_bytes
 from primia_flwr.models.saved import load_model
-from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
 
 BITS = (f"compare_bits={COMPARE_BITS}",)
 CASES = (("resnet18", 64, 1), ("resnet18", 64, 4), ("simpleconv", 128, 2), ("vgg16", 64, 1))
@@ -64,8 +64,14 @@ def peaks(folder: Path, images: Path, batch: int) -> dict[str, float]:
 
 
 def _infer(service: RunningService, images: Path, output: Path, batch: int) -> float:
-    words = verb("infer", f"server=localhost:{service.model_owner_port}", f"data.root={images}")
-    words += [f"kit={service.clinic_kit}", f"output={output / 'out'}", f"batch={batch}"]
+    words = command_line(
+        "infer", f"server=localhost:{service.model_owner_port}", f"data.root={images}"
+    )
+    words += [
+        f"kit={service.clinic_kit}",
+        f"output={output / 'out'}",
+        f"batch={batch}",
+    ]
     words += [f"store.folder={service.folder}", "quiet=true"]
     call = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     _, code, used = os.wait4(call.pid, 0)

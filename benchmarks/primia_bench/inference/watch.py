@@ -32,7 +32,7 @@ from primia_bench.inference.latency.quiet import Others, wait_until_quiet
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.inference.service.watch import POLL_SECONDS
 from primia_flwr.storage import plain_csv
-from primia_flwr.trials.service import UNLIMITED, RunningService, running_service, verb
+from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
 
 _PATIENCE = 900.0
 _QUIET = 3.0  # seconds without a change of the stores: they are full, and the next block is open
@@ -54,7 +54,7 @@ def _watch(
 ) -> dict[str, Any]:
     inbox, output = scratch / "inbox", scratch / "out"
     inbox.mkdir()
-    words = verb(
+    words = command_line(
         *("infer", f"server=localhost:{service.model_owner_port}", f"kit={service.clinic_kit}"),
         *(f"data.root={inbox}", f"output={output}", f"store.folder={service.folder}"),
         *("watch=true", f"watch_settle={args.settle}", f"prefetch={args.prefetch}", "quiet=true"),
@@ -148,7 +148,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224], help="pixels of a side")
     parser.add_argument("--images", type=int, default=3, help="of each size")
     parser.add_argument("--prefetch", type=int, default=2, help="images whose randomness waits")
-    parser.add_argument("--settle", type=float, default=1.0, help="seconds; the verb's own default")
+    parser.add_argument(
+        "--settle", type=float, default=1.0, help="seconds; the default of the command"
+    )
     parser.add_argument("--wait", type=float, default=0, help="seconds for others to be quiet")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args()

@@ -61,7 +61,7 @@ def train(data: str, name: str, folder: Path, overrides: list[str]) -> Path:
 
 
 def primia(*arguments: str) -> dict[str, Any]:
-    """Run a verb and return its last line."""
+    """Run a command and return its last line."""
     command = [sys.executable, "-m", "primia_flwr.cli.main", *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -1,6 +1,6 @@
 """Which images a saved model is scored on: the run's own test set, or any other data.
 
-A verb's `data` section names what differs from the run's own; classes, size and channels are
+A command's `data` section names what differs from the run's own; classes, size and channels are
 those of the model.
 """
 

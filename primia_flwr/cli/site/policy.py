@@ -14,7 +14,7 @@ from primia_flwr.site.policy import load_policy
 
 @dataclass
 class SiteArguments:
-    """Arguments of the `primia site` verbs: the site's policy file."""
+    """Arguments of the `primia site` commands: the site's policy file."""
 
     site: str = "site.yaml"
     quiet: bool = False

@@ -39,7 +39,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(memorised: Path) -> str:
-    """Return what the verb prints for the memorised run, and leave its files."""
+    """Return what the command prints for the memorised run, and leave its files."""
     stream = io.StringIO()
     with redirect_stdout(stream):
         words = ["attack", "membership", f"run={memorised}", "shadows=4", "device=cpu"]

@@ -19,12 +19,12 @@ def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_of("auto") == device_of("cpu") == ring.CPU
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_gpu_that_is_not_there_is_refused(
-    verb: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert run([*verb, "device=cuda"]) == 2
+    assert run([*command, "device=cuda"]) == 2
     error = capsys.readouterr().err
     assert "device=cuda; expected auto, cpu or one of this machine's 0 CUDA devices" in error
     assert "Traceback" not in error

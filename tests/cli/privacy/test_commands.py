@@ -19,9 +19,9 @@ from tests.privacy.ledgers import DELTA, PATIENTS, charge, fill, open_ledger
 
 
 def type_in(
-    capsys: pytest.CaptureFixture[str], verb: Command, *arguments: str
+    capsys: pytest.CaptureFixture[str], command: Command, *arguments: str
 ) -> tuple[int, str, str]:
-    code = call(verb, list(arguments))
+    code = call(command, list(arguments))
     out, err = capsys.readouterr()
     return code, out, err
 

@@ -28,7 +28,7 @@ ESCAPES = "\x1b[2J\x1b[H\x1b[32m nothing was refused today \x1b[0m \u202e \x07 \
 
 
 class Site:
-    """A site with an approved bundle, its gate, and its verbs."""
+    """A site with an approved bundle, its gate, and its commands."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.policy_file = folder / "site.yaml"
@@ -59,8 +59,8 @@ class Site:
             gate.admit(content)
         return str(caught.value)
 
-    def verb(self, *words: str) -> tuple[int, str]:
-        """Run a verb and return its exit code and all that it printed."""
+    def primia(self, *words: str) -> tuple[int, str]:
+        """Run a command and return its exit code and all that it printed."""
         code = primia(["site", *words, f"site={self.policy_file}"])
         printed = self._capsys.readouterr()
         return code, printed.out + printed.err
@@ -85,7 +85,7 @@ def test_no_name_of_a_strangers_steers_a_terminal_or_fills_the_log(
     assert len(sentence) <= 300
     assert_harmless(sentence)
     assert site.log.file.stat().st_size - before < 4000
-    code, printed = site.verb("log")
+    code, printed = site.primia("log")
     assert code == 0
     assert_harmless(printed)
 
@@ -133,21 +133,21 @@ def test_no_configuration_makes_a_long_refusal_or_a_long_line_in_the_log(
     assert len(sentence) <= 300
     assert_harmless(sentence)
     assert site.log.file.stat().st_size - before < 3000
-    assert site.verb("log")[0] == 0
+    assert site.primia("log")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["[/x]", "[bold]x.py", "\\[/x].py", "x\x1b[2J.py", "\u202ex.py"])
 def test_any_name_in_a_bundle_is_refused_or_shown(site: Site, name: str) -> None:
     site.refusal(make_bundle({name: "1"}))
     site.store.add(make_bundle({name: "1"}))  # as an older version would have kept it
-    code, printed = site.verb("review")
+    code, printed = site.primia("review")
     assert code == 0
     assert "cannot run here" in printed
     assert_harmless(printed)
-    code, printed = site.verb("review", sha256(make_bundle({name: "1"})))
+    code, printed = site.primia("review", sha256(make_bundle({name: "1"})))
     assert code == 2
     assert_harmless(printed)
-    code, printed = site.verb("review", f"file='{name}'", sha256(BUNDLE)[:8])
+    code, printed = site.primia("review", f"file='{name}'", sha256(BUNDLE)[:8])
     assert code == 2
     assert_harmless(printed)
 
@@ -157,12 +157,12 @@ def test_review_shows_whole_hashes_and_takes_beginnings(site: Site) -> None:
     sentence = site.refusal(other)
     assert f"bundle {sha256(other)} is not approved here" in sentence
     site.store.add(BUNDLE, approved=[sha256(BUNDLE)])
-    code, printed = site.verb("review")
+    code, printed = site.primia("review")
     assert code == 0
     assert f"{sha256(other)}  not approved  tests/light-app 1.0.0, 2 files" in printed
     assert f"{sha256(BUNDLE)}  approved" in printed
-    assert site.verb("review", sha256(other)[:8])[0] == 0
-    code, printed = site.verb("review", sha256(other)[:8], "file=light.py")
+    assert site.primia("review", sha256(other)[:8])[0] == 0
+    code, printed = site.primia("review", sha256(other)[:8], "file=light.py")
     assert code == 0
     assert "app = '[/x]'" in printed
 
@@ -173,7 +173,7 @@ def test_junk_before_and_after_does_not_crowd_out_the_release(site: Site) -> Non
         site.refusal(make_bundle({"a.py": str(number)}))
     site.refusal(release)
     assert sha256(release) in site.store.hashes()
-    code, printed = site.verb("expect", sha256(release))
+    code, printed = site.primia("expect", sha256(release))
     assert code == 0
     assert json.loads(printed.splitlines()[-1]) == {"bundle": sha256(release), "here": True}
     for number in range(100, 160):
@@ -184,9 +184,9 @@ def test_junk_before_and_after_does_not_crowd_out_the_release(site: Site) -> Non
 
 def test_a_release_that_is_expected_has_a_place_when_it_comes(site: Site) -> None:
     release = make_bundle({"light.py": "app = 'new'\n"})
-    assert site.verb("expect", sha256(release))[0] == 0
-    assert f"{sha256(release)}  expected, has not come" in site.verb("review")[1]
-    assert site.verb("expect", sha256(release)[:12])[0] == 2
+    assert site.primia("expect", sha256(release))[0] == 0
+    assert f"{sha256(release)}  expected, has not come" in site.primia("review")[1]
+    assert site.primia("expect", sha256(release)[:12])[0] == 2
     site.refusal(release)
     for number in range(51):
         site.refusal(make_bundle({"a.py": str(number)}))
