@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
@@ -25,7 +26,10 @@ _LOG_RANGE = (math.log(0.05), math.log(20.0))
 
 @dataclass(frozen=True)
 class Bin:
-    """One bin of confidence (low, high]: mean confidence, accuracy, its Wilson interval."""
+    """One bin of confidence (low, high]: mean confidence, accuracy, its Wilson interval.
+
+    The interval counts the patients who have an image in the bin, `n` the images.
+    """
 
     low: float
     high: float
@@ -50,8 +54,14 @@ class Calibration:
         return asdict(self)
 
 
-def calibration(labels: IntArray, probabilities: FloatArray, *, bins: int = BINS) -> Calibration:
-    """Judge probabilities (N, C) against labels (N,).
+def calibration(
+    labels: IntArray,
+    probabilities: FloatArray,
+    patients: npt.ArrayLike | None = None,
+    *,
+    bins: int = BINS,
+) -> Calibration:
+    """Judge probabilities (N, C) against labels (N,) of images of `patients` (N,), or one each.
 
     The confidence of an image is its largest probability; ECE is the mean over images of the
     distance between confidence and accuracy of their bin.
@@ -59,8 +69,9 @@ def calibration(labels: IntArray, probabilities: FloatArray, *, bins: int = BINS
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    units = np.arange(len(labels)) if patients is None else np.asarray(patients)
     found = tuple(
-        _bin(k / bins, (k + 1) / bins, confidence[index == k], right[index == k])
+        _bin(k / bins, (k + 1) / bins, *(of[index == k] for of in (confidence, right, units)))
         for k in range(bins)
     )
     gaps = [b.n * abs(b.accuracy - b.confidence) for b in found if b.accuracy is not None
@@ -104,9 +115,12 @@ def _logits(probabilities: FloatArray) -> FloatArray:
     return np.asarray(np.log(np.clip(probabilities, _SMALLEST, 1)))
 
 
-def _bin(low: float, high: float, confidence: FloatArray, right: np.ndarray) -> Bin:
+def _bin(
+    low: float, high: float, confidence: FloatArray, right: np.ndarray, units: np.ndarray
+) -> Bin:
     n = len(confidence)
     if not n:
         return Bin(low, high, 0, None, None, None, None)
-    lower, upper = wilson(int(right.sum()), n)
-    return Bin(low, high, n, float(confidence.mean()), float(right.mean()), lower, upper)
+    accuracy, counted = float(right.mean()), len(np.unique(units))
+    lower, upper = wilson(accuracy * counted, counted)
+    return Bin(low, high, n, float(confidence.mean()), accuracy, lower, upper)

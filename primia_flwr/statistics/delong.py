@@ -1,4 +1,4 @@
-"""Areas under ROC curves on the same images: their covariance, tests between two, intervals.
+"""Areas under ROC curves on the same images: their covariance, differences, intervals.
 
 `auc` has the area and what each image adds to its error. A class-weighted one-vs-rest area is a
 sum of areas with the class shares as weights, so what an image adds is that sum, too.
@@ -21,6 +21,7 @@ from scipy.stats import norm
 from primia_flwr.errors import DataError
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.statistics.auc import SortedScores
+from primia_flwr.statistics.by_patient import patient_sums, student_reach
 from primia_flwr.statistics.intervals import LEVEL, Interval
 
 _DELONG = "DeLong, logit"
@@ -130,19 +131,15 @@ def area_interval(
     return Interval(found.value, low, high, _DELONG_PLAIN)
 
 
-def area_difference(
-    first: Area, second: Area, patients: npt.ArrayLike | None = None
-) -> tuple[Interval, float | None]:
-    """Return the difference of two areas on the same images, and the two-sided p-value of 0.
+def area_difference(first: Area, second: Area, patients: npt.ArrayLike | None = None) -> Interval:
+    """Return the difference of two areas on the same images, with its 95 % interval by patient.
 
-    The p-value is None where the two have no variance of their difference, e.g. equal scores.
+    Whether it is 0 is tested by `swapped_areas`; the quantile is Student's (see `by_patient`).
     """
-    matrix = covariance([first, second], patients)
+    units = np.arange(len(first.influence)) if patients is None else patients
+    sums = patient_sums(first.influence - second.influence, units)
     difference = first.value - second.value
-    variance = float(matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1])
-    if variance <= 1e-15:
-        return Interval(difference, note="the difference has no variance to be estimated"), None
-    error = math.sqrt(variance)
-    reach = _Z * error
-    interval = Interval(difference, difference - reach, difference + reach, _DELONG_PLAIN)
-    return interval, float(2 * norm.sf(abs(difference) / error))
+    reach = student_reach(sums, units, variance=float(np.square(sums).sum()))
+    if reach is None:
+        return Interval(difference, note="one patient rules, or all are alike: no variance")
+    return Interval(difference, difference - reach, difference + reach, _DELONG_PLAIN)

@@ -1,10 +1,11 @@
-"""McNemar's test and Cohen's kappa against published tables."""
+"""McNemar's test and Cohen's kappa by patient, and against published tables."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import chi2
+from scipy.stats import binom
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from primia_flwr.statistics.agreement import holm, kappa, mcnemar_test
 from primia_flwr.statistics.arrays import IntArray
@@ -19,56 +20,79 @@ def readers(table: list[list[int]]) -> tuple[IntArray, IntArray]:
 
 
 def test_agrestis_approval_ratings() -> None:
-    # Agresti 1990, p. 350: 794, 150, 86, 570. z^2 = (86 - 150)^2 / 236 = 17.36; with continuity
-    # correction (64 - 1)^2 / 236.
+    # Agresti 1990, p. 350: 794, 150, 86, 570. 150 against 86 of 236, binomial, half of the chance
+    # of 150 itself.
     first, second = readers([[570, 86], [150, 794]])
     found = mcnemar_test(np.ones(1600, np.int64), first, second, np.arange(1600))
     assert (found.both_right, found.both_wrong) == (794, 570)
-    assert (found.only_first, found.only_second) == (150, 86)
-    assert found.statistic == pytest.approx(63**2 / 236)
-    assert found.p == pytest.approx(chi2.sf(63**2 / 236, 1))
-    assert found.p == pytest.approx(4.115e-05, rel=1e-3)
-    assert found.method.startswith("chi-squared")
-    assert found.p_by_patient is None
+    assert (found.only_first, found.only_second, found.differing_patients) == (150, 86, 236)
+    assert found.p == pytest.approx(2 * binom.sf(150, 236, 0.5) + binom.pmf(150, 236, 0.5))
+    assert found.p == pytest.approx(3.1e-05, rel=0.1)
 
 
-def test_few_discordant_images_are_tested_exactly() -> None:
-    # 1 against 8: 2 (1 + 9) / 2^9 = 20 / 512.
+def test_few_discordant_images_by_hand() -> None:
+    # 1 against 8: 2 (1 + 9 / 2) / 2^9 = 11 / 512.
     first, second = readers([[5, 8], [1, 40]])
     found = mcnemar_test(np.ones(54, np.int64), first, second, np.arange(54))
-    assert (found.method, found.statistic) == ("exact", None)
-    assert found.p == pytest.approx(20 / 512)
+    assert found.p == pytest.approx(11 / 512)
+    assert found.smallest_p == pytest.approx(1 / 512)
 
 
-@pytest.mark.parametrize(
-    ("discordant", "method"), [(24, "exact"), (25, "chi-squared, continuity corrected")]
-)
-def test_exact_below_25(discordant: int, method: str) -> None:
-    first, second = readers([[5, discordant - 3], [3, 40]])
-    n = len(first)
-    assert mcnemar_test(np.ones(n, np.int64), first, second, np.arange(n)).method == method
+@pytest.mark.parametrize("n", [1, 2, 12, 13, 20, 50, 5000])
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_equally_many_on_either_side_are_no_difference(n: int, images: int) -> None:
+    labels = np.zeros(4 * n * images, np.int64)
+    first, second = labels.copy(), labels.copy()
+    second[: n * images], first[n * images : 2 * n * images] = 1, 1
+    patients = np.repeat(np.arange(4 * n), images)
+    assert mcnemar_test(labels, first, second, patients).p == pytest.approx(1)
 
 
 def test_readers_who_are_right_on_the_same_images_do_not_differ() -> None:
     same = np.array([0, 1, 1, 2])
     found = mcnemar_test(np.array([0, 1, 2, 2]), same, same, np.arange(4))
-    assert (found.p, found.method) == (1, "exact")
+    assert (found.p, found.smallest_p, found.differing_patients) == (1, 1, 0)
 
 
-def test_by_patient_copies_of_an_image_count_once() -> None:
-    # Durkalski: sums per patient; each patient's sum is four times its image's, so
-    # (4 * 7)^2 / (16 * 9) = 49 / 9 as without copies.
+def test_copies_of_an_image_count_once() -> None:
     first, second = readers([[5, 8], [1, 40]])
     copied = np.repeat(np.arange(54), 4)
     found = mcnemar_test(np.ones(216, np.int64), first[copied], second[copied], copied)
-    assert found.p_by_patient == pytest.approx(chi2.sf(49 / 9, 1))
-    assert found.p < found.p_by_patient, "as if independent it would look stronger"
+    assert found.only_first == 4
+    assert found.p == pytest.approx(11 / 512), "as without the copies"
+    assert found.p_by_patient == found.p
+
+
+def test_the_headline_holds_where_images_of_a_patient_are_alike() -> None:
+    # 60 patients of 4 images; who is right is a coin a patient. By image this was rejected in 24 %.
+    rng = np.random.default_rng(0)
+    patients, repeats, rejected = np.repeat(np.arange(60), 4), 600, 0
+    labels = np.zeros(240, np.int64)
+    for _ in range(repeats):
+        differ = (rng.random(60) < 0.3)[patients]
+        side = rng.choice([-1, 1], 60)[patients]
+        first, second = ((differ & (side == one)).astype(np.int64) for one in (-1, 1))
+        p = holm([mcnemar_test(labels, first, second, patients).p])[0]
+        rejected += p is not None and p < 0.05
+    assert 0.03 <= rejected / repeats <= 0.07
+
+
+def test_a_patient_with_most_images_does_not_decide() -> None:
+    # 30 images of one patient and one image of each of 6: the others agree with it in all ways.
+    labels, patients = np.zeros(36, np.int64), np.repeat(np.arange(7), [30, *[1] * 6])
+    other = np.ones(36, np.int64)
+    found = mcnemar_test(labels, labels, other, patients)
+    assert (found.only_first, found.p) == (36, pytest.approx(2**-7))
+    other[30:33] = 0  # three of the six have both right
+    assert mcnemar_test(labels, labels, other, patients).p == pytest.approx(2**-4)
+    alone = mcnemar_test(labels[:30], labels[:30], other[:30], patients[:30])
+    assert (alone.p, alone.smallest_p) == (0.5, 0.5), "one patient proves nothing"
 
 
 def test_cohens_own_table() -> None:
     # Cohen 1960, Table 1 as counts of 200: observed 0.70, by chance 0.41.
     first, second = readers([[88, 10, 2], [14, 40, 6], [18, 10, 12]])
-    found = kappa(first, second, 3)
+    found = kappa(first, second, 3, np.arange(200))
     assert found.value == pytest.approx((0.70 - 0.41) / (1 - 0.41))
     # Fleiss, Cohen & Everitt 1969, eq. 13, written out.
     p = np.array([[88, 10, 2], [14, 40, 6], [18, 10, 12]]) / 200
@@ -77,24 +101,44 @@ def test_cohens_own_table() -> None:
     cross = (1 - k) ** 2 * sum(
         p[i, j] * (columns[i] + rows[j]) ** 2 for i in range(3) for j in range(3) if i != j
     )
-    error = np.sqrt((own + cross - (k - 0.41 * (1 - k)) ** 2) / (1 - 0.41) ** 2 / 200)
-    assert found.low == pytest.approx(k - 1.959964 * error)
-    assert found.high == pytest.approx(k + 1.959964 * error)
+    error = np.sqrt((own + cross - (k - 0.41 * (1 - k)) ** 2) / (1 - 0.41) ** 2 / 199)
+    assert found.low == pytest.approx(k - 1.971957 * error)  # Student's quantile of 199 degrees
+    assert found.high == pytest.approx(k + 1.971957 * error)
+    known = cohens_kappa(np.array([[88, 10, 2], [14, 40, 6], [18, 10, 12]]))
+    assert (found.value, found.low) == pytest.approx((known.kappa, known.kappa_low), abs=2e-3)
+
+
+def test_copies_of_images_leave_the_interval_of_kappa_as_it_is() -> None:
+    first, second = readers([[88, 10, 2], [14, 40, 6], [18, 10, 12]])
+    once = kappa(first, second, 3, np.arange(200))
+    copied = np.repeat(np.arange(200), 4)
+    several = kappa(first[copied], second[copied], 3, copied)
+    assert (several.low, several.high) == pytest.approx((once.low, once.high))
+    as_if_independent = kappa(first[copied], second[copied], 3, np.arange(800))
+    assert as_if_independent.low is not None
+    assert once.low is not None
+    assert as_if_independent.low > once.low + 0.04
+
+
+def test_one_patient_with_nearly_all_images_has_no_interval_of_kappa() -> None:
+    first, second = readers([[88, 10, 2], [14, 40, 6], [18, 10, 12]])
+    patients = np.minimum(np.arange(200), 5)
+    assert kappa(first, second, 3, patients).low is None
 
 
 def test_two_by_two_by_hand() -> None:
     first, second = readers([[20, 5], [10, 15]])
-    assert kappa(first, second, 2).value == pytest.approx((0.7 - 0.5) / 0.5)
+    assert kappa(first, second, 2, np.arange(50)).value == pytest.approx((0.7 - 0.5) / 0.5)
 
 
 def test_kappa_is_undefined_where_both_know_one_class_only() -> None:
-    found = kappa(np.zeros(9, np.int64), np.zeros(9, np.int64), 3)
+    found = kappa(np.zeros(9, np.int64), np.zeros(9, np.int64), 3, np.arange(9))
     assert (found.value, found.note) == (None, "both put every image into the same class")
 
 
 def test_perfect_agreement_has_no_interval() -> None:
     classes = np.array([0, 1, 2, 1])
-    found = kappa(classes, classes, 3)
+    found = kappa(classes, classes, 3, np.arange(4))
     assert (found.value, found.low) == (1, None)
 
 

@@ -71,7 +71,7 @@ def class_evidence(
             }
             for name in panel.classes
         },
-        "calibration": calibration(made.labels, made.outputs).to_dict(),
+        "calibration": calibration(made.labels, made.outputs, made.patients).to_dict(),
     }
 
 

@@ -238,3 +238,60 @@ def test_temperature_and_thresholds_come_from_validation_images_never_from_compa
         assert where == {"validation" if fitted else "compared"}
         said = any("may be among those compared" in note for note in found["notes"])
         assert said == bool(more and more[0].startswith("data.root"))
+
+
+def test_what_was_found_is_said_first_and_by_patient(
+    runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result, err = compare(capsys, f"runs=[{runs[0]},{runs[1]}]", "baselines=[]")
+    assert code == 0
+    found = json.loads((runs[0] / "comparison" / "comparison.json").read_text())
+    (pair,) = found["pairs"]
+    assert result["smallest_p_holm"] == pair["p_holm"] == pair["mcnemar"]["p"]
+    assert pair["mcnemar"]["differing_patients"] <= 45
+    answer = str(result["answer"])
+    assert answer.startswith("No reader is shown to be right more often than another on 90 images")
+    assert "of 45 patients (smallest p = " in answer
+    assert err.startswith(answer[:60])
+    page = (runs[0] / "comparison" / "compare.html").read_text()
+    assert '<p class="answer">No reader is shown' in page
+
+
+def test_a_better_reader_is_named_with_the_difference(
+    tmp_path: Path, runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, patients = [f"{k:03d}.png" for k in range(N)], [f"p{k // 2}" for k in range(N)]
+    sharp = guesses(1, 9.0)
+    class_predictions.write(runs[1] / "predictions.csv", files, patients, truth(), sharp, CLASSES)
+    _, result, _ = compare(capsys, f"runs=[{runs[0]},{runs[1]}]", "baselines=[]")
+    answer = str(result["answer"])
+    assert answer.startswith("plain is right more often than secure: accuracy of secure minus")
+    assert "(p < 0.001 by patient)" in answer
+
+
+def test_of_three_patients_nothing_can_be_shown(
+    tmp_path: Path, runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, patients = [f"{k:03d}.png" for k in range(N)], [f"p{k % 3}" for k in range(N)]
+    for run, sharpness in zip(runs, (1.0, 9.0), strict=True):
+        own = guesses(1, sharpness)
+        class_predictions.write(run / "predictions.csv", files, patients, truth(), own, CLASSES)
+    _, result, _ = compare(capsys, f"runs=[{runs[0]},{runs[1]}]", "baselines=[]")
+    assert result["smallest_p_holm"] == pytest.approx(0.125)
+    assert "with 3 patients on whom they differ, no p below 0.125 is possible" in str(
+        result["answer"]
+    )
+
+
+def test_a_patient_with_most_images_is_pointed_at(
+    tmp_path: Path, runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"{k:03d}.png" for k in range(N)]
+    patients = [f"p{max(k % 60 - 40, 0)}" for k in range(N)]
+    for run, seed in zip(runs, (1, 2), strict=True):
+        own = guesses(seed)
+        class_predictions.write(run / "predictions.csv", files, patients, truth(), own, CLASSES)
+    assert compare(capsys, f"runs=[{runs[0]},{runs[1]}]", "baselines=[]")[0] == 0
+    found = json.loads((runs[0] / "comparison" / "comparison.json").read_text())
+    assert any("The p-values hold" in note for note in found["notes"])
+    assert found["pairs"][0]["kappa"]["low"] is None

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.plotting import Plot
-from primia_flwr.statistics.agreement import EXACT_BELOW
 from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.by_patient import effective_number
 from primia_flwr.statistics.calibration import (
     BINS,
     calibration,
@@ -28,6 +28,7 @@ from primia_flwr.statistics.intervals import (
     bootstrapped,
 )
 from primia_flwr.tables import Sheet
+from primia_flwr.tasks.classes.readers.answer import answer
 from primia_flwr.tasks.classes.readers.compared import Calibrated, Compared
 from primia_flwr.tasks.classes.readers.experts import join_experts
 from primia_flwr.tasks.classes.readers.figures import reader_figures
@@ -49,6 +50,7 @@ from primia_flwr.tasks.predictions import Predictions, Reading
 VALIDATION, COMPARED = "validation", "compared"
 Held = tuple[IntArray, FloatArray]
 """Labels (M,) and a model's probabilities (M, C) of validation images."""
+FEW_EFFECTIVE = 10
 FEW_PATIENTS = 30
 """Below, intervals of areas near 1 are too short: see benchmarks/results/interval_coverage.json."""
 
@@ -66,6 +68,10 @@ class ReadersComparison(Compared):
         """Return the pictures that it has figures for."""
         return draw(self)
 
+    def summary(self) -> dict[str, Any]:
+        """Return what was found in words, too."""
+        return {**super().summary(), "answer": answer(self)}
+
     def page(self) -> dict[str, Any]:
         """Return who read what, and what the words beside the tables need to know."""
         panel = self.panel
@@ -80,7 +86,7 @@ class ReadersComparison(Compared):
             "missing": missing(self),
             "chosen_on_validation": chosen == {VALIDATION},
             "repeated": panel.num_patients < len(panel),
-            "exact_below": EXACT_BELOW,
+            "answer": answer(self),
             "bins": BINS,
         }  # fmt: skip
 
@@ -131,7 +137,7 @@ def compare(
         calibration={r.name: _calibrated(panel, r, held.get(r.name)) for r in models},
         operating_points={r.name: _points(panel, r, held.get(r.name), settings) for r in models},
         subgroups=subgroups(panel, groups, **draws),
-        notes=[*_few_patients(panel), *notes],
+        notes=[*_few_patients(panel), *_one_rules(panel), *notes],
     )
 
 
@@ -149,14 +155,27 @@ def _few_patients(panel: Panel) -> list[str]:
     ]
 
 
+def _one_rules(panel: Panel) -> list[str]:
+    """Return a sentence where some patients have so many images that the others hardly count."""
+    images = np.bincount(panel.units)
+    effective = effective_number(images)
+    if effective >= FEW_EFFECTIVE:
+        return []
+    return [
+        f"The largest patient has {images.max()} of {len(panel)} images, so the {len(images)} "
+        f"patients say as much as {effective:.1f} alike ones: intervals from the bootstrap are "
+        "then too short. The p-values hold."
+    ]
+
+
 def _calibrated(panel: Panel, reader: Reader, held: Held | None) -> Calibrated:
     assert reader.probabilities is not None
-    as_is = calibration(panel.labels, reader.probabilities)
+    as_is = calibration(panel.labels, reader.probabilities, panel.patients)
     if held is None:
         return Calibrated(as_is, None, None)
     temperature = fit_temperature(*held)
     scaled = with_temperature(reader.probabilities, temperature)
-    return Calibrated(as_is, temperature, calibration(panel.labels, scaled))
+    return Calibrated(as_is, temperature, calibration(panel.labels, scaled, panel.patients))
 
 
 def _points(

@@ -74,7 +74,7 @@ class Compared(Comparison):
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return the MCC of each reader, and the smallest corrected p of McNemar's test."""
+        """Return the MCC of each reader, and McNemar's smallest p, by patient and corrected."""
         p_values = [pair.p_holm for pair in self.pairs if pair.p_holm is not None]
         return {
             "images": len(self.panel),

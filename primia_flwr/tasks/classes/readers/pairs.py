@@ -19,6 +19,7 @@ from primia_flwr.statistics.intervals import (
     bootstrapped,
     stacked,
 )
+from primia_flwr.statistics.swapped_areas import swap_test
 from primia_flwr.tasks.classes.bootstrap import confusion_statistic
 from primia_flwr.tasks.classes.readers.figures import areas_of
 from primia_flwr.tasks.classes.readers.panel import Panel, Reader
@@ -28,8 +29,9 @@ from primia_flwr.tasks.classes.readers.panel import Panel, Reader
 class Pair:
     """Two readers; differences are first minus second.
 
-    `p_holm` corrects McNemar's p-value over all pairs, `area_p_holm` DeLong's over all pairs of
-    models. The area's entries are None where one of the two has no probabilities.
+    All p-values are by patient. `p_holm` corrects McNemar's over all pairs, `area_p_holm` that of
+    the areas over all pairs of models. The area's entries are None where one of the two has no
+    probabilities.
     """
 
     first: str
@@ -65,7 +67,8 @@ def pairs(panel: Panel, *, seed: int, resamples: int) -> list[Pair]:
 
 def kappa_with_truth(panel: Panel) -> dict[str, Interval]:
     """Return Cohen's kappa of each reader with the true classes."""
-    return {r.name: kappa(r.predicted, panel.labels, len(panel.classes)) for r in panel.readers}
+    size, units = len(panel.classes), panel.units
+    return {r.name: kappa(r.predicted, panel.labels, size, units) for r in panel.readers}
 
 
 def _differences(
@@ -94,13 +97,16 @@ def _pair(panel: Panel, first: Reader, second: Reader, row: FloatArray) -> Pair:
     areas = [areas_of(panel, reader) for reader in (first, second)]
     difference, p = None, None
     if areas[0] is not None and areas[1] is not None:
-        difference, p = area_difference(areas[0], areas[1], units)
+        difference = area_difference(areas[0], areas[1], units)
+        assert first.probabilities is not None
+        assert second.probabilities is not None
+        p = swap_test(panel.labels, first.probabilities, second.probabilities, units).p
     return Pair(
         first=first.name,
         second=second.name,
         mcnemar=mcnemar_test(panel.labels, first.predicted, second.predicted, units),
         p_holm=None,
-        kappa=kappa(first.predicted, second.predicted, len(panel.classes)),
+        kappa=kappa(first.predicted, second.predicted, len(panel.classes), units),
         accuracy_difference=accuracy,
         mcc_difference=mcc,
         area_difference=difference,

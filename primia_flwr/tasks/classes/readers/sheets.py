@@ -70,17 +70,17 @@ def _mcnemar(found: Compared) -> Sheet:
         ("Second", "second", TEXT),
         ("Only first right", "only_first", NUMBER),
         ("Only second right", "only_second", NUMBER),
-        ("Test", "method", TEXT),
-        ("p", "p", P_VALUE),
+        ("Patients who differ", "differing_patients", NUMBER),
+        ("Smallest p possible", "smallest_p", P_VALUE),
+        ("p by patient", "p", P_VALUE),
         ("p, Holm", "p_holm", P_VALUE),
-        ("p by patient", "p_by_patient", P_VALUE),
     )
     rows: list[tuple[Cell, ...]] = []
     for pair in found.pairs:
         test = pair.mcnemar
-        counts = (test.only_first, test.only_second, test.method)
-        rows.append((pair.first, pair.second, *counts, test.p, pair.p_holm, test.p_by_patient))
-    caption = "McNemar's test: are two readers right equally often?"
+        counts = (test.only_first, test.only_second, test.differing_patients)
+        rows.append((pair.first, pair.second, *counts, test.smallest_p, test.p, pair.p_holm))
+    caption = "McNemar's test by patient: are two readers right equally often?"
     return Sheet("mcnemar", caption, columns, rows)
 
 
