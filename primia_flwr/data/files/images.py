@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from primia_flwr.data.files.dicom import MAX_PIXELS, read_dicom
 from primia_flwr.data.files.listing import is_dicom, kind_of, read_head
 from primia_flwr.errors import DataError
+from primia_flwr.storage.reading import reason_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,7 +46,7 @@ def decode(path: Path, *, at_least: int = 0) -> Pixels:
         kind = kind_of(read_head(path))
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be opened ({error.strerror}); expected a readable image file"
+            f"{path}: cannot be opened ({reason_of(error)}); expected a readable image file"
         ) from error
     if is_dicom(path):
         return read_dicom(path)

@@ -1,0 +1,102 @@
+"""What a DICOM header claims of its pixels, checked before memory is asked for."""
+
+from dataclasses import dataclass
+
+from primia_flwr.data.files.decoding.stream import DicomStream
+from primia_flwr.errors import DataError
+
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+_ALLOCATED = {
+    "PixelData": (1, 8, 16, 32),
+    "FloatPixelData": (32,),
+    "DoubleFloatPixelData": (64,),
+}
+
+
+@dataclass(frozen=True)
+class Claims:
+    """How pixels are stored: PS3.3 C.7.6.3. `stored` bits of each `allocated`, from `shift` on."""
+
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    allocated: int
+    stored: int
+    shift: int
+    signed: bool
+    planar: bool
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes the pixels have, uncompressed."""
+        per_pixel = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return -(-self.rows * self.columns * per_pixel * self.allocated // 8)
+
+
+def read_claims(file: DicomStream, *, at_most: int) -> Claims:
+    """Read what a header says of its pixels.
+
+    Raises
+    ------
+    DataError
+        If it has none, more than one frame, more than `at_most` pixels, or contradicts itself.
+    """
+    header = file.header
+    photometric = header.text("PhotometricInterpretation").upper()
+    if not file.keyword or not photometric:
+        raise DataError(
+            f"{header.path}: a DICOM file without pixels; expected an image: leave reports and "
+            "presentation states out of the folder"
+        )
+    frames = header.integer("NumberOfFrames", 1)
+    if frames not in (0, 1):
+        raise DataError(
+            f"{header.path}: has {frames} frames; expected a single image: export one frame"
+        )
+    rows, columns = header.integer("Rows", 0), header.integer("Columns", 0)
+    if not (rows > 0 and columns > 0 and rows * columns <= at_most):
+        raise DataError(
+            f"{header.path}: claims {rows} x {columns} pixels; expected 1 to {at_most:,}: export "
+            "it smaller"
+        )
+    samples = _samples(file, photometric)
+    allocated, stored, shift = _bits(file)
+    signed = header.integer("PixelRepresentation", 0)
+    if signed not in (0, 1):
+        raise header.refuse("PixelRepresentation", signed, "0 or 1")
+    planar = header.integer("PlanarConfiguration", 0)
+    if planar not in (0, 1):
+        raise header.refuse("PlanarConfiguration", planar, "0 or 1")
+    return Claims(
+        rows, columns, samples, photometric, allocated, stored, shift, bool(signed), bool(planar)
+    )
+
+
+def _samples(file: DicomStream, photometric: str) -> int:
+    if photometric not in (*MONOCHROME, *COLOUR):
+        known = ", ".join((*MONOCHROME, *COLOUR))
+        raise file.header.refuse("PhotometricInterpretation", photometric, f"one of {known}")
+    expected = 1 if photometric in (*MONOCHROME, "PALETTE COLOR") else 3
+    samples = file.header.integer("SamplesPerPixel", expected)
+    if samples != expected:
+        raise file.header.refuse("SamplesPerPixel", samples, f"{expected} with {photometric}")
+    return samples
+
+
+def _bits(file: DicomStream) -> tuple[int, int, int]:
+    """Return bits allocated, bits stored, and the place of the lowest of them."""
+    header, among = file.header, _ALLOCATED[file.keyword]
+    allocated = header.integer("BitsAllocated", 0)
+    if allocated not in among:
+        raise header.refuse("BitsAllocated", allocated, f"one of {', '.join(map(str, among))}")
+    if file.keyword != "PixelData":
+        return allocated, allocated, 0
+    stored = header.integer("BitsStored", allocated)
+    if not 1 <= stored <= allocated:
+        raise header.refuse("BitsStored", stored, f"1 to {allocated}")
+    high = header.integer("HighBit", stored - 1)
+    if not stored - 1 <= high < allocated:
+        raise header.refuse("HighBit", high, f"{stored - 1} to {allocated - 1}")
+    return allocated, stored, high + 1 - stored

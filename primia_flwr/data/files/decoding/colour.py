@@ -1,0 +1,59 @@
+"""Colour pixels of DICOM to RGB of 8 bits: PS3.3 C.7.6.3.1.2."""
+
+import numpy as np
+import numpy.typing as npt
+
+from primia_flwr.data.files.decoding.header import Header
+from primia_flwr.data.files.decoding.lut import Floats, read_lut
+from primia_flwr.data.files.decoding.stored import Words
+
+Pixels = npt.NDArray[np.uint8]
+
+_INTO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
+
+
+def colour(words: Words, header: Header, photometric: str) -> Pixels:
+    """Show words as (H, W, 3) uint8: white is what the stored bits can hold.
+
+    Raises
+    ------
+    DataError
+        If a palette is none.
+    ValueError
+        If the pixels are signed, or of a kind that nothing here knows.
+    """
+    if photometric == "PALETTE COLOR":
+        return _through_palette(words, header)
+    if words.signed:
+        raise ValueError("its colours are signed numbers")
+    if words.pixels.dtype.itemsize > 2:
+        raise ValueError("its colours have more than 16 bits a sample")
+    every = np.arange(256**words.pixels.dtype.itemsize, dtype=words.pixels.dtype)
+    shown = words.values(every) * (255 / (2**words.stored - 1))
+    if photometric in ("YBR_FULL", "YBR_FULL_422"):
+        return _to_rgb(shown[words.pixels])
+    if photometric != "RGB":
+        raise ValueError(f"its colours came out as {photometric}")
+    return _eight_bits(shown)[words.pixels]
+
+
+def _to_rgb(shown: Floats) -> Pixels:
+    return _eight_bits((shown - (0, 128, 128)) @ _INTO_RGB.T)
+
+
+def _eight_bits(shown: Floats) -> Pixels:
+    return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
+
+
+def _through_palette(words: Words, header: Header) -> Pixels:
+    every = np.arange(256 ** min(words.pixels.dtype.itemsize, 2), dtype=words.pixels.dtype)
+    values = words.values(every)
+    ends = (float(values.min()), float(values.max()))
+    planes = []
+    for name in ("Red", "Green", "Blue"):
+        table = f"{name}PaletteColorLookupTable"
+        segmented = f"Segmented{table}Data" in header
+        data = f"Segmented{table}Data" if segmented else f"{table}Data"
+        lut = read_lut(header, ends, descriptor=f"{table}Descriptor", data=data)
+        planes.append(_eight_bits(lut(values) * (255 / lut.white)))
+    return np.ascontiguousarray(np.stack(planes, axis=-1)[words.pixels])

@@ -1,0 +1,85 @@
+"""Stored values of compressed pixels; to be called in a process that may die."""
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from primia_flwr.data.files.decoding.claims import Claims
+from primia_flwr.data.files.decoding.codestream import Frame, read_frame
+from primia_flwr.data.files.decoding.stored import Words
+from primia_flwr.data.files.decoding.stream import DicomStream
+
+_ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_RLE = "1.2.840.10008.1.2.5"
+
+
+def compressed_words(file: DicomStream, claims: Claims) -> tuple[Words, str]:
+    """Decode an encapsulated frame: its words, and their photometric interpretation.
+
+    Raises
+    ------
+    Exception
+        Whatever a decoder may raise; of this module ValueError.
+    """
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    if file.length is not None:
+        raise ValueError(
+            f"its pixels are not encapsulated, as its transfer syntax {file.syntax} asks"
+        )
+    stream = _one_frame(file.pixels())
+    frame = read_frame(stream)
+    _check(frame, claims, is_rle=file.syntax == _RLE)
+    options: Any = {
+        "rows": claims.rows,
+        "columns": claims.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": claims.samples,
+        "photometric_interpretation": claims.photometric,
+        "bits_allocated": claims.allocated,
+        "bits_stored": claims.stored,
+        "pixel_representation": int(claims.signed),
+        "planar_configuration": int(claims.planar),
+        "pixel_keyword": "PixelData",
+    }
+    decoder = get_decoder(UID(file.syntax))
+    pixels, told = decoder.as_array(encapsulate([stream], has_bot=False), index=0, **options)
+    words = np.ascontiguousarray(pixels).view(f"u{pixels.dtype.itemsize}")
+    shift = 0 if frame is not None and frame.precision <= claims.stored else claims.shift
+    stored = min(claims.stored, 8 * words.dtype.itemsize)
+    return Words(words, stored, shift, claims.signed), str(told["photometric_interpretation"])
+
+
+def _one_frame(content: bytes) -> bytes:
+    """Join the fragments of a frame; the first item is a table of offsets."""
+    fragments, at = list[bytes](), 0
+    while content[at : at + 4] == _ITEM:
+        (length,) = struct.unpack_from("<L", content, at + 4)
+        fragment = content[at + 8 : at + 8 + length]
+        if len(fragment) < length:
+            raise ValueError(f"it ends after {len(fragment):,} of {length:,} compressed bytes")
+        fragments.append(fragment)
+        at += 8 + length
+    if content[at : at + 4] not in (_END, b"") or len(fragments) < 2:
+        raise ValueError("its compressed pixels are no row of items")
+    return b"".join(fragments[1:])
+
+
+def _check(frame: Frame | None, claims: Claims, *, is_rle: bool) -> None:
+    if frame is None:
+        if not is_rle:
+            raise ValueError("its codestream has no intact head")
+        return
+    told: Any = (frame.rows, frame.columns, frame.samples)
+    if told != (claims.rows, claims.columns, claims.samples):
+        raise ValueError(
+            f"its codestream has {frame.rows} x {frame.columns} pixels of {frame.samples} "
+            f"sample(s), its header {claims.rows} x {claims.columns} of {claims.samples}"
+        )
+    if frame.precision > claims.allocated:
+        raise ValueError(
+            f"its codestream has {frame.precision} bits a sample, its header {claims.allocated}"
+        )

@@ -1,0 +1,242 @@
+"""A DICOM file from its first byte to its pixels, whatever of its beginning is missing.
+
+The preamble, the file meta information and the transfer syntax may be absent: then the first
+elements tell the encoding. A deflated file is inflated as far as it is read and no further.
+Source: PS3.5, sections 7 and A; PS3.10, section 7.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from primia_flwr.data.files.decoding.header import Header
+from primia_flwr.data.files.regular import open_regular
+
+IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+IMPLICIT_BIG_PIXELS = "1.2.840.113619.5.2"
+"""A private syntax of GE: implicit, with pixels in big-endian words."""
+NATIVE = {IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, IMPLICIT_BIG_PIXELS}
+
+MAX_HEADER = 16 << 20
+_FLOATS, _DOUBLES, _INTEGERS = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_KEYWORDS = {
+    _FLOATS: "FloatPixelData", _DOUBLES: "DoubleFloatPixelData", _INTEGERS: "PixelData",
+}  # fmt: skip
+_LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_SHORT = {
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US",
+}  # fmt: skip
+_UNDEFINED = 0xFFFFFFFF
+_LONGEST_FIRST = 1 << 16
+
+
+@dataclass
+class DicomStream:
+    """An open DICOM file, read up to its pixels.
+
+    `keyword` is PixelData, FloatPixelData or DoubleFloatPixelData, or empty where there are none;
+    `length` its bytes, None for encapsulated ones; `vr` empty where it is implicit; `little` the
+    byte order of the pixels.
+    """
+
+    header: Header
+    syntax: str
+    little: bool
+    keyword: str
+    vr: str
+    length: int | None
+    _source: Any
+
+    def pixels(self, at_most: int | None = None) -> bytes:
+        """Read the bytes of the pixels, or as many of them; once."""
+        if isinstance(self._source, _Inflating):
+            more = at_most if at_most is not None else self._source.compressed
+            self._source.allowed = self._source.tell() + more
+        return bytes(self._source.read(at_most if at_most is not None else self.length or -1))
+
+
+@contextmanager
+def open_dicom(path: Path) -> Iterator[DicomStream]:
+    """Open a file and read its header.
+
+    Raises
+    ------
+    Exception
+        Whatever a parser may raise; of this module ValueError.
+    """
+    with open_regular(path) as file:
+        yield _read(path, _Bounded(file))
+
+
+def encoding_of(head: bytes) -> tuple[bool, bool] | None:
+    """Tell how elements are encoded from the first bytes of the first: (implicit, little endian).
+
+    None if they are not the beginning of a data set.
+    """
+    for little in (True, False):
+        for implicit in (False, True):
+            if _are_elements(head, implicit=implicit, little=little):
+                return implicit, little
+    return None
+
+
+def start_of(head: bytes) -> int:
+    """Return where elements begin: after a preamble, or at once."""
+    if head[128:132] == b"DICM":
+        return 132
+    return 4 if head[:4] == b"DICM" else 0
+
+
+def _are_elements(head: bytes, *, implicit: bool, little: bool) -> bool:
+    order, at, last, seen = "<" if little else ">", 0, (0, -1), 0
+    while at + 12 <= len(head):
+        group, number = struct.unpack_from(order + "HH", head, at)
+        if (group, number) <= last or (not seen and group not in (0x0002, 0x0008)):
+            return False
+        last, vr = (group, number), head[at + 4 : at + 6]
+        if implicit:
+            length, size = struct.unpack_from(order + "L", head, at + 4)[0], 8
+        elif vr in _LONG and head[at + 6 : at + 8] == b"\0\0":
+            length, size = struct.unpack_from(order + "L", head, at + 8)[0], 12
+        elif vr in _SHORT:
+            length, size = struct.unpack_from(order + "H", head, at + 6)[0], 8
+        else:
+            return False
+        if (length % 2 or length > _LONGEST_FIRST) and length != _UNDEFINED:
+            return False
+        seen, at = seen + 1, at + size + (len(head) if length == _UNDEFINED else length)
+    return seen > 0
+
+
+def _read(path: Path, file: "_Bounded") -> DicomStream:
+    from pydicom.filereader import read_dataset
+
+    file.seek(start_of(file.read(132)))
+    claimed = _transfer_syntax(path, file)
+    source: Any = _Inflating(file) if claimed == DEFLATED else file
+    at = source.tell()
+    head = source.read(132)
+    source.seek(at)
+    implicit, little = _encoding(head, claimed)
+    dataset = read_dataset(source, implicit, little, stop_when=_are_pixels)
+    syntax = claimed or _syntax_of(implicit, little)
+    keyword, vr, length = _pixel_element(source, little)
+    pixels_little = little and syntax != IMPLICIT_BIG_PIXELS
+    return DicomStream(Header(path, dataset), syntax, pixels_little, keyword, vr, length, source)
+
+
+def _transfer_syntax(path: Path, file: "_Bounded") -> str:
+    """Read the file meta information, if there is any, and return its transfer syntax."""
+    from pydicom.filereader import read_dataset
+
+    source: Any = file
+    at = file.tell()
+    head = file.read(132)
+    file.seek(at)
+    if head[:2] != b"\x02\0":
+        return ""
+    implicit = (encoding_of(head) or (False, True))[0]
+    meta = read_dataset(source, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    return Header(path, meta).text("TransferSyntaxUID")
+
+
+def _encoding(head: bytes, syntax: str) -> tuple[bool, bool]:
+    """Return (implicit, little): what the syntax says, unless the first elements contradict it."""
+    implicit = syntax in (IMPLICIT, IMPLICIT_BIG_PIXELS)
+    little = syntax != BIG_ENDIAN
+    if syntax and _are_elements(head, implicit=implicit, little=little):
+        return implicit, little
+    seen = encoding_of(head)
+    if not syntax and not seen:
+        raise ValueError("it does not begin as a DICOM file does")
+    return seen or (implicit, little)
+
+
+def _syntax_of(implicit: bool, little: bool) -> str:
+    if implicit:
+        return IMPLICIT
+    return EXPLICIT if little else BIG_ENDIAN
+
+
+def _are_pixels(tag: int, vr: object, length: object) -> bool:
+    return tag in _KEYWORDS
+
+
+def _pixel_element(source: Any, little: bool) -> tuple[str, str, int | None]:
+    """Read tag, VR and length of the pixels, before whose first byte the source then stands."""
+    order = "<" if little else ">"
+    start = source.read(8)
+    if len(start) < 8:
+        return "", "", 0
+    group, number = struct.unpack(order + "HH", start[:4])
+    keyword, vr = _KEYWORDS.get(group << 16 | number, ""), start[4:6]
+    if vr in _LONG:
+        length = struct.unpack(order + "L", source.read(4))[0]
+    elif vr in _SHORT:
+        length = struct.unpack(order + "H", start[6:8])[0]
+    else:
+        vr, length = b"", struct.unpack(order + "L", start[4:8])[0]
+    return keyword, vr.decode("ascii"), None if length == _UNDEFINED else length
+
+
+class _Bounded:
+    """A file that asks for no more memory than it has bytes, whatever an element claims."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._file.tell())
+        return self._file.read(left if size is None or size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+
+class _Inflating:
+    """The inflated rest of a file, as far as it has been read; `allowed` bytes and no more."""
+
+    def __init__(self, file: _Bounded) -> None:
+        self.allowed = MAX_HEADER
+        self._raw = file.read()
+        self.compressed = len(self._raw)
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._inflated = bytearray()
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 2:
+            raise OSError("its end is not known before it is inflated")
+        self._at = offset + (self._at if whence else 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self.allowed if size is None or size < 0 else self._at + size
+        while len(self._inflated) < wanted and not self._inflater.eof:
+            room = min(wanted, self.allowed) + 1 - len(self._inflated)
+            more = self._inflater.decompress(self._raw, room)
+            self._raw = self._inflater.unconsumed_tail
+            if not more:
+                break
+            self._inflated += more
+            if len(self._inflated) > self.allowed:
+                raise ValueError(f"inflates to more than {self.allowed:,} bytes")
+        found = bytes(
+            self._inflated[self._at : self._at + size] if size >= 0 else self._inflated[self._at :]
+        )
+        self._at += len(found)
+        return found
