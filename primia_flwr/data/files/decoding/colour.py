@@ -26,27 +26,27 @@ def colour(words: Words, header: Header, photometric: str) -> Pixels:
         return _through_palette(words, header)
     if words.signed:
         raise ValueError("its colours are signed numbers")
-    if words.pixels.dtype.itemsize > 2:
-        raise ValueError("its colours have more than 16 bits a sample")
-    every = np.arange(256**words.pixels.dtype.itemsize, dtype=words.pixels.dtype)
-    shown = words.values(every) * (255 / (2**words.stored - 1))
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
-        return _to_rgb(shown[words.pixels])
+        chroma = 2.0 ** (words.stored - 1)
+        shown = (words.values(words.pixels) - (0, chroma, chroma)) @ _INTO_RGB.T
+        return _eight_bits(shown, words.stored)
     if photometric != "RGB":
         raise ValueError(f"its colours came out as {photometric}")
-    return _eight_bits(shown)[words.pixels]
+    if words.pixels.dtype.itemsize > 2:
+        return _eight_bits(words.values(words.pixels), words.stored)
+    every = np.arange(256**words.pixels.dtype.itemsize, dtype=words.pixels.dtype)
+    return _eight_bits(words.values(every), words.stored)[words.pixels]
 
 
-def _to_rgb(shown: Floats) -> Pixels:
-    return _eight_bits((shown - (0, 128, 128)) @ _INTO_RGB.T)
-
-
-def _eight_bits(shown: Floats) -> Pixels:
-    return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
+def _eight_bits(values: Floats, bits: int) -> Pixels:
+    """Return levels of 8 bits of values of so many."""
+    return np.rint(np.clip(values * (255 / (2**bits - 1)), 0, 255)).astype(np.uint8)
 
 
 def _through_palette(words: Words, header: Header) -> Pixels:
-    every = np.arange(256 ** min(words.pixels.dtype.itemsize, 2), dtype=words.pixels.dtype)
+    if words.pixels.dtype.itemsize > 2:
+        raise ValueError("its palette is looked up with more than 16 bits")
+    every = np.arange(256**words.pixels.dtype.itemsize, dtype=words.pixels.dtype)
     values = words.values(every)
     ends = (float(values.min()), float(values.max()))
     planes = []
@@ -55,5 +55,5 @@ def _through_palette(words: Words, header: Header) -> Pixels:
         segmented = f"Segmented{table}Data" in header
         data = f"Segmented{table}Data" if segmented else f"{table}Data"
         lut = read_lut(header, ends, descriptor=f"{table}Descriptor", data=data)
-        planes.append(_eight_bits(lut(values) * (255 / lut.white)))
+        planes.append(np.rint(lut(values) * (255 / lut.white)).astype(np.uint8))
     return np.ascontiguousarray(np.stack(planes, axis=-1)[words.pixels])
