@@ -34,6 +34,8 @@ class Architecture:
         The module whose output saliency maps show: the activations of the last convolution.
     map_side : callable
         Cells along each side of that output, of square images of so many pixels.
+    finer : sequence of (str, callable)
+        Earlier modules with more cells, the last first, for images that leave `explained` few.
     torchvision_name : str
         The key of torchvision's table of weights, empty where it has none.
     has_norm : bool
@@ -46,5 +48,6 @@ class Architecture:
     min_image_size: int
     explained: str
     map_side: Callable[[int], int]
+    finer: tuple[tuple[str, Callable[[int], int]], ...] = ()
     torchvision_name: str = ""
     has_norm: bool = True

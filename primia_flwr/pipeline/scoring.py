@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from primia_flwr.config.rows import MODELS
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError
 from primia_flwr.evaluation.explain.cases import (
@@ -17,7 +16,7 @@ from primia_flwr.evaluation.explain.cases import (
     picture_of,
     write_cases,
 )
-from primia_flwr.evaluation.explain.saliency import Case, choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.explain.saliency import Case, choose_cases, explained_layer, grad_cam
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.models.card import ModelCard
 from primia_flwr.tasks.judge import Judge, ModelScores
@@ -110,9 +109,8 @@ def explain_model(
         _explained(case, test.classes, image, heat)
         for case, image, heat in zip(cases, chosen.images, maps, strict=True)
     )
-    name = card.model.name
-    side = map_side(name, card.image_size)
-    write_cases(folder / FOLDER, Explanation(MODELS[name].explained, side, origin, explained))
+    layer = explained_layer(card.model.name, card.image_size)
+    write_cases(folder / FOLDER, Explanation(*layer, origin, explained))
 
 
 def _explained(

@@ -45,7 +45,7 @@ def invented(
     heat = np.zeros_like(pixels)
     heat[30:60, 40:90] = 255
     cases = [ExplainedCase(1, "viral", p, 0.9, pixels, heat) for p in ("viral", "normal")]
-    write_cases(folder / "saliency", Explanation("layer4", 4, "the test set", tuple(cases)))
+    write_cases(folder / "saliency", Explanation("layer4", 7, "the test set", tuple(cases)))
     sites = ("munich", "paris", "london")
     row = {site: cell([[6, 4, 0], [1, 9, 0], [0, 0, 0]]) for site in sites}
     rows = tuple(ModelRow(name, 12, row) for name in ("Federated", *sites))

@@ -23,6 +23,8 @@ from primia_flwr.storage.reading import parse_json, read_bytes, read_text, readi
 FOLDER, FILE = "saliency", "cases.json"
 _Picture = npt.NDArray[np.uint8]
 _LARGEST_SIDE = 4096
+ENOUGH_CELLS = 7
+"""Along a side: a map of fewer says little more than which quarter, and is not drawn."""
 
 
 @dataclass(frozen=True)

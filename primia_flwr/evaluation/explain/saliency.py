@@ -1,7 +1,8 @@
 """Where in an image a model found its answer: Grad-CAM maps of a few test cases.
 
-A map tells which places of the last convolutional layer spoke for the class that the model
-predicted. It does not tell why, and a map on the lungs is no proof that the finding was read.
+A map tells which places of a convolutional layer spoke for the class that the model predicted; the
+layer is the last one whose map has 7 x 7 cells. It does not tell why, and a map on the lungs is no
+proof that the finding was read.
 
 Source: Selvaraju et al. 2017, Grad-CAM, equations 1 and 2; computed by captum, whose only door
 this module is.
@@ -21,8 +22,10 @@ from torch.nn import functional
 from primia_flwr.config.checks import check_choice
 from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import DataError
+from primia_flwr.evaluation.explain.cases import ENOUGH_CELLS
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 
+_ROUNDING = 1e-5  # of what speaks most, for or against
 _AT_ONCE = 8  # images of which the gradients are held at the same time
 
 
@@ -105,10 +108,10 @@ def grad_cam(
     """
     from captum.attr import LayerGradCam  # only here: it takes a second to import
 
-    check_choice("model.name", architecture, MODELS)
+    layer_name, _ = explained_layer(architecture, images.shape[-1])
     if len(classes) != len(images):
         raise DataError(f"{len(classes)} classes for {len(images)} images; expected one an image")
-    layer, training = model.get_submodule(MODELS[architecture].explained), model.training
+    layer, training = model.get_submodule(layer_name), model.training
     explainer = LayerGradCam(model.eval(), layer)
     device = next(model.parameters()).device
     maps = []
@@ -116,16 +119,36 @@ def grad_cam(
         for start in range(0, len(images), _AT_ONCE):
             part = images[start : start + _AT_ONCE].to(device).requires_grad_()
             target = torch.tensor(classes[start : start + _AT_ONCE], device=device)
-            found = explainer.attribute(part, target, relu_attributions=True)
-            maps.append(functional.interpolate(found, part.shape[2:], mode="bilinear").detach())
+            found = _spoke_for(explainer.attribute(part, target).detach())
+            maps.append(functional.interpolate(found, part.shape[2:], mode="bilinear"))
     finally:
         model.train(training)
     return _scaled(torch.cat(maps)[:, 0].float().cpu().numpy())
 
 
-def map_side(architecture: str, image_size: int) -> int:
-    """Return the cells along each side of the layer's map, of square images of that size."""
-    return int(MODELS[architecture].map_side(image_size))
+def explained_layer(architecture: str, image_size: int) -> tuple[str, int]:
+    """Return the module that is mapped and the cells along a side of its map.
+
+    It is the last one with `ENOUGH_CELLS` of square images of that size, else the one with most.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is not in the table.
+    """
+    check_choice("model.name", architecture, MODELS)
+    row = MODELS[architecture]
+    layers = [(name, int(side(image_size)))
+              for name, side in ((row.explained, row.map_side), *row.finer)]  # fmt: skip
+    enough = [layer for layer in layers if layer[1] >= ENOUGH_CELLS]
+    return enough[0] if enough else max(layers, key=lambda layer: layer[1])
+
+
+def _spoke_for(attribution: Tensor) -> Tensor:
+    """Return the positive part (N, 1, H, W) of a map; nothing where that is rounding only."""
+    positive = functional.relu(attribution)
+    peak, size = (one.amax(dim=(1, 2, 3), keepdim=True) for one in (positive, attribution.abs()))
+    return torch.where(peak > _ROUNDING * size, positive, torch.zeros_like(positive))
 
 
 def _scaled(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

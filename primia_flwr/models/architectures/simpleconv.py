@@ -44,4 +44,5 @@ MODEL = Architecture(
     min_image_size=16,
     explained="features.14",
     map_side=lambda pixels: pixels // 8,
+    finer=(("features.10", lambda pixels: pixels // 4), ("features.6", lambda pixels: pixels // 2)),
 )

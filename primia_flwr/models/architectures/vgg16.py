@@ -63,5 +63,9 @@ MODEL = Architecture(
     min_image_size=32,
     explained="features.42",
     map_side=lambda pixels: pixels // 16,
+    finer=(
+        ("features.32", lambda pixels: pixels // 8),
+        ("features.22", lambda pixels: pixels // 4),
+    ),
     torchvision_name="vgg16_bn",
 )

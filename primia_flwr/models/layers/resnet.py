@@ -65,6 +65,11 @@ def resnet(name: str, kind: str, blocks: Sequence[int]) -> Architecture:
         min_image_size=16,
         explained="layer4",
         map_side=lambda pixels: -(-pixels // 32),  # its strided convolutions are padded
+        finer=(
+            ("layer3", lambda pixels: -(-pixels // 16)),
+            ("layer2", lambda pixels: -(-pixels // 8)),
+            ("layer1", lambda pixels: -(-pixels // 4)),
+        ),
         torchvision_name=name,
     )
 

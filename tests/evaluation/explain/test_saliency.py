@@ -22,9 +22,10 @@ from primia_flwr.evaluation.explain.cases import (
     read_cases,
     write_cases,
 )
-from primia_flwr.evaluation.explain.saliency import choose_cases, grad_cam, map_side
+from primia_flwr.evaluation.explain.saliency import choose_cases, explained_layer, grad_cam
 from primia_flwr.models import build_model
 from primia_flwr.models.layers.common import freeze
+from primia_flwr.reporting.plots import saliency as plots_saliency
 from primia_flwr.reporting.plots.saliency import saliency_plots
 
 
@@ -48,7 +49,11 @@ def test_the_map_is_that_of_the_paper_by_hand(monkeypatch: pytest.MonkeyPatch) -
 
     Class 0: 3/4 x. Class 1: 1/4 x - 2/4 x = -x/4. Pixels 4, 2, -4, 0.
     """
-    monkeypatch.setattr(saliency, "MODELS", {"two": SimpleNamespace(explained="maps")})
+    monkeypatch.setattr(
+        saliency,
+        "MODELS",
+        {"two": SimpleNamespace(explained="maps", map_side=lambda pixels: pixels, finer=())},
+    )
     images = torch.tensor([[[[4.0, 2.0], [-4.0, 0.0]]]]).repeat(2, 1, 1, 1)
     found = grad_cam(TwoMaps(), "two", images, [0, 1])
     np.testing.assert_allclose(found[0], [[1, 0.5], [0, 0]])
@@ -56,7 +61,11 @@ def test_the_map_is_that_of_the_paper_by_hand(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_map_without_evidence_is_zero_not_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saliency, "MODELS", {"two": SimpleNamespace(explained="maps")})
+    monkeypatch.setattr(
+        saliency,
+        "MODELS",
+        {"two": SimpleNamespace(explained="maps", map_side=lambda pixels: pixels, finer=())},
+    )
     assert grad_cam(TwoMaps(), "two", -torch.ones(1, 1, 2, 2), [0]).tolist() == [[[0, 0], [0, 0]]]
 
 
@@ -80,15 +89,17 @@ def test_the_target_is_the_last_activation_and_the_model_stays_as_it_was(
     model.train()
     freeze(model, trainable, head=MODELS[name].head)
     sizes: list[torch.Size] = []
-    layer = model.get_submodule(MODELS[name].explained)
+    layer_name, side = explained_layer(name, 72)
+    layer = model.get_submodule(layer_name)
     handle = layer.register_forward_hook(lambda _m, _i, out: sizes.append(out.shape))
     with torch.no_grad():
-        assert float(layer_output(model, layer, torch.rand(1, 1, 72, 72)).min()) >= 0
+        last = model.get_submodule(MODELS[name].explained)
+        assert float(layer_output(model, last, torch.rand(1, 1, 72, 72)).min()) >= 0
     sizes.clear()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = grad_cam(model, name, torch.rand(3, 1, 72, 72), [0, 1, 2])
     handle.remove()
-    assert sizes[0][2:] == (map_side(name, 72),) * 2
+    assert sizes[0][2:] == (side, side)
     assert not isinstance(layer, nn.MaxPool2d | nn.Conv2d)
     assert found.shape == (3, 72, 72)
     assert found.min() >= 0
@@ -140,7 +151,7 @@ def explanation(*, channels: int = 1) -> Explanation:
     right = ExplainedCase(3, "viral", "viral", 0.875, picture_of(pixels), heat)
     wrong = ExplainedCase(7, "viral", "normal", 0.5, picture_of(pixels), np.zeros_like(heat))
     other = ExplainedCase(8, "normal", "normal", 0.75, picture_of(pixels), heat)
-    return Explanation("layer4", 2, "the test set", (right, wrong, other))
+    return Explanation("layer4", 8, "the test set", (right, wrong, other))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -149,7 +160,7 @@ def test_cases_are_read_back_as_they_were_written(tmp_path: Path, channels: int)
     write_cases(tmp_path / "saliency", written)
     found = read_cases(tmp_path / "saliency")
     assert found is not None
-    assert (found.layer, found.map_side, found.origin) == ("layer4", 2, "the test set")
+    assert (found.layer, found.map_side, found.origin) == ("layer4", 8, "the test set")
     for one, other in zip(found.cases, written.cases, strict=True):
         assert (one.row, one.label, one.predicted, one.confidence) == (
             *(other.row, other.label, other.predicted, other.confidence),
@@ -188,5 +199,91 @@ def test_a_picture_a_class_says_what_was_predicted(tmp_path: Path) -> None:
     assert "predicted normal with 50 %" in viral.alt
     assert "wrong: normal, 50 %" in viral.svg
     assert "nothing spoke for it" in viral.svg
+    assert "hatched inside" in viral.alt
+    assert "inside hatched" in viral.svg
     assert viral.svg == saliency_plots(explanation())[0].svg
     assert viral.svg.count("data:image/png;base64,") == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "layer", "side"),
+    [
+        ("resnet18", 224, "layer4", 7),
+        ("resnet18", 223, "layer4", 7),
+        ("resnet50", 192, "layer3", 12),
+        ("resnet18", 112, "layer3", 7),
+        ("resnet18", 64, "layer2", 8),
+        ("resnet34", 32, "layer1", 8),
+        ("resnet18", 16, "layer1", 4),
+        ("vgg16", 224, "features.42", 14),
+        ("vgg16", 64, "features.32", 8),
+        ("vgg16", 32, "features.22", 8),
+        ("simpleconv", 64, "features.14", 8),
+        ("simpleconv", 32, "features.10", 8),
+        ("simpleconv", 16, "features.6", 8),
+        ("scattering", 32, "front.2", 8),
+    ],
+)
+def test_the_last_layer_with_enough_cells(name: str, pixels: int, layer: str, side: int) -> None:
+    assert explained_layer(name, pixels) == (layer, side)
+    model = build_model(ModelConfig(name=name), outputs=2, channels=1, seed=0)
+    with torch.no_grad():
+        out = layer_output(model, model.get_submodule(layer), torch.rand(1, 1, pixels, pixels))
+    assert out.shape[2:] == (side, side)
+
+
+def test_what_is_rounding_only_speaks_for_nothing() -> None:
+    map_of = torch.tensor([[[[1e-9, -1.0], [-2.0, 0.0]]], [[[1e-9, -1e-9], [0.0, 0.0]]]])
+    found = saliency._spoke_for(map_of)
+    assert found[0].max() == 0
+    assert found[1].max() == pytest.approx(1e-9), "small numbers are not rounding"
+
+
+def outlined(heat: np.ndarray, side: int = 8) -> tuple[str, str]:
+    pixels = np.full(heat.shape, 100, np.uint8)
+    case = ExplainedCase(1, "viral", "viral", 0.9, pixels, heat.astype(np.uint8))
+    (plot,) = saliency_plots(Explanation("layer4", side, "the test set", (case,)))
+    return plot.svg, plot.alt
+
+
+def blob(low: int = 0) -> np.ndarray:
+    y, x = np.mgrid[:64, :64]
+    return np.clip(255 * np.exp(-((x - 20) ** 2 + (y - 40) ** 2) / 200), low, 255)
+
+
+def test_an_outline_says_which_side_is_inside() -> None:
+    svg, _ = outlined(blob())
+    assert "LineCollection" in svg
+    assert "inside hatched" in svg
+
+
+@pytest.mark.parametrize(
+    ("heat", "side", "why"),
+    [
+        (blob(), 6, "map too coarse: 6 x 6 cells"),
+        (blob(), 1, "map too coarse: 1 x 1 cells"),
+        (np.full((64, 64), 255), 8, "map is flat: no place stands out"),
+        (blob(low=128), 8, "map is flat: no place stands out"),
+        (np.zeros((64, 64)), 8, "nothing spoke for it"),
+    ],
+)
+def test_no_outline_where_it_means_nothing(heat: np.ndarray, side: int, why: str) -> None:
+    svg, alt = outlined(heat, side)
+    assert why in svg
+    assert why in alt
+    assert "LineCollection" not in svg
+    assert "ContourSet" not in svg
+    assert "hatched</" not in svg
+
+
+def test_strokes_lie_inside() -> None:
+    heat = blob() / 255
+    strokes = plots_saliency._hatching(heat, 0.5)
+    assert len(strokes) >= 5
+    for (x0, y0), (x1, y1) in strokes:
+        middle = round((y0 + y1) / 2), round((x0 + x1) / 2)
+        assert heat[int(y0), int(x0)] >= 0.5
+        assert heat[int(y1), int(x1)] >= 0.5
+        assert heat[middle] >= 0.5
+    everywhere = plots_saliency._hatching(np.ones((5, 5)), 0.5)
+    assert ((0.0, 0.0), (4.0, 4.0)) in everywhere
