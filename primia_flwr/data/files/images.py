@@ -2,21 +2,26 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from primia_flwr.data.files.decoding.claims import check_ratio
+from primia_flwr.data.files.decoding.deep import is_deep, read_deep, told_bits
 from primia_flwr.data.files.dicom import MAX_PIXELS, read_dicom
 from primia_flwr.data.files.listing import is_dicom, kind_of, read_head
+from primia_flwr.data.files.regular import open_regular
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reason_of
 
 Pixels = npt.NDArray[np.uint8]
 
 _FORMATS = {"jpeg": "JPEG", "png": "PNG", "tiff": "TIFF"}
-_DEPTHS = (8, 10, 12, 14, 16)
+_MAX_BYTES = 1 << 30
 
 
 def decode(path: Path, *, at_least: int = 0) -> Pixels:
@@ -33,9 +38,10 @@ def decode(path: Path, *, at_least: int = 0) -> Pixels:
     Returns
     -------
     np.ndarray
-        (H, W) uint8 for grey images, (H, W, 3) for colour. More than 8 bits are scaled by the
-        smallest usual depth (10, 12, 14, 16) that holds the brightest pixel; transparency is
-        laid over black; CMYK and palettes become RGB; the EXIF orientation is applied.
+        (H, W) uint8 for grey images, (H, W, 3) for colour. More than 8 bits are scaled by what the
+        file says is white, or by a guess (`decoding.deep`, `depth_is_guessed`); transparency is
+        laid over black; CMYK and palettes become RGB; the orientation is applied, gamma and
+        colour profiles are not. Floats within [0, 1] span 0 to 255, others by their range.
 
     Raises
     ------
@@ -62,7 +68,7 @@ def shorter_side(path: Path, pixels: Pixels) -> int:
     """Return the shorter side of the stored image; `pixels`, as decoded, may be smaller."""
     if kind_of(read_head(path)) != "jpeg":
         return int(min(pixels.shape[:2]))
-    with Image.open(path, formats=("JPEG",)) as image:
+    with _quiet(), Image.open(io.BytesIO(_read_all(path)), formats=("JPEG",)) as image:
         return min(image.width, image.height)
 
 
@@ -89,40 +95,76 @@ def resize(pixels: Pixels, size: int, *, mode: str, channels: int) -> Pixels:
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
+def depth_is_guessed(path: Path) -> bool:
+    """Whether a file does not say what in it is white, so that its brightest pixels decide.
+
+    True for PNG and TIFF of 16 bits without `sBIT` or `MaxSampleValue`, and for TIFF of 32 bits or
+    floats; False for all others, and for a file that cannot be read.
+    """
+    try:
+        if (kind := kind_of(read_head(path))) not in ("png", "tiff"):
+            return False
+        content = _read_all(path)
+        with _quiet(), Image.open(io.BytesIO(content), formats=(_FORMATS[kind],)) as image:
+            return is_deep(image) and not told_bits(image, content)
+    except Exception:  # Pillow raises almost anything; decoding says what
+        return False
+
+
 def _decode_with_pillow(path: Path, format_name: str, at_least: int) -> Pixels:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = io.BytesIO(path.read_bytes())  # a file would give memory for any claim
-            with Image.open(content, formats=(format_name,)) as image:
-                _check_size(path, image)
-                if at_least and format_name == "JPEG":
-                    image.draft(None, (2 * at_least, 2 * at_least))
-                image.load()
-                return _to_uint8(ImageOps.exif_transpose(image))
-    except (DataError, MemoryError):
+        content = _read_all(path)  # a file would give memory for any claim
+        with _quiet(), Image.open(io.BytesIO(content), formats=(format_name,)) as image:
+            _check_size(path, image, len(content))
+            if format_name != "JPEG" and is_deep(image):
+                return _grey_if_grey(read_deep(image, content))
+            if at_least and format_name == "JPEG":
+                image.draft(None, (2 * at_least, 2 * at_least))
+            image.load()
+            return _to_uint8(ImageOps.exif_transpose(image))
+    except DataError:
         raise
+    except MemoryError:
+        raise DataError(
+            f"{path}: needs more memory than there is; expected a smaller image: store it smaller"
+        ) from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, …
         raise DataError(
-            f"{path}: damaged or cut off ({str(error).splitlines()[0] if str(error) else 'empty'});"
-            f" expected an intact {format_name} file: copy it again or remove it"
+            f"{path}: damaged or cut off ({reason_of(error)}); expected an intact {format_name} "
+            "file: copy it again or remove it"
         ) from error
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+def _read_all(path: Path) -> bytes:
+    with open_regular(path) as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise DataError(
+            f"{path}: has more than {_MAX_BYTES:,} bytes; expected one image: store it smaller"
+        )
+    return content
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _check_size(path: Path, image: Image.Image, stored: int) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
             f"{path}: claims {image.width} x {image.height} pixels; expected at most "
             f"{MAX_PIXELS:,}: store it smaller"
         )
+    check_ratio(path, image.width * image.height * len(image.getbands()), stored)
     frames = int(getattr(image, "n_frames", 1))
-    if frames > 1 and image.format == "TIFF":
+    if frames > 1 and image.format != "MPO":
         raise DataError(f"{path}: has {frames} pages; expected a single image: export one page")
 
 
 def _to_uint8(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _scale_deep(np.asarray(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), colour)
@@ -132,20 +174,10 @@ def _to_uint8(image: Image.Image) -> Pixels:
     return _grey_if_grey(np.asarray(image.convert("RGB")))
 
 
-def _scale_deep(values: npt.NDArray[np.generic]) -> Pixels:
-    """More than 8 bits a pixel, or floats (in [0, 1], else by their range)."""
-    levels = np.nan_to_num(values.astype(np.float64))
-    low, high = float(levels.min()), float(levels.max())
-    if values.dtype.kind == "f":
-        low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    elif low >= 0 and high < 2 ** _DEPTHS[-1]:
-        low, high = 0.0, next(2.0**bits - 1 for bits in _DEPTHS if high < 2**bits)
-    scaled = (levels - low) / max(high - low, 1e-12)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
-
-
 def _grey_if_grey(pixels: Pixels) -> Pixels:
     """Drop two of three equal channels: radiographs are often stored as RGB."""
+    if pixels.ndim == 2:
+        return pixels
     first = pixels[..., 0]
     if np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2]):
         return np.ascontiguousarray(first)

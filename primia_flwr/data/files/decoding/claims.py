@@ -1,12 +1,14 @@
 """What a DICOM header claims of its pixels, checked before memory is asked for."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from primia_flwr.data.files.decoding.stream import DicomStream
 from primia_flwr.errors import DataError
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+UNCHECKED, HIGHEST_RATIO = 64 << 20, 300
 _ALLOCATED = {
     "PixelData": (1, 8, 16, 32),
     "FloatPixelData": (32,),
@@ -69,9 +71,26 @@ def read_claims(file: DicomStream, *, at_most: int) -> Claims:
     planar = header.integer("PlanarConfiguration", 0)
     if planar not in (0, 1):
         raise header.refuse("PlanarConfiguration", planar, "0 or 1")
-    return Claims(
+    claims = Claims(
         rows, columns, samples, photometric, allocated, stored, shift, bool(signed), bool(planar)
     )
+    check_ratio(header.path, claims.bytes, file.size)
+    return claims
+
+
+def check_ratio(path: Path, claimed: int, stored: int) -> None:
+    """Refuse many bytes of pixels that a file of few bytes claims to hold.
+
+    Raises
+    ------
+    DataError
+        If `claimed` bytes are more than `UNCHECKED`, and more than `HIGHEST_RATIO` a stored one.
+    """
+    if claimed > max(UNCHECKED, HIGHEST_RATIO * stored):
+        raise DataError(
+            f"{path}: claims {claimed >> 20} MiB of pixels in {stored >> 10} KiB; expected a "
+            "radiograph, which is never compressed so far: replace or remove the file"
+        )
 
 
 def _samples(file: DicomStream, photometric: str) -> int:

@@ -28,19 +28,22 @@ def colour(words: Words, header: Header, photometric: str) -> Pixels:
         raise ValueError("its colours are signed numbers")
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         chroma = 2.0 ** (words.stored - 1)
-        shown = (words.values(words.pixels) - (0, chroma, chroma)) @ _INTO_RGB.T
-        return _eight_bits(shown, words.stored)
+        values = (words.values(words.pixels) - (0, chroma, chroma)) @ _INTO_RGB.T
+        return _eight_bits(values, words.stored)
     if photometric != "RGB":
         raise ValueError(f"its colours came out as {photometric}")
     if words.pixels.dtype.itemsize > 2:
         return _eight_bits(words.values(words.pixels), words.stored)
     every = np.arange(256**words.pixels.dtype.itemsize, dtype=words.pixels.dtype)
-    return _eight_bits(words.values(every), words.stored)[words.pixels]
+    shown = _eight_bits(words.values(every), words.stored)
+    found: Pixels = np.ascontiguousarray(shown[words.pixels])
+    return found
 
 
 def _eight_bits(values: Floats, bits: int) -> Pixels:
     """Return levels of 8 bits of values of so many."""
-    return np.rint(np.clip(values * (255 / (2**bits - 1)), 0, 255)).astype(np.uint8)
+    levels: Pixels = np.rint(np.clip(values * (255 / (2**bits - 1)), 0, 255)).astype(np.uint8)
+    return levels
 
 
 def _through_palette(words: Words, header: Header) -> Pixels:

@@ -45,7 +45,7 @@ class DicomStream:
 
     `keyword` is PixelData, FloatPixelData or DoubleFloatPixelData, or empty where there are none;
     `length` its bytes, None for encapsulated ones; `vr` empty where it is implicit; `little` the
-    byte order of the pixels.
+    byte order of the pixels; `size` the bytes of the file.
     """
 
     header: Header
@@ -54,6 +54,7 @@ class DicomStream:
     keyword: str
     vr: str
     length: int | None
+    size: int
     _source: Any
 
     def pixels(self, at_most: int | None = None) -> bytes:
@@ -131,7 +132,9 @@ def _read(path: Path, file: "_Bounded") -> DicomStream:
     syntax = claimed or _syntax_of(implicit, little)
     keyword, vr, length = _pixel_element(source, little)
     pixels_little = little and syntax != IMPLICIT_BIG_PIXELS
-    return DicomStream(Header(path, dataset), syntax, pixels_little, keyword, vr, length, source)
+    return DicomStream(
+        Header(path, dataset), syntax, pixels_little, keyword, vr, length, file.size, source
+    )
 
 
 def _transfer_syntax(path: Path, file: "_Bounded") -> str:
@@ -193,11 +196,11 @@ class _Bounded:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = os.fstat(file.fileno()).st_size
+        self.size = os.fstat(file.fileno()).st_size
         self.tell = file.tell
 
     def read(self, size: int = -1) -> bytes:
-        left = max(0, self._size - self._file.tell())
+        left = max(0, self.size - self._file.tell())
         return self._file.read(left if size is None or size < 0 else min(size, left))
 
     def seek(self, offset: int, whence: int = 0) -> int:
