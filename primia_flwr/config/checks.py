@@ -7,7 +7,7 @@ Each message names the key, the value, what was expected and an example that wor
 import difflib
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 from primia_flwr.errors import ConfigError
@@ -108,6 +108,26 @@ def check_column(key: str, value: str) -> None:
         raise ConfigError(
             f"{key}={value!r:.120}; expected the name of the patients' column, e.g. patient"
         )
+
+
+COLUMNS = ("path", "label", "patient", "site", "split")
+
+
+def check_columns(key: str, value: Mapping[str, str]) -> None:
+    """Refuse what does not say of a table's columns what they are called.
+
+    Raises
+    ------
+    ConfigError
+        If a key is no column of a manifest, or a name is empty, too long, or stands twice.
+    """
+    for column, name in value.items():
+        check_choice(key, column, COLUMNS)
+        if not 0 < len(name) <= 100 or list(value.values()).count(name) > 1:
+            raise ConfigError(
+                f"{key}.{column}={name!r:.120}; expected the name of a column, another one for "
+                "each, e.g. {path: Image Index, label: Finding}"
+            )
 
 
 def check_pattern(key: str, value: str) -> None:

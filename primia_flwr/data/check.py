@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.census import Census, misfits, read_header, take_census
+from primia_flwr.data.duplicates import duplicate_warnings
 from primia_flwr.data.files.images import decode
-from primia_flwr.data.files.listing import kind_of, read_head
+from primia_flwr.data.files.listing import file_digest, kind_of, read_head
 from primia_flwr.data.files.store import describe_unreadable, in_parallel
-from primia_flwr.data.layouts.common import SPLIT_FOLDERS, split_folders, sub_folders
+from primia_flwr.data.layouts.common import split_folders, split_of, sub_folders
 from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.names import is_own
 from primia_flwr.errors import DataError, PrimiaError
 
 
@@ -35,7 +38,11 @@ class FileFacts:
 
 @dataclass
 class Findings:
-    """The result of a check; `ok` unless one of `errors` makes training impossible."""
+    """The result of a check; `ok` unless one of `errors` makes training impossible.
+
+    `left_out` counts the files that are not read, by suffix or reason, `census` what the headers of
+    DICOM files say.
+    """
 
     root: str = ""
     synthetic: bool = False
@@ -52,6 +59,8 @@ class Findings:
     patients_on_both_sides: dict[str, list[str]] = field(default_factory=dict)
     patients_at_two_sites: dict[str, list[str]] = field(default_factory=dict)
     ignored_folders: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    census: Census = field(default_factory=Census)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -65,29 +74,44 @@ class Findings:
         return {"ok": self.ok, **asdict(self)}
 
 
-def check_data(cfg: DataConfig, *, seed: int) -> Findings:
+def check_data(
+    cfg: DataConfig, *, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Findings:
     """Read and decode every image that the configuration names; collect all problems.
 
-    Raises nothing for bad data: every problem ends up in the findings.
+    `progress` is told how many images of how many are done. Raises nothing for bad data: every
+    problem ends up in the findings.
     """
     try:
         manifest = in_split(read_manifest(cfg, seed=seed), cfg.split)
     except PrimiaError as error:
         return Findings(root=cfg.root or cfg.manifest, errors=[str(error)])
-    facts = examine(manifest, workers=cfg.workers)
+    headers = {s.path: read_header(manifest.root / s.path) for s in manifest.samples}
+    facts = examine(manifest, workers=cfg.workers, progress=progress)
     readable = manifest.with_samples(
         [s for s, fact in zip(manifest.samples, facts, strict=True) if not fact.problem]
     )
     findings = _describe(manifest, readable, facts)
+    findings.census = take_census(headers, {s.path: s.patient for s in manifest.samples})
     findings.errors += _errors(findings, readable, cfg)
+    findings.warnings += manifest.notes
     findings.warnings += _warnings(findings, readable, cfg)
+    findings.warnings += _class_warnings(readable, cfg)
+    findings.warnings += misfits(headers, findings.census)
     return findings
 
 
-def examine(manifest: Manifest, *, workers: int = 0) -> list[FileFacts]:
+def examine(
+    manifest: Manifest, *, workers: int = 0, progress: Callable[[int, int], None] | None = None
+) -> list[FileFacts]:
     """Decode every file at full size, in the manifest's order."""
     paths = [sample.path for sample in manifest.samples]
-    return list(in_parallel(lambda path: _examine(manifest.root, path), paths, workers=workers))
+    found: list[FileFacts] = []
+    for facts in in_parallel(lambda path: _examine(manifest.root, path), paths, workers=workers):
+        found.append(facts)
+        if progress:
+            progress(len(found), len(paths))
+    return found
 
 
 def _examine(root: Path, path: str) -> FileFacts:
@@ -100,7 +124,7 @@ def _examine(root: Path, path: str) -> FileFacts:
             pixels.shape[0],
             pixels.shape[1],
             pixels.ndim == 3,
-            hashlib.sha256((root / path).read_bytes()).hexdigest(),
+            file_digest(root / path),
             hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(),
         )
     except (DataError, OSError) as error:
@@ -128,6 +152,7 @@ def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) ->
         patients_on_both_sides=_shared(manifest, "split"),
         patients_at_two_sites=_shared(manifest, "site"),
         ignored_folders=_ignored(manifest),
+        left_out=dict(manifest.left_out),
     )
 
 
@@ -181,7 +206,7 @@ def _ignored(manifest: Manifest) -> list[str]:
     if not split_folders(manifest.root)[0][0] or not any(s.split for s in manifest.samples):
         return []
     names = (path.name for path in sub_folders(manifest.root))
-    return [name for name in names if name.lower() not in SPLIT_FOLDERS]
+    return [name for name in names if not split_of(name)]
 
 
 def _errors(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[str]:
@@ -193,6 +218,12 @@ def _errors(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[str
         found.append(
             f"{readable.root}: readable images of {len(present)} class(es) {present}; expected at "
             "least two: add images or correct data.root"
+        )
+    if findings.images and findings.patients < 2:
+        found.append(
+            f"{readable.root}: all images are of {findings.patients} patient, "
+            f"{readable.samples[0].patient!r:.80}; expected at least two, to train and to validate "
+            "with: name the patients (see data.patient_pattern)"
         )
     test = [p for p, sides in findings.patients_on_both_sides.items() if "test" in sides]
     if test and cfg.split == "auto":
@@ -213,17 +244,51 @@ def _warnings(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[s
     found = []
     if findings.unreadable and cfg.skip_unreadable:
         found.append(f"{len(findings.unreadable)} unreadable file(s) will be left out")
-    if findings.duplicates:
-        found.append(f"{len(findings.duplicates)} group(s) of identical images")
-    if findings.contradicting_duplicates:
-        first = findings.contradicting_duplicates[0]
-        found.append(f"identical images with different labels, e.g. {' and '.join(first)}")
-    unknown = sum(sample.patient == f"image:{sample.path}" for sample in readable.samples)
+    found += duplicate_warnings(readable, findings.duplicates)
+    unknown = sum(is_own(sample.patient) for sample in readable.samples)
     if unknown:
         found.append(
             f"the patient of {unknown} image(s) is unknown, each counts as its own: two images of "
-            "one patient may end up in training and test (see data.patient_pattern)"
+            f"one patient may end up in training and test ({_patient_remedy(cfg)})"
         )
+    found += _dominant(readable)
     if findings.ignored_folders:
         found.append(f"beside train/val/test these folders are ignored: {findings.ignored_folders}")
     return found
+
+
+def _patient_remedy(cfg: DataConfig) -> str:
+    if not cfg.manifest:
+        return "see data.patient_pattern"
+    return f"add the column {cfg.columns.get('patient', cfg.patient_column)!r} to the manifest"
+
+
+def _dominant(manifest: Manifest) -> list[str]:
+    """Warn of a patient who has most of the images: perhaps a name that all share."""
+    counts = Counter(sample.patient for sample in manifest.samples)
+    if len(counts) < 3 or len(manifest) < 10:
+        return []
+    ((patient, count),) = counts.most_common(1)
+    if 2 * count <= len(manifest):
+        return []
+    return [
+        f"{count} of {len(manifest)} images are of one patient, {patient!r:.80}; is that a name "
+        "that several share?"
+    ]
+
+
+def _class_warnings(manifest: Manifest, cfg: DataConfig) -> list[str]:
+    """Warn of a class that is on one side of the given split only."""
+    sides: dict[bool, set[str]] = {True: set(), False: set()}
+    for sample in manifest.samples:
+        sides[sample.split == "test"].add(manifest.classes[sample.label])
+    if cfg.split != "auto" or not sides[True] or not sides[False]:
+        return []
+    return [
+        f"class(es) {sorted(names)} are {where} only; expected every class in train and in test"
+        for names, where in (
+            (sides[True] - sides[False], "in test"),
+            (sides[False] - sides[True], "in train or val"),
+        )
+        if names
+    ]

@@ -6,7 +6,7 @@ off by patient, the rest is dealt to the sites, and every site holds out its val
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -134,10 +134,10 @@ def load_site(
     """
     if not 0 <= site_index < num_sites:
         raise ConfigError(f"site_index={site_index}; expected 0 to {num_sites - 1}")
-    whole, develop, _ = _held_out(cfg, seed)
+    store, develop, _ = _held_out(cfg, seed)
     sites = named_sites(develop, cfg, seed=seed, num_sites=num_sites, site_names=site_names)
     name = list(sites)[site_index]
-    return _site_data(name, sites[name], open_store(whole, cfg), cfg, seed)
+    return _site_data(name, sites[name], store, cfg, seed)
 
 
 def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
@@ -160,7 +160,8 @@ def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
             raise DataError(f"site {name} is not in the manifest; expected one of {list(sites)}")
         manifest = sites[name]
     _check_classes(manifest)
-    return _site_data(name, manifest, open_store(manifest, cfg), cfg, seed)
+    store = open_store(manifest, cfg)
+    return _site_data(name, replace(manifest, digests=store.digests), store, cfg, seed)
 
 
 def load_test(cfg: DataConfig, *, seed: int) -> LabelledImages:
@@ -171,25 +172,24 @@ def load_test(cfg: DataConfig, *, seed: int) -> LabelledImages:
     DataError
         If the data cannot be read or there is no test set.
     """
-    whole, _, test = _held_out(cfg, seed)
+    store, develop, test = _held_out(cfg, seed)
     if test is None:
         raise DataError(
-            f"data.test_fraction={cfg.test_fraction} and {whole.root} has no test folder; expected "
-            "a test set: set data.test_fraction, e.g. 0.2"
+            f"data.test_fraction={cfg.test_fraction} and {develop.root} has no test folder; "
+            "expected a test set: set data.test_fraction, e.g. 0.2"
         )
-    return _picked(test, open_store(whole, cfg), cfg.task)
+    return _picked(test, store, cfg.task)
 
 
 def load_pooled(
     cfg: DataConfig, *, seed: int, num_sites: int, site_names: Sequence[str] = ()
 ) -> SiteData:
     """Load the union of all sites' training and of all sites' validation images."""
-    whole, develop, _ = _held_out(cfg, seed)
+    store, develop, _ = _held_out(cfg, seed)
     sites = named_sites(develop, cfg, seed=seed, num_sites=num_sites, site_names=site_names)
     parts = [_train_and_val(site, cfg, seed, name) for name, site in sites.items()]
     train = develop.with_samples([s for part in parts for s in part["train"].samples])
     val = develop.with_samples([s for part in parts for s in part["val"].samples])
-    store = open_store(whole, cfg)
     return SiteData("pooled", _picked(train, store, cfg.task), _picked(val, store, cfg.task))
 
 
@@ -240,11 +240,13 @@ def named_sites(
     return dict(zip(names, parts, strict=True))
 
 
-def _held_out(cfg: DataConfig, seed: int) -> tuple[Manifest, Manifest, Manifest | None]:
+def _held_out(cfg: DataConfig, seed: int) -> tuple[Store, Manifest, Manifest | None]:
     whole = read_manifest(cfg, seed=seed)
-    develop, test = hold_out_test(cfg, whole, seed)
+    _check_classes(in_split(whole, cfg.split))
+    store = open_store(whole, cfg)
+    develop, test = hold_out_test(cfg, replace(whole, digests=store.digests), seed)
     _check_classes(develop)
-    return whole, develop, test
+    return store, develop, test
 
 
 def _site_data(name: str, manifest: Manifest, store: Store, cfg: DataConfig, seed: int) -> SiteData:

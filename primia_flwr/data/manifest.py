@@ -2,8 +2,8 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +36,19 @@ class Sample:
 class Manifest:
     """Images below one folder, and the classes that their labels index.
 
-    `synthetic` says that the images were drawn by formula and show no patient.
+    `synthetic` says that the images were drawn by formula and show no patient. `notes` are
+    sentences for whoever reads the data: what was left out or taken for one. `digests` holds the
+    SHA-256 of files, by path, where they are known; `left_out` counts files that are not read, by
+    suffix or reason.
     """
 
     root: Path
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     synthetic: bool = False
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -54,6 +60,30 @@ class Manifest:
     def with_samples(self, samples: Sequence[Sample]) -> "Manifest":
         """Keep root and classes, replace the samples."""
         return replace(self, samples=tuple(samples))
+
+    def leaving(self, counts: Mapping[str, int]) -> "Manifest":
+        """Add to the counts of what is not read."""
+        merged = Counter(self.left_out) + Counter({k: n for k, n in counts.items() if n > 0})
+        return replace(self, left_out=dict(sorted(merged.items())))
+
+    def noting(self, *notes: str) -> "Manifest":
+        """Add sentences for whoever reads the data; empty ones do not count."""
+        return replace(self, notes=(*self.notes, *filter(None, notes)))
+
+    def people(self) -> tuple[str, ...]:
+        """Who is on every image: patients who share a file are one, named as their first.
+
+        The same image under two names is one person's, or nobody knows whose; in two parts it
+        would be a leak.
+        """
+        root: dict[str, str] = {}
+        holder: dict[str, str] = {}
+        for sample in self.samples:
+            digest = self.digests.get(sample.path, "")
+            if digest and holder.setdefault(digest, sample.patient) != sample.patient:
+                ends = sorted((_root(root, sample.patient), _root(root, holder[digest])))
+                root[ends[1]] = ends[0]
+        return tuple(_root(root, sample.patient) for sample in self.samples)
 
     def label_counts(self) -> npt.NDArray[np.int64]:
         """Images of every class: (C,) int64."""
@@ -85,6 +115,12 @@ class Manifest:
             for sample in self.samples:
                 label = self.classes[sample.label]
                 writer.writerow((sample.path, label, sample.patient, sample.site, sample.split))
+
+
+def _root(parents: Mapping[str, str], name: str) -> str:
+    while parents.get(name, name) != name:
+        name = parents[name]
+    return name
 
 
 def shared_patients(parts: dict[str, Manifest]) -> dict[str, list[str]]:

@@ -97,6 +97,8 @@ class reader:  # noqa: N801 - named as in csv
         A file opened with newline="", or such.
     strict : bool
         Refuse quotes that are not closed, or stand in the midst of a cell.
+    delimiter : str
+        What stands between two cells.
 
     Raises
     ------
@@ -104,8 +106,8 @@ class reader:  # noqa: N801 - named as in csv
         While reading, if it is no CSV.
     """
 
-    def __init__(self, lines: Iterable[str], *, strict: bool = False) -> None:
-        self._reader = csv.reader(lines, strict=strict)
+    def __init__(self, lines: Iterable[str], *, strict: bool = False, delimiter: str = ",") -> None:
+        self._reader = csv.reader(lines, strict=strict, delimiter=delimiter)
 
     @property
     def line_num(self) -> int:

@@ -156,8 +156,8 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("file,label\na,b\n", "expected path,label"),
-        ("path;label\na;b\n", "separated by commas"),
-        ("path,label,age\na,b,3\n", "expected path,label"),
+        ("path/label\na/b\n", "expected path,label"),
+        ("path,LABEL,Label\na,b,3\n", "2 columns are called 'label'"),
         ("path,label\n", "has no rows"),
         ("path,label\na.png,\n", "line 2: label is ''"),
         ("path,label\na.png,x,y\n", "line 2"),

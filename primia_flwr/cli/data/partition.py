@@ -47,9 +47,10 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     The sites get what a simulation with the same data, seed and number of sites gives them.
     """
     from primia_flwr.data.dataset import hold_out_test, named_sites  # heavy
-    from primia_flwr.data.layouts.readers import read_manifest
+    from primia_flwr.data.layouts.readers import read_manifest, same_files
 
     whole = read_manifest(cfg.data, seed=cfg.seed)
+    whole = replace(whole, digests=same_files(whole))
     develop, test = hold_out_test(cfg.data, whole, cfg.seed)
     sites = named_sites(
         develop, cfg.data, seed=cfg.seed, num_sites=cfg.sites, site_names=cfg.site_names

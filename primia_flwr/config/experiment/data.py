@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from primia_flwr.config.checks import check_choice, check_column, check_length, check_range
+from primia_flwr.config.checks import (
+    check_choice,
+    check_column,
+    check_columns,
+    check_length,
+    check_range,
+)
 from primia_flwr.config.rows import LAYOUTS, TASKS
 from primia_flwr.errors import ConfigError
 
@@ -11,6 +17,8 @@ SPLIT_NAMES = ("auto", "all", "train", "val", "test")
 RESIZE_NAMES = ("squash", "pad", "crop")
 _PARTITION_NAMES = ("iid", "dirichlet", "quantity", "manifest")
 _NORMALISATION_NAMES = ("federated", "fixed")
+UNCERTAIN_NAMES = ("keep", "refuse", "drop", "negative", "positive")
+BURNED_IN_NAMES = ("keep", "drop", "refuse")
 
 
 @dataclass
@@ -33,6 +41,30 @@ class PartitionConfig:
         check_range("data.partition.min_patients", self.min_patients, 0, example=1)
         for share in self.shares:
             check_range("data.partition.shares", share, 0, example=0.5, open_low=True)
+
+
+@dataclass
+class SelectConfig:
+    """Which images are taken, by their DICOM headers; an empty list takes all.
+
+    `modality`, `view` (position), `intent` (presentation intent type): the values that are taken,
+    in any case of letters; `""` stands for an image whose header does not say, or that has none.
+    `burned_in`: what becomes of an image whose header says that text is burned into it: `keep`,
+    `drop`, or `refuse`, which stops and names it.
+    """
+
+    modality: list[str] = field(default_factory=list)
+    view: list[str] = field(default_factory=list)
+    intent: list[str] = field(default_factory=list)
+    burned_in: str = "keep"
+
+    def __post_init__(self) -> None:
+        check_choice("data.select.burned_in", self.burned_in, BURNED_IN_NAMES)
+        for key in ("modality", "view", "intent"):
+            check_length(f"data.select.{key}", getattr(self, key), 0, 20, example=_EXAMPLES[key])
+
+
+_EXAMPLES = {"modality": "[DX,CR]", "view": "[PA,AP]", "intent": "[FOR PRESENTATION]"}
 
 
 @dataclass
@@ -229,9 +261,18 @@ class DataConfig:
     classes
         Names in the order of the model's outputs; empty: as found in the data.
     patient_pattern
-        Regular expression with a group `patient`, searched in every path of a class folder.
+        Regular expression with a group `patient`, searched in every path of a class folder, and
+        of a manifest that names no patients.
     patient_column
         Column of the manifest that names the patient.
+    columns
+        Names of the manifest's columns, by what they hold: path, label, patient, site, split.
+    uncertain
+        What becomes of the label -1 beside 0 and 1, or `uncertain`, in a manifest: a class of its
+        own (`keep`, with a warning), an error (`refuse`), left out (`drop`), or class 0
+        (`negative`) or 1 (`positive`).
+    select
+        Which images are taken, by their DICOM headers.
     test_fraction, val_fraction
         Shares of the patients, of every class: for the test set (where no test folder exists),
         and at every site for its validation set.
@@ -247,6 +288,9 @@ class DataConfig:
     classes: list[str] = field(default_factory=list)
     patient_pattern: str = ""
     patient_column: str = "patient"
+    columns: dict[str, str] = field(default_factory=dict)
+    uncertain: str = "keep"
+    select: SelectConfig = field(default_factory=SelectConfig)
     image_size: int = 64
     channels: int = 1
     resize: str = "squash"
@@ -273,6 +317,8 @@ class DataConfig:
                 "names, e.g. [ill,well]"
             )
         check_column("data.patient_column", self.patient_column)
+        check_columns("data.columns", self.columns)
+        check_choice("data.uncertain", self.uncertain, UNCERTAIN_NAMES)
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)

@@ -24,6 +24,7 @@ _FIXED = (
     *("deployment", "tracking", "privacy", "client", "aggregation", "debug", "training.device"),
     *("data.layout", "data.root", "data.manifest", "data.split", "data.classes"),
     *("data.patient_pattern", "data.patient_column", "data.test_fraction", "data.val_fraction"),
+    *("data.columns", "data.uncertain", "data.select"),
     *("data.skip_unreadable", "data.workers", "data.cache_dir", "data.partition", "data.synthetic"),
     *("federation.sites", "federation.min_sites", "training.early_stopping.federation.monitor"),
     "search",

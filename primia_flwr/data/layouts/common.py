@@ -1,9 +1,13 @@
 """What all folder layouts share: the root, its split folders, and the names of classes."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.files.listing import leads_back
+from primia_flwr.data.names import key_of, one_spelling
 from primia_flwr.errors import ConfigError, DataError
 
 SYNTHETIC_NOTE = "SYNTHETIC.txt"
@@ -44,12 +48,17 @@ def is_synthetic(root: Path) -> bool:
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """Visible folders directly below, sorted."""
+    """Visible folders directly below, sorted; links to a folder they lie in are none."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith((".", "__MACOSX"))
+        if path.is_dir() and not path.name.startswith((".", "__MACOSX")) and not leads_back(path)
     )
+
+
+def split_of(name: str) -> str:
+    """Return the split that a folder's name stands for, however it is spelled, or nothing."""
+    return SPLIT_FOLDERS.get(key_of(name), "")
 
 
 def split_folders(root: Path) -> list[tuple[str, Path]]:
@@ -57,9 +66,44 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
 
     Beside a split folder, other folders are left alone: public archives carry a second copy.
     """
-    found = [(SPLIT_FOLDERS.get(path.name.lower(), ""), path) for path in sub_folders(root)]
+    found = [(split_of(path.name), path) for path in sub_folders(root)]
     named = [(split, path) for split, path in found if split]
     return named or [("", root)]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names of the classes in the order of the model's outputs, and the label of each name found.
+
+    `notes` say which names were taken for one.
+    """
+
+    names: tuple[str, ...]
+    label_of: dict[str, int]
+    notes: tuple[str, ...] = field(default=())
+
+
+def find_classes(cfg: DataConfig, found: Iterable[str], *, where: str) -> Classes:
+    """Return the classes: `data.classes` if given, else the names found, sorted.
+
+    Names that differ in case, white space or Unicode form only are one class, unless
+    `data.classes` names both. Whole numbers are sorted by value.
+
+    Raises
+    ------
+    DataError
+        If a name is not in `data.classes`, or fewer than two classes remain.
+    """
+    counts = Counter(found)
+    spelled = {name: name for name in counts if name in cfg.classes}
+    by_key = {key_of(name): name for name in reversed(cfg.classes)}
+    rest = {name: count for name, count in counts.items() if name not in spelled}
+    spelled |= {name: by_key.get(key_of(name), best) for name, best in one_spelling(rest).items()}
+    names = class_names(cfg, spelled.values(), where=where)
+    label_of = {name: names.index(best) for name, best in spelled.items()}
+    merged = [f"{name!a} as {best!a}" for name, best in sorted(spelled.items()) if name != best]
+    text = "classes that differ in case, white space or form only are taken for one: "
+    return Classes(names, label_of, (text + ", ".join(merged),) if merged else ())
 
 
 def class_names(cfg: DataConfig, found: Iterable[str], *, where: str) -> tuple[str, ...]:

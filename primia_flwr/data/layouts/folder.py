@@ -1,33 +1,38 @@
-"""Class folders: `[train|val|test/]<class>/[<patient>/]<image>`, any number of classes."""
+"""Class folders: `[train|val|test/]<class>/[<patient>/[<study>/]]<image>`, of any number."""
 
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from primia_flwr.config.checks import check_pattern
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.files.dicom import read_patient
-from primia_flwr.data.files.listing import image_files, is_dicom
+from primia_flwr.data.census import read_header
+from primia_flwr.data.files.listing import list_folder
+from primia_flwr.data.layouts.aside import with_aside
 from primia_flwr.data.layouts.common import (
-    class_names,
     existing_root,
+    find_classes,
     is_synthetic,
     no_images,
     split_folders,
+    split_of,
     sub_folders,
 )
 from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.names import is_placeholder, own_patient
 from primia_flwr.errors import DataError
+from primia_flwr.storage.printable import printable
 
-_PatientOf = Callable[[Path, Path], str]
+PatientOf = Callable[[Path, Path], str]
 
 
 def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read class folders.
 
     The patient of an image is, in this order: the group `patient` of `data.patient_pattern`
-    searched in its path; the PatientID of a DICOM file; the folder between class and image;
-    else the image is taken as a patient of its own.
+    searched in its path; the PatientID of a DICOM file, unless it is a placeholder; the folder
+    directly below the class, whatever lies deeper; else the image is taken as a patient of its own.
 
     Raises
     ------
@@ -37,37 +42,50 @@ def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
         If `data.patient_pattern` is no regular expression with a group `patient`.
     """
     root = existing_root(cfg)
-    patient_of = _patient_reader(cfg)
+    parents = split_folders(root)
+    depth = 2 if parents[0][0] else 1
+    patient_of = patient_reader(cfg) or partial(_patient_of, depth)
+    listings = {
+        folder: (split, list_folder(folder))
+        for split, parent in parents
+        for folder in sub_folders(parent)
+    }
     found = [
         (split, folder.name, path)
-        for split, parent in split_folders(root)
-        for folder in sub_folders(parent)
-        for path in image_files(folder)
+        for folder, (split, listing) in listings.items()
+        for path in listing.images
     ]
     if not found:
         raise no_images(root, "folders <class>/<image>, or train/<class>/<image>")
-    classes = class_names(cfg, (name for _, name, _ in found), where=str(root))
-    index = {name: label for label, name in enumerate(classes)}
+    classes = find_classes(cfg, (name for _, name, _ in found), where=str(root))
     samples = tuple(
         Sample(
             path.relative_to(root).as_posix(),
-            index[name],
+            classes.label_of[name],
             patient_of(root, path),
             split=split,
         )
         for split, name, path in found
     )
-    return Manifest(root, classes, samples, is_synthetic(root))
+    deep = "" if cfg.patient_pattern else _deeper(depth, [sample.path for sample in samples])
+    manifest = Manifest(root, classes.names, samples, is_synthetic(root))
+    return with_aside(
+        manifest.noting(*classes.notes, deep),
+        [parent for _, parent in parents],
+        {folder: listing for folder, (_, listing) in listings.items()},
+    )
 
 
-def own_patient(path: str) -> str:
-    """Name of the patient of an image about whose patient nothing is known."""
-    return f"image:{path}"
+def patient_reader(cfg: DataConfig) -> PatientOf | None:
+    """Return what searches `data.patient_pattern` in a path; None if there is no pattern.
 
-
-def _patient_reader(cfg: DataConfig) -> _PatientOf:
+    Raises
+    ------
+    ConfigError
+        If it is no regular expression with a group `patient`.
+    """
     if not cfg.patient_pattern:
-        return _patient_of
+        return None
     check_pattern("data.patient_pattern", cfg.patient_pattern)
     pattern = re.compile(cfg.patient_pattern)
 
@@ -84,12 +102,38 @@ def _patient_reader(cfg: DataConfig) -> _PatientOf:
     return search
 
 
-def _patient_of(root: Path, path: Path) -> str:
-    if is_dicom(path) and (patient := read_patient(path)):
-        return patient
-    parts = path.relative_to(root).parts[:-1]
-    depth = 2 if split_folders(root)[0][0] else 1
-    return "/".join(parts[depth:]) or own_patient(path.relative_to(root).as_posix())
+def header_patient(path: Path) -> str:
+    """PatientID of a DICOM file; a placeholder as it is, and nothing if it names nobody."""
+    header = read_header(path)
+    return header.patient if header is not None else ""
+
+
+def _patient_of(depth: int, root: Path, path: Path) -> str:
+    named = header_patient(path)
+    if named and not is_placeholder(named):
+        return named
+    relative = path.relative_to(root)
+    folders = relative.parts[depth:-1]
+    return (folders[0] if folders else named) or own_patient(relative.as_posix())
+
+
+def _deeper(depth: int, paths: Sequence[str]) -> str:
+    """Say that folders below a patient's are not patients, and warn of splits below a class."""
+    between = {path: PurePosixPath(path).parts[depth:-1] for path in paths}
+    firsts = {folders[0] for folders in between.values() if folders}
+    if splits := sorted(filter(split_of, firsts)):
+        return (
+            f"folders {splits} lie below classes and are taken for patients; expected "
+            "train/<class>/<image>: move them"
+        )
+    deep = [path for path, folders in between.items() if len(folders) > 1]
+    if not deep:
+        return ""
+    return (
+        f"{len(deep)} image(s) lie deeper than <class>/<patient>/<image>, e.g. "
+        f"{printable(deep[0], limit=200)}: the folder directly below the class is taken for the "
+        f"patient, {len(firsts)} in all; set data.patient_pattern if another one is"
+    )
 
 
 LAYOUT = read_folder

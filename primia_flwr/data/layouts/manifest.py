@@ -1,21 +1,33 @@
-"""A CSV manifest: `path,label[,patient,site,split]`."""
+"""A CSV manifest: `path,label[,patient,site,split]`, or columns of other names."""
 
-from pathlib import Path, PurePosixPath
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.layouts.common import SPLIT_FOLDERS, class_names, existing_root, is_synthetic
-from primia_flwr.data.layouts.folder import own_patient
-from primia_flwr.data.manifest import COLUMNS, Manifest, Sample
+from primia_flwr.data.layouts.common import (
+    SPLIT_FOLDERS,
+    existing_root,
+    find_classes,
+    is_synthetic,
+)
+from primia_flwr.data.layouts.folder import PatientOf, header_patient, patient_reader
+from primia_flwr.data.layouts.table import Row, read_rows
+from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.names import is_placeholder, key_of, own_patient
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.storage import plain_csv
 from primia_flwr.storage.printable import printable
-from primia_flwr.storage.reading import reading
 
-_Row = dict[str, str]
+_UNCERTAIN = re.compile(r"-0*1(?:[.,]0*)?|u|unc|uncertain")
 
 
 def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read `data.manifest`; paths count from `data.root`, or from the manifest's folder.
+
+    The patient is what the table says; where it does not, `data.patient_pattern` searched in the
+    path, or the PatientID of a DICOM file; else the image is taken as a patient of its own.
 
     Raises
     ------
@@ -29,77 +41,96 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
         raise ConfigError("data.manifest is empty; expected a CSV file, e.g. data.manifest=a.csv")
     path = Path(cfg.manifest).expanduser().resolve()
     root = existing_root(cfg) if cfg.root else path.parent
-    rows = _read_rows(path, cfg.patient_column)
-    classes = class_names(cfg, (row["label"] for row in rows), where=path.name)
-    index = {name: label for label, name in enumerate(classes)}
-    samples = [_sample(root, row, index, cfg.patient_column) for row in rows]
+    table = read_rows(path, cfg)
+    certain = _settled(path, table.rows, cfg)
+    classes = find_classes(cfg, (row["label"] for row in certain.rows), where=path.name)
+    pattern = patient_reader(cfg) if "patient" not in table.columns else None
+    samples = [_sample(root, row, classes.label_of, pattern) for row in certain.rows]
     _refuse_repeated(path, samples)
     ordered = tuple(sorted(samples, key=lambda sample: sample.path))
-    return Manifest(root, classes, ordered, is_synthetic(root))
+    manifest = Manifest(root, classes.names, ordered, is_synthetic(root))
+    dropped = {"uncertain label": len(table.rows) - len(certain.rows)}
+    return manifest.noting(*table.notes, certain.note, *classes.notes).leaving(dropped)
 
 
-def _read_rows(path: Path, patient: str) -> list[_Row]:
-    expected = "a CSV file in UTF-8"
-    with (
-        reading(f"data.manifest={path}:", error=DataError, expected=expected),
-        path.open(newline="", encoding="utf-8-sig") as file,
-    ):
-        reader = plain_csv.DictReader(file)
-        header = list(reader.fieldnames or [])
-        lines = list(enumerate(reader, start=2))
-    _check_header(path, header, patient)
-    rows = [_checked_row(path, number, row) for number, row in lines]
-    if not rows:
-        raise DataError(f"{path}: has no rows; expected one line for each image")
-    return rows
+@dataclass(frozen=True)
+class _Certain:
+    rows: Sequence[Row]
+    note: str = ""
 
 
-def _check_header(path: Path, header: list[str], patient: str) -> None:
-    unknown = [name for name in header if name not in (*COLUMNS, patient)]
-    if patient != DataConfig.patient_column and patient not in header:
+def _settled(path: Path, rows: Sequence[Row], cfg: DataConfig) -> _Certain:
+    """Do with uncertain labels what `data.uncertain` says."""
+    doubtful = _uncertain_labels(rows)
+    count = sum(row["label"] in doubtful for row in rows)
+    if not count:
+        return _Certain(rows)
+    what = f"{count} row(s) have the label {sorted(doubtful)[0]!r:.40}, uncertain"
+    choices = "drop, negative, positive or keep"
+    if cfg.uncertain == "refuse":
         raise DataError(
-            f"{path}: first line is {header!r:.200}; expected a column {patient!r}, which "
-            "data.patient_column names"
+            f"{path}: {what}; expected none with data.uncertain=refuse; set it to {choices}"
         )
-    if {"path", "label"} <= set(header) and not unknown and len(set(header)) == len(header):
-        return
-    raise DataError(
-        f"{path}: first line is {header!r:.200}; expected path,label and optionally "
-        "patient,site,split, separated by commas"
-    )
+    if cfg.uncertain == "keep":
+        return _Certain(rows, f"{what}: a class of its own unless data.uncertain={choices}")
+    if cfg.uncertain == "drop":
+        return _Certain([r for r in rows if r["label"] not in doubtful], f"{what}: left out")
+    wanted = {"negative": "0", "positive": "1"}[cfg.uncertain]
+    named = Counter(row["label"] for row in rows if key_of(row["label"]) in (wanted, cfg.uncertain))
+    if not named:
+        raise DataError(
+            f"{path}: data.uncertain={cfg.uncertain}, but no row has the label {wanted} or "
+            f"{cfg.uncertain}; expected one: set it to drop, or relabel the rows"
+        )
+    best = min(named, key=lambda name: (-named[name], name))
+    settled = [{**r, "label": best} if r["label"] in doubtful else r for r in rows]
+    return _Certain(settled, f"{what}: taken as {cfg.uncertain}, the class {best!r:.40}")
 
 
-def _checked_row(path: Path, number: int, row: dict[str, str | None]) -> _Row:
-    values = {name: (value or "").strip() for name, value in row.items() if name is not None}
-    for name in ("path", "label"):
-        if None in row or not values[name]:
-            raise DataError(
-                f"{path}, line {number}: {name} is {values[name]!r:.80} and the line is "
-                f"{list(values)}; expected one value for each column of the first line"
-            )
-    return values
+def _uncertain_labels(rows: Sequence[Row]) -> set[str]:
+    """Labels that say uncertain: -1 beside 0 and 1 (as in CheXpert), or the word."""
+    labels = {row["label"]: key_of(row["label"]) for row in rows}
+    found = {label for label, key in labels.items() if _UNCERTAIN.fullmatch(key)}
+    if {"0", "1"} <= set(labels.values()):
+        return found
+    return {label for label in found if labels[label] == "uncertain"}
 
 
-def _sample(root: Path, row: _Row, index: dict[str, int], patient: str) -> Sample:
+def _sample(root: Path, row: Row, label_of: dict[str, int], pattern: PatientOf | None) -> Sample:
     path = _inside(root, row["path"])
-    split = row.get("split", "").lower()
+    split = key_of(row.get("split", ""))
     if split and split not in SPLIT_FOLDERS:
-        raise DataError(f"{path!r:.200}: split={split!r:.40}; expected train, val, test or nothing")
+        raise DataError(
+            f"{path!r:.200}: split={row['split']!r:.40}; expected train, val, test or nothing"
+        )
     return Sample(
         path,
-        index[row["label"]],
-        row.get(patient) or own_patient(path),
+        label_of[row["label"]],
+        pattern(root, root / path) if pattern else _patient(root, path, row.get("patient", "")),
         row.get("site", ""),
         SPLIT_FOLDERS.get(split, ""),
     )
 
 
+def _patient(root: Path, path: str, named: str) -> str:
+    """Patient of a row: as the table says, unless that is a placeholder and the header knows."""
+    if named and not is_placeholder(named):
+        return named
+    header = header_patient(root / path)
+    if header and not is_placeholder(header):
+        return header
+    return named or header or own_patient(path)
+
+
 def _inside(root: Path, text: str) -> str:
+    """Path below the root; one written on Windows, with backslashes, is read as such."""
     path = Path(text)
+    if "\\" in text and not (root / path).exists():
+        path = Path(PureWindowsPath(text).as_posix())
     if path.is_absolute() and path.is_relative_to(root):
         path = path.relative_to(root)
     posix = PurePosixPath(path.as_posix())
-    if posix.is_absolute() or ".." in posix.parts:
+    if posix.is_absolute() or ".." in posix.parts or PureWindowsPath(text).drive:
         raise DataError(
             f"{printable(text, limit=200)}: leads out of {root}; expected a path below it: set "
             "data.root to a folder that holds all images"

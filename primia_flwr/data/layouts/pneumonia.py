@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.files.listing import image_files
+from primia_flwr.data.files.listing import image_files, is_dicom, list_folder
+from primia_flwr.data.layouts.aside import with_aside
 from primia_flwr.data.layouts.common import (
     class_names,
     existing_root,
@@ -47,11 +48,15 @@ def parse_name(name: str) -> tuple[str, str]:
 
 
 def is_pneumonia(root: Path) -> bool:
-    """Whether a folder (or its split folders) has NORMAL and PNEUMONIA with such names."""
+    """Whether a folder (or its split folders) is the public set, or drawn under its names.
+
+    NORMAL and PNEUMONIA hold images of the set's names, each its own kind: other programs name
+    their exports IM-0001-0001, too. A DICOM file is never of the set.
+    """
     for _, folder in split_folders(root):
-        for name in FOLDERS:
-            first = next(iter(image_files(folder / name)), None)
-            if first is None or not (_PNEUMONIA.match(first.name) or _NORMAL.match(first.name)):
+        for name, pattern in zip(FOLDERS, (_NORMAL, _PNEUMONIA), strict=True):
+            images = image_files(folder / name)
+            if not images or not all(_is_of_set(path, pattern) for path in (images[0], images[-1])):
                 return False
     return True
 
@@ -65,11 +70,16 @@ def read_pneumonia(cfg: DataConfig, *, seed: int) -> Manifest:
         If the folder is missing or empty, or a file's name or folder contradicts the layout.
     """
     root = existing_root(cfg)
+    parents = split_folders(root)
+    listings = {
+        folder / name: (split, list_folder(folder / name))
+        for split, folder in parents
+        for name in FOLDERS
+    }
     found = [
         (path.relative_to(root), *_class_and_patient(root, path), split)
-        for split, folder in split_folders(root)
-        for name in FOLDERS
-        for path in image_files(folder / name)
+        for split, listing in listings.values()
+        for path in listing.images
     ]
     if not found:
         raise no_images(root, "[train/]NORMAL/ and [train/]PNEUMONIA/ with image files")
@@ -79,7 +89,15 @@ def read_pneumonia(cfg: DataConfig, *, seed: int) -> Manifest:
         Sample(path.as_posix(), classes.index(name), patient, split=split)
         for path, name, patient, split in found
     )
-    return Manifest(root, classes, samples, is_synthetic(root))
+    return with_aside(
+        Manifest(root, classes, samples, is_synthetic(root)),
+        [folder for _, folder in parents],
+        {folder: listing for folder, (_, listing) in listings.items() if folder.is_dir()},
+    )
+
+
+def _is_of_set(path: Path, pattern: re.Pattern[str]) -> bool:
+    return bool(pattern.match(path.name)) and not is_dicom(path)
 
 
 def _class_and_patient(root: Path, path: Path) -> tuple[str, str]:
@@ -88,7 +106,8 @@ def _class_and_patient(root: Path, path: Path) -> tuple[str, str]:
     relative = path.relative_to(root)
     if folder not in relative.parts:
         raise DataError(
-            f"{relative}: a {name} image by its name; expected below {folder}/: move it there"
+            f"{relative}: a {name} image of the public set by its name; expected below {folder}/ "
+            "in that set: for images of your own set data.layout=folder"
         )
     return name, patient
 

@@ -1,25 +1,106 @@
 """Read any layout of the closed table into a manifest."""
 
+import re
+from collections import Counter, defaultdict
+from dataclasses import replace
+
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.rows import LAYOUTS
+from primia_flwr.data.files.listing import file_digest
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.names import NOBODY, is_own, is_placeholder, one_spelling
+from primia_flwr.data.selection import selected
 from primia_flwr.errors import DataError
+from primia_flwr.storage.printable import printable
+
+_BETWEEN = re.compile(r"\s*[|;]\s*")
 
 
 def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
     """List the images that `data.layout`, `data.root` and `data.manifest` name.
 
-    All splits are listed; `data.split` is applied by the loaders. Files are not decoded.
+    All splits are listed; `data.split` is applied by the loaders. Files are not decoded. Images
+    that `data.select` does not take are left out, spellings of one patient are one, and so are all
+    whose name is a placeholder; the manifest's notes say so.
 
     Raises
     ------
     ConfigError
         If a needed key is empty.
     DataError
-        If the folder or file is missing, empty, or does not follow the layout.
+        If the folder or file is missing, empty, or does not follow the layout, or a name is no
+        text.
     """
     manifest: Manifest = LAYOUTS[cfg.layout](cfg, seed=seed)
-    return manifest
+    _check_names(manifest)
+    return _one_name_each(selected(manifest, cfg.select)).noting(_combined(manifest.classes))
+
+
+def same_files(manifest: Manifest) -> dict[str, str]:
+    """SHA-256 of the files that may be the same, by path: those of one size."""
+    by_size: dict[int, list[str]] = defaultdict(list)
+    for sample in manifest.samples:
+        file = manifest.root / sample.path
+        if file.is_file():
+            by_size[file.stat().st_size].append(sample.path)
+    alike = [path for paths in by_size.values() if len(paths) > 1 for path in paths]
+    return {path: file_digest(manifest.root / path) for path in alike}
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Refuse names that no table, page or log could hold, before anything is done with them."""
+    for what, names in (
+        ("files", [sample.path for sample in manifest.samples]),
+        ("classes", manifest.classes),
+        ("folders", [str(manifest.root)]),
+        ("patients", manifest.patients()),
+    ):
+        wrong = [name for name in names if not _is_text(name)]
+        if wrong:
+            raise DataError(
+                f"{printable(str(manifest.root), limit=200)}: the names of {len(wrong)} {what} are "
+                f"not UTF-8 or break a line, e.g. {printable(wrong[0], limit=200)}; expected "
+                "names that a table can hold: rename them (e.g. with convmv -f latin1 -t utf8)"
+            )
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" or c in "\r\n\0\u2028\u2029\x85" for c in name)
+
+
+def _one_name_each(manifest: Manifest) -> Manifest:
+    """Take all spellings of a patient for one, and all placeholders."""
+    counts = Counter(s.patient for s in manifest.samples if not is_own(s.patient))
+    nobody = {name: count for name, count in counts.items() if is_placeholder(name)}
+    best = one_spelling({name: n for name, n in counts.items() if name not in nobody})
+    name_of = {**best, **dict.fromkeys(nobody, NOBODY)}
+    samples = [replace(s, patient=name_of.get(s.patient, s.patient)) for s in manifest.samples]
+    merged = sorted(f"{name!r} as {kept!r}" for name, kept in best.items() if name != kept)
+    spelled = (
+        f"{len(merged)} spelling(s) of patients differ from another in case, white space, form or "
+        f"leading zeros only, e.g. {printable(merged[0], limit=200)}: each is taken for one patient"
+        if merged
+        else ""
+    )
+    placeholders = (
+        f"the patient of {sum(nobody.values())} image(s) is a placeholder, e.g. "
+        f"{printable(min(nobody) or 'nothing', limit=40)!r}: all count as one patient, {NOBODY!r}; "
+        "name the patients, or set data.patient_pattern"
+        if nobody
+        else ""
+    )
+    return manifest.with_samples(samples).noting(spelled, placeholders)
+
+
+def _combined(classes: tuple[str, ...]) -> str:
+    """Say that labels of several findings are one class each."""
+    found = [name for name in classes if len([p for p in _BETWEEN.split(name) if p]) > 1]
+    if not found:
+        return ""
+    return (
+        f"{len(found)} class(es) combine several labels, e.g. {printable(found[0], limit=80)}: "
+        "each combination is taken as one class of its own"
+    )
 
 
 def in_split(manifest: Manifest, split: str) -> Manifest:

@@ -1,6 +1,7 @@
 """Splits and partitions by patient: stratified by class, the same on every machine.
 
-A patient goes to one part with all images. Within a class, patients are dealt in order of
+A patient goes to one part with all images, and so do patients who share an image's file, where
+the manifest knows the digests. Within a class, patients are dealt in order of
 decreasing size (a keyed hash breaks ties), each to the part that is furthest below its target:
 Sainte-Laguë's divisor method, with patients of unequal weight. The result depends on patients,
 labels and seed, not on the order of files nor on numpy's version (the Dirichlet draw apart).
@@ -8,6 +9,7 @@ labels and seed, not on the order of files nor on numpy's version (the Dirichlet
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,14 +38,17 @@ def split_by_patient(
             f"fractions={dict(fractions)}; expected positive numbers that add up to 1"
         )
     names = list(fractions)
-    if len(manifest.patients()) < len(names):
+    count = len(set(manifest.people()))
+    if count < len(names):
         raise DataError(
-            f"{manifest.root}: {len(manifest.patients())} patient(s) for {'/'.join(names)}; "
+            f"{manifest.root}: {count} patient(s) for {'/'.join(names)}; "
             "expected at least one for each: add patients or lower the number of parts"
         )
     shares = [[fractions[name] for name in names]] * len(manifest.classes)
     parts = _deal(manifest, shares, floor=1, key=("split", seed, *names))
-    return dict(zip(names, _fill_empty(parts), strict=True))
+    return {
+        name: manifest.select(part) for name, part in zip(names, _fill_empty(parts), strict=True)
+    }
 
 
 def partition_over_sites(
@@ -68,7 +73,8 @@ def partition_over_sites(
         return _as_the_manifest_says(manifest, num_sites)
     floor = _floor(manifest, cfg, num_sites)
     shares = _site_shares(len(manifest.classes), cfg, num_sites, seed)
-    parts = _deal(manifest, shares, floor=floor, key=("partition", seed, num_sites))
+    dealt = _deal(manifest, shares, floor=floor, key=("partition", seed, num_sites))
+    parts = [manifest.select(part) for part in dealt]
     for index, part in enumerate(parts):
         if not part.samples:
             raise DataError(
@@ -117,7 +123,7 @@ def _as_the_manifest_says(manifest: Manifest, num_sites: int) -> list[Manifest]:
 
 def _floor(manifest: Manifest, cfg: PartitionConfig, num_sites: int) -> int:
     """Patients of every class that every site gets."""
-    patients = Counter(manifest.patient_labels().values())
+    patients = Counter(_named_by_person(manifest).patient_labels().values())
     present = [label for label, count in enumerate(manifest.label_counts()) if count]
     rarest = min(present, key=lambda label: patients[label])
     if patients[rarest] < num_sites * cfg.min_patients:
@@ -150,12 +156,18 @@ def _site_shares(
     return [[size / sum(sizes) for size in sizes]] * num_labels
 
 
+def _named_by_person(manifest: Manifest) -> Manifest:
+    pairs = zip(manifest.samples, manifest.people(), strict=True)
+    return manifest.with_samples([replace(sample, patient=person) for sample, person in pairs])
+
+
 def _deal(
     manifest: Manifest, shares: Sequence[Sequence[float]], *, floor: int, key: tuple[object, ...]
-) -> list[Manifest]:
-    """Deal patients class by class; `shares`: (C, parts)."""
-    sizes = Counter(sample.patient for sample in manifest.samples)
-    labels = manifest.patient_labels()
+) -> list[dict[int, str]]:
+    """Deal people class by class; `shares`: (C, parts). Returns each part's images and people."""
+    people = _named_by_person(manifest)
+    sizes = Counter(sample.patient for sample in people.samples)
+    labels = people.patient_labels()
     part_of: dict[str, int] = {}
     for label, row in enumerate(shares):
         patients = [patient for patient in labels if labels[patient] == label]
@@ -163,10 +175,10 @@ def _deal(
         order.sort(key=lambda patient: -sizes[patient])
         chosen = _deal_class([sizes[patient] for patient in order], row, floor)
         part_of.update(zip(order, chosen, strict=True))
-    return [
-        manifest.with_samples([s for s in manifest.samples if part_of[s.patient] == part])
-        for part in range(len(shares[0]))
-    ]
+    parts: list[dict[int, str]] = [{} for _ in shares[0]]
+    for index, sample in enumerate(people.samples):
+        parts[part_of[sample.patient]][index] = sample.patient
+    return parts
 
 
 def _deal_class(sizes: Sequence[int], shares: Sequence[float], floor: int) -> list[int]:
@@ -188,17 +200,13 @@ def _deal_class(sizes: Sequence[int], shares: Sequence[float], floor: int) -> li
     return chosen
 
 
-def _fill_empty(parts: list[Manifest]) -> list[Manifest]:
-    """Give an empty part one patient of the part with the most patients."""
-    for index, part in enumerate(parts):
-        if part.samples:
+def _fill_empty(parts: list[dict[int, str]]) -> list[dict[int, str]]:
+    """Give an empty part one person of the part with the most people."""
+    for part in parts:
+        if part:
             continue
-        giver = max(range(len(parts)), key=lambda i: len(parts[i].patients()))
-        patient = parts[giver].patients()[0]
-        parts[index] = parts[giver].with_samples(
-            [s for s in parts[giver].samples if s.patient == patient]
-        )
-        parts[giver] = parts[giver].with_samples(
-            [s for s in parts[giver].samples if s.patient != patient]
-        )
+        giver = max(parts, key=lambda one: len(set(one.values())))
+        person = min(giver.values())
+        for index in [i for i, name in giver.items() if name == person]:
+            part[index] = giver.pop(index)
     return parts

@@ -1,0 +1,130 @@
+"""A table of images as hospitals keep them: any usual delimiter and encoding, their own headers."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from primia_flwr.config.checks import COLUMNS
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.names import key_of
+from primia_flwr.errors import DataError
+from primia_flwr.storage import plain_csv
+from primia_flwr.storage.printable import printable
+from primia_flwr.storage.reading import read_bytes, reading
+
+Row = dict[str, str]
+
+_MAX_BYTES = 1 << 30
+_TOLD = re.compile('"?sep=([,;|\t])"?', re.IGNORECASE)  # as spreadsheets write it
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by the manifest's columns: path, label, and of patient, site, split what it has."""
+
+    columns: frozenset[str]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def read_rows(path: Path, cfg: DataConfig) -> Table:
+    """Read a table in UTF-8 or UTF-16, separated by commas, semicolons, tabs or bars.
+
+    A header is known in any case of letters; `data.columns` and `data.patient_column` say what a
+    column is called here. Further columns are ignored, and said.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, lacks a column or a value, or has no rows.
+    """
+    with reading(f"data.manifest={path}:", error=DataError, expected="a CSV file in UTF-8"):
+        text = _decoded(read_bytes(path, at_most=_MAX_BYTES))
+        first, _, rest = text.partition("\n")
+        told = _TOLD.fullmatch(first.strip("\r"))
+        delimiter = told[1] if told else _delimiter_of(first)
+        reader = plain_csv.reader(
+            io.StringIO(rest if told else text, newline=""), delimiter=delimiter
+        )
+        lines = [(reader.line_num + bool(told), line) for line in reader if line]
+    header = [" ".join(name.split()) for name in (lines[0][1] if lines else [])]
+    where = _places(path, header, cfg)
+    rows = [_row(path, number, line, header, where) for number, line in lines[1:]]
+    if not rows:
+        raise DataError(f"{path}: has no rows; expected one line for each image")
+    ignored = [
+        printable(name, limit=40) for i, name in enumerate(header) if i not in where.values()
+    ]
+    return Table(
+        frozenset(where),
+        tuple(rows),
+        (
+            *([f"the table is separated by {_DELIMITERS[delimiter]}"] if delimiter != "," else []),
+            *([f"columns that are ignored: {', '.join(ignored)}"] if ignored else []),
+        ),
+    )
+
+
+def _decoded(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16")
+    for encoding, zeros in (("utf-16-le", content[1:4:2]), ("utf-16-be", content[0:4:2])):
+        if zeros == b"\0\0":
+            return content.decode(encoding)
+    return content.decode("utf-8-sig")
+
+
+def _delimiter_of(first: str) -> str:
+    """Return the delimiter that stands in the first line most often outside of quotes."""
+    bare = "".join(first.split('"')[::2])
+    return max(_DELIMITERS, key=bare.count)
+
+
+def _places(path: Path, header: Sequence[str], cfg: DataConfig) -> dict[str, int]:
+    """Index of each column that the table has."""
+    asked = dict(cfg.columns)
+    if cfg.patient_column != DataConfig.patient_column:
+        asked.setdefault("patient", cfg.patient_column)
+    found: dict[str, int] = {}
+    for column in COLUMNS:
+        name = asked.get(column, column)
+        hits = [i for i, known in enumerate(header) if known == " ".join(name.split())]
+        hits = hits or [i for i, known in enumerate(header) if key_of(known) == key_of(name)]
+        if len(hits) > 1:
+            raise DataError(
+                f"{path}: {len(hits)} columns are called {name!r:.80}; expected one: rename the "
+                "others"
+            )
+        if hits:
+            found[column] = hits[0]
+        elif column in asked:
+            key = "columns" if column in cfg.columns else "patient_column"
+            raise DataError(
+                f"{path}: first line is {list(header)!r:.200}; expected a column {name!r}, which "
+                f"data.{key} names"
+            )
+    if {"path", "label"} <= set(found):
+        return found
+    raise DataError(
+        f"{path}: first line is {list(header)!r:.200}; expected path,label and optionally "
+        "patient,site,split; set data.columns={path: ..., label: ...} if they are called otherwise"
+    )
+
+
+def _row(
+    path: Path, number: int, line: Sequence[str], header: Sequence[str], where: Mapping[str, int]
+) -> Row:
+    cells = [cell.strip() for cell in line]
+    spare = [cell for cell in cells[len(header) :] if cell]
+    row = {name: cells[place] if place < len(cells) else "" for name, place in where.items()}
+    for name in ("path", "label"):
+        if spare or not row[name] or "\0" in row[name]:
+            raise DataError(
+                f"{path}, line {number}: {name} is {row[name]!r:.80} and the line has "
+                f"{len(cells)} value(s) for {len(header)} column(s); expected one value for each, "
+                "without hidden characters"
+            )
+    return row
