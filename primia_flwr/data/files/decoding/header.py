@@ -117,4 +117,4 @@ class Header:
         vr = str(element.VR or "")
         if not re.fullmatch("[A-Z]{2}", vr) or vr == "UN":
             vr = dictionary_VR(tag)
-        return value, vr, bool(element.is_little_endian)
+        return value, vr, bool(getattr(element, "is_little_endian", True))
