@@ -1,9 +1,9 @@
 """The ClientApp: handlers of the coordinator's messages, and the mods around them.
 
-Outermost first: what a failing site tells, what may leave at all (`clients.leaving`), masks, the
-configuration of a search, noise. The last three hand a message through untouched where their
-feature is off. The imports stay inside the routes where they are heavy, because a SuperNode starts
-a new process for every message.
+Outermost first: what a failing site tells, models packed for the wire, what may leave at all
+(`clients.leaving`), masks, the configuration of a search, noise. The last three hand a message
+through untouched where their feature is off. The imports stay inside the routes where they are
+heavy, because a SuperNode starts a new process for every message.
 """
 
 from flwr.app import Context, Message
@@ -12,10 +12,11 @@ from flwr.clientapp import ClientApp
 from clients.mods.discretion import discretion_mod
 from clients.mods.dp import dp_mod
 from clients.mods.leaving import leaving_mod
+from clients.mods.packing import packing_mod
 from clients.mods.search import search_mod
 from clients.mods.secagg import answer_protocol, secagg_mod
 
-app = ClientApp(mods=[discretion_mod, leaving_mod, secagg_mod, search_mod, dp_mod])
+app = ClientApp(mods=[discretion_mod, packing_mod, leaving_mod, secagg_mod, search_mod, dp_mod])
 
 
 @app.query("statistics")

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
@@ -11,6 +12,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.run import Run
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.messages.packing import pack_contents, unpack_content
 from primia_flwr.processes.pace import hasten_transfers
 
 logger = logging.getLogger(__name__)
@@ -126,6 +128,8 @@ class RosterGrid(Grid):
                 node = pending.pop(message.metadata.reply_to_message_id, None)
                 if node is None:
                     continue
+                with suppress(ProtocolError):  # stays packed, and fits no model
+                    unpack_content(message)
                 answers.append(Answer(node, message, time.monotonic()))
                 if on_answer:
                     on_answer(answers[-1])
@@ -140,6 +144,7 @@ class RosterGrid(Grid):
 
     def _push(self, messages: list[Message], timeout: float) -> dict[str, int]:
         """Send; return the node that each accepted message went to, by message id."""
+        pack_contents(messages)
         for message in messages:
             message.metadata.ttl = timeout + _CLOCK_TOLERANCE
         accepted = self._hand_over(messages) if messages else set()

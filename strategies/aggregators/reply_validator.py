@@ -134,7 +134,7 @@ class ReplyValidator:
             have = "unknown" if odd[0] in arrays else "missing"
             raise ProtocolError(f"array {odd[0]!r} is {have}; expected the model's own arrays")
         values = {name: self._array(name, arrays[name]) for name in self._model}
-        return Update(site, weight, values, arrays)
+        return Update(site, weight, values, ArrayRecord({n: arrays[n] for n in self._model}))
 
     def _array(self, name: str, array: Array) -> npt.NDArray[Any]:
         shape, dtype = self._model[name]

@@ -12,6 +12,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from primia_flwr.flower import roster_grid
+from primia_flwr.messages.packing import unpack_content
 from strategies.rounds import participation
 
 MODEL = {
@@ -148,6 +149,7 @@ class FakeGrid(Grid):
             if node in self.offline:
                 continue
             ids.append(message.metadata.message_id)
+            unpack_content(message)
             reply = self.sites[node].answer(message)
             if reply is not None:
                 self._replies[message.metadata.message_id] = reply

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array
+from flwr.app import Array, ArrayRecord
 
 from clients.mods.search import _read
 from primia_flwr.messages.ledger_heads import read_heads
+from primia_flwr.messages.packing import PACKED, pack, unpack
 from primia_flwr.messages.refusals import failure_reason, refusal_reason
 from strategies.aggregators.reply_validator import clean, decode
 from tests.fuzz.loaders.target import Made, target
@@ -29,6 +30,19 @@ def reply(folder: Path) -> Made:
     def load(raw: bytes) -> None:
         array = Array(dtype="float32", shape=(3, 2), stype="numpy.ndarray", data=raw)
         assert decode("w", array, (3, 2), np.dtype(np.float32)).shape == (3, 2)
+
+    return Made(load, [seed])
+
+
+@target("packed model")
+def packed(folder: Path) -> Made:
+    model = {"w": np.zeros((3, 2), np.float32), "b": np.ones(3, np.float32)}
+    seed = pack(ArrayRecord({name: Array(values) for name, values in model.items()}))[PACKED].data
+
+    def load(raw: bytes) -> None:
+        whole = Array(dtype="uint8", shape=(len(raw),), stype="safetensors", data=raw)
+        for array in unpack(ArrayRecord({PACKED: whole})).values():
+            assert array.numpy().dtype.kind in "fiub"
 
     return Made(load, [seed])
 
