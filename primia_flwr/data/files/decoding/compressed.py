@@ -1,6 +1,7 @@
 """Stored values of compressed pixels; to be called in a process that may die."""
 
 import struct
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from primia_flwr.data.files.decoding.stream import DicomStream
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _RLE = "1.2.840.10008.1.2.5"
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 def compressed_words(file: DicomStream, claims: Claims) -> tuple[Words, str]:
@@ -33,6 +35,8 @@ def compressed_words(file: DicomStream, claims: Claims) -> tuple[Words, str]:
     stream = _one_frame(file.pixels())
     frame = read_frame(stream)
     _check(frame, claims, is_rle=file.syntax == _RLE)
+    if file.syntax == _JPEG_EXTENDED and frame and frame.precision > 8 and not find_spec("libjpeg"):
+        raise ValueError("a JPEG of 12 bits needs pylibjpeg-libjpeg, which is the extra jpeg12")
     options: Any = {
         "rows": claims.rows,
         "columns": claims.columns,
@@ -40,10 +44,11 @@ def compressed_words(file: DicomStream, claims: Claims) -> tuple[Words, str]:
         "samples_per_pixel": claims.samples,
         "photometric_interpretation": claims.photometric,
         "bits_allocated": claims.allocated,
-        "bits_stored": claims.stored,
+        "bits_stored": max(frame.precision, 8) if frame is not None else claims.stored,
         "pixel_representation": int(claims.signed),
         "planar_configuration": int(claims.planar),
         "pixel_keyword": "PixelData",
+        "correct_unused_bits": False,  # it takes the lowest bits for the stored ones
     }
     decoder = get_decoder(UID(file.syntax))
     pixels, told = decoder.as_array(encapsulate([stream], has_bot=False), index=0, **options)
