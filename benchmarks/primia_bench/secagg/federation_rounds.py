@@ -9,7 +9,8 @@ start and is reported apart.
 
 `simulation`: `primia train`; `supernodes`: `primia federation trial`, real SuperNodes behind
 TLS on loopback; `flower`: SecAgg+ with Flower's legacy strategies in Flower's simulation, which
-has no SuperLink in between and as many clients at a time as there are cores.
+has no SuperLink in between and as many clients at a time as there are cores; `flower_app`: Flower's
+own app as a user writes it (`flower_app.py`), plain, SuperNodes without TLS, SuperLink in memory.
 
 A plain round of ours is one exchange: sites validate the model as it arrives, then train it.
 Flower's is two, train and evaluate. So there are two ratios, of medians:
@@ -18,6 +19,8 @@ Flower's is two, train and evaluate. So there are two ratios, of medians:
 - `secure / train and evaluate`: against a plain round that evaluates in an exchange of its own.
   Ours is the plain round and the exchange that validates the last model. Flower's secure round
   then has its evaluation too, as it does not validate what it trains.
+
+Of `supernodes`, both rounds are also given as shares of `flower_app`'s train and evaluate.
 
 The bound for ours is 1.3; it was set for the second. A round lasts from one model to the next,
 its checkpoint included; seconds in `median_steps` are those of the protocol's exchanges.
@@ -36,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_bench.machine import describe_machine, publish
+from primia_bench.secagg.flower_app import measure
 from primia_flwr.cli.federation import trial as federation_trial
 from primia_flwr.cli.train import train
 from primia_flwr.config.experiment.schema import Experiment
@@ -52,9 +56,10 @@ from primia_flwr.runs.secure_sums import TRAIN, read_sums
 from primia_flwr.storage import plain_csv
 
 SIMULATION, SUPERNODES, FLOWER = "simulation", "supernodes", "flower"
-KINDS = (SIMULATION, SUPERNODES, FLOWER)
+FLOWER_APP = "flower_app"
+KINDS = (SIMULATION, SUPERNODES, FLOWER, FLOWER_APP)
 BOUND = 1.3
-_STRATEGIES = {False: "fedavg", True: "secagg"}
+_AGGREGATIONS = {False: "plain", True: "secure"}
 _NUM_CLASSES = 3  # of the synthetic data
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -111,10 +116,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each run, at least 2")
     parser.add_argument("--repeats", type=int, default=2, help="runs of each kind, alternately")
     parser.add_argument("--only", choices=KINDS, nargs="+", default=list(KINDS))
+    parser.add_argument("--flower-database", action="store_true", help="SQLite for flower_app")
     parser.add_argument("--model", default="resnet18", help="another one to try this out")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args()
     found = {kind: {False: Rounds(), True: Rounds()} for kind in args.only}
+    found |= {kind: {False: Rounds()} for kind in args.only if kind == FLOWER_APP}
     for _ in range(args.repeats):
         for kind in args.only:
             for secure, rounds in found[kind].items():
@@ -122,7 +129,13 @@ def main() -> None:
                 with _scratch() as folder:
                     _MEASURES[kind](args, rounds, secure, folder)
                 _say(f"  a round {rounds.median:.2f} s, evaluation {rounds.evaluate[-1]:.2f} s")
-    results = {kind: compare(kind, both[False], both[True]) for kind, both in found.items()}
+    results = {
+        kind: compare(kind, both[False], both[True])
+        for kind, both in found.items()
+        if kind != FLOWER_APP
+    }
+    if FLOWER_APP in found:
+        results[FLOWER_APP] = beside(found[FLOWER_APP][False], found.get(SUPERNODES, {}))
     document = {
         "benchmark": "secagg_rounds",
         "settings": {k: v for k, v in vars(args).items() if k != "output"},
@@ -145,6 +158,18 @@ def compare(kind: str, plain: Rounds, secure: Rounds) -> dict[str, Any]:
     }
     holds = {name: ratio <= BOUND for name, ratio in ratios.items()}
     return {"ratios": ratios, "holds": holds, "plain": plain.to_dict(), "secure": secure.to_dict()}
+
+
+def beside(flower: Rounds, ours: dict[bool, Rounds]) -> dict[str, Any]:
+    """Return our rounds at real SuperNodes as shares of the train and evaluate of Flower's app."""
+    names = {True: "secure", False: "plain"}
+    ratios = {
+        f"{names[secure]} / Flower's train and evaluate": round(
+            rounds.median / flower.with_evaluation, 3
+        )
+        for secure, rounds in ours.items()
+    }
+    return {"ratios": ratios, "plain": flower.to_dict()}
 
 
 # --- Ours --------------------------------------------------------------------------------------
@@ -182,7 +207,7 @@ def _experiment(args: argparse.Namespace, secure: bool, folder: Path) -> Experim
         f"federation.sites=[{names}]",
         f"federation.min_sites={args.sites}",
         f"federation.rounds={args.rounds}",
-        f"strategy={_STRATEGIES[secure]}",
+        f"aggregation={_AGGREGATIONS[secure]}",
         f"model={args.model}",
         f"data.synthetic.patients={40 * args.sites}",
         "data.image_size=32",
@@ -256,6 +281,16 @@ def _flower(args: argparse.Namespace, rounds: Rounds, secure: bool, folder: Path
     rounds.evaluate += seconds["evaluate"][1:]
 
 
+def _flower_app(args: argparse.Namespace, rounds: Rounds, secure: bool, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    sizes = _sizes(args.model)
+    seconds = measure(
+        sizes, sites=args.sites, rounds=args.rounds, folder=folder, database=args.flower_database
+    )
+    rounds.add(seconds["train"])
+    rounds.evaluate += seconds["evaluate"][1:]
+
+
 def _sizes(model: str) -> list[int]:
     """Return the entries of each float array of a model, as they travel."""
     module = first_model(parse(Experiment, compose("config", [f"model={model}"])), _NUM_CLASSES)
@@ -279,6 +314,7 @@ _MEASURES: dict[str, Measure] = {
     SIMULATION: _simulation,
     SUPERNODES: _supernodes,
     FLOWER: _flower,
+    FLOWER_APP: _flower_app,
 }
 
 if __name__ == "__main__":
