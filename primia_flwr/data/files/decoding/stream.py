@@ -230,7 +230,7 @@ class _Inflating:
     def read(self, size: int = -1) -> bytes:
         wanted = self.allowed if size is None or size < 0 else self._at + size
         while len(self._inflated) < wanted and not self._inflater.eof:
-            room = min(wanted, self.allowed) + 1 - len(self._inflated)
+            room = min(wanted, self.allowed + 1) - len(self._inflated)
             more = self._inflater.decompress(self._raw, room)
             self._raw = self._inflater.unconsumed_tail
             if not more:
