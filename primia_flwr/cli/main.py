@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "attack membership": ("analysis.attack_membership", "was a patient in a model's training?"),
     "data check": ("data.check", "what is in a data folder, and what is broken"),
     "data partition": ("data.partition", "write one manifest per site"),
+    "data deidentify": ("data.deidentify", "copies of images in which nothing names a patient"),
     "provision": ("federation.provision", "make certificates, keys and a start-up kit per site"),
     "provision service": (
         "inference.provision",
