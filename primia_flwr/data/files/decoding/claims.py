@@ -8,7 +8,7 @@ from primia_flwr.errors import DataError
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
-UNCHECKED, HIGHEST_RATIO = 64 << 20, 300
+UNCHECKED, HIGHEST_RATIO = 32 << 20, 300
 _ALLOCATED = {
     "PixelData": (1, 8, 16, 32),
     "FloatPixelData": (32,),

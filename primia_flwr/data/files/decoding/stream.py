@@ -26,6 +26,8 @@ IMPLICIT_BIG_PIXELS = "1.2.840.113619.5.2"
 NATIVE = {IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, IMPLICIT_BIG_PIXELS}
 
 MAX_HEADER = 16 << 20
+"""Most bytes that a deflated file may have before its pixels, and after them."""
+MAX_ELEMENT = 64 << 20
 _FLOATS, _DOUBLES, _INTEGERS = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _KEYWORDS = {
     _FLOATS: "FloatPixelData", _DOUBLES: "DoubleFloatPixelData", _INTEGERS: "PixelData",
@@ -37,6 +39,7 @@ _SHORT = {
 }  # fmt: skip
 _UNDEFINED = 0xFFFFFFFF
 _LONGEST_FIRST = 1 << 16
+_CHUNK = 1 << 16
 
 
 @dataclass
@@ -59,10 +62,15 @@ class DicomStream:
 
     def pixels(self, at_most: int | None = None) -> bytes:
         """Read the bytes of the pixels, or as many of them; once."""
+        wanted = self.length or -1 if at_most is None else at_most
         if isinstance(self._source, _Inflating):
-            more = at_most if at_most is not None else self._source.compressed
-            self._source.allowed = self._source.tell() + more
-        return bytes(self._source.read(at_most if at_most is not None else self.length or -1))
+            self._source.allowed = self._source.tell() + max(wanted, 0)
+        else:
+            self._source.largest = self.size
+        content = bytes(self._source.read(wanted))
+        if isinstance(self._source, _Inflating):
+            self._source.check_rest()
+        return content
 
 
 @contextmanager
@@ -197,11 +205,15 @@ class _Bounded:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = os.fstat(file.fileno()).st_size
+        self.largest = MAX_ELEMENT
         self.tell = file.tell
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.size - self._file.tell())
-        return self._file.read(left if size is None or size < 0 else min(size, left))
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > self.largest:
+            raise ValueError(f"an element before its pixels has {wanted:,} bytes")
+        return self._file.read(wanted)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
@@ -212,8 +224,7 @@ class _Inflating:
 
     def __init__(self, file: _Bounded) -> None:
         self.allowed = MAX_HEADER
-        self._raw = file.read()
-        self.compressed = len(self._raw)
+        self._file = file
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._inflated = bytearray()
         self._at = 0
@@ -228,18 +239,29 @@ class _Inflating:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        wanted = self.allowed if size is None or size < 0 else self._at + size
-        while len(self._inflated) < wanted and not self._inflater.eof:
-            room = min(wanted, self.allowed + 1) - len(self._inflated)
-            more = self._inflater.decompress(self._raw, room)
-            self._raw = self._inflater.unconsumed_tail
-            if not more:
-                break
+        end = self.allowed if size is None or size < 0 else self._at + size
+        while len(self._inflated) < min(end, self.allowed + 1) and (more := self._more()):
             self._inflated += more
-            if len(self._inflated) > self.allowed:
-                raise ValueError(f"inflates to more than {self.allowed:,} bytes")
-        found = bytes(
-            self._inflated[self._at : self._at + size] if size >= 0 else self._inflated[self._at :]
-        )
+        if len(self._inflated) > self.allowed and end > self.allowed:
+            raise ValueError(f"it inflates to more than {self.allowed:,} bytes")
+        found = bytes(self._inflated[self._at : end])
         self._at += len(found)
         return found
+
+    def check_rest(self) -> None:
+        """Refuse a rest that inflates to more than a header may have; it is not kept."""
+        rest = 0
+        while more := self._more():
+            rest += len(more)
+            if rest > MAX_HEADER:
+                raise ValueError(f"it inflates to more than {MAX_HEADER:,} bytes after its pixels")
+
+    def _more(self) -> bytes:
+        """Inflate the next bytes, at most `_CHUNK`; none at the end."""
+        while not self._inflater.eof:
+            raw = self._inflater.unconsumed_tail or self._file.read(_CHUNK)
+            if found := self._inflater.decompress(raw, _CHUNK):
+                return found
+            if not raw:
+                break
+        return b""
