@@ -9,7 +9,7 @@ from primia_flwr.models.provenance import arrays_digest
 from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.site.policy import load_policy
 from tests.security.lab import Refused, content_of, fresh_model, size_of
-from tests.security.test_patients import PRIVATE, THREE
+from tests.security.test_patients import EACH, PRIVATE, THREE
 
 TWO_ROUNDS = (*PRIVATE, "federation.rounds=3")
 
@@ -35,7 +35,7 @@ def trained(arrays):
 
 
 def test_random_weights_of_the_seed_are_let_in(lab):
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     experiment = found.experiment(*PRIVATE)
     answers = train(found, 1, fresh_model(experiment), experiment)
     assert not any(isinstance(answer, Refused) for answer in answers.values())
@@ -43,7 +43,7 @@ def test_random_weights_of_the_seed_are_let_in(lab):
 
 
 def test_a_processor_that_rounds_otherwise_is_let_in(lab):
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     experiment = found.experiment(*PRIVATE)
     arrays = {n: np.nextafter(a, np.float32(9)) for n, a in fresh_model(experiment).items()}
     answers = train(found, 1, arrays, experiment)
@@ -54,7 +54,7 @@ def test_a_processor_that_rounds_otherwise_is_let_in(lab):
 @pytest.mark.parametrize("other", ["trained", "another seed"])
 def test_another_model_is_refused_before_anything_is_charged(lab, other, server_round):
     """Whatever round the coordinator says it is: the first request of a run counts."""
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     experiment = found.experiment(*TWO_ROUNDS)
     drawn = fresh_model(experiment)
     arrays = trained(drawn) if other == "trained" else fresh_model(experiment, seed=3)
@@ -66,7 +66,7 @@ def test_another_model_is_refused_before_anything_is_charged(lab, other, server_
 
 
 def test_a_model_that_the_policy_lists_is_let_in_by_that_site_alone(lab):
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     experiment = found.experiment(*PRIVATE)
     arrays = trained(fresh_model(experiment))
     found.set_policy("munich", {"initial_weights": f"['{arrays_digest(arrays)}']"})
@@ -76,7 +76,7 @@ def test_a_model_that_the_policy_lists_is_let_in_by_that_site_alone(lab):
 
 
 def test_weights_of_a_file_are_refused_by_the_gate(lab):
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     experiment = found.experiment(*PRIVATE, "model.weights=theirs.safetensors")
     answer = found.query("munich", {}, experiment)
     assert isinstance(answer, Refused)
@@ -86,7 +86,7 @@ def test_weights_of_a_file_are_refused_by_the_gate(lab):
 
 def test_later_rounds_go_on_with_whatever_the_sum_was(lab):
     """Noise was added to it: it is the run's own, and its steps are charged like the first."""
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     experiment = found.experiment(*TWO_ROUNDS)
     drawn = fresh_model(experiment)
     train(found, 1, drawn, experiment)
@@ -97,7 +97,7 @@ def test_later_rounds_go_on_with_whatever_the_sum_was(lab):
 
 def test_noisy_statistics_are_no_first_request(lab):
     """They come before, are charged, and have no model."""
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     noisy = ("privacy.statistics_noise=6", "data.normalisation.kind=federated")
     experiment = found.experiment(*PRIVATE, *noisy)
     layout = wire.statistics_layout(experiment, 2)

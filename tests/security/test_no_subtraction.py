@@ -172,7 +172,7 @@ def test_shares_are_asked_for_under_the_terms_of_the_vectors(lab, other):
 
 def private_lists(lab, policy):
     """Ask a private run for all sites, and then for three of a model with one bit changed."""
-    scene = Scene(lab, policy=policy)
+    scene = Scene(lab, policy={"patient_pattern": "'^(?P<patient>.+[.])'", **policy})
     scene.experiment = scene.lab.experiment(
         *("privacy=dp_sgd", "privacy.noise_multiplier=1", "privacy.epsilon=0"),
         *("privacy.expected_batch=4", "privacy.steps=1", "data.channels=1"),

@@ -19,7 +19,8 @@ PRIVATE = (
     *("federation.rounds=1", "data.channels=1"),
 )
 OWN = r"(?P<patient>(ill|well)/p\d)"
-CEILING = {"max_epsilon": "3"}
+EACH = {"patient_pattern": "'^(?P<patient>.+[.])'"}  # every image is a patient
+CEILING = {"max_epsilon": "3", **EACH}
 
 
 def ask(lab, number, *overrides):
@@ -115,10 +116,18 @@ def test_the_same_images_have_no_fresh_budget(lab, change):
 
 def test_a_private_run_says_which_classes_there_are(lab):
     """Else how many a site finds, and so the size of what it sends, hangs on single patients."""
-    found = lab(sites=THREE)
+    found = lab(sites=THREE, policy=EACH)
     assert isinstance(ask(found, 1, "data.classes=[]"), Refused)
     assert "data.classes=[]; expected the classes' names in a private run" in found.log()
     assert not isinstance(ask(found, 2), Refused)
+
+
+def test_images_of_unknown_patients_are_no_patients(lab):
+    """Two images of one would be two units: nothing is released until the patients have names."""
+    found = lab(sites=THREE)
+    assert isinstance(ask(found, 1), Refused)
+    assert "the patient of 12 image(s) is unknown" in found.log()
+    assert "set privacy.unit=image" in found.log()
 
 
 def test_the_sites_own_pattern_counts_patients(lab):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.data.names import is_own
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.mechanisms.connected import Connected
 from primia_flwr.privacy.mechanisms.randomness import fresh_generator
@@ -129,10 +130,13 @@ def units_of(unit: str, patients: Sequence[str], digests: Sequence[str] = ()) ->
         if len(set(digests)) == len(digests):
             return Units(np.arange(count), np.arange(count + 1))
         return _grouped(digests)
-    if not all(patients):
+    nameless = [index for index, name in enumerate(patients) if not name or is_own(name)]
+    if nameless:
         raise DataError(
-            f"image {list(patients).index('')} has no patient; expected one for every image with "
-            "privacy.unit=patient; complete the manifest, or set privacy.unit=image"
+            f"the patient of {len(nameless)} image(s) is unknown, the first is number "
+            f"{nameless[0]}; expected a patient for every image with privacy.unit=patient: two "
+            "images of one would count twice; name the patients (see data.patient_pattern), or "
+            "set privacy.unit=image"
         )
     if not digests:
         return _grouped(patients)

@@ -95,8 +95,11 @@ def test_no_views_are_refused() -> None:
 def test_other_units_and_missing_patients_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"privacy\.unit=hospital; expected one of image, pat"):
         units_of("hospital", PATIENTS)
-    with pytest.raises(DataError, match=r"image 1 has no patient.*privacy\.unit=image"):
+    with pytest.raises(DataError, match=r"patient of 1 image.*number 1;.*privacy\.unit=image"):
         units_of("patient", ["a", "", "b"])
+    with pytest.raises(DataError, match=r"patient of 2 image.*number 0;.*privacy\.unit=image"):
+        units_of("patient", ["image:ill/1.png", "p", "image:ill/2.png"])
+    assert len(units_of("image", ["image:ill/1.png", "image:ill/2.png"])) == 2
     with pytest.raises(DataError, match="no training images"):
         units_of("patient", [])
 
