@@ -155,6 +155,7 @@ class RoundLoop:
             If a checkpoint cannot be written, or none fits when resuming.
         """
         state = (self._resume(model) if resume else None) or self._begin(model)
+        self._mark = time.monotonic()  # a wait for the sites before is no part of a round
         while not state.stopped:
             self._round(state)
         if not self._cfg.private and state.validated < state.round:
@@ -175,7 +176,6 @@ class RoundLoop:
         sums = self._statistics()
         normalisation = self._normalisation(sums)
         stopping = self._cfg.stopping
-        self._mark = time.monotonic()
         return RunState(
             model=model,
             best=model,
@@ -209,6 +209,8 @@ class RoundLoop:
         self._history.restore(values.pop("history"))
         self._aggregator.load_state(found.arrays.get("strategy", {}))
         self._event("resumed", round=found.round)
+        if not values["stopped"]:
+            self._participation.gather(found.round, self._federation.min_sites)
         return RunState(
             model={name: found.arrays[GLOBAL][name] for name in model},
             best={name: found.arrays["best"][name] for name in model},
@@ -304,15 +306,16 @@ class RoundLoop:
     def _row(self, number: int, outcome: Outcome, rows: Sequence[SiteRow]) -> RoundRow:
         now = time.monotonic()
         seconds, self._mark = now - self._mark, now
-        good = outcome.count()
+        good = sum(row.good for row in rows)
         training = outcome.training_seconds
+        roster = len(self._federation.sites)
         return RoundRow(
             round=number,
             seconds=round(seconds, 3),
             seconds_outside_training=round(max(seconds - training, 0.0), 3),
             train_loss=outcome.train_loss,
             sites=good,
-            failed=len(rows) - good,
+            failed=roster - good,
             bytes_up=outcome.bytes_up,
             bytes_down=outcome.bytes_down,
             images_per_second=round(outcome.images / training, 2) if training > 0 else None,

@@ -108,14 +108,38 @@ class LiveView:
             self.say(f"[yellow]{name}: {status}[/] {event.get('reason', '')}")
 
     def _round_finished(self, event: Event) -> None:
-        shown = {"train loss": "train_loss", "val loss": "val_loss"}
-        shown |= {f"val {self._metric.words}": self._metric.column}
-        note = "  ".join(f"{words} {_number(event, key)}" for words, key in shown.items())
+        validated = int(event.get("val_round", event["round"]))
+        if own := validated == event["round"]:
+            note = f"{self._trained(event)}  {self._validation(event)}"
+        else:
+            note = self._trained(event)
         done, total = int(event["done" if "done" in event else "round"]), event.get("total")
-        self._progress.update(self._rounds, completed=done, total=total, note=note)
+        shown = note if own or not validated else f"{note}  [{self._of_round(event, validated)}]"
+        self._progress.update(self._rounds, completed=done, total=total, note=shown)
         if not self._console.is_terminal:
+            if validated and not own:
+                self.say(self._of_round(event, validated))
             seconds = _number(event, "seconds", 1)
             self.say(f"{_where(event)}: {note}  {event.get('sites')} sites  {seconds} s")
+
+    def _validated(self, event: Event) -> None:
+        """Show the last model's validation, which no further round brings."""
+        text = self._of_round(event, event["round"])
+        self._progress.update(self._rounds, note=text)
+        if not self._console.is_terminal:
+            self.say(text)
+
+    def _of_round(self, event: Event, number: int) -> str:
+        """Return what is known of the model after another round than the event's."""
+        return f"{_where({**event, 'round': number})}: {self._validation(event)}"
+
+    def _validation(self, event: Event) -> str:
+        shown = {"val loss": "val_loss", f"val {self._metric.words}": self._metric.column}
+        return "  ".join(f"{words} {_number(event, key)}" for words, key in shown.items())
+
+    @staticmethod
+    def _trained(event: Event) -> str:
+        return f"train loss {_number(event, 'train_loss')}"
 
     def _diverged(self, event: Event) -> None:
         self.say(f"[yellow]configuration {event['configuration']} diverged[/] {event['reason']}")
@@ -129,6 +153,7 @@ _HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
     "round_started": LiveView._round_started,
     "site_reply": LiveView._site_reply,
     "round_finished": LiveView._round_finished,
+    "validated": LiveView._validated,
     "configuration_diverged": LiveView._diverged,
     "finished": LiveView._finished,
 }

@@ -277,6 +277,7 @@ class SecureAggregator(Aggregator):
             self._next = self._new_instance()
             secagg_round.vectors(current, self._next, requests, message_type, content, layout)
             self._unmask(secagg_round, current, layout, needed, kind, base)
+            secagg_round.settle(current.survivors, present)
         except ProtocolError as error:
             secagg_round.gave_up(clean(str(error)))
         if recording and secagg_round.found.mean is not None:

@@ -175,6 +175,21 @@ class SecAggRound:
                 self.found.rows[name] = SiteRow(self.server_round, name, FAILED, reason)
         self.found.mean, self.found.sums, self.found.reason = None, {}, reason
 
+    def settle(self, survivors: Collection[str], selected: Collection[str]) -> None:
+        """Book who is in the sum, whatever they did afterwards, and that the others are not."""
+        for name in sorted(selected):
+            row = self.found.rows.get(name)
+            if name in survivors:
+                if row is None or not row.good:
+                    then = "" if row is None else f"in the sum; then {row.status}: {row.reason}"
+                    self.found.rows[name] = SiteRow(self.server_round, name, OK, then)
+            elif row is None:
+                text = "not asked: with it, sites would answer lists that tell too few apart"
+                self.found.rows[name] = SiteRow(self.server_round, name, FAILED, text)
+            elif row.good:
+                text = "not in the sum: it had no keys for it yet"
+                self.found.rows[name] = SiteRow(self.server_round, name, FAILED, text)
+
     def _ask(
         self,
         step: str,

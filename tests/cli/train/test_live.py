@@ -50,6 +50,29 @@ def test_without_a_terminal_there_is_a_line_per_round(
     assert "round 1: train loss 0.500  val loss -  val MCC 0.250  2 sites  3.0 s" in text
 
 
+def test_a_validation_stands_beside_the_round_whose_model_it_is_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sites validate the model of round r when they begin round r + 1, the last one at the end."""
+    with LiveView(tmp_path, 3, ["munich"], AIM, quiet=False) as view:
+        events = [
+            {"event": "round_finished", "round": 1, "train_loss": 0.5, "val_loss": None,
+             "val_mcc": None, "val_round": 0, "sites": 2, "seconds": 3.0},
+            {"event": "round_finished", "round": 2, "train_loss": 0.4, "val_loss": 0.7,
+             "val_mcc": 0.25, "val_round": 1, "sites": 2, "seconds": 3.0},
+            {"event": "validated", "round": 2, "train_loss": 0.4, "val_loss": 0.6,
+             "val_mcc": 0.5, "sites": 2},
+        ]  # fmt: skip
+        (tmp_path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+        view.update()
+    assert capsys.readouterr().err.splitlines() == [
+        "round 1: train loss 0.500  2 sites  3.0 s",
+        "round 1: val loss 0.700  val MCC 0.250",
+        "round 2: train loss 0.400  2 sites  3.0 s",
+        "round 2: val loss 0.600  val MCC 0.500",
+    ]
+
+
 def test_a_search_shows_rung_and_configuration_and_how_far_all_of_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

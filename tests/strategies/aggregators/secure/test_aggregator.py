@@ -249,6 +249,55 @@ def test_nothing_of_a_single_site_is_written_down(federation):
     assert len(own[0].read_text().splitlines()) == 5, "statistics, three rounds, the last model"
 
 
+def check_books(run):
+    """The sites' rows, the history and the secure sums name the same sites for each round."""
+    sums = {row.round: row for row in read_sums(run.folder) if row.good and row.kind == "train"}
+    assert sorted(sums) == [row.round for row in run.loop._history.rounds]
+    for row in run.loop._history.rounds:
+        booked = run.rows(row.round)
+        roster = set(run.experiment.federation.sites)
+        assert roster <= set(booked)
+        assert all(name.startswith("node ") for name in booked.keys() - roster)
+        good = sorted(name for name, one in booked.items() if one.good)
+        assert good == sorted(sums[row.round].summed)
+        assert (row.sites, row.failed) == (len(good), len(roster) - len(good))
+        assert all(one.reason for one in booked.values() if not one.good)
+
+
+@pytest.mark.parametrize(
+    ("step", "nth", "any_list"),
+    [
+        *((step, 2, True) for step in ("keys", "shares", "train", "sign")),
+        *(("unmask", nth, True) for nth in (1, 2, 3)),
+        *(("unmask", 3, False), ("train", 2, False)),
+    ],
+)
+def test_all_books_name_the_same_sites_whoever_is_lost_when(federation, step, nth, any_list):
+    run = federation(secure=ANY_LIST if any_list else None)
+    run.sites["munich"].lost = {(step, nth)}
+    run.run()
+    check_books(run)
+
+
+def test_a_site_that_is_lost_after_the_sum_was_opened_is_in_its_books(federation):
+    run = federation(secure=ANY_LIST)
+    run.sites["munich"].lost = {("unmask", 2)}
+    run.run()
+    row = run.rows(1)["munich"]
+    assert row.status == "ok"
+    assert row.reason.startswith("in the sum; then late: no answer within")
+    assert run.rows(2)["munich"].reason == "not in the sum: it had no keys for it yet"
+    check_books(run)
+
+
+def test_a_site_that_stays_out_is_in_the_books_as_absent(federation):
+    run = federation()
+    run.sites["munich"].lost = {("statistics", 1), ("statistics", 2)}
+    run.run()
+    check_books(run)
+    assert run.rows(2)["munich"].reason.startswith("not asked: with it, sites would answer lists")
+
+
 @pytest.mark.parametrize(
     ("step", "nth", "in_the_sum"),
     [
@@ -270,6 +319,7 @@ def test_a_site_that_is_lost_at_any_step(federation, step, nth, in_the_sum):
         sums[1] = [0, 1, 3, 4]  # it has no keys for round 2 yet, and sends them in it
     assert state.round == 3
     assert state.model["w"] == pytest.approx([expected(3, sums)] * 2, abs=TOLERANCE)
+    check_books(run)
     signed = any("sign" in site.seen for site in run.sites.values())
     assert signed == (step == "train"), "signatures only where somebody dropped out of U2"
 
