@@ -15,6 +15,7 @@ from primia_flwr.errors import ConfigError
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train.train", "train a model over all sites, simulated or real"),
     "evaluate": ("analysis.evaluate", "score a saved model on a folder of images"),
+    "predict": ("analysis.predict", "classify images without labels by a saved model"),
     "compare": ("analysis.compare", "models and human readers on the same images"),
     "attack membership": ("analysis.attack_membership", "was a patient in a model's training?"),
     "data check": ("data.check", "what is in a data folder, and what is broken"),

@@ -1,0 +1,164 @@
+"""`primia predict`: images without labels, classified by a saved model in the clear."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from primia_flwr.cli.analysis.scored_data import experiment_of, run_folder
+from primia_flwr.cli.command import Command
+from primia_flwr.cli.inference.findings import finding
+from primia_flwr.cli.inference.predictions import output_folder, write_tables
+from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from primia_flwr.models.card import ModelCard
+    from primia_flwr.pipeline.unlabelled import Opinion
+
+_FRAMES = ("refuse", "each", "mean")
+
+
+@dataclass
+class _Images:
+    """`root`: one image, or a folder of them."""
+
+    root: str = ""
+
+
+@dataclass
+class PredictConfig:
+    """Which model, which images, and where the tables go."""
+
+    run: str = ""
+    data: _Images = field(default_factory=_Images)
+    output: str = ""
+    frames: str = "refuse"
+    batch_size: int = 128
+    device: str = "auto"
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("frames", self.frames, _FRAMES)
+        check_range("batch_size", self.batch_size, 1, 65536, example=128)
+
+
+def run(cfg: PredictConfig) -> dict[str, Any]:
+    """Classify the images; write predictions.csv and predictions.json as `primia infer` does.
+
+    A file that cannot be read is named and left out; then the result's `ok` is false.
+
+    Raises
+    ------
+    ConfigError, CheckpointError, DataError
+        If the run or its model cannot be used, or no file is a readable image.
+    """
+    from primia_flwr.data.files.unlabelled import find_images
+    from primia_flwr.models.saved import load_model
+    from primia_flwr.pipeline.unlabelled import Reader
+
+    run_dir = run_folder("run", cfg.run)
+    _check_task(run_dir)
+    model, card = load_model(run_dir)
+    root, files = find_images(cfg.data.root)
+    output = output_folder(cfg.output or f"predictions/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
+    console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
+    reader = Reader(model, card, root, cfg.batch_size, cfg.device, cfg.frames)
+    rows, skipped = list[dict[str, Any]](), dict[str, str]()
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=cfg.quiet, transient=True) as progress:
+        bar, seen = progress.add_task("images", total=len(files)), set[str]()
+        for opinion in reader.read(files):
+            if opinion.problem:
+                skipped[opinion.name] = opinion.problem
+            else:
+                rows.append(_row(card, opinion))
+            seen.add(str(opinion.file))
+            progress.update(bar, completed=len(seen))
+    if not rows:
+        raise DataError(
+            f"data.root={cfg.data.root}: none of {len(files)} files is a readable image; the "
+            f"first: {next(iter(skipped.values()))}"
+        )
+    facts = _facts(str(run_dir), card, rows, skipped)
+    write_tables(output, rows, facts)
+    for name, why in skipped.items():
+        console.print(f"skipped {name}: {why}", markup=False, soft_wrap=True)
+    counts = {key: facts[key] for key in ("images", "implausible", "seconds_per_image")}
+    ok = not skipped and not facts["implausible"]
+    return {**counts, "skipped": len(skipped), "output": str(output), "ok": ok}
+
+
+def _check_task(run_dir: Any) -> None:
+    from primia_flwr.config.rows import TASKS
+
+    experiment = experiment_of(run_dir)
+    if experiment and not TASKS[experiment.data.task].explained:
+        raise ConfigError(
+            f"run={run_dir} has data.task={experiment.data.task}, whose models call no class; "
+            "expected a classification; primia evaluate scores models of every task"
+        )
+
+
+def _row(card: "ModelCard", opinion: "Opinion") -> dict[str, Any]:
+    """Return a line of the table, with the columns that `primia infer` writes."""
+    from primia_flwr.data.files.listing import file_digest
+    from primia_flwr.pipeline.unlabelled import is_plausible
+
+    assert opinion.scores is not None
+    plausible = is_plausible(opinion.scores)
+    return {
+        "file": opinion.name,
+        **finding(card.classes, opinion.scores if plausible else None),
+        "plausible": plausible,
+        "audit": "off",
+        "calibrated": 0,
+        "seconds": round(opinion.seconds, 4),
+        "bytes_sent": 0,
+        "bytes_received": 0,
+        "sha256": file_digest(opinion.file),
+    }
+
+
+def _facts(
+    run_dir: str, card: "ModelCard", rows: list[dict[str, Any]], skipped: dict[str, str]
+) -> dict[str, Any]:
+    """Return what stands in predictions.json beside the rows; keys as of `primia infer`."""
+    return {
+        "images": len(rows),
+        "complete": True,
+        "skipped": skipped,
+        "audit": False,
+        "outside": 0,
+        "implausible": sum(not row["plausible"] for row in rows),
+        "seconds_per_image": round(sum(row["seconds"] for row in rows) / len(rows), 4),
+        "bytes_sent": 0,
+        "bytes_received": 0,
+        "basis": "computed in the clear, by the plain model",
+        "classes": list(card.classes),
+        "model": {
+            "run": run_dir,
+            "round": card.round,
+            "config_hash": card.config_hash,
+            "synthetic": card.synthetic,
+            "calibrated": 0,
+        },
+    }
+
+
+COMMAND = Command(
+    words=("predict",),
+    summary="classify images without labels by a saved model; writes the table of primia infer",
+    examples=(
+        "primia predict run=outputs/2026-01-31/12-00-00-demo data.root=today",
+        "primia predict run=outputs/a data.root=today/thorax.dcm output=results",
+        "primia predict run=outputs/a data.root=today device=cuda batch_size=256",
+        "primia predict run=outputs/a data.root=series frames=each  # or frames=mean",
+    ),
+    config_name="commands/analysis/predict",
+    schema=PredictConfig,
+    run=run,
+    positional="run",
+)
