@@ -3,6 +3,7 @@
 from clients.site.identity import SecureSite
 from clients.site.opened import OpenSite
 from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.data.names import key_of
 from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.messages.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.accounting.events import AnyEvent
@@ -25,8 +26,8 @@ class Account:
         self.images = site.data.train.joined(site.data.val)
         _check_claim(site)
         self._site, self._unit = site, site.budget.unit
-        self._names = unit_names(self._unit, self.images)
         _check_digests(self.images)
+        self._names, self._digests = _known_by(self._unit, self.images)
         self.units = len(units_of(self._unit, self.images.patients, self.images.digests))
         self._member, self._run = member.member, member.member.session.run
         self._instance, self._request = instance, request
@@ -54,17 +55,17 @@ class Account:
 
     def plan(self, ledger: Ledger, wish: Wish) -> RunPlan:
         """Return the plan of the run, which the ledger keeps from its first request on."""
-        version = ledger.register(self._names, self.images.digests)
+        version = ledger.register(self._names, self._digests)
         return ledger.plan(version, run=self._run, wish=wish)
 
     def cover(self, ledger: Ledger, event: AnyEvent) -> None:
         """See that the run's plans cover an answer: one repetition too many is its own plan."""
-        version = ledger.register(self._names, self.images.digests)
+        version = ledger.register(self._names, self._digests)
         ledger.cover(version, run=self._run, event=event)
 
     def afford(self, ledger: Ledger, *, whole: AnyEvent, this: AnyEvent) -> None:
         """Refuse the run in its first round, or this round later, if it is too dear."""
-        version = ledger.register(self._names, self.images.digests)
+        version = ledger.register(self._names, self._digests)
         rounds = [c for c in ledger.charges() if c.run == self._run and c.instance > 0]
         ledger.afford(version, run=self._run, events=[this if rounds else whole])
 
@@ -75,7 +76,7 @@ class Account:
     def charge(self, ledger: Ledger, event: AnyEvent, what: str) -> Receipt:
         """Write down what the answer costs."""
         return ledger.charge(
-            ledger.register(self._names, self.images.digests),
+            ledger.register(self._names, self._digests),
             run=self._run,
             instance=self._instance,
             request=self._request,
@@ -92,6 +93,14 @@ class Account:
         (answers, digest), member = ledger.answers(), self._member
         signed = LedgerHead.signed(member.identity, site=member.name, answers=answers, hash=digest)
         self.heads.learn([signed])
+
+
+def _known_by(unit: str, images: LabelledImages) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return by which names and digests a ledger knows units again: patients in any spelling."""
+    names = unit_names(unit, images)
+    if unit != "patient":
+        return names, images.digests
+    return names + tuple(key_of(name) or name for name in names), images.digests * 2
 
 
 def _check_digests(images: LabelledImages) -> None:

@@ -123,6 +123,7 @@ def _deployed(text: str, site_file: Path) -> OpenSite:
         manifest=str(policy.path(policy.data_manifest)) if policy.data_manifest else "",
         patient_pattern=policy.patient_pattern,
         patient_column=policy.patient_column,
+        columns=policy.data_columns,
         cache_dir=str(policy.state_folder / "cache"),
     )
     return OpenSite(

@@ -48,6 +48,7 @@ class Findings:
     synthetic: bool = False
     images: int = 0
     patients: int = 0
+    unknown_patients: int = 0
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     sites: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -141,6 +142,7 @@ def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) ->
         synthetic=manifest.synthetic,
         images=len(readable),
         patients=len(readable.patients()),
+        unknown_patients=sum(is_own(sample.patient) for sample in readable.samples),
         classes={**empty, **_counts(readable, "label")},
         splits=_counts(readable, "split"),
         sites=_counts(readable, "site"),
@@ -245,11 +247,11 @@ def _warnings(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[s
     if findings.unreadable and cfg.skip_unreadable:
         found.append(f"{len(findings.unreadable)} unreadable file(s) will be left out")
     found += duplicate_warnings(readable, findings.duplicates)
-    unknown = sum(is_own(sample.patient) for sample in readable.samples)
-    if unknown:
+    if findings.unknown_patients:
         found.append(
-            f"the patient of {unknown} image(s) is unknown, each counts as its own: two images of "
-            f"one patient may end up in training and test ({_patient_remedy(cfg)})"
+            f"the patient of {findings.unknown_patients} image(s) is unknown, each counts as its "
+            "own: two images of one patient may end up in training and test "
+            f"({_patient_remedy(cfg)})"
         )
     found += _dominant(readable)
     if findings.ignored_folders:

@@ -160,6 +160,8 @@ def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
             raise DataError(f"site {name} is not in the manifest; expected one of {list(sites)}")
         manifest = sites[name]
     _check_classes(manifest)
+    for note in manifest.notes:
+        logger.warning("%s", note)
     store = open_store(manifest, cfg)
     return _site_data(name, replace(manifest, digests=store.digests), store, cfg, seed)
 
@@ -191,6 +193,20 @@ def load_pooled(
     train = develop.with_samples([s for part in parts for s in part["train"].samples])
     val = develop.with_samples([s for part in parts for s in part["val"].samples])
     return SiteData("pooled", _picked(train, store, cfg.task), _picked(val, store, cfg.task))
+
+
+def data_notes(cfg: DataConfig, *, seed: int) -> tuple[str, ...]:
+    """Sentences on a simulation's data: what is left out or taken for one, or is tested on, too."""
+    store, develop, test = _held_out(cfg, seed)
+    known = {store.digests.get(sample.path) for sample in develop.samples} - {None}
+    twice = sum(store.digests.get(sample.path) in known for sample in test.samples) if test else 0
+    if not test or not twice:
+        return develop.notes
+    return (
+        *develop.notes,
+        f"{twice} of {len(test)} test images are in train or val, too, byte by byte: the test is "
+        "then too good; primia data check names them",
+    )
 
 
 def hold_out_test(

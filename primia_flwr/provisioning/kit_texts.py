@@ -26,6 +26,7 @@ data_manifest: ""             # a CSV (path,label,patient), if data_layout is ma
 # layout folder, e.g. '(?P<patient>\\d+)_'; empty: a DICOM's PatientID, else the image's folder.
 patient_pattern: ""
 patient_column: patient       # of the CSV
+data_columns: {{}}              # of the CSV, e.g. {{path: Image Index, label: Finding}}
 device: auto                  # auto | cpu | cuda | cuda:0
 
 # --- What may happen here -----------------------------------------------------------------

@@ -7,6 +7,7 @@ all of them at once.
 import shutil
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -188,6 +189,7 @@ def check_data(policy: SitePolicy) -> list[Finding]:
             manifest=table,
             patient_pattern=policy.patient_pattern,
             patient_column=policy.patient_column,
+            columns=policy.data_columns,
         )
         found = data_check.check_data(cfg, seed=0)
     except PrimiaError as error:
@@ -201,7 +203,20 @@ def check_data(policy: SitePolicy) -> list[Finding]:
             "data", True, f"{found.images} images in {len(found.classes)} classes, all readable"
         ),
         _patients_finding(found.patients, found.patients_on_both_sides, remedy),
+        *_doubts(policy, found.unknown_patients, found.warnings, remedy),
     ]
+
+
+def _doubts(
+    policy: SitePolicy, unknown: int, warnings: Sequence[str], remedy: str
+) -> list[Finding]:
+    """Say what a private run would refuse, and how many warnings there are."""
+    if unknown and policy.max_epsilon and policy.privacy_unit == "patient":
+        text = f"{unknown} images of unknown patients, which a run by patient refuses"
+        return [Finding("patients", False, text, "name the patients, or set privacy_unit: image")]
+    if not warnings:
+        return []
+    return [Finding("doubts", True, f"{len(warnings)} warnings, first {warnings[0]}", remedy)]
 
 
 def _patients_finding(count: int, shared: dict[str, list[str]], remedy: str) -> Finding:

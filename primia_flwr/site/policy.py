@@ -16,6 +16,7 @@ from primia_flwr.config import renamed
 from primia_flwr.config.checks import (
     check_choice,
     check_column,
+    check_columns,
     check_day,
     check_pattern,
     check_range,
@@ -49,9 +50,9 @@ class SitePolicy:
 
     `patient_pattern`: in the layout `folder`, the regular expression with a group `patient` that
     finds the patient in an image's path; empty: the layout's own rule. `patient_column`: of the
-    manifest. `min_round_images`: refuse
-    runs whose rounds train on fewer images of this site, because a sum over few images is close to
-    them.
+    manifest; `data_columns`: what its other columns are called, by what they hold.
+    `min_round_images`: refuse runs whose rounds train on fewer images of this site, because a sum
+    over few images is close to them.
 
     For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
     `allow_other_survivors`: answer sums over any lists of sites, whose differences show single
@@ -82,6 +83,7 @@ class SitePolicy:
     data_manifest: str = ""
     patient_pattern: str = ""
     patient_column: str = "patient"
+    data_columns: dict[str, str] = field(default_factory=dict)
     device: str = "auto"
     state: str = "state"
     approved_bundles: list[str] = field(default_factory=list)
@@ -121,6 +123,7 @@ class SitePolicy:
         check_day("member_lists_since", self.member_lists_since)
         check_pattern("patient_pattern", self.patient_pattern)
         check_column("patient_column", self.patient_column)
+        check_columns("data_columns", self.data_columns)
         check_range("count_digits", self.count_digits, 0, 9, example=2)
         check_choice("privacy_unit", self.privacy_unit, UNITS)
         check_range("max_epsilon", self.max_epsilon, 0, 1000, example=3)
@@ -221,7 +224,11 @@ _EXAMPLES = {"site": "munich", "superlink": "fl.example.org:9391"}
 
 
 def _check_type(key: str, value: object, annotation: Any) -> None:
-    if get_origin(annotation) is list:
+    if get_origin(annotation) is dict:
+        if isinstance(value, dict) and all(type(v) is str for pair in value.items() for v in pair):
+            return
+        expected = "a mapping of names, e.g. {path: Image Index}"
+    elif get_origin(annotation) is list:
         (element,) = get_args(annotation)
         if isinstance(value, list) and all(type(v) is element for v in value):
             return

@@ -211,6 +211,7 @@ TERMS: tuple[Term, ...] = (
     Term("debug.verify_sums", lambda value, *_: value is False, lambda _: "false"),
     _same("data.patient_pattern", "patient_pattern", ordinary=""),
     _same("data.patient_column", "patient_column", ordinary="patient"),
+    _same("data.columns", "data_columns", ordinary={}),
     _same("privacy.unit", "privacy_unit", private=True),
     _same("privacy.delta", "privacy_delta", private=True),
     Term(

@@ -128,10 +128,14 @@ def test_data_is_read_and_a_broken_file_is_named(policy: SitePolicy, tmp_path: P
             noise = np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)
             Image.fromarray(noise).save(tmp_path / label / f"{label}{number}.png")
     policy.data_root, policy.data_layout = str(tmp_path), "folder"
-    data, patients = check.check_data(policy)
+    data, patients, doubts = check.check_data(policy)
     assert (data.ok, patients.ok) == (True, True)
     assert data.found == "6 images in 2 classes, all readable"
     assert "6 patients" in patients.found
+    assert (doubts.ok, "warnings, first 3 group(s)" in doubts.found) == (True, True)
+    policy.max_epsilon = 3.0
+    (private,) = check.check_data(policy)[2:]
+    assert (private.ok, private.found[:30]) == (False, "6 images of unknown patients, ")
     policy.patient_pattern = r"(?P<patient>healthy|ill)\d"  # as a run at this site counts them
     assert "2 patients" in check.check_data(policy)[1].found
     policy.patient_pattern = r"(?P<patient>healthy)\d"

@@ -6,12 +6,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from primia_flwr.config.experiment.halving import rounds_in_all
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
-from primia_flwr.data.dataset import SiteData
+from primia_flwr.data.dataset import SiteData, data_notes
 from primia_flwr.flower.bundle import stage_bundle
 from primia_flwr.flower.simulation import concurrent_sites
 from primia_flwr.pipeline.experiment import check_model, simulated_sites, test_set
@@ -19,6 +20,7 @@ from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.pipeline.planned_privacy import planned_privacy
 from primia_flwr.provisioning.readiness import federation_facts
 from primia_flwr.runs.metadata import data_facts
+from primia_flwr.storage.printable import printable
 from primia_flwr.training.plan import steps_a_round
 
 _BYTES = 4  # of a float32
@@ -77,6 +79,9 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
         counts = [str(n) for n in row["label_counts"].values()]
         table.add_row(row["site"], str(row["train"]), str(row["val"]), *counts, str(steps))
     console.print(table)
+    notes = data_notes(experiment.data, seed=experiment.seed)
+    for note in notes:
+        console.print(f"[yellow]data:[/] {escape(printable(note, limit=2000))}", soft_wrap=True)
     console.print(
         f"test set: {facts['test']['n'] if facts['test'] else 'none'} images; "
         f"model: {experiment.model.name}, {parameters:,} parameters, "
@@ -84,7 +89,7 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
         f"{at_once} site(s) at once on {cores} core(s) each"
     )
     private = _private(experiment, sites, parameters, console)
-    return {**facts, "parameters": parameters, **private}
+    return {**facts, "data_notes": list(notes), "parameters": parameters, **private}
 
 
 def _private(
