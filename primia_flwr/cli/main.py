@@ -1,6 +1,7 @@
 """The entry point `primia`: finds the command in a closed table and hands it the arguments."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -61,7 +62,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `primia` and exit with the command's exit code."""
+    """Run `primia` and exit with the command's exit code.
+
+    What it and the programs that it starts write is for its owner only: most tells of patients.
+    """
+    os.umask(0o077)
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

@@ -1,5 +1,6 @@
 """A manifest: which image file shows which class, of which patient, at which site."""
 
+import io
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.storage import plain_csv
+from primia_flwr.storage.atomic import PRIVATE, make_folder, write_atomic
 
 COLUMNS = ("path", "label", "patient", "site", "split")
 
@@ -107,14 +109,15 @@ class Manifest:
         }
 
     def write_csv(self, path: Path) -> None:
-        """Write path, class name, patient, site and split of every sample."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = plain_csv.writer(file)
-            writer.writerow(COLUMNS)
-            for sample in self.samples:
-                label = self.classes[sample.label]
-                writer.writerow((sample.path, label, sample.patient, sample.site, sample.split))
+        """Write path, class name, patient, site and split of every sample, for the owner only."""
+        text = io.StringIO(newline="")
+        writer = plain_csv.writer(text)
+        writer.writerow(COLUMNS)
+        for sample in self.samples:
+            label = self.classes[sample.label]
+            writer.writerow((sample.path, label, sample.patient, sample.site, sample.split))
+        make_folder(path.parent)
+        write_atomic(path, text.getvalue(), mode=PRIVATE)
 
 
 def _root(parents: Mapping[str, str], name: str) -> str:

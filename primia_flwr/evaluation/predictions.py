@@ -11,7 +11,7 @@ import numpy as np
 
 from primia_flwr.errors import DataError
 from primia_flwr.storage import plain_csv
-from primia_flwr.storage.atomic import write_atomic
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import read_text, reading, reason_of
 from primia_flwr.tasks.judge import Judge
@@ -25,7 +25,7 @@ def write_predictions(path: Path, made: Predictions, judge: Judge) -> None:
     """Write one line per image: file, patient, and the columns of the task.
 
     Numbers are written with all their digits, so that figures computed from the file equal those
-    computed in the run. The file appears complete or not at all.
+    computed in the run. The file appears complete or not at all, for its owner only.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def write_predictions(path: Path, made: Predictions, judge: Judge) -> None:
         )
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
-    write_atomic(path, text.getvalue())
+    write_atomic(path, text.getvalue(), mode=PRIVATE)
 
 
 def read_predictions(path: Path, judge: Judge) -> Predictions:

@@ -105,7 +105,7 @@ class Child:
         self.name = name
         self.log_file = log_file
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        with log_file.open("ab") as log:
+        with open(log_file, "ab", opener=_for_its_owner) as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 list(command),
@@ -261,3 +261,8 @@ def _last_words(child: Child) -> str:
 def _die_with_parent() -> None:
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Open a log: what a program says of images may name patients."""
+    return os.open(path, flags, 0o600)

@@ -11,7 +11,7 @@ from typing import Any
 from primia_flwr.errors import ConfigError
 from primia_flwr.plotting import Plot
 from primia_flwr.reporting import page
-from primia_flwr.storage.atomic import atomic_folder, writing
+from primia_flwr.storage.atomic import PRIVATE, atomic_folder, write_atomic, writing
 from primia_flwr.tables import Sheet
 from primia_flwr.tasks.judge import Comparison
 
@@ -46,11 +46,11 @@ def write_comparison(target: Path, found: Comparison, about: Mapping[str, Any]) 
     remedy = "expected a writable folder with free space; give another one as output=<folder>"
     with (
         writing(f"output={target}", error=ConfigError, remedy=remedy),
-        atomic_folder(target) as draft,
+        atomic_folder(target, mode=0o700) as draft,
     ):
         (draft / "plots").mkdir()
         for name, text in contents.items():
-            (draft / name).write_text(text, encoding="utf-8")
+            write_atomic(draft / name, text, mode=PRIVATE)
         if target.exists():
             shutil.rmtree(target)
     return target / _PAGE

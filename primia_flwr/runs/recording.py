@@ -16,7 +16,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.messages.secure import unflatten
 from primia_flwr.runs import received
 from primia_flwr.secagg.payload.masks import Vector
-from primia_flwr.storage.atomic import write_atomic
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 
 _Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -75,4 +75,4 @@ class Recording:
         content = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         path = received.path_of(self._folder, server_round, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, save(content, {received.KIND: kind, **more}))
+        write_atomic(path, save(content, {received.KIND: kind, **more}), mode=PRIVATE)

@@ -66,7 +66,7 @@ def write_together(contents: Mapping[Path, bytes | str], *, mode: int | None = N
 
 
 def write_result(path: Path, content: str | Mapping[str, Any]) -> None:
-    """Write a result of a run, a text or an object in JSON, as `write_atomic` does.
+    """Write a result of a run, a text or an object in JSON, for its owner; as `write_atomic` does.
 
     Raises
     ------
@@ -75,7 +75,15 @@ def write_result(path: Path, content: str | Mapping[str, Any]) -> None:
     """
     text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
     with writing(path, error=DataError, remedy="expected a writable folder with free space"):
-        write_atomic(path, text)
+        write_atomic(path, text, mode=PRIVATE)
+
+
+def only_for_owner(folder: Path) -> None:
+    """Keep everybody but their owner out of a folder, and of all files and folders below it."""
+    for place, _, names in os.walk(folder):
+        os.chmod(place, 0o700)
+        for name in names:
+            os.chmod(os.path.join(place, name), PRIVATE, follow_symlinks=True)
 
 
 @contextmanager

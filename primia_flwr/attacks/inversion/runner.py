@@ -30,7 +30,7 @@ from primia_flwr.attacks.inversion.targets import (
 )
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.storage.atomic import write_atomic
+from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import parse_json, read_text, reading
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
@@ -250,7 +250,7 @@ class AttackRunner:
         content = {"images": result.images.contiguous(), "labels": finished.labels}
         path = self._path(finished.job)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, save(content, {"facts": json.dumps(facts)}))
+        write_atomic(path, save(content, {"facts": json.dumps(facts)}), mode=PRIVATE)
 
     def _kept(self, job: Job) -> Finished | None:
         path = self._path(job)

@@ -22,7 +22,7 @@ from primia_flwr.errors import DataError
 from primia_flwr.numbers import figure, interval
 from primia_flwr.reporting.page import render
 from primia_flwr.storage import plain_csv
-from primia_flwr.storage.atomic import write_together, writing
+from primia_flwr.storage.atomic import PRIVATE, write_together, writing
 
 _HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")
 
@@ -140,7 +140,7 @@ def write_membership(
     remedy = "expected a writable folder with free space; give one as output=<folder>"
     with writing(folder, error=DataError, remedy=remedy):
         folder.mkdir(parents=True, exist_ok=True)
-        write_together({folder / name: text for name, text in content.items()})
+        write_together({folder / name: text for name, text in content.items()}, mode=PRIVATE)
 
 
 def _page(found: Membership, values: Mapping[str, Any]) -> str:

@@ -38,17 +38,17 @@ def write(folder: Path, result: dict[str, Any], pairs: Sequence[Any], picture: b
     from safetensors.torch import save
 
     from primia_flwr.attacks.inversion.page import page
-    from primia_flwr.storage.atomic import write_atomic
+    from primia_flwr.storage.atomic import PRIVATE, make_folder, write_atomic
 
     images = {
         "reconstructions": torch.stack([p.reconstruction for p in pairs]),
         "originals": torch.stack([p.original for p in pairs]),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "grid.png", picture)
-    write_atomic(folder / "reconstructions.safetensors", save(images))
-    write_atomic(folder / "attack.html", page(result, picture))
-    write_atomic(folder / "attack.json", json.dumps(result, indent=1) + "\n")
+    make_folder(folder)
+    write_atomic(folder / "grid.png", picture, mode=PRIVATE)
+    write_atomic(folder / "reconstructions.safetensors", save(images), mode=PRIVATE)
+    write_atomic(folder / "attack.html", page(result, picture), mode=PRIVATE)
+    write_atomic(folder / "attack.json", json.dumps(result, indent=1) + "\n", mode=PRIVATE)
 
 
 def show(result: dict[str, Any], *, quiet: bool) -> None:

@@ -8,6 +8,7 @@ from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.train import new_run_dir, show_result
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.pipeline.needed import check_extras
+from primia_flwr.storage.atomic import make_folder
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     check_extras(experiment, own_sites=True)
     run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
     with LiveView(run_dir, rounds, sites, experiment.task.aim, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")

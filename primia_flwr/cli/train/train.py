@@ -16,6 +16,7 @@ from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.extras import need
 from primia_flwr.pipeline.needed import check_extras
+from primia_flwr.storage.atomic import make_folder
 
 _MULTIRUN = ("-m", "--multirun")
 
@@ -71,7 +72,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Train one experiment in a folder, with the live view and the table at the end."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
     with LiveView(run_dir, rounds, sites, experiment.task.aim, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
@@ -135,7 +136,7 @@ def new_run_dir(experiment: Experiment) -> Path:
     for attempt in range(1, 1000):
         folder = wanted if attempt == 1 else wanted.with_name(f"{wanted.name}-{attempt}")
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             continue
         return folder

@@ -14,7 +14,7 @@ from filelock import FileLock
 from primia_flwr.data.files.decoding.stream import encoding_of, start_of
 from primia_flwr.data.files.regular import open_regular
 from primia_flwr.errors import DataError
-from primia_flwr.storage.atomic import atomic_folder, writing
+from primia_flwr.storage.atomic import atomic_folder, make_folder, only_for_owner, writing
 from primia_flwr.storage.reading import reason_of
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
@@ -143,7 +143,7 @@ def is_dicom(path: Path) -> bool:
 
 @contextmanager
 def cache_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `target` when the block ends without an error.
+    """Give a temporary folder that becomes `target`, for its owner, when the block ends well.
 
     Safe for several processes at once: the first to finish wins, the others' work is dropped.
 
@@ -156,9 +156,10 @@ def cache_folder(target: Path) -> Iterator[Path]:
     with (
         writing(target.parent, error=DataError, remedy=remedy),
         suppress(FileExistsError),
-        atomic_folder(target, mode=0o755) as draft,
+        atomic_folder(target, mode=0o700) as draft,
     ):
         yield draft
+        only_for_owner(draft)
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def locked(target: Path) -> Iterator[None]:
     """Let one process at a time make `target`; where the system has no locks, let all."""
     with ExitStack() as stack:
         with suppress(OSError):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             stack.enter_context(FileLock(target.with_name(f".{target.name}.lock")))
         yield
 

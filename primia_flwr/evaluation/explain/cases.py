@@ -1,7 +1,8 @@
 """The cases that a run explains, on disk: `saliency/cases.json` and two pictures a case.
 
 `case-01.png` is the image as the model saw it, `case-01-map.png` its Grad-CAM map in grey, white
-where the map is strongest. These are images of the test set: they are as sensitive as it is.
+where the map is strongest. These are images of the test set: they are as sensitive as it is,
+and for their owner only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from primia_flwr.errors import DataError
-from primia_flwr.storage.atomic import write_result
+from primia_flwr.storage.atomic import make_folder, only_for_owner, write_result
 from primia_flwr.storage.reading import parse_json, read_bytes, read_text, reading
 
 FOLDER, FILE = "saliency", "cases.json"
@@ -72,12 +73,13 @@ def write_cases(folder: Path, explanation: Explanation) -> None:
         If the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for old in (folder / FILE, *folder.glob("case-*.png")):
             old.unlink(missing_ok=True)
         for number, case in enumerate(explanation.cases, start=1):
             for name, picture in zip(_names(number), (case.image, case.heat), strict=True):
                 Image.fromarray(picture).save(folder / name)
+        only_for_owner(folder)
     except OSError as error:
         raise DataError(
             f"{folder} cannot be written ({error.strerror or error}); expected a writable folder "
