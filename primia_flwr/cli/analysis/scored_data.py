@@ -27,6 +27,9 @@ class ScoredDataConfig:
     layout: Optional[str] = None
     split: Optional[str] = None
     patient_pattern: Optional[str] = None
+    patient_column: Optional[str] = None
+    columns: Optional[dict[str, str]] = None
+    uncertain: Optional[str] = None
     skip_unreadable: Optional[bool] = None
     workers: Optional[int] = None
     cache_dir: Optional[str] = None
@@ -45,7 +48,10 @@ class ScoredDataConfig:
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """Images to score: `origin` says which of the data, `warning` that some were trained on."""
+    """Images to score: `origin` says which of the data, `warning` that some were trained on.
+
+    The warning also says what was left out, or taken for one.
+    """
 
     images: Any
     manifest: Any
@@ -105,7 +111,8 @@ def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImage
         resize=card.resize,
     )
     images, manifest, origin = _images(wanted, asked, own_split=base.split, seed=seed)
-    return ScoredImages(images, manifest, wanted, origin, _overlap(base, wanted, origin))
+    doubts = filter(None, (_overlap(base, wanted, origin), *manifest.notes))
+    return ScoredImages(images, manifest, wanted, origin, "; ".join(doubts))
 
 
 def _data_of_run(run_dir: Path, asked: ScoredDataConfig) -> tuple[DataConfig, int]:

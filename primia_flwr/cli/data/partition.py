@@ -14,6 +14,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.storage.printable import printable
 
 if TYPE_CHECKING:
     from primia_flwr.data.manifest import Manifest
@@ -60,6 +61,8 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
         parts["test"] = _labelled(test, split="test")
     files = _write(parts, Path(cfg.output))
     console = Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False)
+    for note in whole.notes:
+        console.print(f"[yellow]data:[/] {escape(printable(note, limit=2000))}", soft_wrap=True)
     console.print(_table(parts))
     console.print(
         f"read a manifest with data.layout=manifest data.root={escape(str(whole.root))} "
@@ -111,6 +114,7 @@ def _result(
         "root": str(whole.root),
         "classes": list(whole.classes),
         "synthetic": whole.synthetic,
+        "warnings": list(whole.notes),
         "files": files,
         "parts": counts,
     }

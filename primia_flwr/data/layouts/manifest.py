@@ -1,8 +1,10 @@
 """A CSV manifest: `path,label[,patient,site,split]`, or columns of other names."""
 
+import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -16,7 +18,7 @@ from primia_flwr.data.layouts.common import (
 from primia_flwr.data.layouts.folder import PatientOf, header_patient, patient_reader
 from primia_flwr.data.layouts.table import Row, read_rows
 from primia_flwr.data.manifest import Manifest, Sample
-from primia_flwr.data.names import is_placeholder, key_of, own_patient
+from primia_flwr.data.names import is_placeholder, key_of, own_patient, spellings
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
 
@@ -50,7 +52,14 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
     ordered = tuple(sorted(samples, key=lambda sample: sample.path))
     manifest = Manifest(root, classes.names, ordered, is_synthetic(root))
     dropped = {"uncertain label": len(table.rows) - len(certain.rows)}
-    return manifest.noting(*table.notes, certain.note, *classes.notes).leaving(dropped)
+    notes = (*table.notes, certain.note, *classes.notes, _site_note(certain.rows))
+    return manifest.noting(*notes).leaving(dropped)
+
+
+def _site_note(rows: Sequence[Row]) -> str:
+    names = spellings({row.get("site", "") for row in rows} - {""})
+    alike = [group for group in names.values() if len(group) > 1]
+    return f"sites that differ in case, white space or form only: {alike[0]}" if alike else ""
 
 
 @dataclass(frozen=True)
@@ -124,8 +133,8 @@ def _patient(root: Path, path: str, named: str) -> str:
 
 def _inside(root: Path, text: str) -> str:
     """Path below the root; one written on Windows, with backslashes, is read as such."""
-    path = Path(text)
-    if "\\" in text and not (root / path).exists():
+    path = Path(next((form for form in _forms(text) if os.path.exists(root / form)), text))
+    if "\\" in text and not os.path.exists(root / path):
         path = Path(PureWindowsPath(text).as_posix())
     if path.is_absolute() and path.is_relative_to(root):
         path = path.relative_to(root)
@@ -136,6 +145,12 @@ def _inside(root: Path, text: str) -> str:
             "data.root to a folder that holds all images"
         )
     return str(posix)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """Yield a path as it is written, and in the Unicode forms of other systems."""
+    yield text
+    yield from (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
 
 
 def _refuse_repeated(path: Path, samples: list[Sample]) -> None:

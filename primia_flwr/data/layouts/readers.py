@@ -33,7 +33,8 @@ def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
     """
     manifest: Manifest = LAYOUTS[cfg.layout](cfg, seed=seed)
     _check_names(manifest)
-    return _one_name_each(selected(manifest, cfg.select)).noting(_combined(manifest.classes))
+    named = _one_name_each(selected(manifest, cfg.select))
+    return named.noting(_combined(manifest.classes), _missing(manifest.classes))
 
 
 def same_files(manifest: Manifest) -> dict[str, str]:
@@ -90,6 +91,11 @@ def _one_name_each(manifest: Manifest) -> Manifest:
         else ""
     )
     return manifest.with_samples(samples).noting(spelled, placeholders)
+
+
+def _missing(classes: tuple[str, ...]) -> str:
+    found = [name for name in classes if name.lower() in ("nan", "n/a", "<na>", "nat", "null")]
+    return f"class {found[0]!r}: is that a label that is missing?" if found else ""
 
 
 def _combined(classes: tuple[str, ...]) -> str:

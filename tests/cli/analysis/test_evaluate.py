@@ -149,12 +149,23 @@ def test_other_classes_are_refused_in_one_sentence(run_dir: Path, tmp_path: Path
     assert not (run_dir / "evaluation").exists()
 
 
-def test_the_same_class_names_in_another_case_are_other_classes(
+def test_the_same_class_names_in_another_case_are_the_models_and_that_is_said(
     run_dir: Path, tmp_path: Path
 ) -> None:
-    root = make_images(tmp_path / "upper", {"Dark": 2, "Light": 2})
-    with pytest.raises(DataError, match=r"classes Dark, Light; expected .*dark, light"):
-        evaluate(run_dir, data={"root": str(root)})
+    root = make_images(tmp_path / "upper", {"Dark": 2, "Light": 1})
+    result = evaluate(run_dir, data={"root": str(root)})
+    metrics = json.loads((Path(str(result["output"])) / "metrics.json").read_text())
+    assert result["n"] == 3
+    assert "'Dark' as 'dark', 'Light' as 'light'" in metrics["warning"]
+
+
+def test_a_table_may_call_its_columns_otherwise(run_dir: Path, tmp_path: Path) -> None:
+    make_images(tmp_path / "more", {"dark": 2, "light": 2})
+    table = tmp_path / "more" / "list.csv"
+    table.write_text("Image Index;Finding\ndark/00.png;dark\nlight/00.png;light\n")
+    columns = {"path": "Image Index", "label": "Finding"}
+    data = {"manifest": str(table), "root": str(tmp_path / "more"), "columns": columns}
+    assert evaluate(run_dir, data=data)["n"] == 2
 
 
 def test_output_and_name_say_where_the_files_go(run_dir: Path, tmp_path: Path) -> None:
