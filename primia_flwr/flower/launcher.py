@@ -31,7 +31,9 @@ from primia_flwr.storage.reading import parse_json, read_text, reading
 
 _RESULT_FILE, _ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder
-_ASK_EVERY = 15.0  # seconds between two questions to the SuperLink
+# Seconds between two questions to the SuperLink, each of which is a process: while Flower's log, which
+# ends with the run, still comes, and after it has ended.
+_ASK_BESIDE_LOG, _ASK_EVERY = 120.0, 5.0
 _LAST_LINES = 8.0  # seconds that Flower's log may take to end after the run
 
 
@@ -92,7 +94,7 @@ def _run(
             )
         )
         try:
-            return _wait(connection, run_id, run_dir, watch)
+            return _wait(connection, run_id, run_dir, watch, log)
         except RunStopped:
             with contextlib.suppress(FederationError):
                 connection.call("stop", str(run_id), CONNECTION)
@@ -109,7 +111,7 @@ def _let_end(log: Child) -> None:
 
 
 def _wait(
-    connection: Connection, run_id: int, run_dir: Path, watch: Callable[[], None]
+    connection: Connection, run_id: int, run_dir: Path, watch: Callable[[], None], log: Child
 ) -> dict[str, Any]:
     asked = time.monotonic()
     while True:
@@ -117,7 +119,8 @@ def _wait(
         result = _outcome(run_dir)
         if result is not None:
             return result
-        if time.monotonic() - asked > _ASK_EVERY:
+        pause = _ASK_BESIDE_LOG if log.poll() is None else _ASK_EVERY
+        if time.monotonic() - asked > pause:
             asked = time.monotonic()
             _check_alive(connection, run_id, run_dir)
         time.sleep(_LOOK_EVERY)

@@ -100,6 +100,10 @@ class Gate:
         os.environ[BUNDLE_VARIABLE] = admission.bundle.sha256  # which the app binds into its masks
         self._admitted = True
 
+    def unpacked(self) -> Path | None:
+        """Return the folder of the admitted bundle, where an earlier message has unpacked it."""
+        return installed.unpacked(self._home) if self._home is not None else None
+
     def check_admitted(self) -> None:
         """Refuse to load code that was not admitted by this gate, or is not what it admitted.
 
@@ -217,8 +221,7 @@ def close(gate: Gate, runtime: ModuleType = _clientapp_runtime) -> None:
 
     def gated_install(content: bytes, *args: Any, **kwargs: Any) -> Path:
         gate.admit(content)
-        target: Path = install(content, *args, **kwargs)
-        return target
+        return gate.unpacked() or install(content, *args, **kwargs)
 
     def gated_loader(*args: Any, **kwargs: Any) -> Callable[..., Any]:
         load = loader(*args, **kwargs)

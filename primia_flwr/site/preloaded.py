@@ -8,11 +8,16 @@ import gc
 from importlib import import_module
 
 PRELOADED = (
+    "PIL.TiffImagePlugin",
     "primia_flwr.site.gate",
     "primia_flwr.compat",  # torch and torchvision
+    "cryptography.hazmat.backends.openssl.backend",
+    "cryptography.hazmat.primitives.ciphers.aead",
     "cryptography.x509",
     "filelock",
+    "httpcore",  # which httpx imports at its first client, and trio with it
     "randomgen",
+    "safetensors.numpy",
     "safetensors.torch",
     "torchvision.transforms.v2",
 )

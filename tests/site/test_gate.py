@@ -147,6 +147,28 @@ def test_approved_bundle_passes_and_its_reply_is_logged_first(policy_file: Path)
     assert os.environ["FLWR_HOME"].endswith(f"state/bundles/unpacked/{HASH}")
 
 
+def test_a_second_message_finds_the_bundle_unpacked(policy_file: Path) -> None:
+    approve(policy_file, HASH)
+    for expected in (["install", "load", "push"], ["load", "push"]):
+        steps: list[str] = []
+        module = flower(steps)
+        close(Gate(policy_file), module)
+        module.run_clientapp()
+        assert steps == expected
+
+
+def test_what_was_changed_since_is_unpacked_again(policy_file: Path) -> None:
+    approve(policy_file, HASH)
+    for _ in range(2):
+        steps: list[str] = []
+        module = flower(steps)
+        close(Gate(policy_file), module)
+        module.run_clientapp()
+        assert steps == ["install", "load", "push"]
+        (app,) = (Path(os.environ["FLWR_HOME"]) / "apps").iterdir()
+        (app / "more.py").write_text("")
+
+
 def test_removing_the_line_takes_the_approval_back(policy_file: Path) -> None:
     approve(policy_file, HASH)
     policy_file.write_text(POLICY)

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from primia_flwr.errors import PolicyRefusal
@@ -34,6 +35,12 @@ def prepare(folder: Path, bundle: Bundle, content: bytes) -> Path:
     return home
 
 
+def unpacked(home: Path) -> Path | None:
+    """Return the one folder that `prepare` has found intact and left; None where there is none."""
+    apps = list((home / "apps").iterdir())
+    return apps[0] if len(apps) == 1 else None
+
+
 def check_unpacked(home: Path, content: bytes) -> None:
     """Refuse to load from a home that holds anything but the admitted bundle.
 
@@ -52,7 +59,7 @@ def is_intact(app: Path, content: bytes) -> bool:
 
     Links are not followed; there are none in an honest folder.
     """
-    wanted = {n: raw for n, raw in read_files(content).items() if not n.startswith(_INFO)}
+    wanted = _unpacked_files(content)
     folders = {parent.as_posix() for name in wanted for parent in Path(name).parents} - {"."}
     if app.is_symlink() or not app.is_dir():
         return False
@@ -60,6 +67,11 @@ def is_intact(app: Path, content: bytes) -> bool:
     kinds = {name: stat.S_IFMT(path.lstat().st_mode) for name, path in found.items()}
     expected = dict.fromkeys(wanted, stat.S_IFREG) | dict.fromkeys(folders, stat.S_IFDIR)
     return kinds == expected and all(found[n].read_bytes() == raw for n, raw in wanted.items())
+
+
+@lru_cache(maxsize=1)  # one message's process looks at one bundle, twice
+def _unpacked_files(content: bytes) -> dict[str, bytes]:
+    return {n: raw for n, raw in read_files(content).items() if not n.startswith(_INFO)}
 
 
 def without_bytecode() -> None:
