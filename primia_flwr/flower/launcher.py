@@ -31,7 +31,7 @@ from primia_flwr.storage.reading import parse_json, read_text, reading
 
 _RESULT_FILE, _ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder
-# Seconds between two questions to the SuperLink, each of which is a process: while Flower's log, which
+# Seconds between two questions to the SuperLink, each a process: while Flower's log, which
 # ends with the run, still comes, and after it has ended.
 _ASK_BESIDE_LOG, _ASK_EVERY = 120.0, 5.0
 _LAST_LINES = 8.0  # seconds that Flower's log may take to end after the run
