@@ -139,6 +139,7 @@ def _result(state: RunState) -> dict[str, object]:
     return {
         "rounds": state.round,
         "best_round": state.best_round,
+        "validation": state.validation,
         "stopped": state.stopped,
         "pixel_mean": list(state.mean),
         "pixel_std": list(state.std),

@@ -34,7 +34,7 @@ from primia_flwr.provisioning.readiness import with_roster
 from primia_flwr.reporting.model_card import write_model_card
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
-from primia_flwr.runs.metadata import data_facts, read_json, run_facts
+from primia_flwr.runs.metadata import continued, data_facts, read_json, run_facts
 from primia_flwr.runs.track import track
 from primia_flwr.storage.atomic import write_result
 
@@ -95,17 +95,17 @@ def run_experiment(
     simulated = experiment.deployment.kind == "simulation"
     if not simulated:
         experiment = with_roster(experiment)
-    earlier = float(read_json(run_dir / "run.json").get("seconds") or 0)
+    before = continued(run_dir)
     write_result(run_dir / "config.yaml", to_yaml(experiment))
     if simulated and score:
         test = test_set(experiment)
-    facts = {**run_facts(experiment), **_data(experiment, test, watcher)}
+    facts = {**run_facts(experiment), **before, **_data(experiment, test, watcher)}
     facts |= _federate(experiment, run_dir, facts, watcher)
     write_result(run_dir / "run.json", facts)
     write_model_card(run_dir)
     metrics = _score(experiment, run_dir, test, watcher)
     write_evidence(run_dir, experiment.task.judge, seed=experiment.seed)
-    seconds = round(time.monotonic() - started + earlier, 1)
+    seconds = round(time.monotonic() - started + before["seconds_before"], 1)
     facts |= {"status": "finished", "seconds": seconds}
     write_result(run_dir / "metrics.json", {**metrics, "seconds": seconds})
     write_result(run_dir / "run.json", facts)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from primia_flwr.plotting import Plot
 from primia_flwr.reporting import page
+from primia_flwr.reporting.chapters.answer import answers
 from primia_flwr.reporting.chapters.evidence import cases_chapter, matrix_chapter
 from primia_flwr.reporting.chapters.privacy import HEADINGS, privacy_account
 from primia_flwr.reporting.chapters.results import results_chapter
@@ -16,6 +17,7 @@ from primia_flwr.reporting.chapters.rounds import rounds_chapter
 from primia_flwr.reporting.chapters.run import cost_chapter, run_chapter
 from primia_flwr.reporting.chapters.search import search_chapter
 from primia_flwr.reporting.chapters.secure import secure_chapter
+from primia_flwr.reporting.chapters.summed import summed_validation
 from primia_flwr.reporting.plots import evidence, run
 from primia_flwr.reporting.plots.saliency import saliency_plots
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
@@ -68,6 +70,7 @@ def _draw(folder: RunFolder) -> dict[str, Plot]:
 def _render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
     """Return the page as text."""
     config = plain_values(folder.config)
+    account, summed = privacy_account(folder.path, config), summed_validation(folder)
     return page.render(
         "report.html",
         run=folder.run,
@@ -76,12 +79,13 @@ def _render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         open_rows=_OPEN_ROWS,
         aim=folder.task.aim,
         **run_chapter(folder, config),
-        **results_chapter(folder),
+        answers=answers(folder, account, summed),
+        **results_chapter(folder, summed),
         **cases_chapter(folder),
         **rounds_chapter(folder),
         **matrix_chapter(folder),
         search=search_chapter(folder.path, folder.task),
-        privacy=privacy_account(folder.path, config),
+        privacy=account,
         privacy_headings=HEADINGS,
         secure=secure_chapter(folder),
         totals=cost_chapter(folder),

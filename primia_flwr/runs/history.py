@@ -162,11 +162,14 @@ class History:
 
 
 class EventTail:
-    """Reads the lines that were added to a JSON-lines file since the last call."""
+    """Reads the lines that were added to a JSON-lines file since the last call.
 
-    def __init__(self, path: Path) -> None:
+    With `whole`, the first call gives what was there before, too.
+    """
+
+    def __init__(self, path: Path, *, whole: bool = False) -> None:
         self._path = path
-        self._position = path.stat().st_size if path.exists() else 0
+        self._position = path.stat().st_size if path.exists() and not whole else 0
 
     def new(self) -> list[Event]:
         """Return the complete new lines, oldest first; without those that are no event."""

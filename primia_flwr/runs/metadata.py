@@ -16,6 +16,7 @@ from primia_flwr.config.load import config_hash
 from primia_flwr.config.root import app_root
 from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.privacy.mechanisms.units import units_of
+from primia_flwr.runs.history import EventTail
 from primia_flwr.storage.reading import parse_json, read_text
 
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
@@ -37,8 +38,40 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "differential_privacy": experiment.privacy.mode,
         "device": _device_name(experiment.training.device),
         "cpu_count": os.cpu_count(),
-        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "started": _now(),
     }
+
+
+def continued(run_dir: Path) -> dict[str, Any]:
+    """Return what a resumed run's facts keep of the processes before, to be read before a write.
+
+    `started`: of the first; `resumed`: when each later one began, the present one last;
+    `seconds_before`: how long they ran, one that was killed until its last event.
+    """
+    known = read_json(run_dir / "run.json")
+    began = known.get("started")
+    if not isinstance(began, str):
+        return {"seconds_before": 0.0}
+    resumed = [str(one) for one in known.get("resumed") or []]
+    seconds = known.get("seconds")
+    if not isinstance(seconds, int | float):
+        seconds = _ran_for(run_dir, [began, *resumed][-1]) + float(known.get("seconds_before") or 0)
+    return {"started": began, "resumed": [*resumed, _now()], "seconds_before": round(seconds, 1)}
+
+
+def _ran_for(run_dir: Path, began: str) -> float:
+    """Return the seconds from the start of a process to its last event."""
+    times = [event.get("time") for event in EventTail(run_dir / "events.jsonl", whole=True).new()]
+    try:
+        since = datetime.datetime.fromisoformat(began).astimezone().timestamp()
+    except ValueError:
+        return 0.0
+    known = [one for one in times if isinstance(one, int | float)]
+    return max(0.0, max(known, default=since) - since)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def data_facts(

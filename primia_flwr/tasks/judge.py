@@ -128,6 +128,15 @@ class Judge(ABC):
     def read_scores(self, values: Mapping[str, Any]) -> ModelScores:
         """Read back what `to_dict` wrote; a DataError where it is something else."""
 
+    def summed(
+        self, counts: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[dict[str, Interval], list[Sheet]]:
+        """Return what counts that sites summed say, with intervals by image: figures and tables.
+
+        The figures are by name of a metric; none where a task has no intervals of sums.
+        """
+        return {}, []
+
     # --- predictions.csv ---
 
     @abstractmethod

@@ -31,7 +31,7 @@ from primia_flwr.runs.checkpoint import (
     load_latest,
     save_checkpoint,
 )
-from primia_flwr.runs.cross_site import FILE, write_matrix
+from primia_flwr.runs.cross_site import FILE, Cell, write_matrix
 from primia_flwr.runs.history import OK, History, RoundRow, SiteRow, flat
 from primia_flwr.tasks.task import Evaluation, Task
 from primia_flwr.training.normalisation import Normalisation
@@ -89,7 +89,8 @@ class LoopConfig:
 class RunState:
     """Where a run is.
 
-    `validated` is the last round whose model has been validated. `best` is the result so far: in a
+    `validated` is the last round whose model has been validated, `validation` what the sites'
+    counts of the best model add up to; nothing where none was. `best` is the result so far: in a
     private run the last model, or the average of all.
     """
 
@@ -103,6 +104,7 @@ class RunState:
     sites: list[dict[str, Any]] = field(default_factory=list)
     round: int = 0
     validated: int = 0
+    validation: dict[str, Any] = field(default_factory=dict)
     stopped: str = ""
 
     @property
@@ -334,7 +336,7 @@ class RoundLoop:
         row = self._history.rounds[state.round - 1]
         row.validation = validation.figures()
         if state.patience.update(validation, state.round):
-            state.best = state.model
+            state.best, state.validation = state.model, Cell(validation).to_dict()
         self._history.mark_best(state.best_round)
 
     def _validate(self, state: RunState, *, wait: bool = False) -> Outcome | None:
@@ -400,6 +402,7 @@ class RoundLoop:
             "side_counts": state.side_counts,
             "sites": state.sites,
             "validated": state.validated,
+            "validation": state.validation,
             "stopped": state.stopped,
             "history": self._history.to_dict(),
         }

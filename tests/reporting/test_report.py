@@ -87,7 +87,7 @@ def test_the_headline_compares_with_the_best_hospital_and_with_pooling(
     metrics = json.loads((folder / "metrics.json").read_text())
     above = metrics["federated"]["mcc"] - metrics["local"]["munich"]["mcc"]
     below = metrics["centralised"]["mcc"] - metrics["federated"]["mcc"]
-    assert f"{above:.3f} above the best hospital alone (munich)" in page.words
+    assert f"{above:.3f} above the best single site (munich)" in page.words
     assert f"{below:.3f} below training on all data in one place" in page.words
 
 
@@ -252,3 +252,102 @@ def test_a_real_browser_shows_it_without_complaint(folder: Path, tmp_path: Path)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr
     assert (tmp_path / "page.png").stat().st_size > 20_000
+
+
+CONFUSION = [[150, 30, 20], [20, 330, 30], [30, 40, 130]]
+SECURE_DEPLOYMENT = {
+    "deployment": "deployment",
+    "data_layout": "pneumonia",
+    "secure_aggregation": True,
+    "sites": [{"site": name} for name in ("munich", "paris", "london")],
+    "label_counts": [865, 1628, 846],
+    "test": None,
+    "validation": {"n": 780, "counts": {"confusion": [n for row in CONFUSION for n in row]},
+                   "loss": 0.5},
+    "resumed": ["2026-11-21T12:00:00"],
+}  # fmt: skip
+
+
+def deployed(make_run_folder: Maker, path: Path, **changes: object) -> Path:
+    folder = make_run_folder(path, **{**SECURE_DEPLOYMENT, **changes})
+    for name in ("metrics.json", "predictions.csv"):
+        (folder / name).unlink()
+    return folder
+
+
+def test_a_real_federation_has_figures_of_its_summed_validation(
+    make_run_folder: Maker, tmp_path: Path
+) -> None:
+    page = page_of(deployed(make_run_folder, tmp_path / "run"))
+    # 610 of 780: Wilson by hand (0.78205 + 0.002463 +- 1.959964 * 0.014905) / 1.004925
+    assert (
+        "Is it good? On the sites' own 780 validation images, added up, the accuracy is 0.782 ("
+        in (page.words)
+    )
+    assert "0.782 [0.752, 0.810]" in page.words
+    assert "by image" in page.words
+    assert "They also chose the model" in page.words
+    best = json.loads((tmp_path / "run" / "run.json").read_text())["best_round"]
+    assert f"Of the model of round {best}, on the sites' 780 validation images" in page.words
+    assert "normal 200 0.750 (0.686 to 0.805)" in page.words
+    assert "All sites 3 339 865 1 628 846" in (page.words)
+    assert "did not report their counts" not in page.words
+    assert "Resumed 2026-11-21 12:00:00" in page.words
+
+
+@pytest.mark.parametrize("layout", ["pneumonia", "folder", "synthetic"])
+def test_the_public_set_is_cited_for_the_public_set_only(
+    make_run_folder: Maker, tmp_path: Path, layout: str
+) -> None:
+    real = deployed(make_run_folder, tmp_path / "real", data_layout=layout)
+    assert "Kermany" not in page_of(real).words
+    simulated = make_run_folder(tmp_path / "simulated", data_layout=layout)
+    assert ("Kermany" in page_of(simulated).words) == (layout == "pneumonia")
+
+
+def test_the_three_questions_are_answered_first(page: Page, folder: Path) -> None:
+    begin = page.words.index("Is it good?")
+    text = page.words[begin:]
+    assert text.index("Was it safe?") < text.index("What was run")
+    assert text.startswith("Is it good? On 400 test images that no site trained on, its MCC is 0.")
+    assert "Was it safe? Plain averaging: the coordinator saw every site's update" in text
+    assert "without differential privacy" in text
+    assert "Perhaps: without differential privacy nothing bounds it." in text
+
+
+def test_an_attack_on_the_run_is_told_at_the_top(make_run_folder: Maker, tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run")
+    (folder / "membership").mkdir()
+    (folder / "membership" / "membership.json").write_text('{"answer": "AUC 0.61 by patient."}')
+    assert "nothing bounds it. Measured: AUC 0.61 by patient." in page_of(folder).words
+
+
+@pytest.mark.parametrize(
+    ("validation", "match"),
+    [
+        ({"n": 780, "counts": {"confusion": [1, 2]}, "loss": 0.5}, "run.json: validation"),
+        ({"n": 7, "counts": {"confusion": [1] * 9}, "loss": 0.5}, "run.json: validation"),
+        ({"n": 780}, "run.json: validation"),
+    ],
+)
+def test_validation_counts_that_cannot_be_are_named(
+    make_run_folder: Maker, tmp_path: Path, validation: object, match: str
+) -> None:
+    folder = deployed(make_run_folder, tmp_path / "run", validation=validation)
+    with pytest.raises(DataError, match=match):
+        write_report(folder)
+
+
+def test_a_private_deployment_says_that_nobody_knows_how_good(
+    make_run_folder: Maker, tmp_path: Path
+) -> None:
+    folder = deployed(make_run_folder, tmp_path / "run", validation={}, label_counts=[])
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config + "privacy:\n  mode: dp_sgd\n  epsilon: 2\n")
+    words = page_of(folder).words
+    assert "Is it good? Nobody knows yet: a private run sends no scores." in words
+    assert (
+        "Secure aggregation: the coordinator saw sums, and no single site's update; with" in words
+    )
+    # 1 - (1 - delta) / (1 + e^2) = 0.8808
+    assert "is right in at most 88 of 100 cases where 50 is chance" in words

@@ -1,11 +1,15 @@
+import datetime
 import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
 from primia_flwr.errors import CheckpointError
 from primia_flwr.runs.history import History, RoundRow, SiteRow
+from primia_flwr.runs.metadata import continued
+from primia_flwr.storage.atomic import write_result
 
 
 @pytest.fixture
@@ -81,3 +85,35 @@ def test_an_event_that_cannot_be_written_does_not_end_the_run(history, monkeypat
     with caplog.at_level(logging.WARNING):
         history.event("round_started", round=1)
     assert "events.jsonl cannot be written" in caplog.text
+
+
+def test_a_resumed_run_keeps_when_it_began_and_how_long_it_ran(tmp_path: Path) -> None:
+    """The first process was killed 90 s after it began, the second ended by itself."""
+    began = datetime.datetime(2026, 11, 21, 10, 0, tzinfo=datetime.UTC)
+    assert continued(tmp_path) == {"seconds_before": 0.0}
+    write_result(tmp_path / "run.json", {"started": began.isoformat(), "status": "running"})
+    line = {"event": "round_finished", "time": began.timestamp() + 90}
+    (tmp_path / "events.jsonl").write_text(json.dumps(line) + "\n" + '{"event": "cut')
+    second = continued(tmp_path)
+    assert (second["started"], second["seconds_before"]) == (began.isoformat(), 90.0)
+    assert len(second["resumed"]) == 1
+    # killed again: from the start of the second process to the last event
+    then = began + datetime.timedelta(hours=2)
+    facts = {**second, "resumed": [then.isoformat()]}
+    write_result(tmp_path / "run.json", facts)
+    line["time"] = then.timestamp() + 30
+    (tmp_path / "events.jsonl").write_text(json.dumps(line) + "\n")
+    third = continued(tmp_path)
+    assert third["seconds_before"] == 120.0
+    assert third["resumed"][0] == then.isoformat()
+    assert len(third["resumed"]) == 2
+    write_result(tmp_path / "run.json", {**third, "seconds": 333.3})
+    assert continued(tmp_path)["seconds_before"] == 333.3
+
+
+def test_a_run_without_events_or_with_an_odd_start_ran_for_no_time(tmp_path: Path) -> None:
+    for began in ("2026-11-21T10:00:00+00:00", "yesterday"):
+        write_result(tmp_path / "run.json", {"started": began})
+        assert continued(tmp_path)["seconds_before"] == 0
+    write_result(tmp_path / "run.json", {"started": 5})
+    assert continued(tmp_path) == {"seconds_before": 0.0}

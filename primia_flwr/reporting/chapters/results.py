@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from primia_flwr.numbers import BRACKETS, interval
+from primia_flwr.numbers import BRACKETS, figure, interval
+from primia_flwr.reporting.chapters.summed import Summed
 from primia_flwr.reporting.result_table import cells, headings
 from primia_flwr.runs.folder import RunFolder
 from primia_flwr.tasks.judge import Evidence, Judge
@@ -10,14 +11,18 @@ from primia_flwr.tasks.judge import Evidence, Judge
 _LOCAL = " local"
 
 
-def results_chapter(folder: RunFolder) -> dict[str, Any]:
-    """Return the tables of models, what is said of them, and the chapter of the task."""
+def results_chapter(folder: RunFolder, summed: Summed | None) -> dict[str, Any]:
+    """Return the tables of models, what is said of them, and the chapter of the task.
+
+    `summed`: what the sites' validation counts say, shown where there is no test set.
+    """
     scores, evidence, judge = folder.results.get("Federated"), folder.evidence, folder.task.judge
     names = headings(judge)
     return {
         "federated": scores,
-        "headline": _headline(folder),
-        "tiles": list(zip(names, cells(judge, scores), strict=True)) if scores else [],
+        "summed": None if scores else summed,
+        "summed_rows": _summed_rows(summed),
+        "tiles": _tiles(judge, scores, summed),
         "results_caption": _caption(judge),
         "headings": names,
         "results": [[name, *cells(judge, found)] for name, found in folder.results.items()],
@@ -34,33 +39,22 @@ def results_chapter(folder: RunFolder) -> dict[str, Any]:
     }
 
 
+def _tiles(judge: Judge, scores: Any, summed: Summed | None) -> list[tuple[str, str]]:
+    """Return the large figures at the top."""
+    if scores:
+        return list(zip(headings(judge), cells(judge, scores), strict=True))
+    known = summed.figures if summed else {}
+    return [(f"Validation {name}", figure(of.value)) for name, of in known.items()]
+
+
+def _summed_rows(summed: Summed | None) -> list[list[str]]:
+    known = summed.figures if summed else {}
+    return [[name[:1].upper() + name[1:], interval(of, BRACKETS)] for name, of in known.items()]
+
+
 def _caption(judge: Judge) -> str:
     rising = all(metric.higher_is_better for metric in judge.tested)
     return f"On the test set{'; higher is better in every column' if rising else ''}"
-
-
-def _headline(folder: RunFolder) -> str:
-    """Return the result in one sentence, or nothing without a test set."""
-    aim, words = folder.task.aim, []
-    reached = {name: scores.figures()[aim.name] for name, scores in folder.results.items()}
-    known = {name: value for name, value in reached.items() if value is not None}
-    if "Federated" not in known:
-        return ""
-    local = {name: value for name, value in known.items() if name.endswith(_LOCAL)}
-    if local:
-        best = next(name for name in local if local[name] == aim.best(local.values()))
-        above = _difference(known["Federated"] - local[best])
-        words.append(f"{above} the best hospital alone ({best.removesuffix(_LOCAL)})")
-    if "Centralised" in known:
-        gap = known["Federated"] - known["Centralised"]
-        words.append(f"{_difference(gap)} training on all data in one place")
-    return f"The federated model's {aim.words} lies {' and '.join(words)}." if words else ""
-
-
-def _difference(gap: float) -> str:
-    if abs(gap) < 0.0005:
-        return "level with"
-    return f"{abs(gap):.3f} {'above' if gap > 0 else 'below'}"
 
 
 def _missing(folder: RunFolder) -> str:

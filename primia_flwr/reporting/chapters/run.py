@@ -1,6 +1,6 @@
 """The report's chapters on the run itself: what was run, on which data, and what it cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,9 @@ def run_chapter(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
             [name, count(train), count(val), *_by_class(counts, classes)]
             for name, train, val, counts in parts
         ],
+        "all_counts": _all_counts(run, classes),
         "test": test,
-        "citation": _CITATIONS.get(layout, ""),
+        "citation": _CITATIONS.get(layout, "") if run.get("deployment") != "deployment" else "",
     }
 
 
@@ -74,7 +75,8 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
         "Name": run.get("name"),
         "Status": run.get("status"),
         "Ended because": _ENDS.get(run.get("stopped", ""), run.get("stopped")),
-        "Started": str(run.get("started", "")).replace("T", " "),
+        "Started": _times([run.get("started", "")]),
+        "Resumed": _times(run.get("resumed") or []),
         "Duration": duration(run.get("seconds")),
         "Rounds": f"{run.get('rounds', 0)}{best}",
         "Sites": f"{len(run.get('sites', []))}, {run.get('deployment', '')}",
@@ -87,6 +89,18 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
         "Git commit": run.get("git_commit") or "unknown",
         "Config hash": run.get("config_hash"),
     }
+
+
+def _times(times: Sequence[Any]) -> str:
+    return ", ".join(str(one).replace("T", " ") for one in times)
+
+
+def _all_counts(run: Mapping[str, Any], classes: list[str]) -> list[list[str]]:
+    """Return the training images of all sites together, by class, where nothing else is known."""
+    counts = run.get("label_counts") or []
+    if len(counts) != len(classes) or not sum(counts):
+        return []
+    return [["All sites", count(sum(counts)), *map(count, counts)]]
 
 
 def _by_class(counts: Mapping[str, Any], classes: list[str]) -> list[str]:

@@ -6,14 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from primia_flwr.numbers import BRACKETS, count, figure, interval
 from primia_flwr.statistics.arrays import FloatArray
+from primia_flwr.statistics.intervals import Interval
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reason_of
-from primia_flwr.tables import NUMBER, TEXT, Cell, Sheet
+from primia_flwr.tables import INTERVAL, NUMBER, TEXT, Cell, Sheet
 from primia_flwr.tasks.classes.evidence import ClassEvidence, class_evidence
 from primia_flwr.tasks.classes.readers.panel import aligned
 from primia_flwr.tasks.classes.scores import Scores, score
+from primia_flwr.tasks.classes.summed import summed_figures
+from primia_flwr.tasks.classification import CONFUSION
 from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
 from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
@@ -44,6 +49,25 @@ class ClassJudge(Judge):
     def read_scores(self, values: Mapping[str, Any]) -> Scores:
         """Read the entries of one model in metrics.json."""
         return Scores.from_dict(values)
+
+    def summed(
+        self, counts: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[dict[str, Interval], list[Sheet]]:
+        """Return accuracy and MCC, and the table of the classes."""
+        matrix = np.asarray(counts[CONFUSION], np.int64).reshape(len(names), len(names))
+        found = summed_figures(matrix, names)
+        columns = (
+            ("Class", "class", TEXT),
+            ("Images", "images", NUMBER),
+            ("Sensitivity", "sensitivity", INTERVAL),
+            ("Specificity", "specificity", INTERVAL),
+        )
+        rows: list[tuple[Cell, ...]] = [
+            (name, int(matrix[k].sum()), found["sensitivity", name], found["specificity", name])
+            for k, name in enumerate(names)
+        ]
+        sheet = Sheet("summed", "Each class against all others, 95 % by image", columns, rows)
+        return {name: found[name, ""] for name in ("accuracy", "mcc")}, [sheet]
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Return true class, predicted class, and a probability a class."""

@@ -161,6 +161,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
         assert whole.model[name].tobytes() == after.model[name].tobytes()
         assert whole.best[name].tobytes() == after.best[name].tobytes()
     assert whole.patience == after.patience
+    assert whole.validation == after.validation
+    best = table(tmp_path, "history")[whole.best_round - 1]
+    assert float(best["val_mcc"]) == whole.validation["mcc"]
+    assert whole.validation["n"] == sum(whole.validation["counts"]["confusion"])
     assert (whole.mean, whole.std, whole.sites) == (after.mean, after.std, after.sites)
     assert [row["round"] for row in table(tmp_path, "history")] == ["1", "2", "3", "4"]
     assert len(table(tmp_path, "sites")) == 12
