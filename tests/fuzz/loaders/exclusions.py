@@ -41,7 +41,10 @@ REASONS: dict[str, str] = {
     "primia_flwr.inference.service.model_owner._begun": LINE,
     "primia_flwr.inference.preprocessing.prefetch.Prefetch._open": SEALED,
     "primia_flwr.inference.protocol.memory.available_bytes": KERNEL,
-    "primia_flwr.data.files.listing.file_digest": "hashes bytes, and decodes none",
+    "primia_flwr.data.files.decoding.worker.main": OWN,
+    "primia_flwr.data.files.decoding.worker._limit_memory": KERNEL,
+    "primia_flwr.data.files.decoding.workers._Worker.ask": PROGRAM,
+    "primia_flwr.data.files.regular.open_regular": "opens a file, and decodes none",
     "primia_flwr.models.weights_card._card_of": "hashes bytes, and decodes none",
     "primia_flwr.provisioning.nodes._control": "hands a certificate to Flower, which reads it",
 }

@@ -190,12 +190,11 @@ def _pixel_element(source: Any, little: bool) -> tuple[str, str, int | None]:
         return "", "", 0
     group, number = struct.unpack(order + "HH", start[:4])
     keyword, vr = _KEYWORDS.get(group << 16 | number, ""), start[4:6]
-    if vr in _LONG:
-        length = struct.unpack(order + "L", source.read(4))[0]
-    elif vr in _SHORT:
-        length = struct.unpack(order + "H", start[6:8])[0]
+    if vr in _LONG:  # no even length looks like one of these
+        start = source.read(4)
     else:
-        vr, length = b"", struct.unpack(order + "L", start[4:8])[0]
+        vr = b""
+    (length,) = struct.unpack(order + "L", start[-4:])
     return keyword, vr.decode("ascii"), None if length == _UNDEFINED else length
 
 

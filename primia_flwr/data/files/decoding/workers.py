@@ -71,6 +71,10 @@ class _Worker:
             self._process.kill()
             return self._process.wait()
 
+    def has_ended(self) -> bool:
+        """Whether the process is no more."""
+        return self._process.poll() is not None
+
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
@@ -133,9 +137,12 @@ def end_all() -> None:
 
 
 def _take() -> _Worker:
-    with _lock:
-        worker = _idle.pop() if _idle else None
-    worker = worker or _Worker()
+    """Return a process that waits for work, or a new one; those that died waiting are left out."""
+    worker = None
+    while worker is None or worker.has_ended():
+        with _lock:
+            worker = _idle.pop() if _idle else None
+        worker = worker or _Worker()
     with _lock:
         _busy.add(worker)
     return worker

@@ -11,12 +11,15 @@ from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.check import _examine
-from primia_flwr.data.files.dicom import read_patient
-from primia_flwr.data.files.images import decode, shorter_side
+from primia_flwr.data.files.decoding.codestream import read_frame
+from primia_flwr.data.files.dicom import decode_compressed, read_patient
+from primia_flwr.data.files.images import decode, depth_is_guessed, shorter_side
 from primia_flwr.data.files.store import open_store
 from primia_flwr.data.layouts.manifest import read_table
 from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.errors import DataError
 from tests.data.files.test_dicom import make as make_dicom
+from tests.fuzz.image_seeds import seeds as image_files
 from tests.fuzz.loaders.target import Made, put, target
 
 PIXELS = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)
@@ -32,14 +35,52 @@ def _image(form: str) -> bytes:
 def image(folder: Path) -> Made:
     file = folder / "x"
     make_dicom(folder / "y", PIXELS, PatientID="p")
+    known = image_files()
     seeds = [*map(_image, ("PNG", "JPEG", "TIFF")), (folder / "y").read_bytes()]
+    seeds += [known[name] for name in _NO_WORKER]
 
     def load(raw: bytes) -> None:
         pixels = decode(put(file, raw), at_least=8)
         assert pixels.dtype == np.uint8
         assert shorter_side(file, pixels) > 0
         read_patient(file)
+        depth_is_guessed(file)
         _examine(folder, "x")
+
+    return Made(load, seeds)
+
+
+_NO_WORKER = (
+    "deep.png", "deep-rgba.png", "deep.tif", "bare", "segmented.dcm", "packed.dcm", "bits.dcm",
+    "variant-1.dcm", "variant-5.dcm", "Deflated Explicit VR Little Endian.dcm",
+)  # fmt: skip
+"""Images of `image_seeds` that are decoded in this process, and reach all that decodes there."""
+
+
+@target("run-length encoded image")
+def run_length_encoded(folder: Path) -> Made:
+    file = folder / "x"
+    seeds = [image_files()[name] for name in ("MR_small_RLE.dcm", "SC_rgb_rle_16bit.dcm")]
+
+    def load(raw: bytes) -> None:
+        if b"1.2.840.10008.1.2.5" not in raw:  # the other decoders may end this process
+            raise DataError("of another transfer syntax")
+        decode_compressed(put(file, raw))
+
+    return Made(load, seeds)
+
+
+@target("codestream")
+def codestream(folder: Path) -> Made:
+    known = image_files()
+    starts = {"JPEG2000.dcm": b"\xff\x4f\xff\x51", "SC_rgb_jls_lossy_line.dcm": b"\xff\xd8"}
+    seeds = [known[name][known[name].index(start) :] for name, start in starts.items()]
+
+    def load(raw: bytes) -> None:
+        try:
+            read_frame(raw)
+        except ValueError as error:  # which `read_dicom` makes a sentence of
+            raise DataError(str(error)) from None
 
     return Made(load, seeds)
 
