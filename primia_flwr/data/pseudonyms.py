@@ -10,9 +10,11 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.names import is_own, is_placeholder, key_of
 from primia_flwr.errors import DataError
 from primia_flwr.storage.atomic import PRIVATE, make_folder, write_atomic, writing
@@ -57,6 +59,32 @@ class Pseudonyms:
 def private_folder(cache_dir: str) -> Path:
     """Return the folder that holds what must not leave a site: `private` beside the cache."""
     return Path(cache_dir).expanduser().resolve().parent / _FOLDER
+
+
+def told_patients(
+    names: Sequence[str], *, synthetic: bool, private: Path | None = None
+) -> tuple[str, ...]:
+    """Return what may be written of patients: their pseudonyms; names of drawn ones as they are.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of patients, one an image.
+    synthetic : bool
+        Whether the images were drawn by formula and show nobody.
+    private : Path, optional
+        The folder of the key; None: that of the default cache.
+
+    Raises
+    ------
+    DataError
+        As `open_pseudonyms`.
+    """
+    if synthetic:
+        return tuple(names)
+    pseudonyms = open_pseudonyms(private or private_folder(DataConfig().cache_dir))
+    known = {name: pseudonyms.patient(name) for name in set(names)}
+    return tuple(known[name] for name in names)
 
 
 def open_pseudonyms(folder: Path) -> Pseudonyms:

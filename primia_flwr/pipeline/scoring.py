@@ -8,6 +8,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.data.pseudonyms import told_patients
 from primia_flwr.errors import ConfigError
 from primia_flwr.evaluation.explain.cases import (
     FOLDER,
@@ -35,8 +36,13 @@ def score_model(
     *,
     batch_size: int,
     device: str,
+    private: Path | None = None,
 ) -> ModelScores:
-    """Predict the images, write the predictions to `path`, and return the scores."""
+    """Predict the images, write the predictions to `path`, and return the scores.
+
+    Patients are written as pseudonyms by the key in the folder `private` (see
+    `data.pseudonyms.told_patients`).
+    """
     outputs = predict(
         model,
         test,
@@ -46,7 +52,8 @@ def score_model(
     )
     judge: Judge = test.task.judge
     labels = test.labels.numpy()
-    made = Predictions(test.files, test.patients, labels, outputs, test.classes)
+    patients = told_patients(test.patients, synthetic=test.synthetic, private=private)
+    made = Predictions(test.files, patients, labels, outputs, test.classes)
     write_predictions(path, made, judge)
     return judge.score(labels, outputs, test.classes)
 

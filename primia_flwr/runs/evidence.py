@@ -43,7 +43,7 @@ def write_evidence(run_dir: Path, judge: Judge, *, seed: int, resamples: int = R
     path = run_dir / "predictions.csv"
     if not path.is_file():
         return
-    own = read_predictions(path, judge)
+    own = read_predictions(path, judge).numbered()
     found = judge.evidence(_models(run_dir, own, judge), seed=seed, resamples=resamples)
     if found:
         about = {
@@ -79,7 +79,7 @@ def _models(run_dir: Path, own: Predictions, judge: Judge) -> dict[str, Predicti
     found = {}
     for path in sorted(run_dir.glob("predictions-*.csv")):
         name = path.stem.removeprefix("predictions-")
-        known = read_predictions(path, judge)
+        known = read_predictions(path, judge).numbered()
         if known.files != own.files or known.names != own.names:
             raise DataError(
                 f"{path}: other images or classes than predictions.csv beside it; expected the "

@@ -97,7 +97,9 @@ def read_run_folder(path: Path) -> RunFolder:
         sites=_read_csv(path / "sites.csv"),
         task=task,
         results=results_by_name(read_object(path / "metrics.json"), judge),
-        predictions=read_predictions(predictions, judge) if predictions.is_file() else None,
+        predictions=(
+            read_predictions(predictions, judge).numbered() if predictions.is_file() else None
+        ),
         secure=read_sum_file(path),
         evidence=read_evidence(path, judge),
         matrix=read_matrix(path),

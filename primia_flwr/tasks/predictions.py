@@ -31,6 +31,13 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.files)
 
+    def numbered(self) -> Predictions:
+        """Name patients by the order in which they come, so that no figure depends on a key."""
+        number: dict[str, str] = {}
+        for patient in self.patients:
+            number.setdefault(patient, f"{len(number):07d}")
+        return replace(self, patients=tuple(number[patient] for patient in self.patients))
+
     def select(self, rows: IntArray) -> Predictions:
         """Keep the images at `rows`, in that order."""
         return replace(
@@ -53,7 +60,7 @@ class Reading:
 
 
 def by_file(who: str, predictions: Predictions) -> Predictions:
-    """Return predictions sorted by file.
+    """Return predictions sorted by file, their patients numbered.
 
     Raises
     ------
@@ -63,7 +70,7 @@ def by_file(who: str, predictions: Predictions) -> Predictions:
     if len(set(predictions.files)) != len(predictions):
         raise DataError(f"{who}: an image occurs twice in its predictions; expected each once")
     order = sorted(range(len(predictions)), key=predictions.files.__getitem__)
-    return predictions.select(np.array(order, np.int64))
+    return predictions.select(np.array(order, np.int64)).numbered()
 
 
 def difference_of(first: Predictions, second: Predictions) -> str:

@@ -18,12 +18,14 @@ from primia_flwr.attacks.membership.lira import p_values
 from primia_flwr.attacks.membership.membership import ATTACKS, LEVELS, Membership
 from primia_flwr.attacks.membership.plot import roc_on_log_axes
 from primia_flwr.config.experiment.privacy import SUM_MODES
+from primia_flwr.data.pseudonyms import private_folder, told_patients
 from primia_flwr.errors import DataError
 from primia_flwr.numbers import figure, interval
 from primia_flwr.reporting.page import render
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import PRIVATE, write_together, writing
 
+_CHANCE, _FEW_ALARMS = 0.5, 0.01
 _HEADINGS = ("AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "Best balanced accuracy")
 
 
@@ -41,6 +43,7 @@ def figures(
         "variance": variance,
         "attacks": found.to_dict(),
         "yeom_threshold": found.yeom.to_dict(),
+        "answer": answer(found),
         "privacy": None,
         "notes": _notes(attack, found),
     }
@@ -55,6 +58,22 @@ def figures(
             },
         }
     return values
+
+
+def answer(found: Membership) -> str:
+    """Return whether the strongest attack tells members from others, by patient."""
+    by_patient = {name: levels["patient"] for name, levels in found.detections.items()}
+    name = max(by_patient, key=lambda one: by_patient[one].auc.value)
+    best = by_patient[name]
+    low = best.auc.low
+    verdict = "Yes, better than by chance" if low is not None and low > _CHANCE else "Not shown"
+    rate = best.tpr_at.get(_FEW_ALARMS)
+    alarms = f"; at 1 % false alarms it finds {100 * rate.value:.0f} %" if rate else ""
+    return (
+        f"{verdict}: the strongest of {len(by_patient)} attacks ({ATTACKS[name][0]}) tells "
+        f"patients of the training from others with an AUC of {interval(best.auc)}, where "
+        f"guessing has 0.5{alarms}."
+    )
 
 
 def _notes(attack: MembershipAttack, found: Membership) -> list[str]:
@@ -184,7 +203,9 @@ def _scores(attack: MembershipAttack, found: Membership) -> str:
     names = list(found.scores)
     writer.writerow(["file", "patient", "label", "member", *names, "lira_offline_p"])
     columns = [*found.scores.values(), p_values(found.scores["lira_offline"])]
-    for index, (file, patient) in enumerate(zip(images.files, images.patients, strict=True)):
+    private = private_folder(attack.run.experiment.data.cache_dir)
+    patients = told_patients(images.patients, synthetic=images.synthetic, private=private)
+    for index, (file, patient) in enumerate(zip(images.files, patients, strict=True)):
         label = images.classes[int(images.labels[index])]
         cells = [float(column[index]) for column in columns]
         writer.writerow([file, patient, label, int(attack.asked.member[index]), *cells])

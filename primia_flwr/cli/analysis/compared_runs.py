@@ -12,6 +12,7 @@ from primia_flwr.cli.analysis.scored_data import ScoredDataConfig, experiment_of
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.rows import TASKS
+from primia_flwr.data.pseudonyms import private_folder
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import load_model
@@ -210,7 +211,12 @@ def _scored(runs: Sequence[Run], asked: ScoredDataConfig, batch_size: int, devic
             model, card = load_model(run.path)
             scored = images_for(run.path, card, asked)
             path = Path(folder) / f"{index}.csv"
-            score_model(model, card, scored.images, path, batch_size=batch_size, device=device)
+            score_model(
+                *(model, card, scored.images, path),
+                batch_size=batch_size,
+                device=device,
+                private=private_folder(scored.data.cache_dir),
+            )
             own = _reading(judge, first, run, read_predictions(path, judge))
             if first is None:
                 first = Gathered(judge, [own], _described(scored), scored.images.synthetic, False)

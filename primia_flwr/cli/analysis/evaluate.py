@@ -52,6 +52,7 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     """
     if cfg.saliency:
         need("captum", f"saliency={cfg.saliency}", instead="saliency=0")
+    from primia_flwr.data.pseudonyms import private_folder
     from primia_flwr.models.saved import load_model
     from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
     from primia_flwr.reporting.report import write_report
@@ -63,7 +64,12 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     check_explained(images.task, "saliency", cfg.saliency)
     target = _target(run_dir, cfg, wanted, origin)
     path = target / "predictions.csv"
-    scores = score_model(model, card, images, path, batch_size=cfg.batch_size, device=cfg.device)
+    scores = score_model(
+        *(model, card, images, path),
+        batch_size=cfg.batch_size,
+        device=cfg.device,
+        private=private_folder(wanted.cache_dir),
+    )
     about = {
         "run": str(run_dir),
         "round": card.round,
