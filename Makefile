@@ -94,6 +94,7 @@ bench-search: install  ## measure: federated search against random search and th
 
 fuzz: install  ## ten minutes of changed files and messages into everything that reads them
 	@$(BIN)/python -m tests.fuzz.loaders --seconds 300 $(ARGS)
+	@$(BIN)/python -m tests.fuzz.images --files 20000
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' || true
 	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then \
 	  $(BIN)/python -m tests.fuzz.fuzz_wire --seconds 240; \

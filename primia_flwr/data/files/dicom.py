@@ -69,9 +69,10 @@ def _shown(file: DicomStream, claims: Claims, photometric: str) -> npt.NDArray[n
         words = native_words(file, claims)
     else:
         words, photometric = compressed_words(file, claims)
-    if photometric in MONOCHROME:
-        return grey(words, file.header, inverted=photometric == "MONOCHROME1")
-    return colour(words, file.header, photometric)
+    with np.errstate(all="ignore"):  # floats may be anything
+        if photometric in MONOCHROME:
+            return grey(words, file.header, inverted=photometric == "MONOCHROME1")
+        return colour(words, file.header, photometric)
 
 
 @contextmanager

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
+from primia_flwr.data.files.decoding import stream
 from primia_flwr.data.files.images import decode
 from primia_flwr.errors import DataError
 from tests.data.files.variants import dataset, lut, picture, set_pixels, write
@@ -156,12 +164,18 @@ def test_a_voi_table_comes_before_a_window(tmp_path: Path) -> None:
     assert near(shown(tmp_path, found), windowed(DEEP, 100, 10))
 
 
-@pytest.mark.parametrize("vr", ["US", "SS"])
+@pytest.mark.parametrize("vr", ["US", "SS", "OW", "implicit"])
 def test_a_voi_table_may_begin_below_zero(tmp_path: Path, vr: str) -> None:
-    entries = np.arange(4096)
     found = made(RescaleSlope=1, RescaleIntercept=-1024)
-    first = -1024 if vr == "SS" else 65536 - 1024  # as some write it
-    found.VOILUTSequence = Sequence([lut(4096, first, 12, entries, first_vr=vr)])
+    if vr == "implicit":
+        found = dataset(syntax=ImplicitVRLittleEndian)
+        set_pixels(found, DEEP, allocated=16, stored=12)
+        found.RescaleSlope, found.RescaleIntercept = 1, -1024
+    first = 65536 - 1024 if vr == "US" else -1024  # as some write it
+    item = lut(4096, first, 12, np.arange(4096), first_vr="US" if vr == "US" else "SS")
+    if vr == "OW":
+        item.add_new("LUTDescriptor", "OW", np.array([4096, -1024, 12], "<i2").tobytes())
+    found.VOILUTSequence = Sequence([item])
     assert near(shown(tmp_path, found), stretched(DEEP, 0, 4095))
 
 
@@ -211,6 +225,25 @@ def test_overlay_bits_are_no_part_of_a_value(
     values = DEEP - 2048 * signed
     found = made(values, signed=signed, high=11 + shift, junk=junk)
     assert near(shown(tmp_path, found), stretched(values))
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
+@pytest.mark.parametrize("signed", [False, True])
+def test_overlay_bits_of_a_compressed_image(tmp_path: Path, syntax: UID, signed: bool) -> None:
+    values = DEEP - 2048 * signed
+    found = made(values, junk=0xF000)
+    found.BitsStored, found.HighBit = 16, 15  # all 16 bits are in the codestream
+    found.compress(syntax)
+    found.BitsStored, found.HighBit, found.PixelRepresentation = 12, 11, int(signed)
+    assert near(shown(tmp_path, found), stretched(values))
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
+def test_compressed_colours_of_12_bits(tmp_path: Path, syntax: UID) -> None:
+    samples = np.stack([DEEP, DEEP[::-1], DEEP[:, ::-1]], axis=-1)
+    found = made(samples, photometric="RGB", SamplesPerPixel=3, PlanarConfiguration=0)
+    found.compress(syntax)
+    assert near(shown(tmp_path, found), samples / 4095 * 255)
 
 
 def test_padding_is_left_out_of_the_range(tmp_path: Path) -> None:
@@ -377,3 +410,21 @@ def test_headers_that_contradict_themselves(
         setattr(found, name, value)
     with pytest.raises(DataError, match=says):
         shown(tmp_path, found)
+
+
+def test_a_header_of_endless_elements_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_READS", 1000)
+    assert near(shown(tmp_path, made()), stretched(DEEP))
+    raw = (tmp_path / "a.dcm").read_bytes()
+    at = raw.index(b"\x10\0\x10\0PN")
+    empty = b"".join(b"\x09\0" + n.to_bytes(2, "little") + b"LO\0\0" for n in range(16, 1200))
+    (tmp_path / "a.dcm").write_bytes(raw[:at] + empty + raw[at:])
+    with pytest.raises(DataError, match="too many elements"):
+        decode(tmp_path / "a.dcm")
+    monkeypatch.setattr(stream, "MAX_ELEMENT", 1000)
+    large = b"\x09\0\x10\x10UN\0\0" + (2000).to_bytes(4, "little") + bytes(2000)
+    (tmp_path / "a.dcm").write_bytes(raw[:at] + large + raw[at:])
+    with pytest.raises(DataError, match="an element before its pixels has 2,000 bytes"):
+        decode(tmp_path / "a.dcm")

@@ -76,8 +76,7 @@ class Window(NamedTuple):
     def levels(self, values: Floats) -> Floats:
         """Return levels, 0 for black and 1 for white; beyond both outside the window."""
         if self.function == "SIGMOID":
-            with np.errstate(over="ignore"):
-                return 1 / (1 + np.exp(-4 * (values - self.centre) / self.width))
+            return 1 / (1 + np.exp(-4 * (values - self.centre) / self.width))
         if self.function == "LINEAR_EXACT" or self.width < 1:
             return (values - self.centre) / self.width + 0.5
         if self.width == 1:

@@ -57,6 +57,8 @@ class Header:
         `signed`: how to read one that may be either (US or SS) where the file does not say.
         """
         content, vr, little = self.content(keyword)
+        if vr in ("OB", "OW"):  # of numbers, the bytes of two each
+            vr = "US or SS"
         if vr == "US or SS":
             vr = "SS" if signed else "US"
         if kind := _BINARY.get(vr):

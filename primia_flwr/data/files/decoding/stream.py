@@ -28,6 +28,8 @@ NATIVE = {IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, IMPLICIT_BIG_PIXELS}
 MAX_HEADER = 16 << 20
 """Most bytes that a deflated file may have before its pixels, and after them."""
 MAX_ELEMENT = 64 << 20
+MAX_READS = 400_000
+"""Most reads of one header: an element takes one or two, and so does an item of a sequence."""
 _FLOATS, _DOUBLES, _INTEGERS = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _KEYWORDS = {
     _FLOATS: "FloatPixelData", _DOUBLES: "DoubleFloatPixelData", _INTEGERS: "PixelData",
@@ -198,6 +200,12 @@ def _pixel_element(source: Any, little: bool) -> tuple[str, str, int | None]:
     return keyword, vr.decode("ascii"), None if length == _UNDEFINED else length
 
 
+def _counted(reads: int) -> int:
+    if reads >= MAX_READS:
+        raise ValueError("its header has too many elements")
+    return reads + 1
+
+
 class _Bounded:
     """A file that asks for no more memory than it has bytes, whatever an element claims."""
 
@@ -206,8 +214,10 @@ class _Bounded:
         self.size = os.fstat(file.fileno()).st_size
         self.largest = MAX_ELEMENT
         self.tell = file.tell
+        self._reads = 0
 
     def read(self, size: int = -1) -> bytes:
+        self._reads = _counted(self._reads)
         left = max(0, self.size - self._file.tell())
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > self.largest:
@@ -226,7 +236,7 @@ class _Inflating:
         self._file = file
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._inflated = bytearray()
-        self._at = 0
+        self._at = self._reads = 0
 
     def tell(self) -> int:
         return self._at
@@ -238,6 +248,7 @@ class _Inflating:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
+        self._reads = _counted(self._reads)
         end = self.allowed if size is None or size < 0 else self._at + size
         while len(self._inflated) < min(end, self.allowed + 1) and (more := self._more()):
             self._inflated += more
