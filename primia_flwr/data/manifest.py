@@ -21,7 +21,7 @@ class Sample:
     """One image: its path below the manifest's root, class index, patient, site and split.
 
     Names of patients that differ only in their Unicode form or in outer white space are one: a
-    split or a privacy ledger must not take one patient for two.
+    split or a privacy ledger must not take one patient for two. `spelled` is the name as it came.
     """
 
     path: str
@@ -29,8 +29,10 @@ class Sample:
     patient: str
     site: str = ""
     split: str = ""
+    spelled: str = field(init=False, default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "spelled", self.patient)
         object.__setattr__(self, "patient", unicodedata.normalize("NFKC", self.patient).strip())
 
 

@@ -71,12 +71,12 @@ def _is_text(name: str) -> bool:
 
 def _one_name_each(manifest: Manifest) -> Manifest:
     """Take all spellings of a patient for one, and all placeholders."""
-    counts = Counter(s.patient for s in manifest.samples if not is_own(s.patient))
+    counts = Counter(s.spelled for s in manifest.samples if not is_own(s.patient))
     nobody = {name: count for name, count in counts.items() if is_placeholder(name)}
     best = one_spelling({name: n for name, n in counts.items() if name not in nobody})
     name_of = {**best, **dict.fromkeys(nobody, NOBODY)}
-    samples = [replace(s, patient=name_of.get(s.patient, s.patient)) for s in manifest.samples]
-    merged = sorted(f"{name!r} as {kept!r}" for name, kept in best.items() if name != kept)
+    samples = [replace(s, patient=name_of.get(s.spelled, s.patient)) for s in manifest.samples]
+    merged = sorted(f"{name!a} as {kept!a}" for name, kept in best.items() if name != kept)
     spelled = (
         f"{len(merged)} spelling(s) of patients differ from another in case, white space, form or "
         f"leading zeros only, e.g. {printable(merged[0], limit=200)}: each is taken for one patient"
