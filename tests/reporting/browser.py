@@ -16,6 +16,27 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 MISSING = "" if CHROMIUM and DRIVER else "no chromium with chromedriver on this machine"
 
 
+# Of each element with text of its own: its colour against the next background below it.
+_FAINT = """
+const parts = c => c.match(/[0-9.]+/g).map(Number);
+const light = c => { const [r, g, b] = parts(c).slice(0, 3).map(v => { v /= 255;
+  return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
+  return .2126 * r + .7152 * g + .0722 * b; };
+const below = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+  if ((parts(c)[3] ?? 1) > 0) return c; } return 'rgb(255, 255, 255)'; };
+const found = [];
+for (const e of document.querySelectorAll('body *')) {
+  if (e.closest('svg') || !e.getClientRects().length) continue;
+  const text = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join(' ');
+  if (!text.trim()) continue;
+  const [a, b] = [light(getComputedStyle(e).color), light(below(e))].sort((x, y) => y - x);
+  const ratio = (a + .05) / (b + .05);
+  if (ratio < arguments[0]) found.push([ratio, text]);
+}
+return found;
+"""
+
+
 class Page:
     """One opened page."""
 
@@ -30,6 +51,17 @@ class Page:
         """Set the size of the viewport in CSS pixels."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def show_as(self, scheme: str, media: str = "screen") -> None:
+        """Have the page shown as somebody sees it who prefers light or dark, on screen or paper."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"media": media, "features": features}
+        )
+
+    def faint(self, least: float = 4.5) -> list[Any]:
+        """Return texts outside of pictures whose contrast (WCAG 2.1) is too low, with it."""
+        return list(self._driver.execute_script(_FAINT, least))
 
     def ask(self, script: str) -> Any:
         """Return the value of a JavaScript expression, run by the test and not by the page."""

@@ -7,6 +7,7 @@ from typing import Any
 from primia_flwr.numbers import DASH, p_value
 from primia_flwr.reporting.page import render
 
+_LEVEL = 0.05
 _Table = tuple[list[str], list[list[str]]]
 
 
@@ -23,12 +24,35 @@ def page(result: Mapping[str, Any], picture: bytes) -> str:
     return render(
         "attack.html",
         result=result,
+        answer=answer(result),
         picture=base64.b64encode(picture).decode(),
         figures=rows_of(result),
         tests=tests_rows(result),
         anova=(result["tests"] or {}).get("anova"),
         sums=sums_rows(result),
     )
+
+
+def answer(result: Mapping[str, Any]) -> str:
+    """Return whether the attack rebuilt more of the images than the control makes up by itself."""
+    target = result["target"]
+    own = result["arms"][target]
+    hits = own["identified_by_pixels"]
+    matched = (
+        f"{hits['hits']} of {hits['n']} were matched with the right patient "
+        f"(guessing: {hits['chance']:.1%})"
+    )
+    tests = {row["arm"]: row for row in (result["tests"] or {}).get("against_control", [])}
+    if target not in tests:
+        return f"Not tested against a control: mean SSIM {own['mean_ssim']:.3f}; {matched}."
+    test = tests[target]
+    p = f"p {p_value(test['p_holm'])}".replace("p 0", "p = 0")
+    compared = (
+        f"SSIM {test['difference']:+.3f} against what the search makes up by itself, {p}; {matched}"
+    ).replace("-", "\N{MINUS SIGN}")
+    if test["p_holm"] < _LEVEL:
+        return f"Yes, in part: what was rebuilt resembles the patients' images ({compared})."
+    return f"Not shown with this search and {own['n']} images: {compared}."
 
 
 def rows_of(result: Mapping[str, Any]) -> _Table:

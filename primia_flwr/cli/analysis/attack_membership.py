@@ -78,6 +78,7 @@ def _run(cfg: AttackMembershipConfig) -> dict[str, Any]:
         found = attack.carry_out(variance=cfg.variance, seed=cfg.seed, on_shadow=on_shadow)
     values = figures(attack, found, _claim(attacked), variance=cfg.variance)
     write_membership(output, attack, found, values)
+    console.print(values["answer"], markup=False, style="bold", soft_wrap=True)
     console.print(attacks_table(found))
     for note in values["notes"]:
         console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -265,7 +265,7 @@ def test_a_better_reader_is_named_with_the_difference(
     class_predictions.write(runs[1] / "predictions.csv", files, patients, truth(), sharp, CLASSES)
     _, result, _ = compare(capsys, f"runs=[{runs[0]},{runs[1]}]", "baselines=[]")
     answer = str(result["answer"])
-    assert answer.startswith("plain is right more often than secure: accuracy of secure minus")
+    assert answer.startswith("plain is right more often than secure: accuracy higher by 0.")
     assert "(p < 0.001 by patient)" in answer
 
 

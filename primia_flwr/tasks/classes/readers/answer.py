@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from primia_flwr.numbers import figure, interval, p_value
+from primia_flwr.statistics.intervals import Interval
 from primia_flwr.tasks.classes.readers.compared import Compared
 from primia_flwr.tasks.classes.readers.pairs import Pair
 
@@ -28,15 +29,12 @@ def answer(found: Compared) -> str:
 
 def _winner(pair: Pair) -> str:
     """Return who of the two is right more often, and by how much."""
-    of = pair.mcnemar
-    names = [pair.first, pair.second]
+    of, by, names = pair.mcnemar, pair.accuracy_difference, [pair.first, pair.second]
     if of.only_first < of.only_second:
         names.reverse()
-    difference = pair.accuracy_difference
-    return (
-        f"{names[0]} is right more often than {names[1]}: accuracy of {pair.first} minus "
-        f"{pair.second} {interval(difference)}"
-    )
+        value, low, high = (None if one is None else -one for one in (by.value, by.high, by.low))
+        by = Interval(value, low, high)
+    return f"{names[0]} is right more often than {names[1]}: accuracy higher by {interval(by)}"
 
 
 def _others(count: int) -> str:
