@@ -5,10 +5,13 @@
 Each kind is the same radiograph-like picture with noise, so many files of it, read one after the
 other and by `--threads` threads; the median of `--repeats`. `in_this_process` decodes compressed
 DICOM without a process of its own: the difference is what it costs that no file ends this one.
+`--earlier FOLDER` measures another checkout's `decode` on the same files, with one thread.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -92,6 +95,29 @@ def speed(
     return float(round(statistics.median(measured), 1))
 
 
+_EARLIER = """
+import statistics, sys, time, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+sys.path.insert(0, sys.argv[1])
+from primia_flwr.data.files.images import decode
+path, images, repeats, measured = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), []
+for repeat in range(repeats + 1):
+    began = time.perf_counter()
+    for _ in range(images):
+        decode(path)
+    measured.append(images / (time.perf_counter() - began))
+print(round(statistics.median(measured[1:]), 1))
+"""
+
+
+def earlier(path: Path, args: argparse.Namespace) -> float:
+    """Return images a second that another checkout reads."""
+    command = [sys.executable, "-c", _EARLIER, args.earlier, str(path)]
+    command += [str(args.images), str(args.repeats)]
+    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure every kind, and the start of one process."""
     result: dict[str, Any] = {}
@@ -101,6 +127,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 "one_thread": speed(decode, path, args, 1),
                 f"{args.threads}_threads": speed(decode, path, args, args.threads),
             }
+            if args.earlier:
+                result[name]["earlier_one_thread"] = earlier(path, args)
             if name in COMPRESSED:
                 result[name]["in_this_process"] = speed(decode_compressed, path, args, 1)
         workers.end_all()
@@ -110,7 +138,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         workers.end_all()
     return {
         "benchmark": "decoding",
-        "settings": {key: value for key, value in vars(args).items() if key != "output"},
+        "settings": {
+            key: value for key, value in vars(args).items() if key not in ("output", "earlier")
+        },
         "images_per_second": result,
         "seconds_to_start_a_process_and_decode_one": round(start, 2),
         "machine": describe_machine(),
@@ -123,8 +153,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--earlier", default="", metavar="FOLDER", help="an earlier checkout")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
-    publish(measure(parser.parse_args()), parser.parse_args().output)
+    args = parser.parse_args()
+    publish(measure(args), args.output)
 
 
 if __name__ == "__main__":
