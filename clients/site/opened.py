@@ -4,6 +4,7 @@ In a simulation the site is a partition of the experiment's data. In a deploymen
 the hospital's own site file says, and nothing the coordinator wrote changes that.
 """
 
+import os
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +17,10 @@ from clients.site.state import SiteState
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
 from primia_flwr.data.dataset import SiteData, load_own_site, load_site
+from primia_flwr.runs.metadata import DEVICE_FILE
 from primia_flwr.site.policy import load_policy
-from primia_flwr.training.device import pick_device
+from primia_flwr.storage.atomic import make_folder, write_result
+from primia_flwr.training.device import device_name, pick_device
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def open_site(context: Context) -> OpenSite:
     return _simulated(text, place) if isinstance(place, int) else _deployed(text, place)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # one process plays many sites in turn
 def _simulated(text: str, index: int) -> OpenSite:
     experiment = parsed(text)
     names = experiment.federation.sites
@@ -103,11 +106,16 @@ def _simulated(text: str, index: int) -> OpenSite:
         Path(experiment.output_dir or ".") / "sites" / names[index],
         experiment.privacy,
     )
+    # of several GPUs this process sees its own alone, whatever its number
+    device = pick_device(experiment.training.device.partition(":")[0])
+    make_folder(folder)
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    write_result(folder / DEVICE_FILE, {"device": device_name(device), "visible_gpus": seen})
     return OpenSite(
         name=names[index],
         experiment=experiment,
         data=data,
-        device=pick_device(experiment.training.device),
+        device=device,
         folder=folder,
         simulated=True,
         budget=Budget(folder / "privacy", privacy.unit, privacy.epsilon or None, privacy.delta),

@@ -20,11 +20,8 @@ from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.flower.bundle import Bundle, stage_bundle
 from primia_flwr.flower.command import CONNECTION, Connection, write_run_config
-from primia_flwr.flower.simulation import (
-    concurrent_sites,
-    federation_options,
-    simulation_superlink,
-)
+from primia_flwr.flower.shares import shares
+from primia_flwr.flower.simulation import simulation_superlink
 from primia_flwr.processes.children import Child, Children, flower_environment
 from primia_flwr.processes.programs import flower_program
 from primia_flwr.storage.reading import parse_json, read_text, reading
@@ -151,9 +148,9 @@ def _check_alive(connection: Connection, run_id: int, run_dir: Path) -> None:
 @contextmanager
 def _superlink(experiment: Experiment, folder: Path) -> Iterator[tuple[Connection, str]]:
     if experiment.deployment.kind == "simulation":
-        _, threads = concurrent_sites(experiment.federation)
-        with simulation_superlink(folder, threads=threads) as connection:
-            yield connection, federation_options(experiment.federation)
+        shared = shares(experiment)
+        with simulation_superlink(folder, shared) as connection:
+            yield connection, shared.options(len(experiment.federation.sites))
         return
     deployment = experiment.deployment
     connection = Connection(

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from rich.markup import escape
+
 from primia_flwr.config.experiment.data import with_absolute_paths
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import to_yaml
@@ -18,11 +20,13 @@ from primia_flwr.config.search.searched import with_values
 from primia_flwr.data.dataset import (
     LabelledImages,
     SiteData,
+    data_notes,
     hold_out_test,
     load_site,
     load_test,
 )
 from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.pseudonyms import private_folder
 from primia_flwr.flower.launcher import RunStopped, launch
 from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
@@ -34,9 +38,16 @@ from primia_flwr.provisioning.readiness import with_roster
 from primia_flwr.reporting.model_card import write_model_card
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
-from primia_flwr.runs.metadata import continued, data_facts, read_json, run_facts
+from primia_flwr.runs.metadata import (
+    continued,
+    data_facts,
+    read_json,
+    run_facts,
+    trained_on,
+)
 from primia_flwr.runs.track import track
 from primia_flwr.storage.atomic import write_result
+from primia_flwr.storage.printable import printable
 
 
 class Watcher(Protocol):
@@ -180,7 +191,10 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
     if experiment.deployment.kind == "simulation":
         watcher.say("reading the data ...")
         unit = experiment.privacy.protected_unit
-        return facts | data_facts(simulated_sites(experiment), test, private_unit=unit)
+        facts |= data_facts(simulated_sites(experiment), test, private_unit=unit)
+        for note in data_notes(experiment.data, seed=experiment.seed):
+            watcher.say(f"data: {escape(printable(note, limit=2000))}")
+        return facts
     synthetic = experiment.data.layout == "synthetic"
     return facts | {"synthetic": synthetic, "classes": experiment.data.classes, "sites": []}
 
@@ -213,6 +227,8 @@ def _federate(
     added["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     if experiment.deployment.kind == "deployment":
         added["sites"] = _reported_sites(result, facts["classes"])
+    else:
+        added["devices"] = trained_on(run_dir, experiment.federation.sites)
     return added
 
 
@@ -262,6 +278,7 @@ def _score(
         test=test,
         batch_size=experiment.training.batch_size,
         device=experiment.training.device,
+        private=private_folder(experiment.data.cache_dir),
     )
     model, card = load_model(run_dir)
     federated = scored(model, card, path=run_dir / "predictions.csv")

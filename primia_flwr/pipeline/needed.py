@@ -1,4 +1,4 @@
-"""Which extras a run needs on the coordinator's machine, asked before anything is written."""
+"""What a run needs of the coordinator's machine, asked before anything is written."""
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.extras import need
@@ -6,7 +6,7 @@ from primia_flwr.runs.tracking_mode import resolve_mode
 
 
 def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: bool = True) -> None:
-    """Refuse a run that would end at a package which is not installed.
+    """Refuse a run that would end at a package or a GPU which is not there.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
     ------
     MissingExtraError
         If a package is missing.
+    ConfigError
+        If a GPU is asked for that is not there.
     TrackingError
         If online tracking is asked for and there is no key.
     """
@@ -28,6 +30,7 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
     shown = experiment.report.saliency
     if here and not own_sites:
         need("ray", "deployment=simulation")
+        _check_gpu(experiment)
     if here and scored and shown:
         need("captum", f"report.saliency={shown}", instead="report.saliency=0")
     if here and experiment.privacy.engine == "opacus":
@@ -35,3 +38,10 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
     if experiment.search.enabled:
         need("optuna", f"search.population={experiment.search.population}")
     resolve_mode(experiment.tracking)
+
+
+def _check_gpu(experiment: Experiment) -> None:
+    if experiment.federation.gpus_per_site or experiment.training.device.startswith("cuda"):
+        from primia_flwr.flower.shares import shares  # PyTorch
+
+        shares(experiment)

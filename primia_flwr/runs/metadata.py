@@ -5,10 +5,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from primia_flwr import __version__
 from primia_flwr.config.experiment.schema import Experiment
@@ -18,7 +17,9 @@ from primia_flwr.data.dataset import LabelledImages, SiteData
 from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.runs.history import EventTail
 from primia_flwr.storage.reading import parse_json, read_text
+from primia_flwr.training.device import device_name, pick_device
 
+DEVICE_FILE = "device.json"
 _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-learn", "wandb")
 
 
@@ -36,7 +37,7 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "strategy": f"{experiment.strategy.name}{', secure aggregation' if secure else ''}",
         "secure_aggregation": secure,
         "differential_privacy": experiment.privacy.mode,
-        "device": _device_name(experiment.training.device),
+        "device": device_name(pick_device(experiment.training.device)),
         "cpu_count": os.cpu_count(),
         "started": _now(),
     }
@@ -134,11 +135,11 @@ def git_commit(folder: Path) -> str:
     return described.stdout.strip()
 
 
-def _device_name(configured: str) -> str:
-    """Return the name of the device that training uses on this machine."""
-    if configured != "cpu" and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return platform.processor() or platform.machine()
+def trained_on(run_dir: Path, sites: Sequence[str]) -> dict[str, str]:
+    """Return the device of each simulated site that has said it, e.g. `cuda:0 (NVIDIA H200)`."""
+    files = {name: run_dir / "sites" / name / DEVICE_FILE for name in sites}
+    found = {name: read_json(file).get("device") for name, file in files.items()}
+    return {name: device for name, device in found.items() if isinstance(device, str)}
 
 
 def read_json(path: Path) -> dict[str, Any]:

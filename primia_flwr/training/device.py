@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,8 +21,27 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def pick_device(name: str, *, key: str = "training.device") -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:<n>` into a device; `key` is what the user has set.
+def gpu_memory() -> list[int]:
+    """Return the memory of each CUDA device that this process sees, in bytes."""
+    if not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    return [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called, e.g. `cuda:0 (NVIDIA H200)` or `cpu (x86_64)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({platform.processor() or platform.machine()})"
+
+
+def pick_device(
+    name: str, *, key: str = "training.device", available: int | None = None
+) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:<n>` into a device.
+
+    `key` is what the user has set; `available` is given where the number of CUDA devices is known.
 
     Raises
     ------
@@ -33,7 +53,8 @@ def pick_device(name: str, *, key: str = "training.device") -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     kind, _, number = name.partition(":")
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if available is None:
+        available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "cuda" and (not number or number.isdigit()) and int(number or 0) < available:
         return torch.device("cuda", int(number or 0))
     raise ConfigError(

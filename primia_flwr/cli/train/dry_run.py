@@ -14,7 +14,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
 from primia_flwr.data.dataset import SiteData, data_notes
 from primia_flwr.flower.bundle import stage_bundle
-from primia_flwr.flower.simulation import concurrent_sites
+from primia_flwr.flower.shares import Shares, shares
 from primia_flwr.pipeline.experiment import check_model, simulated_sites, test_set
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.pipeline.planned_privacy import planned_privacy
@@ -70,7 +70,7 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
     facts = data_facts(sites, test_set(experiment))
     model = first_model(experiment, len(facts["classes"]))
     parameters = sum(p.numel() for p in model.parameters())
-    at_once, cores = concurrent_sites(experiment.federation)
+    shared = shares(experiment)
     table = Table(title=f"{experiment.name}: {experiment.federation.rounds} rounds")
     for column in ("site", "train", "validation", *facts["classes"], "batches a round"):
         table.add_column(column, justify="left" if column == "site" else "right")
@@ -86,10 +86,16 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
         f"test set: {facts['test']['n'] if facts['test'] else 'none'} images; "
         f"model: {experiment.model.name}, {parameters:,} parameters, "
         f"{parameters * _BYTES / 1e6:.1f} MB a site and direction each round; "
-        f"{at_once} site(s) at once on {cores} core(s) each"
+        f"{shared.at_once} site(s) at once on {shared.cores} core(s) each{_gpus(shared)}"
     )
     private = _private(experiment, sites, parameters, console)
     return {**facts, "data_notes": list(notes), "parameters": parameters, **private}
+
+
+def _gpus(shared: Shares) -> str:
+    if not shared.devices:
+        return ", no GPU"
+    return f", {shared.gpus:g} of a GPU each, of {shared.devices}"
 
 
 def _private(

@@ -3,6 +3,7 @@
 The comments in `conf/model/` and `conf/training/` explain each key to the person who sets it.
 """
 
+import re
 from dataclasses import dataclass, field
 
 from primia_flwr.config.checks import check_choice, check_length, check_range
@@ -10,6 +11,7 @@ from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
 
 NORMS = ("batch", "group", "none")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _POOLS = ("avg", "max")
 _TRAINABLE = ("all", "norm", "head")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -165,7 +167,11 @@ class TrainingConfig:
         check_range("training.gradient_clip", self.gradient_clip, 0, example=1.0)
         check_range("training.proximal_mu", self.proximal_mu, 0, example=0.01)
         check_choice("training.precision", self.precision, PRECISIONS)
-        check_choice("training.device", self.device, ("auto", "cpu", "cuda"))
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(
+                f"training.device={self.device}; expected auto, cpu, cuda or one device by its "
+                "number, e.g. cuda:1"
+            )
         if self.precision == "fp16" and self.device == "cpu":
             raise ConfigError(
                 "training.precision=fp16 with training.device=cpu; fp16 needs a GPU; "

@@ -85,10 +85,16 @@ def _facts(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
         "Images": f"{side} × {side}" if side else "",  # noqa: RUF001
         "Shorter side as stored": ", ".join(f"{name}: {count(n)}" for name, n in sides if n),
         "Seed": str(run.get("seed", "")),
-        "Device": f"{run.get('device', '')}, {run.get('cpu_count', '?')} CPU cores",
+        "Device": _device(run),
         "Git commit": run.get("git_commit") or "unknown",
         "Config hash": run.get("config_hash"),
     }
+
+
+def _device(run: Mapping[str, Any]) -> str:
+    """Return the devices that the simulated sites have named, else the coordinator's."""
+    devices = sorted(set((run.get("devices") or {}).values())) or [str(run.get("device", ""))]
+    return f"{', '.join(devices)}; {run.get('cpu_count', '?')} CPU cores"
 
 
 def _times(times: Sequence[Any]) -> str:
