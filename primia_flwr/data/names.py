@@ -33,7 +33,7 @@ _PLACEHOLDERS = frozenset(_WORDS.split())
 def key_of(name: str) -> str:
     """Return what all spellings of a name share; empty for a name of white space alone."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    kept = "".join(_plain(letter) for letter in folded)
+    kept = unicodedata.normalize("NFKC", "".join(_plain(letter) for letter in folded))
     if found := _NUMBER.fullmatch(kept):
         return found[1].lstrip("0") or "0"
     if found := _EXPONENT.fullmatch(kept):

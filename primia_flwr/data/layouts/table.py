@@ -49,14 +49,16 @@ def read_rows(path: Path, cfg: DataConfig) -> Table:
         reader = plain_csv.reader(
             io.StringIO(rest if told else text, newline=""), delimiter=delimiter
         )
-        lines = [(reader.line_num + bool(told), line) for line in reader if line]
+        lines = [(reader.line_num + bool(told), line) for line in reader if any(line)]
     header = [" ".join(name.split()) for name in (lines[0][1] if lines else [])]
     where = _places(path, header, cfg)
     rows = [_row(path, number, line, header, where) for number, line in lines[1:]]
     if not rows:
         raise DataError(f"{path}: has no rows; expected one line for each image")
     ignored = [
-        printable(name, limit=40) for i, name in enumerate(header) if i not in where.values()
+        printable(name, limit=40)
+        for i, name in enumerate(header)
+        if name and i not in where.values()
     ]
     return Table(
         frozenset(where),
