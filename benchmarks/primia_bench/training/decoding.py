@@ -32,7 +32,7 @@ from pydicom.uid import (
 
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.data.files.decoding import workers
-from primia_flwr.data.files.dicom import decode_compressed
+from primia_flwr.data.files.decoding.show import decode_compressed
 from primia_flwr.data.files.images import decode
 from primia_flwr.data.files.store import in_parallel
 

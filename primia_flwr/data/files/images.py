@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from primia_flwr.data.files.decoding.claims import check_ratio
+from primia_flwr.data.files.decoding.claims import MAX_PIXELS, check_ratio
 from primia_flwr.data.files.decoding.deep import is_deep, read_deep, told_bits
-from primia_flwr.data.files.dicom import MAX_PIXELS, read_dicom
+from primia_flwr.data.files.dicom import read_dicom
 from primia_flwr.data.files.listing import is_dicom, kind_of, read_head
 from primia_flwr.data.files.regular import open_regular
 from primia_flwr.errors import DataError

@@ -6,9 +6,11 @@ from pathlib import Path
 from primia_flwr.data.files.decoding.stream import DicomStream
 from primia_flwr.errors import DataError
 
+MAX_PIXELS = 100_000_000
+"""Largest width x height that is decoded; a compressed file may claim any size."""
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
-COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
-UNCHECKED, HIGHEST_RATIO = 32 << 20, 300
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+_UNCHECKED, _HIGHEST_RATIO = 32 << 20, 300
 _ALLOCATED = {
     "PixelData": (1, 8, 16, 32),
     "FloatPixelData": (32,),
@@ -84,9 +86,9 @@ def check_ratio(path: Path, claimed: int, stored: int) -> None:
     Raises
     ------
     DataError
-        If `claimed` bytes are more than `UNCHECKED`, and more than `HIGHEST_RATIO` a stored one.
+        If `claimed` bytes are more than 32 MiB, and more than 300 a stored one.
     """
-    if claimed > max(UNCHECKED, HIGHEST_RATIO * stored):
+    if claimed > max(_UNCHECKED, _HIGHEST_RATIO * stored):
         raise DataError(
             f"{path}: claims {claimed >> 20} MiB of pixels in {stored >> 10} KiB; expected a "
             "radiograph, which is never compressed so far: replace or remove the file"
@@ -94,8 +96,8 @@ def check_ratio(path: Path, claimed: int, stored: int) -> None:
 
 
 def _samples(file: DicomStream, photometric: str) -> int:
-    if photometric not in (*MONOCHROME, *COLOUR):
-        known = ", ".join((*MONOCHROME, *COLOUR))
+    if photometric not in (*MONOCHROME, *_COLOUR):
+        known = ", ".join((*MONOCHROME, *_COLOUR))
         raise file.header.refuse("PhotometricInterpretation", photometric, f"one of {known}")
     expected = 1 if photometric in (*MONOCHROME, "PALETTE COLOR") else 3
     samples = file.header.integer("SamplesPerPixel", expected)

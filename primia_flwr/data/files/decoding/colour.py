@@ -7,12 +7,12 @@ from primia_flwr.data.files.decoding.header import Header
 from primia_flwr.data.files.decoding.lut import Floats, read_lut
 from primia_flwr.data.files.decoding.stored import Words
 
-Pixels = npt.NDArray[np.uint8]
+_Pixels = npt.NDArray[np.uint8]
 
 _INTO_RGB = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
 
 
-def colour(words: Words, header: Header, photometric: str) -> Pixels:
+def colour(words: Words, header: Header, photometric: str) -> _Pixels:
     """Show words as (H, W, 3) uint8: white is what the stored bits can hold.
 
     Raises
@@ -36,17 +36,17 @@ def colour(words: Words, header: Header, photometric: str) -> Pixels:
         return _eight_bits(words.values(words.pixels), words.stored)
     every = np.arange(256**words.pixels.dtype.itemsize, dtype=words.pixels.dtype)
     shown = _eight_bits(words.values(every), words.stored)
-    found: Pixels = np.ascontiguousarray(shown[words.pixels])
+    found: _Pixels = np.ascontiguousarray(shown[words.pixels])
     return found
 
 
-def _eight_bits(values: Floats, bits: int) -> Pixels:
+def _eight_bits(values: Floats, bits: int) -> _Pixels:
     """Return levels of 8 bits of values of so many."""
-    levels: Pixels = np.rint(np.clip(values * (255 / (2**bits - 1)), 0, 255)).astype(np.uint8)
+    levels: _Pixels = np.rint(np.clip(values * (255 / (2**bits - 1)), 0, 255)).astype(np.uint8)
     return levels
 
 
-def _through_palette(words: Words, header: Header) -> Pixels:
+def _through_palette(words: Words, header: Header) -> _Pixels:
     if words.pixels.dtype.itemsize > 2:
         raise ValueError("its palette is looked up with more than 16 bits")
     every = np.arange(256**words.pixels.dtype.itemsize, dtype=words.pixels.dtype)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
-Pixels = npt.NDArray[np.uint8]
-Array = npt.NDArray[Any]
+_Pixels = npt.NDArray[np.uint8]
+_Array = npt.NDArray[Any]
 
 _DEPTHS = (8, 10, 12, 14, 16)
 _TOO_FEW = 64  # pixels of which none may be left out
@@ -53,7 +53,7 @@ def told_bits(image: Image.Image, content: bytes) -> int:
     return int(max(largest)).bit_length() if largest else 0
 
 
-def read_deep(image: Image.Image, content: bytes) -> Pixels:
+def read_deep(image: Image.Image, content: bytes) -> _Pixels:
     """Return a deep image as (H, W) or (H, W, 3) uint8, transparency laid over black.
 
     Raises
@@ -66,9 +66,9 @@ def read_deep(image: Image.Image, content: bytes) -> Pixels:
     values, alpha = _values(image, content)
     if values.dtype.kind == "f" or values.dtype.itemsize > 2 or values.dtype.kind == "i":
         levels = _stretched(values)
-        grey: Pixels = np.rint(255 * (1 - levels if is_white_zero else levels)).astype(np.uint8)
+        grey: _Pixels = np.rint(255 * (1 - levels if is_white_zero else levels)).astype(np.uint8)
         return grey
-    shown: Pixels = _table(_depth(values, told), inverted=is_white_zero)[values]
+    shown: _Pixels = _table(_depth(values, told), inverted=is_white_zero)[values]
     if alpha is None and clear is not None:
         alpha = np.where((values == np.array(clear)).reshape(*values.shape[:2], -1).all(2), 0, 1)
     elif alpha is not None:
@@ -78,11 +78,11 @@ def read_deep(image: Image.Image, content: bytes) -> Pixels:
     if alpha is None:
         return shown
     alpha = alpha.reshape(*alpha.shape[:2], *[1] * (shown.ndim - 2))
-    blended: Pixels = np.rint(shown * np.clip(alpha, 0, 1)).astype(np.uint8)
+    blended: _Pixels = np.rint(shown * np.clip(alpha, 0, 1)).astype(np.uint8)
     return blended
 
 
-def _values(image: Image.Image, content: bytes) -> tuple[Array, Array | None]:
+def _values(image: Image.Image, content: bytes) -> tuple[_Array, _Array | None]:
     """Return an image's samples without loss, and its transparency if it has one."""
     if _tag(image, _PLANAR) == (2,) and len(_tag(image, _BITS)) > 1:
         raise ValueError("its colours of more than 8 bits are stored in planes")
@@ -106,7 +106,7 @@ def _values(image: Image.Image, content: bytes) -> tuple[Array, Array | None]:
     return values.astype(values.dtype.newbyteorder("="), copy=False), None
 
 
-def _both_bytes(image: Image.Image, content: bytes, mode: str) -> tuple[Array, Array | None]:
+def _both_bytes(image: Image.Image, content: bytes, mode: str) -> tuple[_Array, _Array | None]:
     """Decode a colour image twice, since Pillow keeps one byte of each sample."""
     name, _, order = mode.partition(";16")
     if name not in ("RGB", "RGBX", "RGBA", "CMYK") or order not in _OTHER_BYTE:
@@ -119,7 +119,7 @@ def _both_bytes(image: Image.Image, content: bytes, mode: str) -> tuple[Array, A
     return (values[..., :3], values[..., 3]) if image.mode == "RGBA" else (values, None)
 
 
-def _depth(values: Array, told: int) -> int:
+def _depth(values: _Array, told: int) -> int:
     """Return the bits of unsigned values: those that are told, unless many do not fit in."""
     few = max(1, values.size // 1000) if values.size >= _TOO_FEW else 0
     for bits in (told, *_DEPTHS) if told else _DEPTHS:
@@ -128,12 +128,12 @@ def _depth(values: Array, told: int) -> int:
     return _DEPTHS[-1]
 
 
-def _table(bits: int, *, inverted: bool) -> Pixels:
+def _table(bits: int, *, inverted: bool) -> _Pixels:
     levels = np.clip(np.arange(1 << 16) / (2.0**bits - 1), 0, 1)
     return np.rint(255 * (1 - levels if inverted else levels)).astype(np.uint8)
 
 
-def _stretched(values: Array) -> npt.NDArray[np.float64]:
+def _stretched(values: _Array) -> npt.NDArray[np.float64]:
     """Return floats or large integers as levels: by [0, 1], a depth, or else their range."""
     floats = values.astype(np.float64)
     real = floats[np.isfinite(floats)]

@@ -15,7 +15,7 @@ from primia_flwr.data.files.decoding.stored import Array, Words
 from primia_flwr.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+_Mask = npt.NDArray[np.bool_]
 
 
 def grey(words: Words, header: Header, *, inverted: bool) -> Pixels:
@@ -36,7 +36,7 @@ def grey(words: Words, header: Header, *, inverted: bool) -> Pixels:
     return shown if shown.shape == words.pixels.shape else shown[words.pixels]
 
 
-def _levels(stored: Floats, real: Mask, header: Header) -> Floats:
+def _levels(stored: Floats, real: _Mask, header: Header) -> Floats:
     """Return levels in [0, 1] of stored values; `real` ones decide where nothing else does."""
     values = _modality(stored, header)
     voi = _frame_part(header, "FrameVOILUTSequence")
@@ -66,7 +66,7 @@ def _lut_of(item: Header, inputs: Floats) -> Lut:
     return read_lut(item, ends, descriptor="LUTDescriptor", data="LUTData")
 
 
-class Window(NamedTuple):
+class _Window(NamedTuple):
     """Centre and width in rescaled values: PS3.3 C.11.2.1.2."""
 
     centre: float
@@ -84,7 +84,7 @@ class Window(NamedTuple):
         return (values - (self.centre - 0.5)) / (self.width - 1) + 0.5
 
 
-def _window(header: Header) -> Window | None:
+def _window(header: Header) -> _Window | None:
     """Return the first window; nothing where it is missing, or no number, or has no width."""
     try:
         centres, widths = header.numbers("WindowCenter"), header.numbers("WindowWidth")
@@ -92,7 +92,7 @@ def _window(header: Header) -> Window | None:
         return None
     if not centres or not widths or widths[0] <= 0:
         return None
-    return Window(centres[0], widths[0], header.text("VOILUTFunction").upper())
+    return _Window(centres[0], widths[0], header.text("VOILUTFunction").upper())
 
 
 def _stretched(values: Floats, real: Floats) -> Floats:
@@ -102,7 +102,7 @@ def _stretched(values: Floats, real: Floats) -> Floats:
     return (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12)
 
 
-def _is_padding(words: Words, header: Header, every: Array) -> Mask:
+def _is_padding(words: Words, header: Header, every: Array) -> _Mask:
     """Say which words are padding: PS3.3 C.7.5.1.1.2.
 
     Padding may lie outside the stored bits, so words are compared with and without the others.

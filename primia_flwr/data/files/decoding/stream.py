@@ -17,18 +17,18 @@ from typing import Any, BinaryIO
 from primia_flwr.data.files.decoding.header import Header
 from primia_flwr.data.files.regular import open_regular
 
-IMPLICIT = "1.2.840.10008.1.2"
-EXPLICIT = "1.2.840.10008.1.2.1"
-DEFLATED = "1.2.840.10008.1.2.1.99"
-BIG_ENDIAN = "1.2.840.10008.1.2.2"
-IMPLICIT_BIG_PIXELS = "1.2.840.113619.5.2"
+_IMPLICIT = "1.2.840.10008.1.2"
+_EXPLICIT = "1.2.840.10008.1.2.1"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_IMPLICIT_BIG_PIXELS = "1.2.840.113619.5.2"
 """A private syntax of GE: implicit, with pixels in big-endian words."""
-NATIVE = {IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, IMPLICIT_BIG_PIXELS}
+NATIVE = {_IMPLICIT, _EXPLICIT, _DEFLATED, _BIG_ENDIAN, _IMPLICIT_BIG_PIXELS}
 
-MAX_HEADER = 16 << 20
+_MAX_HEADER = 16 << 20
 """Most bytes that a deflated file may have before its pixels, and after them."""
-MAX_ELEMENT = 64 << 20
-MAX_READS = 400_000
+_MAX_ELEMENT = 64 << 20
+_MAX_READS = 400_000
 """Most reads of one header: an element takes one or two, and so does an item of a sequence."""
 _FLOATS, _DOUBLES, _INTEGERS = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _KEYWORDS = {
@@ -133,7 +133,7 @@ def _read(path: Path, file: "_Bounded") -> DicomStream:
 
     file.seek(start_of(file.read(132)))
     claimed = _transfer_syntax(path, file)
-    source: Any = _Inflating(file) if claimed == DEFLATED else file
+    source: Any = _Inflating(file) if claimed == _DEFLATED else file
     at = source.tell()
     head = source.read(132)
     source.seek(at)
@@ -141,7 +141,7 @@ def _read(path: Path, file: "_Bounded") -> DicomStream:
     dataset = read_dataset(source, implicit, little, stop_when=_are_pixels)
     syntax = claimed or _syntax_of(implicit, little)
     keyword, vr, length = _pixel_element(source, little)
-    pixels_little = little and syntax != IMPLICIT_BIG_PIXELS
+    pixels_little = little and syntax != _IMPLICIT_BIG_PIXELS
     return DicomStream(
         Header(path, dataset), syntax, pixels_little, keyword, vr, length, file.size, source
     )
@@ -164,8 +164,8 @@ def _transfer_syntax(path: Path, file: "_Bounded") -> str:
 
 def _encoding(head: bytes, syntax: str) -> tuple[bool, bool]:
     """Return (implicit, little): what the syntax says, unless the first elements contradict it."""
-    implicit = syntax in (IMPLICIT, IMPLICIT_BIG_PIXELS)
-    little = syntax != BIG_ENDIAN
+    implicit = syntax in (_IMPLICIT, _IMPLICIT_BIG_PIXELS)
+    little = syntax != _BIG_ENDIAN
     if syntax and _are_elements(head, implicit=implicit, little=little):
         return implicit, little
     seen = encoding_of(head)
@@ -176,8 +176,8 @@ def _encoding(head: bytes, syntax: str) -> tuple[bool, bool]:
 
 def _syntax_of(implicit: bool, little: bool) -> str:
     if implicit:
-        return IMPLICIT
-    return EXPLICIT if little else BIG_ENDIAN
+        return _IMPLICIT
+    return _EXPLICIT if little else _BIG_ENDIAN
 
 
 def _are_pixels(tag: int, vr: object, length: object) -> bool:
@@ -201,7 +201,7 @@ def _pixel_element(source: Any, little: bool) -> tuple[str, str, int | None]:
 
 
 def _counted(reads: int) -> int:
-    if reads >= MAX_READS:
+    if reads >= _MAX_READS:
         raise ValueError("its header has too many elements")
     return reads + 1
 
@@ -212,7 +212,7 @@ class _Bounded:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = os.fstat(file.fileno()).st_size
-        self.largest = MAX_ELEMENT
+        self.largest = _MAX_ELEMENT
         self.tell = file.tell
         self._reads = 0
 
@@ -232,7 +232,7 @@ class _Inflating:
     """The inflated rest of a file, as far as it has been read; `allowed` bytes and no more."""
 
     def __init__(self, file: _Bounded) -> None:
-        self.allowed = MAX_HEADER
+        self.allowed = _MAX_HEADER
         self._file = file
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._inflated = bytearray()
@@ -263,8 +263,8 @@ class _Inflating:
         rest = 0
         while more := self._more():
             rest += len(more)
-            if rest > MAX_HEADER:
-                raise ValueError(f"it inflates to more than {MAX_HEADER:,} bytes after its pixels")
+            if rest > _MAX_HEADER:
+                raise ValueError(f"it inflates to more than {_MAX_HEADER:,} bytes after its pixels")
 
     def _more(self) -> bytes:
         """Inflate the next bytes, at most `_CHUNK`; none at the end."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from primia_flwr.data.files.dicom import decode_compressed
+from primia_flwr.data.files.decoding.show import decode_compressed
 from primia_flwr.errors import DataError
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.check import _examine
 from primia_flwr.data.files.decoding.codestream import read_frame
-from primia_flwr.data.files.dicom import decode_compressed, read_patient
+from primia_flwr.data.files.decoding.show import decode_compressed
+from primia_flwr.data.files.dicom import read_patient
 from primia_flwr.data.files.images import decode, depth_is_guessed, shorter_side
 from primia_flwr.data.files.store import open_store
 from primia_flwr.data.layouts.manifest import read_table
