@@ -18,12 +18,12 @@ from primia_flwr.data.files.decoding.header import Header
 from primia_flwr.data.files.regular import open_regular
 
 _IMPLICIT = "1.2.840.10008.1.2"
-_EXPLICIT = "1.2.840.10008.1.2.1"
+EXPLICIT = "1.2.840.10008.1.2.1"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _IMPLICIT_BIG_PIXELS = "1.2.840.113619.5.2"
 """A private syntax of GE: implicit, with pixels in big-endian words."""
-NATIVE = {_IMPLICIT, _EXPLICIT, _DEFLATED, _BIG_ENDIAN, _IMPLICIT_BIG_PIXELS}
+NATIVE = {_IMPLICIT, EXPLICIT, _DEFLATED, _BIG_ENDIAN, _IMPLICIT_BIG_PIXELS}
 
 _MAX_HEADER = 16 << 20
 """Most bytes that a deflated file may have before its pixels, and after them."""
@@ -177,7 +177,7 @@ def _encoding(head: bytes, syntax: str) -> tuple[bool, bool]:
 def _syntax_of(implicit: bool, little: bool) -> str:
     if implicit:
         return _IMPLICIT
-    return _EXPLICIT if little else _BIG_ENDIAN
+    return EXPLICIT if little else _BIG_ENDIAN
 
 
 def _are_pixels(tag: int, vr: object, length: object) -> bool:
