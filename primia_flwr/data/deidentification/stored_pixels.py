@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.data.deidentification.segments import bare_jpeg, bare_jpeg_2000
+from primia_flwr.data.files.decoding import workers
 from primia_flwr.data.files.decoding.claims import Claims, read_claims
-from primia_flwr.data.files.decoding.compressed import _one_frame, compressed_words
+from primia_flwr.data.files.decoding.compressed import _one_frame
 from primia_flwr.data.files.decoding.stored import Words, _layout
 from primia_flwr.data.files.decoding.stream import EXPLICIT, NATIVE, DicomStream, open_dicom
 from primia_flwr.data.files.dicom import MAX_PIXELS
@@ -78,8 +79,8 @@ def _native(file: DicomStream, claims: Claims) -> PixelElement:
 
 def _decoded(path: Path, claims: Claims) -> PixelElement:
     """Decode a compressed image, whose unused bits or surroundings cannot be cleared otherwise."""
+    words, photometric = workers.stored_values(path, size=claims.bytes)
     with open_dicom(path) as file:
-        words, photometric = compressed_words(file, claims)
         padding = _padding(file, claims)
     as_stored = Claims(**{**vars(claims), "allocated": 8 * words.pixels.dtype.itemsize,
                           "shift": words.shift, "stored": words.stored})  # fmt: skip

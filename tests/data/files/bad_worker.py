@@ -11,7 +11,7 @@ import time
 
 def main() -> int:
     for line in sys.stdin.buffer:
-        path, _, seconds = json.loads(line)
+        _, path, _, seconds = json.loads(line)
         name = os.path.basename(os.fsdecode(bytes.fromhex(path)))
         if name == "dies.dcm":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -19,8 +19,8 @@ def main() -> int:
             signal.setitimer(signal.ITIMER_REAL, seconds)
             time.sleep(60)
         if name == "half.dcm":
-            sys.stdout.write('{"shape": [2, 2]}\nx')
+            sys.stdout.write('{"shape": [2, 2], "dtype": "|u1"}\nx')
             return 3
-        sys.stdout.write('{"shape": [1, 2]}\nab')
+        sys.stdout.write('{"shape": [1, 2], "dtype": "|u1"}\nab')
         sys.stdout.flush()
     return 0

@@ -20,6 +20,9 @@ from pydicom.uid import JPEG2000Lossless
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.decoding import workers
+from primia_flwr.data.files.decoding.claims import read_claims
+from primia_flwr.data.files.decoding.compressed import compressed_words
+from primia_flwr.data.files.decoding.stream import open_dicom
 from primia_flwr.data.files.images import decode
 from primia_flwr.data.files.listing import file_digest, read_head
 from primia_flwr.data.files.store import open_store
@@ -49,6 +52,16 @@ def test_an_image_comes_whole_and_the_process_is_used_again() -> None:
     assert of_this_process() == [process]
     workers.end_all()
     assert not of_this_process()
+
+
+def test_stored_values_come_with_what_they_are() -> None:
+    words, photometric = workers.stored_values(J2K, size=8192)
+    with open_dicom(J2K) as file:
+        expected, _ = compressed_words(file, read_claims(file, at_most=10_000))
+    assert photometric == "MONOCHROME2"
+    assert (words.stored, words.shift, words.signed) == (16, 0, True)
+    assert words.pixels.dtype == np.uint16
+    assert np.array_equal(words.pixels, expected.pixels)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +136,9 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from primia_flwr.data.files.decoding import workers
+from primia_flwr.data.files.decoding.claims import read_claims
+from primia_flwr.data.files.decoding.compressed import compressed_words
+from primia_flwr.data.files.decoding.stream import open_dicom
 from primia_flwr.data.files.images import decode
 path = Path(sys.argv[1])
 first = decode(path)

@@ -11,7 +11,7 @@ from primia_flwr.data.files.decoding.claims import MAX_PIXELS, MONOCHROME, Claim
 from primia_flwr.data.files.decoding.colour import colour
 from primia_flwr.data.files.decoding.compressed import compressed_words
 from primia_flwr.data.files.decoding.grey import grey
-from primia_flwr.data.files.decoding.stored import native_words
+from primia_flwr.data.files.decoding.stored import Words, native_words
 from primia_flwr.data.files.decoding.stream import DicomStream, open_dicom
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reason_of
@@ -21,6 +21,12 @@ def decode_compressed(path: Path) -> npt.NDArray[np.uint8]:
     """Decode a compressed DICOM file in this process, which may die of it; as `read_dicom`."""
     with refusing(path), open_dicom(path) as file:
         return shown(file, read_claims(file, at_most=MAX_PIXELS), is_native=False)
+
+
+def stored_compressed(path: Path) -> tuple[Words, str]:
+    """Return a compressed file's stored values and their photometric interpretation; as above."""
+    with refusing(path), open_dicom(path) as file:
+        return compressed_words(file, read_claims(file, at_most=MAX_PIXELS))
 
 
 def shown(file: DicomStream, claims: Claims, *, is_native: bool) -> npt.NDArray[np.uint8]:

@@ -2,8 +2,9 @@
 
     python -I -c … primia_flwr.data.files.decoding.worker
 
-Reads a request a line from its standard input, and ends with it: [path, bytes of memory, seconds].
-Answers each with a line, {"shape": …} or {"refused": …}, and after a shape with as many bytes.
+Reads a request a line from its standard input, and ends with it: [whether the stored values are
+asked for, path, bytes of memory, seconds]. Answers each with a line, {"shape": …, "dtype": …, …}
+or {"refused": …}, and after a shape with as many bytes.
 """
 
 import json
@@ -13,9 +14,11 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from primia_flwr.data.files.decoding.show import decode_compressed
+import numpy.typing as npt
+
+from primia_flwr.data.files.decoding.show import decode_compressed, stored_compressed
 from primia_flwr.errors import DataError
 
 
@@ -25,23 +28,30 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders print; what they say must not get between the answers
     for line in sys.stdin.buffer:
-        path, memory, seconds = json.loads(line)
+        stored, path, memory, seconds = json.loads(line)
         _limit_memory(memory)
         signal.setitimer(signal.ITIMER_REAL, seconds)  # ends this process, in whatever code it is
-        _answer(Path(os.fsdecode(bytes.fromhex(path))), answers)
+        _answer(Path(os.fsdecode(bytes.fromhex(path))), stored, answers)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.flush()
     return 0
 
 
-def _answer(path: Path, answers: BinaryIO) -> None:
+def _answer(path: Path, stored: bool, answers: BinaryIO) -> None:
     try:
-        pixels = decode_compressed(path)
+        told, pixels = _stored(path) if stored else ({}, decode_compressed(path))
     except DataError as error:
         answers.write(json.dumps({"refused": str(error)}).encode() + b"\n")
     else:
-        answers.write(json.dumps({"shape": pixels.shape}).encode() + b"\n")
+        told |= {"shape": pixels.shape, "dtype": pixels.dtype.str}
+        answers.write(json.dumps(told).encode() + b"\n")
         answers.write(pixels.data)
+
+
+def _stored(path: Path) -> tuple[dict[str, Any], npt.NDArray[Any]]:
+    words, photometric = stored_compressed(path)
+    told = {"photometric": photometric, "stored": words.stored, "shift": words.shift}
+    return {**told, "signed": words.signed}, words.pixels
 
 
 def _limit_memory(more: int) -> None:

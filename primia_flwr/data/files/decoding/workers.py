@@ -13,11 +13,12 @@ import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from primia_flwr.data.files.decoding.stored import Array, Words
 from primia_flwr.errors import DataError
 from primia_flwr.processes.children import isolated_module
 
@@ -47,8 +48,8 @@ class _Worker:
         self._requests = self._process.stdin
         self._answers = io.BufferedReader(cast(io.RawIOBase, self._process.stdout))
 
-    def ask(self, request: bytes) -> npt.NDArray[np.uint8] | str | None:
-        """Return an image, why it was refused, or None if the process has ended."""
+    def ask(self, request: bytes) -> tuple[dict[str, Any], Array] | str | None:
+        """Return an array and what is told of it, why not, or None if the process has ended."""
         self.left -= 1
         with suppress(BrokenPipeError):
             self._requests.write(request)
@@ -58,9 +59,9 @@ class _Worker:
         answer = json.loads(line)
         if "refused" in answer:
             return str(answer["refused"])
-        pixels = np.empty(answer["shape"], np.uint8)
-        whole = self._answers.readinto(pixels.data.cast("B")) == pixels.size
-        return pixels if whole else None
+        pixels = np.empty(answer["shape"], answer["dtype"])
+        whole = self._answers.readinto(pixels.data.cast("B")) == pixels.nbytes
+        return (answer, pixels) if whole else None
 
     def end(self) -> int:
         """End the process, wait for it, and return its exit code; negative for a signal."""
@@ -92,7 +93,7 @@ _lock = threading.Lock()
 
 
 def decode(path: Path, *, size: int) -> npt.NDArray[np.uint8]:
-    """Decode a compressed DICOM file in another process.
+    """Decode and show a compressed DICOM file in another process.
 
     Parameters
     ----------
@@ -106,8 +107,19 @@ def decode(path: Path, *, size: int) -> npt.NDArray[np.uint8]:
     DataError
         If it is refused, or the process died, or ran out of time or memory.
     """
+    return _ask(path, size, stored=False)[1]
+
+
+def stored_values(path: Path, *, size: int) -> tuple[Words, str]:
+    """Decode a file as `decode`; return its words, and their photometric interpretation."""
+    told, pixels = _ask(path, size, stored=True)
+    words = Words(pixels, told["stored"], told["shift"], told["signed"])
+    return words, str(told["photometric"])
+
+
+def _ask(path: Path, size: int, *, stored: bool) -> tuple[dict[str, Any], Array]:
     memory = _MEMORY + _MEMORY_PER_BYTE * size
-    request = json.dumps([os.fsencode(path.absolute()).hex(), memory, SECONDS]) + "\n"
+    request = json.dumps([stored, os.fsencode(path.absolute()).hex(), memory, SECONDS]) + "\n"
     worker = _take()
     try:
         answer = worker.ask(request.encode())
