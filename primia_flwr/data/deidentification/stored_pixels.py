@@ -12,11 +12,10 @@ import numpy as np
 
 from primia_flwr.data.deidentification.segments import bare_jpeg, bare_jpeg_2000
 from primia_flwr.data.files.decoding import workers
-from primia_flwr.data.files.decoding.claims import Claims, read_claims
+from primia_flwr.data.files.decoding.claims import MAX_PIXELS, Claims, read_claims
 from primia_flwr.data.files.decoding.compressed import _one_frame
 from primia_flwr.data.files.decoding.stored import Words, _layout
 from primia_flwr.data.files.decoding.stream import EXPLICIT, NATIVE, DicomStream, open_dicom
-from primia_flwr.data.files.dicom import MAX_PIXELS
 
 _RLE = "1.2.840.10008.1.2.5"
 _KNOWN = (b"\xff\xd8", b"\xff\x4f\xff\x51")
