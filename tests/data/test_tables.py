@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.experiment.data import DataConfig, SelectConfig
+from primia_flwr.config.load import compose_experiment
 from primia_flwr.data.check import check_data
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import Manifest
@@ -83,6 +84,24 @@ def test_columns_have_the_names_that_are_given(tmp_path: Path) -> None:
         read(tmp_path, PLAIN, columns=columns)
 
 
+def test_columns_are_named_on_the_command_line(tmp_path: Path) -> None:
+    said = "data.columns={path: Image Index, label: Finding, patient: Patient ID}"
+    data = compose_experiment(["data=manifest", said]).data
+    assert data.columns == {"path": "Image Index", "label": "Finding", "patient": "Patient ID"}
+    assert compose_experiment(["data=manifest"]).data.columns == {}
+    assert compose_experiment(["data.columns.label=Finding"]).data.columns == {"label": "Finding"}
+
+
+def test_what_is_selected_is_said_on_the_command_line() -> None:
+    said = ["data.select.modality=[DX,CR]", "data.select.intent=[FOR PRESENTATION]"]
+    select = compose_experiment([*said, "data.select.burned_in=drop"]).data.select
+    assert select == SelectConfig(["DX", "CR"], [], ["FOR PRESENTATION"], "drop")
+    with pytest.raises(ConfigError, match=r"data\.select\.burned_in=maybe"):
+        compose_experiment(["data.select.burned_in=maybe"])
+    with pytest.raises(ConfigError, match=r"data\.uncertain=x"):
+        compose_experiment(["data.uncertain=x"])
+
+
 def test_the_name_as_it_stands_comes_before_another_case(tmp_path: Path) -> None:
     found = read(tmp_path, "path,label,Label,patient\na.png,ill,x,P1\nb.png,well,y,P2\n")
     assert rows(found) == ROWS
@@ -90,7 +109,7 @@ def test_the_name_as_it_stands_comes_before_another_case(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "columns", [{"file": "a"}, {"path": ""}, {"path": "a", "label": "a"}, {"path": "x" * 101}]
+    "columns", [{"file": "a"}, {"path": "a", "label": "a"}, {"path": "x" * 101}]
 )
 def test_columns_that_are_none_are_refused(columns: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"data\.columns"):

@@ -32,7 +32,9 @@ def _run(cfg: _DataCheckConfig) -> dict[str, Any]:
     """Check the data and print a table; the result's `ok` decides the exit code."""
     from primia_flwr.data.check import check_data  # heavy
 
-    with Progress(console=Console(stderr=True), transient=True, disable=cfg.quiet) as bar:
+    console = Console(stderr=True)
+    hidden = cfg.quiet or not console.is_terminal
+    with Progress(console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("reading images", total=None)
         findings = check_data(
             cfg.data,

@@ -317,6 +317,7 @@ class DataConfig:
                 "names, e.g. [ill,well]"
             )
         check_column("data.patient_column", self.patient_column)
+        self.columns = {column: name for column, name in self.columns.items() if name}
         check_columns("data.columns", self.columns)
         check_choice("data.uncertain", self.uncertain, UNCERTAIN_NAMES)
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
