@@ -10,6 +10,7 @@ patient); Holm 1979.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from primia_flwr.statistics.intervals import Interval
 from primia_flwr.statistics.sign_flips import sign_flips
 
 METHOD = "McNemar by patient, exact mid-p"
-_KAPPA = "Fleiss-Cohen-Everitt by patient"
+_KAPPA = "Fleiss-Cohen-Everitt by patient, Fisher's scale"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def kappa(first: IntArray, second: IntArray, classes: int, patients: npt.ArrayLi
     """Return Cohen's unweighted kappa of two readers, in [-1, 1], with its 95 % interval.
 
     All arrays are (N,). It is not defined where both put every image into one and the same class.
+    The interval is computed on Fisher's scale atanh(kappa), as the error depends on kappa itself.
     The quantile is Student's with as many patients as vary like theirs (see `by_patient`).
     """
     table = np.zeros((classes, classes))
@@ -84,15 +86,17 @@ def kappa(first: IntArray, second: IntArray, classes: int, patients: npt.ArrayLi
     rows, columns = shares.sum(axis=1), shares.sum(axis=0)
     agreed, chance = float(np.trace(shares)), float(rows @ columns)
     value = (agreed - chance) / (1 - chance)
-    if agreed == 1:
+    if abs(value) >= 1:
         return Interval(value, note="perfect agreement has no variance to be estimated")
     added = (first == second) * (1 - chance) - (1 - agreed) * (columns[first] + rows[second])
     added -= agreed * chance - 2 * chance + agreed
     sums = patient_sums(added, patients) / (len(first) * (1 - chance) ** 2)
-    reach = student_reach(sums, patients)
+    variance = float(np.square(sums).sum()) * len(sums) / max(len(sums) - 1, 1)
+    reach = student_reach(variance, patients)
     if reach is None:
         return Interval(value, note="one patient rules, or all are alike: no variance")
-    return Interval(value, max(-1.0, value - reach), min(1.0, value + reach), _KAPPA)
+    middle, reach = math.atanh(value), reach / (1 - value**2)
+    return Interval(value, math.tanh(middle - reach), math.tanh(middle + reach), _KAPPA)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

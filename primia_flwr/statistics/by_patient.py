@@ -21,21 +21,16 @@ def patient_sums(values: npt.ArrayLike, patients: npt.ArrayLike) -> FloatArray:
     return np.asarray(np.bincount(of, weights=np.asarray(values, np.float64)), np.float64)
 
 
-def student_reach(
-    sums: FloatArray, patients: npt.ArrayLike, *, variance: float | None = None
-) -> float | None:
-    """Return half the width of a 95 % interval of what the patients' `sums` (P,) make up.
+def student_reach(variance: float, patients: npt.ArrayLike) -> float | None:
+    """Return half the width of a 95 % interval of a figure of images (N,) of `patients` (N,).
 
-    None where nothing varies or the images are of less than two effective patients. `variance`:
-    that of the figure, where it is known better than as the sum of their squares.
+    None where nothing varies or the images are of less than two effective patients.
     """
     _, images = np.unique(np.asarray(patients), return_counts=True)
-    spread = float(np.square(sums).sum()) * len(images) / max(len(images) - 1, 1)
-    spread = spread if variance is None else variance
     effective = effective_number(images)
-    if spread <= 1e-15 or effective < 2:
+    if variance <= 1e-15 or effective < 2:
         return None
-    return float(student.ppf((1 + LEVEL) / 2, effective - 1)) * math.sqrt(spread)
+    return float(student.ppf((1 + LEVEL) / 2, effective - 1)) * math.sqrt(variance)
 
 
 def effective_number(weights: npt.ArrayLike) -> float:

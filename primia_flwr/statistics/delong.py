@@ -131,15 +131,19 @@ def area_interval(
     return Interval(found.value, low, high, _DELONG_PLAIN)
 
 
+def difference_variance(first: Area, second: Area, patients: npt.ArrayLike) -> float:
+    """Return the variance of the difference of two areas on the same images."""
+    return float(np.square(patient_sums(first.influence - second.influence, patients)).sum())
+
+
 def area_difference(first: Area, second: Area, patients: npt.ArrayLike | None = None) -> Interval:
     """Return the difference of two areas on the same images, with its 95 % interval by patient.
 
     Whether it is 0 is tested by `swapped_areas`; the quantile is Student's (see `by_patient`).
     """
     units = np.arange(len(first.influence)) if patients is None else patients
-    sums = patient_sums(first.influence - second.influence, units)
     difference = first.value - second.value
-    reach = student_reach(sums, units, variance=float(np.square(sums).sum()))
+    reach = student_reach(difference_variance(first, second, units), units)
     if reach is None:
         return Interval(difference, note="one patient rules, or all are alike: no variance")
     return Interval(difference, difference - reach, difference + reach, _DELONG_PLAIN)

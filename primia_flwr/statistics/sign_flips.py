@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,13 @@ class SignFlips:
         return asdict(self)
 
 
-def sign_flips(sums: npt.ArrayLike) -> SignFlips:
+def sign_flips(sums: npt.ArrayLike, *, shrink: float = 1.0) -> SignFlips:
     """Test whether the patients' differences (P,) lie around 0, two-sided.
 
     Whole numbers are tested exactly, by the distribution of their sum. So are up to 14 others;
     beyond, signs are drawn (32,768 times, the same each time), or the sum is normal where at least
-    30 patients effectively differ.
+    30 patients effectively differ. `shrink`, in [0, 1], is a factor of the observed sum, where its
+    error is known to be larger than the signs give.
     """
     own = np.asarray(sums, np.float64)
     scale = float(np.abs(own).max(initial=0))
@@ -53,16 +55,16 @@ def sign_flips(sums: npt.ArrayLike) -> SignFlips:
     if not len(own):
         return SignFlips(1.0, 1.0, 0)
     smallest = 0.5 ** len(own)
-    return SignFlips(min(1.0, max(_mid_p(own), smallest)), smallest, len(own))
+    return SignFlips(min(1.0, max(_mid_p(own, shrink), smallest)), smallest, len(own))
 
 
-def _mid_p(own: FloatArray) -> float:
-    observed = abs(float(own.sum()))
-    if (own == np.rint(own)).all():
+def _mid_p(own: FloatArray, shrink: float) -> float:
+    observed = shrink * abs(float(own.sum()))
+    if shrink == 1 and (own == np.rint(own)).all():
         return _of_whole_numbers(np.abs(own).astype(np.int64), round(observed))
     if len(own) > _ENUMERATED and effective_number(own) >= _MANY:
         return math.erfc(observed / math.sqrt(2 * float(np.square(own).sum())))
-    drawn, equal = np.abs(_flipped(own)), 1e-9 * float(np.abs(own).sum())
+    drawn, equal = np.abs(_flipped(own)), 1e-6 * float(np.abs(own).sum())
     if observed <= equal:
         return 1.0
     beyond = float((drawn > observed + equal).mean())
@@ -85,9 +87,15 @@ def _flipped(own: FloatArray) -> FloatArray:
     if len(own) <= _ENUMERATED:
         bits = np.arange(2 ** len(own))[:, None] >> np.arange(len(own))
         return np.asarray((1 - 2 * (bits & 1)) @ own)
-    rng = np.random.default_rng(0)
     order = np.argsort(-np.abs(own), kind="stable")
     large, small = own[order[:_SINGLY]], own[order[_SINGLY:]]
-    signs = rng.integers(0, 2, (_DRAWS, len(large)), dtype=np.int8) * 2 - 1
+    sums = (_signs()[:, : len(large)] @ large.astype(np.float32)).astype(np.float64)
     rest = math.sqrt(float(np.square(small).sum()))
-    return np.asarray(signs @ large + rest * rng.normal(size=_DRAWS))
+    return sums + rest * np.random.default_rng(1).normal(size=_DRAWS) if rest else sums
+
+
+@lru_cache(maxsize=1)
+def _signs() -> npt.NDArray[np.float32]:
+    """Return random signs, (draws, patients at most); the same in every process."""
+    drawn = np.random.default_rng(0).integers(0, 2, (_SINGLY, _DRAWS), dtype=np.int8)
+    return (2 * drawn - 1).astype(np.float32).T

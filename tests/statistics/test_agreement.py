@@ -102,10 +102,11 @@ def test_cohens_own_table() -> None:
         p[i, j] * (columns[i] + rows[j]) ** 2 for i in range(3) for j in range(3) if i != j
     )
     error = np.sqrt((own + cross - (k - 0.41 * (1 - k)) ** 2) / (1 - 0.41) ** 2 / 199)
-    assert found.low == pytest.approx(k - 1.971957 * error)  # Student's quantile of 199 degrees
-    assert found.high == pytest.approx(k + 1.971957 * error)
+    reach = 1.971957 * error / (1 - k**2)  # Student's quantile of 199 degrees, on Fisher's scale
+    assert found.low == pytest.approx(np.tanh(np.arctanh(k) - reach))
+    assert found.high == pytest.approx(np.tanh(np.arctanh(k) + reach))
     known = cohens_kappa(np.array([[88, 10, 2], [14, 40, 6], [18, 10, 12]]))
-    assert (found.value, found.low) == pytest.approx((known.kappa, known.kappa_low), abs=2e-3)
+    assert (found.value, found.low) == pytest.approx((known.kappa, known.kappa_low), abs=8e-3)
 
 
 def test_copies_of_images_leave_the_interval_of_kappa_as_it_is() -> None:
@@ -140,6 +141,12 @@ def test_perfect_agreement_has_no_interval() -> None:
     classes = np.array([0, 1, 2, 1])
     found = kappa(classes, classes, 3, np.arange(4))
     assert (found.value, found.low) == (1, None)
+
+
+def test_complete_disagreement_has_no_interval() -> None:
+    classes = np.array([0, 1, 0, 1])
+    found = kappa(classes, 1 - classes, 2, np.arange(4))
+    assert (found.value, found.low) == (-1, None)
 
 
 def test_holm_by_hand_and_none_is_not_counted() -> None:

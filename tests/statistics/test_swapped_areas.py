@@ -57,6 +57,26 @@ def test_a_clear_difference_is_found_and_copies_add_nothing() -> None:
     assert several.p == pytest.approx(once.p, rel=0.05, abs=1e-4)
 
 
+def test_a_larger_error_than_that_of_the_swaps_makes_p_larger() -> None:
+    rng = np.random.default_rng(5)
+    labels = np.arange(80) % 2
+    first, second = 1.2 * labels + rng.normal(size=80), 0.4 * labels + rng.normal(size=80)
+    scores = columns(first), columns(second)
+    plain = swap_test(labels, *scores, np.arange(80)).p
+    assert swap_test(labels, *scores, np.arange(80), variance=1e-9).p == plain, "never smaller"
+    assert swap_test(labels, *scores, np.arange(80), variance=0.04).p > plain
+
+
+def test_a_patient_with_nearly_all_images_does_not_decide() -> None:
+    """Its scores are swapped together: with five others p is at least 2^-6."""
+    patients = np.minimum(np.arange(100), 5)
+    labels = (np.arange(100) % 2).astype(np.int64)
+    first, second = columns(labels + 0.0), columns(np.zeros(100))
+    found = swap_test(labels, first, second, patients)
+    assert found.differing_patients <= 6
+    assert found.p >= 2**-6
+
+
 def test_three_classes_of_which_one_does_not_occur() -> None:
     rng = np.random.default_rng(4)
     labels = np.repeat([0, 2], 15)

@@ -10,7 +10,7 @@ import numpy as np
 
 from primia_flwr.statistics.agreement import McNemar, holm, kappa, mcnemar_test
 from primia_flwr.statistics.arrays import FloatArray, IntArray
-from primia_flwr.statistics.delong import area_difference
+from primia_flwr.statistics.delong import area_difference, difference_variance
 from primia_flwr.statistics.intervals import (
     Interval,
     Statistic,
@@ -100,7 +100,9 @@ def _pair(panel: Panel, first: Reader, second: Reader, row: FloatArray) -> Pair:
         difference = area_difference(areas[0], areas[1], units)
         assert first.probabilities is not None
         assert second.probabilities is not None
-        p = swap_test(panel.labels, first.probabilities, second.probabilities, units).p
+        variance = difference_variance(areas[0], areas[1], units)
+        scores = first.probabilities, second.probabilities
+        p = swap_test(panel.labels, *scores, units, variance=variance).p
     return Pair(
         first=first.name,
         second=second.name,
