@@ -40,13 +40,13 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            bufsize=0,  # so that closing a pipe in a fork writes nothing
+            bufsize=0,  # a buffer has a lock, and would be written twice by a fork
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests = self._process.stdin
-        self._answers = io.BufferedReader(cast(io.RawIOBase, self._process.stdout))
+        self._answers = cast(io.RawIOBase, self._process.stdout)
 
     def ask(self, request: bytes) -> tuple[dict[str, Any], Array] | str | None:
         """Return an array and what is told of it, why not, or None if the process has ended."""
@@ -60,8 +60,10 @@ class _Worker:
         if "refused" in answer:
             return str(answer["refused"])
         pixels = np.empty(answer["shape"], answer["dtype"])
-        whole = self._answers.readinto(pixels.data.cast("B")) == pixels.nbytes
-        return (answer, pixels) if whole else None
+        rest = pixels.data.cast("B")
+        while rest and (count := self._answers.readinto(rest)):
+            rest = rest[count:]
+        return None if rest else (answer, pixels)
 
     def end(self) -> int:
         """End the process, wait for it, and return its exit code; negative for a signal."""
@@ -124,6 +126,7 @@ def _ask(path: Path, size: int, *, stored: bool) -> tuple[dict[str, Any], Array]
     try:
         answer = worker.ask(request.encode())
     except BaseException:
+        worker.kill()
         _drop(worker)
         raise
     if answer is None:
