@@ -41,6 +41,18 @@ DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 EMPTY = ("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "ReferringPhysicianName")
 """Without a value: an image must have them."""
 
+
+def time_of(date: str) -> str:
+    """Return the time that belongs to a date."""
+    return date.replace("Date", "Time")
+
+
+IDENTITY = frozenset(
+    {*UIDS, *EMPTY, *DATES, *map(time_of, DATES), "PatientID", "PatientName"}
+    | {"SpecificCharacterSet"}
+)
+"""Written anew."""
+
 WORDS: dict[str, frozenset[str]] = {
     name: frozenset(words.split("|"))
     for name, words in {
