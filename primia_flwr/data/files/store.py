@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.files.decoding.workers import end_idle
 from primia_flwr.data.files.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.files.listing import cache_folder, file_digest, locked
 from primia_flwr.data.manifest import Manifest
@@ -105,9 +106,12 @@ def in_parallel(
     `workers` = 0 takes as many threads as this process may use cores.
     """
     count = workers or _usable_cores()
-    with ThreadPoolExecutor(count) as pool:
-        for start in range(0, len(items), _AT_ONCE):
-            yield from pool.map(function, items[start : start + _AT_ONCE])
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            for start in range(0, len(items), _AT_ONCE):
+                yield from pool.map(function, items[start : start + _AT_ONCE])
+    finally:
+        end_idle()  # each thread may have had a process that decodes
 
 
 def describe_unreadable(unreadable: dict[str, str]) -> str:

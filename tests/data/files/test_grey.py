@@ -385,6 +385,20 @@ def test_files_without_their_beginning(
     assert near(decode(path).astype(float), stretched(DEEP))
 
 
+def test_pixels_in_big_endian_words_of_an_implicit_file(tmp_path: Path) -> None:
+    found = dataset(syntax=ImplicitVRLittleEndian)
+    set_pixels(found, DEEP, allocated=16, stored=12)
+    found.PixelData = DEEP.astype(">u2").tobytes()
+    raw = write(found, tmp_path / "a.dcm").read_bytes()
+    uid = b"UI\x12\x001.2.840.10008.1.2\0"
+    private = b"UI\x14\x001.2.840.113619.5.2\0\0"  # of GE
+    assert uid in raw
+    length = int.from_bytes(raw[140:144], "little")
+    raw = raw[:140] + (length + 2).to_bytes(4, "little") + raw[144:].replace(uid, private)
+    (tmp_path / "a.dcm").write_bytes(raw)
+    assert near(decode(tmp_path / "a.dcm").astype(float), stretched(DEEP))
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [

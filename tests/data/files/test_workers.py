@@ -25,7 +25,7 @@ from primia_flwr.data.files.decoding.compressed import compressed_words
 from primia_flwr.data.files.decoding.stream import open_dicom
 from primia_flwr.data.files.images import decode
 from primia_flwr.data.files.listing import file_digest, read_head
-from primia_flwr.data.files.store import open_store
+from primia_flwr.data.files.store import in_parallel, open_store
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 from tests.data.files.variants import dataset, set_pixels, write
@@ -114,6 +114,11 @@ def test_threads_have_a_process_each() -> None:
         found = list(pool.map(lambda _: decode(J2K), range(24)))
     assert all(np.array_equal(one, expected) for one in found)
     assert 1 <= len(of_this_process()) <= 3
+
+
+def test_threads_that_are_done_leave_no_processes() -> None:
+    assert len(list(in_parallel(decode, [J2K] * 8, workers=2))) == 8
+    assert not of_this_process()
 
 
 def test_a_store_of_compressed_images_leaves_out_the_one_that_kills(

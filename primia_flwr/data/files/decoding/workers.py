@@ -137,18 +137,26 @@ def _ask(path: Path, size: int, *, stored: bool) -> tuple[dict[str, Any], Array]
     return answer
 
 
+def end_idle() -> None:
+    """End the processes that wait for work."""
+    with _lock:
+        idle = list(_idle)
+        _idle.clear()
+    for worker in idle:
+        worker.close()
+    for worker in idle:
+        worker.end()
+
+
 def end_all() -> None:
     """End all processes, also those at work."""
     with _lock:
-        idle, busy = list(_idle), list(_busy)
-        _idle.clear()
+        busy = list(_busy)
         _busy.clear()
     for worker in busy:
         worker.kill()
-    for worker in idle:
-        worker.close()
-    for worker in (*idle, *busy):
         worker.end()
+    end_idle()
 
 
 def _take() -> _Worker:
