@@ -16,7 +16,6 @@ from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import read_bytes, reading
 
 _ORIENTATION = 0x0112
-_MAX_BYTES = 1 << 31
 _BARE = {"jpeg": bare_jpeg, "png": bare_png}
 _SUFFIXES = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif"}
 
@@ -61,7 +60,7 @@ def _bare_picture(path: Path) -> BareFile:
     expected = f"an intact {kind.upper()} file: save it again as PNG"
     with reading(path, error=DataError, expected=expected), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        content = read_bytes(path, at_most=_MAX_BYTES)
+        content = read_bytes(path, at_most=path.stat().st_size)
         if kind == "tiff":
             found, removed = bare_tiff(content)
         else:
