@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID
+
+from primia_flwr.data.files.decoding.stream import open_dicom
 from primia_flwr.data.files.listing import is_dicom
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reading
@@ -16,8 +20,6 @@ def count_frames(path: Path) -> int:
     """Return how many frames a file says it has; 1 of what is no DICOM file or does not say."""
     if not is_dicom(path):
         return 1
-    from primia_flwr.data.files.decoding.stream import open_dicom
-
     try:
         with open_dicom(path) as file:
             return max(1, file.header.integer("NumberOfFrames", 1))
@@ -33,20 +35,20 @@ def single_frames(path: Path, folder: Path) -> Iterator[Path]:
     DataError
         If the file cannot be read, or has more than MAX_FRAMES frames or fewer than it says.
     """
-    import pydicom
-
-    with reading(path, error=DataError, expected=_EXPECTED):
-        dataset = pydicom.dcmread(path, force=True)
-        count = int(dataset.NumberOfFrames)
+    with reading(path, error=DataError, expected=_EXPECTED), open_dicom(path) as file:
+        dataset = file.header._dataset
+        count = file.header.integer("NumberOfFrames", 1)
         if count > MAX_FRAMES:
             raise DataError(f"{path}: has {count} frames; expected at most {MAX_FRAMES}")
-        whole = dataset.PixelData
+        whole, vr = file.pixels(), file.vr or "OW"
         groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = UID(file.syntax)
+        dataset.NumberOfFrames = 1
     for index in range(count):
         target = folder / f"{index}.dcm"
         with reading(path, error=DataError, expected=_EXPECTED):
-            dataset.NumberOfFrames = 1
-            dataset.PixelData = _frame(dataset, whole, index, count)
+            dataset.add_new("PixelData", vr, _frame(dataset, whole, index, count))
             if len(groups) == count:
                 dataset.PerFrameFunctionalGroupsSequence = [groups[index]]
             dataset.save_as(target, enforce_file_format=True)
