@@ -11,6 +11,7 @@ from primia_flwr import __version__
 from primia_flwr.cli.plugins import with_plugins
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
+from primia_flwr.processes.children import loopback_without_proxy
 
 # words -> (module, one line of help). Modules are imported only when their command is called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -65,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `primia` and exit with the command's exit code.
 
     What it and the programs that it starts write is for its owner only: most tells of patients.
+    What stays on this machine goes through no proxy.
     """
     os.umask(0o077)
+    os.environ.update(loopback_without_proxy(os.environ))
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

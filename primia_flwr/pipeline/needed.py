@@ -1,8 +1,13 @@
 """What a run needs of the coordinator's machine, asked before anything is written."""
 
+from pathlib import Path
+
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.errors import ConfigError
 from primia_flwr.extras import need
 from primia_flwr.runs.tracking_mode import resolve_mode
+
+_TRACES = ("run.json", "events.jsonl", "*/run.json", "*/events.jsonl")
 
 
 def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: bool = True) -> None:
@@ -38,6 +43,22 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
     if experiment.search.enabled:
         need("optuna", f"search.population={experiment.search.population}")
     resolve_mode(experiment.tracking)
+
+
+def check_new_folder(folder: Path, key: str) -> None:
+    """Refuse to train into a folder, or into one below it, that holds a run; `key` names it.
+
+    Raises
+    ------
+    ConfigError
+        Naming the run, and the two ways on.
+    """
+    found = next((file.parent for name in _TRACES for file in sorted(folder.glob(name))), None)
+    if found is not None:
+        raise ConfigError(
+            f"{key}={folder}: {found} holds a run; expected a new folder, since no run is trained "
+            f"over; go on with that one by resume={found}, or give another {key}"
+        )
 
 
 def _check_gpu(experiment: Experiment) -> None:

@@ -22,6 +22,7 @@ from typing import Self
 from primia_flwr.errors import FederationError
 from primia_flwr.processes.programs import programs_folder
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BUNDLE_VARIABLE = "PRIMIA_BUNDLE_SHA256"  # set by the gate, in the process of one message
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
@@ -47,14 +48,26 @@ def isolated_module(module: str, *arguments: str) -> list[str]:
 def flower_environment(home: Path) -> dict[str, str]:
     """Return the environment of a Flower process: its own home, nothing phones home."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FLWR_"))}
-    return environment | {
-        "PATH": f"{programs_folder()}{os.pathsep}{environment.get('PATH', '')}",
-        "FLWR_HOME": str(home.resolve()),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",  # seconds; Flower's default is 1
-    }
+    return (
+        environment
+        | loopback_without_proxy(environment)
+        | {
+            "PATH": f"{programs_folder()}{os.pathsep}{environment.get('PATH', '')}",
+            "FLWR_HOME": str(home.resolve()),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",  # seconds; Flower's default is 1
+        }
+    )
+
+
+def loopback_without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which what stays on this machine goes through no proxy."""
+    names = ("NO_PROXY", "no_proxy")
+    known = [one for name in names for one in environment.get(name, "").split(",") if one.strip()]
+    text = ",".join(dict.fromkeys([*(one.strip() for one in known), *_LOOPBACK]))
+    return dict.fromkeys(names, text)
 
 
 def running_bundle() -> str:

@@ -56,6 +56,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     # Of its own, as others run at the same time; short, as sockets lie in it.
     with TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", scratch)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            patch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
         done = primia("train", *WHOLE, "baselines=[local,centralised]")
         left = set(os.listdir(scratch))
     assert done.returncode == 0, done.stderr
@@ -132,10 +134,17 @@ def test_killed_launcher_resumes_bit_for_bit(primia: Primia, finished: Finished)
     launcher.communicate()
     _wait(lambda: not processes_of(primia.folder), 60)
     assert not (broken / "result.json").exists()
+    began = json.loads((broken / "run.json").read_text())["started"]
     resumed = InProcess(primia.folder)("train", f"resume={broken}")
     assert resumed.returncode == 0, resumed.stderr
     assert last_json(resumed.stdout)["rounds"] == 3
     assert any(e["event"] == "resumed" for e in events(broken))
+    facts = json.loads((broken / "run.json").read_text())
+    assert (facts["started"], len(facts["resumed"])) == (began, 1)
+    assert 0 < facts["seconds_before"] < facts["seconds"]
+    with (broken / "history.csv").open() as stream:
+        val_mcc = {row["round"]: row["val_mcc"] for row in csv.DictReader(stream)}
+    assert facts["validation"]["mcc"] == float(val_mcc[str(facts["best_round"])])
     assert _sha256(broken / "model.safetensors") == _sha256(finished.folder / "model.safetensors")
     columns = ("round", "train_loss", "val_loss", "val_mcc", "sites")
     for one, other in zip(
@@ -146,15 +155,35 @@ def test_killed_launcher_resumes_bit_for_bit(primia: Primia, finished: Finished)
         assert [one[c] for c in columns] == [other[c] for c in columns]
 
 
-def test_sweep_runs_every_job(primia: Primia) -> None:
-    options = (*TINY, "report.saliency=0", "federation.rounds=1", "seed=1,2")
-    done = InProcess(primia.folder)("train", "-m", *options)
-    assert done.returncode == 0, done.stderr
-    runs = last_json(done.stdout)["runs"]
-    assert [run["overrides"][-1] for run in runs] == ["seed=1", "seed=2"]
-    assert len({run["run"] for run in runs}) == 2
-    for run in runs:
+def test_sweep_runs_every_job_and_one_that_fails_hides_no_other(primia: Primia) -> None:
+    options = (*TINY, "report.saliency=0", "federation.rounds=1", "hydra.sweep.dir=many")
+    done = InProcess(primia.folder)("train", "-m", *options, "training.learning_rate=1e-3,-1,5e-4")
+    assert done.returncode == 1, done.stderr
+    result = last_json(done.stdout)
+    first, failed, last = result["runs"]
+    assert not result["ok"]
+    assert failed["error"].startswith("training.learning_rate=-1")
+    assert failed["error"] in " ".join(done.stderr.split())
+    for run, place in ((first, "many/0"), (last, "many/2")):
+        assert run["run"].endswith(place)
         assert (Path(primia.folder) / run["run"] / "report.html").is_file()
+    before = _sha256(primia.folder / "many" / "multirun.yaml")
+    refused = InProcess(primia.folder)("train", "-m", *options, "seed=1,2")
+    assert refused.returncode == 2
+    assert "hydra.sweep.dir=many" in refused.stderr
+    assert "resume=many/0" in refused.stderr
+    assert _sha256(primia.folder / "many" / "multirun.yaml") == before
+
+
+@pytest.mark.parametrize("key", ["output_dir", "hydra.run.dir"])
+@pytest.mark.parametrize("dry", ["true", "false"])
+def test_no_run_is_trained_over(primia: Primia, finished: Finished, key: str, dry: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+    inside = InProcess(primia.folder)
+    done = inside("train", *TINY, f"{key}={finished.folder}", f"dry_run={dry}")
+    assert done.returncode == 2
+    assert f"resume={finished.folder}" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")} == before
 
 
 def test_dry_run_plans_and_writes_nothing(primia: Primia) -> None:

@@ -7,7 +7,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.train import new_run_dir, show_result
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.pipeline.needed import check_extras
+from primia_flwr.pipeline.needed import check_extras, check_new_folder
 from primia_flwr.storage.atomic import make_folder
 
 
@@ -19,6 +19,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     PrimiaError
         As `run_trial`.
     """
+    if experiment.output_dir:
+        check_new_folder(Path(experiment.output_dir), "output_dir")
     check_extras(experiment, own_sites=True)
     run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
     make_folder(run_dir)

@@ -12,13 +12,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from primia_flwr.cli.command import mistake
 from primia_flwr.config import renamed
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse, with_search_path, without_sweep
 from primia_flwr.config.parsing import explain
 from primia_flwr.config.root import app_root
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.pipeline.needed import check_extras
+from primia_flwr.pipeline.needed import check_extras, check_new_folder
 
 _Job = Callable[[DictConfig, Path], dict[str, Any]]
 
@@ -34,18 +35,32 @@ def run_multirun(overrides: Sequence[str], job: _Job) -> dict[str, Any]:
     Raises
     ------
     PrimiaError
-        If the sweep cannot start, or a job fails; jobs done before keep their folders.
+        If the sweep cannot start. A job that fails is one of the results, with its reason.
     """
     results: list[dict[str, Any]] = []
 
     def task(cfg: DictConfig) -> None:
         runtime = HydraConfig.get()
-        result = job(cfg, Path(runtime.runtime.output_dir))
-        results.append({"overrides": list(runtime.overrides.task), **result})
+        result: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
+        try:
+            result |= job(cfg, Path(runtime.runtime.output_dir))
+        except PrimiaError as error:
+            result |= {"ok": False, "error": str(error)}
+            mistake(error)
+        results.append(result)
 
     check_words(overrides)
+    _check_folder(overrides)
     enter_hydra(overrides, task)
-    return {"runs": results}
+    return {"runs": results, "ok": all(result.get("ok", True) for result in results)}
+
+
+def _check_folder(overrides: Sequence[str]) -> None:
+    """Refuse a folder for the jobs that holds runs, before Hydra writes into it."""
+    own = [word for word in overrides if word.startswith("hydra.sweep.dir=")]
+    if own:
+        cfg = compose("config", own, return_hydra_config=True)
+        check_new_folder(Path(str(cfg.hydra.sweep.dir)), "hydra.sweep.dir")
 
 
 def check_words(words: Sequence[str], *, scored: bool = True) -> None:

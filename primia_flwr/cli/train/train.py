@@ -15,10 +15,11 @@ from primia_flwr.config.load import compose, compose_experiment, config_hash, pa
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.extras import need
-from primia_flwr.pipeline.needed import check_extras
+from primia_flwr.pipeline.needed import check_extras, check_new_folder
 from primia_flwr.storage.atomic import make_folder
 
 _MULTIRUN = ("-m", "--multirun")
+_HYDRAS_FOLDER = ("hydra.run.dir", "hydra.runtime.output_dir")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,7 +37,13 @@ def main(arguments: Sequence[str]) -> int:
         return mistake(
             ConfigError(f"{searching} without -m; expected primia train -m {searching} ...")
         )
-    return call(COMMAND, arguments)
+    return call(COMMAND, [_as_output_dir(word) for word in arguments])
+
+
+def _as_output_dir(word: str) -> str:
+    """Take Hydra's own name for the folder of a run for ours."""
+    key, equals, folder = word.partition("=")
+    return f"output_dir={folder}" if equals and key in _HYDRAS_FOLDER else word
 
 
 def _many(words: Sequence[str]) -> dict[str, Any]:
@@ -61,6 +68,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """
     if experiment.resume:
         experiment = resumed(experiment)
+    elif experiment.output_dir:
+        check_new_folder(Path(experiment.output_dir), "output_dir")
     check_extras(experiment)
     if experiment.dry_run:
         from primia_flwr.cli.train.dry_run import make_plan  # heavy
