@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from pathlib import Path
 
@@ -60,6 +61,10 @@ def test_trial_gives_sums_only_over_tls_and_gates(primia: Primia) -> None:
             "site": row["site"],
             "status": "ok",
         }
+    facts = json.loads((run_dir / "run.json").read_text())
+    counts = facts["validation"]["counts"]["confusion"]
+    assert sum(counts) == facts["validation"]["n"] > 0
+    assert sum(facts["label_counts"]) > 0
     state = run_dir / "trial/federation/kit-site-1/state"
     log = SiteLog(state / "site-log.jsonl")
     left = [entry.details["message"] for entry in log.entries() if entry.event == "left"]
