@@ -28,6 +28,8 @@ _SETTINGS: dict[str, Any] = {
     "silent": True, "quiet": True, "console": "off", "save_code": False, "disable_code": True,
     "disable_git": True, "disable_job_creation": True, "x_disable_meta": True,
     "x_disable_stats": True, "x_disable_machine_info": True, "x_disable_viewer": True,
+    "x_save_requirements": False, "host": "not-said", "username": "not-said",
+    "program": "primia", "program_relpath": "primia", "program_abspath": "primia",
     "init_timeout": 30, "finish_timeout": 60,
 }  # fmt: skip
 

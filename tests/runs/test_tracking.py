@@ -122,8 +122,12 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_offline_run_keeps_its_files_in_the_run_folder_and_off_the_network(
-    tmp_path: Path, trap: socket.socket, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    trap: socket.socket,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "radiology-machine-7")
     run_dir = tmp_path / "12-00-00-demo"
     run_dir.mkdir()
     (run_dir / "model.safetensors").write_bytes(b"weights")
@@ -144,6 +148,8 @@ def test_offline_run_keeps_its_files_in_the_run_folder_and_off_the_network(
     logs = [p.read_bytes() for p in sorted((run_dir / "wandb").glob("offline-run-*/run-*.wandb"))]
     assert len(logs) == 2, "one W&B run of the coordinator, one of the site"
     assert all(b"12-00-00-demo" in log for log in logs), "both belong to one group"
+    assert all(b"not-said" in log and b"radiology-machine-7" not in log for log in logs)
+    assert not list((run_dir / "wandb").rglob("requirements.txt")), "no list of packages"
     assert any(b"coordinator" in log and b"train_loss" in log for log in logs)
     assert any(b"site-1" in log and b"coordinator" not in log for log in logs)
     assert list((run_dir / "wandb").glob("offline-run-*/files/media/table/sites_*.json"))
