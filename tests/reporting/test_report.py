@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import DataError
 from primia_flwr.reporting.report import write_report
+from primia_flwr.runs.evidence import write_evidence
 
 Maker = Callable[..., Path]
 _VOID = {"meta", "br", "path", "use", "rect", "circle", "line", "hr", "img", "input", "link"}
@@ -313,6 +315,18 @@ def test_the_three_questions_are_answered_first(page: Page, folder: Path) -> Non
     assert "Was it safe? Plain averaging: the coordinator saw every site's update" in text
     assert "without differential privacy" in text
     assert "Perhaps: without differential privacy nothing bounds it." in text
+
+
+def test_a_figure_without_interval_says_why(make_run_folder: Maker, tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path / "run")
+    judge = TASKS["classification"].judge
+    write_evidence(folder, judge, seed=1, resamples=100)
+    evidence = json.loads((folder / "evidence.json").read_text())
+    of = evidence["figures"]["Federated"]["mcc"]
+    of.update(low=None, high=None, note="the resamples do not vary enough for an interval")
+    (folder / "evidence.json").write_text(json.dumps(evidence))
+    words = page_of(folder).words
+    assert "(no interval: the resamples do not vary enough for an interval): 0." in words
 
 
 def test_an_attack_on_the_run_is_told_at_the_top(make_run_folder: Maker, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def _good(folder: RunFolder, account: PrivacyAccount | None, summed: Summed | No
     if scores is not None:
         known = folder.evidence.figures["Federated"].get(aim.name) if folder.evidence else None
         value = interval(known) if known else figure(scores.figures()[aim.name])
+        if known and known.low is None and known.note:
+            value += f" (no interval: {known.note})"
         patients = f" of {count(folder.evidence.patients)} patients" if folder.evidence else ""
         others = compared(folder) or "; no baseline was trained to compare it with"
         return (
