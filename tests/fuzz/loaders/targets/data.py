@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.census import read_header
 from primia_flwr.data.check import _examine
 from primia_flwr.data.files.decoding.codestream import read_frame
 from primia_flwr.data.files.decoding.show import decode_compressed
@@ -92,7 +93,24 @@ def manifest(folder: Path) -> Made:
     found = Manifest(folder, ("ill", "well"), (Sample("a.png", 0, "p1"), Sample("b.png", 1, "p2")))
     found.write_csv(file)
     cfg = DataConfig(layout="manifest", manifest=str(file))
-    return Made(lambda raw: (put(file, raw), read_table(cfg, seed=1)), [file.read_bytes()])
+    plain = file.read_bytes()
+    text = plain.decode()
+    others = [plain.replace(b",", b";"), *map(text.encode, ("utf-16", "utf-16-le", "utf-16-be"))]
+    return Made(lambda raw: (put(file, raw), read_table(cfg, seed=1)), [plain, *others])
+
+
+@target("header")
+def header(folder: Path) -> Made:
+    """Of a plain file and a deflated one; whatever is wrong, it only says less."""
+    file = folder / "x"
+    make_dicom(folder / "y", PIXELS, PatientID="p", ViewPosition="PA")
+    deflated = image_files()["Deflated Explicit VR Little Endian.dcm"]
+
+    def load(raw: bytes) -> None:
+        found = read_header(put(file, raw))
+        assert found is None or isinstance(found.patient, str)
+
+    return Made(load, [(folder / "y").read_bytes(), deflated])
 
 
 @target("image store")
