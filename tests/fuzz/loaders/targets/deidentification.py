@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from primia_flwr.data.deidentification.copies import bare_copy
 from primia_flwr.data.deidentification.header import bare_dicom
@@ -84,6 +89,7 @@ def header(folder: Path) -> Made:
     more = radiograph(WindowCenter="5", RescaleSlope="2", StudyTime="1200", PatientAge="061Y")
     more.private_block(0x99, "words", create=True).add_new(1, "LO", "words")
     seeds = [written(more), written(more, ImplicitVRLittleEndian), _rle()]
+    seeds.append(written(radiograph(), ExplicitVRBigEndian))
     return Made(lambda raw: bare_dicom(put(file, raw), "p1", KEYS), seeds)
 
 
