@@ -18,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from primia_flwr.data.files.decoding import stream
+from primia_flwr.data.files.decoding import sources
 from primia_flwr.data.files.images import decode
 from primia_flwr.errors import DataError
 from tests.data.files.variants import dataset, lut, picture, set_pixels, write
@@ -429,7 +429,7 @@ def test_headers_that_contradict_themselves(
 def test_a_header_of_endless_elements_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_MAX_READS", 1000)
+    monkeypatch.setattr(sources, "_MAX_READS", 1000)
     assert near(shown(tmp_path, made()), stretched(DEEP))
     raw = (tmp_path / "a.dcm").read_bytes()
     at = raw.index(b"\x10\0\x10\0PN")
@@ -437,7 +437,7 @@ def test_a_header_of_endless_elements_is_refused(
     (tmp_path / "a.dcm").write_bytes(raw[:at] + empty + raw[at:])
     with pytest.raises(DataError, match="too many elements"):
         decode(tmp_path / "a.dcm")
-    monkeypatch.setattr(stream, "_MAX_ELEMENT", 1000)
+    monkeypatch.setattr(sources, "_MAX_ELEMENT", 1000)
     large = b"\x09\0\x10\x10UN\0\0" + (2000).to_bytes(4, "little") + bytes(2000)
     (tmp_path / "a.dcm").write_bytes(raw[:at] + large + raw[at:])
     with pytest.raises(DataError, match="an element before its pixels has 2,000 bytes"):

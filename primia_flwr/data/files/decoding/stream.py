@@ -5,16 +5,15 @@ elements tell the encoding. A deflated file is inflated as far as it is read and
 Source: PS3.5, sections 7 and A; PS3.10, section 7.
 """
 
-import os
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from primia_flwr.data.files.decoding.header import Header
+from primia_flwr.data.files.decoding.sources import Bounded, Inflating
 from primia_flwr.data.files.regular import open_regular
 
 _IMPLICIT = "1.2.840.10008.1.2"
@@ -25,11 +24,6 @@ _IMPLICIT_BIG_PIXELS = "1.2.840.113619.5.2"
 """A private syntax of GE: implicit, with pixels in big-endian words."""
 NATIVE = {_IMPLICIT, EXPLICIT, _DEFLATED, _BIG_ENDIAN, _IMPLICIT_BIG_PIXELS}
 
-_MAX_HEADER = 16 << 20
-"""Most bytes that a deflated file may have before its pixels, and after them."""
-_MAX_ELEMENT = 64 << 20
-_MAX_READS = 400_000
-"""Most reads of one header: an element takes one or two, and so does an item of a sequence."""
 _FLOATS, _DOUBLES, _INTEGERS = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _KEYWORDS = {
     _FLOATS: "FloatPixelData", _DOUBLES: "DoubleFloatPixelData", _INTEGERS: "PixelData",
@@ -41,7 +35,6 @@ _SHORT = {
 }  # fmt: skip
 _UNDEFINED = 0xFFFFFFFF
 _LONGEST_FIRST = 1 << 16
-_CHUNK = 1 << 16
 
 
 @dataclass
@@ -65,12 +58,12 @@ class DicomStream:
     def pixels(self, at_most: int | None = None) -> bytes:
         """Read the bytes of the pixels, or as many of them; once."""
         wanted = self.length or -1 if at_most is None else at_most
-        if isinstance(self._source, _Inflating):
+        if isinstance(self._source, Inflating):
             self._source.allowed = self._source.tell() + max(wanted, 0)
         else:
             self._source.largest = self.size
         content = bytes(self._source.read(wanted))
-        if isinstance(self._source, _Inflating):
+        if isinstance(self._source, Inflating):
             self._source.check_rest()
         return content
 
@@ -85,7 +78,7 @@ def open_dicom(path: Path) -> Iterator[DicomStream]:
         Whatever a parser may raise; of this module ValueError.
     """
     with open_regular(path) as file:
-        yield _read(path, _Bounded(file))
+        yield _read(path, Bounded(file))
 
 
 def encoding_of(head: bytes) -> tuple[bool, bool] | None:
@@ -128,12 +121,12 @@ def _are_elements(head: bytes, *, implicit: bool, little: bool) -> bool:
     return seen > 0
 
 
-def _read(path: Path, file: "_Bounded") -> DicomStream:
+def _read(path: Path, file: Bounded) -> DicomStream:
     from pydicom.filereader import read_dataset
 
     file.seek(start_of(file.read(132)))
     claimed = _transfer_syntax(path, file)
-    source: Any = _Inflating(file) if claimed == _DEFLATED else file
+    source: Any = Inflating(file) if claimed == _DEFLATED else file
     at = source.tell()
     head = source.read(132)
     source.seek(at)
@@ -147,7 +140,7 @@ def _read(path: Path, file: "_Bounded") -> DicomStream:
     )
 
 
-def _transfer_syntax(path: Path, file: "_Bounded") -> str:
+def _transfer_syntax(path: Path, file: Bounded) -> str:
     """Read the file meta information, if there is any, and return its transfer syntax."""
     from pydicom.filereader import read_dataset
 
@@ -198,80 +191,3 @@ def _pixel_element(source: Any, little: bool) -> tuple[str, str, int | None]:
         vr = b""
     (length,) = struct.unpack(order + "L", start[-4:])
     return keyword, vr.decode("ascii"), None if length == _UNDEFINED else length
-
-
-def _counted(reads: int) -> int:
-    if reads >= _MAX_READS:
-        raise ValueError("its header has too many elements")
-    return reads + 1
-
-
-class _Bounded:
-    """A file that asks for no more memory than it has bytes, whatever an element claims."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.size = os.fstat(file.fileno()).st_size
-        self.largest = _MAX_ELEMENT
-        self.tell = file.tell
-        self._reads = 0
-
-    def read(self, size: int = -1) -> bytes:
-        self._reads = _counted(self._reads)
-        left = max(0, self.size - self._file.tell())
-        wanted = left if size is None or size < 0 else min(size, left)
-        if wanted > self.largest:
-            raise ValueError(f"an element before its pixels has {wanted:,} bytes")
-        return self._file.read(wanted)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-
-class _Inflating:
-    """The inflated rest of a file, as far as it has been read; `allowed` bytes and no more."""
-
-    def __init__(self, file: _Bounded) -> None:
-        self.allowed = _MAX_HEADER
-        self._file = file
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._inflated = bytearray()
-        self._at = self._reads = 0
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        if whence == 2:
-            raise OSError("its end is not known before it is inflated")
-        self._at = offset + (self._at if whence else 0)
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        self._reads = _counted(self._reads)
-        end = self.allowed if size is None or size < 0 else self._at + size
-        while len(self._inflated) < min(end, self.allowed + 1) and (more := self._more()):
-            self._inflated += more
-        if len(self._inflated) > self.allowed and end > self.allowed:
-            raise ValueError(f"it inflates to more than {self.allowed:,} bytes")
-        found = bytes(self._inflated[self._at : end])
-        self._at += len(found)
-        return found
-
-    def check_rest(self) -> None:
-        """Refuse a rest that inflates to more than a header may have; it is not kept."""
-        rest = 0
-        while more := self._more():
-            rest += len(more)
-            if rest > _MAX_HEADER:
-                raise ValueError(f"it inflates to more than {_MAX_HEADER:,} bytes after its pixels")
-
-    def _more(self) -> bytes:
-        """Inflate the next bytes, at most `_CHUNK`; none at the end."""
-        while not self._inflater.eof:
-            raw = self._inflater.unconsumed_tail or self._file.read(_CHUNK)
-            if found := self._inflater.decompress(raw, _CHUNK):
-                return found
-            if not raw:
-                break
-        return b""
