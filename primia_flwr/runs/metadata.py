@@ -53,10 +53,12 @@ def continued(run_dir: Path) -> dict[str, Any]:
     began = known.get("started")
     if not isinstance(began, str):
         return {"seconds_before": 0.0}
-    resumed = [str(one) for one in known.get("resumed") or []]
-    seconds = known.get("seconds")
+    later, seconds = known.get("resumed"), known.get("seconds")
+    resumed = [str(one) for one in later] if isinstance(later, list) else []
     if not isinstance(seconds, int | float):
-        seconds = _ran_for(run_dir, [began, *resumed][-1]) + float(known.get("seconds_before") or 0)
+        before = known.get("seconds_before")
+        seconds = _ran_for(run_dir, [began, *resumed][-1])
+        seconds += before if isinstance(before, int | float) else 0
     return {"started": began, "resumed": [*resumed, _now()], "seconds_before": round(seconds, 1)}
 
 

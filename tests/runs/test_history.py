@@ -115,5 +115,8 @@ def test_a_run_without_events_or_with_an_odd_start_ran_for_no_time(tmp_path: Pat
     for began in ("2026-11-21T10:00:00+00:00", "yesterday"):
         write_result(tmp_path / "run.json", {"started": began})
         assert continued(tmp_path)["seconds_before"] == 0
+    odd = {"started": began, "resumed": 3, "seconds_before": "long", "seconds": None}
+    write_result(tmp_path / "run.json", odd)
+    assert continued(tmp_path)["seconds_before"] == 0
     write_result(tmp_path / "run.json", {"started": 5})
     assert continued(tmp_path) == {"seconds_before": 0.0}

@@ -103,8 +103,10 @@ def _times(times: Sequence[Any]) -> str:
 
 def _all_counts(run: Mapping[str, Any], classes: list[str]) -> list[list[str]]:
     """Return the training images of all sites together, by class, where nothing else is known."""
-    counts = run.get("label_counts") or []
-    if len(counts) != len(classes) or not sum(counts):
+    counts = run.get("label_counts")
+    if not isinstance(counts, list) or len(counts) != len(classes):
+        return []
+    if not all(isinstance(n, int | float) for n in counts) or not sum(counts):
         return []
     return [["All sites", count(sum(counts)), *map(count, counts)]]
 
