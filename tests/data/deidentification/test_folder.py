@@ -20,7 +20,15 @@ from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pseudonyms import open_pseudonyms
 from primia_flwr.errors import DataError
 from primia_flwr.storage import plain_csv
-from tests.data.deidentification.headers import radiograph, write
+from tests.data.deidentification.headers import (
+    SECRET,
+    SECRET_DATES,
+    SECRET_UID,
+    everything,
+    profile,
+    radiograph,
+    write,
+)
 
 NAMES = ("Anna^Smith", "Ben^Jones", "P0017")
 
@@ -175,6 +183,34 @@ def test_text_in_the_pixels_is_flagged_or_left_out(
     assert "text is burned in" in deidentify.told
     code, result = deidentify(CLASSES, "burned_in=leave_out", output="strict")
     assert (code, result["images"], result["left_out"]) == (1, 8, 1)
+
+
+def test_a_mixed_folder_loses_the_basic_profile(
+    tmp_path: Path, scans: Path, deidentify: Any
+) -> None:
+    filled_in = radiograph("P0099", SOPInstanceUID="1.2.3.99")
+    every = everything()
+    filled_in.update({tag: one for tag, one in every.items() if tag not in filled_in})
+    write(scans / "NORMAL/m/full.dcm", filled_in)
+    write(scans / "NORMAL/m/ct.dcm", radiograph("P0099", Modality="CT"))
+    write(scans / "NORMAL/m/lateral", radiograph("P0099", ViewPosition="LL"))
+    write(scans / "NORMAL/m/text.dcm", radiograph("P0099", BurnedInAnnotation="YES"))
+    write(scans / "NORMAL/m/twin.dcm", radiograph("P0099", SOPInstanceUID="1.2.3.99"))
+    (scans / "NORMAL/m/cut.dcm").write_bytes((scans / "NORMAL/m/ct.dcm").read_bytes()[:900])
+    (scans / "NORMAL/m/old.bmp").write_bytes(b"BM P0099")
+    code, result = deidentify(CLASSES)
+    assert (code, result["images"], result["left_out"]) == (1, 13, 1)
+    assert (result["no_images"], result["burned_in"]) == ({"bmp": 1}, 1)
+    assert "cut.dcm" in deidentify.told
+    copies = [pydicom.dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")]
+    actions = profile()
+    for copy in copies:
+        assert not [one for one in copy if actions.get(one.tag) == "X"]
+    content = b"".join(files(tmp_path / "out").values())
+    for text in (SECRET, SECRET_UID, *SECRET_DATES, "P0099", "1.2.3.99"):
+        assert text.encode() not in content
+    uids = [copy.SOPInstanceUID for copy in copies]
+    assert len(uids) - len(set(uids)) == 3  # a pair and three alike stay so: data check names them
 
 
 def test_nothing_is_replaced_and_no_original_written_to(
