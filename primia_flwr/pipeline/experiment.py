@@ -195,8 +195,9 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
         for note in data_notes(experiment.data, seed=experiment.seed):
             watcher.say(f"data: {escape(printable(note, limit=2000))}")
         return facts
-    synthetic = experiment.data.layout == "synthetic"
-    return facts | {"synthetic": synthetic, "classes": experiment.data.classes, "sites": []}
+    facts["data_layout"] = experiment.data.layout if experiment.deployment.trial else "each site's"
+    known = {"synthetic": experiment.trains_on_synthetic, "classes": experiment.data.classes}
+    return facts | known | {"sites": []}
 
 
 def test_set(experiment: Experiment) -> LabelledImages | None:

@@ -29,8 +29,9 @@ def check_first_weights(experiment: Experiment) -> Provenance:
     ConfigError
         If a private run may not start from them.
     """
-    synthetic = experiment.data.layout == "synthetic"
-    return check_start(experiment.model.weights, experiment.privacy, synthetic=synthetic)
+    return check_start(
+        experiment.model.weights, experiment.privacy, synthetic=experiment.trains_on_synthetic
+    )
 
 
 def trained_provenance(experiment: Experiment, *, epsilon: float | None) -> Provenance:
@@ -39,7 +40,7 @@ def trained_provenance(experiment: Experiment, *, epsilon: float | None) -> Prov
         provenance_of(experiment.model.weights) or UNKNOWN,
         experiment.privacy,
         epsilon=epsilon,
-        synthetic=experiment.data.layout == "synthetic",
+        synthetic=experiment.trains_on_synthetic,
     )
 
 
@@ -60,6 +61,6 @@ def model_card(
         std=normalisation.std,
         config_hash=config_hash(experiment),
         round=round_,
-        synthetic=experiment.data.layout == "synthetic",
+        synthetic=experiment.trains_on_synthetic,
         provenance=trained_provenance(experiment, epsilon=None),
     )

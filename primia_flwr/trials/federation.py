@@ -66,6 +66,7 @@ def deployed(experiment: Experiment, federation: LoopbackFederation) -> Experime
         superlink=federation.superlink.address,
         root_certificates=str(federation.root_certificates.resolve()),
         roster=str(federation.federation.roster_file.resolve()),
+        trial=True,
     )
     return replace(
         experiment, deployment=deployment, data=replace(experiment.data, classes=classes)

@@ -20,6 +20,8 @@ class DeploymentConfig:
     SuperLink. `nodes` maps each site to its SuperLink node id; the launcher fills it in from
     the registered keys, nobody writes it by hand. So is `bundle`, the SHA-256 of the code that the
     sites are asked to run: each gate compares it, and in a secure run it is bound into the masks.
+    `trial`: the sites hold parts of the experiment's own data, as `primia federation trial` deals
+    them; real sites read what their own site files name.
     """
 
     name: str = "simulation"
@@ -30,6 +32,7 @@ class DeploymentConfig:
     isolation: str = "process"
     nodes: dict[str, int] = field(default_factory=dict)
     bundle: str = ""
+    trial: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", self.name):

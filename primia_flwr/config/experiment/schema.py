@@ -75,6 +75,12 @@ class Experiment:
         return TASKS[self.data.task]
 
     @property
+    def trains_on_synthetic(self) -> bool:
+        """Whether all images are drawn by formula; those of real sites are what their files hold."""
+        own = self.deployment.kind == "simulation" or self.deployment.trial
+        return own and self.data.layout == "synthetic"
+
+    @property
     def largest_weight(self) -> int:
         """w_max, by which the fixed point scales updates; 1 where all weigh alike."""
         return 1 if self.strategy.weighting == "equal" else self.aggregation.max_weight
