@@ -108,7 +108,7 @@ class LiveView:
             self.say(f"[yellow]{name}: {status}[/] {event.get('reason', '')}")
 
     def _round_finished(self, event: Event) -> None:
-        validated = int(event.get("val_round", event["round"]))
+        validated = int(event["val_round" if "val_round" in event else "round"])
         if own := validated == event["round"]:
             note = f"{self._trained(event)}  {self._validation(event)}"
         else:
