@@ -69,7 +69,7 @@ def bare_dicom(path: Path, patient: str, pseudonyms: Pseudonyms) -> BareFile:
 
 def _kept(header: Header, record: Record, *, signed: bool, within: str = "") -> Dataset:
     """Return what is kept of one level of elements."""
-    found, dataset = Dataset(), header._dataset
+    found, dataset = Dataset(), header.dataset
     for tag in sorted(dataset.keys()):
         name, one = keyword_for_tag(tag), None
         if name in kept.SEQUENCES:

@@ -4,7 +4,7 @@ Unused bits of a word may hold an overlay, a compressed stream comments, and the
 than the image has.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from primia_flwr.data.deidentification.segments import bare_jpeg, bare_jpeg_2000
 from primia_flwr.data.files.decoding import workers
 from primia_flwr.data.files.decoding.claims import MAX_PIXELS, Claims, read_claims
-from primia_flwr.data.files.decoding.compressed import _one_frame
-from primia_flwr.data.files.decoding.stored import Words, _layout
+from primia_flwr.data.files.decoding.compressed import one_frame
+from primia_flwr.data.files.decoding.stored import Words, as_stored
 from primia_flwr.data.files.decoding.stream import EXPLICIT, NATIVE, DicomStream, open_dicom
 
 _RLE = "1.2.840.10008.1.2.5"
@@ -46,18 +46,18 @@ def bare_pixels(file: DicomStream, path: Path) -> PixelElement:
     claims = read_claims(file, at_most=MAX_PIXELS)
     if file.syntax in NATIVE:
         return _native(file, claims)
-    tags = file.header._dataset.keys()
+    tags = file.header.dataset.keys()
     overlay = any(tag.group in _OVERLAYS for tag in tags)
     if claims.stored < claims.allocated and overlay:
         return _decoded(path, claims)
-    stream = _one_frame(file.pixels())
+    stream = one_frame(file.pixels())
     if not stream.startswith(_KNOWN) and file.syntax != _RLE:  # JP2, with boxes around the stream
         return _decoded(path, claims)
     return _encapsulated(stream, file.syntax)
 
 
 def _native(file: DicomStream, claims: Claims) -> PixelElement:
-    claims, size = _layout(file, claims)
+    claims, size = as_stored(file, claims)
     length = file.length or 0
     content = file.pixels(size + size % 2)[: size + size % 2]
     word = max(1, claims.allocated // 8)
@@ -81,13 +81,13 @@ def _decoded(path: Path, claims: Claims) -> PixelElement:
     words, photometric = workers.stored_values(path, size=claims.bytes)
     with open_dicom(path) as file:
         padding = _padding(file, claims)
-    as_stored = Claims(**{**vars(claims), "allocated": 8 * words.pixels.dtype.itemsize,
-                          "shift": words.shift, "stored": words.stored})  # fmt: skip
+    bits = 8 * words.pixels.dtype.itemsize
+    decoded = replace(claims, allocated=bits, shift=words.shift, stored=words.stored)
     little = words.pixels.astype(words.pixels.dtype.newbyteorder("<")).tobytes()
-    content, cleared = _cleared(little, as_stored, padding)
+    content, cleared = _cleared(little, decoded, padding)
     changed = {
         "PhotometricInterpretation": photometric,
-        "BitsAllocated": as_stored.allocated,
+        "BitsAllocated": decoded.allocated,
         "BitsStored": words.stored,
         "HighBit": words.shift + words.stored - 1,
     }
@@ -95,7 +95,7 @@ def _decoded(path: Path, claims: Claims) -> PixelElement:
         changed["PlanarConfiguration"] = 0
     return PixelElement(
         "PixelData",
-        "OW" if as_stored.allocated > 8 else "OB",
+        "OW" if decoded.allocated > 8 else "OB",
         content + b"\0" * (len(content) % 2),
         EXPLICIT,
         removed=["unused bits of pixels"] * cleared,

@@ -36,7 +36,7 @@ def single_frames(path: Path, folder: Path) -> Iterator[Path]:
         If the file cannot be read, or has more than MAX_FRAMES frames or fewer than it says.
     """
     with reading(path, error=DataError, expected=_EXPECTED), open_dicom(path) as file:
-        dataset = file.header._dataset
+        dataset = file.header.dataset
         count = file.header.integer("NumberOfFrames", 1)
         if count > MAX_FRAMES:
             raise DataError(f"{path}: has {count} frames; expected at most {MAX_FRAMES}")

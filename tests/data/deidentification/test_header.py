@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     RLELossless,
 )
 
@@ -241,6 +245,44 @@ def test_an_overlay_in_unused_bits_is_cleared(tmp_path: Path, signed: bool, synt
     filled_up = np.where(signed & (values >> 11 == 1), values | 0xF000, values)
     assert np.array_equal(stored, filled_up)
     assert "unused bits of pixels" in result.removed
+
+
+def test_an_overlay_in_a_compressed_stream_is_cleared(tmp_path: Path) -> None:
+    values = np.arange(32 * 24, dtype="<u2").reshape(32, 24) * 5 & 0x0FFF
+    hidden = values | np.where(np.arange(24) % 3 == 0, 0x8000, 0).astype("<u2")
+    found = radiograph()
+    pixels_of(found, hidden, stored=12)
+    found.add(DataElement(0x60000102, "US", 15))
+    out = io.BytesIO()
+    Image.fromarray(hidden).save(out, "JPEG2000", no_jp2=True, irreversible=False)
+    found.PixelData = encapsulate([out.getvalue()])
+    found["PixelData"].is_undefined_length = True
+    path = write(tmp_path / "a.dcm", found, JPEG2000Lossless)
+    result = bare_dicom(path, "p1", KEYS)
+    copy = pydicom.dcmread(io.BytesIO(result.content))
+    assert copy.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert np.array_equal(np.frombuffer(copy.PixelData, "<u2").reshape(32, 24), values)
+    assert "unused bits of pixels" in result.removed
+    again = tmp_path / "b.dcm"
+    again.write_bytes(result.content)
+    assert np.array_equal(decode(path), decode(again))
+
+
+def test_a_comment_in_a_compressed_stream_goes(tmp_path: Path) -> None:
+    found = radiograph()
+    values = (np.arange(32 * 24) % 251).astype(np.uint8).reshape(32, 24)
+    pixels_of(found, values, stored=8)
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "JPEG", comment=SECRET, quality=95)
+    found.PixelData = encapsulate([out.getvalue()])
+    found["PixelData"].is_undefined_length = True
+    path = write(tmp_path / "a.dcm", found, JPEGBaseline8Bit)
+    result = bare_dicom(path, "p1", KEYS)
+    assert SECRET.encode() not in result.content
+    assert "COM" in result.removed
+    again = tmp_path / "b.dcm"
+    again.write_bytes(result.content)
+    assert np.array_equal(decode(path), decode(again))
 
 
 def test_padding_beyond_the_stored_bits_stays(tmp_path: Path) -> None:

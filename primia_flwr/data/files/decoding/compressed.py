@@ -32,7 +32,7 @@ def compressed_words(file: DicomStream, claims: Claims) -> tuple[Words, str]:
         raise ValueError(
             f"its pixels are not encapsulated, as its transfer syntax {file.syntax} asks"
         )
-    stream = _one_frame(file.pixels())
+    stream = one_frame(file.pixels())
     frame = read_frame(stream)
     _check(frame, claims, is_rle=file.syntax == _RLE)
     if file.syntax == _JPEG_EXTENDED and frame and frame.precision > 8 and not find_spec("libjpeg"):
@@ -58,7 +58,7 @@ def compressed_words(file: DicomStream, claims: Claims) -> tuple[Words, str]:
     return Words(words, stored, shift, claims.signed), str(told["photometric_interpretation"])
 
 
-def _one_frame(content: bytes) -> bytes:
+def one_frame(content: bytes) -> bytes:
     """Join the fragments of a frame; the first item is a table of offsets."""
     fragments, at = list[bytes](), 0
     while content[at : at + 4] == _ITEM:

@@ -25,10 +25,10 @@ class Header:
 
     def __init__(self, path: Path, dataset: Any) -> None:
         self.path = path
-        self._dataset = dataset
+        self.dataset = dataset
 
     def __contains__(self, keyword: str) -> bool:
-        return keyword in self._dataset
+        return keyword in self.dataset
 
     def refuse(self, keyword: str, is_: object, expected: str) -> DataError:
         """Return the error that one element cannot be used."""
@@ -48,7 +48,7 @@ class Header:
         Exception
             Whatever pydicom raises of a text or a VR that is none.
         """
-        value = self._dataset.get(keyword)
+        value = self.dataset.get(keyword)
         return "" if value is None else str(value).strip(" \0\r\n\t")
 
     def numbers(self, keyword: str, *, signed: bool = False) -> tuple[float, ...]:
@@ -95,7 +95,7 @@ class Header:
         if keyword not in self:
             return None
         try:
-            items = self._dataset[keyword].value
+            items = self.dataset[keyword].value
             return Header(self.path, items[0]) if len(items) else None
         except Exception as error:  # pydicom parses it now, and may raise almost anything
             raise self.refuse(keyword, reason_of(error), "a sequence") from None
@@ -108,9 +108,9 @@ class Header:
         from pydicom.datadict import dictionary_VR, tag_for_keyword
 
         tag = tag_for_keyword(keyword)
-        if tag is None or tag not in self._dataset:
+        if tag is None or tag not in self.dataset:
             return b"", "", True
-        element: Any = self._dataset.get_item(tag)
+        element: Any = self.dataset.get_item(tag)
         value = element.value if getattr(element, "is_raw", False) else None
         if value is None or isinstance(value, str):  # what pydicom gives for no value
             value = b""

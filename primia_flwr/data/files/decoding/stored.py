@@ -60,7 +60,7 @@ def native_words(file: DicomStream, claims: Claims) -> Words:
         raise ValueError(
             f"its pixels are encapsulated, but its transfer syntax {file.syntax} is not"
         )
-    claims, expected = _layout(file, claims)
+    claims, expected = as_stored(file, claims)
     if not expected <= file.length < max(2 * expected, expected + 2):
         raise ValueError(f"it has {file.length:,} bytes of pixels where {expected:,} belong")
     swapped = not file.little and claims.allocated == 8 and file.vr == "OW"
@@ -80,7 +80,7 @@ def native_words(file: DicomStream, claims: Claims) -> Words:
     return Words(_shaped(flat, claims), claims.stored, claims.shift, claims.signed)
 
 
-def _layout(file: DicomStream, claims: Claims) -> tuple[Claims, int]:
+def as_stored(file: DicomStream, claims: Claims) -> tuple[Claims, int]:
     """Return the claims and how many bytes that makes; some say 4:2:2 and store all of it."""
     from dataclasses import replace
 
