@@ -144,12 +144,14 @@ def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
     """Load a real site: all images under `data.root` or in `data.manifest` are its own.
 
     With `data.split=auto` a `test` folder is left alone. Of a manifest that names several sites,
-    only the rows of `name` are used.
+    only the rows of `name` are used. Images of one class will do where `data.classes` names all: a
+    federation may have a screening centre that sees the healthy only.
 
     Raises
     ------
     DataError
-        If the data cannot be read, has one class only, or the manifest does not name the site.
+        If the data cannot be read, has one class only and `data.classes` names none, or the
+        manifest does not name the site.
     """
     manifest = in_split(read_manifest(cfg, seed=seed), cfg.split)
     if cfg.split == "auto":
@@ -159,7 +161,8 @@ def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
         if name not in sites:
             raise DataError(f"site {name} is not in the manifest; expected one of {list(sites)}")
         manifest = sites[name]
-    _check_classes(manifest)
+    if not cfg.classes:
+        _check_classes(manifest)
     for note in manifest.notes:
         logger.warning("%s", note)
     store = open_store(manifest, cfg)

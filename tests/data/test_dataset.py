@@ -224,8 +224,11 @@ def test_one_class_only_and_a_wrong_site_index(tmp_path: Path, write_image: Writ
     cfg = DataConfig(
         layout="folder", root=str(tmp_path / "d"), classes=["ill", "well"], cache_dir=str(tmp_path)
     )
+    own = load_own_site(cfg, seed=1, name="x")  # one site of several may hold one class
+    assert own.train.label_counts() == [3, 0]
+    assert own.val.label_counts() == [1, 0]
     with pytest.raises(DataError, match=r"holds only the class\(es\) \['ill'\]"):
-        load_own_site(cfg, seed=1, name="x")
+        load_site(cfg, seed=1, site_index=0, num_sites=1)
     with pytest.raises(ConfigError, match="site_index=2; expected 0 to 1"):
         load_site(cfg, seed=1, site_index=2, num_sites=2)
 
