@@ -5,6 +5,7 @@ The only reader of headers without their pixels. Whatever is wrong with a header
 
 import io
 import os
+import re
 import stat
 import warnings
 import zlib
@@ -182,7 +183,7 @@ def misfits(headers: Mapping[str, Header | None], census: Census) -> list[str]:
 
     usual = _usual_modality(census)
     part = _usual_body_part(census)
-    frontal = of(lambda header: header.view in _FRONTAL)
+    frontal = of(lambda header: _is_view(header.view, _FRONTAL))
     return [
         sentence
         for paths, what in (
@@ -256,7 +257,11 @@ def _shown(text: str) -> str:
 
 
 def _is_lateral(view: str) -> bool:
-    return view in _LATERAL or "LATERAL" in view
+    return _is_view(view, _LATERAL) and not _is_view(view, _FRONTAL)
+
+
+def _is_view(view: str, names: frozenset[str]) -> bool:
+    return not names.isdisjoint(re.findall("[A-Z]+", view))
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
@@ -264,6 +269,6 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 
 
 _RADIOGRAPHS = frozenset({"CR", "DX", "RG", "DR"})
-_FRONTAL = frozenset({"PA", "AP", "PA ERECT", "AP SUPINE", "AP ERECT", "AP AXIAL", "FRONTAL"})
-_LATERAL = frozenset({"LL", "RL", "LAT", "LLAT", "RLAT"})
+_FRONTAL = frozenset({"PA", "AP", "FRONTAL"})
+_LATERAL = frozenset({"LL", "RL", "LAT", "LLAT", "RLAT", "LATERAL"})
 _COUNTED = tuple(part.name for part in fields(Census) if part.type == dict[str, int])[:7]

@@ -157,6 +157,17 @@ def test_a_folder_names_whom_a_placeholder_does_not(tmp_path: Path) -> None:
     assert (found.ok, found.patients, found.warnings) == (True, 4, [])
 
 
+def test_a_folder_of_several_patient_ids_is_named(tmp_path: Path) -> None:
+    """Whoever de-identifies by study gives a patient several."""
+    for c, label in enumerate("ab"):
+        for number in range(6):
+            file = tmp_path / label / f"p{number // 2}" / f"study{number}" / "x.dcm"
+            dicom(file, 10 * c + number, patient=f"anon{c}{number}")
+    found = check(tmp_path)
+    assert (found.patients, len(found.warnings)) == (12, 2)
+    assert "6 folder(s) below a class hold several PatientIDs, e.g. a/p0" in found.warnings[1]
+
+
 def test_some_placeholders_are_one_patient_in_one_part(tmp_path: Path) -> None:
     root = dicom_set(
         tmp_path / "scans", 8, patient=lambda c, p, k: "nan" if k else f"PID{c}{p:02d}"
@@ -349,6 +360,25 @@ def test_combined_labels_are_said_to_be_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("A|B", "C"), True),
+        (("A; B", "C"), True),
+        (("A,B", "A"), True),
+        (("A + B", "B"), True),
+        (("['A', 'B']", "C"), True),
+        (("cells, large", "cells, small"), False),
+        (("A and B", "C"), False),
+        (("A|", "C"), False),
+    ],
+)
+def test_which_labels_are_combined(tmp_path: Path, classes: tuple[str, ...], said: bool) -> None:
+    png_set(tmp_path, classes=classes)
+    notes = read_manifest(DataConfig(layout="folder", root=str(tmp_path)), seed=1).notes
+    assert any("combine several labels" in note for note in notes) == said
+
+
+@pytest.mark.parametrize(
     ("choice", "counts", "said"),
     [
         ("keep", {"-1.0": 6, "0.0": 6, "1.0": 6}, "6 row(s) have the label '-1.0', uncertain"),
@@ -470,10 +500,19 @@ def test_a_broken_link_is_an_unreadable_image(tmp_path: Path) -> None:
     assert list(check(tmp_path).unreadable) == ["ill/gone.png"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     png_set(tmp_path, 3)
-    (tmp_path / "ill" / "closed").mkdir(mode=0)
+    (tmp_path / "ill" / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(folder: Path) -> Any:
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr("primia_flwr.data.files.listing.os.scandir", refusing)
     assert "1 folder(s) may not be read by this user, e.g. ill/closed" in only(check(tmp_path))
 
 

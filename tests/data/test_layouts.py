@@ -88,6 +88,9 @@ def test_numbered_classes_are_sorted_by_value(tmp_path: Path, write_image: Write
     for name in ("10", "9", "1"):
         write_image(tmp_path / name / "1.png")
     assert read(tmp_path).classes == ("1", "9", "10")
+    for name in ("10.0", "9.0", "-1.0"):
+        write_image(tmp_path / "floats" / name / "1.png")
+    assert read(tmp_path / "floats").classes == ("-1.0", "9.0", "10.0")
 
 
 @pytest.mark.parametrize(

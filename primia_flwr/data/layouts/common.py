@@ -1,5 +1,6 @@
 """What all folder layouts share: the root, its split folders, and the names of classes."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from primia_flwr.data.files.listing import leads_back
 from primia_flwr.data.names import key_of, one_spelling
 from primia_flwr.errors import ConfigError, DataError
 
+_WHOLE = re.compile(r"(-?[0-9]{1,300})(?:\.0*)?")
 SYNTHETIC_NOTE = "SYNTHETIC.txt"
 SPLIT_FOLDERS = {
     "train": "train",
@@ -138,5 +140,5 @@ def no_images(root: Path, expected: str) -> DataError:
 
 
 def _by_value(name: str) -> tuple[float, str]:
-    digits = name.removeprefix("-").isdecimal() and name.isascii()
-    return (float(name) if digits else float("inf"), name)
+    whole = _WHOLE.fullmatch(name)
+    return (float(whole[1]) if whole else float("inf"), name)

@@ -1,6 +1,7 @@
 """Class folders: `[train|val|test/]<class>/[<patient>/[<study>/]]<image>`, of any number."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from primia_flwr.data.layouts.common import (
     sub_folders,
 )
 from primia_flwr.data.manifest import Manifest, Sample
-from primia_flwr.data.names import is_placeholder, own_patient
+from primia_flwr.data.names import is_placeholder, key_of, own_patient
 from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
 
@@ -68,9 +69,10 @@ def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
         for split, name, path in found
     )
     deep = "" if cfg.patient_pattern else _deeper(depth, [sample.path for sample in samples])
+    mixed = "" if cfg.patient_pattern else _several_ids(depth, samples)
     manifest = Manifest(root, classes.names, samples, is_synthetic(root))
     return with_aside(
-        manifest.noting(*classes.notes, deep),
+        manifest.noting(*classes.notes, deep, mixed),
         [parent for _, parent in parents],
         {folder: listing for folder, (_, listing) in listings.items()},
     )
@@ -115,6 +117,23 @@ def _patient_of(depth: int, root: Path, path: Path) -> str:
     relative = path.relative_to(root)
     folders = relative.parts[depth:-1]
     return (folders[0] if folders else named) or own_patient(relative.as_posix())
+
+
+def _several_ids(depth: int, samples: Sequence[Sample]) -> str:
+    """Say that a folder which may be a patient's holds several: a PatientID may be of a study."""
+    ids: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for sample in samples:
+        parts = PurePosixPath(sample.path).parts
+        if len(parts) > depth + 1:
+            ids[parts[: depth + 1]].add(key_of(sample.patient))
+    mixed = [folder for folder, names in ids.items() if len(names) > 1]
+    if not mixed:
+        return ""
+    return (
+        f"{len(mixed)} folder(s) below a class hold several PatientIDs, e.g. "
+        f"{printable('/'.join(mixed[0]), limit=200)}: each ID is taken for a patient; if the "
+        "folder is one, set data.patient_pattern"
+    )
 
 
 def _deeper(depth: int, paths: Sequence[str]) -> str:

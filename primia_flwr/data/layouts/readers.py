@@ -14,6 +14,7 @@ from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
 
 _BETWEEN = re.compile(r"\s*[|;]\s*")
+_PERHAPS_BETWEEN = re.compile(r"\s*(?:[,+&/]|\band\b)\s*")
 
 
 def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
@@ -93,6 +94,14 @@ def _one_name_each(manifest: Manifest) -> Manifest:
     return manifest.with_samples(samples).noting(spelled, placeholders)
 
 
+def _is_combined(name: str, classes: frozenset[str]) -> bool:
+    """Whether a class is named as several labels: A|B, or A,B where A is a class, too."""
+    if len([part for part in _BETWEEN.split(name) if part]) > 1:
+        return True
+    parts = [part.strip("[]'\" ") for part in _PERHAPS_BETWEEN.split(name)]
+    return len(parts) > 1 and (name.startswith("[") or not classes.isdisjoint(parts))
+
+
 def _missing(classes: tuple[str, ...]) -> str:
     found = [name for name in classes if name.lower() in ("nan", "n/a", "<na>", "nat", "null")]
     return f"class {found[0]!r}: is that a label that is missing?" if found else ""
@@ -100,7 +109,7 @@ def _missing(classes: tuple[str, ...]) -> str:
 
 def _combined(classes: tuple[str, ...]) -> str:
     """Say that labels of several findings are one class each."""
-    found = [name for name in classes if len([p for p in _BETWEEN.split(name) if p]) > 1]
+    found = [name for name in classes if _is_combined(name, frozenset(classes))]
     if not found:
         return ""
     return (
