@@ -71,7 +71,8 @@ def check_target(root: str, output: str) -> Path:
     if not output:
         raise ConfigError("output_dir is empty; expected a new folder, e.g. output_dir=shared")
     target, source = Path(output).expanduser().resolve(), Path(root).expanduser().resolve()
-    if target == source or source in target.parents or target in source.parents:
+    inside = target == source or source in target.parents or target in source.parents
+    if root and inside:
         raise ConfigError(
             f"output_dir={output} lies in data.root={root} or around it; expected a folder beside "
             "it: originals are never written to"

@@ -227,6 +227,26 @@ def test_nothing_is_replaced_and_no_original_written_to(
     assert (tmp_path / "out" / "mine").read_text() == "x"
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data.root=''"], "expected a folder with images"),
+        (["data.root=nowhere"], "expected a folder with images"),
+        (["output_dir=''"], "output_dir is empty"),
+        (["burned_in=blur"], "expected one of flag"),
+        (["data=synthetic"], "expected images of patients"),
+        (["data.classes=[A,B]"], "not in data.classes"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path, deidentify: Any, words: list[str], sentence: str
+) -> None:
+    assert deidentify(*words)[0] == 2
+    assert sentence in deidentify.told
+    assert len(deidentify.told.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_left_of_a_run_that_fails(
     tmp_path: Path, deidentify: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
