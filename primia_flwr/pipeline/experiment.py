@@ -33,6 +33,7 @@ from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.first_model import check_first_weights
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
+from primia_flwr.pipeline.weights import check_weights
 from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.provisioning.readiness import with_roster
 from primia_flwr.reporting.model_card import write_model_card
@@ -191,7 +192,9 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
     if experiment.deployment.kind == "simulation":
         watcher.say("reading the data ...")
         unit = experiment.privacy.protected_unit
-        facts |= data_facts(simulated_sites(experiment), test, private_unit=unit)
+        sites = simulated_sites(experiment)
+        check_weights(experiment, {site.name: len(site.train) for site in sites})
+        facts |= data_facts(sites, test, private_unit=unit)
         for note in data_notes(experiment.data, seed=experiment.seed):
             watcher.say(f"data: {escape(printable(note, limit=2000))}")
         return facts

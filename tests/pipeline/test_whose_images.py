@@ -1,4 +1,4 @@
-"""Whose images a run is of: drawn by formula in a simulation and a trial, a real site's own else."""
+"""Whose images a run is of: drawn by formula in a simulation and a trial, else a real site's."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from primia_flwr.flower.shares import Shares, shares
 from primia_flwr.pipeline.experiment import check_model, simulated_sites, test_set
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.pipeline.planned_privacy import planned_privacy
+from primia_flwr.pipeline.weights import check_weights
 from primia_flwr.provisioning.readiness import federation_facts
 from primia_flwr.runs.metadata import data_facts
 from primia_flwr.storage.printable import printable
@@ -67,6 +68,7 @@ def _search(experiment: Experiment, console: Console) -> dict[str, Any]:
 
 def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
     sites = simulated_sites(experiment)
+    check_weights(experiment, {site.name: len(site.train) for site in sites})
     facts = data_facts(sites, test_set(experiment))
     model = first_model(experiment, len(facts["classes"]))
     parameters = sum(p.numel() for p in model.parameters())
