@@ -16,6 +16,7 @@ from primia_flwr.config.rows import TASKS
 from primia_flwr.data.files.store import Store, open_store
 from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, shared_patients
+from primia_flwr.data.pictures import pictures_of
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.tasks.task import Task
@@ -166,7 +167,7 @@ def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
     for note in manifest.notes:
         logger.warning("%s", note)
     store = open_store(manifest, cfg)
-    return _site_data(name, replace(manifest, digests=store.digests), store, cfg, seed)
+    return _site_data(name, replace(manifest, digests=pictures_of(store)), store, cfg, seed)
 
 
 def load_test(cfg: DataConfig, *, seed: int) -> LabelledImages:
@@ -200,16 +201,20 @@ def load_pooled(
 
 def data_notes(cfg: DataConfig, *, seed: int) -> tuple[str, ...]:
     """Sentences on a simulation's data: what is left out or taken for one, or is tested on, too."""
-    store, develop, test = _held_out(cfg, seed)
-    known = {store.digests.get(sample.path) for sample in develop.samples} - {None}
-    twice = sum(store.digests.get(sample.path) in known for sample in test.samples) if test else 0
-    if not test or not twice:
-        return develop.notes
-    return (
-        *develop.notes,
-        f"{twice} of {len(test)} test images are in train or val, too, byte by byte: the test is "
-        "then too good; primia data check names them",
+    _, develop, test = _held_out(cfg, seed)
+    picture_of = develop.digests
+    known = {picture_of.get(sample.path) for sample in develop.samples} - {None}
+    twice = sum(picture_of.get(sample.path) in known for sample in test.samples) if test else 0
+    tied = len(develop.patients()) - len(set(develop.people()))
+    too_good = (
+        f"{twice} of {len(test or ())} test images are in train or val, too: the test is then too "
+        "good; primia data check names them"
     )
+    together = (
+        f"{tied} name(s) of patients share a picture with another one: they stay in one part; "
+        "primia data check names them"
+    )
+    return (*develop.notes, *[too_good] * bool(twice), *[together] * bool(tied))
 
 
 def hold_out_test(
@@ -263,7 +268,7 @@ def _held_out(cfg: DataConfig, seed: int) -> tuple[Store, Manifest, Manifest | N
     whole = read_manifest(cfg, seed=seed)
     _check_classes(in_split(whole, cfg.split))
     store = open_store(whole, cfg)
-    develop, test = hold_out_test(cfg, replace(whole, digests=store.digests), seed)
+    develop, test = hold_out_test(cfg, replace(whole, digests=pictures_of(store)), seed)
     _check_classes(develop)
     return store, develop, test
 

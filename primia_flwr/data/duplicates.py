@@ -35,9 +35,8 @@ def duplicate_warnings(manifest: Manifest, groups: Sequence[Sequence[str]]) -> l
             _several(
                 [group for group in found if group not in both],
                 "patient",
-                "group(s) of identical images of several patients: those of one file stay in one "
-                "part and are one unit of privacy, those of the same pixels alone are not: "
-                "correct the names",
+                "group(s) of identical images of several patients, who stay in one part; a private "
+                "run counts them as one only where the files are the same: correct the names",
             ),
         )
         if sentence

@@ -41,9 +41,9 @@ class Manifest:
     """Images below one folder, and the classes that their labels index.
 
     `synthetic` says that the images were drawn by formula and show no patient. `notes` are
-    sentences for whoever reads the data: what was left out or taken for one. `digests` holds the
-    SHA-256 of files, by path, where they are known; `left_out` counts files that are not read, by
-    suffix or reason.
+    sentences for whoever reads the data: what was left out or taken for one. `digests` holds what
+    images of the same picture share, by path, where that is known; `left_out` counts files that
+    are not read, by suffix or reason.
     """
 
     root: Path
@@ -75,7 +75,7 @@ class Manifest:
         return replace(self, notes=(*self.notes, *filter(None, notes)))
 
     def people(self) -> tuple[str, ...]:
-        """Who is on every image: patients who share a file are one, named as their first.
+        """Who is on every image: patients who share a picture are one, named as their first.
 
         The same image under two names is one person's, or nobody knows whose; in two parts it
         would be a leak.

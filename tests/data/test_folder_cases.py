@@ -8,7 +8,10 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from primia_flwr.cli.command import call
 from primia_flwr.cli.data.partition import COMMAND as PARTITION
@@ -70,8 +73,8 @@ def test_the_folder_below_the_class_is_the_patient_however_deep_its_images_lie(
 def test_no_patient_of_nested_studies_is_in_two_parts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = nested(tmp_path / "scans")
-    assert call(PARTITION, [f"data.root={root}", "sites=2", f"output={tmp_path / 'p'}"]) == 0
+    root, cache = nested(tmp_path / "scans"), f"data.cache_dir={tmp_path / 'cache'}"
+    assert call(PARTITION, [f"data.root={root}", "sites=2", f"output={tmp_path / 'p'}", cache]) == 0
     assert "deeper than" in capsys.readouterr().out
     places: dict[str, set[str]] = {}
     for name in ("site-1", "site-2", "test"):
@@ -245,31 +248,50 @@ def test_images_of_the_same_pixels_in_another_format_are_named_too(tmp_path: Pat
     assert any("1 of 2 test image(s) are in train or val, too" in w for w in found.warnings)
 
 
-def twins(root: Path) -> Path:
-    """Ten pairs of patients who share a file, and forty patients of one image."""
+def twins(root: Path, second: str = "x.png") -> Path:
+    """Ten pairs of patients who share a picture, and forty patients of one image."""
     for pair in range(10):
         for half in range(2):
-            put(root / "ab"[pair % 2] / f"p{pair}{half}" / "x.png", pair)
+            put(root / "ab"[pair % 2] / f"p{pair}{half}" / ("x.png", second)[half], pair)
             put(root / "ab"[pair % 2] / f"p{pair}{half}" / "own.png", 100 + 2 * pair + half)
     for patient in range(40):
         put(root / "ab"[patient % 2] / f"q{patient}" / "x.png", 1000 + patient)
     return root
 
 
+@pytest.mark.parametrize("second", ["x.png", "x.tif"])
 @pytest.mark.parametrize("seed", range(3))
-def test_patients_who_share_a_file_stay_together(tmp_path: Path, seed: int) -> None:
-    cfg = config(twins(tmp_path / "s"), tmp_path)
+def test_patients_who_share_a_picture_stay_together(tmp_path: Path, seed: int, second: str) -> None:
+    cfg = config(twins(tmp_path / "s", second), tmp_path)
     sites = [load_site(cfg, seed=seed, site_index=i, num_sites=2) for i in range(2)]
     parts = [p for s in sites for p in (s.train, s.val)] + [load_test(cfg, seed=seed)]
     assert sum(len(part) for part in parts) == 80
     for pair in range(10):
         holders = [i for i, p in enumerate(parts) if {f"p{pair}0", f"p{pair}1"} & set(p.patients)]
         assert len(holders) == 1
+    assert "name(s) of patients share a picture with another one" in data_notes(cfg, seed=seed)[-1]
 
 
-def test_the_partition_on_disk_keeps_them_together_as_a_simulation_does(tmp_path: Path) -> None:
-    root = twins(tmp_path / "s")
+def test_empty_pictures_tie_nobody_together(tmp_path: Path) -> None:
+    for label in "ab":
+        for patient in range(8):
+            file = tmp_path / "s" / label / f"{label}{patient}" / "x.png"
+            file.parent.mkdir(parents=True)
+            note = PngInfo()
+            note.add_text("of", f"{label}{patient}")
+            Image.fromarray(np.full((24, 24), 7, np.uint8)).save(file, pnginfo=note)
+    cfg = config(tmp_path / "s", tmp_path)
+    sites = [load_site(cfg, seed=1, site_index=i, num_sites=2) for i in range(2)]
+    assert all(len(part) for site in sites for part in (site.train, site.val))
+
+
+@pytest.mark.parametrize("second", ["x.png", "x.tif"])
+def test_the_partition_on_disk_keeps_them_together_as_a_simulation_does(
+    tmp_path: Path, second: str
+) -> None:
+    root = twins(tmp_path / "s", second)
     arguments = [f"data.root={root}", "data.image_size=16", "sites=2", "seed=1", "quiet=true"]
+    arguments.append(f"data.cache_dir={tmp_path / 'cache'}")
     assert call(PARTITION, [*arguments, f"output={tmp_path / 'p'}"]) == 0
     for index in range(2):
         site = load_site(config(root, tmp_path), seed=1, site_index=index, num_sites=2)

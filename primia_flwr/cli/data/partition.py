@@ -48,10 +48,13 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     The sites get what a simulation with the same data, seed and number of sites gives them.
     """
     from primia_flwr.data.dataset import hold_out_test, named_sites  # heavy
-    from primia_flwr.data.layouts.readers import read_manifest, same_files
+    from primia_flwr.data.files.store import open_store
+    from primia_flwr.data.layouts.readers import read_manifest
+    from primia_flwr.data.pictures import pictures_of
 
     whole = read_manifest(cfg.data, seed=cfg.seed)
-    whole = replace(whole, digests=same_files(whole))
+    store = open_store(whole, cfg.data)  # decoded as a run will want them, once
+    whole = replace(whole, digests=pictures_of(store))
     develop, test = hold_out_test(cfg.data, whole, cfg.seed)
     sites = named_sites(
         develop, cfg.data, seed=cfg.seed, num_sites=cfg.sites, site_names=cfg.site_names

@@ -1,12 +1,11 @@
 """Read any layout of the closed table into a manifest."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.rows import LAYOUTS
-from primia_flwr.data.files.listing import file_digest
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.names import NOBODY, is_own, is_placeholder, one_spelling
 from primia_flwr.data.selection import selected
@@ -36,17 +35,6 @@ def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
     _check_names(manifest)
     named = _one_name_each(selected(manifest, cfg.select))
     return named.noting(_combined(manifest.classes), _missing(manifest.classes))
-
-
-def same_files(manifest: Manifest) -> dict[str, str]:
-    """SHA-256 of the files that may be the same, by path: those of one size."""
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for sample in manifest.samples:
-        file = manifest.root / sample.path
-        if file.is_file():
-            by_size[file.stat().st_size].append(sample.path)
-    alike = [path for paths in by_size.values() if len(paths) > 1 for path in paths]
-    return {path: file_digest(manifest.root / path) for path in alike}
 
 
 def _check_names(manifest: Manifest) -> None:

@@ -1,7 +1,7 @@
 """Splits and partitions by patient: stratified by class, the same on every machine.
 
-A patient goes to one part with all images, and so do patients who share an image's file, where
-the manifest knows the digests. Within a class, patients are dealt in order of
+A patient goes to one part with all images, and so do patients who share a picture, where the
+manifest knows the digests. Within a class, patients are dealt in order of
 decreasing size (a keyed hash breaks ties), each to the part that is furthest below its target:
 Sainte-Laguë's divisor method, with patients of unequal weight. The result depends on patients,
 labels and seed, not on the order of files nor on numpy's version (the Dirichlet draw apart).
