@@ -57,7 +57,8 @@ def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> 
     Raises
     ------
     RunStopped
-        If `watch` raises it; the SuperLink has then been told to stop the run.
+        If `watch` raises it. After it, as after Ctrl-C, the SuperLink has been told to stop the
+        run, so that no site goes on.
     FederationError
         If the run fails, or another process already works in `run_dir`.
     """
@@ -92,7 +93,7 @@ def _run(
         )
         try:
             return _wait(connection, run_id, run_dir, watch, log)
-        except RunStopped:
+        except (RunStopped, KeyboardInterrupt):
             with contextlib.suppress(FederationError):
                 connection.call("stop", str(run_id), CONNECTION)
             raise

@@ -223,8 +223,9 @@ def _federate(
     except RunStopped as stop:
         write_result(run_dir / "run.json", {**facts, **stop.facts})
         raise
-    except BaseException:
-        write_result(run_dir / "run.json", {**facts, "status": "failed"})
+    except BaseException as error:
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        write_result(run_dir / "run.json", {**facts, "status": status})
         raise
     model, _ = load_model(run_dir)
     added = {key: value for key, value in result.items() if key != "sites"}

@@ -126,6 +126,21 @@ def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_them
     assert len(weights) == 1  # masks, keys and shares leave no trace in the model
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_a_run_is_told_how_to_go_on(primia: Primia, number: int) -> None:
+    stopped = primia.folder / "stopped"
+    launcher = primia.start("train", *WHOLE, "federation.rounds=50", f"output_dir={stopped}")
+    _wait(lambda: any(e["event"] == "round_finished" for e in events(stopped)))
+    launcher.send_signal(number)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert f"resume={stopped}" in said
+    assert "stopped by the user" in said
+    assert "Traceback" not in said
+    assert json.loads((stopped / "run.json").read_text())["status"] == "stopped"
+    _wait(lambda: not processes_of(primia.folder), 60)
+
+
 def test_killed_launcher_resumes_bit_for_bit(primia: Primia, finished: Finished) -> None:
     broken = primia.folder / "broken"
     launcher = primia.start("train", *WHOLE, f"output_dir={broken}")

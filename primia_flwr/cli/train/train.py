@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from primia_flwr.cli.command import Command, call, finish, interrupted, mistake
+from primia_flwr.cli.stopping import Stopping
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, compose_experiment, config_hash, parse
@@ -87,9 +88,25 @@ def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
         view.say(f"run folder: {run_dir}")
         from primia_flwr.pipeline.experiment import run_experiment  # seconds: said first
 
-        result = run_experiment(experiment, run_dir, view)
+        with Stopping() as stopping, stopping.breaks():
+            try:
+                result = run_experiment(experiment, run_dir, view)
+            except KeyboardInterrupt:
+                view.say(_stopped(run_dir))
+                raise
     show_result(experiment, run_dir)
     return result
+
+
+def _stopped(run_dir: Path) -> str:
+    """Return what is left of a run that the user has stopped, and how to go on."""
+    rounds = sorted(run_dir.glob("checkpoints/checkpoint-*"))
+    if not rounds:
+        return "stopped before the first round was complete; no site goes on, and nothing is kept"
+    return (
+        f"stopped after round {int(rounds[-1].name.rpartition('-')[2])}; no site goes on; the best "
+        f"model so far is in the checkpoint; go on with primia train resume={run_dir}"
+    )
 
 
 def show_result(experiment: Experiment, run_dir: Path) -> None:
