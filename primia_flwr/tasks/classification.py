@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.errors import DataError
+from primia_flwr.tasks.classes import CONFUSION
 from primia_flwr.tasks.task import LOSS, Counts, Metric, Sum, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from primia_flwr.config.experiment.training import TrainingConfig
-
-CONFUSION = "confusion"
 
 
 class Classification(Task):

@@ -3,3 +3,6 @@
 Only here and in `classification` does anybody speak of classes. Imports `statistics` and what
 tables and pictures look like; `classification` alone imports it.
 """
+
+CONFUSION = "confusion"
+"""Name of the counts that travel: true class by predicted class, row by row."""

@@ -14,11 +14,11 @@ from primia_flwr.statistics.intervals import Interval
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reason_of
 from primia_flwr.tables import INTERVAL, NUMBER, TEXT, Cell, Sheet
+from primia_flwr.tasks.classes import CONFUSION
 from primia_flwr.tasks.classes.evidence import ClassEvidence, class_evidence
 from primia_flwr.tasks.classes.readers.panel import aligned
 from primia_flwr.tasks.classes.scores import Scores, score
 from primia_flwr.tasks.classes.summed import summed_figures
-from primia_flwr.tasks.classification import CONFUSION
 from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
 from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
