@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.census import Census, misfits, read_header, take_census
+from primia_flwr.data.census import Census, read_header, take_census
 from primia_flwr.data.duplicates import duplicate_warnings
-from primia_flwr.data.files.images import decode
+from primia_flwr.data.files.images import decode, depth_is_guessed
 from primia_flwr.data.files.listing import file_digest, kind_of, read_head
 from primia_flwr.data.files.store import describe_unreadable, in_parallel
 from primia_flwr.data.layouts.common import split_folders, split_of, sub_folders
 from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.misfits import misfits
 from primia_flwr.data.names import is_own
 from primia_flwr.errors import DataError, PrimiaError
 
@@ -34,6 +35,7 @@ class FileFacts:
     colour: bool = False
     file_hash: str = ""
     pixel_hash: str = ""
+    depth_is_guessed: bool = False
 
 
 @dataclass
@@ -98,6 +100,8 @@ def check_data(
     findings.warnings += manifest.notes
     findings.warnings += _warnings(findings, readable, cfg)
     findings.warnings += _class_warnings(readable, cfg)
+    findings.warnings += _one_class(findings, cfg)
+    findings.warnings += _guessed(facts)
     findings.warnings += misfits(headers, findings.census)
     return findings
 
@@ -127,6 +131,7 @@ def _examine(root: Path, path: str) -> FileFacts:
             pixels.ndim == 3,
             file_digest(root / path),
             hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(),
+            depth_is_guessed(root / path),
         )
     except (DataError, OSError) as error:
         return FileFacts(path, str(error))
@@ -216,7 +221,7 @@ def _errors(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[str
     if findings.unreadable and not cfg.skip_unreadable:
         found.append(describe_unreadable(findings.unreadable))
     present = [name for name, counts in findings.classes.items() if counts["images"]]
-    if len(present) < 2:
+    if len(present) < (1 if cfg.classes else 2):
         found.append(
             f"{readable.root}: readable images of {len(present)} class(es) {present}; expected at "
             "least two: add images or correct data.root"
@@ -276,6 +281,27 @@ def _dominant(manifest: Manifest) -> list[str]:
     return [
         f"{count} of {len(manifest)} images are of one patient, {patient!r:.80}; is that a name "
         "that several share?"
+    ]
+
+
+def _guessed(facts: list[FileFacts]) -> list[str]:
+    guessed = [fact.path for fact in facts if fact.depth_is_guessed]
+    if not guessed:
+        return []
+    return [
+        f"{len(guessed)} image(s) of more than 8 bits do not say how many of them are used: their "
+        f"brightness is guessed from the pixels (e.g. {guessed[0]}); export them as DICOM, or as "
+        "PNG with sBIT"
+    ]
+
+
+def _one_class(findings: Findings, cfg: DataConfig) -> list[str]:
+    present = [name for name, counts in findings.classes.items() if counts["images"]]
+    if len(present) != 1 or not cfg.classes:
+        return []
+    return [
+        f"all images are of the class {present[0]!r:.80}: enough for one site of a "
+        "federation whose experiment names all classes, not to train alone"
     ]
 
 

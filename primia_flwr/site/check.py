@@ -8,11 +8,12 @@ import shutil
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -21,6 +22,9 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from primia_flwr.errors import PrimiaError
 from primia_flwr.site.policy import SitePolicy
+
+if TYPE_CHECKING:
+    from primia_flwr.config.experiment.data import DataConfig
 
 MIN_FREE_BYTES = 2 * 2**30
 _MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
@@ -191,7 +195,7 @@ def check_data(policy: SitePolicy) -> list[Finding]:
             patient_column=policy.patient_column,
             columns=policy.data_columns,
         )
-        found = data_check.check_data(cfg, seed=0)
+        found = data_check.check_data(_with_another_class(cfg), seed=0)
     except PrimiaError as error:
         return [Finding("data", False, str(error), "correct data_root or the data")]
     unreadable = [f"{file}: {why}" for file, why in found.unreadable.items()]
@@ -205,6 +209,18 @@ def check_data(policy: SitePolicy) -> list[Finding]:
         _patients_finding(found.patients, found.patients_on_both_sides, remedy),
         *_doubts(policy, found.unknown_patients, found.warnings, remedy),
     ]
+
+
+def _with_another_class(cfg: "DataConfig") -> "DataConfig":
+    """Name a second class where there is one only: an experiment names them all."""
+    from primia_flwr.data.layouts.common import OneClassError
+    from primia_flwr.data.layouts.readers import read_manifest
+
+    try:
+        read_manifest(cfg, seed=0)
+    except OneClassError as error:
+        return replace(cfg, classes=[error.name, f"not {error.name}"]) if error.name else cfg
+    return cfg
 
 
 def _doubts(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -159,3 +160,25 @@ def test_partition_mistakes(
 ) -> None:
     assert call(PARTITION, [*overrides(class_folders), *change.split()]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_one_class_will_do_where_the_others_are_named(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    for number in range(3):
+        write_image(tmp_path / "well" / f"{number}.png", seed=number)
+    alone = DataConfig(layout="folder", root=str(tmp_path))
+    assert "found 1 class(es) ['well']" in check_data(alone, seed=1).errors[0]
+    found = check_data(replace(alone, classes=["ill", "well"]), seed=1)
+    assert found.ok
+    assert any("all images are of the class 'well'" in text for text in found.warnings)
+
+
+def test_a_depth_that_is_guessed_is_said(tmp_path: Path) -> None:
+    for name, content in (("ill", 40), ("well", 4000)):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            picture = np.full((20, 20), content + number, np.uint16)
+            Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
+    found = check_data(DataConfig(layout="folder", root=str(tmp_path)), seed=1)
+    assert any(text.startswith("4 image(s) of more than 8 bits") for text in found.warnings)

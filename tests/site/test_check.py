@@ -145,3 +145,15 @@ def test_data_is_read_and_a_broken_file_is_named(policy: SitePolicy, tmp_path: P
     (broken,) = check.check_data(policy)
     assert not broken.ok
     assert "ill0.png" in broken.found
+
+
+def test_a_site_of_one_class_is_ready(policy: SitePolicy, tmp_path: Path) -> None:
+    folder = tmp_path / "scans" / "well"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    policy.data_layout, policy.data_root = "folder", str(tmp_path / "scans")
+    findings = check.check_data(policy)
+    assert all(finding.ok for finding in findings), findings
+    assert findings[0].found.startswith("3 images")

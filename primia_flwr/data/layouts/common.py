@@ -108,6 +108,14 @@ def find_classes(cfg: DataConfig, found: Iterable[str], *, where: str) -> Classe
     return Classes(names, label_of, (text + ", ".join(merged),) if merged else ())
 
 
+class OneClassError(DataError):
+    """Images of one class, `name`, and no word of the others."""
+
+    def __init__(self, sentence: str, name: str) -> None:
+        super().__init__(sentence)
+        self.name = name
+
+
 def class_names(cfg: DataConfig, found: Iterable[str], *, where: str) -> tuple[str, ...]:
     """Names of the classes in the order of the model's outputs.
 
@@ -127,9 +135,10 @@ def class_names(cfg: DataConfig, found: Iterable[str], *, where: str) -> tuple[s
         )
     classes: Sequence[str] = cfg.classes or names
     if len(classes) < 2:
-        raise DataError(
+        raise OneClassError(
             f"{where}: found {len(classes)} class(es) {list(classes)!r:.120}; expected at least "
-            "two, as folders <class>/<image>, or named in data.classes"
+            "two, as folders <class>/<image>, or named in data.classes",
+            name="".join(classes),
         )
     return tuple(classes)
 
