@@ -254,7 +254,7 @@ def test_what_was_found_is_said_first_and_by_patient(
     assert "of 45 patients (smallest p = " in answer
     assert err.startswith(answer[:60])
     page = (runs[0] / "comparison" / "compare.html").read_text()
-    assert 'Is one better?</span> No reader is shown' in page
+    assert "Is one better?</span> No reader is shown" in page
 
 
 def test_a_better_reader_is_named_with_the_difference(
