@@ -16,7 +16,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from primia_flwr.data.census import Header, misfits, read_header, take_census
+from primia_flwr.data.census import Header, read_header, take_census
+from primia_flwr.data.misfits import misfits
 from tests.data.folder_maker import dicom, put
 
 TAGS = {
