@@ -76,7 +76,7 @@ class Experiment:
 
     @property
     def trains_on_synthetic(self) -> bool:
-        """Whether all images are drawn by formula; those of real sites are what their files hold."""
+        """Whether all images are drawn by formula; real sites have what their files hold."""
         own = self.deployment.kind == "simulation" or self.deployment.trial
         return own and self.data.layout == "synthetic"
 
