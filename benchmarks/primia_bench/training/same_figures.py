@@ -2,7 +2,9 @@
 
 `python -m primia_bench.training.same_figures --data FOLDER --output after.json [--checkout FOLDER]`
 runs the demo and a short case study, each securely and plainly, with the code of a checkout;
-`--compare before.json after.json` says whether everything is the same, bit for bit.
+`--compare before.json after.json` says whether everything is the same, bit for bit. The table of
+predictions has pseudonyms of real patients since 2026-11-29, and other ones at each site: there
+`predictions_sha256` differs while the model and the rounds are the same.
 """
 
 import argparse
@@ -73,8 +75,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.compare:
         before, after = (json.loads(path.read_text())["runs"] for path in args.compare)
-        for name in before:
-            print(f"{name}: {'the same' if before[name] == after.get(name) else 'DIFFERENT'}")
+        for name, known in before.items():
+            odd = [part for part in known if known[part] != after.get(name, {}).get(part)]
+            print(f"{name}: {'DIFFERENT in ' + ', '.join(odd) if odd else 'the same'}")
         sys.exit(before != after)
     found = {}
     for name, overrides in runs(args.data, old=args.old_keys).items():
