@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from primia_flwr.attacks.membership import report as membership_report
 from primia_flwr.cli.inference.predictions import write_tables
+from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.runs.history import History, RoundRow, SiteRow
 from primia_flwr.storage import plain_csv
@@ -166,8 +167,11 @@ def comparison(folder: Path) -> str:
 
 def membership(folder: Path) -> str:
     count = len(EVIL)
-    images = SimpleNamespace(files=EVIL, patients=EVIL, classes=("=ill",), labels=np.zeros(count))
-    attack = SimpleNamespace(asked=SimpleNamespace(images=images, member=np.ones(count)))
+    images = SimpleNamespace(
+        files=EVIL, patients=EVIL, classes=("=ill",), labels=np.zeros(count), synthetic=True
+    )
+    run = SimpleNamespace(experiment=Experiment(output_dir=str(folder)))
+    attack = SimpleNamespace(asked=SimpleNamespace(images=images, member=np.ones(count)), run=run)
     found = SimpleNamespace(scores={"lira_offline": np.full(count, -1.5)})
     text = membership_report._scores(attack, found)  # type: ignore[arg-type]
     assert text.splitlines()[1].split(",")[-2] == "-1.5"
