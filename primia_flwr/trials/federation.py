@@ -12,7 +12,9 @@ from typing import Any
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import hold_out_test, named_sites
+from primia_flwr.data.files.store import open_store
 from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.pictures import pictures_of
 from primia_flwr.flower.bundle import stage_bundle
 from primia_flwr.pipeline.experiment import Watcher, run_experiment, settle, test_set
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
@@ -83,6 +85,8 @@ def _forget_keys(folder: Path) -> None:
 def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
     """Write one manifest per site, as `primia data partition` does."""
     whole = read_manifest(experiment.data, seed=experiment.seed)
+    store = open_store(whole, experiment.data)
+    whole = replace(whole, digests=pictures_of(store))  # patients who share a picture stay together
     develop, _ = hold_out_test(experiment.data, whole, experiment.seed)
     names = experiment.federation.sites
     parts = named_sites(
