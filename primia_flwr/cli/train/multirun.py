@@ -50,13 +50,19 @@ def run_multirun(overrides: Sequence[str], job: _Job) -> dict[str, Any]:
         results.append(result)
 
     check_words(overrides)
-    _check_folder(overrides)
+    check_folder(overrides)
     enter_hydra(overrides, task)
     return {"runs": results, "ok": all(result.get("ok", True) for result in results)}
 
 
-def _check_folder(overrides: Sequence[str]) -> None:
-    """Refuse a folder for the jobs that holds runs, before Hydra writes into it."""
+def check_folder(overrides: Sequence[str]) -> None:
+    """Refuse a folder for the jobs that holds runs, before Hydra writes into it.
+
+    Raises
+    ------
+    ConfigError
+        As `check_new_folder`.
+    """
     own = [word for word in overrides if word.startswith("hydra.sweep.dir=")]
     if own:
         cfg = compose("config", own, return_hydra_config=True)

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from primia_flwr.cli.train.live import LiveView
-from primia_flwr.cli.train.multirun import check_words, enter_hydra
+from primia_flwr.cli.train.multirun import check_folder, check_words, enter_hydra
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.config.rows import TASKS
@@ -34,6 +34,8 @@ def run_search_over(words: Sequence[str]) -> dict[str, Any]:
     """
     words = resumed_words(words)
     check_words(words, scored=False)
+    if not any(word.startswith(_RESUME) for word in words):
+        check_folder(words)
     register()
     session = Session()
     token = SESSION.set(session)
