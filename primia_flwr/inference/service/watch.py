@@ -263,7 +263,7 @@ class _Pause:
     def __init__(self) -> None:
         self._seconds = self._until = 0.0
         self._connected = time.monotonic()
-        self._told = ""
+        self._told = set[str]()
         self.has_begun = False
 
     @property
@@ -281,10 +281,11 @@ class _Pause:
         self._seconds = min(max(2 * self._seconds, FIRST_PAUSE), _LONGEST_PAUSE)
         self._until = now + self._seconds
         self.has_begun = True
-        if error is not None and str(error) != self._told:
-            self._told = str(error)
+        if error is not None and str(error) not in self._told:
+            self._told.add(str(error))
             say(f"{error}; trying again")
 
     def end(self) -> None:
         """Take note that the connection is made."""
-        self._connected, self.has_begun, self._told = time.monotonic(), False, ""
+        self._connected, self.has_begun = time.monotonic(), False
+        self._told.clear()

@@ -36,6 +36,8 @@ from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.messages import OPEN_ENDED
 from tests.inference.protocol.test_session import SIZE, Parties, plain
 
+AWAY = "the crypto-provider cannot be reached"
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +325,7 @@ def test_without_the_crypto_provider_what_waits_is_used_then_it_connects_again(
 
     def to(self: Parties, role: Any, *rest: Any, **options: Any) -> Channel:
         if role == "crypto-provider" and is_away.is_set():
-            raise ServiceError("the crypto-provider cannot be reached")
+            raise ServiceError(AWAY)
         return real(self, role, *rest, **options)
 
     monkeypatch.setattr(Parties, "to", to)
@@ -346,8 +348,21 @@ def test_without_the_crypto_provider_what_waits_is_used_then_it_connects_again(
         assert len(clinic.book.found) == 3
         is_away.clear()
         clinic.wait(lambda: len(clinic.book.found) == 4)
-    assert sum("cannot be reached" in line for line in clinic.said) == 1  # said once
+    # The clinic's own attempt fails, and the model owner's may be told of before it: each once.
+    assert f"{AWAY}; trying again" in clinic.said
+    assert len(clinic.said) == len(set(clinic.said))
     assert agrees(clinic)
+
+
+def test_two_reasons_that_take_turns_are_said_once_each_until_it_is_connected() -> None:
+    pause, said = watch._Pause(), list[str]()
+    reasons = [ServiceError(AWAY), ServiceError("the model-owner cannot be reached")]
+    for reason in 3 * reasons:
+        pause.begin(said.append, reason)
+    assert said == [f"{reason}; trying again" for reason in reasons]
+    pause.end()
+    pause.begin(said.append, reasons[0])
+    assert len(said) == 3
 
 
 def test_at_the_limit_session_and_randomness_are_kept(
