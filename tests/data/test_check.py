@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,7 +124,7 @@ def test_partition_on_the_command_line_is_what_a_simulation_gets(
     class_folders: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["site_names=[ulm,bonn]", "sites=2", f"output={tmp_path / 'out'}", "seed=4"]
-    assert call(PARTITION, [*overrides(class_folders), *names]) == 0
+    assert call(PARTITION, [*overrides(class_folders), *names, "pseudonyms=false"]) == 0
     result = last_line(capsys.readouterr().out)
     assert set(result["files"]) == {"ulm", "bonn", "test"}
     assert not list((tmp_path / "out").rglob("*.png"))
@@ -142,6 +143,27 @@ def test_partition_on_the_command_line_is_what_a_simulation_gets(
         assert own.train.label_counts() == simulated.train.label_counts()
     listed = (tmp_path / "out" / "test.csv").read_text().splitlines()[1:]
     assert [line.split(",")[0] for line in listed] == list(load_test(class_folders, seed=4).files)
+
+
+def test_a_partition_on_disk_names_no_patient_and_keeps_each_one_together(
+    class_folders: DataConfig, tmp_path: Path
+) -> None:
+    arguments = [*overrides(class_folders), "sites=2", "seed=4", "quiet=true"]
+    told: list[dict[str, str]] = []
+    for folder, pseudonyms in (("named", "false"), ("out", "true")):
+        output = [f"output={tmp_path / folder}", f"pseudonyms={pseudonyms}"]
+        assert call(PARTITION, [*arguments, *output]) == 0
+        rows = [
+            line.split(",")
+            for path in sorted((tmp_path / folder).glob("*.csv"))
+            for line in path.read_text().splitlines()[1:]
+        ]
+        told.append({row[0]: row[2] for row in rows})
+    named, pseudonymous = told
+    assert set(named) == set(pseudonymous)
+    pairs = {(named[path], pseudonymous[path]) for path in named}
+    assert len(pairs) == len(set(named.values())) == len(set(pseudonymous.values())) == 12
+    assert all(re.fullmatch("p[a-z2-7]{16}", name) for name in pseudonymous.values())
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class _DataPartitionConfig:
-    """Arguments of `primia data partition`; `site_names` replaces site-1, site-2 and so on."""
+    """Arguments of `primia data partition`; `site_names` replaces site-1, site-2 and so on.
+
+    `pseudonyms` replaces the names of patients, by the key of this computer's private folder.
+    """
 
     seed: int = 1
     quiet: bool = False
     sites: int = 3
     site_names: list[str] = field(default_factory=list)
     output: str = "partition"
+    pseudonyms: bool = True
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
@@ -45,7 +49,9 @@ class _DataPartitionConfig:
 def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     """Write `<output>/<site>.csv` for each site and `test.csv`, and print the counts.
 
-    The sites get what a simulation with the same data, seed and number of sites gives them.
+    The sites get the images that a simulation with the same data, seed and number of sites gives
+    them. A site splits off its validation images by the names of patients: it chooses the same
+    as in the simulation with `pseudonyms=false` alone.
     """
     from primia_flwr.data.dataset import hold_out_test, named_sites  # heavy
     from primia_flwr.data.files.store import open_store
@@ -62,6 +68,8 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     parts = {name: _labelled(site, site=name) for name, site in sites.items()}
     if test is not None:
         parts["test"] = _labelled(test, split="test")
+    if cfg.pseudonyms:
+        parts = {name: _pseudonymous(part, cfg.data.cache_dir) for name, part in parts.items()}
     files = _write(parts, Path(cfg.output))
     console = Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False)
     for note in whole.notes:
@@ -78,6 +86,20 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
 def _labelled(manifest: "Manifest", *, site: str = "", split: str = "") -> "Manifest":
     return manifest.with_samples(
         [replace(sample, site=site, split=split) for sample in manifest.samples]
+    )
+
+
+def _pseudonymous(manifest: "Manifest", cache_dir: str) -> "Manifest":
+    """Name patients by pseudonyms; a placeholder, which names nobody, stays."""
+    from primia_flwr.data.pseudonyms import private_folder, told_patients  # heavy
+
+    names, private = [sample.patient for sample in manifest.samples], private_folder(cache_dir)
+    told = told_patients(names, synthetic=manifest.synthetic, private=private)
+    return manifest.with_samples(
+        [
+            replace(sample, patient=pseudonym or sample.patient)
+            for sample, pseudonym in zip(manifest.samples, told, strict=True)
+        ]
     )
 
 
