@@ -20,6 +20,7 @@ from primia_flwr.provisioning import kit_texts
 from primia_flwr.provisioning.kits import check_name, new_folder, zip_kit
 from primia_flwr.provisioning.roster import Roster, RosterSite
 
+CA_DAYS = 3650  # the CA outlives the certificates that it renews
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -124,24 +125,26 @@ def write_deployment(federation: Federation, conf: Path) -> Path:
 
 
 def _make_all(folder: Path, plan: Plan) -> Roster:
-    authority = _make_certificates(SuperLinkFiles(folder), plan)
+    files = SuperLinkFiles(folder)
+    authority = _make_certificates(files, plan)
     roster = Roster(
         federation=plan.name,
         superlink=plan.superlink,
         ca_fingerprint=certs.certificate_fingerprint(authority.certificate),
-        sites=tuple(_make_keys(folder / f"kit-{site}", site) for site in plan.sites),
+        sites=tuple(make_keys(folder / f"kit-{site}", site) for site in plan.sites),
     )
     (folder / "roster.yaml").write_text(roster.to_yaml())
     keys = folder / "keys"
     keys.mkdir()
     for site in roster.sites:
         (keys / f"{site.name}.pub").write_text(site.supernode_key + "\n")
-        _complete_kit(folder, site, roster, plan.min_sites)
+        complete_kit(folder / f"kit-{site.name}", site, roster, files.ca, plan.min_sites)
+        zip_kit(folder / f"kit-{site.name}")
     return roster
 
 
 def _make_certificates(files: SuperLinkFiles, plan: Plan) -> certs.Authority:
-    authority = certs.make_authority(plan.name, days=plan.days)
+    authority = certs.make_authority(plan.name, days=max(plan.days, CA_DAYS))
     ca_key = files.folder / "ca.key"
     certs.write_private(ca_key, certs.private_bytes(authority.key, openssh=False))
     certs.write_certificate(files.ca, authority.certificate)
@@ -152,7 +155,8 @@ def _make_certificates(files: SuperLinkFiles, plan: Plan) -> certs.Authority:
     return authority
 
 
-def _make_keys(kit: Path, site: str) -> RosterSite:
+def make_keys(kit: Path, site: str) -> RosterSite:
+    """Make a site's two private keys in the new folder `kit`; return its entry of the roster."""
     kit.mkdir(mode=0o700)
     supernode, identity = certs.make_supernode_key(), certs.make_identity_key()
     certs.write_private(kit / "supernode.key", certs.private_bytes(supernode, openssh=True))
@@ -168,10 +172,9 @@ def _make_keys(kit: Path, site: str) -> RosterSite:
     )
 
 
-def _complete_kit(folder: Path, site: RosterSite, roster: Roster, min_sites: int) -> None:
-    kit = folder / f"kit-{site.name}"
-    shutil.copyfile(folder / "ca.crt", kit / "ca.crt")
+def complete_kit(kit: Path, site: RosterSite, roster: Roster, ca: Path, min_sites: int) -> None:
+    """Add to a site's keys what it must know of the federation."""
+    shutil.copyfile(ca, kit / "ca.crt")
     (kit / "roster.yaml").write_text(roster.to_yaml())
     (kit / "site.yaml").write_text(kit_texts.site_yaml(site, roster, min_sites=min_sites))
     (kit / "README.md").write_text(kit_texts.readme(site, roster))
-    zip_kit(kit)

@@ -3,7 +3,7 @@
 A SuperLink knows a node by an id and a public key; the roster gives ids their names.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,11 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_public_key,
 )
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    RegisterNodeRequest,
+    UnregisterNodeRequest,
+)
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
@@ -23,6 +27,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import public_key
 from primia_flwr.provisioning.roster import Roster
+from primia_flwr.site.validity import at_coordinator, check_endings
 from primia_flwr.storage.reading import reading
 
 _GONE = "unregistered"
@@ -38,18 +43,25 @@ class NodeStatus:
     since: str
 
 
-def register_sites(superlink: str, root_certificates: Path, roster: Roster) -> dict[str, int]:
+def register_sites(
+    superlink: str, root_certificates: Path, roster: Roster, *, revoked: Sequence[str] = ()
+) -> dict[str, int]:
     """Register the keys of all sites that are not registered yet; return site: node id.
+
+    `revoked`: public lines of keys that the SuperLink shall take no more.
 
     Raises
     ------
     FederationError
         If the SuperLink cannot be reached or refuses a key.
     """
-    with _control(superlink, root_certificates) as client:
+    gone = {_pem(line) for line in revoked}
+    with _control(superlink, root_certificates, roster) as client:
         known = _nodes_by_key(client)
+        for key in gone & known.keys():
+            client.UnregisterNode(UnregisterNodeRequest(node_id=known[key].node_id))
         for site in roster.sites:
-            if _pem(site.supernode_key) not in known:
+            if _pem(site.supernode_key) not in known.keys() | gone:
                 client.RegisterNode(
                     RegisterNodeRequest(public_key=_pem(site.supernode_key), name=site.name)
                 )
@@ -76,7 +88,7 @@ def node_states(superlink: str, root_certificates: Path, roster: Roster) -> list
     FederationError
         If the SuperLink cannot be reached.
     """
-    with _control(superlink, root_certificates) as client:
+    with _control(superlink, root_certificates, roster) as client:
         known = _nodes_by_key(client)
     states = []
     for site in roster.sites:
@@ -90,7 +102,9 @@ def node_states(superlink: str, root_certificates: Path, roster: Roster) -> list
 
 
 @contextmanager
-def _control(superlink: str, root_certificates: Path) -> Iterator[ControlHttpClient]:
+def _control(
+    superlink: str, root_certificates: Path, roster: Roster
+) -> Iterator[ControlHttpClient]:
     try:
         client = ControlHttpClient.from_server_address(
             server_address=superlink,
@@ -111,6 +125,7 @@ def _control(superlink: str, root_certificates: Path) -> Iterator[ControlHttpCli
             "of Flower 1.41 or 1.42 that lists its nodes"
         ) from None
     except (httpx.HTTPError, FlowerError, OSError) as error:
+        check_endings(superlink, root_certificates, at_coordinator(roster.federation))
         raise FederationError(
             f"superlink={superlink} cannot be reached ({error}); expected a running SuperLink "
             f"with a certificate signed by {root_certificates}"

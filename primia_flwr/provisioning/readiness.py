@@ -11,6 +11,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.nodes import node_states, registered_nodes
 from primia_flwr.provisioning.roster import load_roster
+from primia_flwr.site.validity import at_coordinator, check_endings
 
 
 def with_roster(experiment: Experiment) -> Experiment:
@@ -57,9 +58,15 @@ def federation_facts(experiment: Experiment, console: Console) -> dict[str, Any]
     for state in states:
         table.add_row(state.site, state.status, prints[state.site], asked)
     console.print(table)
+    warnings = check_endings(
+        deployment.superlink, Path(deployment.root_certificates), at_coordinator(deployment.name)
+    )
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     online = sum(state.status == "online" for state in states)
     return {
         "sites": {state.site: state.status for state in states},
+        "warnings": warnings,
         "min_sites": experiment.federation.min_sites,
         "ok": online >= experiment.federation.min_sites,
     }

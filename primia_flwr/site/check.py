@@ -15,20 +15,19 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from primia_flwr.errors import PrimiaError
+from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.site.policy import SitePolicy
+from primia_flwr.site.validity import AT_SITE, ca_ending, read_certificate, superlink_ending
 
 if TYPE_CHECKING:
     from primia_flwr.config.experiment.data import DataConfig
 
 MIN_FREE_BYTES = 2 * 2**30
 _MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
-_WARN_DAYS = 30
 _KEY_KINDS = {
     "supernode_key": (ec.EllipticCurvePrivateKey, "P-384"),
     "identity_key": (ed25519.Ed25519PrivateKey, "Ed25519"),
@@ -77,26 +76,18 @@ def check_key(policy: SitePolicy, key: str) -> Finding:
 
 def check_certificate(policy: SitePolicy, *, now: datetime | None = None) -> Finding:
     """Check the CA certificate: readable, valid today, and its fingerprint."""
-    now = now or datetime.now(UTC)
     file = policy.path(policy.root_certificates)
     try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except Exception as error:  # as of keys
-        return Finding(
-            "certificate", False, f"{file}: {_short(error)}", "unzip the start-up kit again"
-        )
-    until = certificate.not_valid_after_utc
-    if not certificate.not_valid_before_utc <= now <= until:
-        return Finding(
-            "certificate",
-            False,
-            f"valid from {certificate.not_valid_before_utc:%Y-%m-%d} to {until:%Y-%m-%d}, "
-            f"today is {now:%Y-%m-%d}",
-            "set the clock, or ask the coordinator for a new kit",
-        )
+        certificate = read_certificate(file)
+        ending = ca_ending(file, AT_SITE, now=now)
+    except FederationError as error:
+        return Finding("certificate", False, str(error), "unzip the start-up kit again")
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-    soon = " (soon: ask for a new kit)" if until - now < timedelta(days=_WARN_DAYS) else ""
-    return Finding("certificate", True, f"valid to {until:%Y-%m-%d}{soon}, CA {fingerprint}")
+    if ending:
+        found = f"{ending.what} {ending.when}, CA {fingerprint}"
+        return Finding("certificate", not ending.over, found, ending.remedy)
+    until = certificate.not_valid_after_utc
+    return Finding("certificate", True, f"valid to {until:%Y-%m-%d}, CA {fingerprint}")
 
 
 def check_link(policy: SitePolicy, *, timeout: float = 5.0) -> list[Finding]:
@@ -127,7 +118,7 @@ def check_link(policy: SitePolicy, *, timeout: float = 5.0) -> list[Finding]:
         ]
     finally:
         connection.close()
-    return [Finding("link", True, f"TLS to {policy.superlink}"), _clock_finding(date)]
+    return [_link_finding(policy), _clock_finding(date)]
 
 
 def check_policy(policy: SitePolicy) -> Finding:
@@ -244,7 +235,19 @@ def _patients_finding(count: int, shared: dict[str, list[str]], remedy: str) -> 
     return Finding("patients", True, f"{count} patients, none on both sides of a split")
 
 
+def _link_finding(policy: SitePolicy) -> Finding:
+    """Say that the link is there, and whether the SuperLink's certificate ends soon."""
+    ca = policy.path(policy.root_certificates)
+    ending = superlink_ending(policy.superlink, ca, AT_SITE)
+    if ending is None:
+        return Finding("link", True, f"TLS to {policy.superlink}")
+    return Finding("link", not ending.over, f"{ending.what} {ending.when}", ending.remedy)
+
+
 def _tls_finding(policy: SitePolicy, error: ssl.SSLError) -> Finding:
+    finding = _link_finding(policy)
+    if not finding.ok:
+        return finding
     if isinstance(error, ssl.SSLCertVerificationError):
         return Finding(
             "link",

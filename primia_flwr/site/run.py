@@ -23,32 +23,19 @@ from primia_flwr.processes.children import (
     isolated_module,
 )
 from primia_flwr.site.bundle.first_look import check_supernode
+from primia_flwr.site.ended import NOT_ACTIVATED, why_ended
 from primia_flwr.site.gate import check_flower
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.site.validity import AT_SITE, check_endings
 from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.printable import printable
 
 _POLL_SECONDS = 0.5
+_LOOK_AT_CERTIFICATES = 24 * 3600.0
 # A SuperLink takes a node whose machine lost power for connected until two heartbeats, 30 s
 # each, are missing; so long it refuses the same key.
 _FORGOTTEN_AFTER, _TRY_AGAIN = 90.0, 10.0
-_NOT_ACTIVATED = r"\[code: 2004\]|Failed to activate SuperNode"
-# What Flower's SuperNode writes when it gives up, and what the hospital should read instead.
-_KNOWN_ENDS = (
-    (
-        r"(?i)certificate verify failed|CERTIFICATE_VERIFY_FAILED|SSL/TLS handshake error",
-        "superlink={superlink} shows a certificate that root_certificates={ca} did not sign; "
-        "expected the federation's own SuperLink; ask the coordinator for the right ca.crt and "
-        "compare fingerprints by phone",
-    ),
-    (
-        _NOT_ACTIVATED,
-        "supernode_key={key} is not registered at superlink={superlink}, or is connected there "
-        "already; expected a registered key and one SuperNode for it; give the coordinator the "
-        "fingerprint of `ssh-keygen -l -f` and stop a second `primia site run`",
-    ),
-)
 
 
 def _supernode_command(policy: SitePolicy, policy_file: Path, *, port: int) -> list[str]:
@@ -90,8 +77,8 @@ def run_site(
     ConfigError
         If the policy is wrong.
     FederationError
-        If a key file is missing, this Flower has no place for the gate or the first look, or the
-        SuperNode ends (wrong certificate, unregistered key).
+        If a key file is missing, a certificate has expired, this Flower has no place for the gate
+        or the first look, or the SuperNode ends (wrong certificate, unregistered key).
     """
     policy_file = policy_file.resolve()
     policy = load_policy(policy_file)
@@ -99,6 +86,7 @@ def run_site(
     check_flower()
     check_supernode()
     _check_key_files(policy)
+    _check_certificates(policy, say)
     policy.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret = policy.state_folder / "executor.secret"
     write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
@@ -149,6 +137,13 @@ def _check_key_files(policy: SitePolicy) -> None:
         )
 
 
+def _check_certificates(policy: SitePolicy, say: Callable[[str], None]) -> None:
+    """Refuse to go on with an expired certificate; say which ends within 30 days."""
+    ca = policy.path(policy.root_certificates)
+    for warning in check_endings(policy.superlink, ca, AT_SITE):
+        say(f"site {policy.site}: warning: {warning}")
+
+
 def main() -> None:
     """Run the site whose policy file is the one argument, until SIGTERM or SIGINT."""
     stop = threading.Event()
@@ -187,34 +182,21 @@ def _watch(
     stop: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    connected = False
+    connected, looked = False, time.monotonic()
     while not stop.wait(_POLL_SECONDS):
+        if time.monotonic() - looked > _LOOK_AT_CERTIFICATES:
+            looked = time.monotonic()
+            _check_certificates(policy, say)
         for child in (supernode, executor):
             if child.poll() is not None:
                 kind = FederationError
-                if child is supernode and re.search(_NOT_ACTIVATED, child.log_tail(60)):
+                if child is supernode and re.search(NOT_ACTIVATED, child.log_tail(60)):
                     kind = _NotActivatedError
-                raise kind(_why_ended(policy, child))
+                raise kind(why_ended(policy, child))
         if not connected and "SuperNode ID:" in supernode.log_tail(200):
             connected = True
             _connected_before(policy).touch()
             say(f"site {policy.site}: connected; waiting for messages")
-
-
-def _why_ended(policy: SitePolicy, child: Child) -> str:
-    text = child.log_tail(60)
-    for pattern, sentence in _KNOWN_ENDS:
-        if child.name == "supernode" and re.search(pattern, text):
-            return sentence.format(
-                superlink=policy.superlink,
-                ca=policy.path(policy.root_certificates),
-                key=policy.path(policy.supernode_key),
-            )
-    lines = [line for line in text.splitlines() if line.strip()]
-    return (
-        f"the {child.name} of site {policy.site} ended with exit code {child.poll()}; expected "
-        f"it to run; see {child.log_file}: {lines[-1] if lines else '(no output)'}"
-    )
 
 
 def _check_path(policy_file: Path) -> None:

@@ -11,8 +11,10 @@ from PIL import Image
 
 from primia_flwr.processes.children import free_port
 from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site import check
 from primia_flwr.site.policy import SitePolicy, load_policy
+from tests.provisioning.shown_certificate import shown_certificate
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +72,11 @@ def test_open_missing_and_swapped_keys_are_named(policy: SitePolicy) -> None:
 def test_certificate_is_valid_only_in_its_time(policy: SitePolicy) -> None:
     now = datetime.now(UTC)
     assert check.check_certificate(policy).ok
-    assert not check.check_certificate(policy, now=now + timedelta(days=731)).ok
+    assert not check.check_certificate(policy, now=now + timedelta(days=3651)).ok
     assert not check.check_certificate(policy, now=now - timedelta(hours=2)).ok
-    soon = check.check_certificate(policy, now=now + timedelta(days=710))
+    soon = check.check_certificate(policy, now=now + timedelta(days=3630))
     assert soon.ok
-    assert "ask for a new kit" in soon.found
+    assert "primia site ca ca.crt" in soon.remedy
 
 
 def test_link_and_clock_over_tls(policy: SitePolicy, server: None) -> None:
@@ -92,6 +94,19 @@ def test_certificate_of_another_authority_is_one_clear_sentence(
     assert not link.ok
     assert "is not one of this federation" in link.found
     assert "compare the CA fingerprint" in link.remedy
+
+
+def test_an_expired_certificate_of_the_superlink_is_named(policy: SitePolicy) -> None:
+    folder = policy.folder.parent
+    federation = Federation(folder, load_roster(folder / "roster.yaml"), {})
+    kept = federation.files.certificate.read_bytes()
+    with shown_certificate(federation, days=-3):
+        (link,) = check.check_link(policy)
+    federation.files.certificate.write_bytes(kept)
+    assert not link.ok
+    assert "expired on" in link.found
+    assert "(3 days ago)" in link.found
+    assert "`primia federation renew`" in link.remedy
 
 
 def test_silent_port_is_not_ready(policy: SitePolicy) -> None:

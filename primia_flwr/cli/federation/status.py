@@ -11,8 +11,10 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.errors import ConfigError
+from primia_flwr.provisioning.federation_changes import FederationFolder
 from primia_flwr.provisioning.nodes import NodeStatus, node_states, register_sites
 from primia_flwr.provisioning.roster import load_roster
+from primia_flwr.site.validity import at_coordinator, check_endings
 
 _COLOURS = {"online": "green", "offline": "yellow", "registered": "blue", "missing": "red"}
 
@@ -27,18 +29,24 @@ class _StatusArguments:
 
 
 def _run(cfg: _StatusArguments) -> dict[str, Any]:
-    """Ask the SuperLink; with `register=true` first register the keys that are missing."""
+    """Ask the SuperLink; with `register=true` first tell it which keys it shall take."""
     section = deployment_of(cfg.name)
     roster, ca = load_roster(Path(section.roster)), Path(section.root_certificates)
     if cfg.register:
-        register_sites(section.superlink, ca, roster)
+        revoked = FederationFolder(Path(section.roster).parent).revoked_keys()
+        register_sites(section.superlink, ca, roster, revoked=revoked)
     states = node_states(section.superlink, ca, roster)
-    _print_table(states, section.superlink, Console(stderr=cfg.quiet, emoji=False))
+    console = Console(stderr=cfg.quiet, emoji=False)
+    _print_table(states, section.superlink, console)
+    warnings = check_endings(section.superlink, ca, at_coordinator(cfg.name))
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     online = [state.site for state in states if state.status == "online"]
     return {
         "superlink": section.superlink,
         "sites": {state.site: state.status for state in states},
         "nodes": {state.site: str(state.node_id) for state in states if state.node_id},
+        "warnings": warnings,
         "ok": len(online) == len(states),
     }
 

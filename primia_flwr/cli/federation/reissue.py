@@ -1,0 +1,51 @@
+"""`primia federation reissue`: other keys for a site whose old ones were lost or stolen."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.cli.command import Command
+from primia_flwr.cli.federation import changes
+from primia_flwr.config.checks import check_range
+
+
+@dataclass
+class _ReissueArguments:
+    """Arguments of `primia federation reissue`."""
+
+    name: str = "fl"
+    sites: list[str] = field(default_factory=list)
+    min_sites: int = 2
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("min_sites", self.min_sites, 1, 1000, example=3)
+
+
+def _run(cfg: _ReissueArguments) -> dict[str, Any]:
+    """Make the kits, exchange the keys at the SuperLink, and say what to do next."""
+    folder, section = changes.open_folder(cfg.name)
+    kits = folder.reissue(cfg.sites, min_sites=cfg.min_sites)
+    why_not = changes.told_superlink(folder, section)
+    console = Console(stderr=cfg.quiet, emoji=False)
+    changes.say_kits(folder, kits, console)
+    changes.show(console, "   The site takes supernode.key, identity.key and roster.yaml of it;")
+    changes.show(console, "   its own site.yaml and state/ stay")
+    changes.say_roster(folder, console, step=2)
+    changes.say_superlink(why_not, cfg.name, console, step=3)
+    return {
+        "federation": str(folder.folder),
+        "kits": {site: str(kit) for site, kit in kits.items()},
+        "superlink": why_not or "up to date",
+    }
+
+
+COMMAND = Command(
+    words=("federation", "reissue"),
+    summary="make a kit with other keys for a site; its old keys open nothing any more",
+    examples=("primia federation reissue sites=[paris]",),
+    config_name="commands/federation/reissue",
+    schema=_ReissueArguments,
+    run=_run,
+)

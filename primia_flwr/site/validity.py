@@ -1,0 +1,139 @@
+"""How long certificates are valid: the CA's in a file, and the one that a SuperLink shows.
+
+Nothing here trusts anybody: it says what is wrong where a connection has failed, or will fail.
+"""
+
+import contextlib
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from primia_flwr.errors import FederationError
+from primia_flwr.storage.reading import read_bytes, reading
+
+_AHEAD = timedelta(days=30)
+_SECONDS = 5.0  # for the SuperLink to show its certificate
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A certificate that is not valid, or not for long; `over`: it is not valid now."""
+
+    what: str
+    when: str
+    remedy: str
+    over: bool
+
+    @property
+    def sentence(self) -> str:
+        """All of it."""
+        return f"{self.what} {self.when}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """What to do about the CA's certificate, and about the SuperLink's."""
+
+    ca: str
+    superlink: str
+
+
+AT_SITE = Remedies(
+    ca="ask the coordinator for the ca.crt that `primia federation renew` writes, and take it in: "
+    "primia site ca ca.crt",
+    superlink="ask the coordinator to run `primia federation renew` and to start the SuperLink "
+    "again",
+)
+
+
+def at_coordinator(name: str) -> Remedies:
+    """Return what the coordinator of the federation `name` does about them."""
+    verb = f"primia federation renew name={name}"
+    return Remedies(
+        ca=f"run {verb}, and send the new ca.crt to the sites",
+        superlink=f"run {verb}, and start the SuperLink again",
+    )
+
+
+def ca_ending(file: Path, remedies: Remedies, *, now: datetime | None = None) -> Ending | None:
+    """Return that a CA's certificate is not valid, or not for long; None where all is well.
+
+    Raises
+    ------
+    FederationError
+        If the file cannot be read.
+    """
+    certificate = read_certificate(file)
+    return _ending(f"root_certificates={file}", certificate, remedies.ca, now)
+
+
+def superlink_ending(
+    address: str, ca_file: Path, remedies: Remedies, *, now: datetime | None = None
+) -> Ending | None:
+    """Return that the certificate which a SuperLink shows is not valid, or not for long.
+
+    None where all is well, nobody answers, or the certificate is not one of this CA.
+
+    Raises
+    ------
+    FederationError
+        If `ca_file` cannot be read.
+    """
+    ca = read_certificate(ca_file)
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(Exception):  # of what a stranger sends almost anything comes
+        pem = ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=_SECONDS)
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        certificate.verify_directly_issued_by(ca)
+        return _ending(
+            f"the certificate of superlink={address}", certificate, remedies.superlink, now
+        )
+    return None
+
+
+def check_endings(address: str, ca_file: Path, remedies: Remedies) -> list[str]:
+    """Return warnings of certificates that end within 30 days; the CA's first.
+
+    Raises
+    ------
+    FederationError
+        If one is not valid now, or `ca_file` cannot be read.
+    """
+    found = [ca_ending(ca_file, remedies), superlink_ending(address, ca_file, remedies)]
+    for ending in found:
+        if ending and ending.over:
+            raise FederationError(ending.sentence)
+    return [ending.sentence for ending in found if ending]
+
+
+def read_certificate(file: Path) -> x509.Certificate:
+    """Read a certificate in PEM form.
+
+    Raises
+    ------
+    FederationError
+        If the file cannot be read, or is no certificate.
+    """
+    expected = "a certificate in PEM form, as `primia provision` writes it"
+    with reading(file, error=FederationError, expected=expected):
+        return x509.load_pem_x509_certificate(read_bytes(file))
+
+
+def _ending(
+    what: str, certificate: x509.Certificate, remedy: str, now: datetime | None
+) -> Ending | None:
+    now = now or datetime.now(UTC)
+    since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < since:
+        when = f"is valid from {since:%Y-%m-%d %H:%M} UTC on, and it is {now:%Y-%m-%d %H:%M} here"
+        return Ending(what, when, "set the clocks of both computers", over=True)
+    if now > until:
+        when = f"expired on {until:%Y-%m-%d %H:%M} UTC ({(now - until).days} days ago)"
+        return Ending(what, when, remedy, over=True)
+    if until - now < _AHEAD:
+        when = f"ends on {until:%Y-%m-%d %H:%M} UTC, in {(until - now).days} days"
+        return Ending(what, when, remedy, over=False)
+    return None
