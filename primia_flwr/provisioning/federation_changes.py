@@ -106,7 +106,7 @@ class FederationFolder:
         left = tuple(site for site in self.roster.sites if site.name not in names)
         if not left:
             raise FederationError(
-                f"sites={list(names)} are all that the roster has; expected one that stays; "
+                f"sites=[{','.join(names)}] are all that the roster has; expected one that stays; "
                 "provision a new federation instead"
             )
         with self._changing():
@@ -150,7 +150,7 @@ class FederationFolder:
 
     def _issue(self, names: Sequence[str], min_sites: int) -> dict[str, Path]:
         if not names or len(set(names)) != len(names):
-            raise FederationError(f"sites={list(names)}; expected different names, e.g. [rome]")
+            raise FederationError(f"sites=[{','.join(names)}]; expected different names, e.g. [rome]")
         kits = {name: self.folder / f"kit-{name}" for name in names}
         for kit in kits.values():
             for left in (kit, kit.with_suffix(".zip")):
@@ -186,7 +186,7 @@ class FederationFolder:
         unknown = [name for name in names if name not in self.roster.names()]
         if unknown or not names:
             raise FederationError(
-                f"sites={unknown or []}; expected sites of the roster: "
+                f"sites=[{','.join(unknown)}]; expected sites of the roster: "
                 f"{', '.join(self.roster.names())}"
             )
 

@@ -84,13 +84,11 @@ def superlink_ending(
     """
     ca = read_certificate(ca_file)
     host, _, port = address.rpartition(":")
-    with contextlib.suppress(Exception):  # of what a stranger sends almost anything comes
+    with contextlib.suppress(OSError, ValueError, FederationError):
         pem = ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=_SECONDS)
-        certificate = x509.load_pem_x509_certificate(pem.encode())
-        certificate.verify_directly_issued_by(ca)
-        return _ending(
-            f"the certificate of superlink={address}", certificate, remedies.superlink, now
-        )
+        certificate = _of_ca(pem, ca)
+        what = f"the certificate of superlink={address}"
+        return _ending(what, certificate, remedies.superlink, now)
     return None
 
 
@@ -120,6 +118,14 @@ def read_certificate(file: Path) -> x509.Certificate:
     expected = "a certificate in PEM form, as `primia provision` writes it"
     with reading(file, error=FederationError, expected=expected):
         return x509.load_pem_x509_certificate(read_bytes(file))
+
+
+def _of_ca(pem: str, ca: x509.Certificate) -> x509.Certificate:
+    """Read the certificate that somebody showed, if it is one of this CA."""
+    with reading("what it showed", error=FederationError, expected="a certificate of the CA"):
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        certificate.verify_directly_issued_by(ca)
+        return certificate
 
 
 def _ending(

@@ -58,7 +58,7 @@ def test_a_site_more_has_a_kit_and_the_others_keep_their_keys(federation: Federa
         ("add", ["rome", "Rome"], "is on the roster already"),
         ("add", ["../rome"], "expected 1 to 32 letters"),
         ("add", [], r"sites=\[\]; expected"),
-        ("reissue", ["rome"], r"sites=\['rome'\]; expected sites of the roster: munich"),
+        ("reissue", ["rome"], r"sites=\[rome\]; expected sites of the roster: munich"),
         ("reissue", ["paris"], "kit-paris exists; expected no kit"),
         ("revoke", ["rome"], "expected sites of the roster"),
         ("revoke", [], "expected sites of the roster"),

@@ -33,7 +33,7 @@ def told_superlink(folder: FederationFolder, section: DeploymentConfig) -> str:
             revoked=folder.revoked_keys(),
         )
     except FederationError as error:
-        return str(error)
+        return str(error).partition("; ")[0]
     return ""
 
 

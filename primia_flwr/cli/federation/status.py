@@ -59,6 +59,12 @@ def deployment_of(name: str) -> DeploymentConfig:
     ConfigError
         If there is none of this name, or it is the simulation.
     """
+    file = Path("federations") / "conf" / "deployment" / f"{name}.yaml"
+    if not file.is_file():
+        raise ConfigError(
+            f"name={name:.80} has no {file}; expected the name of a provisioned federation, in the "
+            "folder in which `primia provision` ran; change to that folder, or give name=..."
+        )
     section = compose_experiment([f"deployment={name}"]).deployment
     if section.kind != "deployment":
         raise ConfigError(

@@ -15,14 +15,17 @@ from primia_flwr.messages.ledger_heads import LedgerHead, LedgerHeads
 from primia_flwr.pipeline.verify_sums import largest_error, write_update
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.federation_changes import FederationFolder
 from primia_flwr.provisioning.identities import load_identity, roster_keys, simulated_keys
 from primia_flwr.provisioning.nodes import _nodes_by_key, _pem
 from primia_flwr.provisioning.own_identities import trust
+from primia_flwr.provisioning.renewal import take_in_ca
 from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.secagg.protocol.parties import Session
+from primia_flwr.site.validity import _of_ca, read_certificate
 from primia_flwr.storage.atomic import write_result
 from tests.fuzz.loaders.target import Made, choice, put, target
 
@@ -54,6 +57,49 @@ def identity_key(folder: Path) -> Made:
         certs.public_line_of(file)
 
     return Made(load, [file.read_bytes()])
+
+
+@target("certificate that a SuperLink shows")
+def shown_certificate(folder: Path) -> Made:
+    federation = federation_in(folder)
+    ca = read_certificate(federation.files.ca)
+    seeds = [federation.files.certificate.read_bytes()]
+    return Made(lambda raw: _of_ca(raw.decode("utf-8", "replace"), ca), seeds)
+
+
+@target("renewal of a federation")
+def renewal(folder: Path) -> Made:
+    """Any one file of a federation's folder garbled: nothing is renewed, or all of it."""
+    place = federation_in(folder).folder
+    revoked = place / "keys" / "revoked" / "rome.pub"
+    revoked.parent.mkdir()
+    revoked.write_bytes((place / "keys" / "paris.pub").read_bytes())
+    files = [place / "ca.key", place / "superlink.crt", place / "ca.crt", revoked]
+    honest = {file: file.read_bytes() for file in files}
+
+    def load(raw: bytes) -> None:
+        for file, content in honest.items():
+            put(file, content)
+        index, rest = choice(raw, len(files))
+        put(files[index], rest)
+        files[0].chmod(0o600)
+        opened = FederationFolder(place)
+        opened.revoked_keys()
+        opened.renew(days=9)
+
+    return Made(load, [bytes([at]) + honest[file] for at, file in enumerate(files)])
+
+
+@target("renewed ca.crt")
+def renewed_ca(folder: Path) -> Made:
+    kit = federation_in(folder).kits["munich"]
+    content = (kit / "ca.crt").read_bytes()
+
+    def load(raw: bytes) -> None:
+        put(kit / "ca.crt", content)
+        take_in_ca(put(folder / "new.crt", raw), kit / "ca.crt", kit / "roster.yaml")
+
+    return Made(load, [content])
 
 
 @target("public line")
