@@ -177,6 +177,8 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
     del settings["aggregation"]["run"]
     if not experiment.search.enabled:
         del settings["search"]
+    if experiment.deployment.kind == "deployment" and not experiment.deployment.trial:
+        del settings["federation"]["sites"]  # sites join and leave: the run stays the same
     return settings
 
 
