@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _CLOCK_TOLERANCE = 600.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _PUSHES = 5
+_OTHERS, _OTHERS_TIMES = 30.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,12 @@ class RosterGrid(Grid):
         *,
         timeout: float,
         on_answer: Callable[[Answer], None] | None = None,
+        enough: int = 0,
     ) -> list[Answer]:
         """Send messages and collect the replies as they come, for at most `timeout` seconds.
+
+        With `enough` it does not wait for all: after so many good replies the others get
+        30 seconds more, or three times what these have taken.
 
         Flower's own `send_and_receive` looks every three seconds; this one looks often at
         first and every second later.
@@ -134,6 +139,9 @@ class RosterGrid(Grid):
                 if on_answer:
                     on_answer(answers[-1])
             elapsed = time.monotonic() - started
+            if enough and sum(answer.message.has_content() for answer in answers) >= enough:
+                timeout = min(timeout, max(elapsed + _OTHERS, _OTHERS_TIMES * elapsed))
+                enough = 0
             if not pending or elapsed >= timeout:
                 break
             pause = min(max(elapsed / 20, _SHORTEST_PAUSE), _LONGEST_PAUSE)

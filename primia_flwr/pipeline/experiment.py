@@ -35,7 +35,7 @@ from primia_flwr.pipeline.first_model import check_first_weights
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
 from primia_flwr.pipeline.weights import check_weights
 from primia_flwr.provisioning.identities import prepare_secure
-from primia_flwr.provisioning.readiness import with_roster
+from primia_flwr.provisioning.readiness import roster_notes, with_roster
 from primia_flwr.reporting.model_card import write_model_card
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
@@ -105,10 +105,15 @@ def run_experiment(
     started, watcher = time.monotonic(), watcher or _Nobody()
     experiment = settle(experiment, run_dir)
     simulated = experiment.deployment.kind == "simulation"
+    kept = experiment
     if not simulated:
         experiment = with_roster(experiment)
+        for note in roster_notes(kept, experiment):
+            watcher.say(note)
+        known = kept.federation if kept.resume else experiment.federation
+        kept = replace(experiment, federation=known)  # who has left may come back
     before = continued(run_dir)
-    write_result(run_dir / "config.yaml", to_yaml(experiment))
+    write_result(run_dir / "config.yaml", to_yaml(kept))
     if simulated and score:
         test = test_set(experiment)
     facts = {**run_facts(experiment), **before, **_data(experiment, test, watcher)}

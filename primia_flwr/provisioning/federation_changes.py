@@ -150,7 +150,9 @@ class FederationFolder:
 
     def _issue(self, names: Sequence[str], min_sites: int) -> dict[str, Path]:
         if not names or len(set(names)) != len(names):
-            raise FederationError(f"sites=[{','.join(names)}]; expected different names, e.g. [rome]")
+            raise FederationError(
+                f"sites=[{','.join(names)}]; expected different names, e.g. [rome]"
+            )
         kits = {name: self.folder / f"kit-{name}" for name in names}
         for kit in kits.values():
             for left in (kit, kit.with_suffix(".zip")):

@@ -12,6 +12,7 @@ from typing import Any
 from primia_flwr.config.experiment.privacy import PRIVATE_MODES, SUM_MODES
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PolicyRefusal
+from primia_flwr.site.members import MEMBERS, check_members
 from primia_flwr.site.policy import SitePolicy
 
 _Config = Mapping[str, Any]
@@ -63,6 +64,8 @@ def check_terms(config: _Config, policy: SitePolicy, bundle: str) -> None:
             f"site {policy.site} refuses: {BUNDLE}={_shown(named)}; expected the hash of the "
             "bundle that came"
         )
+    if _secure(config):
+        check_members(wish(config, MEMBERS), policy)
 
 
 def wish(config: _Config, key: str) -> Any:

@@ -99,9 +99,11 @@ class Aggregator(ABC):
 
     @abstractmethod
     def introduce(
-        self, grid: RosterGrid, nodes: list[int], *, timeout: float
+        self, grid: RosterGrid, nodes: list[int], *, timeout: float, enough: int = 0
     ) -> dict[int, SiteRow | None]:
         """Ask nodes for their names, and introduce those that answer well to the grid.
+
+        `enough`: as of `RosterGrid.ask`.
 
         Returns
         -------

@@ -90,11 +90,12 @@ class PlainAggregator(Aggregator):
         self._ask_statistics = partial(ask_statistics, channels=channels, outputs=outputs)
 
     def introduce(
-        self, grid: RosterGrid, nodes: list[int], *, timeout: float
+        self, grid: RosterGrid, nodes: list[int], *, timeout: float, enough: int = 0
     ) -> dict[int, SiteRow | None]:
         """Ask nodes for their names and pixel statistics, in the clear."""
         rows: dict[int, SiteRow | None] = {}
-        for node, answer in self._ask_statistics(grid, nodes, timeout=timeout).items():
+        found = self._ask_statistics(grid, nodes, timeout=timeout, enough=enough)
+        for node, answer in found.items():
             rows[node] = answer if isinstance(answer, SiteRow) else None
             if isinstance(answer, SiteSums):
                 self._sites[grid.name_of(node)] = answer

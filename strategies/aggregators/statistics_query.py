@@ -36,7 +36,13 @@ _MOST_PIXELS = 1e15
 
 
 def ask_statistics(
-    grid: RosterGrid, nodes: list[int], *, channels: int, outputs: int, timeout: float
+    grid: RosterGrid,
+    nodes: list[int],
+    *,
+    channels: int,
+    outputs: int,
+    timeout: float,
+    enough: int = 0,
 ) -> dict[int, SiteSums | SiteRow]:
     """Ask nodes for their names and sums, and introduce those that answer well to the grid.
 
@@ -53,7 +59,8 @@ def ask_statistics(
     result: dict[int, SiteSums | SiteRow] = {
         node: SiteRow(0, grid.name_of(node), LATE, late) for node in nodes
     }
-    for answer in sorted(grid.ask(messages, timeout=timeout), key=lambda answer: answer.node):
+    answers = grid.ask(messages, timeout=timeout, enough=enough)
+    for answer in sorted(answers, key=lambda answer: answer.node):
         node, reply = answer.node, answer.message
         if reply.has_error():
             result[node] = error_row(0, grid.name_of(node), reply)

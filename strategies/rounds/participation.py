@@ -70,7 +70,7 @@ class Participation:
         enough_since: float | None = None
         shown: list[str] | None = None
         while True:
-            self._introduce(self._cfg.round_timeout if first else _LATE_JOINER_TIMEOUT)
+            self._introduce(self._cfg.round_timeout if first else _LATE_JOINER_TIMEOUT, needed)
             present = self._grid.select()
             now = time.monotonic()
             if len(present) >= needed and set(wanted) <= set(present):
@@ -88,8 +88,11 @@ class Participation:
     def _waiting(self) -> float:
         return self._cfg.wait_for_sites
 
-    def _introduce(self, timeout: float) -> None:
-        """Ask nodes that are new, or that gave no good answer a while ago."""
+    def _introduce(self, timeout: float, needed: int) -> None:
+        """Ask nodes that are new, or that gave no good answer a while ago.
+
+        A site that is busy, with work of a run that is over, does not keep the others waiting.
+        """
         now = time.monotonic()
         nodes = [
             node
@@ -99,7 +102,11 @@ class Participation:
         if not nodes:
             return
         timeout = min(timeout, self._cfg.round_timeout)
-        for node, row in self._aggregator.introduce(self._grid, nodes, timeout=timeout).items():
+        self._on_event("introducing", sites=[self._grid.name_of(node) for node in nodes])
+        found = self._aggregator.introduce(
+            self._grid, nodes, timeout=timeout, enough=max(needed - len(self._introduced), 0)
+        )
+        for node, row in found.items():
             self._asked[node] = time.monotonic()
             if row is not None:
                 self._not_introduced[node] = row

@@ -6,9 +6,13 @@ import pytest
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import PolicyRefusal
+from primia_flwr.provisioning.federation import Plan, provision
+from primia_flwr.provisioning.federation_changes import FederationFolder
+from primia_flwr.site.members import members_digest
 from primia_flwr.site.policy import SitePolicy
 from primia_flwr.site.terms import BUNDLE, TERMS, check_terms, wish
 
+NAMES = ["munich", "paris", "london"]
 THREAT_MODEL = Path(__file__).parents[2] / "docs/threat-model.md"
 HASH = "ab" * 32
 PRIVATE = {"privacy.mode": "dp_sgd", "aggregation.name": "secure"}
@@ -165,3 +169,28 @@ def test_the_threat_model_has_a_row_for_each_key():
     text = THREAT_MODEL.read_text()
     for key in (*(term.key for term in TERMS), BUNDLE):
         assert f"| `{key}` |" in text, f"{key} has no row"
+
+
+def test_another_roster_than_the_sites_is_refused_with_what_to_do(tmp_path):
+    federation = provision(Plan("fl", NAMES, "127.0.0.1", 9), tmp_path / "fl")
+    own = policy(folder=federation.kits["munich"])
+
+    def asked(members, **further):
+        config = nested({"aggregation.name": "secure", "deployment.members": members, **further})
+        check_terms(config, own, HASH)
+
+    def digest():
+        return members_digest({s.name: s.identity_key for s in folder.roster.sites})
+
+    folder = FederationFolder(federation.folder)
+    asked(digest())
+    asked("")
+    folder.add(["rome"], min_sites=2)
+    for members in (digest(), "ab" * 32, 7, None, ["x"]):
+        with pytest.raises(PolicyRefusal, match="the coordinator's roster is not the one here"):
+            asked(members)
+    (federation.kits["munich"] / "roster.yaml").write_text("sites: [7]")
+    with pytest.raises(PolicyRefusal, match="its roster cannot be read"):
+        asked(digest())
+    open_run = policy(folder=own.folder, require_secure_aggregation=False)
+    check_terms(nested({"aggregation.name": "plain", "deployment.members": "x"}), open_run, HASH)

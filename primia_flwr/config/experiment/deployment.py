@@ -20,7 +20,8 @@ class DeploymentConfig:
     SuperLink. `nodes` maps each site to its SuperLink node id; the launcher fills it in from
     the registered keys, nobody writes it by hand. So is `bundle`, the SHA-256 of the code that the
     sites are asked to run: each gate compares it, and in a secure run it is bound into the masks.
-    `trial`: the sites hold parts of the experiment's own data, as `primia federation trial` deals
+    `members`: SHA-256 of the coordinator's roster, which the launcher fills in, too; a site with
+    another roster refuses with a sentence. `trial`: the sites hold parts of the experiment's own data, as `primia federation trial` deals
     them; real sites read what their own site files name.
     """
 
@@ -32,6 +33,7 @@ class DeploymentConfig:
     isolation: str = "process"
     nodes: dict[str, int] = field(default_factory=dict)
     bundle: str = ""
+    members: str = ""
     trial: bool = False
 
     def __post_init__(self) -> None:
@@ -42,11 +44,12 @@ class DeploymentConfig:
             )
         check_choice("deployment.kind", self.kind, _DEPLOYMENT_KINDS)
         check_choice("deployment.isolation", self.isolation, _ISOLATIONS)
-        if not re.fullmatch(r"([0-9a-f]{64})?", self.bundle):
-            raise ConfigError(
-                f"deployment.bundle={self.bundle!r:.80}; expected nothing, or the SHA-256 that the "
-                "launcher fills in, 64 hexadecimal digits"
-            )
+        for key in ("bundle", "members"):
+            if not re.fullmatch(r"([0-9a-f]{64})?", getattr(self, key)):
+                raise ConfigError(
+                    f"deployment.{key}={getattr(self, key)!r:.80}; expected nothing, or the "
+                    "SHA-256 that the launcher fills in, 64 hexadecimal digits"
+                )
         if self.kind == "deployment":
             self._check_deployment()
 

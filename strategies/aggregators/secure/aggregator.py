@@ -130,7 +130,7 @@ class SecureAggregator(Aggregator):
     # --- The aggregator -----------------------------------------------------------------------
 
     def introduce(
-        self, grid: RosterGrid, nodes: list[int], *, timeout: float
+        self, grid: RosterGrid, nodes: list[int], *, timeout: float, enough: int = 0
     ) -> dict[int, SiteRow | None]:
         """Ask nodes for their names."""
         late = f"no answer within {timeout:g} s"
@@ -147,7 +147,8 @@ class SecureAggregator(Aggregator):
             grid.introduce(node, name)
             self._known.add(name)
 
-        grid.ask([query(node, {}) for node in nodes], timeout=timeout, on_answer=on_answer)
+        messages = [query(node, {}) for node in nodes]
+        grid.ask(messages, timeout=timeout, on_answer=on_answer, enough=enough)
         return rows
 
     def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:

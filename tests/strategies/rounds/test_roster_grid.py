@@ -110,7 +110,7 @@ class Introductions:
     def __init__(self, fake):
         self.fake = fake
 
-    def introduce(self, grid, nodes, *, timeout):
+    def introduce(self, grid, nodes, *, timeout, enough):
         for node in nodes:
             grid.introduce(node, self.fake.sites[node].name)
         return dict.fromkeys(nodes)
@@ -133,9 +133,12 @@ def test_before_the_first_round_the_others_get_a_short_grace(fake, monkeypatch):
     grid = RosterGrid(fake, NAMES)
     cfg = FederationConfig(sites=NAMES, min_sites=1, wait_for_sites=60)
     waiting = []
-    place = Participation(
-        cfg, grid, Introductions(fake), lambda name, **values: waiting.append(values)
-    )
+
+    def on_event(name, **values):
+        if name == "waiting":
+            waiting.append(values)
+
+    place = Participation(cfg, grid, Introductions(fake), on_event)
     assert place.gather(0, 1) == []
     assert list(grid.get_node_ids()) == [4, 5]
     assert waiting == [{"online": ["munich"], "needed": 1}]
@@ -144,3 +147,17 @@ def test_before_the_first_round_the_others_get_a_short_grace(fake, monkeypatch):
     before = time.monotonic()
     assert [row.site for row in place.gather(2, 1)] == ["berlin"]
     assert time.monotonic() - before < 5
+
+
+def test_enough_good_answers_do_not_wait_for_a_busy_site(fake, monkeypatch):
+    from primia_flwr.flower import roster_grid
+
+    monkeypatch.setattr(roster_grid, "_OTHERS", 0.3)
+    grid = RosterGrid(fake, NAMES)
+    fake.sites[5].always = lambda content, message: None
+    before = time.monotonic()
+    answers = grid.ask([query(4), query(5), query(6)], timeout=60.0, enough=2)
+    assert {answer.node for answer in answers} == {4, 6}
+    assert 0.3 <= time.monotonic() - before < 10
+    answers = grid.ask([query(4), query(5), query(6)], timeout=1.0, enough=3)
+    assert len(answers) == 2

@@ -25,6 +25,7 @@ from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.history import EventTail, History, RoundRow, SiteRow, append_event
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.secagg.protocol.parties import Session
+from primia_flwr.site.members import check_members, members_digest
 from primia_flwr.site.validity import _of_ca, read_certificate
 from primia_flwr.storage.atomic import write_result
 from tests.fuzz.loaders.target import Made, choice, put, target
@@ -273,7 +274,9 @@ def kit(folder: Path) -> Made:
     from primia_flwr.site.check import check_certificate, check_key
     from primia_flwr.site.policy import load_policy
 
-    place = federation_in(folder).kits["munich"]
+    federation = federation_in(folder)
+    place = federation.kits["munich"]
+    members = members_digest({one.name: one.identity_key for one in federation.roster.sites})
     names = ["ca.crt", "supernode.key", "identity.key", "roster.yaml", "site.yaml"]
     honest = {name: (place / name).read_bytes() for name in names}
 
@@ -286,6 +289,7 @@ def kit(folder: Path) -> Made:
         found = [check_key(policy, key) for key in ("supernode_key", "identity_key")]
         found.append(check_certificate(policy))
         roster_keys(policy.path(policy.roster))
+        check_members(members, policy)
         load_identity(policy.path(policy.identity_key))
         if not all(one.ok for one in found):
             raise PrimiaError("not ready")
