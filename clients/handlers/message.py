@@ -7,7 +7,7 @@ from clients.site.opened import OpenSite
 from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.messages import keys, records
 from primia_flwr.models.arrival import check_arrived
-from primia_flwr.models.registry import build_model
+from primia_flwr.models.empty import empty_model
 from primia_flwr.training.normalisation import Normalisation
 
 
@@ -25,11 +25,10 @@ def arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalis
     if not isinstance(config, ConfigRecord) or not isinstance(arrays, ArrayRecord):
         raise ProtocolError("the message has no arrays or no config; expected both")
     experiment = site.experiment
-    model = build_model(
+    model = empty_model(
         experiment.model,
         outputs=len(site.data.train.classes),
         channels=experiment.data.channels,
-        first_weights=False,
     )
     records.load_arrays(model, arrays)
     try:

@@ -17,7 +17,7 @@ from torch import nn
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.card import CARD_FILE, ModelCard, read_card, read_values
-from primia_flwr.models.registry import build_model
+from primia_flwr.models.empty import empty_model
 from primia_flwr.storage.atomic import write_atomic, write_together, writing
 from primia_flwr.storage.reading import reading, reason_of
 
@@ -76,13 +76,7 @@ def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
 
 
 def _rebuilt(card: ModelCard, weights: bytes) -> nn.Module:
-    model = build_model(
-        card.model,
-        outputs=len(card.classes),
-        channels=card.channels,
-        seed=0,
-        first_weights=False,
-    )
+    model = empty_model(card.model, outputs=len(card.classes), channels=card.channels)
     model.load_state_dict(load_tensors(weights))
     return model.eval()
 

@@ -78,6 +78,7 @@ class FitResult:
 
 @dataclass
 class _Snapshot:
+    batches: int
     state: dict[str, Tensor]
     optimizer_state: dict[str, Tensor] | None
     val: Evaluation | None
@@ -155,14 +156,16 @@ class Round:
             for name, value in self._model.state_dict().items()
         }
         keep = self._cfg.optimizer_state == "keep"
-        return _Snapshot(state, self._step.optimizer_state() if keep else None, evaluation)
+        optimizer_state = self._step.optimizer_state() if keep else None
+        return _Snapshot(self._batches, state, optimizer_state, evaluation)
 
     def _result(self) -> FitResult:
         if self._best is None:
             raise ConfigError(
                 f"the plan {self._plan} has no batches; expected max_epochs and max_batches above 0"
             )
-        self._model.load_state_dict(self._best.state)
+        if self._best.batches != self._batches:
+            self._model.load_state_dict(self._best.state)
         seconds = time.monotonic() - self._started
         return FitResult(
             state=self._best.state,
@@ -197,8 +200,9 @@ class Round:
 
 def _check_weights(model: nn.Module, cfg: TrainingConfig) -> None:
     """Refuse to hand on a model that the last step has broken."""
-    finite = torch.stack([value.isfinite().all() for value in model.state_dict().values()])
-    if not bool(finite.all()):
+    values = [value for value in model.state_dict().values() if value.is_floating_point()]
+    largest = nn.utils.get_total_norm(values, norm_type=math.inf)  # one pass; NaN and inf stay
+    if not bool(largest.isfinite()):
         raise _diverged("weights", "NaN or infinite", cfg)
 
 

@@ -16,6 +16,7 @@ from primia_flwr.training.evaluate import evaluate
 from primia_flwr.training.fit import FitResult, Progress, fit
 from primia_flwr.training.plan import LocalPlan, plan_round
 from primia_flwr.training.recipe import Recipe
+from primia_flwr.training.round import _check_weights
 from tests.training.tiny_training import (
     HALF,
     IDENTITY,
@@ -304,6 +305,20 @@ def test_weights_broken_by_the_last_step_are_not_handed_on() -> None:
     cfg = replace(PLAIN, learning_rate=1e38, min_learning_rate=1e38)
     with pytest.raises(PrimiaError, match="became"):
         run(model, one_pixel([255, 255], [0, 0]), cfg, normalisation=IDENTITY)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_number_in_any_array_breaks_a_model(value: float) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    _check_weights(model, PLAIN)
+    for broken in (model[0].weight, model[1].running_var, model[2].bias):
+        with torch.no_grad():
+            kept = broken.flatten()[-1].clone()
+            broken.flatten()[-1] = value
+            with pytest.raises(PrimiaError, match="weights became NaN or infinite"):
+                _check_weights(model, PLAIN)
+            broken.flatten()[-1] = kept
+    _check_weights(model, PLAIN)
 
 
 def test_no_training_images() -> None:
