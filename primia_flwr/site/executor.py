@@ -9,9 +9,11 @@ and no code of a bundle. Importing them anew would take three seconds for every 
 """
 
 import argparse
+import contextlib
 import importlib
 import multiprocessing
 import os
+import time
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -24,6 +26,7 @@ from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from primia_flwr.errors import FederationError
 from primia_flwr.site.gate import answer, check_flower
 from primia_flwr.site.policy import load_policy
+from primia_flwr.site.straggler import MARK
 
 # By name: packages of Flower export functions that are called like their modules.
 superexec_runtime = importlib.import_module("flwr.supercore.superexec.run_superexec")
@@ -31,6 +34,7 @@ superexec_runtime = importlib.import_module("flwr.supercore.superexec.run_supere
 # An agent task has no place at a hospital; the gate answers it with a refusal, since a task
 # that nobody takes would block the SuperNode.
 GATED_TASKS = frozenset({TaskType.CLIENT_APP, TaskType.AGENT_APP})
+_PATIENCE = 10.0  # seconds that a gate has to end
 PRELOADED = ["primia_flwr.site.preloaded"]
 
 
@@ -39,12 +43,13 @@ class GateExecutor:
 
     def __init__(self, policy_file: Path) -> None:
         self._policy_file = policy_file
-        self._work = load_policy(policy_file).state_folder / "work"
+        state = load_policy(policy_file).state_folder
+        self._work, self._mark = state / "work", state / MARK
         self._work.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._server = multiprocessing.get_context("forkserver")
         self._server.set_forkserver_preload(PRELOADED)
         forkserver.ensure_running()
-        self._running: list[ForkServerProcess] = []
+        self._running: dict[ForkServerProcess, float] = {}
 
     def get_eligible_capacity(
         self, supported_task_types: set[TaskType], **_: Any
@@ -68,13 +73,22 @@ class GateExecutor:
         process = self._server.Process(
             target=answer, args=(arguments, self._policy_file, self._work)
         )
+        started = time.time()
         process.start()
-        self._running.append(process)
+        self._running[process] = started
         return LaunchResult.accepted()
 
     def reconcile(self) -> None:
-        """Collect the exit codes of finished gates."""
-        self._running = [process for process in self._running if process.exitcode is None]
+        """Collect the exit codes of finished gates; end those whose work was given up."""
+        self._running = {one: at for one, at in self._running.items() if one.exitcode is None}
+        with contextlib.suppress(FileNotFoundError):
+            given_up = self._mark.stat().st_mtime
+            for process, started in self._running.items():
+                if started < given_up:
+                    process.terminate()
+                    process.join(_PATIENCE)
+                    process.kill()
+            self._mark.unlink()
 
     def close(self) -> None:
         """End what still runs."""

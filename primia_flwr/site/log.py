@@ -21,7 +21,7 @@ from primia_flwr.storage.printable import printable, shown
 
 _EVENTS = (
     *("started", "stopped", "request", "stored", "refused", "accepted"),
-    *("failed", "left", "approved"),
+    *("failed", "left", "approved", "given-up"),
 )
 _LONGEST_TEXT = 2000
 _MAX_DETAILS = 50

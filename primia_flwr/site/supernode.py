@@ -1,6 +1,7 @@
 """Flower's SuperNode that looks at bundles first, with shorter pauses while a run is going on.
 
-What arrives is bounded and checked before Flower reads it (`first_look`).
+What arrives is bounded and checked before Flower reads it (`first_look`). What is for a run that
+is over is given up (`straggler`).
 
 Flower looks for a message every three seconds. A round of secure aggregation is two messages, so a
 site would spend up to six seconds of it asleep. Here it looks often while messages come and
@@ -14,6 +15,7 @@ from flwr.supernode.cli import flower_supernode
 from primia_flwr.errors import FederationError
 from primia_flwr.processes.pace import hasten_messages, hasten_transfers
 from primia_flwr.site.bundle.first_look import look_first, node_runtime
+from primia_flwr.site.straggler import give_up_over
 
 
 def main() -> None:
@@ -26,6 +28,7 @@ def main() -> None:
         look_first(node_runtime)
     except FederationError as error:
         sys.exit(f"error: {error}")
+    give_up_over(node_runtime)
     hasten_messages(node_runtime)
     hasten_transfers()
     sys.argv[0] = "flower-supernode"
