@@ -1,8 +1,8 @@
-"""Privacy-preserving medical image analysis on Flower: what a notebook needs, under one name.
+"""Privacy-preserving medical image analysis on Flower: `train`, `evaluate`, `predict`, `compare`.
 
-Each name of `__all__` is looked up when it is first used, so the import takes no time and loads
-no heavy package. Notebooks and scripts import from here (docs/python-api.md); the rooms import
-each other by their full names, and from here only `__version__`.
+Notebooks and scripts import from here (docs/python-api.md, docs/tutorial.ipynb). A name of
+`__all__` is loaded on its first use, so the import takes no time; `__init__.pyi` tells their
+types. The rooms import each other by their full names, and from here only `__version__`.
 """
 
 import importlib
@@ -11,6 +11,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "api.analysis": ("compare", "evaluate", "predict"),
+    "api.results": ("ComparedRuns", "Evaluation", "PredictedImages", "TrainedRun"),
+    "api.training": ("open_run", "train"),
     "config.experiment.schema": ("Experiment",),
     "config.load": ("compose_experiment", "load_experiment", "to_yaml"),
     "data.dataset": ("LabelledImages", "SiteData", "load_images", "load_site", "load_test"),
@@ -20,16 +23,10 @@ _ROOMS = {
     "models.card": ("ModelCard",),
     "models.registry": ("build_model",),
     "models.saved": ("load_model", "save_model"),
-    "pipeline.experiment": ("run_experiment",),
     "pipeline.scoring": ("score_model",),
     "privacy.accounting.accountant": ("Guarantee", "epsilon", "noise_multiplier_for"),
     "privacy.accounting.events": ("SampledGaussian",),
-    "runs.folder": ("RunFolder", "read_run_folder"),
-    "tasks.classes.readers.compare": ("compare",),
-    "tasks.judge": ("Comparison", "Settings"),
-    "tasks.predictions": ("Predictions", "Reading"),
     "training.baselines": ("train_centralised", "train_local"),
-    "training.evaluate": ("evaluate", "predict"),
     "training.fit": ("fit",),
     "training.normalisation": ("Normalisation",),
     "training.plan": ("plan_round",),

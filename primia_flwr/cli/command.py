@@ -7,7 +7,6 @@ one JSON object where there is a result.
 """
 
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from primia_flwr.config.load import compose, parse, to_yaml
+from primia_flwr.config.typed import is_key, typed
 from primia_flwr.errors import PrimiaError
 from primia_flwr.storage.printable import printable
 
@@ -56,7 +56,19 @@ class Command:
         ConfigError
             If an override is not understood, or a value is not as expected.
         """
-        return parse(self.schema, compose(self.config_name, overrides, groups=self.groups))
+        groups = self.groups or "/" not in self.config_name
+        words = typed(overrides, self.schema, groups=groups)
+        return parse(self.schema, compose(self.config_name, words, groups=self.groups))
+
+    def of_words(self, words: Sequence[str]) -> Any:
+        """Return its configuration from words as typed; a bare one sets `positional`.
+
+        Raises
+        ------
+        PrimiaError
+            As `configured`, or if a bare word means nothing here.
+        """
+        return self.configured([_as_override(self, word) for word in words])
 
 
 def call(command: Command, arguments: Sequence[str]) -> int:
@@ -66,7 +78,7 @@ def call(command: Command, arguments: Sequence[str]) -> int:
         return 0
     try:
         words, show = _split_flags(command, arguments)
-        config = command.configured([_as_override(command, word) for word in words])
+        config = command.of_words(words)
         if show:
             sys.stdout.write(to_yaml(config))
             return 0
@@ -133,12 +145,10 @@ def _split_flags(command: Command, arguments: Sequence[str]) -> tuple[list[str],
 
 
 def _as_override(command: Command, word: str) -> str:
-    if "=" in word or word.startswith("~"):
+    if ("=" in word or word.startswith("~")) and (is_key(word) or not command.positional):
         return word
     if command.positional:
-        # A hash of digits alone, or with one `e`, would be read as a number.
-        value = f"'{word}'" if re.fullmatch(r"[0-9A-Fa-f]{8,64}", word) else word
-        return f"{command.positional}={value}"
+        return f"{command.positional}={word}"
     raise PrimiaError(
         f"{word!r} is not an argument of 'primia {command.name}'; expected key=value; "
         f"see primia {command.name} --help"

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM for a command that is meant to be stopped."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -10,9 +11,9 @@ from typing import Any, Self
 class Stopping:
     """Turns the first Ctrl-C or SIGTERM into a `KeyboardInterrupt` where that does no harm.
 
-    A context manager, for the main thread. Within `breaks()` the interrupt comes at once; else
-    when the next `breaks()` begins, so that what is in hand is done first. A second one comes at
-    once everywhere.
+    A context manager; signals come to the main thread only, so in another one it does nothing.
+    Within `breaks()` the interrupt comes at once; else when the next `breaks()` begins, so that
+    what is in hand is done first. A second one comes at once everywhere.
     """
 
     def __init__(self) -> None:
@@ -20,6 +21,8 @@ class Stopping:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._hear)
         return self

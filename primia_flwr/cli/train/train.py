@@ -17,9 +17,10 @@ from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.extras import need
 from primia_flwr.pipeline.needed import check_extras, check_new_folder
-from primia_flwr.storage.atomic import make_folder
+from primia_flwr.storage.atomic import make_folder, writing
 
 _MULTIRUN = ("-m", "--multirun")
+_WRITABLE = "expected a folder that can be made; give another by output_dir=<folder>"
 _HYDRAS_FOLDER = ("hydra.run.dir", "hydra.runtime.output_dir")
 
 
@@ -33,12 +34,24 @@ def main(arguments: Sequence[str]) -> int:
             return interrupted()
         except PrimiaError as error:
             return mistake(error)
-    searching = next((word for word in arguments if word.startswith(("sweep=", "sweep."))), None)
-    if searching and "--help" not in arguments:
-        return mistake(
-            ConfigError(f"{searching} without -m; expected primia train -m {searching} ...")
-        )
-    return call(COMMAND, [_as_output_dir(word) for word in arguments])
+    try:
+        return call(COMMAND, arguments if "--help" in arguments else of_one_run(arguments))
+    except ConfigError as error:
+        return mistake(error)
+
+
+def of_one_run(words: Sequence[str]) -> list[str]:
+    """Return the words of one run, Hydra's names among them as ours.
+
+    Raises
+    ------
+    ConfigError
+        If they ask for a search, which is many runs.
+    """
+    searching = next((word for word in words if word.startswith(("sweep=", "sweep."))), None)
+    if searching:
+        raise ConfigError(f"{searching} without -m; expected primia train -m {searching} ...")
+    return [_as_output_dir(word) for word in words]
 
 
 def _as_output_dir(word: str) -> str:
@@ -82,7 +95,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Train one experiment in a folder, with the live view and the table at the end."""
-    make_folder(run_dir)
+    with writing(f"output_dir={run_dir}", error=ConfigError, remedy=_WRITABLE):
+        make_folder(run_dir)
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
     with LiveView(run_dir, rounds, sites, experiment.task.aim, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
@@ -162,7 +176,9 @@ def new_run_dir(experiment: Experiment) -> Path:
     for attempt in range(1, 1000):
         folder = wanted if attempt == 1 else wanted.with_name(f"{wanted.name}-{attempt}")
         try:
-            folder.mkdir(mode=0o700, parents=True)
+            with writing(folder.parent, error=ConfigError, remedy=_WRITABLE):
+                make_folder(folder.parent)
+            folder.mkdir(mode=0o700)
         except FileExistsError:
             continue
         return folder
