@@ -116,6 +116,35 @@ class Flatten:
 
 
 @dataclass(frozen=True)
+class Pad:
+    """Zeros around each map; `cells`: on the left, on the right, above and below."""
+
+    source: int
+    target: int
+    cells: tuple[int, int, int, int]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A batch twice: as it is, then less `limit`. One comparison step takes both."""
+
+    source: int
+    target: int
+    limit: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first half of a batch less its second half."""
+
+    source: int
+    target: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Reveal:
     """The model owner sends its share: the data owner alone learns the value."""
 
@@ -123,7 +152,7 @@ class Reveal:
     shape: Shape
 
 
-Step = Open | Linear | Relu | MaxLevel | Average | Add | Flatten | Reveal
+Step = Open | Linear | Relu | MaxLevel | Average | Add | Flatten | Pad | Fork | Difference | Reveal
 Comparison = Relu | MaxLevel
 
 

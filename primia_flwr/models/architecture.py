@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+
+if TYPE_CHECKING:
+    from primia_flwr.models.pretrained import PackagedWeights
 
 
 class Builder(Protocol):
@@ -38,6 +41,10 @@ class Architecture:
         Earlier modules with more cells, the last first, for images that leave `explained` few.
     torchvision_name : str
         The key of torchvision's table of weights, empty where it has none.
+    packaged : PackagedWeights, optional
+        The ImageNet weights, where a package brings them.
+    norms : tuple of str
+        The values of `model.norm` that it has.
     has_norm : bool
         Whether `model.norm`, `.norm_groups`, `.pool` and `.weight_standardisation` mean anything.
     """
@@ -50,4 +57,11 @@ class Architecture:
     map_side: Callable[[int], int]
     finer: tuple[tuple[str, Callable[[int], int]], ...] = ()
     torchvision_name: str = ""
+    packaged: "PackagedWeights | None" = None
+    norms: tuple[str, ...] = ("batch", "group", "none", "frozen")
     has_norm: bool = True
+
+    @property
+    def has_imagenet(self) -> bool:
+        """Whether `model.weights=imagenet` means anything."""
+        return bool(self.torchvision_name or self.packaged)

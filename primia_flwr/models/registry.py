@@ -1,7 +1,7 @@
 """The one function that builds a model, of the closed table in `architectures`."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.training import ModelConfig
@@ -9,7 +9,8 @@ from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
 from primia_flwr.models.architecture import Architecture
 from primia_flwr.models.layers.common import freeze, standardise_kernels
-from primia_flwr.models.weights import load_first_weights
+from primia_flwr.models.layers.frozen_norm import freeze_statistics, has_statistics
+from primia_flwr.models.weights import IMAGENET, first_state, load_first_weights
 from primia_flwr.models.weights_card import check_kind
 
 
@@ -59,17 +60,26 @@ def build_model(
         model = architecture.build(cfg, outputs=outputs, channels=channels)
     if cfg.weight_standardisation:
         standardise_kernels(model)
+    state = _first_state(cfg, architecture) if first_weights else {}
+    if cfg.norm == "frozen" and not has_statistics(state):
+        freeze_statistics(model)  # the weights are a frozen model's own, or come later
+    if state:
+        head = architecture.head
+        load_first_weights(model, cfg.weights, state, stem=architecture.stem, head=head)
+    if cfg.norm == "frozen":
+        freeze_statistics(model)
     freeze(model, cfg.trainable, head=architecture.head)
-    if first_weights and cfg.weights != "none":
-        check_kind(cfg)
-        load_first_weights(
-            model,
-            cfg.weights,
-            stem=architecture.stem,
-            head=architecture.head,
-            torchvision_name=architecture.torchvision_name,
-        )
     return model
+
+
+def _first_state(cfg: ModelConfig, architecture: Architecture) -> dict[str, Tensor]:
+    """Return the arrays of `model.weights`; nothing for random ones."""
+    if cfg.weights == "none":
+        return {}
+    check_kind(cfg)
+    if cfg.weights == IMAGENET and architecture.packaged:
+        return architecture.packaged.load()
+    return first_state(cfg.weights, torchvision_name=architecture.torchvision_name)
 
 
 def check_image_size(cfg: ModelConfig, image_size: int) -> None:

@@ -1,4 +1,4 @@
-"""The first weights of a model: from a file, or torchvision's ImageNet weights.
+"""The first weights of a model: from a file, or ImageNet weights from torchvision or a package.
 
 Files are read without executing anything in them: safetensors, or `torch.load` restricted to
 tensors. The classifier starts fresh where its size differs; everything else must fit.
@@ -20,30 +20,29 @@ IMAGENET = "imagenet"
 
 
 def load_first_weights(
-    model: nn.Module, source: str, *, stem: str, head: str, torchvision_name: str
+    model: nn.Module, source: str, state: dict[str, Tensor], *, stem: str, head: str
 ) -> None:
-    """Load weights into a model.
+    """Load arrays into a model.
 
     Parameters
     ----------
     model : nn.Module
         Changed in place.
     source : str
-        `imagenet`, or a path ending in .safetensors or .pth.
+        Where they come from, for messages: `imagenet`, or a path.
+    state : dict
+        The arrays by name, as `first_state` returns them; changed.
     stem : str
         Name of the first kernel, (out, in, h, w); adapted to the model's input channels. Empty
         where there is none.
     head : str
         Prefix of the classifier's names.
-    torchvision_name : str
-        Key of torchvision's weights.
 
     Raises
     ------
     ConfigError
-        If the source cannot be read, a tensor does not fit, or nothing is left to load.
+        If a tensor does not fit, or nothing is left to load.
     """
-    state = _download(torchvision_name) if source == IMAGENET else read_state(Path(source))
     own = model.state_dict()
     if stem in state and stem in own:
         state[stem] = adapt_channels(state[stem], channels=own[stem].shape[1])
@@ -95,6 +94,17 @@ def read_state(path: Path, *, key: str = "model.weights") -> dict[str, Tensor]:
         f"{key}={path} holds no plain state dict; expected names and tensors; "
         "save it with torch.save(model.state_dict(), …)"
     )
+
+
+def first_state(source: str, *, torchvision_name: str) -> dict[str, Tensor]:
+    """Return the arrays of a file (.safetensors, .pth), or those of ImageNet from torchvision.
+
+    Raises
+    ------
+    ConfigError
+        If they cannot be had or read.
+    """
+    return _download(torchvision_name) if source == IMAGENET else read_state(Path(source))
 
 
 def _download(name: str) -> dict[str, Tensor]:

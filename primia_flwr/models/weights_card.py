@@ -35,7 +35,7 @@ def check_kind(cfg: ModelConfig) -> None:
         return
     for key in _KINDS:
         own, theirs = getattr(cfg, key), getattr(card.model, key)
-        if own != theirs:
+        if own != theirs and (own, theirs) != ("frozen", "batch"):
             raise ConfigError(
                 f"model.weights={cfg.weights} with model.{key}={_plain(own)}; expected "
                 f"{_plain(theirs)}, with which {CARD_FILE} beside it says that they were trained"

@@ -28,7 +28,11 @@ from primia_flwr.training.plan import LocalPlan
 from primia_flwr.training.recipe import Recipe
 
 BIG = DEFAULT_BOUNDS.max_value
-ALL_MODELS = [(name, norm, False) for name, norm in product(MODELS, ("batch", "group", "none"))]
+ALL_MODELS = [
+    (name, norm, False)
+    for name, norm in product(MODELS, ("batch", "group", "none"))
+    if norm in MODELS[name].norms
+]
 ALL_MODELS += [(name, "group", True) for name in MODELS]
 
 

@@ -70,10 +70,10 @@ def _every_mode(experiment: Any) -> Iterator[_Rule]:
 def _dp_sgd(experiment: Any) -> Iterator[_Rule]:
     data, model, training = experiment.data, experiment.model, experiment.training
     yield (
-        "model.norm", model.norm, ("group", "none"),
+        "model.norm", model.norm, ("group", "none", "frozen"),
         "batch norm mixes the patients of a batch, so that none of them has a gradient of its own "
         "to clip; with model.norm=group add model.weight_standardisation=true; a model that shall "
-        "be served encrypted needs model.norm=none",
+        "be served encrypted needs model.norm=none, or frozen where weights are pre-trained",
     )  # fmt: skip
     yield (
         "data.mixup.probability", data.mixup.probability, 0.0,

@@ -10,7 +10,7 @@ from primia_flwr.config.checks import check_choice, check_length, check_range
 from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
 
-NORMS = ("batch", "group", "none")
+NORMS = ("batch", "group", "none", "frozen")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _POOLS = ("avg", "max")
 _TRAINABLE = ("all", "norm", "head")
@@ -26,7 +26,8 @@ class ModelConfig:
 
     `scattering` has fixed filters and one linear layer: `norm`, `norm_groups`, `pool` and
     `weight_standardisation` mean nothing to it. With `norm` none (`models.norm_free`) kernels are
-    always standardised: then `weight_standardisation` becomes true, whatever it was set to.
+    always standardised: then `weight_standardisation` becomes true, whatever it was set to. `norm`
+    frozen is a pre-trained model's batch norm, its statistics constants (`models.frozen_norm`).
     """
 
     name: str = "resnet18"
@@ -52,27 +53,41 @@ class ModelConfig:
                 f"model.norm_groups={self.norm_groups}; expected 1, 2, 4, 8, 16 or 32 "
                 "(the models' channel counts are multiples of 32), e.g. 32"
             )
+        self._check_norm()
+        self._check_weights()
+
+    def _check_norm(self) -> None:
+        known = MODELS[self.name].norms
+        if self.norm not in known:
+            raise ConfigError(
+                f"model.norm={self.norm} with model.name={self.name}; expected "
+                f"{' or '.join(known)}, e.g. model.norm={known[0]}"
+            )
+        if self.norm == "frozen" and self.weights == "none":
+            raise ConfigError(
+                "model.norm=frozen with model.weights=none; random layers have no statistics to "
+                "keep; give pre-trained weights, e.g. model.weights=imagenet"
+            )
         if self.norm == "none":
             self.weight_standardisation = True
-        if self.weight_standardisation and self.norm == "batch":
+        if self.weight_standardisation and self.norm in ("batch", "frozen"):
             raise ConfigError(
                 f"model.weight_standardisation=true with model.norm={self.norm}; standardised "
                 "kernels go with group norm or without a norm; set model.norm=group or none, or "
                 "model.weight_standardisation=false"
             )
-        self._check_weights()
 
     def _check_weights(self) -> None:
         if self.weights == "imagenet":
-            if not MODELS[self.name].torchvision_name:
+            if not MODELS[self.name].has_imagenet:
                 raise ConfigError(
                     f"model.weights=imagenet with model.name={self.name}; expected a model that "
                     "has ImageNet weights, e.g. model.name=resnet18"
                 )
-            if self.norm != "batch":
+            if self.norm not in ("batch", "frozen"):
                 raise ConfigError(
                     f"model.weights=imagenet with model.norm={self.norm}; ImageNet weights belong "
-                    "to batch norm; set model.norm=batch, or give a file that was trained with "
+                    "to batch norm; set model.norm=batch or frozen, or give a file trained with "
                     f"model.norm={self.norm}"
                 )
         elif self.weights != "none" and not self.weights.endswith(_WEIGHT_SUFFIXES):

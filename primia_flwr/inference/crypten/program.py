@@ -30,6 +30,7 @@ from primia_flwr.inference.crypten.wire import DONE, SEED
 from primia_flwr.inference.lowering.folding import folded
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.models.layers.front_end import split_front
+from primia_flwr.models.layers.same_padding import pad_same, same_padding
 
 _DATA_OWNER, _MODEL_OWNER = 0, 1
 
@@ -157,7 +158,7 @@ def fold(model: nn.Module) -> fx.GraphModule:
             raise ConfigError(
                 f"layer {node.name} ({what}) has no encrypted form under protocol=crypten; "
                 "expected a model of primia_flwr.models: convolutions, linear layers, batch norm, "
-                "ReLU, max-pooling (padded only after a ReLU), global pooling, additions and "
+                "ReLU, ReLU6, max-pooling (padded only after a ReLU), global pooling, additions, "
                 "flatten(1)"
             )
     return graph
@@ -214,6 +215,15 @@ def _global_average(layer: nn.AdaptiveAvgPool2d, x: Any) -> Any:
     return x.avg_pool2d(tuple(x.size()[2:]))
 
 
+def _relu6(layer: nn.ReLU6, x: Any) -> Any:
+    return x.relu() - (x - layer.max_val).relu()
+
+
+def _pad_same(x: Any, kernel: int) -> Any:
+    height, width = x.size()[2:]
+    return x.pad(same_padding(height, width, kernel))
+
+
 def _flatten(x: Any, start_dim: int) -> Any:
     return x.flatten(start_dim)
 
@@ -253,6 +263,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any, Any], Any]] = {
     nn.Conv2d: _convolution,
     nn.Linear: _linear,
     nn.ReLU: lambda _, x: x.relu(),
+    nn.ReLU6: _relu6,
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveAvgPool2d: _global_average,
     nn.Identity: lambda _, x: x,
@@ -261,6 +272,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.add: operator.add,
     operator.iadd: operator.add,
     torch.flatten: _flatten,
+    pad_same: _pad_same,
     "flatten": _flatten,
     "amax": _global_max,
 }

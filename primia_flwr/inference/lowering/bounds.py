@@ -1,8 +1,9 @@
 """How large the compared numbers of a model get, and whether a ring of n bits is enough.
 
-A comparison is exact for |x| < 2^(n-1) in units of 2^-f. Nobody sees x at run time, so the bounds
-are measured beforehand on validation images, in the clear by the model's owner, and must leave
-`_SPARE_BITS`. A maximum compares a difference, which needs one bit more.
+A comparison is exact for |x| < 2^(n-1) in units of 2^-f, but for the few next to -2^(n-1) that
+`fss.digits.guard` counts. Nobody sees x at run time, so the bounds are measured beforehand on
+validation images, in the clear by the model's owner, and must leave `_SPARE_BITS`. A maximum
+compares a difference, which needs one bit more.
 """
 
 import math
@@ -15,8 +16,9 @@ from torch import Tensor, fx, nn
 
 from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.inference.arithmetic import ring
+from primia_flwr.inference.fss.digits import guard
 from primia_flwr.inference.lowering.lowering import Lowered, lower
-from primia_flwr.inference.plan import MaxLevel, Plan
+from primia_flwr.inference.plan import Fork, MaxLevel, Plan
 from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 
 _OLD_FILE = "activation-bounds.json"
@@ -140,8 +142,9 @@ def needed_bits(bounds: Sequence[float], plan: Plan) -> list[int]:
             f"the model card has bounds of {len(bounds)} comparisons; expected "
             f"{len(plan.comparisons)}, those of this model; run primia inference calibrate again"
         )
+    less = {step.target: step.limit for step in plan.steps if isinstance(step, Fork)}
     return [
-        _bits(bound, isinstance(step, MaxLevel))
+        _bits(bound + less.get(step.source, 0), isinstance(step, MaxLevel))
         for bound, step in zip(bounds, plan.comparisons, strict=True)
     ]
 
@@ -166,6 +169,8 @@ def check_bounds(bounds: ActivationBounds, plan: Plan) -> None:
 
 
 def _bits(bound: float, difference: bool) -> int:
-    """Return n with bound 2^f 2^SPARE_BITS < 2^(n-1), or 2^(n-2) for a difference."""
+    """Return the least n whose ring has all numbers of magnitude bound 2^f 2^SPARE_BITS."""
     units = max(bound, 2.0**-ring.ACTIVATION_BITS) * 2.0 ** (ring.ACTIVATION_BITS + _SPARE_BITS)
-    return max(math.floor(math.log2(units)) + 2 + difference, LEAST_BITS)
+    bits = max(math.floor(math.log2(units)) + 2 + difference, LEAST_BITS)
+    fits = bits > _MOST_BITS or units * (1 + difference) <= 2 ** (bits - 1) - guard(bits)
+    return bits if fits else bits + 1

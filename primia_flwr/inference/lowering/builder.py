@@ -19,16 +19,22 @@ from primia_flwr.inference.plan import (
     Add,
     Average,
     Comparison,
+    Difference,
     Flatten,
+    Fork,
     Geometry,
     Linear,
     MaxLevel,
     Open,
+    Pad,
     Relu,
     Reveal,
     Shape,
     Step,
 )
+from primia_flwr.models.layers.same_padding import pad_same, same_padding
+
+_SIX = 6
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Builder:
             what = type(module).__name__ if node.op == "call_module" else node.target
             raise ConfigError(
                 f"layer {node.name} ({what}) has no encrypted form; expected one of convolution, "
-                "linear, batch norm, ReLU, max or average pooling, addition, flatten"
+                "linear, batch norm, ReLU, ReLU6, max or average pooling, addition, flatten"
             )
         return found
 
@@ -90,6 +96,28 @@ class Builder:
         target = self._new(self._shapes[source])
         step = Relu(source, target, self.comparisons, self._shapes[source])
         self._compare(step, node.args[0])
+        return target
+
+    def relu6(self, node: fx.Node) -> int:
+        """Lower min(max(x, 0), 6) as relu(x) - relu(x - 6), both in one comparison step."""
+        source = self._value(node.args[0])
+        images, *rest = shape = self._shapes[source]
+        both = (2 * images, *rest)
+        forked = self._new(both)
+        self.steps.append(Fork(source, forked, _SIX, both))
+        compared = self._relu(forked, node)
+        target = self._new(shape)
+        self.steps.append(Difference(compared, target, shape))
+        return target
+
+    def pad(self, node: fx.Node) -> int:
+        """Lower `same` padding."""
+        source = self._value(node.args[0])
+        kernel: int = node.args[1]  # type: ignore[assignment]
+        *rest, height, width = self._shapes[source]
+        left, right, above, below = cells = same_padding(height, width, kernel)
+        target = self._new((*rest, height + above + below, width + left + right))
+        self.steps.append(Pad(source, target, cells, self._shapes[target]))
         return target
 
     def max_pool(self, node: fx.Node) -> int:
@@ -262,6 +290,7 @@ _MODULES: dict[type[nn.Module], _Lowering] = {
     nn.Conv2d: Builder.linear,
     nn.Linear: Builder.linear,
     nn.ReLU: Builder.relu,
+    nn.ReLU6: Builder.relu6,
     nn.MaxPool2d: Builder.max_pool,
     nn.AdaptiveAvgPool2d: Builder.average,
     nn.Identity: Builder.same,
@@ -274,6 +303,7 @@ _FUNCTIONS: dict[Any, _Lowering] = {
     operator.iadd: Builder.add_values,
     torch.add: Builder.add_values,
     torch.flatten: Builder.flatten,
+    pad_same: Builder.pad,
     "flatten": Builder.flatten,
     "amax": Builder.global_max,
 }

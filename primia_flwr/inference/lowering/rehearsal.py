@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.inference.arithmetic import ring
@@ -19,10 +20,13 @@ from primia_flwr.inference.lowering.lowering import Lowered
 from primia_flwr.inference.plan import (
     Add,
     Average,
+    Difference,
     Flatten,
+    Fork,
     Linear,
     MaxLevel,
     Open,
+    Pad,
     Relu,
     Reveal,
 )
@@ -110,6 +114,18 @@ class Rehearsal:
     def _flatten(self, step: Flatten) -> None:
         self._values[step.target] = self._values[step.source].reshape(step.shape)
 
+    def _pad(self, step: Pad) -> None:
+        self._values[step.target] = functional.pad(self._values[step.source], step.cells)
+
+    def _fork(self, step: Fork) -> None:
+        source = self._values[step.source]
+        limit = step.limit * 2.0**ring.ACTIVATION_BITS
+        self._values[step.target] = torch.cat([source, source - limit])
+
+    def _difference(self, step: Difference) -> None:
+        first, second = self._values[step.source].chunk(2)
+        self._values[step.target] = first - second
+
 
 _STEPS: dict[type, Callable[[Rehearsal, Any], None]] = {
     Open: Rehearsal._open,
@@ -119,4 +135,7 @@ _STEPS: dict[type, Callable[[Rehearsal, Any], None]] = {
     Average: Rehearsal._average,
     Add: Rehearsal._add,
     Flatten: Rehearsal._flatten,
+    Pad: Rehearsal._pad,
+    Fork: Rehearsal._fork,
+    Difference: Rehearsal._difference,
 }

@@ -9,6 +9,9 @@ The comparisons show a number outside its ring only if it is still outside when 
 - For that, products stay below 2^62, where a cut is below 2^46; one of 2^63 would come back as any
   number. They do where the magnitudes of one output's weights add up to less than 2^62 / 2^(n-1):
   its factors are compared before it.
+- A check lets pass a number up to a 128th above its ring, if it was compared rightly: there is room
+  for that in all of these bounds.
+- Everything is compared before it is multiplied or averaged (`check_plan`).
 - Images and scores are compared with nothing. Images are in range because of the card's mean and
   deviation (`offers.read_card`); at the scores the data owner, who knows them, looks itself.
 """
@@ -19,7 +22,23 @@ from torch import Tensor
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.inference.lowering.builder import Weights
+from primia_flwr.inference.plan import (
+    Add,
+    Average,
+    Difference,
+    Flatten,
+    Fork,
+    Linear,
+    MaxLevel,
+    Open,
+    Pad,
+    Plan,
+    Relu,
+    Reveal,
+)
 
+# What is known of a value: it was compared, or is the image; the cut of a product; a sum of such.
+_SEEN, _CUT, _SUM = "seen", "cut", "sum"
 LIMIT_BITS = 32  # images and scores are below 2^31 units, 262,144
 
 
@@ -27,6 +46,44 @@ def beyond(values: Tensor) -> bool:
     """Say whether images or scores, int64 in fixed point, have a number that cannot be right."""
     limit = 1 << (LIMIT_BITS - 1)
     return bool(((values < -limit) | (values >= limit)).any())
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse a network that uses a number before a comparison has seen it.
+
+    Raises
+    ------
+    ConfigError
+        Naming the layer.
+    """
+    known = {0: _SEEN}
+    for step in plan.steps:
+        match step:
+            case Open():
+                _demand(known[step.source] == _SEEN, f"linear layer {step.opening + 1}")
+            case Average():
+                _demand(known[step.source] == _SEEN, "an average")
+                known[step.target] = _SEEN
+            case Linear():
+                known[step.target] = _CUT
+            case Relu():
+                known[step.target] = _SEEN
+            case Add():
+                terms = (known[step.left], known[step.right])
+                _demand(_SUM not in terms, "a sum")
+                known[step.target] = _SUM
+            case MaxLevel() | Flatten() | Pad() | Fork() | Difference():
+                known[step.target] = known[step.source]
+            case Reveal():  # the data owner looks at the scores itself
+                _demand(known[step.source] == _CUT, "the answer")
+
+
+def _demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise ConfigError(
+            f"audit=true: {what} takes numbers that no comparison has seen; expected a network "
+            "with a ReLU before each linear layer, e.g. a ResNet; set audit=false for this one"
+        )
 
 
 def check_products(layers: tuple[Weights, ...], bits: int) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
@@ -25,10 +26,13 @@ from primia_flwr.inference.overflow.limits import beyond
 from primia_flwr.inference.plan import (
     Add,
     Average,
+    Difference,
     Flatten,
+    Fork,
     Linear,
     MaxLevel,
     Open,
+    Pad,
     Plan,
     Relu,
     Reveal,
@@ -84,9 +88,23 @@ class _Party:
                     self._values[step.target] = self._values[step.left] + self._values[step.right]
                 case Flatten():
                     self._values[step.target] = self._values[step.source].reshape(step.shape)
+                case Pad():
+                    share = self._values[step.source]
+                    self._values[step.target] = functional.pad(share, step.cells)
+                case Fork():
+                    self._values[step.target] = self._fork(step)
+                case Difference():
+                    first, second = self._values[step.source].chunk(2)
+                    self._values[step.target] = first - second
                 case Reveal():
                     return self._reveal(step)
         raise ProtocolError("the plan reveals nothing; expected a last step that does")
+
+    def _fork(self, step: Fork) -> Tensor:
+        """Return x and x - limit; the model owner alone subtracts the public number."""
+        share = self._values[step.source]
+        limit = step.limit << ring.ACTIVATION_BITS if self.party == ring.MODEL_OWNER else 0
+        return torch.cat([share, share - limit])
 
     def _open(self, step: Open) -> None:
         raise NotImplementedError

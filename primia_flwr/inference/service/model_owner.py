@@ -19,7 +19,7 @@ from primia_flwr.errors import PolicyRefusal, PrimiaError, ProtocolError, Servic
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import Lowered, lower
-from primia_flwr.inference.overflow.limits import check_products
+from primia_flwr.inference.overflow.limits import check_plan, check_products
 from primia_flwr.inference.preprocessing.dealing import stored_bytes, weight_masks, words
 from primia_flwr.inference.preprocessing.prefetch import Prefetch, join
 from primia_flwr.inference.preprocessing.store import Store
@@ -138,7 +138,9 @@ class Server:
         self._on_batch = on_batch
         if settings.audit:
             check_audit(True, PROTOCOL, served.compare_bits)
-            check_products(served.lowered(1).weights, served.compare_bits)
+            lowered = served.lowered(1)
+            check_plan(lowered.plan)
+            check_products(lowered.weights, served.compare_bits)
 
     def serve(self, channel: Channel) -> None:
         """Serve one data owner until it says goodbye; whatever goes wrong is told to it."""

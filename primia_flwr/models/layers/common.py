@@ -1,7 +1,7 @@
 """The parts that the architectures share: norm layers, global pooling, standardised kernels."""
 
+import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,12 @@ class GlobalMaxPool(nn.Module):
 def norm_layer(cfg: ModelConfig) -> Callable[[int], nn.Module]:
     """Return the constructor of the norm layer that follows a convolution of n channels.
 
-    Without a norm it is what is left of one: a scale and a shift.
+    Without a norm it is what is left of one: a scale and a shift. Where n is no multiple of
+    `norm_groups`, a group norm has as many groups as divide both. A frozen norm begins as batch
+    norm, whose statistics `frozen_norm` takes away.
     """
     if cfg.norm == "group":
-        return partial(nn.GroupNorm, cfg.norm_groups)
+        return lambda channels: nn.GroupNorm(math.gcd(cfg.norm_groups, channels), channels)
     return ScaleShift if cfg.norm == "none" else nn.BatchNorm2d
 
 
@@ -40,13 +42,13 @@ def global_pool(cfg: ModelConfig) -> nn.Module:
     return GlobalMaxPool() if cfg.pool == "max" else nn.AdaptiveAvgPool2d(1)
 
 
-def activation(cfg: ModelConfig) -> nn.ReLU:
-    """Return a ReLU: in place with batch norm only.
+def activation(cfg: ModelConfig, *, most: int = 0) -> nn.Module:
+    """Return a ReLU, or ReLU6 where `most` is 6: in place with batch norm only.
 
     Per-sample gradient hooks (differential privacy) cannot see through in-place changes of
     the tensors that they hold.
     """
-    return nn.ReLU(inplace=cfg.norm == "batch")
+    return (nn.ReLU6 if most == 6 else nn.ReLU)(inplace=cfg.norm == "batch")
 
 
 def freeze(model: nn.Module, trainable: str, *, head: str) -> None:

@@ -53,6 +53,8 @@ BLOCKS = {
     ("bottleneck", "group"): OutOfPlaceBottleneck,
     ("basic", "none"): NormFreeBasicBlock,
     ("bottleneck", "none"): NormFreeBottleneck,
+    ("basic", "frozen"): OutOfPlaceBasicBlock,
+    ("bottleneck", "frozen"): OutOfPlaceBottleneck,
 }
 
 
@@ -86,7 +88,7 @@ def _build(
         model.conv1 = _stem(channels)
     if cfg.norm == "none":
         finish_norm_free(model)
-    if cfg.norm == "group":
+    if cfg.norm in ("group", "frozen"):
         for module in model.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False

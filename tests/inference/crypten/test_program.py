@@ -8,6 +8,7 @@ from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError, ServiceError
 from primia_flwr.inference.crypten.program import describe, fold, run_data_owner, run_model_owner
 from primia_flwr.models import build_model
+from primia_flwr.models.layers.same_padding import PadSame
 from tests.inference.crypten_parties import (
     Failed,
     ToyNet,
@@ -197,3 +198,27 @@ def test_roles_are_those_of_the_certificates():
     with_data, other = linked("model-owner", "data-owner")
     with with_data, other, pytest.raises(ServiceError, match="expected a crypto-provider"):
         run_model_owner(with_data, with_data, ToyNet(), (1, 1, 8, 8))
+
+
+class SixNet(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.features, self.classifier = features, nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.features(x), 1))
+
+
+def test_relu6_and_same_padding_agree_with_the_plain_model():
+    torch.manual_seed(0)
+
+    def net():
+        convolution = nn.Conv2d(1, 4, 3, 2)
+        return SixNet(
+            nn.Sequential(PadSame(3), convolution, nn.ReLU6(), nn.AdaptiveAvgPool2d(1))
+        ).eval()
+
+    model, images = net(), 20 * noise(1, 1, 8, 8)
+    assert (model.features[:2](images) > 6).any()
+    logits, *_ = classify(net(), model, images)
+    assert (logits - plain(model, images)).abs().max() < 0.02

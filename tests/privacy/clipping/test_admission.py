@@ -47,6 +47,8 @@ def with_another_parameter() -> nn.Module:
 )
 @pytest.mark.parametrize("name", MODELS)
 def test_models_without_batch_norm_are_let_in(name: str, norm: str, standardised: bool) -> None:
+    if norm not in MODELS[name].norms:
+        pytest.skip("it has no such norm")
     cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised)
     check_model(build_model(cfg, outputs=3, channels=1, seed=0))
 
