@@ -52,7 +52,7 @@ class Connection:
                 f"an answer of the SuperLink at {self.address}; is it there, or the machine busy?"
             ) from None
         answer = _last_json(done.stdout)
-        if done.returncode == 0 and answer.get("success", True):
+        if done.returncode == 0 and answer and answer.get("success", True):
             return answer
         reason = answer.get("error-message") or done.stderr or done.stdout
         raise FederationError(f"flwr {' '.join(arguments[:2])} failed: {' '.join(reason.split())}")

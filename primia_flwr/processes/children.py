@@ -45,9 +45,14 @@ def isolated_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-c", _BOOT, str(package_parent), module, *arguments]
 
 
+# What has programs colour text for no terminal, as a notebook asks of its own: JSON is read here.
+_COLOUR = ("FORCE_COLOR", "CLICOLOR", "PY_COLORS", "TTY_")
+
+
 def flower_environment(home: Path) -> dict[str, str]:
-    """Return the environment of a Flower process: its own home, nothing phones home."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FLWR_"))}
+    """Return the environment of a Flower process: its own home, plain text, nothing phones home."""
+    left_out = ("PYTHON", "FLWR_", *_COLOUR)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     return (
         environment
         | loopback_without_proxy(environment)

@@ -99,7 +99,9 @@ def test_isolated_child_ignores_the_environment_and_the_folder(
     assert "shadowed" not in started.log_tail()
 
 
-def test_flower_environment_phones_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flower_environment_phones_nobody(
+    tmp_path: Path, coloured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FLWR_HOME", "/elsewhere")
     monkeypatch.setenv("PYTHONSTARTUP", "/elsewhere")
     environment = flower_environment(tmp_path)
@@ -108,6 +110,26 @@ def test_flower_environment_phones_nobody(tmp_path: Path, monkeypatch: pytest.Mo
     assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
     assert environment["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
     assert "PYTHONSTARTUP" not in environment
+    for name in COLOURED:
+        assert name not in environment
+
+
+COLOURED = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE")
+
+
+@pytest.fixture
+def coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook: programs are asked to colour what they write into a pipe."""
+    for name in COLOURED:
+        monkeypatch.setenv(name, "1")
+
+
+def test_flowers_answer_is_read_where_everything_is_coloured(
+    tmp_path: Path, coloured: None
+) -> None:
+    with pytest.raises(FederationError, match=r"^flwr list run failed: ") as caught:
+        flower.Connection(tmp_path, "127.0.0.1:9").status(1)
+    assert "\x1b" not in str(caught.value)
     with pytest.raises(FederationError, match="flower-nothing not found"):
         flower_program("flower-nothing")
 
