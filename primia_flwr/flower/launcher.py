@@ -22,6 +22,7 @@ from primia_flwr.flower.bundle import Bundle, stage_bundle
 from primia_flwr.flower.command import CONNECTION, Connection, write_run_config
 from primia_flwr.flower.shares import shares
 from primia_flwr.flower.simulation import simulation_superlink
+from primia_flwr.flower.submitted import Submitted
 from primia_flwr.processes.children import Child, Children, flower_environment
 from primia_flwr.processes.programs import flower_program
 from primia_flwr.storage.reading import parse_json, read_text, reading
@@ -66,6 +67,8 @@ def launch(experiment: Experiment, run_dir: Path, watch: Callable[[], None]) -> 
         for name in (_RESULT_FILE, _ERROR_FILE):
             (run_dir / name).unlink(missing_ok=True)
         folder = run_dir / "flower"
+        folder.mkdir(exist_ok=True)
+        Submitted.by_this_process().write(folder)
         bundle = stage_bundle(folder / "app")
         deployment = replace(experiment.deployment, bundle=bundle.sha256)
         sent = to_yaml(replace(experiment, deployment=deployment))
@@ -80,6 +83,7 @@ def _run(
     run_id = connection.submit(
         bundle.folder, run_dir / "flower" / "run-config.toml", federation_options=options
     )
+    Submitted.by_this_process(run_id).write(run_dir / "flower")
     command = [flower_program("flwr"), "log", str(run_id), CONNECTION, "--stream"]
     with Children() as children:
         log = children.add(

@@ -28,6 +28,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.privacy.mechanisms.randomness.keyed_generator": OWN,
     "primia_flwr.secagg.payload.layout.Layout.spoiled": OWN,
     "primia_flwr.training.device.derive_seed": OWN,
+    "primia_flwr.cli.runs.log._flowers": PROGRAM,
     "primia_flwr.flower.imported._names": PROGRAM,
     "primia_flwr.trials.service.ask": PROGRAM,
     "primia_flwr.cli.inference.trial.run": PROGRAM,

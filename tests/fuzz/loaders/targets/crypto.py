@@ -16,7 +16,7 @@ from primia_flwr.inference.crypten import provider as crypten_provider
 from primia_flwr.inference.crypten import wire as crypten_wire
 from primia_flwr.inference.crypten.requests import Request
 from primia_flwr.inference.fss import compare
-from primia_flwr.inference.fss.keys import CompareKeys, key_bytes
+from primia_flwr.inference.fss.keys import Sizes
 from primia_flwr.inference.overflow import check as audit
 from primia_flwr.inference.preprocessing import dealing
 from primia_flwr.inference.preprocessing.store import Store
@@ -206,12 +206,11 @@ def dealt(folder: Path) -> Made:
     """All that a party takes apart that a crypto provider sent; the first byte says what."""
     asked = CorrelationSpec.from_bytes(NEEDS)
     parts = [bytes(b) for _, b in dealing.Dealer(asked, SEED).block()]
-    keys = bytes(key_bytes(20, 5))
     opened = (
         lambda raw: dealing.open_product(1, SEED, asked, 0, raw),
         lambda raw: dealing.open_selection(1, SEED, asked, 0, raw),
         lambda raw: dealing.open_release(1, SEED, raw),
-        lambda raw: CompareKeys.from_bytes(1, raw, 20, 5),
+        lambda raw: compare.expand(1, SEED, raw, 40, 5),
         lambda raw: compare.expand(0, SEED, raw, 20, 5),
         lambda raw: online._array(raw, np.uint64, 2),
         lambda raw: data_owner._receive_masked_weights(Says(raw), asked, torch.device("cpu")),  # type: ignore[arg-type]
@@ -220,7 +219,7 @@ def dealt(folder: Path) -> Made:
     )
     sizes = (8 * 4 * 64, None, audit.LOCK_BYTES, None, None, 16, 8 * 108, 16, None)
     seeds = [bytes([at]) + bytes(size) for at, size in enumerate(sizes) if size]
-    seeds += [b"\3" + keys, bytes([8]) + (3).to_bytes(8, "big")]
+    seeds += [b"\3" + bytes(Sizes(40, 5).sent_bytes(1)), bytes([8]) + (3).to_bytes(8, "big")]
     first = dealing.Dealer(asked, SEED).block()
     for index, (mine, other) in enumerate(first):
         if len(other) == dealing.comparison_bytes(1, asked.comparisons[0], True):

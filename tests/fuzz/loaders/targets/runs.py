@@ -14,7 +14,7 @@ from primia_flwr.attacks.inversion.inversion import Reconstruction
 from primia_flwr.attacks.inversion.runner import AttackRunner, Finished, Job, _digest_of
 from primia_flwr.cli.train.live import _read_json as read_live
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import to_yaml
+from primia_flwr.config.load import compose_experiment, to_yaml
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.search.sweep import SweepConfig, searched_space
 from primia_flwr.config.stored import read_config
@@ -24,6 +24,8 @@ from primia_flwr.evaluation.explain.cases import (
     read_cases,
     write_cases,
 )
+from primia_flwr.flower.submitted import Submitted
+from primia_flwr.pipeline.known_runs import find_runs, known_run
 from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
 from primia_flwr.runs.cross_site import CrossSite, ModelRow, read_matrix, write_matrix
 from primia_flwr.runs.evidence import write_evidence
@@ -35,6 +37,7 @@ from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.runs.track import record_of
 from primia_flwr.runs.tracking import _identity
 from primia_flwr.search.study import STUDY_FILE, open_study
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.tasks.classes.readers.experts import read_experts
 from primia_flwr.tasks.image_csv import read_groups
 from tests import class_predictions
@@ -42,6 +45,28 @@ from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.reporting.run_folder_maker import cell, make_run_folder
 
 FILES = ["run.json", "metrics.json", "history.csv", "sites.csv", "predictions.csv", "config.yaml"]
+
+
+@target("known run")
+def known_run_folder(folder: Path) -> Made:
+    """Any one file of a run's folder garbled: the run is listed, or passed over."""
+    run = folder / "outputs" / "a"
+    (run / "flower").mkdir(parents=True)
+    (run / "config.yaml").write_text(to_yaml(compose_experiment()))
+    write_result(run / "run.json", {"name": "demo", "status": "running", "started": "2026-11-21"})
+    Submitted.by_this_process(7).write(run / "flower")
+    names = ["config.yaml", "run.json", "flower/submitted.json"]
+    honest = {name: (run / name).read_bytes() for name in names}
+
+    def load(raw: bytes) -> None:
+        for name, content in honest.items():
+            put(run / name, content)
+        index, rest = choice(raw, len(names))
+        put(run / names[index], rest)
+        find_runs(folder / "outputs")
+        known_run(run)
+
+    return Made(load, [bytes([at]) + honest[name] for at, name in enumerate(names)])
 
 
 @target("run folder")

@@ -1,0 +1,98 @@
+"""`primia runs stop`: end a run, at the sites too; it can be resumed."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from primia_flwr.cli.command import Command
+from primia_flwr.config.checks import check_range
+from primia_flwr.errors import ConfigError, FederationError
+from primia_flwr.flower.command import CONNECTION
+from primia_flwr.pipeline.known_runs import KnownRun, known_run
+
+_LOOK_EVERY = 0.2
+
+
+@dataclass
+class _StopArguments:
+    """Arguments of `primia runs stop`; `wait`: seconds that the run has to end."""
+
+    run: str = ""
+    wait: float = 60.0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("wait", self.wait, 1, 3600, example=60)
+
+
+def _run(cfg: _StopArguments) -> dict[str, Any]:
+    """Stop the process that watches the run, or the run at the SuperLink where there is none."""
+    if not cfg.run:
+        raise ConfigError("run=''; expected the folder of a run; primia runs list shows them")
+    run = known_run(Path(cfg.run))
+    by = _stop_process(run, cfg.wait) or _stop_at_superlink(run)
+    if not by:
+        raise FederationError(
+            f"run={run.folder} is {run.status}; expected a run that goes on; primia runs list "
+            "shows which do"
+        )
+    Console(stderr=cfg.quiet, emoji=False).print(
+        f"stopped {by}; no site goes on; go on with primia train resume={run.folder}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    return {"run": str(run.folder), "stopped": by, "run_id": str(run.run_id or "")}
+
+
+def _stop_process(run: KnownRun, wait: float) -> str:
+    """Stop `primia train` as Ctrl-C would: it stops the run at the SuperLink itself."""
+    process = run.submitted.process() if run.submitted and run.status == "running" else None
+    if process is None:
+        return ""
+    try:
+        os.kill(process.pid, signal.SIGINT)
+    except PermissionError:
+        raise FederationError(
+            f"run={run.folder} is watched by process {process.pid} of another account; expected "
+            "one of yours; run the command as the account that started the run"
+        ) from None
+    end = time.monotonic() + wait
+    while run.submitted and run.submitted.process() and time.monotonic() < end:
+        time.sleep(_LOOK_EVERY)
+    if run.submitted and run.submitted.process():
+        raise FederationError(
+            f"run={run.folder}: process {process.pid} was told to stop and has not ended after "
+            f"wait={wait:g} s; expected it to; wait longer, or end it with kill {process.pid}"
+        )
+    return "the process that watched it"
+
+
+def _stop_at_superlink(run: KnownRun) -> str:
+    """Stop a run whose process here has gone, if it still goes on at the sites."""
+    if not run.federation or not run.run_id:
+        return ""
+    connection = run.connection()
+    if connection.status(run.run_id).startswith(("finished", "unknown")):
+        return ""
+    connection.call("stop", str(run.run_id), CONNECTION)
+    return "at the SuperLink"
+
+
+COMMAND = Command(
+    words=("runs", "stop"),
+    summary=(
+        "stop a run as Ctrl-C would, at the sites too; what is done stays, and the run can be "
+        "resumed"
+    ),
+    examples=("primia runs stop outputs/2026-11-21/12-00-00-pneumonia",),
+    config_name="commands/runs/stop",
+    schema=_StopArguments,
+    run=_run,
+    positional="run",
+)
