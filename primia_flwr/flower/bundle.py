@@ -3,7 +3,8 @@
 The bundle is built from a staged copy, so the checkout may have any name, and nothing but
 the app travels: `clients/`, `strategies/`, `conf/`, and of `primia_flwr/` what the two halves
 import, because the less a hospital has to read, the better it reads it. Building is
-deterministic: the same files give the same SHA-256, which is what a site approves.
+deterministic: the same files give the same SHA-256, which is what a site approves, whether they
+lie in a checkout or in an installed wheel.
 """
 
 import hashlib
@@ -64,6 +65,8 @@ def stage_bundle(destination: Path) -> Bundle:
     code = imported({part: sources[part] for part in _CODE}, starts=starts)
     for part, source in sources.items():
         for path in sorted(source.rglob("*")):
+            if path.is_relative_to(source / "_bundle"):  # a wheel keeps the other parts there
+                continue
             if path in code or (part == "conf" and path.suffix in _SUFFIXES):
                 _copy(path, folder / part / path.relative_to(source))
     _add_plugins(folder)

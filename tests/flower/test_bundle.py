@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from primia_flwr.config.root import app_root
 from primia_flwr.errors import FederationError
 from primia_flwr.flower import bundle as bundle_module
 from primia_flwr.flower.bundle import stage_bundle
@@ -20,6 +22,49 @@ def test_the_same_code_has_the_same_hash(tmp_path: Path) -> None:
     one, two = stage_bundle(tmp_path / "one"), stage_bundle(tmp_path / "two")
     assert one.sha256 == two.sha256
     assert len(one.sha256) == 64
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_bundle_of_the_checkout_that_it_was_built_from(tmp_path: Path) -> None:
+    def run(*command: object, path: Path | None = None) -> str:
+        environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
+        done = subprocess.run(
+            [*map(str, command)], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    checkout, installed = tmp_path / "checkout", tmp_path / "installed"
+    run("git", "clone", "--quiet", app_root(), checkout)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, checkout)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(installed)
+    code = (
+        "import sys, pathlib, primia_flwr\n"
+        "from primia_flwr.flower.bundle import stage_bundle\n"
+        "assert primia_flwr.__file__.startswith(sys.argv[1])\n"
+        "print(stage_bundle(pathlib.Path(sys.argv[2])).sha256)\n"
+    )
+    hashes = {
+        run(sys.executable, "-c", code, place, tmp_path / "app", path=place)
+        for place in (checkout, installed)
+    }
+    assert len(hashes) == 1
+
+
+def test_where_the_parts_lie_does_not_change_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a wheel, in which the other parts lie within the package."""
+    before, package = stage_bundle(tmp_path / "one"), tmp_path / "primia_flwr"
+    shutil.copytree(app_root() / "primia_flwr", package)
+    for part in ("clients", "strategies", "conf"):
+        shutil.copytree(app_root() / part, package / "_bundle" / part)
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copyfile(app_root() / name, package / "_bundle" / name)
+    monkeypatch.setattr(bundle_module, "app_root", lambda: package / "_bundle")
+    monkeypatch.setattr(bundle_module, "__file__", str(package / "flower" / "bundle.py"))
+    assert stage_bundle(tmp_path / "two").sha256 == before.sha256
 
 
 def test_changed_code_has_another_hash(tmp_path: Path) -> None:
