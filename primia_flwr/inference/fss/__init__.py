@@ -1,5 +1,6 @@
-"""Comparison of secret-shared numbers by function secret sharing.
+"""Comparison of secret-shared numbers with what a dealer sends: ReLU in one opening more.
 
-`dpf` and `keys` are the keys, `prg` what they are drawn from, `compare` the comparison. Imports
-arithmetic; preprocessing deals the keys, the protocol uses them.
+`compare` is what the parties do, `dealing` what the dealer does; `digits`, `choice`, `dpf` are the
+parts, `keys` their bytes, `seeded` what is not sent, `prg` what trees are drawn from. Imports
+arithmetic; preprocessing deals, the protocol compares.
 """

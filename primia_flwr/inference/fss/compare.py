@@ -1,106 +1,40 @@
-"""Comparison with zero of secret-shared numbers, exact: one point function for each.
+"""ReLU of secret-shared numbers in a ring of n bits: digits, tables, and one opening of five bits.
 
-Let n = `bits`. The dealer picks r, uniform in 0 to 2^64 - 1, and a bit s, and deals shares of
-the point function at alpha = r mod 2^(n-1). The parties open y = x + r mod 2^64, which tells
-nothing of x, and `evaluate` gives XOR shares of s xor 1{x >= 0}. Nor does this bit, opened,
-tell anything of x: s is uniform.
+The dealer picks r, uniform in 0 to 2^64 - 1; the parties open y = x + r mod 2^64, which tells
+nothing of x. Write v mod 2^n as three digits v1, v2, v3 of w1, w2, w3 bits (`digits.widths`).
 
-The result is right for every r and every x in -2^(n-1) to 2^(n-1) - 1, as two's complement in
-64 bits. Write m(v) for bit n-1 of v, and v' for v mod 2^(n-1).
+1. x = y - r mod 2^64, and 2^n divides 2^64, so x = y - r mod 2^n. In this difference the top digit
+   is d - c mod 2^w1, where d = y1 - r1 mod 2^w1 and c is the borrow from the two digits below:
+   c = 1 - (G + F L) with G = 1{r2 < y2}, F = 1{r2 = y2}, L = 1{r3 <= y3}.
+2. x mod 2^n has its highest bit 0 iff d - c mod 2^w1 is below h = 2^(w1-1). For 0 < d < h it is,
+   whatever c; for d = 0 iff c = 0; for d > h it is not.
+3. d = h is left: d - c is below h iff c = 1. It is taken to be. That is wrong iff d - c = h, for x
+   in -2^(n-1) to -2^(n-1) + 2^(n-w1) - 1. So for every other x of -2^(n-1) to 2^(n-1) - 1, and
+   every r, 1{x >= 0} = b = A + E (G + F L) with A = 1{0 < d <= h}, E = 1{d = 0}.
 
-1. x = y - r mod 2^64, and 2^n divides 2^64, so x = y - r mod 2^n: the low n bits of x are those
-   of the difference of the low n bits of y and r.
-2. In this difference bit n-1 is m(y) xor m(r) xor c, where c is the borrow from the n-1 bits
-   below, c = 1{y' < r'}. So m(x) = m(y) xor m(r) xor 1{y' < alpha}.
-3. For x in that range m(x) = 1{x < 0}: bits n-1 to 63 of its two's complement are equal, and
-   bit 63 is the sign.
-4. The prefix parity of the point function, y' included, is 1{alpha <= y'}, the complement of
-   1{y' < alpha}. So 1{x >= 0} = 1 xor m(x) = m(y) xor m(r) xor 1{alpha <= y'}.
+These are equations of integers, without exceptions. For other x the result may be wrong, and nobody
+sees it without an audit. `digits` gives shares of A, E, G, F and of a narrow digit's L, which are
+opened under a mask bit each; a wide low digit's L is the prefix parity of a point function (`dpf`).
+`choice` gives the share of x b = max(x, 0).
 
-These are equations of integers, without exceptions. For x outside the range the result is
-wrong, and nobody sees it without an audit (`crypto.audit`). The parties hold XOR shares of the bit
-m(r) xor s, and party 0 adds m(y), which is public.
-
-Keys are for one evaluation: two numbers opened under one r give away their difference.
+What is opened is uniform: y because of r, five bits because of their masks. Keys are for one
+comparison: two numbers opened under one r give away their difference.
 
 Source: Boyle, Chandran, Gilboa, Gupta, Ishai, Kumar, Rathee 2021, "Function Secret Sharing for
-Mixed-Mode and Fixed-Point Secure Computation"; Storrier et al. 2023 (Grotto).
+Mixed-Mode and Fixed-Point Secure Computation", for the opening of y; Garay, Schoenmakers, Villegas
+2007, and Rathee et al. 2020 (CrypTFlow2), for comparison by digits.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from primia_flwr.errors import ConfigError, ProtocolError
-from primia_flwr.inference.arithmetic.randomness import Stream
-from primia_flwr.inference.fss import dpf
-from primia_flwr.inference.fss.keys import (
-    Bits,
-    Buffer,
-    CompareKeys,
-    Dealt,
-    check_sizes,
-    key_bytes,
-    packed_bytes,
-    sent_bytes,
-)
-from primia_flwr.inference.fss.prg import KEY_BYTES, WORD, Words
-
-__all__ = [
-    "CompareKeys",
-    "Dealt",
-    "deal",
-    "evaluate",
-    "expand",
-    "key_bytes",
-    "sent_bytes",
-]
-_PURPOSE = "comparison"
-
-
-def deal(r: Words, s: Bits, bits: int, seeds: tuple[bytes, bytes], *, threads: int = 1) -> Dealt:
-    """Deal one comparison for each r.
-
-    Parameters
-    ----------
-    r : ndarray
-        (count,) uint64, uniform: the masks of the numbers to compare.
-    s : ndarray
-        (count,) uint8 of 0 and 1, uniform: the masks of the results.
-    bits : int
-        n, 8 to 64.
-    seeds : tuple of bytes
-        Of party 0 and of party 1, 32 bytes each, fresh: they are for this dealing alone.
-    threads : int
-        Work on up to that many parts at a time; the result is the same.
-
-    Raises
-    ------
-    ConfigError
-        If an array, the bits or the threads are not as described.
-    ProtocolError
-        If a seed does not have 32 bytes, or both are the same.
-    """
-    check_sizes(0, bits, r.size)
-    _check("r", r, np.uint64, r.size)
-    _check("s", s, np.uint8, r.size)
-    if s.max() > 1:
-        raise ConfigError(f"s has an entry {s.max()}; expected 0 and 1 only")
-    if seeds[0] == seeds[1]:
-        raise ProtocolError("both parties have the same seed; expected two, each party's secret")
-    cipher_key = Stream(seeds[0], _PURPOSE, "cipher key").bytes(KEY_BYTES)
-    roots = _roots(seeds[0], r.size), _roots(seeds[1], r.size)
-    corrections = np.empty((dpf.levels(bits - 1) + 1, r.size, 2), WORD)
-
-    def work(part: slice) -> None:
-        pair, alphas = (roots[0][part], roots[1][part]), r[part] & _below(bits)
-        dpf.generate(cipher_key, alphas, pair, corrections[:, part])
-
-    _in_parts(work, r.size, threads)
-    shares = np.packbits(_top(r, bits) ^ s, bitorder="little") ^ _own_shares(seeds[0], r.size)
-    return Dealt(corrections, cipher_key, shares)
+from primia_flwr.inference.fss import choice, digits, dpf
+from primia_flwr.inference.fss.keys import Bits, Buffer, CompareKeys, Sizes, Tree, read
+from primia_flwr.inference.fss.parts import check_words, in_parts
+from primia_flwr.inference.fss.prg import Words
+from primia_flwr.inference.fss.seeded import masks_of, pairs_of, roots_of, tables_of
 
 
 def expand(party: int, seed: bytes, sent: Buffer, bits: int, count: int) -> CompareKeys:
@@ -126,14 +60,22 @@ def expand(party: int, seed: bytes, sent: Buffer, bits: int, count: int) -> Comp
     ProtocolError
         If `sent` or the seed has another length.
     """
-    dealt = Dealt.from_bytes(party, sent, bits, count)
-    if party == 0:
-        dealt = Dealt(dealt.corrections, dealt.cipher_key, _own_shares(seed, count))
-    return CompareKeys(party, bits, dealt, _roots(seed, count))
+    sizes = Sizes(bits, count)
+    tree, tables, pairs = read(party, sent, sizes)
+    own = pairs_of(seed, sizes.pairs(1 - party), count)
+    return CompareKeys(
+        party,
+        bits,
+        masks_of(seed, count),
+        tables_of(seed, sizes) if tables is None else tables,
+        (*own, *pairs) if party else (*pairs, *own),
+        tree,
+        roots_of(seed, count if tree else 0),
+    )
 
 
 def evaluate(keys: CompareKeys, opened: Words, threads: int = 1) -> Bits:
-    """Return this party's XOR shares of s xor 1{x >= 0}.
+    """Return this party's XOR shares of the five masked bits, packed, the lowest bit first.
 
     Parameters
     ----------
@@ -147,64 +89,79 @@ def evaluate(keys: CompareKeys, opened: Words, threads: int = 1) -> Bits:
     Returns
     -------
     ndarray
-        (count,) uint8 of 0 and 1.
+        (5, ceil(count / 8)) uint8. The XOR of both parties' is to be opened.
 
     Raises
     ------
     ConfigError
         If `opened` or `threads` is not as described.
     """
-    _check("opened", opened, np.uint64, keys.count)
-    dealt = keys.dealt
-    result = np.unpackbits(dealt.shares, count=keys.count, bitorder="little")
+    check_words("opened", opened, keys.count)
+    bits = np.empty((choice.MASKS, keys.count), np.uint8)
 
     def work(part: slice) -> None:
-        points, words = opened[part] & _below(keys.bits), dealt.corrections[:, part]
-        result[part] ^= dpf.prefix_parity(
-            keys.party, dealt.cipher_key, keys.roots[part], words, points
-        )
-        if keys.party == 0:
-            result[part] ^= _top(opened[part], keys.bits)
+        shares = _shares(keys, part, opened[part])
+        bits[: len(shares), part] = shares
 
-    _in_parts(work, keys.count, threads)
+    in_parts(work, keys.count, threads)
+    if keys.tree is not None:
+        _evaluate_tree(keys, keys.tree, opened, bits[-1], threads)
+    return np.packbits(bits, axis=1, bitorder="little") ^ keys.masks
+
+
+def relu(keys: CompareKeys, opened: Words, bits: Bits, share: Words, threads: int = 1) -> Words:
+    """Return this party's share of max(x, 0).
+
+    Parameters
+    ----------
+    keys : CompareKeys
+        This party's.
+    opened : ndarray
+        (count,) uint64: as for `evaluate`.
+    bits : ndarray
+        (5, count) uint8 of 0 and 1: the XOR of both parties' results of `evaluate`, unpacked.
+    share : ndarray
+        (count,) uint64: of x.
+    threads : int
+        Work on up to that many parts at a time; the result is the same.
+
+    Raises
+    ------
+    ConfigError
+        If `threads` is not as described.
+    """
+    result = np.empty_like(share)
+
+    def work(part: slice) -> None:
+        pairs = [pair[:, part] for pair in keys.pairs]
+        result[part] = choice.product(pairs, bits[:, part], opened[part], share[part])
+
+    in_parts(work, keys.count, threads)
     return result
 
 
-def _below(bits: int) -> np.uint64:
-    """Return the mask of the bits below the one that is compared."""
-    return np.uint64((1 << (bits - 1)) - 1)
+def _shares(keys: CompareKeys, part: slice, opened: Words) -> list[NDArray[Any]]:
+    """Return a party's shares of A, E, G, F, and L if it has a table, of some comparisons."""
+    at, rows = digits.split(opened, keys.bits), digits.rows(keys.bits)
+    tables = [keys.tables[words, part] for words in rows]
+    inside, equal = digits.read_top(tables[0], at[0], digits.widths(keys.bits)[0])
+    less, same = digits.read(tables[1], at[1])
+    shares = [digits.parity(inside), equal, digits.parity(less), same]
+    if keys.tree is None:
+        before, there = digits.read(tables[2], at[2])
+        shares.append(digits.parity(before ^ there))
+    return shares
 
 
-def _top(words: Words, bits: int) -> Bits:
-    """Return bit n-1 of each word."""
-    return (words >> np.uint64(bits - 1)).astype(np.uint8) & np.uint8(1)
+def _evaluate_tree(
+    keys: CompareKeys, tree: Tree, opened: Words, result: Bits, threads: int
+) -> None:
+    """Write a party's shares of L, by its point functions."""
 
-
-def _roots(seed: bytes, count: int) -> Words:
-    return Stream(seed, _PURPOSE, "roots").uint64((count, 2))
-
-
-def _own_shares(seed: bytes, count: int) -> Bits:
-    raw = Stream(seed, _PURPOSE, "shares").bytes(packed_bytes(count))
-    return np.frombuffer(raw, np.uint8)
-
-
-def _in_parts(work: Callable[[slice], None], count: int, threads: int) -> None:
-    """Call `work` on up to `threads` slices that together are 0 to `count`, all at once."""
-    if threads < 1:
-        raise ConfigError(f"threads={threads} of comparisons; expected at least 1")
-    each = dpf.CHUNK * -(-count // (dpf.CHUNK * threads))
-    parts = [slice(start, min(start + each, count)) for start in range(0, count, each)]
-    if len(parts) == 1:
-        work(parts[0])
-        return
-    with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(work, parts))
-
-
-def _check(name: str, array: NDArray[np.generic], dtype: type[np.generic], count: int) -> None:
-    if array.dtype != dtype or array.shape != (count,):
-        raise ConfigError(
-            f"{name} is {array.dtype} {array.shape}; expected {np.dtype(dtype)} ({count},), one "
-            "entry for each comparison"
+    def work(part: slice) -> None:
+        points, words = digits.split(opened[part], keys.bits)[2], tree.corrections[:, part]
+        result[part] = dpf.prefix_parity(
+            keys.party, tree.cipher_key, keys.roots[part], words, points
         )
+
+    in_parts(work, keys.count, threads, dpf.CHUNK)

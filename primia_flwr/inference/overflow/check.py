@@ -1,24 +1,27 @@
 """Audit: was a compared number of the batch outside its ring? The data owner alone learns it.
 
-A comparison in a ring of n bits is right for -2^(n-1) <= x < 2^(n-1). With audit each number that
-is compared is checked, and the scores come out only if none is outside. That takes no message of
-its own, and the model owner learns nothing.
+A comparison in a ring of n bits is right for numbers in it; see `fss.compare` for the few above
+-2^(n-1) that count as outside, as those from 2^(n-1) on do. With audit each number that is compared
+is checked, and the scores come out only if every comparison was right. That takes no message of its
+own, and the model owner learns nothing.
 
-One comparison. The parties have opened y = x + r and e = s xor 1 xor m(x), m(v) being bit n-1 of
-v; see `fss.compare`. Let H(v) be bits n-1 to 63 of v, and c the borrow from bits below n-1 in
-y - r.
+One comparison. The parties have opened y = x + r, and a = A xor sa. Let K(v) be bits n to 63 of v,
+B the bit that was computed for 1{x >= 0}, and C = 1{r mod 2^n <= y mod 2^n}.
 
-1. H(x) = H(y) - H(r) - c mod 2^(65-n): the borrow of a subtraction.
-2. m(x) = e xor s xor 1. Bit n-1 of y - r is m(x) = m(y) xor m(r) xor c, so
-   c = e xor 1 xor m(y) xor q with q = s xor m(r). All this holds for every x.
-3. x is in the ring iff all bits of H(x) are equal: H(x) = 0 and m(x) = 0, or H(x) = -1 and
-   m(x) = 1. So it is iff T = H(x) + m(x) = 0 mod 2^(65-n).
+1. K(x) = K(y) - K(r) - (1 - C) mod 2^(64-n): the borrow of a subtraction.
+2. If T = K(x) + 1 - B = 0 mod 2^(64-n), then B = 1 and 0 <= x < 2^n, or B = 0 and -2^n <= x < 0:
+   the comparison was right. For x in the ring T = 0. For x outside of -2^n to 2^n - 1 it is not.
+3. In the words of `fss.compare`, B = A + E (G + F L). With r1 and y1, the top digits, also
+   C = 1{r1 < y1} + E (G + F L). So T = K(y) - K(r) + 1{r1 < y1} - A.
+4. Let m be the highest bit of r1, t that of y1. Where they are equal, A = 1{r1 < y1}. For t = 1 and
+   m = 0 the difference 1{r1 < y1} - A is 1 - A, for t = 0 and m = 1 it is -A. Put W = K(r) + m sa
+   and V = K(r) + m (1 - sa), and A = a + (1-2a) sa:
+   T = K(y) - W (t = 0, a = 0), K(y) - V (0, 1), K(y) + 1 - V - sa (1, 0), K(y) - W + sa (1, 1).
 
-The parties have additive shares of s, and the dealer adds shares of H(r) and q. All else is public,
-and with a public bit b, v xor b is v or 1 - v: each party computes its share of T on its own.
+The parties have additive shares of sa, and the dealer adds shares of W and V. All else is public.
 
 The batch. T = 0 iff T_0 = -T_1. The data owner hashes all its T_0 to D_0, the model owner all its
--T_1 to D_1. Neither is sent. D_0 = D_1 iff no number is outside, but for a collision of SHA-256.
+-T_1 to D_1. Neither is sent. D_0 = D_1 iff T = 0 for all, but for a collision of SHA-256.
 
 The scores. The dealer gives the data owner uniform a (256 bits) and u (384 bits), the model owner
 a uniform binary matrix M (384 x 256) and v = M a xor u. The data owner sends D_0 xor a. The model
@@ -48,9 +51,11 @@ from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream
 
 _Words = NDArray[np.uint64]
+_Bits = NDArray[np.uint8]
 
 DIGEST_WORDS = 4
 TAG_BYTES = 16
+CHECK_BYTES = 16
 _KEY_WORDS = (TAG_BYTES + SEED_BYTES) // 8
 LOCK_BYTES = 8 * _KEY_WORDS
 _PURPOSE = "audit"
@@ -60,11 +65,11 @@ _PURPOSE = "audit"
 class Checks:
     """One party's shares for a comparison step, uint64 (count,) each.
 
-    `high`: of r without its lowest n-1 bits, shifted down. `borrow`: of s xor bit n-1 of r.
+    `equal`: W, for where a is t. `other`: V, for where it is not.
     """
 
-    high: _Words
-    borrow: _Words
+    equal: _Words
+    other: _Words
 
     @classmethod
     def own(cls, seed: bytes, number: int, count: int) -> Self:
@@ -77,8 +82,8 @@ class Checks:
         return cls(*np.frombuffer(raw, np.uint64).reshape(2, -1))
 
 
-def deal_checks(seed: bytes, number: int, r: _Words, s: NDArray[np.uint8], bits: int) -> bytes:
-    """Return the model owner's shares of a step, 16 bytes a comparison.
+def deal_checks(seed: bytes, number: int, r: _Words, inside: _Bits, bits: int) -> bytes:
+    """Return the model owner's shares of a step, `CHECK_BYTES` a comparison.
 
     Parameters
     ----------
@@ -86,20 +91,21 @@ def deal_checks(seed: bytes, number: int, r: _Words, s: NDArray[np.uint8], bits:
         The data owner's, 32 bytes.
     number : int
         Of the comparison step.
-    r, s : ndarray
-        (count,) uint64 and uint8: the comparisons' masks.
+    r, inside : ndarray
+        (count,) uint64 and uint8: the comparisons' masks, and those of their bit A.
     bits : int
         n, 8 to 64.
     """
-    own, high = Checks.own(seed, number, r.size), r >> np.uint64(bits - 1)
-    borrow = high & np.uint64(1) ^ s
-    return (high - own.high).tobytes() + (borrow - own.borrow).tobytes()
+    own, highest = Checks.own(seed, number, r.size), r >> np.uint64(bits - 1)
+    high, m = highest >> np.uint64(1), highest & np.uint64(1)
+    both = m & inside
+    return (high + both - own.equal).tobytes() + (high + (m ^ both) - own.other).tobytes()
 
 
 def residues(
-    party: int, bits: int, opened: _Words, chosen: NDArray[np.bool_], s: _Words, checks: Checks
+    party: int, bits: int, opened: _Words, inside: _Bits, sa: _Words, checks: Checks
 ) -> _Words:
-    """Return T_0 of each number, or -T_1, modulo 2^(65-n); the two are equal inside the ring.
+    """Return T_0 of each number, or -T_1, modulo 2^(64-n); the two are equal inside the ring.
 
     Parameters
     ----------
@@ -107,21 +113,20 @@ def residues(
         0 or 1.
     bits : int
         n, 8 to 64.
-    opened, chosen : ndarray
-        (count,) uint64 and bool: y and e of each comparison.
-    s : ndarray
-        (count,) uint64: this party's additive shares of s.
+    opened, inside : ndarray
+        (count,) uint64 and uint8: y and a of each comparison.
+    sa : ndarray
+        (count,) uint64: this party's additive shares of the masks sa.
     checks : Checks
         This party's.
     """
-    one, high = np.uint64(party == ring.DATA_OWNER), opened >> np.uint64(bits - 1)
-    turned = ~chosen ^ (high & np.uint64(1)).astype(np.bool_)  # where c is 1 - q
-    total: _Words = high * one - checks.high
-    total += np.where(chosen, s, one - s)
-    total -= np.where(turned, one - checks.borrow, checks.borrow)
+    one, highest = np.uint64(party == ring.DATA_OWNER), opened >> np.uint64(bits - 1)
+    t, a = (highest & np.uint64(1)).astype(np.bool_), inside.astype(np.bool_)
+    total: _Words = (highest >> np.uint64(1)) * one - np.where(t ^ a, checks.other, checks.equal)
+    total += np.where(t, np.where(a, sa, one - sa), np.uint64(0))
     if party == ring.MODEL_OWNER:
         np.negative(total, out=total)
-    return total & np.uint64((1 << (65 - bits)) - 1)
+    return total & np.uint64((1 << (64 - bits)) - 1)
 
 
 class Ledger:
@@ -134,8 +139,8 @@ class Ledger:
         self,
         bits: int,
         opened: _Words,
-        chosen: NDArray[np.bool_],
-        s: _Words,
+        inside: _Bits,
+        sa: _Words,
         checks: Checks | None,
     ) -> None:
         """Take in one comparison step; see `residues`.
@@ -147,7 +152,7 @@ class Ledger:
         """
         if checks is None:
             raise ProtocolError("a block was dealt without audit; expected shares for its checks")
-        self._hash.update(residues(self._party, bits, opened, chosen, s, checks).data)
+        self._hash.update(residues(self._party, bits, opened, inside, sa, checks).data)
 
     def digest(self) -> _Words:
         """Return the hash of all, (4,) uint64."""

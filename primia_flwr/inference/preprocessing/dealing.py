@@ -6,13 +6,15 @@ By seed: each party expands its part from 32 bytes. Sent: only what a seed canno
 | ---------------- | ------------------------- | -------------------------------------------- |
 | opening          | mask A, by seed           | nothing                                      |
 | product          | C_0, by seed              | C_1 = A * B - C_0, sent                      |
-| comparison of x  | r_0, s_0, (r s)_0 by seed | r_1 by seed; s_1, (r s)_1 sent               |
-| and its key      | root by seed, rest sent   | root by seed, rest sent                      |
-| its check, with  | high_0, borrow_0 by seed  | high_1, borrow_1 sent                        |
+| comparison of x  | r_0, bits' masks by seed  | the same                                     |
+| and its tables   | sent                      | by seed                                      |
+| ten pairs        | some sent, rest by seed   | the others sent                              |
+| a wide ring's    | root by seed, rest sent   | root by seed, rest sent                      |
+| its check, with  | two words by seed         | two words sent                               |
 | audit; release   | a, u by seed              | M by seed; v sent                            |
 
-B masks the weights, by a seed that the model owner alone gets and that serves one session; A, r, s
-and the keys serve one batch and never again.
+B masks the weights, by a seed that the model owner alone gets and that serves one session; A, r and
+the keys serve one batch and never again.
 
 Source: Beaver 1991; Mishra et al. 2020 (Delphi), section 4, for products with weights that one
 party knows; Boyle et al. 2021 (ePrint 2020/1392) for the comparison.
@@ -31,6 +33,8 @@ from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import SEED_BYTES, Stream, fresh_seed
 from primia_flwr.inference.correlation_spec import Compared, CorrelationSpec
 from primia_flwr.inference.fss import compare
+from primia_flwr.inference.fss.dealing import deal
+from primia_flwr.inference.fss.keys import CompareKeys, Sizes
 from primia_flwr.inference.overflow import check as audit
 
 Words = NDArray[np.uint64]
@@ -59,18 +63,25 @@ class Dealer:
 
     Parameters
     ----------
-    needs : Needs
+    spec : CorrelationSpec
         Of the plan.
     weight_seed : bytes
         Of the weights' masks, 32 bytes.
     device : torch.device
         Of the products.
+    threads : int
+        For the comparisons.
     """
 
     def __init__(
-        self, spec: CorrelationSpec, weight_seed: bytes, *, device: torch.device = ring.CPU
+        self,
+        spec: CorrelationSpec,
+        weight_seed: bytes,
+        *,
+        device: torch.device = ring.CPU,
+        threads: int = 1,
     ) -> None:
-        self._needs = spec
+        self._needs, self._threads = spec, threads
         self._masks = [ring.place(mask, device) for mask in weight_masks(spec, weight_seed)]
 
     def block(self) -> Iterator[tuple[bytes, bytes]]:
@@ -89,56 +100,37 @@ class Dealer:
             value -= tensor(_product_share(seeds[0], number, product.shape))
             yield b"", words(value).tobytes()
         for number, compared in enumerate(self._needs.comparisons):
-            yield _deal_comparison(seeds, number, compared, self._needs.audit)
+            yield self._comparison(seeds, number, compared)
         if self._needs.audit:
             yield b"", audit.deal_lock(seeds)
 
-
-def _deal_comparison(
-    seeds: tuple[bytes, bytes], number: int, compared: Compared, audited: bool
-) -> tuple[bytes, bytes]:
-    count = compared.count
-    mine = [_Expanded.of(party, seeds[party], number, count) for party in (0, 1)]
-    r = mine[0].r + mine[1].r
-    s = Stream(fresh_seed(), "select").bits(count)
-    chosen = s.astype(np.uint64)
-    parts = chosen - mine[0].s, r * chosen - mine[0].rs
-    keys = compare.deal(r, s, compared.bits, (mine[0].key_seed, mine[1].key_seed))
-    selects = parts[0].tobytes(), parts[1].tobytes()
-    checks = audit.deal_checks(seeds[0], number, r, s, compared.bits) if audited else b""
-    return b"".join(keys.sent(0)), b"".join((*selects, checks, *keys.sent(1)))
+    def _comparison(
+        self, seeds: tuple[bytes, bytes], number: int, compared: Compared
+    ) -> tuple[bytes, bytes]:
+        mine, theirs = (_expanded(seed, number, compared.count) for seed in seeds)
+        r = mine[1] + theirs[1]
+        dealt = deal(r, compared.bits, (mine[0], theirs[0]), threads=self._threads)
+        checks = b""
+        if self._needs.audit:
+            checks = audit.deal_checks(seeds[0], number, r, dealt.inside, compared.bits)
+        return b"".join(dealt.sent(0)), b"".join((*dealt.sent(1), checks))
 
 
-@dataclass(frozen=True)
-class _Expanded:
-    """What a seed gives for a comparison step; `s` and `rs` only for the data owner."""
-
-    r: Words
-    s: Words
-    rs: Words
-    key_seed: bytes
-
-    @classmethod
-    def of(cls, party: int, seed: bytes, number: int, count: int) -> "_Expanded":
-        stream = Stream(seed, "comparison", number)
-        key_seed = stream.bytes(SEED_BYTES)
-        r = stream.uint64(count)
-        if party == ring.MODEL_OWNER:
-            return cls(r, r[:0], r[:0], key_seed)
-        return cls(r, stream.uint64(count), stream.uint64(count), key_seed)
+def _expanded(seed: bytes, number: int, count: int) -> tuple[bytes, Words]:
+    """Return what a party's seed gives for a comparison step: the keys' seed, and its part of r."""
+    stream = Stream(seed, "comparison", number)
+    return stream.bytes(SEED_BYTES), stream.uint64(count)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """One party's randomness for a comparison step: uint64 (count,) each, and the keys.
+    """One party's randomness for a comparison step: its part of r, uint64 (count,), and the keys.
 
     `checks`: with audit.
     """
 
     r: Words
-    s: Words
-    rs: Words
-    keys: compare.CompareKeys
+    keys: CompareKeys
     checks: audit.Checks | None = None
 
 
@@ -182,18 +174,14 @@ def open_selection(
     compared = spec.comparisons[number]
     count, bits = compared.count, compared.bits
     _check_length("comparison", number, sent, comparison_bytes(party, compared, spec.audit))
-    own = _Expanded.of(party, seed, number, count)
-    s, rs, rest = own.s, own.rs, memoryview(sent)
-    checks = audit.Checks.own(seed, number, count) if spec.audit else None
-    if party == ring.MODEL_OWNER:
-        s = np.frombuffer(rest[: 8 * count], np.uint64)
-        rs = np.frombuffer(rest[8 * count : 16 * count], np.uint64)
-        rest = rest[16 * count :]
-        if spec.audit:
-            checks = audit.Checks.from_bytes(rest[: 16 * count])
-            rest = rest[16 * count :]
-    keys = compare.expand(party, own.key_seed, rest, bits, count)
-    return Selection(own.r, s, rs, keys, checks)
+    key_seed, r = _expanded(seed, number, count)
+    rest, checks = memoryview(sent), None
+    if spec.audit and party == ring.DATA_OWNER:
+        checks = audit.Checks.own(seed, number, count)
+    elif spec.audit:
+        end = len(rest) - audit.CHECK_BYTES * count
+        rest, checks = rest[:end], audit.Checks.from_bytes(rest[end:])
+    return Selection(r, compare.expand(party, key_seed, rest, bits, count), checks)
 
 
 def open_release(party: int, seed: bytes, sent: bytes) -> audit.Key | audit.Lock:
@@ -211,10 +199,8 @@ def open_release(party: int, seed: bytes, sent: bytes) -> audit.Key | audit.Lock
 
 def comparison_bytes(party: int, compared: Compared, audited: bool) -> int:
     """Return how many bytes are sent to a party for a comparison step."""
-    keys = compare.sent_bytes(party, compared.bits, compared.count)
-    if party == ring.DATA_OWNER:
-        return keys
-    return keys + (32 if audited else 16) * compared.count
+    checks = audit.CHECK_BYTES * (audited and party == ring.MODEL_OWNER)
+    return Sizes(compared.bits, compared.count).sent_bytes(party) + checks * compared.count
 
 
 def part_bytes(party: int, spec: CorrelationSpec) -> list[int]:
@@ -231,6 +217,14 @@ def stored_bytes(party: int, spec: CorrelationSpec) -> int:
     products = sum(8 * int(np.prod(product.shape)) for product in spec.products)
     own = products if party == ring.DATA_OWNER else 0
     return sum(part_bytes(party, spec)) + own
+
+
+def open_bytes(spec: CorrelationSpec) -> int:
+    """Return what a block takes in memory once it is open, at either party, but for its masks A."""
+    products = sum(8 * int(np.prod(product.shape)) for product in spec.products)
+    each = 8 + 2 * 8 * spec.audit  # r, and the checks
+    steps = ((step, Sizes(step.bits, step.count)) for step in spec.comparisons)
+    return products + sum(sizes.held_bytes + each * step.count for step, sizes in steps)
 
 
 def _check_length(what: str, number: int, sent: bytes | memoryview, expected: int) -> None:

@@ -64,7 +64,7 @@ class Prefetch:
         Whose.
     channel : Channel
         To the crypto provider, after `join`; the supply's own from now on.
-    needs : Needs
+    spec : CorrelationSpec
         Of the plan.
     store : Store
         Where blocks wait.

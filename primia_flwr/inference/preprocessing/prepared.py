@@ -58,7 +58,7 @@ def prepare(
     ----------
     party : int
         Whose.
-    needs : Needs
+    spec : CorrelationSpec
         Of the plan.
     parts : sequence of bytes
         All parts of the block, in the order of `Dealer.block`.

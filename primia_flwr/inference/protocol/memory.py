@@ -18,7 +18,7 @@ from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.plan import Plan
-from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
+from primia_flwr.inference.preprocessing.dealing import open_bytes, part_bytes, stored_bytes
 
 _WORD_BYTES = 8
 GB = 10**9
@@ -41,7 +41,8 @@ class SessionMemory:
         """Return that of a data owner or a model owner."""
         spec, batch = CorrelationSpec.of(plan), plan.input_shape[0]
         values = sum(math.prod(step.shape) for step in plan.steps)
-        block = _BLOCKS * stored_bytes(party, spec) + _WITH_COPIES * max(part_bytes(party, spec))
+        held = max(stored_bytes(party, spec), open_bytes(spec))
+        block = _BLOCKS * held + _WITH_COPIES * max(part_bytes(party, spec))
         masks = _entries(spec) if party == ring.DATA_OWNER else 0
         each = block + _WORD_BYTES * (2 * values + 2 * masks)
         return cls(_WORD_BYTES * 2 * _weights(spec) + _FIRST_BYTES, -(-each // batch))

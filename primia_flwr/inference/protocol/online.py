@@ -2,7 +2,7 @@
 
 The data owner speaks first. A frame of it brings the openings of the next linear layers and its
 share of the next comparison's masked input; the model owner answers with its own share; then
-both send one bit for each number compared, at once. So a comparison costs one answer and one
+both send five bits for each number compared, at once. So a comparison costs one answer and one
 reply, and the linear layers between two comparisons travel with the reply: 2 + 2 c one-way delays
 for c comparison steps. An audit rides along: a hash with the data owner's last frame, a tag with
 the scores.
@@ -132,22 +132,19 @@ class _Party:
         return result.index_copy_(step.axis, at, larger)
 
     def _relu(self, share: Tensor, selection: Selection) -> Tensor:
-        """Return a share of max(x, 0): open x + r, compare, open a masked bit, select."""
-        x = words(share).ravel()
+        """Return a share of max(x, 0): open x + r, compare, open five masked bits, choose."""
+        x, keys = words(share).ravel(), selection.keys
         opened = self._open_masked(x + selection.r)
-        bits = compare.evaluate(selection.keys, opened, threads=self._threads)
-        chosen = self._open_bits(bits)
+        bits = self._open_bits(compare.evaluate(keys, opened, threads=self._threads), x.size)
         if self._plan.audit:
-            bits_of_ring, checks = selection.keys.bits, selection.checks
-            self._ledger.add(bits_of_ring, opened, chosen, selection.s, checks)
-        u = opened * selection.s - selection.rs
-        return tensor(np.where(chosen, x - u, u)).reshape(share.shape)
+            self._ledger.add(keys.bits, opened, bits[0], keys.pairs[0][0], selection.checks)
+        larger = compare.relu(keys, opened, bits, x, threads=self._threads)
+        return tensor(larger).reshape(share.shape)
 
-    def _open_bits(self, mine: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        packed = np.packbits(mine)
-        theirs = self._link.exchange(packed.data, packed.nbytes)
-        opened = packed ^ _array(theirs, np.uint8, packed.size)
-        return np.unpackbits(opened, count=mine.size).view(np.bool_)
+    def _open_bits(self, mine: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+        theirs = self._link.exchange(mine.reshape(-1).data, mine.nbytes)
+        opened = mine ^ _array(theirs, np.uint8, mine.size).reshape(mine.shape)
+        return np.unpackbits(opened, axis=1, count=count, bitorder="little")
 
 
 class DataOwner(_Party):

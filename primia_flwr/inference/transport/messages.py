@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 from primia_flwr.errors import ProtocolError
 from primia_flwr.storage.reading import parse_json
 
-VERSION = 1
+VERSION = 2
 _PROTOCOLS = ("fss", "crypten")
 NONCE_BYTES = 32
 MAX_BATCHES = 10**6

@@ -3,90 +3,90 @@ import pytest
 
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.inference.fss import compare
-from primia_flwr.inference.fss.keys import CompareKeys, key_bytes, sent_bytes
+from primia_flwr.inference.fss.dealing import deal
+from primia_flwr.inference.fss.keys import CompareKeys, Sizes
 
 SEEDS = bytes([1]) * 32, bytes([2]) * 32
 COUNT = 11
 R = np.arange(COUNT, dtype=np.uint64) * np.uint64(0x123456789ABCDEF)
-S = np.arange(COUNT, dtype=np.uint8) % np.uint8(2)
 
 
 def sent(party: int, bits: int) -> bytes:
-    return b"".join(compare.deal(R, S, bits, SEEDS).sent(party))
+    return b"".join(deal(R, bits, SEEDS).sent(party))
+
+
+def held(keys: CompareKeys) -> list[bytes]:
+    tree = [keys.tree.corrections.tobytes(), keys.tree.cipher_key] if keys.tree else []
+    pairs = [pair.tobytes() for pair in keys.pairs]
+    return [keys.masks.tobytes(), keys.tables.tobytes(), keys.roots.tobytes(), *pairs, *tree]
 
 
 @pytest.mark.parametrize(
-    ("bits", "words"),
-    [(8, 1), (9, 2), (16, 9), (32, 25), (64, 57)],  # bits - 1 - 7 levels and the leaf
+    ("bits", "tree", "table_words", "pairs"),
+    [
+        (8, 0, 3, (4, 6)),
+        (22, 0, 4 + 2 + 2, (3, 7)),
+        (27, 0, 8 + 8 + 8, (0, 10)),
+        (32, 32 - 16 - 7 + 1, 4 + 4, (3, 7)),  # levels, and the leaf
+        (64, 64 - 16 - 7 + 1, 4 + 4, (3, 7)),
+    ],
 )
-def test_lengths_by_hand(bits: int, words: int) -> None:
-    # 8 comparisons: 16 bytes a word, 16 of the hash's key, 1 of the bits, 16 a root
-    assert sent_bytes(0, bits, 8) == 8 * 16 * words + 16
-    assert sent_bytes(1, bits, 8) == 8 * 16 * words + 16 + 1
-    assert key_bytes(bits, 8) == 8 * 16 * words + 16 + 1 + 8 * 16
-    assert sent_bytes(1, bits, 9) - sent_bytes(0, bits, 9) == 2
-    for party in (0, 1):
-        assert len(sent(party, bits)) == sent_bytes(party, bits, COUNT)
+def test_lengths_by_hand(bits: int, tree: int, table_words: int, pairs: tuple[int, int]) -> None:
+    once = 16 * bool(tree)  # the key of the hash
+    expected = [COUNT * (16 * tree + 16 * each) + once for each in pairs]
+    expected[0] += COUNT * 8 * table_words
+    assert [Sizes(bits, COUNT).sent_bytes(party) for party in (0, 1)] == expected
+    assert [len(sent(party, bits)) for party in (0, 1)] == expected
 
 
-def stored(keys: CompareKeys) -> bytes:
-    """Return the bytes that a party stores."""
-    return keys.roots.tobytes() + b"".join(keys.dealt.sent(1))
-
-
-@pytest.mark.parametrize("bits", [8, 32, 64])
+@pytest.mark.parametrize("bits", [8, 22, 32, 64])
 @pytest.mark.parametrize("party", [0, 1])
 @pytest.mark.parametrize("shift", [0, 1, 8])
-def test_stored_keys_are_the_same_wherever_they_begin(bits: int, party: int, shift: int) -> None:
-    keys = compare.expand(party, SEEDS[party], sent(party, bits), bits, COUNT)
-    raw = stored(keys)
-    assert len(raw) == key_bytes(bits, COUNT)
+def test_sent_may_begin_anywhere(bits: int, party: int, shift: int) -> None:
+    raw = sent(party, bits)
+    expected = compare.expand(party, SEEDS[party], raw, bits, COUNT)
     buffer = bytearray(shift) + raw
-    again = CompareKeys.from_bytes(party, memoryview(buffer)[shift:], bits, COUNT)
-    assert (again.party, again.bits, again.count) == (party, bits, COUNT)
-    assert again.roots.flags.aligned
-    assert again.dealt.corrections.flags.aligned
-    assert stored(again) == raw
-    assert np.array_equal(compare.evaluate(again, R), compare.evaluate(keys, R))
+    keys = compare.expand(party, SEEDS[party], memoryview(buffer)[shift:], bits, COUNT)
+    assert (keys.party, keys.bits, keys.count) == (party, bits, COUNT)
+    assert all(pair.flags.aligned for pair in keys.pairs)
+    assert keys.tables.flags.aligned
+    assert held(keys) == held(expected)
 
 
-@pytest.mark.parametrize("shift", [1, 8])
-def test_sent_may_begin_anywhere(shift: int) -> None:
-    expected = compare.expand(1, SEEDS[1], sent(1, 20), 20, COUNT)
-    buffer = bytearray(shift) + sent(1, 20)
-    keys = compare.expand(1, SEEDS[1], memoryview(buffer)[shift:], 20, COUNT)
-    assert stored(keys) == stored(expected)
+@pytest.mark.parametrize("bits", [20, 32])
+def test_what_keys_take_in_memory_is_as_announced(bits: int) -> None:
+    for party in (0, 1):
+        keys = compare.expand(party, SEEDS[party], sent(party, bits), bits, COUNT)
+        taken = sum(len(part) for part in held(keys))
+        assert abs(taken - Sizes(bits, COUNT).held_bytes) <= 16
 
 
 def test_aligned_keys_are_not_copied() -> None:
-    buffer = bytearray(sent(1, 20))
-    keys = compare.expand(1, SEEDS[1], buffer, 20, COUNT)
-    assert np.shares_memory(keys.dealt.corrections, np.frombuffer(buffer, np.uint8))
+    buffer = bytearray(sent(0, 20))
+    keys = compare.expand(0, SEEDS[0], buffer, 20, COUNT)
+    assert np.shares_memory(keys.tables, np.frombuffer(buffer, np.uint8))
 
 
 def test_keys_do_not_print_themselves() -> None:
-    keys = compare.expand(0, SEEDS[0], sent(0, 8), 8, COUNT)
-    assert "array" not in repr(keys)
-    assert "array" not in repr(keys.dealt)
+    for bits in (8, 32):
+        keys = compare.expand(0, SEEDS[0], sent(0, bits), bits, COUNT)
+        assert "array" not in repr(keys) + repr(keys.tree) + repr(deal(R, bits, SEEDS))
 
 
+@pytest.mark.parametrize("bits", [22, 32])
 @pytest.mark.parametrize("party", [0, 1])
 @pytest.mark.parametrize("change", [-16, -1, 1, 8])
-def test_another_length_is_refused(party: int, change: int) -> None:
-    raw = sent(party, 32)
+def test_another_length_is_refused(bits: int, party: int, change: int) -> None:
+    raw = sent(party, bits)
     wrong = raw[:change] if change < 0 else raw + bytes(change)
     with pytest.raises(ProtocolError, match=f"has {len(wrong)} bytes; expected {len(raw)}"):
-        compare.expand(party, SEEDS[party], wrong, 32, COUNT)
-    keys = stored(compare.expand(party, SEEDS[party], raw, 32, COUNT))
-    wrong = keys[:change] if change < 0 else keys + bytes(change)
-    with pytest.raises(ProtocolError, match=f"have {len(wrong)} bytes; expected {len(keys)}"):
-        CompareKeys.from_bytes(party, wrong, 32, COUNT)
+        compare.expand(party, SEEDS[party], wrong, bits, COUNT)
 
 
 def test_what_was_sent_to_the_other_party_is_refused() -> None:
     for party in (0, 1):
         with pytest.raises(ProtocolError, match="expected"):
-            compare.expand(party, SEEDS[party], sent(1 - party, 32), 32, COUNT)
+            compare.expand(party, SEEDS[party], sent(1 - party, 27), 27, COUNT)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,9 @@ def test_what_was_sent_to_the_other_party_is_refused() -> None:
 )  # fmt: skip
 def test_sizes_out_of_range_are_refused(party: int, bits: int, count: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        sent_bytes(party, bits, count)
+        Sizes(bits, count).sent_bytes(party)
     with pytest.raises(ConfigError, match=message):
         compare.expand(party, SEEDS[0], b"", bits, count)
-    with pytest.raises(ConfigError, match=message):
-        CompareKeys.from_bytes(party, b"", bits, count)
 
 
 def test_seed_of_another_length_is_refused() -> None:

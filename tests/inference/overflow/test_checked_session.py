@@ -130,4 +130,4 @@ def test_every_block_has_a_key_and_a_lock_of_its_own(
     assert len({lock.offset.tobytes() for lock in locks}) == 3
     checks = [one.selections[0].checks for one in used]
     assert all(check is not None for check in checks)
-    assert len({check.high.tobytes() for check in checks if check is not None}) == 6
+    assert len({check.equal.tobytes() for check in checks if check is not None}) == 6

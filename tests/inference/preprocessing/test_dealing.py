@@ -10,9 +10,12 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.arithmetic.randomness import fresh_seed
 from primia_flwr.inference.correlation_spec import Compared, CorrelationSpec, Product
+from primia_flwr.inference.fss import digits
 from primia_flwr.inference.plan import Geometry
+from primia_flwr.inference.preprocessing import dealing
 from primia_flwr.inference.preprocessing.dealing import (
     Dealer,
+    open_bytes,
     open_product,
     open_selection,
     opening_mask,
@@ -60,16 +63,26 @@ def test_products_of_masks_add_up() -> None:
         assert torch.equal(shares[0] + shares[1], ring.product(a, mask, product.geometry))
 
 
-def test_selections_add_up() -> None:
+@pytest.mark.parametrize("number", [0, 1])
+def test_selections_add_up(number: int) -> None:
     _, mine, theirs = dealt()
-    for number in range(2):
-        one, other = (
-            open_selection(party, parts[0], NEEDS, number, parts[3 + number])
-            for party, parts in enumerate((mine, theirs))
-        )
-        s, r = one.s + other.s, one.r + other.r
-        assert set(s.tolist()) <= {0, 1}
-        assert ((one.rs + other.rs) == r * s).all()
+    one, other = (
+        open_selection(party, parts[0], NEEDS, number, parts[3 + number])
+        for party, parts in enumerate((mine, theirs))
+    )
+    r, bits = one.r + other.r, NEEDS.comparisons[number].bits
+    masks = one.keys.masks ^ other.keys.masks
+    sa, se = np.unpackbits(masks, axis=1, count=r.size, bitorder="little")[:2]
+    pairs = [a + b for a, b in zip(one.keys.pairs, other.keys.pairs, strict=True)]
+    assert all(set(bit.tolist()) <= {0, 1} for bit, _ in pairs)
+    assert all((product == bit * r).all() for bit, product in pairs)
+    assert (pairs[0][0] == sa).all()
+    assert (pairs[1][0] == se).all()
+    top = digits.split(r, bits)[0]
+    marked = (one.keys.tables ^ other.keys.tables)[digits.rows(bits)[0]]
+    assert [int(word) for word in marked.T[:, 0]] == [
+        1 << value if value < 64 else 0 for value in top.tolist()
+    ]
 
 
 def test_every_block_has_other_masks() -> None:
@@ -126,10 +139,38 @@ def test_a_block_with_a_part_too_few_is_refused() -> None:
         prepare(0, NEEDS, mine[:-1])
 
 
-def test_what_the_model_owner_is_sent_looks_uniform() -> None:
-    spec = CorrelationSpec((), (), (Compared(4096, 16),))
-    parts = [bytes(b) for _, b in Dealer(spec, fresh_seed()).block()]
+@pytest.mark.parametrize("party", [0, 1])
+@pytest.mark.parametrize("bits", [16, 30])
+def test_what_each_party_is_sent_looks_uniform(party: int, bits: int) -> None:
+    spec = CorrelationSpec((), (), (Compared(4096, bits),))
+    parts = [bytes(pair[party]) for pair in Dealer(spec, fresh_seed()).block()]
     counts = np.bincount(np.frombuffer(parts[1], np.uint8), minlength=256)
     expected = len(parts[1]) / 256
     statistic = ((counts - expected) ** 2 / expected).sum()
     assert statistic < 400  # 255 degrees of freedom: above 400 once in 10^8 runs
+
+
+def test_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = CorrelationSpec((), (), (Compared(20_000, 16), Compared(9000, 30)))
+    blocks = []
+    for threads in (1, 3):
+        seeds = iter([bytes([1]) * 32, bytes([2]) * 32])
+        monkeypatch.setattr(dealing, "fresh_seed", lambda seeds=seeds: next(seeds))
+        blocks.append(list(Dealer(spec, bytes(32), threads=threads).block()))
+    assert blocks[0] == blocks[1]
+
+
+@pytest.mark.parametrize("audited", [False, True])
+def test_what_an_open_block_takes_is_as_announced(audited: bool) -> None:
+    spec = replace(NEEDS, comparisons=(Compared(500, 16), Compared(300, 32)), audit=audited)
+    for party in (0, 1):
+        parts = [bytes(pair[party]) for pair in Dealer(spec, fresh_seed()).block()]
+        taken = 8 * (48 + 2)
+        for number in (0, 1):
+            one = open_selection(party, parts[0], spec, number, parts[3 + number])
+            tree = one.keys.tree.corrections.nbytes if one.keys.tree else 0
+            pairs = sum(pair.nbytes for pair in one.keys.pairs)
+            taken += one.r.nbytes + pairs + one.keys.tables.nbytes + one.keys.roots.nbytes + tree
+            taken += one.checks.equal.nbytes + one.checks.other.nbytes if one.checks else 0
+            taken += one.keys.masks.nbytes
+        assert taken * 0.99 < open_bytes(spec) < taken * 1.01

@@ -55,7 +55,10 @@ def test_a_session_is_counted_by_hand(batch: int) -> None:
     for party, masks in ((ring.DATA_OWNER, 3), (ring.MODEL_OWNER, 0)):
         found = SessionMemory.of(party, tiny(batch))
         assert found.fixed == 300_000_000 + 2 * 8 * 6  # libraries; six weights and their masks
-        block = 2 * stored_bytes(party, spec) + 4 * max(part_bytes(party, spec))
+        # Open: a product of 2; twice r, tables of 3 words, ten pairs, a byte of mask bits.
+        held = batch * (8 * 2 + 2 * (8 + 8 * 3 + 16 * 10 + 1))
+        assert held > stored_bytes(party, spec)
+        block = 2 * held + 4 * max(part_bytes(party, spec))
         assert found.each == -(-(block + 8 * batch * (2 * values + 2 * masks)) // batch)
         assert found.of_batch(3) == found.fixed + 3 * found.each
 

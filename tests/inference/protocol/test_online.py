@@ -115,11 +115,11 @@ def test_scores_are_those_of_the_plain_model(name: str, pool: str, size: int, ba
 
 
 def test_bytes_on_the_line_by_hand() -> None:
-    # 4 inputs opened (8 bytes each), 4 compared (8 bytes and half a byte), 4 opened, 4 revealed.
+    # 4 inputs opened (8 bytes each), 4 compared (8 bytes, and 5 bytes of bits), 4 opened, revealed.
     net = nn.Sequential(Identity(4), nn.ReLU(), Identity(4))
     _, mine, theirs = classify(lower(net, (1, 4)), torch.zeros(1, 4))
-    assert mine.num_sent == 32 + 32 + 1 + 32
-    assert theirs.num_sent == 32 + 1 + 32
+    assert mine.num_sent == 32 + 32 + 5 + 32
+    assert theirs.num_sent == 32 + 5 + 32
 
 
 def frames_of(values: Tensor, lowered: Lowered) -> tuple[list[bytes], list[bytes]]:

@@ -12,7 +12,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.inference.transport.messages import Hello, Join, Offer, pack, session_of, unpack
 
 NONCE = "ab" * 32
-HELLO = Hello(1, "fss", 1, 3, NONCE)
+HELLO = Hello(2, "fss", 1, 3, NONCE)
 OFFER = Offer({"model": {}}, 32, NONCE, NONCE, "cd" * 32, 4, 0)
 
 
@@ -30,7 +30,7 @@ def test_rubbish_is_refused(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("version", 2, "version=2; expected 1"),
+        ("version", 1, "version=1; expected 2"),
         ("version", "1", "version='1'; expected int"),
         ("protocol", "plain", "protocol='plain'; expected fss or crypten"),
         ("batch", True, "batch=True; expected int"),
@@ -49,9 +49,9 @@ def test_a_field_out_of_range_is_named(key: str, value: Any, words: str) -> None
 
 
 def test_crypten_is_not_audited() -> None:
-    assert Hello(1, "fss", 1, 3, NONCE, audit=True).audit
+    assert Hello(2, "fss", 1, 3, NONCE, audit=True).audit
     with pytest.raises(ProtocolError, match="audit; expected it with protocol fss only"):
-        Hello(1, "crypten", 1, 3, NONCE, audit=True)
+        Hello(2, "crypten", 1, 3, NONCE, audit=True)
 
 
 def test_a_missing_field_is_refused() -> None:
