@@ -1,8 +1,10 @@
 """The one place where pages are made: from a template, in one style, with nothing loaded."""
 
+import re
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from primia_flwr.numbers import count, figure, shown, size
 
@@ -23,6 +25,12 @@ def _one_line(value: object) -> str:
     return " ".join(str(value).split()).replace("|", r"\|")
 
 
+def _chapters(content: Markup) -> list[tuple[str, Markup]]:
+    """Return id and title of each chapter of a page's content."""
+    return [(name, Markup(title)) for name, title in _CHAPTER.findall(content)]
+
+
+_CHAPTER = re.compile(r'<h2 id="([\w-]+)">(.*?)</h2>')
 _TEMPLATES = Environment(
     loader=ChoiceLoader([PackageLoader(f"primia_flwr.{room}") for room in ("reporting", "tasks")]),
     autoescape=select_autoescape(enabled_extensions=("html.jinja",)),
@@ -31,4 +39,5 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters.update(count=count, figure=figure, line=_one_line, shown=shown, size=size)
+_TEMPLATES.filters.update(chapters=_chapters, count=count, figure=figure)
+_TEMPLATES.filters.update(line=_one_line, shown=shown, size=size)

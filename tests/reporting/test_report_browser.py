@@ -23,7 +23,7 @@ from tests.reporting.run_folder_maker import cell  # isort: skip
 pytestmark = pytest.mark.skipif(bool(browser.MISSING), reason=browser.MISSING)
 
 CHAPTERS = [
-    "What was run", "Results", "What the model looked at", "Training, round by round", "Sites",
+    "Results", "What the model looked at", "Training, round by round", "Sites", "What was run",
     "Time and traffic", "Configuration",
 ]  # fmt: skip
 
@@ -76,6 +76,10 @@ def check_page(
     page.resize(1280)
     headings = page.ask("[...document.querySelectorAll('h2')].map(e => e.innerText)")
     assert headings == chapters if chapters else len(headings) > 2
+    assert page.ask("[...document.querySelectorAll('nav a')].map(e => e.innerText)") == headings
+    assert page.ask(
+        "[...document.querySelectorAll('nav a')].every(e => document.querySelector(e.hash))"
+    )
     sizes = page.ask(
         "[...document.querySelectorAll('svg, svg image, img')].map(e => "
         "[e.tagName, e.getBoundingClientRect().width, e.getBoundingClientRect().height])"
@@ -87,9 +91,16 @@ def check_page(
         assert page.overflow() == 0, f"the page scrolls sideways at {width} pixels"
         page.screenshot(tmp_path / f"{width}.png")
         assert (tmp_path / f"{width}.png").stat().st_size > 20_000
+    page.show_as("light", "print")
+    shown = "document.querySelector(%r).checkVisibility({contentVisibilityAuto: true})"
+    if chapters:
+        assert not page.ask(shown % "#config ~ details pre"), "no paper for the configuration"
+        assert page.ask(shown % "#training ~ details table"), "other folded tables are printed"
     pdf = page.print_to_pdf()
     assert pdf.startswith(b"%PDF-")
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 2
+    pages = len(re.findall(rb"/Type\s*/Page\b", pdf))
+    assert 2 <= pages <= 9
+    page.show_as("light")
     assert page.complaints() == []
     assert page.requests() == []
 
