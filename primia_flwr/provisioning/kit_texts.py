@@ -59,6 +59,11 @@ privacy_delta: 1.0e-5         # below 1 / number of patients; fixed once a priva
 # none of your patients was in its training. The site's log names what was refused.
 initial_weights: []
 
+# --- Your own alerts ------------------------------------------------------------------------
+# A program of yours and its arguments; it gets each event as JSON on its standard input. No shell.
+on_event: []                  # e.g. [./page.sh, radiology]
+on_event_kinds: [stored, refused, failed, given-up, warning, stopped]
+
 # --- Files of this kit (relative to this file) ----------------------------------------------
 root_certificates: ca.crt
 supernode_key: supernode.key

@@ -8,6 +8,7 @@ What a stranger wrote comes in here: texts are kept short and free of characters
 a terminal.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +20,9 @@ from primia_flwr.storage.chain import GENESIS, Chain
 from primia_flwr.storage.journal import JournalFile
 from primia_flwr.storage.printable import printable, shown
 
-_EVENTS = (
+EVENTS = (
     *("started", "stopped", "request", "stored", "refused", "accepted"),
-    *("failed", "left", "approved", "given-up"),
+    *("failed", "left", "approved", "given-up", "warning", "alert-failed"),
 )
 _LONGEST_TEXT = 2000
 _MAX_DETAILS = 50
@@ -42,6 +43,28 @@ class LogEntry:
 _CHAIN = Chain(LogEntry, separators=(", ", ": "), allow_nan=True)
 
 
+class LogTail:
+    """Reads what was added to a log since the last look; the chain is checked elsewhere."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._position = file.stat().st_size if file.is_file() else 0
+
+    def new(self) -> list[LogEntry]:
+        """Return the entries that were added, oldest first; without lines that are none."""
+        if not self._file.is_file():
+            return []
+        found = []
+        with JournalFile(self._file, read_only=True) as journal:
+            for line in journal.lines(self._position):
+                if not line.endswith(b"\n"):
+                    break
+                self._position += len(line)
+                with contextlib.suppress(ValueError):
+                    found.append(_CHAIN.read(line))
+        return found
+
+
 class SiteLog:
     """Appends to and reads one log file. Safe for several processes at once."""
 
@@ -58,8 +81,8 @@ class SiteLog:
         OSError
             If it cannot be written; the caller must then not go on.
         """
-        if event not in _EVENTS:
-            raise DataError(f"event={event!r}; expected one of {', '.join(_EVENTS)}")
+        if event not in EVENTS:
+            raise DataError(f"event={event!r}; expected one of {', '.join(EVENTS)}")
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         details = {_plain(key): _plain(value) for key, value in [*details.items()][:_MAX_DETAILS]}
         time = datetime.now(UTC).isoformat(timespec="milliseconds")

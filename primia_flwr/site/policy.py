@@ -25,6 +25,7 @@ from primia_flwr.config.experiment.deployment import check_address
 from primia_flwr.config.experiment.privacy import UNITS
 from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.errors import ConfigError
+from primia_flwr.site.log import EVENTS
 from primia_flwr.storage.printable import printable, shown
 from primia_flwr.storage.reading import read_text, reading
 
@@ -35,6 +36,7 @@ _MAX_POLICY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _MESSAGE = re.compile(rf"({'|'.join(_CATEGORIES)})(\.[A-Za-z0-9_]+)?")
+_ARGUMENT = re.compile(r"[^\0]+")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -70,6 +72,9 @@ class SitePolicy:
     a smaller delta, are refused. Unit and delta cannot change once the ledger has begun.
     `initial_weights`: SHA-256 of models that none of this site's patients were in the training of;
     a private run begins with one of these, or with random weights of its public seed.
+
+    `on_event`: a program of the hospital's own and its arguments, which gets each event of the
+    site's log in `on_event_kinds` as JSON on its standard input; see `watch.alerts`.
     """
 
     site: str
@@ -105,6 +110,10 @@ class SitePolicy:
     privacy_delta: float = 1e-5
     privacy_unit: str = "patient"
     initial_weights: list[str] = field(default_factory=list)
+    on_event: list[str] = field(default_factory=list)
+    on_event_kinds: list[str] = field(
+        default_factory=lambda: ["stored", "refused", "failed", "given-up", "warning", "stopped"]
+    )
     folder: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -134,6 +143,9 @@ class SitePolicy:
             raise ConfigError(f"device={self.device!r:.80}; expected auto, cpu, cuda or cuda:0")
         _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")
         _check_each("initial_weights", self.initial_weights, _SHA256, "a SHA-256, 64 hex digits")
+        for kind in self.on_event_kinds:
+            check_choice("on_event_kinds", printable(kind, limit=80), EVENTS)
+        _check_each("on_event", self.on_event, _ARGUMENT, "a program and its arguments")
         messages = "train, evaluate or query[.name]"
         _check_each("allowed_messages", self.allowed_messages, _MESSAGE, messages)
         for name in self.allowed_experiments:

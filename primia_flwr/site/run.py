@@ -7,6 +7,7 @@ over loopback, guarded by a secret that is new at every start.
 import os
 import re
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from primia_flwr.errors import FederationError, PrimiaError
+from primia_flwr.errors import ConfigError, FederationError, PrimiaError
 from primia_flwr.processes.children import (
     Child,
     Children,
@@ -25,9 +26,11 @@ from primia_flwr.processes.children import (
 from primia_flwr.site.bundle.first_look import check_supernode
 from primia_flwr.site.ended import NOT_ACTIVATED, why_ended
 from primia_flwr.site.gate import check_flower
-from primia_flwr.site.log import SiteLog
+from primia_flwr.site.log import LogTail, SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.validity import AT_SITE, check_endings
+from primia_flwr.site.watch.alerts import Alerts, command_of
+from primia_flwr.site.watch.lines import line_of
 from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.printable import printable
 
@@ -83,36 +86,37 @@ def run_site(
     policy_file = policy_file.resolve()
     policy = load_policy(policy_file)
     _check_path(policy_file)
+    _check_command(policy)
     check_flower()
     check_supernode()
     _check_key_files(policy)
-    _check_certificates(policy, say)
     policy.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret = policy.state_folder / "executor.secret"
     write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
-    log = SiteLog(policy.log_file)
+    log, staff = SiteLog(policy.log_file), _Staff(policy, policy_file, say)
     log.append("started", superlink=policy.superlink, pid=os.getpid())
+    _check_certificates(policy)
     say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")
     try:
-        _connect(policy, policy_file, stop, say)
+        _connect(policy, policy_file, stop, staff)
     finally:
         log.append("stopped", superlink=policy.superlink, pid=os.getpid())
+        staff.look()
+        staff.alerts.finish()
 
 
-def _connect(
-    policy: SitePolicy, policy_file: Path, stop: threading.Event, say: Callable[[str], None]
-) -> None:
+def _connect(policy: SitePolicy, policy_file: Path, stop: threading.Event, staff: "_Staff") -> None:
     """Run SuperNode and executor; try again while the SuperLink holds an earlier connection."""
     started = time.monotonic()
     while True:
         try:
             with Children() as children:
-                return _watch(policy, *_start(policy, policy_file, children), stop, say)
+                return _watch(policy, *_start(policy, policy_file, children), stop, staff)
         except _NotActivatedError:
             known = _connected_before(policy).exists()
             if not known or time.monotonic() - started > _FORGOTTEN_AFTER:
                 raise
-        say(
+        staff.say(
             f"site {policy.site}: the SuperLink does not take this key yet; it may still hold a "
             "connection that a power cut ended; trying again"
         )
@@ -137,11 +141,11 @@ def _check_key_files(policy: SitePolicy) -> None:
         )
 
 
-def _check_certificates(policy: SitePolicy, say: Callable[[str], None]) -> None:
-    """Refuse to go on with an expired certificate; say which ends within 30 days."""
+def _check_certificates(policy: SitePolicy) -> None:
+    """Refuse to go on with an expired certificate; log which ends within 30 days."""
     ca = policy.path(policy.root_certificates)
     for warning in check_endings(policy.superlink, ca, AT_SITE):
-        say(f"site {policy.site}: warning: {warning}")
+        SiteLog(policy.log_file).append("warning", text=warning)
 
 
 def main() -> None:
@@ -180,13 +184,14 @@ def _watch(
     supernode: Child,
     executor: Child,
     stop: threading.Event,
-    say: Callable[[str], None],
+    staff: "_Staff",
 ) -> None:
     connected, looked = False, time.monotonic()
     while not stop.wait(_POLL_SECONDS):
         if time.monotonic() - looked > _LOOK_AT_CERTIFICATES:
             looked = time.monotonic()
-            _check_certificates(policy, say)
+            _check_certificates(policy)
+        staff.look()
         for child in (supernode, executor):
             if child.poll() is not None:
                 kind = FederationError
@@ -196,7 +201,7 @@ def _watch(
         if not connected and "SuperNode ID:" in supernode.log_tail(200):
             connected = True
             _connected_before(policy).touch()
-            say(f"site {policy.site}: connected; waiting for messages")
+            staff.say(f"site {policy.site}: connected; waiting for messages")
 
 
 def _check_path(policy_file: Path) -> None:
@@ -206,9 +211,32 @@ def _check_path(policy_file: Path) -> None:
         )
 
 
+def _check_command(policy: SitePolicy) -> None:
+    if policy.on_event and shutil.which(command_of(policy)[0]) is None:
+        raise ConfigError(
+            f"on_event={policy.on_event[0]} is no program here; expected one that may be run, with "
+            "its arguments, e.g. on_event: [./page.sh]"
+        )
+
+
 def _connected_before(policy: SitePolicy) -> Path:
     """Return the file that says that the SuperLink once took this site's key."""
     return policy.state_folder / "connected-before"
+
+
+class _Staff:
+    """Tells the staff of each entry of the log: a line here, and the command of `on_event`."""
+
+    def __init__(self, policy: SitePolicy, policy_file: Path, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.alerts = Alerts(policy_file)
+        self._tail = LogTail(policy.log_file)
+
+    def look(self) -> None:
+        """Tell what is new."""
+        for entry in self._tail.new():
+            self.say(line_of(entry))
+            self.alerts.tell(entry)
 
 
 class _NotActivatedError(FederationError):
