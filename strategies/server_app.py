@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
-from flwr.app import Array, ArrayRecord, Context
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from primia_flwr.config.experiment.schema import Experiment
@@ -14,6 +14,7 @@ from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.size_bins import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.models import save_model
 from primia_flwr.models.provenance import FILE, arrays_digest
@@ -58,7 +59,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     classes = class_names(experiment)
     start = check_first_weights(experiment)
     model = first_model(experiment, len(classes))
-    initial = {name: array.numpy() for name, array in to_arrays(model.state_dict()).items()}
+    initial = values_of(to_arrays(model.state_dict()))
     facts = {"source": experiment.model.weights, "arrays_sha256": arrays_digest(initial)}
     write_result(folder / FILE, {**facts, "added": start.to_dict()})
     aggregator = build_aggregator(
@@ -73,7 +74,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     roster, resume = RosterGrid(grid, sites, nodes), bool(experiment.resume)
     done = run_rounds(experiment, roster, aggregator, folder, initial, resume=resume)
     state, experiment = done.state, done.experiment
-    load_arrays(model, ArrayRecord({name: Array(array) for name, array in state.best.items()}))
+    load_arrays(model, held(state.best))
     normalisation = Normalisation(state.mean, state.std)
     card = model_card(experiment, classes, normalisation, state.best_round)
     account = privacy_account(folder, asdict(experiment))

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx, FedYogi
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.messages.held import held
 from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT
 
 # All nodes that the round has selected are asked, so that sampling never waits: who takes part
@@ -45,11 +46,11 @@ class WeightedFedAvg(FedAvg):
         records = [next(iter(reply.content.array_records.values())) for reply in valid]
         weights = [_weight(reply, self.weighted_by_key) for reply in valid]
         mean = {
-            name: Array(weighted_mean([record[name].numpy() for record in records], weights))
+            name: weighted_mean([record[name].numpy() for record in records], weights)
             for name in records[0]
         }
         metrics = self.train_metrics_aggr_fn([r.content for r in valid], self.weighted_by_key)
-        return ArrayRecord(mean), metrics
+        return held(mean), metrics
 
 
 # Flower's own, whose `super().aggregate_train` is now the mean above.

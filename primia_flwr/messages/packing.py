@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from safetensors.numpy import load, save
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.keys import ARRAYS
 from primia_flwr.storage.reading import reason_of
 
@@ -20,8 +21,8 @@ _FORM = "safetensors"
 def pack(arrays: ArrayRecord) -> ArrayRecord:
     """Return a record of one array with the names, shapes, types and values of all `arrays`."""
     if len(arrays) < 2:
-        return arrays
-    data = save({name: array.numpy() for name, array in arrays.items()})
+        return ArrayRecord(dict(arrays))  # Flower's own arrays, which the other end knows
+    data = save(values_of(arrays))
     return ArrayRecord({PACKED: Array(dtype="uint8", shape=(len(data),), stype=_FORM, data=data)})
 
 
@@ -42,7 +43,7 @@ def unpack(record: ArrayRecord) -> ArrayRecord:
         raise ProtocolError(
             f"array {PACKED!r} cannot be read ({reason_of(error)}); expected safetensors"
         ) from None
-    return ArrayRecord({name: Array(array) for name, array in found.items()})
+    return held(found)
 
 
 def pack_contents(messages: Iterable[Message]) -> None:

@@ -7,10 +7,12 @@ and leaving them out keeps one rule for plain and for secure aggregation.
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.messages.held import HeldArray, held, values_of
 from primia_flwr.tasks.task import Evaluation, Task
 
 _StateDict = Mapping[str, torch.Tensor]
@@ -27,11 +29,11 @@ def to_arrays(state: _StateDict) -> ArrayRecord:
     Returns
     -------
     ArrayRecord
-        In the order of `state`, each with the tensor's own dtype.
+        In the order of `state`, each a copy with the tensor's own dtype.
     """
-    return ArrayRecord(
+    return held(
         {
-            name: Array(tensor.detach().cpu().contiguous().numpy())
+            name: np.array(tensor.detach().cpu().contiguous().numpy())
             for name, tensor in state.items()
             if tensor.is_floating_point()
         }
@@ -39,7 +41,7 @@ def to_arrays(state: _StateDict) -> ArrayRecord:
 
 
 def load_arrays(module: torch.nn.Module, arrays: ArrayRecord) -> None:
-    """Load the floating-point tensors of a message into a model, leaving the others alone.
+    """Load the floating-point tensors of a message into a CPU model, leaving the others alone.
 
     Raises
     ------
@@ -48,25 +50,30 @@ def load_arrays(module: torch.nn.Module, arrays: ArrayRecord) -> None:
     """
     own = module.state_dict()
     expected = {name: tensor for name, tensor in own.items() if tensor.is_floating_point()}
-    received = {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+    received = values_of(arrays)
     if received.keys() != expected.keys():
         odd = sorted(received.keys() ^ expected.keys())
         raise ProtocolError(
             f"the model's arrays differ from the configured model in {odd[0]!r} "
             f"({len(odd)} names in all); expected the arrays of the same architecture"
         )
-    for name, tensor in received.items():
-        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
+    memory = {name: tensor.numpy() for name, tensor in expected.items()}
+    for name, array in received.items():
+        if (array.shape, array.dtype) != (memory[name].shape, memory[name].dtype):
             raise ProtocolError(
-                f"array {name!r} is {tensor.dtype} {tuple(tensor.shape)}; "
-                f"expected {expected[name].dtype} {tuple(expected[name].shape)}"
+                f"array {name!r} is {array.dtype} {array.shape}; "
+                f"expected {memory[name].dtype} {memory[name].shape}"
             )
-    module.load_state_dict({**own, **received})
+    for name, array in received.items():
+        np.copyto(memory[name], array)
 
 
 def num_bytes(arrays: ArrayRecord) -> int:
     """Return the bytes that the arrays' data takes on the wire, framing left out."""
-    return sum(len(array.data) for array in arrays.values())
+    return sum(
+        array.nbytes if isinstance(array, HeldArray) else len(array.data)
+        for array in arrays.values()
+    )
 
 
 def put_evaluation(metrics: MetricRecord, prefix: str, evaluation: Evaluation) -> None:

@@ -14,6 +14,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import to_yaml
 from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.messages.held import values_of
 from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED, LABEL_COUNTS
 from primia_flwr.primitives.keys import digest
 from primia_flwr.privacy.mechanisms.aggregate import AggregateNoise, with_noise_for
@@ -281,7 +282,7 @@ def unflatten(
 
 def numpy_arrays(record: ArrayRecord) -> dict[str, npt.NDArray[np.float32]]:
     """Return the arrays of a record."""
-    return {name: array.numpy() for name, array in record.items()}
+    return values_of(record)
 
 
 def _check_float32(arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Message,
@@ -26,6 +25,7 @@ from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
+from primia_flwr.messages.held import chosen, held
 from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
 from primia_flwr.messages.records import num_bytes
 from primia_flwr.runs.checkpoint import ArrayMap
@@ -114,7 +114,7 @@ class PlainAggregator(Aggregator):
 
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites train; aggregate if at least `min_updates` are good."""
-        arrays = _pack(request.arrays)
+        arrays = held(request.arrays)
         if self._recording:
             self._recording.begin(request.server_round, request.arrays)
         messages = self._strategy.configure_train(
@@ -133,7 +133,7 @@ class PlainAggregator(Aggregator):
         messages = self._strategy.configure_evaluate(
             request.server_round, ArrayRecord(), _copy(request.config), grid
         )
-        return self._send(messages, _pack(request.arrays), request, grid, on_row)[0]
+        return self._send(messages, held(request.arrays), request, grid, on_row)[0]
 
     def site_models(self) -> dict[str, SiteModel]:
         """Return the last model that each site sent since the coordinator started, if kept."""
@@ -220,11 +220,7 @@ class PlainAggregator(Aggregator):
 
     def _own(self, arrays: ArrayRecord) -> ArrayRecord:
         """Return the parameters among a model's arrays, sharing their bytes."""
-        return ArrayRecord({n: a for n, a in arrays.items() if n in self._parameters})
-
-
-def _pack(arrays: ArrayMap) -> ArrayRecord:
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        return chosen(arrays, [name for name in arrays if name in self._parameters])
 
 
 def _copy(config: ConfigRecord) -> ConfigRecord:

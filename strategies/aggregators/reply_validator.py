@@ -16,6 +16,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from numpy.lib import format as npy
 
 from primia_flwr.errors import DivergenceError, ProtocolError
+from primia_flwr.messages.held import HeldArray, chosen
 from primia_flwr.messages.keys import (
     ARRAYS,
     DECLINED,
@@ -134,7 +135,7 @@ class ReplyValidator:
             have = "unknown" if odd[0] in arrays else "missing"
             raise ProtocolError(f"array {odd[0]!r} is {have}; expected the model's own arrays")
         values = {name: self._array(name, arrays[name]) for name in self._model}
-        return Update(site, weight, values, ArrayRecord({n: arrays[n] for n in self._model}))
+        return Update(site, weight, values, chosen(arrays, self._model))
 
     def _array(self, name: str, array: Array) -> npt.NDArray[Any]:
         shape, dtype = self._model[name]
@@ -172,6 +173,13 @@ def decode(
     ProtocolError
         If the stated or the actual shape, dtype or size is another one.
     """
+    if isinstance(array, HeldArray):
+        values = array.values
+        if (values.shape, values.dtype) != (shape, dtype):
+            raise ProtocolError(
+                f"array {name!r} is {values.dtype} {values.shape}; expected {dtype} {shape}"
+            )
+        return values
     head = io.BytesIO(array.data[:_LONGEST_HEADER])
     if array.stype != "numpy.ndarray" or head.read(len(_NUMPY_MAGIC)) != _NUMPY_MAGIC:
         raise ProtocolError(f"array {name!r} is no NumPy array; expected the .npy format")

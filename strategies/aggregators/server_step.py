@@ -4,11 +4,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.config.rules import Need
 from primia_flwr.errors import ConfigError, DivergenceError, FederationError
+from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.keys import ARRAYS, METRICS, WEIGHT
 from primia_flwr.messages.secure import unflatten
 from primia_flwr.runs.checkpoint import ArrayMap
@@ -27,7 +28,7 @@ def aggregate(strategy: Strategy, server_round: int, replies: Sequence[Message])
     arrays, _ = strategy.aggregate_train(server_round, replies)
     if arrays is None:
         raise FederationError(f"round {server_round}: the strategy returned no model")
-    return {name: array.numpy() for name, array in arrays.items()}
+    return values_of(arrays)
 
 
 def check_needs(needs: Need) -> None:
@@ -74,7 +75,7 @@ def move_by_mean(
     """
     update = unflatten(mean, model)
     moved = {name: model[name] + update[name] for name in model}
-    own = ArrayRecord({name: Array(array) for name, array in moved.items() if name in parameters})
+    own = held({name: array for name, array in moved.items() if name in parameters})
     metrics = MetricRecord({WEIGHT: 1.0})
     reply = Message(RecordDict({ARRAYS: own, METRICS: metrics}), 0, MessageType.TRAIN)
     stepped = aggregate(strategy, server_round, [reply])

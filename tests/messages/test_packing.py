@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.messages.held import held
 from primia_flwr.messages.packing import PACKED, pack, pack_contents, unpack, unpack_content
 
 arrays = of_numpy.arrays(
@@ -46,6 +47,12 @@ def test_what_is_packed_comes_back_bit_for_bit(model: dict[str, npt.NDArray[Any]
             array.shape,
             array.tobytes(),
         )
+
+
+def test_one_array_alone_travels_as_flowers_own() -> None:
+    packed = pack(held({"w": np.ones(3, np.float32)}))
+    assert type(packed["w"]) is Array
+    assert packed.object_id == record({"w": np.ones(3, np.float32)}).object_id
 
 
 def test_61_arrays_of_a_message_become_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Message,
@@ -27,6 +26,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages import secure as wire
+from primia_flwr.messages.held import held
 from primia_flwr.messages.keys import (
     ARRAYS,
     CONFIG,
@@ -186,7 +186,7 @@ class SecureAggregator(Aggregator):
 
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites validate and train; learn the mean of their updates."""
-        arrays = _pack(request.arrays)
+        arrays = held(request.arrays)
         messages = self._strategy.configure_train(
             request.server_round, self._own(request.arrays), _copy(request.config), grid
         )
@@ -218,7 +218,7 @@ class SecureAggregator(Aggregator):
         """Have the selected sites validate a model; learn the sums."""
         config = _copy(request.config)
         config["server-round"] = request.server_round
-        content = RecordDict({ARRAYS: _pack(request.arrays), CONFIG: config})
+        content = RecordDict({ARRAYS: held(request.arrays), CONFIG: config})
         found = self._sum(
             request.server_round, grid, MessageType.EVALUATE, content, self._evaluate_layout,
             request.timeout, on_row, needed=request.min_updates,
@@ -377,7 +377,7 @@ class SecureAggregator(Aggregator):
         return outcome
 
     def _own(self, arrays: ArrayMap) -> ArrayRecord:
-        return _pack({name: array for name, array in arrays.items() if name in self._parameters})
+        return held({name: array for name, array in arrays.items() if name in self._parameters})
 
 
 def _row(kind: str, secagg_round: SecAggRound, current: ServerInstance, layout: Layout) -> SumRow:
@@ -420,10 +420,6 @@ def _declined(sums: Mapping[str, Sequence[float]], survivors: int) -> int:
             "different things, or one sent rubbish"
         )
     return int(declined)
-
-
-def _pack(arrays: ArrayMap) -> ArrayRecord:
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
 def _copy(config: ConfigRecord) -> ConfigRecord:

@@ -126,7 +126,8 @@ def test_the_outcome_counts_losses_bytes_and_validation(sites, make_grid, model)
     # (4*1 + 12*2 + 2*1) / 4
     assert outcome.train_loss == 7.5
     # two and one float32, each with a .npy header of 128 bytes
-    assert outcome.bytes_down == outcome.bytes_up == 3 * (8 + 4 + 2 * 128)
+    assert outcome.bytes_down == 3 * (8 + 4)
+    assert outcome.bytes_up == 3 * (8 + 4 + 2 * 128)  # not packed: with their headers
     assert outcome.validation.num_examples == 30
     assert outcome.validation.counts["confusion"].tolist() == [6, 0, 15, 9]
     assert outcome.images == pytest.approx(60)
