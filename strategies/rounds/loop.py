@@ -2,7 +2,8 @@
 
 A site validates the incoming model before it trains, so round r's answers tell how good the
 model of round r-1 is; the last model gets one aggregator of its own. After every round a
-checkpoint holds all that decides the future, so a resumed run repeats an uninterrupted one.
+checkpoint holds all that decides the future, so a resumed run repeats an uninterrupted one; it is
+written beside the next round.
 """
 
 import logging
@@ -29,8 +30,8 @@ from primia_flwr.runs.checkpoint import (
     ArrayMap,
     Checkpoint,
     load_latest,
-    save_checkpoint,
 )
+from primia_flwr.runs.checkpoint_writer import CheckpointWriter
 from primia_flwr.runs.cross_site import FILE, Cell, write_matrix
 from primia_flwr.runs.history import OK, History, RoundRow, SiteRow, flat
 from primia_flwr.tasks.task import Evaluation, Task
@@ -137,6 +138,7 @@ class RoundLoop:
         self._aggregator = aggregator
         self._folder = folder
         self._checkpoints = folder / "checkpoints"
+        self._writer = CheckpointWriter(self._checkpoints)
         self._history = History(folder, [metric.name for metric in cfg.task.metrics])
         self._participation = Participation(cfg.federation, grid, aggregator, self._history.event)
         self._mark = time.monotonic()
@@ -157,6 +159,16 @@ class RoundLoop:
             If a checkpoint cannot be written, or none fits when resuming.
         """
         state = (self._resume(model) if resume else None) or self._begin(model)
+        with self._writer:
+            self._rounds(state)
+        self._history.write()
+        self._event(
+            "finished", rounds=state.round, best_round=state.best_round, stopped=state.stopped
+        )
+        return state
+
+    def _rounds(self, state: RunState) -> None:
+        """Take the rounds that are left, and what comes after the last."""
         self._mark = time.monotonic()  # a wait for the sites before is no part of a round
         while not state.stopped:
             self._round(state)
@@ -164,11 +176,6 @@ class RoundLoop:
             self._validate_last(state)
         if self._cfg.cross_site:
             self._cross_site(state)
-        self._history.write()
-        self._event(
-            "finished", rounds=state.round, best_round=state.best_round, stopped=state.stopped
-        )
-        return state
 
     # --- Beginnings -----------------------------------------------------------------------
 
@@ -392,7 +399,7 @@ class RoundLoop:
         arrays: Mapping[str, ArrayMap] = {
             GLOBAL: state.model,
             "best": state.best,
-            "strategy": self._aggregator.state(),
+            "strategy": {k: v.copy() for k, v in self._aggregator.state().items()},
         }
         values = {
             "patience": state.patience.to_dict(),
@@ -406,9 +413,9 @@ class RoundLoop:
             "stopped": state.stopped,
             "history": self._history.to_dict(),
         }
-        save_checkpoint(
-            self._checkpoints, Checkpoint(self._cfg.config_hash, state.round, arrays, values)
-        )
+        self._writer.save(Checkpoint(self._cfg.config_hash, state.round, arrays, values))
+        if self._cfg.private:
+            self._writer.wait()  # what patients have paid for is not asked of them again
         self._history.write()
 
     def _on_row(self, row: SiteRow) -> None:
