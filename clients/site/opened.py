@@ -16,7 +16,7 @@ from clients.site.node import node_of, parsed
 from clients.site.state import SiteState
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
-from primia_flwr.data.dataset import SiteData, load_own_site, load_site
+from primia_flwr.data.dataset import DealtSites, SiteData, deal_sites, load_own_site
 from primia_flwr.runs.metadata import DEVICE_FILE
 from primia_flwr.site.policy import load_policy
 from primia_flwr.storage.atomic import make_folder, write_result
@@ -91,17 +91,19 @@ def open_site(context: Context) -> OpenSite:
     return _simulated(text, place) if isinstance(place, int) else _deployed(text, place)
 
 
+@lru_cache(maxsize=1)
+def _dealt(text: str) -> DealtSites:
+    """Deal the images once a process: a site costs what its own images cost."""
+    experiment = parsed(text)
+    names = experiment.federation.sites
+    return deal_sites(experiment.data, seed=experiment.seed, num_sites=len(names), site_names=names)
+
+
 @lru_cache(maxsize=32)  # one process plays many sites in turn
 def _simulated(text: str, index: int) -> OpenSite:
     experiment = parsed(text)
     names = experiment.federation.sites
-    data = load_site(
-        experiment.data,
-        seed=experiment.seed,
-        site_index=index,
-        num_sites=len(names),
-        site_names=names,
-    )
+    data = _dealt(text).open(index)
     folder, privacy = (
         Path(experiment.output_dir or ".") / "sites" / names[index],
         experiment.privacy,

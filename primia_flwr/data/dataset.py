@@ -135,10 +135,44 @@ def load_site(
     """
     if not 0 <= site_index < num_sites:
         raise ConfigError(f"site_index={site_index}; expected 0 to {num_sites - 1}")
+    dealt = deal_sites(cfg, seed=seed, num_sites=num_sites, site_names=site_names)
+    return dealt.open(site_index)
+
+
+@dataclass(frozen=True)
+class DealtSites:
+    """A simulation's images as they are dealt to its sites, of which each is opened by itself."""
+
+    cfg: DataConfig
+    seed: int
+    store: Store
+    sites: dict[str, Manifest]
+
+    def open(self, index: int) -> SiteData:
+        """Load one site, at the cost of its own images.
+
+        Raises
+        ------
+        DataError
+            If it cannot be split into training and validation images.
+        """
+        name = list(self.sites)[index]
+        return _site_data(name, self.sites[name], self.store, self.cfg, self.seed)
+
+
+def deal_sites(
+    cfg: DataConfig, *, seed: int, num_sites: int, site_names: Sequence[str] = ()
+) -> DealtSites:
+    """Deal a simulation's images to its sites: looks at every file, and reads no pixel.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be read or split this way.
+    """
     store, develop, _ = _held_out(cfg, seed)
     sites = named_sites(develop, cfg, seed=seed, num_sites=num_sites, site_names=site_names)
-    name = list(sites)[site_index]
-    return _site_data(name, sites[name], store, cfg, seed)
+    return DealtSites(cfg, seed, store, sites)
 
 
 def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:

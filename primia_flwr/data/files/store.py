@@ -24,6 +24,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.decoding.workers import end_idle
 from primia_flwr.data.files.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.files.listing import cache_folder, file_digest, locked
+from primia_flwr.data.files.same_picture import same_pictures
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading
@@ -35,6 +36,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_PICTURE = re.compile("(pixels )?[0-9a-f]{64}")
 _AT_ONCE = 128
 _MAX_INDEX_BYTES = 1 << 30
 _LARGEST_SIDE = 1 << 20
@@ -46,7 +48,8 @@ class Store:
 
     `sides` holds the shorter side of each stored image in pixels, by path, and `digests` the
     SHA-256 of its file, hexadecimal. `unreadable` maps the paths that could not be decoded to the
-    reason.
+    reason. `pictures` is what `same_pictures` found when the store was written, so that who reads a
+    part of it need not look at all; empty in a store of an earlier version.
     """
 
     folder: Path
@@ -55,6 +58,7 @@ class Store:
     sides: dict[str, int]
     digests: dict[str, str]
     unreadable: dict[str, str]
+    pictures: dict[str, str]
 
     def rows(self, paths: Sequence[str]) -> Tensor:
         """Read the images of `paths` into memory: (N, C, S, S) uint8."""
@@ -151,7 +155,17 @@ def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
                     sides[path], digests[path] = result[1:]
         _check_unreadable(manifest, unreadable, cfg)
         shape = (cfg.channels, cfg.image_size, cfg.image_size)
-        index = {"shape": shape, "sides": sides, "digests": digests, "unreadable": unreadable}
+        row_of = {path: row for row, path in enumerate(sides)}
+        store = Store(draft, shape, row_of, sides, digests, unreadable, {})
+        index = {
+            "shape": shape,
+            "sides": sides,
+            "digests": digests,
+            "unreadable": unreadable,
+            "pictures": same_pictures(
+                store.mapped().numpy().reshape(len(row_of), -1), row_of, digests
+            ),
+        }
         (draft / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
@@ -170,8 +184,10 @@ def _read_index(folder: Path) -> Store:
         sides = {path: _count(side) for path, side in index["sides"].items()}
         digests = {path: _sha256(index["digests"][path]) for path in sides}
         unreadable = {path: str(why) for path, why in index["unreadable"].items()}
+        known = index.get("pictures")
+        pictures = {path: _picture(known[path]) for path in sides} if known is not None else {}
     row_of = {path: row for row, path in enumerate(sides)}
-    return Store(folder, (channels, height, width), row_of, sides, digests, unreadable)
+    return Store(folder, (channels, height, width), row_of, sides, digests, unreadable, pictures)
 
 
 def _count(value: object) -> int:
@@ -183,6 +199,12 @@ def _count(value: object) -> int:
 def _sha256(value: object) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
         raise ValueError(f"{value!r:.40} is no SHA-256")
+    return value
+
+
+def _picture(value: object) -> str:
+    if not isinstance(value, str) or not _PICTURE.fullmatch(value):
+        raise ValueError(f"{value!r:.40} is no digest of a picture")
     return value
 
 
