@@ -19,7 +19,7 @@ from primia_flwr.processes.children import Service, free_port
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.nodes import register_sites
 
-_CERTIFICATE_DAYS = 7
+_CERTIFICATE_DAYS = 60  # their end is warned of 30 days ahead
 
 
 @dataclass(frozen=True)

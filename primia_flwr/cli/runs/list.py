@@ -72,10 +72,10 @@ def _print(
         ]
         table.add_row(*cells)
     console.print(table)
-    for run in known:
-        if run.status == INTERRUPTED:
+    for one in known:
+        if one.status == INTERRUPTED:
             console.print(
-                f"go on with primia train resume={run.folder}", soft_wrap=True, highlight=False
+                f"go on with primia train resume={one.folder}", soft_wrap=True, highlight=False
             )
 
 

@@ -58,9 +58,9 @@ def _run(cfg: _LogArguments) -> dict[str, Any]:
 
 def _line(event: Event) -> str:
     """Return e.g. `2026-11-21 12:00:05 round_finished round=3 train_loss=0.61 sites=3`."""
-    time_of = event.get("time")
-    known = isinstance(time_of, int | float) and 0 <= time_of < _END_OF_TIME
-    when = f"{datetime.fromtimestamp(time_of):%Y-%m-%d %H:%M:%S}" if known else "?"
+    seconds, when = event.get("time"), "?"
+    if isinstance(seconds, int | float) and 0 <= seconds < _END_OF_TIME:
+        when = f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
     others = [f"{k}={v}" for k, v in event.items() if k not in ("event", "time") and v is not None]
     return " ".join([when, str(event["event"]), *others])
 
