@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,6 +23,7 @@ from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.root import app_root
 from primia_flwr.config.rows import plugin_folders
 from primia_flwr.config.search.searched import check_search
+from primia_flwr.config.typed import quoted, typed
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import reading
 
@@ -57,7 +59,7 @@ def with_search_path(overrides: Sequence[str]) -> list[str]:
     provisioned = Path.cwd() / "federations" / "conf"
     folders += [provisioned] if provisioned.is_dir() else []
     folders += [root / "conf" for root in plugin_folders() if (root / "conf").is_dir()]
-    path_override = ",".join(f"'file://{folder}'" for folder in folders)
+    path_override = ",".join(quoted(f"file://{folder}") for folder in folders)
     return [*words, f"hydra.searchpath=[{path_override}]"] if folders else words
 
 
@@ -108,7 +110,7 @@ def compose(
                 overrides=with_search_path(overrides),
                 return_hydra_config=return_hydra_config,
             )
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(explain(error)) from None
 
 
@@ -135,7 +137,7 @@ def compose_experiment(overrides: Sequence[str] = ()) -> Experiment:
     ConfigError
         If a key or a choice does not exist, or a value is not as expected.
     """
-    return parse(Experiment, compose("config", overrides))
+    return parse(Experiment, compose("config", typed(overrides, Experiment)))
 
 
 def without_sweep(cfg: DictConfig) -> DictConfig:

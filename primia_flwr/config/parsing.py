@@ -1,24 +1,27 @@
 """A composed configuration as its checked dataclass, and one sentence for each mistake in it."""
 
 import re
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigKeyError,
+    InterpolationResolutionError,
     MissingMandatoryValue,
     OmegaConfBaseException,
-    ValidationError,
 )
 
-from primia_flwr.config import renamed
+from primia_flwr.config import keys, renamed
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
+from primia_flwr.storage.printable import printable
 
 if TYPE_CHECKING:
     from hydra.errors import MissingConfigException
 
 _T = TypeVar("_T")
+_CONFLICT = re.compile(r"^(\S+ appears more than once)")
 
 
 def parse(schema: type[_T], cfg: DictConfig) -> _T:
@@ -33,11 +36,11 @@ def parse(schema: type[_T], cfg: DictConfig) -> _T:
         merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
         return cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(_explain_value(error, schema, cfg)) from None
 
 
 def explain(error: Exception) -> str:
-    """Return one sentence for an error of Hydra or OmegaConf: key, value, expectation, remedy."""
+    """Return one sentence for an error of composing: key or choice, expectation, remedy."""
     from hydra.errors import HydraException, MissingConfigException
 
     cause = error.__cause__  # under a tracer OmegaConf's errors are causes of themselves
@@ -45,16 +48,46 @@ def explain(error: Exception) -> str:
         return explain(cause)
     if isinstance(error, MissingConfigException):
         return _explain_missing_choice(error)
+    if isinstance(error, yaml.YAMLError):
+        return f"{_place(error)} is not valid YAML; expected key: value; correct that line"
     key = getattr(error, "full_key", None) or ""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, MissingMandatoryValue):
         return f"{key} is missing; give it as {key}=<value>"
+    if isinstance(error, InterpolationResolutionError):
+        return _unresolved(key, str(error))
+    known = key or _quoted(str(error))
     if isinstance(error, ConfigKeyError | AttributeError):
-        unknown = key or _quoted(first)
-        return f"unknown key {unknown}; see the keys with --cfg job"
-    if isinstance(error, ValidationError):
-        return f"{key}: {first}; see the type and the default with --cfg job"
-    return " ".join(str(error).split())
+        return f"unknown key {known}; --help=all lists every key"
+    if found := _CONFLICT.search(str(error)):
+        return f"{found.group(1)}; expected one value of each key; --help=all lists every key"
+    return f"{known} cannot be used with the rest; --help=all lists every key and its default"
+
+
+def _explain_value(error: OmegaConfBaseException, schema: type[Any], cfg: DictConfig) -> str:
+    """Return one sentence for what a dataclass does not take."""
+    key = getattr(error, "full_key", None) or ""
+    kind = keys.kind_of(schema, re.sub(r"\[(\d+)\]", r".\1", key)) if key else None
+    if isinstance(error, ConfigKeyError | AttributeError) and key and kind is None:
+        return keys.unknown(key, schema)
+    if kind is None or isinstance(error, MissingMandatoryValue | InterpolationResolutionError):
+        return explain(error)
+    value = OmegaConf.to_container(cfg) if isinstance(cfg, DictConfig) else cfg
+    for part in re.findall(r"[^.\[\]]+", key):
+        value = value[int(part)] if isinstance(value, list) else cast(dict[str, Any], value)[part]
+    shown = "null" if value is None else printable(str(value), limit=200)
+    return f"{key}={shown}; expected {keys.expected(kind)}"
+
+
+def _unresolved(key: str, text: str) -> str:
+    named = _quoted(text)
+    return f"{key} refers to {named}, which is not there; expected a value, or a name that exists"
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    name = str(getattr(mark, "name", "")).removeprefix("file://")
+    line = f"line {mark.line + 1}" if mark else "a line"
+    return f"{name}: {line}" if name.endswith((".yaml", ".yml")) else line
 
 
 def _explain_missing_choice(error: "MissingConfigException") -> str:
@@ -65,7 +98,7 @@ def _explain_missing_choice(error: "MissingConfigException") -> str:
         return renamed.sentence(f"{group}={choice}", new)
     options = list(error.options or [])
     if not group or not options:
-        return f"no configuration {asked!r} in conf/; see the choices with --help"
+        return f"no configuration {asked!r} in conf/; --help=all lists the choices"
     return f"{group}={choice}; expected one of {', '.join(options)}{nearest(choice, options)}"
 
 

@@ -110,7 +110,10 @@ TASKS = Table(
 )
 MODELS = Table("primia_flwr/models/architectures", "MODEL", ("models", "model"))
 LAYOUTS = Table(
-    "primia_flwr/data/layouts", "LAYOUT", ("layouts", "data"), ("common", "radiograph", "readers")
+    "primia_flwr/data/layouts",
+    "LAYOUT",
+    ("layouts", "data"),
+    ("aside", "common", "radiograph", "readers", "table"),
 )
 TABLES = (RULES, TASKS, MODELS, LAYOUTS)
 

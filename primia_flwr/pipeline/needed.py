@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.errors import ConfigError
+from primia_flwr.config.rows import LAYOUTS
+from primia_flwr.data.layouts.common import existing_root
+from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.extras import need
 from primia_flwr.runs.tracking_mode import resolve_mode
 
@@ -11,7 +14,7 @@ _TRACES = ("run.json", "events.jsonl", "*/run.json", "*/events.jsonl")
 
 
 def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: bool = True) -> None:
-    """Refuse a run that would end at a package or a GPU which is not there.
+    """Refuse a run that would end at a package, a GPU or a folder which is not there.
 
     Parameters
     ----------
@@ -26,8 +29,8 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
     ------
     MissingExtraError
         If a package is missing.
-    ConfigError
-        If a GPU is asked for that is not there.
+    ConfigError, DataError
+        If a GPU is asked for that is not there, or a folder or file of images.
     TrackingError
         If online tracking is asked for and there is no key.
     """
@@ -43,6 +46,8 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
     if experiment.search.enabled:
         need("optuna", f"search.population={experiment.search.population}")
     resolve_mode(experiment.tracking)
+    if here:
+        _check_data(experiment.data)
 
 
 def check_new_folder(folder: Path, key: str) -> None:
@@ -66,3 +71,16 @@ def _check_gpu(experiment: Experiment) -> None:
         from primia_flwr.flower.shares import shares  # PyTorch
 
         shares(experiment)
+
+
+def _check_data(cfg: DataConfig) -> None:
+    """Refuse a folder or table of images that is not there, or none where the layout needs one."""
+    if cfg.manifest and not Path(cfg.manifest).expanduser().is_file():
+        raise DataError(
+            f"data.manifest={cfg.manifest}; expected an existing CSV file; correct the path"
+        )
+    if cfg.layout == "manifest" and not cfg.manifest:
+        raise ConfigError("data.manifest is empty; expected a CSV file, e.g. data.manifest=a.csv")
+    reads_files = cfg.layout != "synthetic" and cfg.layout not in LAYOUTS.plugins()
+    if cfg.root or (reads_files and not cfg.manifest):
+        existing_root(cfg)

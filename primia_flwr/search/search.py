@@ -16,7 +16,7 @@ from primia_flwr.config.load import deciding_settings
 from primia_flwr.config.search.dimensions import Choices
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.space_keys import check_options
-from primia_flwr.config.search.sweep import SweepConfig
+from primia_flwr.config.search.sweep import COMMAND_FILE, SweepConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.search.loop import RunTrial, enqueue_default, run_search
 from primia_flwr.search.record import record, summary, write_best
@@ -25,8 +25,6 @@ from primia_flwr.search.study import STUDY_FILE, open_study
 from primia_flwr.search.table import trials_table
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.tasks.task import Metric
-
-COMMAND_FILE = "command.json"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ The launcher of Hydra that runs one job after the other in this process runs the
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import optuna
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -27,6 +25,7 @@ from omegaconf import DictConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.config.search.sweep import SweepConfig, searched_space
+from primia_flwr.config.typed import quoted
 from primia_flwr.errors import ConfigError
 from primia_flwr.search.search import Search
 from primia_flwr.search.trial import Outcome
@@ -58,7 +57,6 @@ class OptunaSweeper(Sweeper):
             )
         self._launcher: Launcher | None = None
         self._config: DictConfig | None = None
-        self._context: HydraContext | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -69,7 +67,7 @@ class OptunaSweeper(Sweeper):
                 f"hydra.launcher={config.hydra.launcher._target_}; expected Hydra's basic "
                 "launcher: a search runs one trial after the other and follows each"
             )
-        self._config, self._context = config, hydra_context
+        self._config = config
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -83,7 +81,7 @@ class OptunaSweeper(Sweeper):
             If the search cannot begin or go on.
         """
         assert self._config is not None
-        words = self._checked(arguments)
+        words = list(arguments)
         cfg = parse(SweepConfig, self._config.sweep)
         base = parse(Experiment, without_sweep(self._config))
         folder = Path(str(self._config.hydra.sweep.dir))
@@ -106,19 +104,6 @@ class OptunaSweeper(Sweeper):
         result = job.return_value
         assert isinstance(result, Outcome)
         return result
-
-    def _checked(self, arguments: list[str]) -> list[str]:
-        """Refuse lists of values: the space alone says what varies."""
-        assert self._context is not None
-        parser = OverridesParser.create(config_loader=self._context.config_loader)
-        for override in parser.parse_overrides(arguments):
-            if override.is_sweep_override():
-                raise ConfigError(
-                    f"{override.input_line} lists several values in a search; expected one: "
-                    "sweep.space says what varies; without sweep=<choice>, primia train -m runs "
-                    "every combination of lists"
-                )
-        return list(arguments)
 
 
 def register() -> None:
@@ -148,8 +133,5 @@ def _literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(_literal(item) for item in value)}]"
     if isinstance(value, str):
-        # Hydra halves backslashes before a quotation mark only.
-        quoted = re.sub(r"(\\*)'", r"\1\1\\'", value)
-        quoted = re.sub(r"(\\+)$", r"\1\1", quoted)
-        return f"'{quoted}'"
+        return quoted(value)
     return repr(value)

@@ -103,7 +103,7 @@ def test_mistakes_name_the_key(text: str, fragment: str) -> None:
     assert fragment in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "words"), [("data: {foo: 1}", "data.foo"), ("seed: x", "seed:")])
+@pytest.mark.parametrize(("text", "words"), [("data: {foo: 1}", "data.foo"), ("seed: x", "seed=x")])
 def test_a_mistake_under_a_debugger_is_the_same_sentence(
     text: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        (["train", "foo=1"], ["unknown key foo", "--cfg job"]),
+        (["train", "foo=1"], ["unknown key foo", "expected one of name, seed"]),
         (["train", "data.foo=1"], ["unknown key data.foo"]),
         (["train", "seed=abc"], ["seed", "abc"]),
         (["train", "data.image_size=7"], ["data.image_size=7", "16", "e.g. 64"]),

@@ -52,12 +52,12 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     """
     if cfg.saliency:
         need("captum", f"saliency={cfg.saliency}", instead="saliency=0")
+    run_dir = run_folder("run", cfg.run)
     from primia_flwr.data.pseudonyms import private_folder
     from primia_flwr.models.saved import load_model
     from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
     from primia_flwr.reporting.report import write_report
 
-    run_dir = run_folder("run", cfg.run)
     model, card = load_model(run_dir)
     found = images_for(run_dir, card, cfg.data)
     images, wanted, origin, warning = found.images, found.data, found.origin, found.warning
@@ -123,11 +123,12 @@ def _show(cfg: EvaluateConfig, images: Any, scores: Any, origin: str, warning: s
     console = Console(stderr=cfg.quiet, emoji=False)
     kind = "synthetic images" if images.synthetic else "images"
     judge = images.task.judge
-    console.print(scores_table(judge, scores, title=f"{scores.n} {kind} ({origin})"))
-    for sheet in judge.sheets(scores):
-        console.print(sheet.to_rich())
-    for note in scores.notes:
-        console.print(f"note: {note}", markup=False)
+    if not cfg.quiet:
+        console.print(scores_table(judge, scores, title=f"{scores.n} {kind} ({origin})"))
+        for sheet in judge.sheets(scores):
+            console.print(sheet.to_rich())
+        for note in scores.notes:
+            console.print(f"note: {note}", markup=False)
     if warning:
         console.print(f"warning: {warning}", style="yellow", markup=False)
 

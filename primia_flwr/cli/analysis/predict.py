@@ -55,12 +55,12 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
     ConfigError, CheckpointError, DataError
         If the run or its model cannot be used, or no file is a readable image.
     """
+    run_dir = run_folder("run", cfg.run)
+    _check_task(run_dir)
     from primia_flwr.data.files.unlabelled import find_images
     from primia_flwr.models.saved import load_model
     from primia_flwr.pipeline.unlabelled import Reader
 
-    run_dir = run_folder("run", cfg.run)
-    _check_task(run_dir)
     model, card = load_model(run_dir)
     root, files = find_images(cfg.data.root)
     output = output_folder(cfg.output or f"predictions/{time.strftime('%Y-%m-%d_%H-%M-%S')}")

@@ -10,32 +10,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from primia_flwr.cli.train.live import LiveView
-from primia_flwr.cli.train.multirun import check_folder, check_words, enter_hydra
+from primia_flwr.cli.train.multirun import enter_hydra
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import parse, without_sweep
 from primia_flwr.config.rows import TASKS
-from primia_flwr.errors import ConfigError
 from primia_flwr.pipeline.experiment import run_experiment, settle
-from primia_flwr.runs.metadata import read_json
-from primia_flwr.search.search import COMMAND_FILE
 from primia_flwr.search.sweeper import SESSION, Session, register
 from primia_flwr.search.trial import Follower, Outcome, outcome_of
 
-_RESUME = "sweep.resume="
-
 
 def run_search_over(words: Sequence[str]) -> dict[str, Any]:
-    """Begin a search, or go on with the one in `sweep.resume`; return its one JSON line.
+    """Begin a search, or go on with one, by its checked words; return its one JSON line.
 
     Raises
     ------
     PrimiaError
         If the search cannot begin or go on.
     """
-    words = resumed_words(words)
-    check_words(words, scored=False)
-    if not any(word.startswith(_RESUME) for word in words):
-        check_folder(words)
     register()
     session = Session()
     token = SESSION.set(session)
@@ -75,33 +66,3 @@ def _as_trial(experiment: Experiment, folder: Path) -> Experiment:
         baselines=[],
         tracking=replace(experiment.tracking, group=group, model=False),
     )
-
-
-def resumed_words(words: Sequence[str]) -> list[str]:
-    """Return the overrides of a search; with `sweep.resume`, after those that began it.
-
-    A key that is given again counts instead of the earlier one.
-
-    Raises
-    ------
-    ConfigError
-        If the folder in `sweep.resume` holds no search, or none is asked for at all.
-    """
-    asked = [word.removeprefix(_RESUME) for word in words if word.startswith(_RESUME)]
-    if not asked or not asked[-1]:
-        if not any(word.startswith("sweep=") for word in words):
-            raise ConfigError(
-                f"{next(word for word in words if word.startswith('sweep.'))} without a search; "
-                "expected sweep=<choice> as well, e.g. sweep=demo"
-            )
-        return list(words)
-    folder = Path(asked[-1]).expanduser().resolve()
-    known = read_json(folder / COMMAND_FILE).get("overrides")
-    if not isinstance(known, list):
-        raise ConfigError(
-            f"sweep.resume={asked[-1]}; expected the folder of a search (with a {COMMAND_FILE}), "
-            "e.g. sweep.resume=outputs/2026-11-21/12-00-00-pneumonia"
-        )
-    given = [word for word in words if not word.startswith(_RESUME)]
-    merged = {word.partition("=")[0]: word for word in (*map(str, known), *given)}
-    return [*merged.values(), f"{_RESUME}'{folder}'", f"hydra.sweep.dir='{folder}'"]

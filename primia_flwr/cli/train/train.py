@@ -62,11 +62,14 @@ def _as_output_dir(word: str) -> str:
 
 def _many(words: Sequence[str]) -> dict[str, Any]:
     """Run a search, or every combination of listed values; a search brings Optuna along."""
+    from primia_flwr.cli.train.many_words import checked_words  # Hydra
+
     if any(word.startswith(("sweep=", "sweep.")) for word in words):
         need("optuna", "a search (sweep=...)")
-        from primia_flwr.cli.train.search import run_search_over
+        asked = checked_words(words, search=True)
+        from primia_flwr.cli.train.search import run_search_over  # PyTorch
 
-        return run_search_over(words)
+        return run_search_over(asked)
     from primia_flwr.cli.train.multirun import run_multirun
 
     return run_multirun(words, _one_job)

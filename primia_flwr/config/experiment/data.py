@@ -8,6 +8,7 @@ from primia_flwr.config.checks import (
     check_column,
     check_columns,
     check_length,
+    check_pattern,
     check_range,
 )
 from primia_flwr.config.rows import LAYOUTS, TASKS
@@ -255,6 +256,8 @@ class DataConfig:
     ----------
     task
         What a label is: a file of primia_flwr/tasks.
+    layout
+        How the images lie in `root` or `manifest`; with either, `synthetic` means `auto`.
     split
         Which images of a folder with `train`, `val`, `test` sub-folders: `auto` trains on train
         and val and tests on test; `all` ignores the sub-folders; a name takes that one alone.
@@ -308,6 +311,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_choice("data.task", self.task, TASKS)
         check_choice("data.layout", self.layout, LAYOUTS)
+        if self.layout == "synthetic" and (self.root or self.manifest):
+            self.layout = "auto"
         check_choice("data.split", self.split, SPLIT_NAMES)
         check_choice("data.resize", self.resize, RESIZE_NAMES)
         check_choice("data.channels", str(self.channels), ("1", "3"))
@@ -316,6 +321,7 @@ class DataConfig:
                 f"data.classes={list(self.classes)}; expected nothing, or at least two different "
                 "names, e.g. [ill,well]"
             )
+        check_pattern("data.patient_pattern", self.patient_pattern)
         check_column("data.patient_column", self.patient_column)
         self.columns = {column: name for column, name in self.columns.items() if name}
         check_columns("data.columns", self.columns)

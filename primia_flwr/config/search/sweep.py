@@ -10,6 +10,7 @@ from primia_flwr.config.search.space import Space, parse_space
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import read_text, reading
 
+COMMAND_FILE = "command.json"
 _SAMPLERS = ("tpe", "random")
 _PRUNERS = ("median", "asha", "none")
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from primia_flwr.config.checks import check_pattern
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.census import read_header
 from primia_flwr.data.files.listing import list_folder
@@ -79,16 +78,9 @@ def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
 
 
 def patient_reader(cfg: DataConfig) -> PatientOf | None:
-    """Return what searches `data.patient_pattern` in a path; None if there is no pattern.
-
-    Raises
-    ------
-    ConfigError
-        If it is no regular expression with a group `patient`.
-    """
+    """Return what searches `data.patient_pattern` in a path; None if there is no pattern."""
     if not cfg.patient_pattern:
         return None
-    check_pattern("data.patient_pattern", cfg.patient_pattern)
     pattern = re.compile(cfg.patient_pattern)
 
     def search(root: Path, path: Path) -> str:

@@ -16,7 +16,6 @@ from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
 from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.seeding import generator
-from primia_flwr.errors import ConfigError
 
 _VERSION = 1
 """Raise with every change of the drawing: another version is another folder."""
@@ -38,11 +37,6 @@ class _Picture:
 
 def _read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
     """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them."""
-    if cfg.root or cfg.manifest:
-        raise ConfigError(
-            f"data.root={cfg.root or cfg.manifest}; expected nothing with data.layout=synthetic: "
-            "set data.layout=auto to read these files"
-        )
     root = write_synthetic(cfg.synthetic, Path(cfg.cache_dir).expanduser().resolve())
     manifest = read_pneumonia(replace(cfg, root=str(root)), seed=seed)
     return replace(manifest, synthetic=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.cli.main import run
-from primia_flwr.cli.train.search import resumed_words, run_search_over
+from primia_flwr.cli.train.many_words import checked_words, resumed_words
 from primia_flwr.config.load import compose
 from primia_flwr.errors import ConfigError
 
@@ -76,5 +76,5 @@ def test_a_search_does_not_train_over_runs(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "run.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=.* holds a run; .*resume="):
-        run_search_over(["sweep=demo", f"hydra.sweep.dir='{tmp_path}'"])
+        checked_words(["sweep=demo", f"hydra.sweep.dir={tmp_path}"], search=True)
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
