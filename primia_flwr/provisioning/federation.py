@@ -16,7 +16,8 @@ import yaml
 from primia_flwr.errors import FederationError
 from primia_flwr.flower.superlink import SuperLinkFiles
 from primia_flwr.provisioning import certificates as certs
-from primia_flwr.provisioning import kit_texts
+from primia_flwr.provisioning.kit import texts, units
+from primia_flwr.provisioning.kit.wheel import make_wheel
 from primia_flwr.provisioning.kits import check_name, new_folder, zip_kit
 from primia_flwr.provisioning.roster import Roster, RosterSite
 
@@ -50,6 +51,7 @@ class Plan:
     `server` is the DNS name or address at which the sites reach the SuperLink; with `loopback`
     its certificate also holds for 127.0.0.1, where the coordinator's own processes connect.
     Certificates are valid for `days`; `min_sites` is what the sites' policies start with.
+    `software`: each kit brings the wheel of what is installed here.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Plan:
     days: int = 730
     loopback: bool = True
     min_sites: int = 2
+    software: bool = False
 
     def __post_init__(self) -> None:
         if not self.sites:
@@ -138,7 +141,8 @@ def _make_all(folder: Path, plan: Plan) -> Roster:
     keys.mkdir()
     for site in roster.sites:
         (keys / f"{site.name}.pub").write_text(site.supernode_key + "\n")
-        complete_kit(folder / f"kit-{site.name}", site, roster, files.ca, plan.min_sites)
+        kit = folder / f"kit-{site.name}"
+        complete_kit(kit, site, roster, files.ca, min_sites=plan.min_sites, software=plan.software)
         zip_kit(folder / f"kit-{site.name}")
     return roster
 
@@ -172,9 +176,16 @@ def make_keys(kit: Path, site: str) -> RosterSite:
     )
 
 
-def complete_kit(kit: Path, site: RosterSite, roster: Roster, ca: Path, min_sites: int) -> None:
-    """Add to a site's keys what it must know of the federation."""
+def complete_kit(
+    kit: Path, site: RosterSite, roster: Roster, ca: Path, *, min_sites: int, software: bool
+) -> None:
+    """Add to a site's keys what it must know of the federation, and the software."""
+    wheel, content = make_wheel() if software else ("", b"")
+    if wheel:
+        (kit / wheel).write_bytes(content)
+    unit = kit / f"primia-site-{site.name}.service"
+    unit.write_text(units.site_unit(site.name, roster.federation))
     shutil.copyfile(ca, kit / "ca.crt")
     (kit / "roster.yaml").write_text(roster.to_yaml())
-    (kit / "site.yaml").write_text(kit_texts.site_yaml(site, roster, min_sites=min_sites))
-    (kit / "README.md").write_text(kit_texts.readme(site, roster))
+    (kit / "site.yaml").write_text(texts.site_yaml(site, roster, min_sites=min_sites))
+    (kit / "README.md").write_text(texts.readme(site, roster, wheel, content))

@@ -63,7 +63,9 @@ class FederationFolder:
         self.roster_file = folder / "roster.yaml"
         self.roster = load_roster(self.roster_file)
 
-    def add(self, names: Sequence[str], *, min_sites: int) -> dict[str, Path]:
+    def add(
+        self, names: Sequence[str], *, min_sites: int, software: bool = False
+    ) -> dict[str, Path]:
         """Make kits for new sites; return the zipped kits by site.
 
         Raises
@@ -81,9 +83,11 @@ class FederationFolder:
                     f"of the same site run primia federation reissue sites=[{name}]"
                 )
             known.add(name.lower())
-        return self._issue(names, min_sites)
+        return self._issue(names, min_sites, software)
 
-    def reissue(self, names: Sequence[str], *, min_sites: int) -> dict[str, Path]:
+    def reissue(
+        self, names: Sequence[str], *, min_sites: int, software: bool = False
+    ) -> dict[str, Path]:
         """Make kits with other keys for sites of the roster; the old keys are revoked.
 
         Raises
@@ -92,7 +96,7 @@ class FederationFolder:
             If the roster does not have a site, or a kit of it lies there; nothing is changed then.
         """
         self._check_known(names)
-        return self._issue(names, min_sites)
+        return self._issue(names, min_sites, software)
 
     def revoke(self, names: Sequence[str]) -> None:
         """Take sites off the roster and revoke their keys.
@@ -148,7 +152,7 @@ class FederationFolder:
         files = sorted((self.folder / "keys" / _REVOKED).glob("*.pub"))
         return [_public_line(file) for file in files]
 
-    def _issue(self, names: Sequence[str], min_sites: int) -> dict[str, Path]:
+    def _issue(self, names: Sequence[str], min_sites: int, software: bool) -> dict[str, Path]:
         if not names or len(set(names)) != len(names):
             raise FederationError(
                 f"sites=[{','.join(names)}]; expected different names, e.g. [rome]"
@@ -167,7 +171,9 @@ class FederationFolder:
             roster = self._with(made)
             for name, site in made.items():
                 draft = drafts / f"kit-{name}"
-                complete_kit(draft, site, roster, self.files.ca, min_sites)
+                complete_kit(
+                    draft, site, roster, self.files.ca, min_sites=min_sites, software=software
+                )
                 zip_kit(draft)
             self._put_aside(names)
             for name, kit in kits.items():

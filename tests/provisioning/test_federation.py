@@ -67,9 +67,10 @@ def test_fingerprints_are_those_of_ssh_keygen(federation: Federation) -> None:
 
 
 def test_kit_holds_its_own_private_keys_and_no_others(federation: Federation) -> None:
-    names = {"README.md", "ca.crt", "identity.key", "roster.yaml", "site.yaml", "supernode.key"}
+    common = {"README.md", "ca.crt", "identity.key", "roster.yaml", "site.yaml", "supernode.key"}
     private = {file: file.read_text() for file in federation.folder.rglob("*.key")}
     for site, kit in federation.kits.items():
+        names = common | {f"primia-site-{site}.service"}
         assert {file.name for file in kit.iterdir()} == names
         with zipfile.ZipFile(kit.with_suffix(".zip")) as archive:
             entries = {Path(e.filename).name: e for e in archive.infolist()}

@@ -26,7 +26,7 @@ class _AddArguments:
 def _run(cfg: _AddArguments) -> dict[str, Any]:
     """Make the kits, register their keys, and say what to do next."""
     folder, section = changes.open_folder(cfg.name)
-    kits = folder.add(cfg.sites, min_sites=cfg.min_sites)
+    kits = folder.add(cfg.sites, min_sites=cfg.min_sites, software=True)
     why_not = changes.told_superlink(folder, section)
     console = Console(stderr=cfg.quiet, emoji=False)
     changes.say_kits(folder, kits, console)

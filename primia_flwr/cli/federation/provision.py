@@ -1,5 +1,6 @@
 """`primia provision`: everything that a real federation needs before it starts."""
 
+import hashlib
 import re
 import sys
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from rich.console import Console
 from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
-from primia_flwr.provisioning import kit_texts
 from primia_flwr.provisioning.federation import Federation, Plan, provision, write_deployment
+from primia_flwr.provisioning.kit import units as systemd
+from primia_flwr.provisioning.kit.wheel import make_wheel
 
 
 @dataclass
@@ -49,6 +51,7 @@ def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
             f"server={cfg.server!r}; expected the name at which the sites reach the SuperLink, "
             "e.g. server=fl.example.org"
         )
+    wheel, content = make_wheel()
     output = Path(cfg.output or f"federations/{cfg.name}")
     conf = Path("federations") / "conf"
     if (conf / "deployment" / f"{cfg.name}.yaml").exists():
@@ -63,11 +66,12 @@ def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
         days=cfg.days,
         loopback=cfg.loopback,
         min_sites=cfg.min_sites,
+        software=True,
     )
     federation = provision(plan, output)
     deployment = write_deployment(federation, conf)
     address = f"127.0.0.1:{cfg.port}" if cfg.loopback else federation.roster.superlink
-    units = kit_texts.units(output, federation.roster, port=cfg.port, address=address)
+    units = systemd.units(output, federation.roster, port=cfg.port, address=address)
     for name, text in units.items():
         (output / name).write_text(text)
     _explain(federation, cfg, address, deployment, Console(stderr=cfg.quiet, emoji=False))
@@ -76,6 +80,7 @@ def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
         "deployment": str(deployment),
         "ca_fingerprint": federation.roster.ca_fingerprint,
         "kits": {site: str(kit.with_suffix(".zip")) for site, kit in federation.kits.items()},
+        "wheel": {"name": wheel, "sha256": hashlib.sha256(content).hexdigest()},
         "units": [str(output / name) for name in units],
     }
 
@@ -99,8 +104,8 @@ def _explain(
     show("\n2. Start the SuperLink and, beside it, the process that runs ServerApps")
     show(f"   (or install the two .service files in {folder} for systemd):")
     show("   export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1")
-    show(f"   {kit_texts.superlink_line(folder, port=cfg.port)}")
-    show(f"   {kit_texts.superexec_line(folder, address=address)}")
+    show(f"   {systemd.superlink_line(folder, port=cfg.port)}")
+    show(f"   {systemd.superexec_line(folder, address=address)}")
     show("\n3. Register the sites' keys, and see who is there:")
     show(f"   primia federation status name={roster.federation} register=true")
     show(f"\n4. primia train experiment=pneumonia deployment={roster.federation} dry_run=true")

@@ -1,14 +1,7 @@
-"""The texts that provisioning writes: a site's policy, its README, the coordinator's steps."""
+"""The texts of a kit that provisioning writes: a site's policy and its README."""
 
-import shlex
-from pathlib import Path
+import hashlib
 
-from primia_flwr.flower.superlink import (
-    SuperLinkFiles,
-    superexec_arguments,
-    superlink_arguments,
-)
-from primia_flwr.processes.programs import flower_program
 from primia_flwr.provisioning.roster import Roster, RosterSite
 
 _SITE_YAML = """\
@@ -78,7 +71,7 @@ _README = """\
 This folder makes your computer a site of the federation. It holds two private keys
 (`supernode.key`, `identity.key`): never send them to anybody, the coordinator included.
 
-1. Install Python 3.11 or newer and `pip install primia-flwr`.
+1. Install Python 3.11 or newer, then the software. {software}
 2. Compare these fingerprints with the coordinator by phone, not by e-mail:
    - CA of the federation: `{ca_fingerprint}`
    - your SuperNode key: `{supernode_fingerprint}`
@@ -88,7 +81,11 @@ This folder makes your computer a site of the federation. It holds two private k
    (`allowed_experiments`).
 4. `primia site check` says whether data, keys, clock, link, disk and device are ready.
 5. `primia site run` connects to {superlink}. Nothing listens on your side: the connection goes
-   out, and no port must be opened for incoming traffic.
+   out, and no port must be opened for incoming traffic. So that it starts with the computer, see
+   `{unit}` (systemd).
+
+You had a kit before? Copy `supernode.key`, `identity.key`, `ca.crt` and `roster.yaml` into its
+folder; your own `site.yaml` and `state/` stay.
 
 When the coordinator starts an experiment, its code arrives here and is **refused** until you
 approve it:
@@ -102,26 +99,17 @@ approve it:
 Images never leave your house. What leaves is what the approved code sends: model arrays and
 counts. Each message is written to the log, with its size, before it leaves.
 """
+_WHEEL = """It is in this kit:
 
-_UNIT = """\
-[Unit]
-Description={description}
-After=network-online.target{after}
-Wants=network-online.target
+       sha256sum {wheel}
+       python3 -m venv ../site-env && ../site-env/bin/pip install ./{wheel}
 
-[Service]
-WorkingDirectory={folder}
-Environment=FLWR_HOME={folder}/flower
-Environment=FLWR_TELEMETRY_ENABLED=0
-Environment=FLWR_DISABLE_UPDATE_CHECK=1
-Environment=FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
-ExecStart={command}
-Restart=always
-RestartSec=3
-
-[Install]
-WantedBy=multi-user.target
-"""
+   The SHA-256 must be `{digest}`.
+   The coordinator made this kit, and this software is what protects you from the coordinator. So
+   ask somebody else whom you trust for the hash of this version, or read the code in the wheel.
+   Never install it by its name from an index: whoever has the name there runs code here."""
+_NO_WHEEL = """Take a checkout, or a wheel's file, from
+   somebody you trust (`pip install ./primia-flwr`), never its name from an index."""
 
 
 def site_yaml(site: RosterSite, roster: Roster, *, min_sites: int) -> str:
@@ -129,9 +117,12 @@ def site_yaml(site: RosterSite, roster: Roster, *, min_sites: int) -> str:
     return _SITE_YAML.format(site=site.name, superlink=roster.superlink, min_sites=min_sites)
 
 
-def readme(site: RosterSite, roster: Roster) -> str:
-    """Return the README of a site's kit."""
+def readme(site: RosterSite, roster: Roster, wheel: str, content: bytes) -> str:
+    """Return the README of a site's kit, with the name and the content of the wheel in it."""
+    digest = hashlib.sha256(content).hexdigest()
     return _README.format(
+        software=_WHEEL.format(wheel=wheel, digest=digest) if wheel else _NO_WHEEL,
+        unit=f"primia-site-{site.name}.service",
         site=site.name,
         federation=roster.federation,
         superlink=roster.superlink,
@@ -139,35 +130,3 @@ def readme(site: RosterSite, roster: Roster) -> str:
         supernode_fingerprint=site.supernode_fingerprint,
         identity_fingerprint=site.identity_fingerprint,
     )
-
-
-def superlink_line(folder: Path, *, port: int) -> str:
-    """Return the command that starts the SuperLink on all interfaces."""
-    arguments = superlink_arguments(SuperLinkFiles(folder.resolve()), host="0.0.0.0", port=port)
-    return shlex.join([flower_program("flower-superlink"), *arguments])
-
-
-def superexec_line(folder: Path, *, address: str) -> str:
-    """Return the command that starts the process which runs ServerApps."""
-    arguments = superexec_arguments(SuperLinkFiles(folder.resolve()), address=address)
-    return shlex.join([flower_program("flower-superexec"), *arguments])
-
-
-def units(folder: Path, roster: Roster, *, port: int, address: str) -> dict[str, str]:
-    """Return systemd units by file name: the SuperLink and the ServerApps' starter."""
-    name, place = roster.federation, str(folder.resolve())
-    link = f"primia-{name}-superlink.service"
-    return {
-        link: _UNIT.format(
-            description=f"SuperLink of the federation {name}",
-            after="",
-            folder=place,
-            command=superlink_line(folder, port=port),
-        ),
-        f"primia-{name}-superexec.service": _UNIT.format(
-            description=f"ServerApps of the federation {name}",
-            after=f" {link}",
-            folder=place,
-            command=superexec_line(folder, address=address),
-        ),
-    }
