@@ -19,6 +19,7 @@ class ServeProviderArguments:
 
     `max_connections`: half of them for data owners, of which one may have `max_connections_each`.
     `max_memory`: GB that all sessions may take together; 0: what the machine has left at the start.
+    `threads`: of a session, for the comparisons; 0: one for every core.
     """
 
     kit: str = "."
@@ -28,6 +29,7 @@ class ServeProviderArguments:
     max_memory: float = 0.0
     patience: float = 60.0
     idle_hours: float = 72.0
+    threads: int = 0
     device: str = "cpu"
     quiet: bool = False
 
@@ -38,6 +40,7 @@ class ServeProviderArguments:
         check_range("max_memory", self.max_memory, 0, 10**6, example=8)
         check_range("patience", self.patience, 1, 86_400, example=60)
         check_range("idle_hours", self.idle_hours, 0, 10**4, example=72, open_low=True)
+        check_range("threads", self.threads, 0, 256, example=0)
 
 
 @dataclass

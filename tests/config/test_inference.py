@@ -29,6 +29,13 @@ def test_a_watch_that_can_be_is_taken() -> None:
     assert InferArguments(watch=True, watch_new_only=True, idle_stop=60.0).batch == 1
 
 
+@pytest.mark.parametrize("threads", [-1, 257])
+def test_threads_of_the_crypto_provider(threads: int) -> None:
+    assert ServeProviderArguments().threads == 0
+    with pytest.raises(ConfigError, match="threads"):
+        ServeProviderArguments(threads=threads)
+
+
 @pytest.mark.parametrize("hours", [0.0, -1.0, 1e6])
 def test_a_session_must_end_some_time(hours: float) -> None:
     with pytest.raises(ConfigError, match="idle_hours"):

@@ -1,6 +1,7 @@
 """`primia serve crypto-provider`: deals correlated randomness, sees neither image nor weights."""
 
 import logging
+import os
 from typing import Any
 
 from primia_flwr.cli.command import Command
@@ -28,6 +29,7 @@ def _run(cfg: ServeProviderArguments) -> dict[str, Any]:
         on_block=on_block,
         device=device,
         room=room_for(cfg.max_memory),
+        threads=cfg.threads or os.cpu_count() or 1,
     )
     half = cfg.max_connections // 2  # so that data owners cannot keep the model owner out
     listen(

@@ -8,7 +8,8 @@ is dealt twice.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
@@ -55,6 +56,8 @@ class Provider:
         Of the products.
     room : int or None
         Bytes of memory that all sessions may take together; None: without a bound.
+    threads : int
+        For the comparisons of a session.
     """
 
     def __init__(
@@ -65,8 +68,9 @@ class Provider:
         on_block: _OnBlock = lambda *_: None,
         device: torch.device = ring.CPU,
         room: int | None = None,
+        threads: int = 1,
     ) -> None:
-        self._device, self._budget = device, Budget(room)
+        self._device, self._budget, self._threads = device, Budget(room), threads
         self._patience, self._idle, self._on_block = patience, idle, on_block
         self._waiting: dict[str, _Guest] = {}
         self._lock = threading.Lock()
@@ -143,14 +147,27 @@ class Provider:
         data_owner.channel.send(Kind.JOINED)
         both = data_owner.channel, model_owner.channel
         names = f"{both[0].peer.name}, {both[1].peer.name}"
-        dealer = Dealer(data_owner.spec, seed, device=self._device)
+        dealer = Dealer(data_owner.spec, seed, device=self._device, threads=self._threads)
         number = 0
         while _both_want(both, number, self._idle):
-            for parts in dealer.block():
-                for channel, part in zip(both, parts, strict=True):
-                    channel.send(Kind.PART, part)
+            _send(both, dealer.block())
             number += 1
             self._on_block(names, number)
+
+
+def _send(both: Sequence[Channel], parts: Iterable[tuple[bytes, bytes]]) -> None:
+    """Send parts to both at the same time, and deal the next one meanwhile."""
+    with ThreadPoolExecutor(len(both)) as pool:
+        sending: list[Future[None]] = []
+        for pair in parts:
+            for one in sending:
+                one.result()
+            sending = [
+                pool.submit(channel.send, Kind.PART, part)
+                for channel, part in zip(both, pair, strict=True)
+            ]
+        for one in sending:
+            one.result()
 
 
 def _both_want(both: Sequence[Channel], number: int, idle: float) -> bool:
