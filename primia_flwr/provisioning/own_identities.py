@@ -113,6 +113,11 @@ def _with_identity(roster: Roster, site: str, line: str) -> tuple[Roster, Adopte
 def _read_line(file: Path) -> tuple[str, str]:
     """Return the site and the line of a public file: `ssh-ed25519 <key> <site>-identity`."""
     expected = f"one line `ssh-ed25519 <key> <site>{_COMMENT}`, as `primia site identity` writes it"
+    if not file.exists():
+        raise FederationError(
+            f"trust={file} is not there; expected the public file of another site; its hospital "
+            "writes it with `primia site identity new=true` and sends it to you"
+        )
     with reading(file, error=FederationError, expected=expected):
         line = read_text(file, at_most=_LONGEST_LINE).strip()
         if not isinstance(public_key(line), ed25519.Ed25519PublicKey):

@@ -97,3 +97,17 @@ def test_a_site_that_is_not_on_the_roster_keeps_its_key(federation: Federation) 
     with pytest.raises(FederationError, match="no site 'rome'"):
         renew(kit / "identity.key", kit / "roster.yaml", "rome")
     assert (kit / "identity.key").read_bytes() == before
+
+
+def test_a_public_file_that_is_not_there_is_named_with_the_command(
+    federation: Federation, tmp_path: Path
+) -> None:
+    roster = federation.kits["munich"] / "roster.yaml"
+    before = roster.read_bytes()
+    with pytest.raises(FederationError) as found:
+        trust(roster, tmp_path / "paris.pub", own="munich")
+    assert str(found.value) == (
+        f"trust={tmp_path / 'paris.pub'} is not there; expected the public file of another site; "
+        "its hospital writes it with `primia site identity new=true` and sends it to you"
+    )
+    assert roster.read_bytes() == before
