@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import ArrayRecord, Message, MetricRecord
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx, FedYogi
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedProx, FedYogi
 
 from primia_flwr.errors import ProtocolError
-from primia_flwr.messages.held import held
+from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT
 
 # All nodes that the round has selected are asked, so that sampling never waits: who takes part
@@ -64,6 +65,48 @@ class WeightedFedAdam(FedAdam, WeightedFedAvg):
 
 class WeightedFedYogi(FedYogi, WeightedFedAvg):
     """FedYogi: Yogi on the mean update (Reddi et al. 2021)."""
+
+
+class WeightedFedAdagrad(FedAdagrad, WeightedFedAvg):
+    """FedAdagrad: Adagrad on the mean update (Reddi et al. 2021)."""
+
+
+class WeightedFedAvgM(WeightedFedAvg):
+    """FedAvgM: momentum on the mean update (Hsu et al. 2019).
+
+    With d the mean update of a round, m becomes beta m + d and the model x becomes x + eta m.
+    Unlike Flower's, it keeps m by name, so that a checkpoint can hold it, and moves the model that
+    the round began with.
+    """
+
+    def __init__(self, *, server_learning_rate: float, server_momentum: float, **asks: Any) -> None:
+        super().__init__(**asks)
+        self.eta, self.beta = server_learning_rate, server_momentum
+        self.m_t: dict[str, npt.NDArray[Any]] | None = None
+        self._before: dict[str, npt.NDArray[Any]] = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Remember the model that the round begins with."""
+        self._before = values_of(arrays)
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Move the model; (None, None) if no reply has content."""
+        mean, metrics = super().aggregate_train(server_round, replies)
+        if mean is None:
+            return None, None
+        moments, moved = self.m_t or {}, {}
+        for name, after in values_of(mean).items():
+            before = self._before[name].astype(np.float64)
+            moment = self.beta * moments.get(name, 0.0) + (after - before)
+            moments[name] = np.asarray(moment, dtype=after.dtype)
+            moved[name] = np.asarray(before + self.eta * moment, dtype=after.dtype)
+        self.m_t = moments
+        return held(moved), metrics
 
 
 def weighted_mean(

@@ -39,10 +39,19 @@ def plain(name, options):
         ("fedadam", "{server_learning_rate: 0}", "server_learning_rate=0.0; expected a number abo"),
         ("fedadam", "{beta_1: 1}", "strategy.options.beta_1=1.0; expected a number of at least 0"),
         ("fedyogi", "{tau: -1}", "strategy.options.tau=-1.0; expected a number above 0"),
+        ("fedavgm", "{server_momentum: 1}", "strategy.options.server_momentum=1.0; expected a nu"),
+        ("fedavgm", "{server_learning_rate: 0}", "server_learning_rate=0.0; expected a number ab"),
+        ("fedadagrad", "{tau: 0}", "strategy.options.tau=0.0; expected a number above 0"),
+        ("multikrum", "{num_selected: 0}", "num_selected=0; expected a number of at least 1"),
+        ("bulyan", "{num_malicious: -1}", "num_malicious=-1; expected a number of at least 0"),
         ("fedtrimmedavg", "{trim_fraction: 0.5}", "trim_fraction=0.5; expected a number of at"),
         ("krum", "{num_malicious: -1}", "num_malicious=-1; expected a number of at least 0"),
         # that the rest of the experiment does not hold
         ("krum", "{num_malicious: 1}", "krum needs 2*1+3 updates in every round"),
+        ("multikrum", "{num_malicious: 1}", "multikrum needs 5 updates in every round"),
+        ("multikrum", "{num_malicious: 1, num_selected: 4}", "multikrum needs 7 updates"),
+        ("multikrum", "{num_selected: 4}", "multikrum needs 4 updates in every round"),
+        ("bulyan", "{num_malicious: 1}", "bulyan needs 4*1+3 updates in every round"),
     ],
 )
 def test_a_mistake_in_the_options_is_one_sentence(name, options, sentence):

@@ -66,7 +66,7 @@ def check_search(experiment: Experiment) -> None:
     if experiment.strategy.rule.needs is not Need.MEAN:
         raise ConfigError(
             f"strategy.name={name} with search.population={experiment.search.population}; expected "
-            "a rule that needs only the mean (fedavg, fedprox, fedadam, fedyogi), because a search "
+            "a rule that needs only the mean (fedavg, fedavgm, fedprox, fedadagrad, fedadam, fedyogi), because a search "
             "learns of every configuration sums over the sites only"
         )
     by_batches = experiment.training.sync_every_n_batches

@@ -28,13 +28,15 @@ def sites(make_site):
     }
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "fedyogi"])
+@pytest.mark.parametrize(
+    "name", ["fedavg", "fedavgm", "fedprox", "fedadagrad", "fedadam", "fedyogi"]
+)
 def test_a_mean_is_computed_in_fixed_point_unless_told_otherwise(name, model):
     assert isinstance(fixed(model, name), FixedPointAggregator)
     assert type(build(model, name)) is PlainAggregator
 
 
-@pytest.mark.parametrize("name", ["fedmedian", "fedtrimmedavg", "krum"])
+@pytest.mark.parametrize("name", ["bulyan", "fedmedian", "fedtrimmedavg", "krum", "multikrum"])
 def test_rules_over_single_updates_stay_in_floating_point(name, model):
     assert type(fixed(model, name)) is PlainAggregator
 

@@ -22,7 +22,8 @@ FLOAT = AggregationConfig(float_mean=True)
 
 
 def build(model, name="fedavg", *, weighting="images", aggregation=FLOAT, **options):
-    federation = FederationConfig(sites=NAMES, min_sites=1)
+    least = 2 if name == "multikrum" else 1
+    federation = FederationConfig(sites=NAMES, min_sites=least)
     experiment = Experiment(
         federation=federation,
         strategy=StrategyConfig(name=name, weighting=weighting, options=options),
@@ -73,8 +74,12 @@ YOGI = 0.1 * 0.375 / (0.375 + 0.001)
         ("fedprox", 3.75),
         ("fedadam", ADAM),
         ("fedyogi", YOGI),
+        ("fedavgm", 3.75),  # momentum begins at 0
+        ("fedadagrad", 0.1 * 3.75 / (3.75 + 0.001)),  # v = d^2
         ("fedmedian", 2.0),
         ("fedtrimmedavg", 3.0),  # 0.2 * 3 sites: nobody is cut, and all count alike
+        ("multikrum", 1.5),  # of the two that are nearest to each other
+        ("bulyan", 3.0),  # no one may lie: the mean of all, alike
         ("krum", 1.0),  # 1 and 2 are nearest to each other; the first of the tie by name
     ],
 )
@@ -93,7 +98,8 @@ def test_each_strategy_gets_the_parameters_and_the_buffers_are_the_weighted_mean
 
 
 def test_the_rules_are_the_files_of_the_folder():
-    mean, each = ["fedadam", "fedavg", "fedprox", "fedyogi"], ["fedmedian", "fedtrimmedavg", "krum"]
+    mean = ["fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi"]
+    each = ["bulyan", "fedmedian", "fedtrimmedavg", "krum", "multikrum"]
     assert list(RULES) == sorted(mean + each)
     assert [n for n in RULES if RULES[n].needs is Need.MEAN] == mean
 
@@ -192,6 +198,37 @@ def test_the_state_of_a_server_optimiser_survives(sites, make_grid, model):
     other.load_state(state)
     again = [train(aggregator, grid, first)[0].arrays["w"].tobytes() for aggregator in (one, other)]
     assert again[0] == again[1]
+
+
+def test_momentum_goes_on_where_the_mean_stands_still(make_site, make_grid, model):
+    """From 0 the mean moves by 2; from 2 it moves by 1, and 0.5 of the 2 is taken again."""
+    sites = {node: make_site(name, target=4.0) for node, name in enumerate(NAMES)}
+    aggregator, grid = build(model, "fedavgm", server_momentum=0.5), introduced(make_grid(sites))
+    first = train(aggregator, grid, model)[0].arrays
+    assert first["w"].tolist() == [2.0, 2.0]
+    second = train(aggregator, grid, first)[0].arrays
+    assert second["w"].tolist() == [4.0, 4.0]
+    assert aggregator.state()["m_t/w"].tolist() == [2.0, 2.0]
+
+
+def test_bulyan_stands_against_one_that_lies_in_one_number(make_grid, make_site, model):
+    names = [f"site-{n}" for n in range(7)]
+    sites = {n: make_site(name, target=2.0 + 0.2 * n) for n, name in enumerate(names)}
+    sites[6] = make_site("site-6", target=1e6)
+    federation = FederationConfig(sites=names, min_sites=7)
+    experiment = Experiment(
+        federation=federation,
+        strategy=StrategyConfig(name="bulyan", options={"num_malicious": 1}),
+        aggregation=FLOAT,
+    )
+    aggregator = build_aggregator(experiment, model=model, parameters=["w"], outputs=2)
+    grid = RosterGrid(make_grid(sites), names)
+    for node, name in enumerate(names):
+        grid.introduce(node, name)
+    grid.select()
+    outcome, _ = train(aggregator, grid, model)
+    # Updates 1.0 to 1.5 are left; of the five chosen the three nearest to their median count.
+    assert 1.0 <= outcome.arrays["w"][0] <= 1.5
 
 
 def test_a_model_that_is_not_finite_ends_the_run(make_site, make_grid, model):

@@ -135,7 +135,9 @@ def test_global_early_stopping_keeps_the_best_model(start, sites, make_grid, tmp
     assert [row["best"] for row in table(tmp_path, "history")] == ["1", "0", "0", "0"]
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedadam", "fedyogi", "krum", "fedmedian"])
+@pytest.mark.parametrize(
+    "strategy", ["fedavg", "fedadagrad", "fedadam", "fedavgm", "fedyogi", "krum", "fedmedian"]
+)
 @pytest.mark.parametrize("killed_in", [2, 3, 4])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     strategy, killed_in, start, make_site, make_grid, tmp_path

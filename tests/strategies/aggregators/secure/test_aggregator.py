@@ -427,7 +427,7 @@ def test_a_sum_that_was_opened_waits_for_each_of_its_sites(federation):
         run.run(resume=True)
 
 
-@pytest.mark.parametrize("strategy", ["fedadam", "fedyogi"])
+@pytest.mark.parametrize("strategy", ["fedadagrad", "fedadam", "fedavgm", "fedyogi"])
 def test_server_optimisers_work_on_the_mean(federation, strategy):
     secure = federation(strategy=strategy).run()
     plain = federation(strategy=strategy)
@@ -441,7 +441,7 @@ def test_server_optimisers_work_on_the_mean(federation, strategy):
     assert plain.run().model["w"] == pytest.approx(secure.model["w"], abs=1e-4)
 
 
-@pytest.mark.parametrize("strategy", ["krum", "fedmedian", "fedtrimmedavg"])
+@pytest.mark.parametrize("strategy", ["bulyan", "fedmedian", "fedtrimmedavg", "krum", "multikrum"])
 def test_rules_that_need_single_updates_are_refused(strategy):
     with pytest.raises(ConfigError, match=f"{strategy} needs each site's update, which this"):
         Experiment(
