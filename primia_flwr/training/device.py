@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from primia_flwr.errors import ConfigError
 
@@ -61,6 +62,11 @@ def pick_device(
         f"{key}={name}; expected auto, cpu or one of this machine's {available} CUDA devices; set "
         f"{key}=cpu or auto"
     )
+
+
+def cpu_copy(value: Tensor) -> Tensor:
+    """Return a tensor's values on the CPU, row by row, in memory that nothing else shares."""
+    return torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
 
 
 @contextmanager

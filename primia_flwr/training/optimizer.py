@@ -9,6 +9,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import CheckpointError
+from primia_flwr.training.device import cpu_copy
 
 _Groups = list[dict[str, Any]]
 
@@ -58,7 +59,7 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 def pack_state(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """Copy an optimiser's state to the CPU, as `<parameter>/<slot>` -> contiguous tensor."""
     return {
-        f"{name}/{slot}": value.detach().to("cpu", copy=True).contiguous()
+        f"{name}/{slot}": cpu_copy(value)
         for name, parameter in model.named_parameters()
         for slot, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)

@@ -31,7 +31,7 @@ from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient, clipped_total
 from primia_flwr.privacy.mechanisms.randomness import fresh_seed, view_seeds
 from primia_flwr.privacy.mechanisms.units import Units, units_of
-from primia_flwr.training.device import compute_settings, pick_device
+from primia_flwr.training.device import compute_settings, cpu_copy, pick_device
 from primia_flwr.training.loader import BatchPreparation, augmented
 from primia_flwr.training.optimizer import (
     build_optimizer,
@@ -292,7 +292,4 @@ def _progress(done: int, steps: int, started: float, images: float) -> Progress:
 
 
 def _on_cpu(model: nn.Module) -> _State:
-    return {
-        name: value.detach().to("cpu", copy=True).contiguous()
-        for name, value in model.state_dict().items()
-    }
+    return {name: cpu_copy(value) for name, value in model.state_dict().items()}

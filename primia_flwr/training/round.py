@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import ConfigError, DivergenceError
 from primia_flwr.tasks.task import Evaluation
+from primia_flwr.training.device import cpu_copy
 from primia_flwr.training.loader import BatchPreparation
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch
 from primia_flwr.training.schedules import learning_rate
@@ -139,22 +140,19 @@ class Round:
         watching = self._cfg.early_stopping.site.patience > 0
         if not (watching or ended):
             return False
-        _check_weights(self._model, self._cfg)
+        state = {name: cpu_copy(value) for name, value in self._model.state_dict().items()}
+        _check_weights(state, self._cfg)
         began = time.monotonic()
         evaluation = self._validate() if self._validate else None
         improved = evaluation is not None and self._patience.update(evaluation, self._batches)
         if improved or self._best is None or not watching:
-            self._best = self._snapshot(evaluation)
+            self._best = self._snapshot(state, evaluation)
         self._validation_seconds += time.monotonic() - began
         if self._on_progress:
             self._report()
         return self._patience.should_stop and not ended
 
-    def _snapshot(self, evaluation: Evaluation | None) -> _Snapshot:
-        state = {
-            name: value.detach().to("cpu", copy=True).contiguous()
-            for name, value in self._model.state_dict().items()
-        }
+    def _snapshot(self, state: dict[str, Tensor], evaluation: Evaluation | None) -> _Snapshot:
         keep = self._cfg.optimizer_state == "keep"
         optimizer_state = self._step.optimizer_state() if keep else None
         return _Snapshot(self._batches, state, optimizer_state, evaluation)
@@ -198,11 +196,10 @@ class Round:
         self._on_progress(Progress(self._batches, self.num_batches, loss, speed))
 
 
-def _check_weights(model: nn.Module, cfg: TrainingConfig) -> None:
+def _check_weights(state: dict[str, Tensor], cfg: TrainingConfig) -> None:
     """Refuse to hand on a model that the last step has broken."""
-    values = [value for value in model.state_dict().values() if value.is_floating_point()]
-    largest = nn.utils.get_total_norm(values, norm_type=math.inf)  # one pass; NaN and inf stay
-    if not bool(largest.isfinite()):
+    ends = [torch.aminmax(value) for value in state.values() if value.numel()]
+    if not all(end.min.isfinite() and end.max.isfinite() for end in ends):  # both hand NaN on
         raise _diverged("weights", "NaN or infinite", cfg)
 
 

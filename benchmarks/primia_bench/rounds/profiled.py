@@ -36,8 +36,8 @@ Sampled = tuple[str, float, dict[str, float]]  # command, processor seconds, sec
 PARTS = (
     ("imports", r"importlib|<frozen"),
     ("model built", r"models/(registry|architectures|layers)|pipeline/first_model"),
-    ("finite checks", r"_check_weights|models/arrival|load_arrays"),
-    ("snapshot", r"_snapshot|clients/site/state"),
+    ("model taken in", r"models/arrival|load_arrays"),
+    ("snapshot and state", r"_snapshot|cpu_copy|_check_weights|clients/site/state"),
     ("validation", r"training/evaluate"),
     ("training", r"primia_flwr/training"),
     ("site opened", r"clients/site/opened|primia_flwr/data"),

@@ -104,10 +104,12 @@ class FixedPoint:
         for at in range(0, update.size, _CHUNK):
             entries = update[at : at + _CHUNK]
             values = scratch[: entries.size]
-            np.copyto(values, entries)
-            if not (values.min() >= -self.clip and values.max() <= self.clip):
+            if float(entries.min()) >= -self.clip and float(entries.max()) <= self.clip:
+                np.multiply(entries, scale, out=values, dtype=np.float64)
+            else:
+                np.copyto(values, entries)
                 clipped += self._clip(values, at, overflow)
-            np.multiply(values, scale, out=values)
+                np.multiply(values, scale, out=values)
             np.rint(values, out=values)
             np.copyto(signed[at : at + _CHUNK], values, casting="unsafe")
         return clipped

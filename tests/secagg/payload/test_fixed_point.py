@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.errors import ConfigError, DivergenceError, ProtocolError
 from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow
 
 CHUNK = 1 << 15
@@ -205,3 +205,11 @@ def test_refuses_other_arrays(update: np.ndarray, out: np.ndarray) -> None:
 
 def test_an_empty_update_is_encoded() -> None:
     assert encode(FixedPoint(1.0, 3), np.zeros(0, np.float32))[0].size == 0
+
+
+def test_the_bound_itself_is_not_rounded_to_the_entries_type() -> None:
+    just_above = np.array([np.float32(0.1)])  # 0.100000001
+    out = np.zeros(1, np.uint32)
+    with pytest.raises(DivergenceError, match="entry 0 of the update is 0.1"):
+        FixedPoint(0.1, 3).encode(just_above, 1.0, out, overflow="decline")
+    assert FixedPoint(0.1, 3).encode(just_above, 1.0, out) == 1
