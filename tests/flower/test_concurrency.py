@@ -24,11 +24,13 @@ def sites(count: int, device: str = "auto", **more: float) -> Experiment:
 @pytest.mark.parametrize(
     ("count", "cores", "expected"),
     [
-        (3, 2, (1, 2)),  # one at a time: 3 turns of 2 cores beat 2 turns of 1 core
-        (10, 2, (2, 1)),  # 5 turns of 1 core equal 10 turns of 2 cores: the larger number
+        (3, 2, (1, 2)),  # 3 turns of 0.25 + 0.75 / 2 = 1.875 against 2 turns of 1
+        (5, 2, (2, 1)),  # 5 turns of 0.625 = 3.125 against 3 turns of 1
+        (10, 2, (2, 1)),  # 6.25 against 5
         (1, 8, (1, 8)),
         (4, 4, (4, 1)),
-        (3, 4, (1, 4)),  # 3/4 of a turn against 2/2 (two at once) and 1/1 (three at once)
+        (3, 4, (3, 1)),  # 3 * 0.4375 and 2 * 0.625 against 1
+        (3, 8, (3, 2)),  # 3 * 0.34375 and 2 * 0.4375 against 0.625
         (2, 1, (1, 1)),
     ],
 )

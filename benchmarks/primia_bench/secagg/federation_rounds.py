@@ -242,7 +242,7 @@ def _last_evaluation(folder: Path) -> float:
 # --- Flower's ----------------------------------------------------------------------------------
 
 
-def _flower(args: argparse.Namespace, rounds: Rounds, secure: bool, folder: Path) -> None:
+def flower_simulation(args: argparse.Namespace, rounds: Rounds, secure: bool, folder: Path) -> None:
     """Run it as a child behind our guardian, which ends what Ray would leave behind."""
     folder.mkdir(parents=True)
     output = folder / "rounds.json"
@@ -313,7 +313,7 @@ def _say(line: str) -> None:
 _MEASURES: dict[str, Measure] = {
     SIMULATION: _simulation,
     SUPERNODES: _supernodes,
-    FLOWER: _flower,
+    FLOWER: flower_simulation,
     FLOWER_APP: _flower_app,
 }
 
