@@ -19,7 +19,7 @@ def train(*settings: Setting, output_dir: AnyPath | None = None, quiet: bool = F
     *settings : str or mapping
         What differs from the defaults, as words (`"federation.rounds=3"`) or as a mapping
         (`{"federation.rounds": 3, "data.root": folder}`), whose values need no quotes.
-        `primia train --help` lists every key. Later ones win.
+        `primia train --help=all` lists every key. Later ones win.
     output_dir : path, optional
         A new folder for all that comes of it; by default `outputs/<date>/<time>-<name>`.
     quiet : bool
@@ -57,7 +57,7 @@ def train(*settings: Setting, output_dir: AnyPath | None = None, quiet: bool = F
     keys: dict[str, object] = {"quiet": True} if quiet else {}
     if output_dir is not None:
         keys["output_dir"] = as_path("output_dir", output_dir)
-    result = call(COMMAND, *of_one_run(as_words(settings)), keys, silent=quiet)
+    result = call(COMMAND, *of_one_run(as_words(settings)), keys)
     if "run" not in result:
         raise ConfigError(
             "dry_run=true trains nothing, so there is no run to return; expected a training; "

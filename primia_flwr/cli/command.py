@@ -31,7 +31,7 @@ class Command:
 
     `words` are what the user types, e.g. `("data", "check")`. `positional` names the key that
     a bare word sets, e.g. `primia site approve <hash>`. With `groups` a key may choose a file of
-    `conf/`, e.g. `data=folder`.
+    `conf/`, e.g. `data=folder`. `most_used`: the keys that a short help shows; none: all.
     """
 
     words: tuple[str, ...]
@@ -42,6 +42,7 @@ class Command:
     run: Callable[[Any], dict[str, Any] | None]
     positional: str = ""
     groups: bool = False
+    most_used: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,8 +74,11 @@ class Command:
 
 def call(command: Command, arguments: Sequence[str]) -> int:
     """Run a command with the user's arguments and return the exit code."""
-    if "--help" in arguments or "-h" in arguments:
-        _print_help(command)
+    asked = [word for word in arguments if word.startswith("--help") or word == "-h"]
+    if asked:
+        from primia_flwr.cli.help import print_help
+
+        print_help(command, whole="--help=all" in asked)
         return 0
     try:
         words, show = _split_flags(command, arguments)
@@ -112,18 +116,6 @@ def interrupted() -> int:
     return _EXIT_INTERRUPTED
 
 
-def _print_help(command: Command) -> None:
-    """Print what a command does, examples, and every key with its default."""
-    console = Console(emoji=False)
-    console.print(f"[bold]primia {command.name}[/]: {_escaped(command.summary)}\n", soft_wrap=True)
-    console.print("[bold]Examples[/]")
-    for example in command.examples:
-        console.print(f"  {_escaped(example)}", soft_wrap=True, highlight=False)
-    console.print("\n[bold]Keys[/] (set them as key=value; --cfg job prints them composed)")
-    for line in to_yaml(command.configured()).splitlines():
-        console.print(f"  {_escaped(line)}", soft_wrap=True, highlight=False)
-
-
 def _split_flags(command: Command, arguments: Sequence[str]) -> tuple[list[str], bool]:
     """Return the words that are no flags, and whether `--cfg job` asks to see the result."""
     words, rest = list[str](), list(arguments)
@@ -153,7 +145,3 @@ def _as_override(command: Command, word: str) -> str:
         f"{word!r} is not an argument of 'primia {command.name}'; expected key=value; "
         f"see primia {command.name} --help"
     )
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")

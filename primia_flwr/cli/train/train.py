@@ -221,4 +221,11 @@ COMMAND = Command(
     config_name="config",
     schema=Experiment,
     run=run,
+    most_used=(
+        *("experiment", "data", "data.root", "data.manifest", "data.classes", "data.image_size"),
+        *("model", "model.weights", "training.learning_rate", "training.batch_size"),
+        *("federation.rounds", "federation.sites", "strategy", "aggregation", "privacy"),
+        *("privacy.epsilon", "deployment", "tracking", "search", "baselines", "name", "seed"),
+        *("output_dir", "resume", "dry_run", "quiet"),
+    ),
 )
