@@ -19,7 +19,7 @@ import sys
 import sysconfig
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ PARTS = (
     ("product, the rest", r"primia_flwr/|clients/"),
 )
 PROCESSES = (
-    ("sites' messages", r"ray::|default_worker|flwr-clientapp|clientapp|site\.executor"),
+    ("sites' messages", r"ray::ClientAppActor|flwr-clientapp|clientapp|site\.executor"),
     ("coordinator's app", r"flwr-serverapp|serverapp|flwr-simulation"),
     ("SuperLink", r"superlink"),
     ("SuperExec", r"superexec"),
@@ -119,7 +119,7 @@ def _environment(folder: Path, samples: Path) -> Path:
     return programs / "python"
 
 
-def shares(processes: Iterable[Sampled]) -> dict[str, Any]:
+def shares(processes: Sequence[Sampled]) -> dict[str, Any]:
     """Return the seconds by part and by kind of process, largest first."""
     parts, each = Counter[str](), dict[str, Counter[str]]()
     for command, total, stacks in processes:
@@ -132,7 +132,7 @@ def shares(processes: Iterable[Sampled]) -> dict[str, Any]:
     whole = parts.total()
     kinds = sorted(each.items(), key=lambda kind: -kind[1].total())
     return {
-        "processor_seconds": round(whole, 2),
+        "processor_seconds": round(sum(total for _, total, _ in processes), 2),
         "parts": _rows(parts, whole),
         "processes": {
             name: {"seconds": round(n.total(), 2), "parts": _rows(n, whole)} for name, n in kinds
