@@ -20,7 +20,6 @@ from primia_flwr.processes.children import (
     isolated_module,
     wait_until,
 )
-from primia_flwr.processes.memory import memory_settings
 from primia_flwr.processes.programs import flower_program
 
 
@@ -44,7 +43,6 @@ def simulation_superlink(folder: Path, shared: Shares) -> Iterator[Connection]:
         "RAY_TMPDIR": ray_folder,
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": str(shared.cores),
-        **memory_settings(),
         **shared.visible,
     }
     command = isolated_module(

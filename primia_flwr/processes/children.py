@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from primia_flwr.errors import FederationError
+from primia_flwr.processes.memory import memory_settings
 from primia_flwr.processes.programs import programs_folder
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -56,6 +57,7 @@ def flower_environment(home: Path) -> dict[str, str]:
     return (
         environment
         | loopback_without_proxy(environment)
+        | memory_settings()
         | {
             "PATH": f"{programs_folder()}{os.pathsep}{environment.get('PATH', '')}",
             "FLWR_HOME": str(home.resolve()),
