@@ -21,8 +21,8 @@ from primia_flwr.data.dataset import (
     LabelledImages,
     SiteData,
     data_notes,
+    deal_sites,
     hold_out_test,
-    load_site,
     load_test,
 )
 from primia_flwr.data.layouts.readers import read_manifest
@@ -166,16 +166,10 @@ def settle(experiment: Experiment, run_dir: Path) -> Experiment:
 def simulated_sites(experiment: Experiment) -> list[SiteData]:
     """Return the data of every simulated site; decodes it once for all processes."""
     names = experiment.federation.sites
-    return [
-        load_site(
-            experiment.data,
-            seed=experiment.seed,
-            site_index=index,
-            num_sites=len(names),
-            site_names=names,
-        )
-        for index in range(len(names))
-    ]
+    dealt = deal_sites(
+        experiment.data, seed=experiment.seed, num_sites=len(names), site_names=names
+    )
+    return [dealt.open(index) for index in range(len(names))]
 
 
 def _summary(

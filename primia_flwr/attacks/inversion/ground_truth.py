@@ -7,7 +7,7 @@ from torch import Tensor
 
 from primia_flwr.attacks.inversion.targets import Seen
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.data.dataset import LabelledImages, load_site
+from primia_flwr.data.dataset import LabelledImages, deal_sites
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.plan import batches_an_epoch, epoch_batches, plan_round
 
@@ -36,16 +36,10 @@ class SitesData:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         names = experiment.federation.sites
-        self._sites = {
-            name: load_site(
-                experiment.data,
-                seed=experiment.seed,
-                site_index=index,
-                num_sites=len(names),
-                site_names=names,
-            ).train
-            for index, name in enumerate(names)
-        }
+        dealt = deal_sites(
+            experiment.data, seed=experiment.seed, num_sites=len(names), site_names=names
+        )
+        self._sites = {name: dealt.open(index).train for index, name in enumerate(names)}
 
     def size_of(self, site: str) -> int:
         """Return a site's number of training images."""
