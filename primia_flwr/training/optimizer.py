@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.errors import CheckpointError
@@ -27,16 +27,28 @@ def _adamw(groups: _Groups, cfg: TrainingConfig) -> Optimizer:
     return AdamW(groups, lr=cfg.learning_rate, betas=(cfg.betas[0], cfg.betas[1]), fused=True)
 
 
+def _rmsprop(groups: _Groups, cfg: TrainingConfig) -> Optimizer:
+    return RMSprop(groups, lr=cfg.learning_rate)
+
+
+def _adagrad(groups: _Groups, cfg: TrainingConfig) -> Optimizer:
+    return Adagrad(groups, lr=cfg.learning_rate)
+
+
 OPTIMIZERS: dict[str, Callable[[_Groups, TrainingConfig], Optimizer]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,
+    "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
 }
 # The tensors that each keeps for a parameter.
 _SLOTS = {
     "sgd": {"momentum_buffer"},
     "adam": {"step", "exp_avg", "exp_avg_sq"},
     "adamw": {"step", "exp_avg", "exp_avg_sq"},
+    "rmsprop": {"step", "square_avg"},
+    "adagrad": {"step", "sum"},
 }
 
 

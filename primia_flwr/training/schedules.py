@@ -38,6 +38,7 @@ CURVES: dict[str, Callable[[float, float, float], float]] = {
     "log_linear": _log_linear,
     "log_cosine": _log_cosine,
     "one_cycle": _cosine,
+    "warm_restarts": _cosine,
 }
 
 
@@ -47,7 +48,7 @@ def learning_rate(cfg: TrainingConfig, step: int, total_steps: int) -> float:
     Parameters
     ----------
     cfg : TrainingConfig
-        Schedule, highest and lowest rate, warm-up fraction.
+        Schedule, highest and lowest rate, warm-up fraction, cycles.
     step : int
         Steps taken before this one over all rounds; from `total_steps` on the last rate stays.
     total_steps : int
@@ -67,4 +68,6 @@ def learning_rate(cfg: TrainingConfig, step: int, total_steps: int) -> float:
         return high * (step + 1) / (warmup_steps + 1)
     remaining = total_steps - 1 - warmup_steps
     progress = min(1.0, (step - warmup_steps) / remaining) if remaining > 0 else 0.0
+    if cfg.schedule == "warm_restarts" and progress < 1:
+        progress = cfg.cycles * progress % 1
     return CURVES[cfg.schedule](progress, high, low)

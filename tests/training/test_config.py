@@ -60,6 +60,7 @@ def test_names_of_the_configuration_are_those_of_the_tables() -> None:
         ({"learning_rate": float("nan")}, r"training.learning_rate=nan"),
         ({"min_learning_rate": 0.5}, r"training.min_learning_rate=0.5.*at most 0.001"),
         ({"warmup": 1.0}, r"training.warmup=1.0.*below 1"),
+        ({"cycles": 0}, r"training.cycles=0"),
         ({"momentum": 1.0}, r"training.momentum=1.0"),
         ({"betas": [0.9]}, r"training.betas has 1 entries; expected 2"),
         ({"betas": [0.9, 1.0]}, r"training.betas=1.0"),

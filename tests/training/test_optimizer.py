@@ -7,7 +7,12 @@ from primia_flwr.errors import CheckpointError
 from primia_flwr.training.optimizer import build_optimizer, pack_state, unpack_state
 from tests.training.tiny_training import PLAIN, OnePixel
 
-KINDS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
+KINDS = {
+    "sgd": {"momentum_buffer"},
+    "adamw": {"step", "exp_avg", "exp_avg_sq"},
+    "rmsprop": {"step", "square_avg"},
+    "adagrad": {"step", "sum"},
+}
 
 
 def stepped(kind: str) -> tuple[OnePixel, dict[str, torch.Tensor]]:
@@ -23,7 +28,9 @@ def test_state_is_named_by_parameter_and_comes_back(kind: str) -> None:
     model, state = stepped(kind)
     assert state.keys() == {f"{name}/{slot}" for name in ("w", "b") for slot in KINDS[kind]}
     fresh = build_optimizer(model, replace(PLAIN, optimizer=kind, momentum=0.9))
-    assert pack_state(fresh, model) == {}
+    begins = pack_state(fresh, model)  # Adagrad's sums are there from the start
+    assert begins.keys() == (state.keys() if kind == "adagrad" else set())
+    assert not any(value.any() for value in begins.values())
     unpack_state(fresh, model, state, kind=kind)
     for key, value in pack_state(fresh, model).items():
         assert torch.equal(value, state[key])
@@ -33,6 +40,11 @@ def test_first_moment_by_hand() -> None:
     _, state = stepped("adamw")  # gradient 2 (two images), beta_1 = 0.9
     assert float(state["w/exp_avg"]) == pytest.approx(0.2)
     assert float(state["w/step"]) == 1.0
+
+
+def test_squares_by_hand() -> None:
+    assert float(stepped("rmsprop")[1]["w/square_avg"]) == pytest.approx(0.01 * 4)  # alpha 0.99
+    assert float(stepped("adagrad")[1]["w/sum"]) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(

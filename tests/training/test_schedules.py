@@ -36,6 +36,17 @@ def test_log_cosine_at_a_quarter_by_hand() -> None:
     assert rate == pytest.approx(10 ** (-2 * 0.1464466094))
 
 
+def test_warm_restarts_begin_each_cycle_at_the_highest_rate() -> None:
+    """Two cycles over 9 steps: 0 to 8 are progress 0 to 1, and 4 begins the second cycle."""
+    cfg = replace(CFG, schedule="warm_restarts", cycles=2)
+    rates = [learning_rate(cfg, step, 9) for step in range(9)]
+    half = [1.0, 0.01 + 0.99 * (1 + math.cos(math.pi / 4)) / 2, 0.505]
+    assert rates[:3] == rates[4:7] == pytest.approx(half)
+    assert rates[8] == pytest.approx(0.01)
+    once = [learning_rate(replace(cfg, cycles=1), step, 9) for step in range(9)]
+    assert once == [learning_rate(replace(CFG, schedule="one_cycle"), step, 9) for step in range(9)]
+
+
 def test_linear_warm_up_of_four_steps() -> None:
     cfg = replace(CFG, schedule="constant", warmup=0.4)
     rates = [learning_rate(cfg, step, 10) for step in range(6)]

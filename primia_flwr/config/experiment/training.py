@@ -14,8 +14,8 @@ NORMS = ("batch", "group", "none", "frozen")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _POOLS = ("avg", "max")
 _TRAINABLE = ("all", "norm", "head")
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle", "warm_restarts")
 PRECISIONS = ("fp32", "bf16", "fp16")
 _WEIGHT_SUFFIXES = (".safetensors", ".pth")
 
@@ -153,6 +153,7 @@ class TrainingConfig:
     min_learning_rate: float = 1e-6
     schedule: str = "one_cycle"
     warmup: float = 0.3
+    cycles: int = 4
     momentum: float = 0.9
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     weight_decay: float = 0.05
@@ -210,6 +211,7 @@ class TrainingConfig:
         )
         check_choice("training.schedule", self.schedule, SCHEDULES)
         check_range("training.warmup", self.warmup, 0, 1, example=0.1, open_high=True)
+        check_range("training.cycles", self.cycles, 1, 10_000, example=4)
         check_range("training.momentum", self.momentum, 0, 1, example=0.9, open_high=True)
         check_length("training.betas", self.betas, 2, 2, example="[0.9,0.999]")
         for beta in self.betas:

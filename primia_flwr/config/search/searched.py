@@ -33,6 +33,7 @@ SEARCHABLE: tuple[str, ...] = (
     "training.min_learning_rate",
     "training.schedule",
     "training.warmup",
+    "training.cycles",
     "training.momentum",
     "training.betas",
     "training.weight_decay",

@@ -25,7 +25,7 @@ def test_the_choice_alone_makes_an_experiment_private(mode: str, name: str) -> N
         (
             "dp_sgd",
             "model={norm: batch, weight_standardisation: false}",
-            "expected group or none: batch",
+            "expected group or none or frozen: batch",
         ),
         ("dp_sgd", "data.mixup.probability=0.5", "belongs to both"),
         ("dp_sgd", "training.gradient_clip=1.0", "clipped already"),
