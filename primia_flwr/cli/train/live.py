@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -97,6 +98,13 @@ class LiveView:
                     note=_speed(state.get("images_per_second")),
                 )
 
+    def _introducing(self, event: Event) -> None:
+        self._progress.update(self._rounds, note=f"asking {', '.join(event.get('sites', []))}")
+
+    def _waiting(self, event: Event) -> None:
+        online = ", ".join(event.get("online", [])) or "none"
+        self.say(f"waiting for {event.get('needed')} sites; there: {escape(online)}")
+
     def _round_started(self, event: Event) -> None:
         self._progress.update(self._rounds, note=f"{_where(event)} training")
 
@@ -150,6 +158,8 @@ class LiveView:
 
 
 _HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
+    "introducing": LiveView._introducing,
+    "waiting": LiveView._waiting,
     "round_started": LiveView._round_started,
     "site_reply": LiveView._site_reply,
     "round_finished": LiveView._round_finished,

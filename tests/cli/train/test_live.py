@@ -36,6 +36,8 @@ def test_without_a_terminal_there_is_a_line_per_round(
 ) -> None:
     with LiveView(tmp_path, 2, ["munich"], AIM, quiet=False) as view:
         events = [
+            {"event": "introducing", "sites": ["munich", "node 5"]},
+            {"event": "waiting", "online": ["munich"], "needed": 2},
             {"event": "round_started", "round": 1},
             {"event": "site_reply", "round": 1, "site": "munich", "status": "refused",
              "reason": "policy"},
@@ -46,6 +48,7 @@ def test_without_a_terminal_there_is_a_line_per_round(
         (tmp_path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
         view.update()
     text = capsys.readouterr().err
+    assert "waiting for 2 sites; there: munich" in text
     assert "munich: refused policy" in text
     assert "round 1: train loss 0.500  val loss -  val MCC 0.250  2 sites  3.0 s" in text
 
