@@ -6,7 +6,7 @@ What a key means is the comment beside or above it in `conf/`, its one place.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -15,14 +15,36 @@ from rich.table import Table
 from primia_flwr.config.root import app_root
 from primia_flwr.config.rows import plugin_folders
 
-if TYPE_CHECKING:
-    from primia_flwr.cli.command import Command
-
 _LINE = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>(?: [^#]*)?)(?:#(?P<note>.*))?$")
 _WIDEST = 34
 
 
-def print_help(command: "Command", *, whole: bool) -> None:
+class Explained(Protocol):
+    """What help asks of a command."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def summary(self) -> str: ...  # noqa: D102
+
+    @property
+    def examples(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def config_name(self) -> str: ...  # noqa: D102
+
+    @property
+    def groups(self) -> bool: ...  # noqa: D102
+
+    @property
+    def most_used(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def configured(self) -> Any:
+        """Return its defaults as an instance of its dataclass."""
+
+
+def print_help(command: Explained, *, whole: bool) -> None:
     """Print what a command does, examples, and its keys: those that matter most, or all."""
     console = Console(emoji=False, highlight=False)
     console.print(f"[bold]primia {command.name}[/]: {_escaped(command.summary)}\n", soft_wrap=True)
@@ -45,12 +67,12 @@ def choices_of(group: str) -> list[str]:
     return sorted({path.stem for root in roots for path in (root / "conf" / group).glob("*.yaml")})
 
 
-def keys_of(command: "Command") -> dict[str, str]:
+def keys_of(command: Explained) -> dict[str, str]:
     """Return the keys of a command, those that name a choice among them, with their defaults."""
     return {key: default for key, default, _ in _keys(command)}
 
 
-def _keys(command: "Command") -> Iterator[tuple[str, str, str]]:
+def _keys(command: Explained) -> Iterator[tuple[str, str, str]]:
     """Yield each key with its default and meaning; a group that has choices before its keys."""
     file = app_root() / "conf" / f"{command.config_name}.yaml"
     groups = _groups(file) if command.groups or "/" not in command.config_name else []

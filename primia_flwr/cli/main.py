@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "site review": ("site.review", "show the code that asks to run here"),
     "site expect": ("site.expect", "keep a place for a bundle to look at"),
     "site approve": ("site.approve", "allow a bundle to run here"),
-    "completion": ("completion", "complete commands and keys at the Tab key"),
+    "completion": ("shell.completion", "complete commands and keys at the Tab key"),
     "site log": ("site.log", "who asked for what, and what left the house"),
 }
 
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.umask(0o077)
     os.environ.update(loopback_without_proxy(os.environ))
     if "_PRIMIA_COMPLETE" in os.environ:  # a shell asks how a line goes on
-        from primia_flwr.cli.completion import answer
+        from primia_flwr.cli.shell.completion import answer
 
         sys.exit(answer(COMMANDS))
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))

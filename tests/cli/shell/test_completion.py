@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.completion import candidates
+from primia_flwr.cli.shell.completion import candidates
 from primia_flwr.cli.main import COMMANDS, run
 
 

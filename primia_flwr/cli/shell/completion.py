@@ -136,7 +136,7 @@ COMMAND = Command(
         'eval "$(primia completion zsh)"      # in ~/.zshrc, after compinit',
         "primia completion fish > ~/.config/fish/completions/primia.fish",
     ),
-    config_name="commands/completion",
+    config_name="commands/shell/completion",
     schema=CompletionConfig,
     run=_print_script,
     positional="shell",
