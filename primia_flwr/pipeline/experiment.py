@@ -282,6 +282,7 @@ def _score(
         test=test,
         batch_size=experiment.training.batch_size,
         device=experiment.training.device,
+        precision=experiment.training.precision,
         private=private_folder(experiment.data.cache_dir),
     )
     model, card = load_model(run_dir)

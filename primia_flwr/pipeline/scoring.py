@@ -36,19 +36,24 @@ def score_model(
     *,
     batch_size: int,
     device: str,
+    precision: str = "fp32",
     private: Path | None = None,
 ) -> ModelScores:
     """Predict the images, write the predictions to `path`, and return the scores.
 
+    `precision` is that in which the model was trained and validated; fp16 needs a GPU, and is fp32
+    where there is none.
     Patients are written as pseudonyms by the key in the folder `private` (see
     `data.pseudonyms.told_patients`).
     """
+    picked = pick_device(device)
     outputs = predict(
         model,
         test,
         normalisation=Normalisation(card.mean, card.std),
         batch_size=batch_size,
-        device=pick_device(device),
+        device=picked,
+        precision="fp32" if (precision, picked.type) == ("fp16", "cpu") else precision,
     )
     judge: Judge = test.task.judge
     labels = test.labels.numpy()
