@@ -176,6 +176,7 @@ class FederationFolder:
                 )
                 zip_kit(draft)
             self._put_aside(names)
+            (self.folder / "keys").mkdir(mode=0o700, exist_ok=True)
             for name, kit in kits.items():
                 os.replace(drafts / f"kit-{name}", kit)
                 os.replace(drafts / f"kit-{name}.zip", kit.with_suffix(".zip"))

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -10,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from primia_flwr.cli.command import Command
-from primia_flwr.cli.federation.status import deployment_of
-from primia_flwr.flower.command import CONNECTION, Connection
+from primia_flwr.cli.runs.connected import connected
+from primia_flwr.flower.command import CONNECTION
 from primia_flwr.pipeline.known_runs import INTERRUPTED, KnownRun, find_runs
 from primia_flwr.storage.printable import printable
 
@@ -42,10 +41,7 @@ def _run(cfg: _ListArguments) -> dict[str, Any]:
 
 def _at_superlink(name: str) -> dict[str, str]:
     """Return the status of each run at a federation's SuperLink, by number."""
-    section = deployment_of(name)
-    with TemporaryDirectory(prefix="primia-runs-") as home:
-        connection = Connection(Path(home), section.superlink, Path(section.root_certificates))
-        connection.write()
+    with connected(name) as connection:
         found = connection.call("list", CONNECTION).get("runs", [])
     return {
         printable(str(run.get("run-id")), limit=30): printable(str(run.get("status")), limit=60)

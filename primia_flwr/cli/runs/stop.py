@@ -1,6 +1,7 @@
 """`primia runs stop`: end a run, at the sites too; it can be resumed."""
 
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from primia_flwr.cli.command import Command
+from primia_flwr.cli.runs.connected import connected
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.flower.command import CONNECTION
@@ -20,9 +22,13 @@ _LOOK_EVERY = 0.2
 
 @dataclass
 class _StopArguments:
-    """Arguments of `primia runs stop`; `wait`: seconds that the run has to end."""
+    """Arguments of `primia runs stop`: a folder, or a number at the SuperLink of `name`.
+
+    `wait`: seconds that the run has to end.
+    """
 
     run: str = ""
+    name: str = ""
     wait: float = 60.0
     quiet: bool = False
 
@@ -34,6 +40,8 @@ def _run(cfg: _StopArguments) -> dict[str, Any]:
     """Stop the process that watches the run, or the run at the SuperLink where there is none."""
     if not cfg.run:
         raise ConfigError("run=''; expected the folder of a run; primia runs list shows them")
+    if cfg.name:
+        return _by_number(cfg)
     run = known_run(Path(cfg.run))
     by = _stop_process(run, cfg.wait) or _stop_at_superlink(run)
     if not by:
@@ -48,6 +56,25 @@ def _run(cfg: _StopArguments) -> dict[str, Any]:
         markup=False,
     )
     return {"run": str(run.folder), "stopped": by, "run_id": str(run.run_id or "")}
+
+
+def _by_number(cfg: _StopArguments) -> dict[str, Any]:
+    """Stop a run of which there is no folder here."""
+    if not re.fullmatch(r"[0-9]{1,20}", cfg.run):
+        raise ConfigError(
+            f"run={cfg.run} with name={cfg.name}; expected the run's number at the SuperLink, as "
+            f"primia runs list name={cfg.name} shows it; leave name out for a folder"
+        )
+    with connected(cfg.name) as connection:
+        status = connection.status(int(cfg.run))
+        if status.startswith(("finished", "unknown")):
+            raise FederationError(
+                f"run={cfg.run} is {status} at the SuperLink of {cfg.name}; expected a run that "
+                f"goes on; primia runs list name={cfg.name} shows which do"
+            )
+        connection.call("stop", cfg.run, CONNECTION)
+    Console(stderr=cfg.quiet, emoji=False).print("stopped at the SuperLink; no site goes on")
+    return {"run": "", "stopped": "at the SuperLink", "run_id": cfg.run}
 
 
 def _stop_process(run: KnownRun, wait: float) -> str:
@@ -90,7 +117,10 @@ COMMAND = Command(
         "stop a run as Ctrl-C would, at the sites too; what is done stays, and the run can be "
         "resumed"
     ),
-    examples=("primia runs stop outputs/2026-11-21/12-00-00-pneumonia",),
+    examples=(
+        "primia runs stop outputs/2026-11-21/12-00-00-pneumonia",
+        "primia runs stop 1602341347 name=fl",
+    ),
     config_name="commands/runs/stop",
     schema=_StopArguments,
     run=_run,

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,28 @@ def test_a_run_whose_process_has_gone_is_stopped_at_the_superlink(tmp_path, caps
     monkeypatch.setattr(Connection, "status", lambda self, run_id: "finished:stopped")
     assert call(stop.COMMAND, [str(folder)]) == 2
     assert "is interrupted; expected a run that goes on" in capsys.readouterr().err
+
+
+def test_a_run_without_a_folder_is_stopped_by_its_number(tmp_path, capsys, monkeypatch):
+    calls, status = [], ["running"]
+
+    @contextmanager
+    def connected(name):
+        yield Connection(tmp_path, name)
+
+    monkeypatch.setattr(stop, "connected", connected)
+    monkeypatch.setattr(Connection, "status", lambda self, run_id: status[0])
+    monkeypatch.setattr(Connection, "call", lambda self, *words: calls.append(words) or {})
+    number = str(2**64 - 1)
+    code, found, _ = answer(stop.COMMAND, [number, "name=fl"], capsys)
+    assert (code, found["run_id"], calls) == (0, number, [("stop", number, "run")])
+    status[0] = "finished:completed"
+    assert call(stop.COMMAND, [number, "name=fl"]) == 2
+    assert call(stop.COMMAND, ["outputs/a", "name=fl"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "is finished:completed at the SuperLink of fl" in first
+    assert "expected the run's number at the SuperLink" in second
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("command", [stop.COMMAND, log.COMMAND])
