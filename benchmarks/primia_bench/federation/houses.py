@@ -84,6 +84,10 @@ class House:
             self.children.pop().stop()
 
 
+def _ended(child: Child) -> Callable[[], bool]:
+    return lambda: child.poll() is not None
+
+
 class Coordinator(House):
     """Has `federations/fl`, and the SuperLink as the units of `primia provision` start it."""
 
@@ -162,7 +166,7 @@ class Hospital(House):
         while self.children:
             child = self.children.pop()
             os.kill(child.pid, signal.SIGINT)
-            wait(lambda one=child: one.poll() is not None, f"{self.name} ended", 60)
+            wait(_ended(child), f"{self.name} ended", 60)
 
     def events(self) -> list[str]:
         """Return the events of the site's log."""

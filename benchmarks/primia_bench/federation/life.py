@@ -146,8 +146,8 @@ class Life:
 
     def _trains(self, hospital: Hospital) -> bool:
         lines = (hospital.kit.folder / "state" / "site-log.jsonl").read_text().splitlines()
-        last = json.loads(lines[-1])
-        return last["event"] == "accepted" and last["details"]["message"] == "train"
+        last: dict[str, Any] = json.loads(lines[-1])
+        return bool(last["event"] == "accepted" and last["details"]["message"] == "train")
 
     def _listed(self, run: str) -> str:
         runs = self.coordinator.primia("runs", "list", "out", "name=fl").result["runs"]
