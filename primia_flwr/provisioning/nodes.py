@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
+    ListRunsRequest,
     RegisterNodeRequest,
     UnregisterNodeRequest,
 )
@@ -30,7 +31,7 @@ from primia_flwr.provisioning.roster import Roster
 from primia_flwr.site.validity import at_coordinator, check_endings
 from primia_flwr.storage.reading import reading
 
-_GONE = "unregistered"
+_GONE, _FINISHED = "unregistered", "finished"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,19 @@ def node_states(superlink: str, root_certificates: Path, roster: Roster) -> list
             since = node.last_activated_at if node.status == "online" else node.last_deactivated_at
             states.append(NodeStatus(site.name, node.node_id, node.status, since))
     return states
+
+
+def runs_going_on(superlink: str, root_certificates: Path, roster: Roster) -> list[str]:
+    """Return the numbers of the runs that are not finished: their sites are busy.
+
+    Raises
+    ------
+    FederationError
+        If the SuperLink cannot be reached.
+    """
+    with _control(superlink, root_certificates, roster) as client:
+        runs = client.ListRuns(ListRunsRequest()).run_dict
+    return sorted(str(number) for number, run in runs.items() if run.status.status != _FINISHED)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.messages.refusals import refusal_reason
 from primia_flwr.provisioning.federation import Plan, provision
-from primia_flwr.provisioning.nodes import node_states
+from primia_flwr.provisioning.nodes import node_states, runs_going_on
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
@@ -82,9 +82,13 @@ def events(trial: Trial, site: str) -> list[str]:
 
 def test_registered_keys_name_the_nodes(trial: Trial) -> None:
     federation = trial.federation
-    states = node_states(
-        federation.superlink.address, federation.root_certificates, federation.federation.roster
+    place = (
+        federation.superlink.address,
+        federation.root_certificates,
+        federation.federation.roster,
     )
+    states = node_states(*place)
+    assert runs_going_on(*place) == []
     assert [(s.site, s.status) for s in states] == [("munich", "online"), ("paris", "online")]
     assert {s.site: s.node_id for s in states} == federation.nodes
     assert len(set(federation.nodes.values())) == 2

@@ -12,7 +12,12 @@ from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.federation_changes import FederationFolder
-from primia_flwr.provisioning.nodes import NodeStatus, node_states, register_sites
+from primia_flwr.provisioning.nodes import (
+    NodeStatus,
+    node_states,
+    register_sites,
+    runs_going_on,
+)
 from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site.validity import at_coordinator, check_endings
 
@@ -38,6 +43,10 @@ def _run(cfg: _StatusArguments) -> dict[str, Any]:
     states = node_states(section.superlink, ca, roster)
     console = Console(stderr=cfg.quiet, emoji=False)
     _print_table(states, section.superlink, console)
+    going_on = runs_going_on(section.superlink, ca, roster)
+    if going_on:
+        text = f"going on: run {', '.join(going_on)}; its sites are busy (primia runs list name="
+        console.print(f"{text}{cfg.name})", soft_wrap=True, highlight=False, markup=False)
     warnings = check_endings(section.superlink, ca, at_coordinator(cfg.name))
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
@@ -46,6 +55,7 @@ def _run(cfg: _StatusArguments) -> dict[str, Any]:
         "superlink": section.superlink,
         "sites": {state.site: state.status for state in states},
         "nodes": {state.site: str(state.node_id) for state in states if state.node_id},
+        "runs": going_on,
         "warnings": warnings,
         "ok": len(online) == len(states),
     }
