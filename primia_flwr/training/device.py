@@ -1,7 +1,6 @@
 """Where and how a site computes: the device, its share of the cores, and its seeds."""
 
 import hashlib
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,7 +97,6 @@ def compute_settings(
             if on_gpu:
                 _seed_gpu(device, seed)
             if deterministic:
-                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
                 torch.use_deterministic_algorithms(True, warn_only=True)
             torch.backends.cudnn.benchmark = on_gpu and not deterministic
             if threads:

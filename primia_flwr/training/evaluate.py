@@ -91,13 +91,25 @@ def _logits(
     if len(data) == 0:
         raise DataError("there are no images to evaluate; expected at least one")
     model.to(device)
-    parts = []
+    parts, layout, on_gpu = [], _layout(model), device.type == "cuda"
     with _evaluation_mode(model), torch.inference_mode():
         for start in range(0, len(data), batch_size):
-            images = data.images[start : start + batch_size].to(device, non_blocking=True)
+            images = data.images[start : start + batch_size]
+            if on_gpu:
+                images = images.pin_memory()
+            images = normalisation.apply(images.to(device, non_blocking=True))
+            if on_gpu:
+                images = images.to(memory_format=layout)
             with autocast(device, precision):
-                parts.append(model(normalisation.apply(images)))
+                parts.append(model(images))
         return torch.cat(parts).double().cpu()
+
+
+def _layout(model: nn.Module) -> torch.memory_format:
+    """Return the layout of a model's kernels, in which a GPU need not turn the images around."""
+    kernels = [p for p in model.parameters() if p.dim() == 4 and not p.is_contiguous()]
+    last = any(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 @contextmanager

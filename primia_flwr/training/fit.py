@@ -76,7 +76,7 @@ def fit(
                 cfg,
                 device,
                 loss=train.task.loss(cfg, _class_weights(recipe, train)),
-                optimizer_state=optimizer_state if cfg.optimizer_state == "keep" else None,
+                optimizer_state=optimizer_state,
             ),
             prepare=BatchPreparation(recipe, device, train),
             validate=_validation(model, val, recipe, device),

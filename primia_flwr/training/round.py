@@ -43,7 +43,8 @@ class FitResult:
         The model's state dict on the CPU, contiguous: the best local state with local early
         stopping, else the last.
     optimizer_state
-        Named tensors for the next round; None if `optimizer_state=reset`.
+        Named tensors for the next round; if `optimizer_state=reset` the loss scale alone with
+        fp16, else None.
     train_loss
         Mean over the images of the round, in nats, smoothing and class weights included.
     num_examples
@@ -153,9 +154,7 @@ class Round:
         return self._patience.should_stop and not ended
 
     def _snapshot(self, state: dict[str, Tensor], evaluation: Evaluation | None) -> _Snapshot:
-        keep = self._cfg.optimizer_state == "keep"
-        optimizer_state = self._step.optimizer_state() if keep else None
-        return _Snapshot(self._batches, state, optimizer_state, evaluation)
+        return _Snapshot(self._batches, state, self._step.optimizer_state(), evaluation)
 
     def _result(self) -> FitResult:
         if self._best is None:

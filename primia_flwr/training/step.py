@@ -14,7 +14,8 @@ from primia_flwr.training.optimizer import (
     unpack_state,
 )
 
-_SCALE = "grad_scaler/scale"  # beside the optimiser's own tensors, only with fp16
+# Beside the optimiser's own tensors, only with fp16: the loss scale, and steps since it changed.
+_SCALER = {"grad_scaler/scale": "scale", "grad_scaler/growth": "_growth_tracker"}
 
 
 class TrainingStep:
@@ -38,11 +39,12 @@ class TrainingStep:
         self._anchors = _anchors(self._trainable) if cfg.proximal_mu else []
         self._optimizer = build_optimizer(model, cfg)
         state = dict(optimizer_state or {})
-        scale = float(state.pop(_SCALE, torch.tensor(2.0**16)))
-        unpack_state(self._optimizer, model, state, kind=cfg.optimizer)
-        self._scaler = torch.amp.GradScaler(
-            device.type, init_scale=scale, enabled=cfg.precision == "fp16"
-        )
+        known = {own: state.pop(name).item() for name, own in _SCALER.items() if name in state}
+        if cfg.optimizer_state == "keep":
+            unpack_state(self._optimizer, model, state, kind=cfg.optimizer)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=cfg.precision == "fp16")
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict({**self._scaler.state_dict(), **known})
 
     def __call__(self, images: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
         """Take one step and return the batch's mean loss, without waiting for the device."""
@@ -58,12 +60,18 @@ class TrainingStep:
         self._scaler.update()
         return loss.detach()
 
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the optimiser's state as named tensors on the CPU."""
-        state = pack_state(self._optimizer, self._model)
+    def optimizer_state(self) -> dict[str, Tensor] | None:
+        """Return what the next round goes on with, as named tensors on the CPU.
+
+        With `optimizer_state=reset` that is the loss scale of fp16 alone, which each round would
+        have to find anew, skipping steps; None without fp16.
+        """
+        keep = self._cfg.optimizer_state == "keep"
+        state = pack_state(self._optimizer, self._model) if keep else {}
         if self._scaler.is_enabled():
-            state[_SCALE] = torch.tensor(self._scaler.get_scale())
-        return state
+            found = self._scaler.state_dict()
+            state |= {name: torch.tensor(found[own]) for name, own in _SCALER.items()}
+        return state if keep or state else None
 
     def _change_gradients(self) -> None:
         self._scaler.unscale_(self._optimizer)

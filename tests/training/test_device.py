@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -95,3 +99,18 @@ def test_impossible_normalisation_is_refused(
 ) -> None:
     with pytest.raises(DataError, match="standard deviation"):
         Normalisation(mean, std)
+
+
+@pytest.mark.parametrize(("set_before", "expected"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_cublas_is_told_before_anything_can_start_it(set_before: str | None, expected: str) -> None:
+    program = (
+        "import os, primia_flwr.training.evaluate, torch\n"
+        "assert not torch.cuda.is_initialized()\n"
+        "print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "CUBLAS_WORKSPACE_CONFIG"}
+    environment |= {"CUBLAS_WORKSPACE_CONFIG": set_before} if set_before else {}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected

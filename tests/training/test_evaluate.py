@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from primia_flwr.errors import DataError
-from primia_flwr.training.evaluate import evaluate, predict
+from primia_flwr.training.evaluate import _layout, evaluate, predict
 from tests.training.tiny_training import (
     HALF,
     IDENTITY,
@@ -65,3 +65,9 @@ def test_no_images_is_an_error() -> None:
     data = random_images(4).select([])
     with pytest.raises(DataError, match="no images to evaluate"):
         evaluate(small_net(), data, normalisation=HALF, batch_size=4, device=CPU)
+
+
+def test_the_layout_is_that_of_the_models_kernels() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    assert _layout(model) is torch.contiguous_format
+    assert _layout(model.to(memory_format=torch.channels_last)) is torch.channels_last
