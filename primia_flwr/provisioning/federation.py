@@ -17,7 +17,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.flower.superlink import SuperLinkFiles
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.kit import texts, units
-from primia_flwr.provisioning.kit.wheel import make_wheel
+from primia_flwr.provisioning.kit.software import NO_SOFTWARE, put_software
 from primia_flwr.provisioning.kits import check_name, new_folder, zip_kit
 from primia_flwr.provisioning.roster import Roster, RosterSite
 
@@ -180,12 +180,10 @@ def complete_kit(
     kit: Path, site: RosterSite, roster: Roster, ca: Path, *, min_sites: int, software: bool
 ) -> None:
     """Add to a site's keys what it must know of the federation, and the software."""
-    wheel, content = make_wheel() if software else ("", b"")
-    if wheel:
-        (kit / wheel).write_bytes(content)
+    how = put_software(kit) if software else NO_SOFTWARE
     unit = kit / f"primia-site-{site.name}.service"
     unit.write_text(units.site_unit(site.name, roster.federation))
     shutil.copyfile(ca, kit / "ca.crt")
     (kit / "roster.yaml").write_text(roster.to_yaml())
     (kit / "site.yaml").write_text(texts.site_yaml(site, roster, min_sites=min_sites))
-    (kit / "README.md").write_text(texts.readme(site, roster, wheel, content))
+    (kit / "README.md").write_text(texts.readme(site, roster, how))

@@ -19,6 +19,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.inference.transport import credentials as kit_files
 from primia_flwr.inference.transport.credentials import Peer, Role, service_uri
 from primia_flwr.provisioning import certificates as certs
+from primia_flwr.provisioning.kit.software import NO_SOFTWARE, put_software
 from primia_flwr.provisioning.kits import check_name, new_folder, zip_kit
 
 _LOOPBACK = ("localhost", "127.0.0.1")
@@ -39,7 +40,7 @@ _README = """\
 This folder holds a private key (`party.key`, mode 600): never send it to anybody. Whoever has it
 is the {role} {name}.
 
-1. Install Python 3.11 or newer and `pip install primia-flwr`.
+1. Install Python 3.11 or newer, then the software. {software}
 2. Compare the fingerprints in `peers.yaml` by phone, not by e-mail; above all
    - the CA of the service: `{ca_fingerprint}`
    - your own certificate: `{fingerprint}` (valid for {days} days)
@@ -80,7 +81,7 @@ class ServicePlan:
 
     `model_owner` and `crypto_provider` are the DNS names or addresses at which the others reach
     them; with `loopback` their certificates also hold for localhost and 127.0.0.1. Certificates
-    are valid for `days`.
+    are valid for `days`. `software`: each kit brings the wheel of what is installed here.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ServicePlan:
     crypto_provider_port: int = 9701
     days: int = 730
     loopback: bool = False
+    software: bool = False
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
@@ -225,6 +227,7 @@ def complete_kit(
         crypto_provider=plan.address("crypto-provider"),
     )
     readme = _README.format(
+        software=put_software(kit) if plan.software else NO_SOFTWARE,
         role=peer.role,
         name=peer.name,
         service=plan.name,

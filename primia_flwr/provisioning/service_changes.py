@@ -70,6 +70,8 @@ class ServiceFolder:
     ----------
     folder : Path
         That `primia provision service` made.
+    software : bool
+        New kits bring the wheel of what is installed here.
 
     Raises
     ------
@@ -77,8 +79,9 @@ class ServiceFolder:
         If a file is missing, cannot be read, or does not belong to the others.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, software: bool = False) -> None:
         self.folder = folder
+        self._software = software
         self.authority = _authority(folder)
         if not (folder / PEERS_FILE).exists():
             raise FederationError(
@@ -204,7 +207,10 @@ class ServiceFolder:
     def _plan(self, name: str, days: int) -> ServicePlan:
         hosts = {role: split_address(self.peers[role].address) for role in _LISTENING}
         (owner, owner_port), (provider, provider_port) = (hosts[role] for role in _LISTENING)
-        return ServicePlan(self.name, owner, provider, [name], owner_port, provider_port, days=days)
+        ports = (owner_port, provider_port)
+        return ServicePlan(
+            self.name, owner, provider, [name], *ports, days=days, software=self._software
+        )
 
     def _keep(self, name: str, certificate: x509.Certificate) -> None:
         file = certificate_file(self.folder, f"kit-{name}")

@@ -16,6 +16,8 @@ from primia_flwr.provisioning.kit import wheel as wheel_module
 from primia_flwr.provisioning.kit.units import site_unit, units
 from primia_flwr.provisioning.kit.wheel import make_wheel
 from primia_flwr.provisioning.roster import Roster
+from primia_flwr.provisioning.service import ServicePlan, provision_service
+from primia_flwr.provisioning.service_changes import ServiceFolder
 
 SYSTEMD = shutil.which("systemd-analyze")
 
@@ -32,6 +34,20 @@ def test_a_kit_brings_the_wheel_and_its_readme_the_hash(tmp_path: Path) -> None:
     assert "pip install primia-flwr" not in readme
     with zipfile.ZipFile(kit.with_suffix(".zip")) as archive:
         assert archive.read(f"kit-munich/{name}") == content
+
+
+def test_the_kits_of_a_service_bring_it_too(tmp_path: Path) -> None:
+    plan = ServicePlan("trial", "localhost", "localhost", ["clinic"], software=True)
+    folder, (name, content) = tmp_path / "service", make_wheel()
+    kits = dict(provision_service(plan, folder).kits)
+    changed = ServiceFolder(folder, software=True).change(add=["other"], days=9)
+    kits |= {f"kit-{name}": kit for name, kit in changed.kits.items()}
+    assert len(kits) == 4
+    for kit in kits.values():
+        assert (kit / name).read_bytes() == content
+        readme = (kit / "README.md").read_text()
+        assert hashlib.sha256(content).hexdigest() in readme
+        assert "pip install primia-flwr" not in readme
 
 
 def test_the_same_files_make_the_same_wheel() -> None:

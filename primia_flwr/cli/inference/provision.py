@@ -74,6 +74,7 @@ def _run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
         crypto_provider_port=cfg.crypto_provider_port,
         days=cfg.days,
         loopback=cfg.loopback,
+        software=True,
     )
     service = provision_service(plan, Path(cfg.output or f"services/{cfg.name}"))
     _explain(service, plan, Console(stderr=cfg.quiet, emoji=False))
@@ -103,7 +104,7 @@ def _explain(service: Service, plan: ServicePlan, console: Console) -> None:
 def _change(cfg: ProvisionServiceArguments) -> dict[str, Any]:
     from primia_flwr.provisioning.service_changes import ServiceFolder
 
-    service = ServiceFolder(Path(cfg.output or f"services/{cfg.name}"))
+    service = ServiceFolder(Path(cfg.output or f"services/{cfg.name}"), software=True)
     made = service.change(add=cfg.add, renew=cfg.renew, remove=cfg.remove, days=cfg.days)
     console, peers = Console(stderr=cfg.quiet, emoji=False), service.peers
     steps = [f"Service {service.name} in {made.folder} (CA {made.ca_fingerprint})"]

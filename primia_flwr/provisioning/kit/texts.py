@@ -1,7 +1,5 @@
 """The texts of a kit that provisioning writes: a site's policy and its README."""
 
-import hashlib
-
 from primia_flwr.provisioning.roster import Roster, RosterSite
 
 _SITE_YAML = """\
@@ -99,17 +97,6 @@ approve it:
 Images never leave your house. What leaves is what the approved code sends: model arrays and
 counts. Each message is written to the log, with its size, before it leaves.
 """
-_WHEEL = """It is in this kit:
-
-       sha256sum {wheel}
-       python3 -m venv ../site-env && ../site-env/bin/pip install ./{wheel}
-
-   The SHA-256 must be `{digest}`.
-   The coordinator made this kit, and this software is what protects you from the coordinator. So
-   ask somebody else whom you trust for the hash of this version, or read the code in the wheel.
-   Never install it by its name from an index: whoever has the name there runs code here."""
-_NO_WHEEL = """Take a checkout, or a wheel's file, from
-   somebody you trust (`pip install ./primia-flwr`), never its name from an index."""
 
 
 def site_yaml(site: RosterSite, roster: Roster, *, min_sites: int) -> str:
@@ -117,11 +104,10 @@ def site_yaml(site: RosterSite, roster: Roster, *, min_sites: int) -> str:
     return _SITE_YAML.format(site=site.name, superlink=roster.superlink, min_sites=min_sites)
 
 
-def readme(site: RosterSite, roster: Roster, wheel: str, content: bytes) -> str:
-    """Return the README of a site's kit, with the name and the content of the wheel in it."""
-    digest = hashlib.sha256(content).hexdigest()
+def readme(site: RosterSite, roster: Roster, software: str) -> str:
+    """Return the README of a site's kit; `software` says how it is installed."""
     return _README.format(
-        software=_WHEEL.format(wheel=wheel, digest=digest) if wheel else _NO_WHEEL,
+        software=software,
         unit=f"primia-site-{site.name}.service",
         site=site.name,
         federation=roster.federation,
