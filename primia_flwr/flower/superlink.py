@@ -56,15 +56,17 @@ class SuperLinkFiles:
         return self.folder / "superlink.db"
 
 
-def superlink_arguments(files: SuperLinkFiles, *, host: str, port: int) -> list[str]:
-    """Return the arguments of `flower-superlink`."""
+def superlink_arguments(
+    files: SuperLinkFiles, *, host: str, port: int, durable: bool = True
+) -> list[str]:
+    """Return the arguments of `flower-superlink`; without `durable` it keeps all in memory."""
     return [
         *("--host", host, "--port", str(port)),
         *("--ssl-certfile", str(files.certificate)),
         *("--ssl-keyfile", str(files.key)),
         *("--ssl-ca-certfile", str(files.ca)),
         "--enable-supernode-auth",
-        *("--database", str(files.database)),
+        *(("--database", str(files.database)) if durable else ()),
         *("--isolation", "process"),
         *("--superexec-auth-secret-file", str(files.secret)),
         "--disable-runtime-dependency-installation",
@@ -84,13 +86,22 @@ class SuperLink(Service):
     """A SuperLink and its SuperExec as children of this process; a context manager.
 
     `flower_home` is where Flower keeps what it unpacks and finds its connections; logs go to
-    `logs`. The certificate must be valid for `host`.
+    `logs`. The certificate must be valid for `host`. Without `durable` what it knows, sites' keys
+    and runs, ends with its process.
     """
 
     def __init__(
-        self, files: SuperLinkFiles, *, host: str, port: int, flower_home: Path, logs: Path
+        self,
+        files: SuperLinkFiles,
+        *,
+        host: str,
+        port: int,
+        flower_home: Path,
+        logs: Path,
+        durable: bool = True,
     ) -> None:
         self.files = files
+        self.durable = durable
         self.host = host
         self.port = port
         self.flower_home = flower_home
@@ -131,7 +142,9 @@ class SuperLink(Service):
             if not file.is_file():
                 raise FederationError(f"{file} not found; expected what `primia provision` wrote")
         check_port_free(self.host, self.port, key="port")
-        arguments = superlink_arguments(self.files, host=self.host, port=self.port)
+        arguments = superlink_arguments(
+            self.files, host=self.host, port=self.port, durable=self.durable
+        )
         self._link = self._child("superlink", "flower-superlink", arguments)
         wait_until(
             lambda: _answers(self.address, self.files.ca),

@@ -56,6 +56,7 @@ def loopback_federation(experiment: Experiment, folder: Path) -> LoopbackFederat
         bundle=fab,
         experiments=[experiment.name],
         min_sites=experiment.federation.min_sites,
+        durable=experiment.deployment.durable,
     )
 
 
@@ -68,6 +69,7 @@ def deployed(experiment: Experiment, federation: LoopbackFederation) -> Experime
         superlink=federation.superlink.address,
         root_certificates=str(federation.root_certificates.resolve()),
         roster=str(federation.federation.roster_file.resolve()),
+        durable=experiment.deployment.durable,
         trial=True,
     )
     return replace(

@@ -56,6 +56,7 @@ class LoopbackFederation(Service):
         experiments: Sequence[str] = ("*",),
         min_sites: int = 1,
         port: int | None = None,
+        durable: bool = True,
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
@@ -83,6 +84,7 @@ class LoopbackFederation(Service):
             port=self.port,
             flower_home=folder / "flower",
             logs=folder / "logs",
+            durable=durable,
         )
 
     @property

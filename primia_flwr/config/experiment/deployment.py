@@ -21,7 +21,9 @@ class DeploymentConfig:
     the registered keys, nobody writes it by hand. So is `bundle`, the SHA-256 of the code that the
     sites are asked to run: each gate compares it, and in a secure run it is bound into the masks.
     `members`: SHA-256 of the coordinator's roster, which the launcher fills in, too; a site with
-    another roster refuses with a sentence. `trial`: the sites hold parts of the experiment's own data, as `primia federation trial` deals
+    another roster refuses with a sentence. `durable`: the SuperLink of a trial keeps what it knows
+    in a database; false: in memory, which is faster, and a SuperLink that is killed forgets the run.
+    `trial`: the sites hold parts of the experiment's own data, as `primia federation trial` deals
     them; real sites read what their own site files name.
     """
 
@@ -34,6 +36,7 @@ class DeploymentConfig:
     nodes: dict[str, int] = field(default_factory=dict)
     bundle: str = ""
     members: str = ""
+    durable: bool = True
     trial: bool = False
 
     def __post_init__(self) -> None:
