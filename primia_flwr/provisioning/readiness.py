@@ -50,13 +50,19 @@ def with_roster(experiment: Experiment) -> Experiment:
 
 
 def roster_notes(before: Experiment, now: Experiment) -> list[str]:
-    """Return, of a run that is resumed, who has left the roster and who came to it since."""
+    """Return which certificate ends soon and, of a resumed run, who left or came to the roster.
+
+    Raises
+    ------
+    FederationError
+        If a certificate has ended.
+    """
+    notes = _warnings(now)
     if not before.resume:
-        return []
+        return notes
     names = load_roster(Path(now.deployment.roster)).names()
     left = [site for site in before.federation.sites if site not in names]
     came = [site for site in names if site not in before.federation.sites]
-    notes = []
     if left:
         stay = ", ".join(now.federation.sites)
         notes.append(f"{', '.join(left)} left the roster; the run goes on with {stay}")
@@ -110,9 +116,7 @@ def federation_facts(experiment: Experiment, console: Console) -> dict[str, Any]
     for state in states:
         table.add_row(state.site, state.status, prints[state.site], asked)
     console.print(table)
-    warnings = check_endings(
-        deployment.superlink, Path(deployment.root_certificates), at_coordinator(deployment.name)
-    )
+    warnings = _warnings(experiment)
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     online = sum(state.status == "online" for state in states)
@@ -122,3 +126,9 @@ def federation_facts(experiment: Experiment, console: Console) -> dict[str, Any]
         "min_sites": experiment.federation.min_sites,
         "ok": online >= experiment.federation.min_sites,
     }
+
+
+def _warnings(experiment: Experiment) -> list[str]:
+    deployment = experiment.deployment
+    ca = Path(deployment.root_certificates)
+    return check_endings(deployment.superlink, ca, at_coordinator(deployment.name))

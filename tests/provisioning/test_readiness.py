@@ -12,6 +12,7 @@ from primia_flwr.provisioning import readiness
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.federation_changes import FederationFolder
 from primia_flwr.site.members import members_digest
+from tests.provisioning.test_federation_changes import shorten_ca
 
 NAMES = ["munich", "paris", "london", "rome"]
 
@@ -75,6 +76,17 @@ def test_a_resumed_run_goes_on_with_its_sites_that_are_still_there(
     assert readiness.roster_notes(three, after) == [
         "oslo came to the roster since; not in this run, in the next"
     ]
+
+
+def test_a_certificate_that_ends_soon_is_said_when_a_run_begins(
+    experiment: Experiment, federation: Federation
+) -> None:
+    found = readiness.with_roster(experiment)
+    assert readiness.roster_notes(experiment, found) == []
+    shorten_ca(federation, days=9)
+    (note,) = readiness.roster_notes(experiment, found)
+    assert f"root_certificates={federation.files.ca} ends on " in note
+    assert "run primia federation renew name=fl" in note
 
 
 def test_too_few_that_stay_are_named(experiment: Experiment, federation: Federation) -> None:
