@@ -23,7 +23,7 @@ def evaluate(
     data : path, optional
         A folder of images with a folder for each class; by default the run's own test set.
     quiet : bool
-        Print nothing; False prints the tables of the command.
+        Print nothing but warnings; False prints the tables of the command.
 
     Raises
     ------
@@ -40,8 +40,8 @@ def evaluate(
     from primia_flwr.cli.analysis.evaluate import COMMAND
     from primia_flwr.runs.folder import read_object
 
-    keys = {"run": as_path("run", run), **_root(data)}
-    result = call(COMMAND, *settings, keys, silent=quiet)
+    keys = {"run": as_path("run", run), "quiet": quiet, **_root(data)}
+    result = call(COMMAND, *settings, keys)
     values = read_object(Path(result["output"]) / "metrics.json")
     known = ("run", "output", "n", "synthetic")
     return Evaluation(
@@ -95,7 +95,7 @@ def predict(
     keys = {"run": as_path("run", run), "quiet": quiet, "data.root": as_path("data", data)}
     if output_dir is not None:
         keys["output"] = as_path("output_dir", output_dir)
-    folder = Path(call(COMMAND, *settings, keys, silent=quiet)["output"])
+    folder = Path(call(COMMAND, *settings, keys)["output"])
     values = read_object(folder / "predictions.json")
     return PredictedImages(
         folder=folder,
@@ -127,7 +127,7 @@ def compare(
     output_dir : path, optional
         Where tables, pictures and page go; by default `comparison` in the first run's folder.
     quiet : bool
-        Print nothing; False prints the tables of the command.
+        Print nothing but warnings; False prints the tables of the command.
 
     Raises
     ------
@@ -144,10 +144,10 @@ def compare(
     from primia_flwr.cli.analysis.compare import COMMAND
     from primia_flwr.runs.folder import read_object
 
-    keys = {**_runs(runs), **_root(data)}
+    keys = {**_runs(runs), "quiet": quiet, **_root(data)}
     if output_dir is not None:
         keys["output"] = as_path("output_dir", output_dir)
-    result = call(COMMAND, *settings, keys, silent=quiet)
+    result = call(COMMAND, *settings, keys)
     folder = Path(result["output"])
     values = read_object(folder / "comparison.json")
     return ComparedRuns(

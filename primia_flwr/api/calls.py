@@ -1,10 +1,9 @@
 """A command called from Python: the same words, the same checks, the same function."""
 
-import io
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 from primia_flwr.api.words import Setting, as_words
@@ -15,7 +14,7 @@ from primia_flwr.processes.children import loopback_without_proxy
 _ONE_AT_A_TIME = threading.RLock()  # Hydra, the umask and the environment are the process's
 
 
-def call(command: Command, *settings: Setting, silent: bool) -> dict[str, Any]:
+def call(command: Command, *settings: Setting) -> dict[str, Any]:
     """Run a command with settings and return what it prints as its last line.
 
     Raises
@@ -23,10 +22,7 @@ def call(command: Command, *settings: Setting, silent: bool) -> dict[str, Any]:
     PrimiaError
         As the command itself.
     """
-    with _ONE_AT_A_TIME, _as_a_program(), ExitStack() as stack:
-        if silent:
-            stack.enter_context(redirect_stdout(io.StringIO()))
-            stack.enter_context(redirect_stderr(io.StringIO()))
+    with _ONE_AT_A_TIME, _as_a_program():
         words = with_plugins(as_words(settings))
         return command.run(command.of_words(words)) or {}
 

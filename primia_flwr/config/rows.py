@@ -119,7 +119,7 @@ TABLES = (RULES, TASKS, MODELS, LAYOUTS)
 
 
 def add_plugins(folder: Path) -> None:
-    """Take the rows of a folder into the tables of this process.
+    """Take the rows of a folder into the tables of this process; again, as its files are now.
 
     Raises
     ------
@@ -133,6 +133,8 @@ def add_plugins(folder: Path) -> None:
             f"--plugins {folder}; expected a folder with {', '.join(kinds)} in it; make one with "
             "primia new"
         )
+    if root in _PLUGINS:
+        _forget(root)
     for table in TABLES:
         for name in _names(root / table.kind[0], ()):
             if not name.isidentifier() or keyword.iskeyword(name) or name in iter(table):
@@ -141,6 +143,15 @@ def add_plugins(folder: Path) -> None:
                     f"that no other {table.kind[1]} has; rename the file and its YAML"
                 )
     _PLUGINS.append(root)
+
+
+def _forget(root: Path) -> None:
+    """Take out the rows of a folder: in a notebook its files change between two calls."""
+    _PLUGINS.remove(root)
+    for table in TABLES:
+        for name in _names(root / table.kind[0], ()):
+            sys.modules.pop(f"primia_plugins.{table.kind[0]}.{name}", None)
+    _names.cache_clear()
 
 
 def plugin_folders() -> tuple[Path, ...]:

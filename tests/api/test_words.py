@@ -17,14 +17,13 @@ from primia_flwr.errors import ConfigError
 AWKWARD = st.text(st.sampled_from("ab \\'\"${}[],=:#()äß%\t|*?~+!@&;<>^"), max_size=8)
 
 
-@settings(max_examples=40)
-@given(AWKWARD.filter(lambda text: text != "???"))
-@example("Röntgen [neu], 2=3 (a)\\")
-@example("${oc.env:HOME}")
-@example("null")
-@example("\\'${x}")
-def test_text_is_taken_as_it_is(text: str) -> None:
-    assert compose("config", as_words([{"data.root": text}])).data.root == text
+@settings(max_examples=8)
+@given(st.lists(AWKWARD.filter(lambda text: text != "???"), max_size=30))
+@example(["Röntgen [neu], 2=3 (a)\\", "${oc.env:HOME}", "null", "\\'${x}", ""])
+def test_text_is_taken_as_it_is(texts: list[str]) -> None:
+    cfg = compose("config", as_words([{"data.classes": texts, "data.root": "".join(texts)}]))
+    assert list(cfg.data.classes) == texts
+    assert cfg.data.root == "".join(texts)
 
 
 def test_each_kind_of_value_is_read_back() -> None:

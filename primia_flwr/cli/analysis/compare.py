@@ -114,7 +114,7 @@ def _group_columns(cfg: _CompareConfig, found: Any) -> dict[str, dict[str, str]]
 
 
 def _show(cfg: _CompareConfig, result: Any, page: Path) -> None:
-    console = Console(stderr=cfg.quiet, emoji=False)
+    console = Console(quiet=cfg.quiet, emoji=False)
     if words := result.summary().get("answer"):
         console.print(words, markup=False, style="bold")
     for sheet in result.sheets():

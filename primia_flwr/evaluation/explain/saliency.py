@@ -10,6 +10,7 @@ this module is.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,8 @@ def grad_cam(
     DataError
         If there is not one class an image.
     """
-    from captum.attr import LayerGradCam  # only here: it takes a second to import
+    with warnings.catch_warnings(action="ignore"):  # its progress bar asks notebooks for widgets
+        from captum.attr import LayerGradCam  # only here: it takes a second to import
 
     layer_name, _ = explained_layer(architecture, images.shape[-1])
     if len(classes) != len(images):

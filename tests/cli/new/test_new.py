@@ -104,6 +104,24 @@ def test_a_file_without_a_row_is_named(plugins):
         MODELS["own_model"]
 
 
+def test_a_folder_is_taken_again_as_its_files_are_now(plugins):
+    add_plugins(plugins)
+    assert RULES["own_strategy"].options().share == 0.5
+    file = plugins / "strategies" / "own_strategy.py"
+    file.write_text(file.read_text().replace("share: float = 0.5", "share: float = 0.25"))
+    assert run(["new", "model", "later", f"folder={plugins}"]) == 0
+    add_plugins(plugins)
+    assert RULES["own_strategy"].options().share == 0.25
+    assert "later" in MODELS
+    assert rows.plugin_folders() == (plugins,)
+
+
+def test_a_model_of_ones_own_does_not_change_what_a_key_of_another_command_means(plugins):
+    add_plugins(plugins)
+    cfg = compose("commands/inference/calibrate", ["model=outputs/a"])
+    assert cfg.model == "outputs/a"
+
+
 def test_an_installed_package_may_bring_rows(plugins, tmp_path, monkeypatch):
     info = tmp_path / "own-1.0.dist-info"
     info.mkdir()
