@@ -33,6 +33,7 @@ from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.first_model import check_first_weights
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
+from primia_flwr.pipeline.tracked import tracked
 from primia_flwr.pipeline.weights import check_weights
 from primia_flwr.provisioning.identities import prepare_secure
 from primia_flwr.provisioning.readiness import roster_notes, with_roster
@@ -46,7 +47,7 @@ from primia_flwr.runs.metadata import (
     run_facts,
     trained_on,
 )
-from primia_flwr.runs.track import track
+from primia_flwr.runs.track import Curves
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.printable import printable
 
@@ -117,18 +118,18 @@ def run_experiment(
     if simulated and score:
         test = test_set(experiment)
     facts = {**run_facts(experiment), **before, **_data(experiment, test, watcher)}
-    facts |= _federate(experiment, run_dir, facts, watcher)
-    write_result(run_dir / "run.json", facts)
-    write_model_card(run_dir)
-    metrics = _score(experiment, run_dir, test, watcher)
-    write_evidence(run_dir, experiment.task.judge, seed=experiment.seed)
-    seconds = round(time.monotonic() - started + before["seconds_before"], 1)
-    facts |= {"status": "finished", "seconds": seconds}
-    write_result(run_dir / "metrics.json", {**metrics, "seconds": seconds})
-    write_result(run_dir / "run.json", facts)
-    write_model_card(run_dir)
-    track(experiment, run_dir)
-    write_report(run_dir)
+    with tracked(experiment, run_dir) as curves:
+        facts |= _federate(experiment, run_dir, facts, watcher, curves)
+        write_result(run_dir / "run.json", facts)
+        write_model_card(run_dir)
+        metrics = _score(experiment, run_dir, test, watcher)
+        write_evidence(run_dir, experiment.task.judge, seed=experiment.seed)
+        seconds = round(time.monotonic() - started + before["seconds_before"], 1)
+        facts |= {"status": "finished", "seconds": seconds}
+        write_result(run_dir / "metrics.json", {**metrics, "seconds": seconds})
+        write_result(run_dir / "run.json", facts)
+        write_model_card(run_dir)
+        write_report(run_dir)
     return _summary(run_dir, facts, metrics, experiment.task.judge.headline)
 
 
@@ -212,13 +213,22 @@ def test_set(experiment: Experiment) -> LabelledImages | None:
 
 
 def _federate(
-    experiment: Experiment, run_dir: Path, facts: dict[str, Any], watcher: Watcher
+    experiment: Experiment,
+    run_dir: Path,
+    facts: dict[str, Any],
+    watcher: Watcher,
+    curves: Curves,
 ) -> dict[str, Any]:
     """Run the federation; return what it adds to the facts. A failure is kept in run.json."""
     facts |= _claim(experiment, watcher)
     write_result(run_dir / "run.json", facts)
     try:
-        result = launch(experiment, run_dir, watcher.update)
+
+        def update() -> None:
+            curves.update()
+            watcher.update()
+
+        result = launch(experiment, run_dir, update)
     except RunStopped as stop:
         write_result(run_dir / "run.json", {**facts, **stop.facts})
         raise

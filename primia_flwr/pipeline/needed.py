@@ -8,7 +8,7 @@ from primia_flwr.config.rows import LAYOUTS
 from primia_flwr.data.layouts.common import existing_root
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.extras import need
-from primia_flwr.runs.tracking_mode import resolve_mode
+from primia_flwr.runs.tracking_mode import check_server
 
 _TRACES = ("run.json", "events.jsonl", "*/run.json", "*/events.jsonl")
 
@@ -32,7 +32,7 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
     ConfigError, DataError
         If a GPU is asked for that is not there, or a folder or file of images.
     TrackingError
-        If online tracking is asked for and there is no key.
+        If online tracking is asked for and there is no key, or the server refuses it.
     """
     here = own_sites or experiment.deployment.kind == "simulation"
     shown = experiment.report.saliency
@@ -45,7 +45,7 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
         need("opacus", "privacy.engine=opacus", instead="privacy.engine=ghost")
     if experiment.search.enabled:
         need("optuna", f"search.population={experiment.search.population}")
-    resolve_mode(experiment.tracking)
+    check_server(experiment.tracking)
     if here:
         _check_data(experiment.data)
 

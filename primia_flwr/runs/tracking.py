@@ -1,7 +1,7 @@
 """Weights & Biases behind one door: the only module that imports wandb, and only to send.
 
-What is sent is a copy of the run's folder, so whatever goes wrong here is a warning and ends no
-run; only a wrong configuration (online without a key, a key that is none) is an error. What W&B
+What is sent is a copy of what the run's folder holds, so whatever goes wrong here is a warning and
+ends no run; only a wrong key or setting is an error, at the begin. What W&B
 gathers on its own (host name, user, command line, code, hardware, crash reports) is switched off,
 and a W&B that does not know one of the switches gets nothing.
 """
@@ -39,7 +39,8 @@ class Record:
     """What is sent of a run, and nothing else.
 
     `curves`: by site, of the coordinator under "", the values of each `round`. `tables`: by name,
-    the headings first. `model`: its files. Values that are None or NaN are left out.
+    the headings first. `model`: its files. `words`: of the summary, e.g. its status.
+    Values that are None or NaN are left out.
     """
 
     config: Mapping[str, Any]
@@ -47,30 +48,87 @@ class Record:
     tables: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
     summary: Mapping[str, float | None] = field(default_factory=dict)
     model: Sequence[Path] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tracked:
+    """One W&B run, of the coordinator or of a site, from its begin to its end.
+
+    All of its files go below `<run_dir>/wandb`; begun again, it goes on under the same id.
+
+    Parameters
+    ----------
+    cfg : TrackingConfig
+        What and where.
+    run_dir : Path
+        The run's folder.
+    mode : str
+        `online`, `offline` or `disabled`, as `resolve_mode` says.
+    name, site : str
+        What it is called; the site, empty for the coordinator.
+    config : mapping
+        The settings that are shown.
+
+    Raises
+    ------
+    TrackingError
+        If W&B refuses the key or the settings.
+    """
+
+    def __init__(
+        self,
+        cfg: TrackingConfig,
+        run_dir: Path,
+        mode: str,
+        *,
+        name: str = "",
+        site: str = "",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder = run_dir.resolve()
+        self._home, self._with_model = folder / "wandb", cfg.model
+        self._run: Any = None
+        self.mode = mode
+        if mode != "disabled":
+            job = "site" if site else "coordinator"
+            about = {"dir": str(folder), "name": site or name or folder.name, "job_type": job}
+            with _environment(self._home, offline=mode == "offline"):
+                config = {"site": site} if site else dict(config or {})
+                self._run, self.mode = _begin(cfg, mode, {**about, "config": config})
+
+    def log(self, point: Mapping[str, float | None]) -> None:
+        """Send the values of one `round`."""
+        if self._run is not None and len(known := _known(point)) > 1:
+            with _guard("a round"):
+                self._run.log(known)
+
+    def end(self, record: "Record | None" = None, *, failed: bool = False) -> None:
+        """Send what stands at the end, and close; never an error."""
+        run, self._run = self._run, None
+        if run is None:
+            return
+        with _environment(self._home, offline=self.mode == "offline"):
+            if record is not None:
+                _send_end(run, record, with_model=self._with_model)
+            with _guard("the end of the run"):
+                run.finish(exit_code=int(failed))
 
 
 def send(record: Record, cfg: TrackingConfig, run_dir: Path, *, name: str = "") -> None:
-    """Send a W&B run called `name` and, if `tracking.sites` asks for it, one of each site.
-
-    All of W&B's files go below `<run_dir>/wandb`; sent again, a run goes on under the same id.
+    """Send a whole W&B run called `name` and, if `tracking.sites` asks for it, one of each site.
 
     Raises
     ------
     MissingExtraError, TrackingError
         As `resolve_mode`; or if W&B refuses the key.
     """
-    mode, folder = resolve_mode(cfg), run_dir.resolve()
-    if mode == "disabled":
-        return
-    with _environment(folder / "wandb"):
-        for site in record.curves if cfg.sites else [""]:
-            title, job = site or name or folder.name, "site" if site else "coordinator"
-            config = {"site": site} if site else dict(record.config)
-            about = {"dir": str(folder), "name": title, "job_type": job, "config": config}
-            run, mode = _begin(cfg, mode, about)
-            if run is not None:
-                with _guard("the end of the run"), run:
-                    _log(run, record, site, with_model=cfg.model)
+    mode = resolve_mode(cfg)
+    for site in record.curves if cfg.sites else [""]:
+        tracked = Tracked(cfg, run_dir, mode, name=name, site=site, config=record.config)
+        mode = tracked.mode
+        for point in record.curves.get(site, ()):
+            tracked.log(point)
+        tracked.end(None if site else record)
 
 
 def _begin(cfg: TrackingConfig, mode: str, about: dict[str, Any]) -> tuple[Any, str]:
@@ -92,7 +150,7 @@ def _open(cfg: TrackingConfig, mode: Any, kept: Path, about: dict[str, Any]) -> 
     try:
         run = wandb.init(
             **about, project=cfg.project, entity=cfg.entity or None, tags=list(cfg.tags), mode=mode,
-            group=cfg.group or Path(about["dir"]).name, id=_identity(kept), reinit="create_new",
+            group=cfg.group or _group(Path(about["dir"])), id=_identity(kept), reinit="create_new",
             resume="allow" if mode == "online" else None, settings=wandb.Settings(**_SETTINGS),
         )  # fmt: skip
     except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
@@ -105,20 +163,15 @@ def _open(cfg: TrackingConfig, mode: Any, kept: Path, about: dict[str, Any]) -> 
     return run
 
 
-def _log(run: Any, record: Record, site: str, *, with_model: bool) -> None:
+def _send_end(run: Any, record: Record, *, with_model: bool) -> None:
     from wandb import Artifact, Table
 
-    with _guard("a round"):
-        for point in record.curves.get(site, ()):
-            run.log(_known(point))
-    if site:
-        return
     for name, rows in record.tables.items():
         with _guard(f"table {name}"):
             columns, *data = map(list, rows)
             run.log({name: Table(columns, data, allow_mixed_types=True)})
     with _guard("the summary"):
-        run.summary.update(_known(record.summary))
+        run.summary.update({**_known(record.summary), **record.words})
     with _guard("the model"):
         if record.model and with_model:
             artifact = Artifact(_plain(f"model-{run.name}")[:128], type="model")
@@ -128,13 +181,16 @@ def _log(run: Any, record: Record, site: str, *, with_model: bool) -> None:
 
 
 @contextmanager
-def _environment(home: Path) -> Iterator[None]:
-    """Keep all that W&B writes below a folder, and W&B silent, while runs are open."""
+def _environment(home: Path, *, offline: bool) -> Iterator[None]:
+    """Keep all that W&B writes below a folder, and W&B silent; offline, it sees no key."""
     wanted = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
     for kind in ("cache", "data", "config", "artifact"):
         wanted[f"WANDB_{kind.upper()}_DIR"] = str(home / kind)
-    before = {key: os.environ[key] for key in wanted if key in os.environ}
+    hidden = ("WANDB_API_KEY",) if offline else ()
+    before = {key: os.environ[key] for key in (*wanted, *hidden) if key in os.environ}
     os.environ.update(wanted)
+    for key in hidden:
+        os.environ.pop(key, None)
     try:
         yield
     finally:
@@ -152,6 +208,11 @@ def _guard(what: str) -> Iterator[None]:
     except Exception as error:
         said = "tracking: %s could not be recorded (%s); the run goes on, its folder has all of it"
         logger.warning(said, what, reason_of(error))
+
+
+def _group(folder: Path) -> str:
+    """Return the group of a run: its folder; of a job of a sweep, the sweep's."""
+    return (folder.parent if folder.name.isdigit() else folder).name[:128]
 
 
 def _identity(path: Path) -> str:
