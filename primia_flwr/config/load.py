@@ -107,7 +107,7 @@ def compose(
         with hydra.initialize_config_dir(str(app_root() / "conf" / folder), version_base="1.3"):
             return hydra.compose(
                 name,
-                overrides=with_search_path(overrides),
+                overrides=list(overrides) if folder else with_search_path(overrides),
                 return_hydra_config=return_hydra_config,
             )
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
