@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     by_sites: list[dict[str, Any]] = []
     by_parameters: list[dict[str, Any]] = []
-    document = {
+    document: dict[str, Any] = {
         "benchmark": "rounds_growth",
         "settings": {k: v for k, v in vars(args).items() if k != "output"},
         "sites": by_sites,

@@ -125,8 +125,8 @@ def shares(processes: Sequence[Sampled]) -> dict[str, Any]:
     for command, total, stacks in processes:
         found = Counter[str]()
         for stack, seconds in stacks.items():
-            found[_first(PARTS, reversed(stack.split(";")))] += seconds
-        found[NATIVE] += max(total - found.total(), 0.0)
+            found[_first(PARTS, reversed(stack.split(";")))] += round(1000 * seconds)
+        found[NATIVE] += max(round(1000 * total) - found.total(), 0)
         parts += found
         each.setdefault(_first(PROCESSES, [command]), Counter()).update(found)
     whole = parts.total()
@@ -135,7 +135,7 @@ def shares(processes: Sequence[Sampled]) -> dict[str, Any]:
         "processor_seconds": round(sum(total for _, total, _ in processes), 2),
         "parts": _rows(parts, whole),
         "processes": {
-            name: {"seconds": round(n.total(), 2), "parts": _rows(n, whole)} for name, n in kinds
+            name: {"seconds": n.total() / 1000, "parts": _rows(n, whole)} for name, n in kinds
         },
     }
 
@@ -149,10 +149,10 @@ def _first(table: Iterable[tuple[str, str]], frames: Iterable[str]) -> str:
     return "the rest"
 
 
-def _rows(found: Mapping[str, float], whole: float) -> dict[str, dict[str, float]]:
+def _rows(found: Mapping[str, int], whole: int) -> dict[str, dict[str, float]]:
     rows = sorted(found.items(), key=lambda row: -row[1])
     return {
-        name: {"seconds": round(n, 2), "share": round(n / whole, 3)}
+        name: {"seconds": n / 1000, "share": round(n / whole, 3)}
         for name, n in rows
         if n / whole >= 0.001
     }
