@@ -77,7 +77,10 @@ class Life:
             shown = self.hospitals[name].kit.primia(*words)
             assert shown.result["came"] == {"rome": marks["rome"]}, shown.text
             self.hospitals[name].kit.primia(*words, f"compared=[{marks['rome']}]")
-        return {"before_they_took_it_in": refused, **self._finished("two", "federation.rounds=1")}
+        same_seed = self._refused("same", "federation.rounds=1")
+        assert "start with another seed, e.g. seed=2" in same_seed, same_seed
+        done = self._finished("two", "federation.rounds=1", "seed=2")
+        return {"before_they_took_it_in": refused, "with_the_same_seed": same_seed, **done}
 
     def kill_and_resume(self) -> dict[str, Any]:
         """Kill `primia train` after a round; `runs` tells and stops it; resume it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from primia_flwr.evaluation.explain.cases import (
     write_cases,
 )
 from primia_flwr.flower.submitted import Submitted
+from primia_flwr.pipeline.earlier_sums import check_earlier_sums
 from primia_flwr.pipeline.known_runs import find_runs, known_run
 from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
 from primia_flwr.runs.cross_site import CrossSite, ModelRow, read_matrix, write_matrix
@@ -45,6 +47,27 @@ from tests.fuzz.loaders.target import Made, choice, put, target
 from tests.reporting.run_folder_maker import cell, make_run_folder
 
 FILES = ["run.json", "metrics.json", "history.csv", "sites.csv", "predictions.csv", "config.yaml"]
+
+
+@target("first models of a federation")
+def first_models(folder: Path) -> Made:
+    found = compose_experiment()
+    place = replace(
+        found.deployment,
+        kind="deployment",
+        superlink="127.0.0.1:9",
+        root_certificates="ca.crt",
+        roster=str(folder / "roster.yaml"),
+    )
+    experiment, file = replace(found, deployment=place), folder / "first-models.json"
+    check_earlier_sums(experiment, folder / "one", "ab" * 32)
+    seeds = [file.read_bytes()]
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        check_earlier_sums(experiment, folder / "two", "ab" * 32)
+
+    return Made(load, seeds)
 
 
 @target("known run")
