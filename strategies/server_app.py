@@ -18,6 +18,7 @@ from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.models import save_model
 from primia_flwr.models.provenance import FILE, arrays_digest
+from primia_flwr.pipeline.earlier_sums import check_earlier_sums
 from primia_flwr.pipeline.first_model import (
     check_first_weights,
     first_model,
@@ -62,6 +63,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     initial = values_of(to_arrays(model.state_dict()))
     facts = {"source": experiment.model.weights, "arrays_sha256": arrays_digest(initial)}
     write_result(folder / FILE, {**facts, "added": start.to_dict()})
+    check_earlier_sums(experiment, folder, facts["arrays_sha256"])
     aggregator = build_aggregator(
         experiment,
         model=initial,
