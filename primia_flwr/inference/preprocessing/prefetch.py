@@ -72,6 +72,8 @@ class Prefetch:
         Blocks of the session.
     ahead : int
         The most that wait, at least 1.
+    in_a_row : bool
+        Whether batches come one after the other: a call, not a watch.
     masked_weights : sequence of Tensor
         The data owner's F, by product.
     on_fetched : callable
@@ -87,6 +89,7 @@ class Prefetch:
         *,
         total: int,
         ahead: int,
+        in_a_row: bool = False,
         masked_weights: Sequence[Tensor] = (),
         on_fetched: _OnFetched = lambda _: None,
     ) -> None:
@@ -100,7 +103,7 @@ class Prefetch:
         self._error: PrimiaError | None = None
         self._over = False
         self._vigil = Keepalive(channel)
-        self._opener = Prefetcher(self._open, total=total)
+        self._opener = Prefetcher(self._open, total=total, in_a_row=in_a_row)
         self._thread = threading.Thread(target=self._run, name="supply", daemon=True)
         self._thread.start()
 

@@ -1,5 +1,9 @@
 """The next block, opened before it is asked for: at most one at a time, on a thread.
 
+Where batches come one after the other it is opened while the one before is in use: what a batch
+waits for on the line is enough time for it. Where one waits for an image, the image goes first, and
+the next block is opened when its answer is there.
+
 Opening is the step after which a block can be used, and cannot be stored again: the store's mark
 has gone up and the file is gone. What is open and never used goes with the session.
 """
@@ -25,10 +29,14 @@ class Prefetcher:
         Waits for the block of that number, and opens it; called once for each, in order.
     total : int
         How many there are.
+    in_a_row : bool
+        Open the next one while one is in use.
     """
 
-    def __init__(self, open_block: Callable[[int], Prepared], *, total: int) -> None:
-        self._open, self._total = open_block, total
+    def __init__(
+        self, open_block: Callable[[int], Prepared], *, total: int, in_a_row: bool = False
+    ) -> None:
+        self._open, self._total, self._in_a_row = open_block, total, in_a_row
         self._changed = threading.Condition()
         self._next = 0
         self._ready: Prepared | None = None
@@ -73,7 +81,7 @@ class Prefetcher:
 
     @contextmanager
     def block(self, number: int, timeout: float) -> Iterator[Prepared]:
-        """Give block `number`, to be used once; the next one is opened when this ends.
+        """Give block `number`, to be used once; the next one is opened then, or when this ends.
 
         Raises
         ------
@@ -83,7 +91,8 @@ class Prefetcher:
         self.wait(number, timeout)
         with self._changed:
             prepared, self._ready = self._ready, None
-            self._next, self._busy = number + 1, True
+            self._next, self._busy = number + 1, not self._in_a_row
+            self._changed.notify_all()
         if prepared is None:
             raise ProtocolError(f"block {number} is asked for twice at once; expected once")
         try:

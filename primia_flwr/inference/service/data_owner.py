@@ -113,6 +113,7 @@ class Session(ClosedAtTheEnd):
             store,
             total=hello.most_batches,
             ahead=self._ahead,
+            in_a_row=self.batches != OPEN_ENDED,
             masked_weights=masked_weights,
             on_fetched=self._on_fetched,
         )

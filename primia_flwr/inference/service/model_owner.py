@@ -226,6 +226,7 @@ class Server:
                 store,
                 total=hello.most_batches,
                 ahead=offer.ahead,
+                in_a_row=hello.batches != OPEN_ENDED,
             )
             stack.callback(supply.close)
             self._batches(channel, hello, lowered, supply)

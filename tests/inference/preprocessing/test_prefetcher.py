@@ -30,9 +30,9 @@ def block(number: int) -> Prepared:
 
 @contextmanager
 def prefetcher(
-    open_block: Callable[[int], Prepared] = block, *, total: int = 100
+    open_block: Callable[[int], Prepared] = block, *, total: int = 100, in_a_row: bool = False
 ) -> Iterator[Prefetcher]:
-    opened = Prefetcher(open_block, total=total)
+    opened = Prefetcher(open_block, total=total, in_a_row=in_a_row)
     try:
         yield opened
     finally:
@@ -51,6 +51,22 @@ def test_blocks_are_given_in_order_each_once() -> None:
             blocks.block(7, 5),
         ):
             pass
+
+
+def test_in_a_row_the_next_is_opened_while_one_is_in_use_and_no_third_one() -> None:
+    begun: list[int] = []
+
+    def watched(number: int) -> Prepared:
+        begun.append(number)
+        return block(number)
+
+    with prefetcher(watched, in_a_row=True) as blocks:
+        for number in range(3):
+            with blocks.block(number, 5):
+                blocks.wait(number + 1, 5)
+                time.sleep(0.02)
+                assert begun == list(range(number + 2))
+        assert blocks.given == 3
 
 
 def test_one_is_opened_ahead_and_never_a_second_one() -> None:

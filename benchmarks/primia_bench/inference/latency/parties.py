@@ -32,6 +32,7 @@ from primia_flwr.models.saved import load_model
 
 PATIENCE = 1800.0  # seconds; the slowest line moves 2 GB
 COMPARE_BITS = 32
+MAX_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Task:
 
     `service`: the kits; `material`: model and images; `store`: where blocks wait. `images` are
     measured after one that warms up. `threads`: of PyTorch and of the comparisons. `compare_bits`:
-    the ring of every comparison.
+    the ring of every comparison. `prefetch`: blocks that wait at most; 0: all of them.
     """
 
     service: Path
@@ -49,6 +50,7 @@ class Task:
     images: int
     threads: int
     compare_bits: int = COMPARE_BITS
+    prefetch: int = 0
 
     def credentials(self, role: Role) -> Credentials:
         """Return those of a party's kit."""
@@ -60,9 +62,9 @@ class Task:
         return torch.from_numpy(np.load(self.material / "images.npy"))[: self.images + 1]
 
     def settings(self, role: Role) -> Settings:
-        """Return settings with which every block is fetched before the first image."""
+        """Return settings with which every block is fetched before the first image, or a few."""
         return Settings(
-            prefetch=self.images + 1,
+            prefetch=self.prefetch or self.images + 1,
             store=self.store / role,
             timeout=PATIENCE,
             patience=PATIENCE,
@@ -103,6 +105,7 @@ def model_owner(pipe: Connection, task: Task) -> None:
         QueryLog(task.store / "queries.jsonl", limit=10**6),
         own_fingerprint=own.own.fingerprint,
         settings=task.settings("model-owner"),
+        max_batch=MAX_BATCH,
     )
     with Listener("127.0.0.1:0", own, accept=["data-owner"], timeout=PATIENCE) as listener:
         pipe.send(listener.port)
