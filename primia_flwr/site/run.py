@@ -94,8 +94,8 @@ def run_site(
     secret = policy.state_folder / "executor.secret"
     write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
     log, staff = SiteLog(policy.log_file), _Staff(policy, policy_file, say)
-    log.append("started", superlink=policy.superlink, pid=os.getpid())
     _check_certificates(policy)
+    log.append("started", superlink=policy.superlink, pid=os.getpid())
     say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")
     try:
         _connect(policy, policy_file, stop, staff)

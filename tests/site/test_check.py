@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from primia_flwr.errors import FederationError
 from primia_flwr.processes.children import free_port
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site import check
+from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.site.run import run_site
 from tests.provisioning.shown_certificate import shown_certificate
 
 
@@ -107,6 +110,19 @@ def test_an_expired_certificate_of_the_superlink_is_named(policy: SitePolicy) ->
     assert "expired on" in link.found
     assert "(3 days ago)" in link.found
     assert "`primia federation renew`" in link.remedy
+
+
+def test_a_site_does_not_start_on_an_expired_certificate(policy: SitePolicy) -> None:
+    folder, said = policy.folder.parent, list[str]()
+    federation = Federation(folder, load_roster(folder / "roster.yaml"), {})
+    kept = federation.files.certificate.read_bytes()
+    with shown_certificate(federation, days=-3), pytest.raises(FederationError) as found:
+        run_site(policy.folder / "site.yaml", stop=threading.Event(), say=said.append)
+    federation.files.certificate.write_bytes(kept)
+    assert "expired on" in str(found.value)
+    assert "ask the coordinator to run `primia federation renew`" in str(found.value)
+    assert said == []
+    assert list(SiteLog(policy.log_file).entries()) == []
 
 
 def test_silent_port_is_not_ready(policy: SitePolicy) -> None:
