@@ -20,6 +20,7 @@ from primia_flwr.processes.children import (
     isolated_module,
     wait_until,
 )
+from primia_flwr.processes.cores import SHARE_OF_CORES
 from primia_flwr.processes.programs import flower_program
 
 
@@ -43,6 +44,7 @@ def simulation_superlink(folder: Path, shared: Shares) -> Iterator[Connection]:
         "RAY_TMPDIR": ray_folder,
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": str(shared.cores),
+        SHARE_OF_CORES: str(shared.cores),
         **shared.visible,
     }
     command = isolated_module(

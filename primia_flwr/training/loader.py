@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.data.transforms import mixup as mix
+from primia_flwr.processes.cores import own_cores
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.plan import batches_an_epoch, epoch_batches
 from primia_flwr.training.recipe import Recipe
@@ -95,22 +96,24 @@ def training_batches(
     data : LabelledImages
         The site's training images.
     recipe : Recipe
-        Batch size, seed, augmentation, and the processes that read (0: this one).
+        Batch size, seed, augmentation, and the processes that read (0: this one); as many as the
+        site has cores at most.
     steps : range
         The global steps of this round; the epoch goes on where the step before ended.
     pin_memory : bool
         Put the batches into page-locked memory, for a GPU.
     """
     cfg, seed = recipe.training, recipe.seed
+    workers = min(cfg.workers, own_cores())
     augment = None if recipe.augmentation is None else build_augmentation(recipe.augmentation)
     keys: Any = _Keys(len(data), cfg.batch_size, seed, steps)
     return DataLoader(
         _AugmentedImages(data, augment, seed),
         batch_sampler=keys,
-        num_workers=cfg.workers,
+        num_workers=workers,
         collate_fn=_as_is,
         pin_memory=pin_memory,
-        prefetch_factor=_AHEAD if cfg.workers else None,
+        prefetch_factor=_AHEAD if workers else None,
         generator=torch.Generator().manual_seed(derive_seed(seed, "workers", steps.start)),
     )
 

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from primia_flwr.config.experiment.data import (
     MixupConfig,
     SigmaConfig,
 )
+from primia_flwr.processes.cores import SHARE_OF_CORES
 from primia_flwr.training.loader import BatchPreparation, training_batches
 from primia_flwr.training.recipe import Recipe
 from tests.training.tiny_training import HALF, IDENTITY, PLAIN, random_images
@@ -99,3 +101,25 @@ def test_preparation_lays_out_channels_last() -> None:
     prepare = BatchPreparation(Recipe(cfg, HALF, seed=1), torch.device("cpu"), random_images(2))
     images, _ = prepare(colour, torch.zeros(2).long(), 0)
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("asked", "share", "cores", "expected"),
+    [
+        (8, "", 4, 4),  # a real site: what the machine has
+        (8, "", 64, 8),
+        (8, "2", 64, 2),  # a simulated site's part of it
+        (8, "1", 2, 1),
+        (0, "4", 4, 0),
+        (8, "none", 4, 4),  # no number: as if nobody had told
+        (8, "0", 4, 4),
+    ],
+)
+def test_no_more_processes_than_a_sites_cores(
+    asked: int, share: str, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHARE_OF_CORES, share)
+    monkeypatch.setattr("primia_flwr.processes.cores.available_cores", lambda: cores)
+    recipe = Recipe(replace(PLAIN, workers=asked), HALF, seed=4)
+    loader = training_batches(random_images(8), recipe, range(1), pin_memory=False)
+    assert loader.num_workers == expected

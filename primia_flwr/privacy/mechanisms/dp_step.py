@@ -139,13 +139,12 @@ class NoisyGradient:
             memory; none for an empty batch. How they are cut changes the result by rounding alone.
         """
         noisy = self._noisy(clipped_total(self._engine, micro_batches))
-        start = 0
-        for parameter in self._engine.parameters:
-            part = noisy[start : start + parameter.numel()]
-            start += parameter.numel()
-            parameter.grad = torch.empty_like(parameter).copy_(
-                torch.from_numpy(part).view(parameter.shape)
-            )
+        parameters = self._engine.parameters
+        whole = torch.from_numpy(noisy).to(parameters[0].device)  # to a GPU in one piece
+        for parameter, part in zip(
+            parameters, whole.split([one.numel() for one in parameters]), strict=True
+        ):
+            parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
 
     def _noisy(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
         """Make the noisy mean in place, part by part; each part has noise under its own key."""
@@ -173,15 +172,8 @@ def clipped_total(
     """
     total = np.zeros(sum(parameter.numel() for parameter in engine.parameters), np.float64)
     for images, targets in micro_batches:
-        _add(total, engine.clipped_sum(images, targets))
+        parts = [part.detach().reshape(-1) for part in engine.clipped_sum(images, targets)]
+        total += torch.cat(parts).cpu().numpy()  # from a GPU in one piece
     if not np.isfinite(total).all():
         total[:] = 0
     return total
-
-
-def _add(total: NDArray[np.float64], parts: list[Tensor]) -> None:
-    """Add tensors to the flat sum, each at its place."""
-    start = 0
-    for part in parts:
-        total[start : start + part.numel()] += part.detach().reshape(-1).cpu().numpy()
-        start += part.numel()
