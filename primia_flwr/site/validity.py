@@ -137,9 +137,13 @@ def _ending(
         when = f"is valid from {since:%Y-%m-%d %H:%M} UTC on, and it is {now:%Y-%m-%d %H:%M} here"
         return Ending(what, when, "set the clocks of both computers", over=True)
     if now > until:
-        when = f"expired on {until:%Y-%m-%d %H:%M} UTC ({(now - until).days} days ago)"
+        when = f"expired on {until:%Y-%m-%d %H:%M} UTC ({_days(now - until)} ago)"
         return Ending(what, when, remedy, over=True)
     if until - now < _AHEAD:
-        when = f"ends on {until:%Y-%m-%d %H:%M} UTC, in {(until - now).days} days"
+        when = f"ends on {until:%Y-%m-%d %H:%M} UTC, in {_days(until - now)}"
         return Ending(what, when, remedy, over=False)
     return None
+
+
+def _days(span: timedelta) -> str:
+    return f"{span.days} day{'' if span.days == 1 else 's'}"

@@ -246,7 +246,7 @@ def test_an_expired_certificate_is_named_with_since_when_and_the_command(
         assert str(found.value).startswith(
             f"the certificate of superlink={address} expired on {now - DAY:%Y-%m-%d}"
         )
-        assert "(1 days ago); ask the coordinator to run `primia federation renew`" in str(
+        assert "(1 day ago); ask the coordinator to run `primia federation renew`" in str(
             found.value
         )
     with shown_certificate(federation, days=29):
