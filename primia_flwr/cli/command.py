@@ -3,7 +3,7 @@
 A command is one entry of `conf/` with a dataclass for it and a function. The arguments are Hydra
 overrides; `--help` teaches, `--cfg job` prints the composed configuration, a user's mistake
 is one sentence on standard error and exit code 2, and the last line of standard output is
-one JSON object where there is a result.
+one JSON object where there is a result: a short one on a terminal, unless `json=true` is given.
 """
 
 import json
@@ -17,12 +17,13 @@ from rich.text import Text
 
 from primia_flwr.config.load import compose, parse, to_yaml
 from primia_flwr.config.typed import is_key, typed
-from primia_flwr.errors import PrimiaError
+from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.storage.printable import printable
 
 EXIT_MISTAKE = 2
 _EXIT_INTERRUPTED = 130
 _LONGEST_SENTENCE = 4000
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -81,25 +82,52 @@ def call(command: Command, arguments: Sequence[str]) -> int:
         print_help(command, whole="--help=all" in asked)
         return 0
     try:
+        arguments, whole = with_json(arguments)
         words, show = _split_flags(command, arguments)
         config = command.of_words(words)
         if show:
             sys.stdout.write(to_yaml(config))
             return 0
-        return finish(command.run(config))
+        return finish(command.run(config), whole=whole)
     except KeyboardInterrupt:
         return interrupted()
     except PrimiaError as error:
         return mistake(error)
 
 
-def finish(result: dict[str, Any] | None) -> int:
-    """Print a command's result as the last line of standard output; exit code from `"ok"`."""
+def with_json(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the other words, and whether `json=true` asks for the whole result on a terminal.
+
+    Raises
+    ------
+    ConfigError
+        If `json` is neither true nor false.
+    """
+    asked = [word for word in arguments if word.startswith("json=")]
+    for word in asked:
+        if word not in ("json=true", "json=false"):
+            raise ConfigError(f"{printable(word, limit=80)}; expected json=true or json=false")
+    return [word for word in arguments if word not in asked], asked[-1:] == ["json=true"]
+
+
+def finish(result: dict[str, Any] | None, *, whole: bool = False) -> int:
+    """Print a command's result as the last line of standard output; exit code from `"ok"`.
+
+    On a terminal without `whole` it is one short line: what is no list and no mapping.
+    """
     if result is None:
         return 0
     sys.stdout.flush()
-    print(json.dumps(result, default=str), flush=True)
+    shown = result if whole or not sys.stdout.isatty() else _short(result)
+    print(json.dumps(shown, default=str), flush=True)
     return 0 if result.get("ok", True) else 1
+
+
+def _short(result: dict[str, Any]) -> dict[str, Any]:
+    plain = {k: v for k, v in result.items() if not isinstance(v, dict | list | tuple)}
+    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in plain.items()}
+    shown = dict(list(rounded.items())[:_FEW])
+    return shown if len(shown) == len(result) else {**shown, "more": "json=true"}
 
 
 def mistake(error: Exception) -> int:

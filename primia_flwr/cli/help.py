@@ -59,6 +59,7 @@ def print_help(command: Explained, *, whole: bool) -> None:
     if len(shown) < len(keys):
         console.print(f"\n{len(keys) - len(shown)} more: primia {command.name} --help=all")
     console.print(f"What a command would use: primia {command.name} ... --cfg job")
+    console.print("The whole result as the last line, as in a pipe: json=true")
 
 
 def choices_of(group: str) -> list[str]:

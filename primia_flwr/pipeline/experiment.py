@@ -25,6 +25,7 @@ from primia_flwr.data.dataset import (
     hold_out_test,
     load_test,
 )
+from primia_flwr.data.files.progress import telling
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pseudonyms import private_folder
 from primia_flwr.flower.launcher import RunStopped, launch
@@ -115,9 +116,10 @@ def run_experiment(
         kept = replace(experiment, federation=known)  # who has left may come back
     before = continued(run_dir)
     write_result(run_dir / "config.yaml", to_yaml(kept))
-    if simulated and score:
-        test = test_set(experiment)
-    facts = {**run_facts(experiment), **before, **_data(experiment, test, watcher)}
+    with telling(lambda done, total: watcher.step("decoding", done, total, "images")):
+        if simulated and score:
+            test = test_set(experiment)
+        facts = {**run_facts(experiment), **before, **_data(experiment, test, watcher)}
     with tracked(experiment, run_dir) as curves:
         facts |= _federate(experiment, run_dir, facts, watcher, curves)
         write_result(run_dir / "run.json", facts)

@@ -40,6 +40,21 @@ def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"site": "a.yaml"}
 
 
+def test_on_a_terminal_the_last_line_is_short_unless_it_is_asked_for_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = {"run": "a", "mcc": 0.123456, "sites": [1, 2], "by": {"x": 1}}
+    assert call(command(result), []) == 0
+    assert json.loads(capsys.readouterr().out) == result  # a pipe
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert call(command(result), []) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": "a", "mcc": 0.123, "more": "json=true"}
+    assert call(command(result), ["json=true"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    assert call(command(result), ["json=yes"]) == EXIT_MISTAKE
+    assert "json=yes; expected json=true or json=false" in capsys.readouterr().err
+
+
 def test_a_bare_word_sets_the_positional_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command(), ["b.yaml"]) == 0
     assert json.loads(capsys.readouterr().out) == {"site": "b.yaml"}

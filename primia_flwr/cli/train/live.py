@@ -22,9 +22,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from primia_flwr.cli.train.rounds import RoundTable, number
 from primia_flwr.runs.history import Event, EventTail
 from primia_flwr.storage.reading import parse_json, read_text
 from primia_flwr.tasks.task import Metric
+
+_WIDE = 100
 
 
 class LiveView:
@@ -40,12 +43,15 @@ class LiveView:
         self._console = Console(stderr=True, quiet=quiet, emoji=False)
         self._tail = EventTail(run_dir / "events.jsonl")
         self._site_files = {name: run_dir / "sites" / name / "progress.json" for name in sites}
+        self._table, self._in_all = RoundTable(metric), rounds
+        self._seconds, self._seen = 0.0, 0
+        wide = self._console.width >= _WIDE
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if wide else 12),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if wide else []),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self._console,
@@ -64,6 +70,7 @@ class LiveView:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._rows(self._table.rest())
         self._progress.stop()
 
     def update(self) -> None:
@@ -110,32 +117,54 @@ class LiveView:
 
     def _site_reply(self, event: Event) -> None:
         name, status = str(event.get("site")), str(event.get("status"))
-        if name in self._sites:
-            self._progress.update(self._sites[name], note=status)
+        if name not in self._sites:
+            self._sites[name] = self._progress.add_task(f"  {name}", total=None, note="")
+        self._progress.update(self._sites[name], note=status)
         if status not in ("ok", "evaluated"):
-            self.say(f"[yellow]{name}: {status}[/] {event.get('reason', '')}")
+            reason = escape(str(event.get("reason", "")))
+            self.say(f"[yellow]{escape(name)}: {status}[/] {reason}")
+
+    def _repeated(self, event: Event) -> None:
+        came = f"{event.get('updates')} good updates came in attempt {event.get('attempt')}"
+        self.say(f"[yellow]{_where(event)} is repeated[/]: {came}")
 
     def _round_finished(self, event: Event) -> None:
-        validated = int(event["val_round" if "val_round" in event else "round"])
-        if own := validated == event["round"]:
-            note = f"{self._trained(event)}  {self._validation(event)}"
-        else:
-            note = self._trained(event)
         done, total = int(event["done" if "done" in event else "round"]), event.get("total")
-        shown = note if own or not validated else f"{note}  [{self._of_round(event, validated)}]"
-        self._progress.update(self._rounds, completed=done, total=total, note=shown)
-        if not self._console.is_terminal:
-            if validated and not own:
-                self.say(self._of_round(event, validated))
-            seconds = _number(event, "seconds", 1)
-            self.say(f"{_where(event)}: {note}  {event.get('sites')} sites  {seconds} s")
+        self._progress.update(self._rounds, completed=done, total=total, note=self._trained(event))
+        if self._console.is_terminal and "configuration" not in event:
+            self._rows(self._table.finished(event))
+        else:
+            self._say_finished(event)
+
+    def _say_finished(self, event: Event) -> None:
+        """Say in one line what a round gave, and before it what the one before was worth."""
+        validated = int(event["val_round" if "val_round" in event else "round"])
+        words = self._trained(event)
+        if validated == event["round"]:
+            words += f"  {self._validation(event)}"
+        elif validated:
+            self.say(self._of_round(event, validated))
+        seconds, sites = number(event, "seconds", 1), event.get("sites")
+        left = "" if "configuration" in event else self._left(event)
+        self.say(f"{_where(event)}: {words}  {sites} sites  {seconds} s{left}")
+
+    def _left(self, event: Event) -> str:
+        """Say how long the rounds that are left take, if they take as long as those seen."""
+        self._seconds += float(event.get("seconds") or 0.0)
+        self._seen += 1
+        left = self._in_all - int(event["round"])
+        return f", about {left * self._seconds / self._seen:.0f} s left" if left > 0 else ""
 
     def _validated(self, event: Event) -> None:
         """Show the last model's validation, which no further round brings."""
-        text = self._of_round(event, event["round"])
-        self._progress.update(self._rounds, note=text)
-        if not self._console.is_terminal:
-            self.say(text)
+        if self._console.is_terminal and "configuration" not in event:
+            self._rows(self._table.validated(event))
+        else:
+            self.say(self._of_round(event, event["round"]))
+
+    def _rows(self, lines: list[str]) -> None:
+        for line in lines:
+            self.say(line)
 
     def _of_round(self, event: Event, number: int) -> str:
         """Return what is known of the model after another round than the event's."""
@@ -143,11 +172,11 @@ class LiveView:
 
     def _validation(self, event: Event) -> str:
         shown = {"val loss": "val_loss", f"val {self._metric.words}": self._metric.column}
-        return "  ".join(f"{words} {_number(event, key)}" for words, key in shown.items())
+        return "  ".join(f"{words} {number(event, key)}" for words, key in shown.items())
 
     @staticmethod
     def _trained(event: Event) -> str:
-        return f"train loss {_number(event, 'train_loss')}"
+        return f"train loss {number(event, 'train_loss')}"
 
     def _diverged(self, event: Event) -> None:
         self.say(f"[yellow]configuration {event['configuration']} diverged[/] {event['reason']}")
@@ -162,6 +191,7 @@ _HANDLERS: dict[str, Callable[[LiveView, Event], None]] = {
     "waiting": LiveView._waiting,
     "round_started": LiveView._round_started,
     "site_reply": LiveView._site_reply,
+    "round_repeated": LiveView._repeated,
     "round_finished": LiveView._round_finished,
     "validated": LiveView._validated,
     "configuration_diverged": LiveView._diverged,
@@ -191,8 +221,3 @@ def _where(event: Event) -> str:
             f"of 0-{event['configurations'] - 1}, {words}"
         )
     return words
-
-
-def _number(event: Event, key: str, digits: int = 3) -> str:
-    value = event.get(key)
-    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"

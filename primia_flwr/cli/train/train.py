@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from primia_flwr.cli.command import Command, call, finish, interrupted, mistake
+from primia_flwr.cli.command import Command, call, finish, interrupted, mistake, with_json
 from primia_flwr.cli.stopping import Stopping
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.config.experiment.schema import Experiment
@@ -27,9 +27,9 @@ _HYDRAS_FOLDER = ("hydra.run.dir", "hydra.runtime.output_dir")
 def main(arguments: Sequence[str]) -> int:
     """Run `primia train` with the user's arguments and return the exit code."""
     if any(flag in arguments for flag in _MULTIRUN):
-        words = [word for word in arguments if word not in _MULTIRUN]
         try:
-            return finish(_many(words))
+            words, whole = with_json([word for word in arguments if word not in _MULTIRUN])
+            return finish(_many(words), whole=whole)
         except KeyboardInterrupt:
             return interrupted()
         except PrimiaError as error:

@@ -24,6 +24,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.decoding.workers import end_idle
 from primia_flwr.data.files.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.files.listing import cache_folder, file_digest, locked
+from primia_flwr.data.files.progress import decoded
 from primia_flwr.data.files.same_picture import same_pictures
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.errors import DataError
@@ -145,9 +146,9 @@ def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
     unreadable: dict[str, str] = {}
     with cache_folder(target) as draft:
         with (draft / "pixels.u8").open("wb") as file:
-            for path, result in zip(
-                paths, in_parallel(load, paths, workers=cfg.workers), strict=True
-            ):
+            results = in_parallel(load, paths, workers=cfg.workers)
+            for done, (path, result) in enumerate(zip(paths, results, strict=True), 1):
+                decoded(done, len(paths))
                 if isinstance(result, DataError):
                     unreadable[path] = str(result)
                 else:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from primia_flwr.cli.shell.completion import candidates
 from primia_flwr.cli.main import COMMANDS, run
+from primia_flwr.cli.shell.completion import candidates
 
 
 def offered(words: list[str], begun: str) -> list[str]:

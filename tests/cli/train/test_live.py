@@ -69,9 +69,9 @@ def test_a_validation_stands_beside_the_round_whose_model_it_is_of(
         (tmp_path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
         view.update()
     assert capsys.readouterr().err.splitlines() == [
-        "round 1: train loss 0.500  2 sites  3.0 s",
+        "round 1: train loss 0.500  2 sites  3.0 s, about 6 s left",
         "round 1: val loss 0.700  val MCC 0.250",
-        "round 2: train loss 0.400  2 sites  3.0 s",
+        "round 2: train loss 0.400  2 sites  3.0 s, about 3 s left",
         "round 2: val loss 0.600  val MCC 0.500",
     ]
 
@@ -102,3 +102,48 @@ def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         view.step("centralised", 1, 2, "fast")
     captured = capsys.readouterr()
     assert captured.err == captured.out == ""
+
+
+def shown(folder: Path, events: list[dict[str, object]], rounds: int = 3) -> None:
+    with LiveView(folder, rounds, ["munich"], AIM, quiet=False) as view:
+        (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+        view.update()
+
+
+def test_what_a_site_says_is_no_markup_and_a_repeated_round_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events: list[dict[str, object]] = [
+        {"event": "site_reply", "site": "node 5", "status": "failed", "reason": "[/] [red]x"},
+        {"event": "round_repeated", "round": 2, "attempt": 1, "updates": 1},
+    ]
+    shown(tmp_path, events)
+    assert capsys.readouterr().err.splitlines() == [
+        "node 5: failed [/] [red]x",
+        "round 2 is repeated: 1 good updates came in attempt 1",
+    ]
+
+
+def test_on_a_terminal_past_rounds_stay_as_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    validation = {"val_loss": 0.7, "val_mcc": 0.25, "val_round": 1}
+    events: list[dict[str, object]] = [
+        {"event": "round_finished", "round": 1, "train_loss": 0.5, "val_round": 0, "sites": 2,
+         "seconds": 3.0},
+        {"event": "round_finished", "round": 2, "train_loss": 0.4, "sites": 1, "seconds": 62.25,
+         **validation},
+    ]  # fmt: skip
+    shown(tmp_path, events)
+    text = capsys.readouterr().err
+    rows = [
+        "round  train loss  val loss  val MCC  sites   seconds",
+        "    1       0.500     0.700    0.250      2       3.0",
+        "    2       0.400         -        -      1      62.2",  # nobody validated it
+    ]
+    places = [text.index(row) for row in rows]
+    assert places == sorted(places)
+    assert "\x1b[3" not in text, "no colour"
