@@ -50,7 +50,7 @@ def build_aggregator(
     experiment : Experiment
         Its aggregation says whether the coordinator sees each update, or sums only.
     model : mapping of name to array
-        The initial global model's float arrays.
+        The initial global model's float arrays, without those that are not trained.
     parameters : iterable of str
         Which of them are parameters; the others are buffers of normalisation layers.
     outputs : int

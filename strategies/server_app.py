@@ -17,6 +17,7 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.models import save_model
+from primia_flwr.models.frozen_arrays import frozen_of, without
 from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.pipeline.earlier_sums import check_earlier_sums
 from primia_flwr.pipeline.first_model import (
@@ -66,7 +67,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     check_earlier_sums(experiment, folder, facts["arrays_sha256"])
     aggregator = build_aggregator(
         experiment,
-        model=initial,
+        model=without(initial, frozen_of(model)),
         parameters=[name for name, _ in model.named_parameters()],
         outputs=len(classes),
         folder=folder,

@@ -11,6 +11,7 @@ from clients.site.state import RoundState
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import keys, records
+from primia_flwr.models.frozen_arrays import frozen_of, without
 from primia_flwr.secagg.payload.layout import round_to_digits
 from primia_flwr.training.fit import FitResult
 from primia_flwr.training.stopping.site import SiteStopping
@@ -55,7 +56,8 @@ def answer_train(message: Message, context: Context) -> Message:
     stopping.record_round(early_stopping, stopped_early=result.stopped_early)
     site.state.save(number, RoundState(result.optimizer_state or {}, stopping.to_dict()))
     _put_result(metrics, site.experiment, result)
-    return measured(message, site, metrics, records.to_arrays(result.state))
+    trained = without(result.state, frozen_of(model))
+    return measured(message, site, metrics, records.to_arrays(trained))
 
 
 def _validates_itself(experiment: Experiment) -> bool:

@@ -24,6 +24,7 @@ from clients.site.state import RoundState
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import keys, records
 from primia_flwr.messages import secure as wire
+from primia_flwr.models.frozen_arrays import frozen_arrays, without
 from primia_flwr.privacy.accounting.events import AnyEvent
 from primia_flwr.privacy.accounting.run_plan import Wish
 from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
@@ -64,6 +65,11 @@ class _PrivateAnswer(ABC):
         self.config, self.number = round_config(message)
         base = wire.model_digest(message.content.array_records[keys.ARRAYS])
         self.account = Account(site, member, instance=self.number, request=base)
+        self.frozen = frozen_arrays(
+            site.experiment.model,
+            outputs=len(site.data.train.classes),
+            channels=site.experiment.data.channels,
+        )
 
     def reply(self) -> Message:
         """Return the update; it has been paid for."""
@@ -112,7 +118,7 @@ class _PrivateAnswer(ABC):
     def _pack(self, state: _State) -> Message:
         parts = {
             keys.METRICS: MetricRecord({keys.WEIGHT: 1.0}),
-            keys.ARRAYS: records.to_arrays(state),
+            keys.ARRAYS: records.to_arrays(without(state, self.frozen)),
             keys.LEDGER: ConfigRecord({keys.HEADS: self.account.heads.to_text()}),
         }
         outputs = len(self.account.images.classes)
@@ -182,7 +188,7 @@ class _NoisySum(_PrivateAnswer):
     def plan(self, ledger: Ledger) -> None:
         """Take the noise that all sites of the run take."""
         arrays = wire.numpy_arrays(self.message.content.array_records[keys.ARRAYS])
-        entries = sum(array.size for array in arrays.values())
+        entries = sum(array.size for array in without(arrays, self.frozen).values())
         self._noise = wire.aggregate_noise(self.site.experiment, entries)
         sums = self.site.experiment.federation.rounds + self.privacy.repeats
         self.account.plan(ledger, Wish((self._noise.times(sums),)))

@@ -45,11 +45,11 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> _Encod
     and nothing else. Whether a site answers would tell how its numbers compare with what the
     coordinator chose, and a sum without it would be over fewer sites.
     """
-    before = wire.numpy_arrays(message.content.array_records[ARRAYS])
+    outputs = int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
+    before = _trained(site, message, outputs)
     training = message.metadata.message_type == "train"
     entries = sum(array.size for array in before.values()) if training else 0
-    classes = int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
-    layout = wire.report_layout(site.experiment, entries, classes)
+    layout = wire.report_layout(site.experiment, entries, outputs)
     if leaving(site.experiment).noised:
         return layout, _private_vectors(site, layout, before, plain)
     try:
@@ -57,6 +57,17 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> _Encod
     except DivergenceError as error:
         logger.warning("this site declines, and spoils the sum: %s", error)
         return layout, layout.spoiled({DECLINED: [1]})
+
+
+def _trained(site: SecureSite, message: Message, outputs: int) -> _Arrays:
+    """Return the arrays of the model that came which training changes."""
+    arrays = wire.numpy_arrays(message.content.array_records[ARRAYS])
+    model, channels = site.experiment.model, site.experiment.data.channels
+    if model.trainable == "all":
+        return arrays
+    from primia_flwr.models.frozen_arrays import frozen_arrays, without  # brings in torch
+
+    return without(arrays, frozen_arrays(model, outputs=outputs, channels=channels))
 
 
 def _measured_vectors(

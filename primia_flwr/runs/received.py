@@ -40,7 +40,7 @@ class Received:
     metadata: Mapping[str, str]
 
     def change(self, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the update it stands for, `w1 - w0` by name, float32.
+        """Return the update it stands for, `w1 - w0` by name, float32; of trained arrays only.
 
         Of a masked vector the words are read as signed integers, which is how an encoded update
         would read: its scale is unknown to who has not the masks, and no direction depends on it.
@@ -55,7 +55,7 @@ class Received:
         DataError
             If names or shapes are not the model's.
         """
-        odd = sorted(base.keys() ^ self.arrays.keys())
+        odd = sorted(self.arrays.keys() - base.keys())
         odd += [n for n, v in self.arrays.items() if n in base and v.shape != base[n].shape]
         if odd:
             raise DataError(

@@ -34,7 +34,7 @@ class Recording:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._model: _Arrays = {}
+        self._sent: _Arrays = {}
 
     @classmethod
     def of(cls, experiment: Experiment, folder: Path | None) -> "Recording | None":
@@ -42,9 +42,12 @@ class Recording:
         asked = experiment.debug.record_received and folder is not None
         return cls(cast(Path, folder)) if asked else None
 
-    def begin(self, server_round: int, model: _Arrays) -> None:
-        """Keep the global model that the sites are about to get, in place of earlier files."""
-        self._model = model
+    def begin(self, server_round: int, model: _Arrays, *, sent: Iterable[str] = ()) -> None:
+        """Keep the global model that the sites are about to get, in place of earlier files.
+
+        `sent`: the arrays that the sites send back, in a secure run.
+        """
+        self._sent = {name: model[name] for name in sent}
         for stale in received.path_of(self._folder, server_round, "*").parent.glob("*.safetensors"):
             stale.unlink()
         self._write(server_round, received.MODEL, received.GLOBAL_MODEL, model)
@@ -56,13 +59,13 @@ class Recording:
     def masked(self, server_round: int, site: str, vectors: list[Vector]) -> None:
         """Keep a site's masked update as it came in a secure run; uint32."""
         words = cast(npt.NDArray[np.float32], vectors[0])  # cut into arrays by size alone
-        self._write(server_round, site, received.MASKED, unflatten(words, self._model))
+        self._write(server_round, site, received.MASKED, unflatten(words, self._sent))
 
     def opened(
         self, server_round: int, mean: npt.NDArray[np.float32], survivors: Iterable[str]
     ) -> None:
         """Keep the mean update that a secure sum gave."""
-        arrays = unflatten(mean, self._model)
+        arrays = unflatten(mean, self._sent)
         self._write(
             server_round,
             received.SUM,

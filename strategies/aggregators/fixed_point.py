@@ -71,7 +71,7 @@ class FixedPointAggregator(PlainAggregator):
         weight = update.weight
         if weight != int(weight):
             raise ProtocolError(f"{WEIGHT}={weight:g}; expected a whole number")
-        change = wire.difference(update.arrays, request.arrays)
+        change = wire.difference(update.arrays, self._sent(request.arrays))
         values = {WEIGHT: (int(weight),)}
         return self._layout.encode(change, values, overflow=self._overflow)[0]
 
@@ -81,6 +81,5 @@ class FixedPointAggregator(PlainAggregator):
             total += self._encoded.pop(update.site)
         self._encoded.clear()
         mean = self._layout.mean_of([total], sum(int(update.weight) for update in updates))
-        return move_by_mean(
-            self._strategy, request.server_round, request.arrays, mean, self._parameters
-        )
+        before = self._sent(request.arrays)
+        return move_by_mean(self._strategy, request.server_round, before, mean, self._parameters)

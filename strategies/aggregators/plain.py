@@ -54,7 +54,7 @@ class PlainAggregator(Aggregator):
     strategy : Strategy
         Given parameters only.
     model : mapping of name to array
-        The initial global model: float arrays.
+        What the sites send of the initial global model: float arrays, those that are trained.
     parameters : collection of str
         Which of them are parameters; the others are buffers.
     task : Task
@@ -81,7 +81,7 @@ class PlainAggregator(Aggregator):
     ) -> None:
         self.task, self.outputs = task, outputs
         self._strategy = strategy
-        self._parameters = frozenset(parameters)
+        self._parameters = frozenset(parameters) & model.keys()
         self._dtypes = {name: array.dtype for name, array in model.items()}
         self._validator = ReplyValidator(model, task=task, outputs=outputs)
         self._recording = recording
@@ -122,9 +122,12 @@ class PlainAggregator(Aggregator):
         )
         outcome, updates = self._send(messages, arrays, request, grid, on_row)
         if self._keep_models:
-            self._models |= {u.site: SiteModel(request.server_round, u.arrays) for u in updates}
+            self._models |= {
+                u.site: SiteModel(request.server_round, {**request.arrays, **u.arrays})
+                for u in updates
+            }
         if len(updates) >= request.min_updates:
-            outcome.arrays = self._aggregate(request, updates)
+            outcome.arrays = {**request.arrays, **self._aggregate(request, updates)}
             outcome.train_loss = _mean_loss(outcome.rows, updates)
         return outcome
 
@@ -217,6 +220,10 @@ class PlainAggregator(Aggregator):
         metrics = MetricRecord({WEIGHT: update.weight})
         content = RecordDict({ARRAYS: self._own(update.packed), METRICS: metrics})
         return Message(content, 0, MessageType.TRAIN)
+
+    def _sent(self, arrays: ArrayMap) -> ArrayMap:
+        """Return those of a model's arrays that the sites send back."""
+        return {name: arrays[name] for name in self._dtypes}
 
     def _own(self, arrays: ArrayRecord) -> ArrayRecord:
         """Return the parameters among a model's arrays, sharing their bytes."""

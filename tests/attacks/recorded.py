@@ -59,7 +59,7 @@ def record(experiment: Experiment, folder: Path) -> Path:
     model = first_model(experiment, 3)
     base = {n: t.numpy().copy() for n, t in model.state_dict().items() if t.is_floating_point()}
     recording = Recording(folder)
-    recording.begin(2, base)
+    recording.begin(2, base, sent=base)
     changes = []
     for index, name in enumerate(SITES):
         after = _trained(experiment, index, name)

@@ -41,7 +41,7 @@ def test_a_plain_update_is_what_came_less_what_was_sent(tmp_path: Path) -> None:
 
 def test_a_masked_vector_is_cut_by_sorted_name_and_read_as_signed(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
-    recording.begin(1, MODEL)
+    recording.begin(1, MODEL, sent=MODEL)
     words = np.array([2**32 - 1, 7, 2**31], np.uint32)  # b, then w
     recording.masked(1, "berlin", [words, np.zeros(4, np.uint64)])
     found = read_received(tmp_path, 1, "berlin")
@@ -51,9 +51,18 @@ def test_a_masked_vector_is_cut_by_sorted_name_and_read_as_signed(tmp_path: Path
     assert change["w"].tolist() == [[7.0, -(2.0**31)]]
 
 
+def test_what_is_not_trained_is_in_the_model_and_in_no_update(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    recording.begin(1, MODEL, sent=["b"])
+    recording.opened(1, np.array([0.25], np.float32), ["a", "b"])
+    base = read_received(tmp_path, 1, "model").arrays
+    assert sorted(base) == ["b", "w"]
+    assert read_received(tmp_path, 1, SUM).change(base).keys() == {"b"}
+
+
 def test_the_opened_sum_names_the_sites_in_it(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
-    recording.begin(1, MODEL)
+    recording.begin(1, MODEL, sent=MODEL)
     recording.opened(1, np.array([0.25, 0.5, 0.75], np.float32), ["a", "b", "c"])
     found = read_received(tmp_path, 1, SUM)
     assert found.metadata[SURVIVORS] == "a,b,c"

@@ -72,6 +72,7 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
     facts = data_facts(sites, test_set(experiment))
     model = first_model(experiment, len(facts["classes"]))
     parameters = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     shared = shares(experiment)
     table = Table(title=f"{experiment.name}: {experiment.federation.rounds} rounds")
     for column in ("site", "train", "validation", *facts["classes"], "batches a round"):
@@ -87,11 +88,12 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
     console.print(
         f"test set: {facts['test']['n'] if facts['test'] else 'none'} images; "
         f"model: {experiment.model.name}, {parameters:,} parameters, "
-        f"{parameters * _BYTES / 1e6:.1f} MB a site and direction each round; "
+        f"{parameters * _BYTES / 1e6:.1f} MB to a site each round, "
+        f"{trained * _BYTES / 1e6:.1f} MB back; "
         f"{shared.at_once} site(s) at once on {shared.cores} core(s) each{_gpus(shared)}"
     )
-    private = _private(experiment, sites, parameters, console)
-    return {**facts, "data_notes": list(notes), "parameters": parameters, **private}
+    private = _private(experiment, sites, trained, console)
+    return {**facts, "data_notes": list(notes), "parameters": parameters, "trained": trained, **private}
 
 
 def _gpus(shared: Shares) -> str:
@@ -101,12 +103,12 @@ def _gpus(shared: Shares) -> str:
 
 
 def _private(
-    experiment: Experiment, sites: Sequence[SiteData], parameters: int, console: Console
+    experiment: Experiment, sites: Sequence[SiteData], trained: int, console: Console
 ) -> dict[str, Any]:
     """Print and return what a private run would cost and how noisy it would be."""
     if not experiment.privacy.enabled:
         return {}
-    rows = planned_privacy(experiment, sites, parameters)
+    rows = planned_privacy(experiment, sites, trained)
     table = Table(title=f"{experiment.privacy.mode}, delta {experiment.privacy.delta:g}")
     for column in rows[0]:
         table.add_column(column.replace("_", " "), justify="left" if column == "site" else "right")

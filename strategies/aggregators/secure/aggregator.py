@@ -67,7 +67,7 @@ class SecureAggregator(Aggregator):
     strategy : Strategy
         Given one reply, the mean model.
     model : mapping of name to array
-        The initial global model: float32 arrays.
+        What the sites send of the initial global model: float32 arrays, those that are trained.
     parameters : iterable of str
         Which of them are parameters; the others are buffers, always the weighted mean.
     needs : Need
@@ -103,7 +103,8 @@ class SecureAggregator(Aggregator):
         self._opened = OpenedSums.of(experiment, folder)
         self._audited = experiment.output_dir if experiment.debug.verify_sums else ""
         self._recording = Recording.of(experiment, folder)
-        self._parameters = frozenset(parameters)
+        self._parameters = frozenset(parameters) & model.keys()
+        self._sent = tuple(model)
         self._session = session
         self._roster = roster_digest(identity_keys(experiment))
         deployment = experiment.deployment
@@ -196,7 +197,7 @@ class SecureAggregator(Aggregator):
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
         number, layout = request.server_round, self._train_layout
         if self._recording:
-            self._recording.begin(number, request.arrays)
+            self._recording.begin(number, request.arrays, sent=self._sent)
         found = self._sum(
             number, grid, MessageType.TRAIN, content, layout, request.timeout, on_row,
             needed=request.min_updates,
@@ -207,9 +208,9 @@ class SecureAggregator(Aggregator):
         votes = int(found.sums.get("resting", [0])[0])
         outcome.resting = votes
         if found.mean is not None and self._num_sites - votes >= request.min_updates:
-            outcome.arrays = move_by_mean(
-                self._strategy, number, request.arrays, found.mean, self._parameters
-            )
+            before = {name: request.arrays[name] for name in self._sent}
+            moved = move_by_mean(self._strategy, number, before, found.mean, self._parameters)
+            outcome.arrays = {**request.arrays, **moved}
             if "weighted-train-loss" in found.sums:
                 outcome.train_loss = found.sums["weighted-train-loss"][0] / found.sums[WEIGHT][0]
         return outcome

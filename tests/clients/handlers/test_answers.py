@@ -50,7 +50,7 @@ def asked(kind: str, content: RecordDict) -> Message:
 
 def train_message(text: str, number: int = 1, **config: object) -> Message:
     experiment = load_experiment(text)
-    model = build_model(experiment.model, outputs=3, channels=1, seed=1)
+    model = build_model(experiment.model, outputs=3, channels=1, seed=1, first_weights=False)
     values = {
         keys.ROUND: number,
         keys.PIXEL_MEAN: [0.5],
@@ -103,6 +103,15 @@ def test_training_changes_the_model_and_reports_its_cost(folder: Path) -> None:
     assert incoming.num_examples == len(site.data.val)
     progress = json.loads((site.folder / "progress.json").read_text())
     assert progress["round"] == 1
+
+
+def test_what_is_not_trained_is_not_sent_back(folder: Path) -> None:
+    """Ten arrays: the classifier's two, and the statistics of four norms."""
+    text = config_text(folder, "model.trainable=head", "model.weights=first.pth")
+    message = train_message(text)
+    got = answer_train(message, simulated(text)).content[keys.ARRAYS]
+    statistics = {f"features.{4 * n + 1}.running_{s}" for n in range(4) for s in ("mean", "var")}
+    assert got.keys() == {"classifier.weight", "classifier.bias"} | statistics
 
 
 @pytest.mark.parametrize(("weighting", "weight"), [("equal", 1.0), ("batches", 2.0)])

@@ -43,14 +43,15 @@ def with_another_parameter() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("norm", "standardised"), [("group", False), ("group", True), ("none", True)]
+    ("norm", "standardised"),
+    [("group", False), ("group", True), ("none", True), ("frozen", False)],
 )
 @pytest.mark.parametrize("name", MODELS)
 def test_models_without_batch_norm_are_let_in(name: str, norm: str, standardised: bool) -> None:
     if norm not in MODELS[name].norms:
         pytest.skip("it has no such norm")
-    cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised)
-    check_model(build_model(cfg, outputs=3, channels=1, seed=0))
+    cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised, weights="w.pth")
+    check_model(build_model(cfg, outputs=3, channels=1, seed=0, first_weights=False))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - {"scattering"}))  # it has no norm

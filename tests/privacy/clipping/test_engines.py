@@ -79,13 +79,14 @@ def test_the_others_are_torch_func(name: str, standardised: bool, views: int) ->
         ("resnet18", "group", False),
         ("resnet18", "group", True),
         ("simpleconv", "group", True),
+        ("efficientnet_lite0", "frozen", False),
         *((name, "none", True) for name in ("resnet18", "resnet50", "vgg16", "simpleconv")),
     ],
 )
 def test_engines_agree_on_the_models_of_the_table(name: str, norm: str, standardised: bool) -> None:
     """In float64, with channels_last: gradient for gradient."""
-    cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised)
-    model = build_model(cfg, outputs=3, channels=1, seed=0).double()
+    cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised, weights="w.pth")
+    model = build_model(cfg, outputs=3, channels=1, seed=0, first_weights=False).double()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, targets = batch(4, size=32, channels=1)
     images = images.to(memory_format=torch.channels_last)

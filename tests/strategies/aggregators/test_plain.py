@@ -97,6 +97,23 @@ def test_each_strategy_gets_the_parameters_and_the_buffers_are_the_weighted_mean
     assert list(outcome.arrays) == list(model)
 
 
+@pytest.mark.parametrize("name", ["fedavg", "fedadam", "fedmedian"])
+@pytest.mark.parametrize("aggregation", [FLOAT, AggregationConfig()], ids=["float", "fixed"])
+def test_what_is_not_trained_goes_down_and_stays(
+    name, aggregation, sites, make_grid, make_site, model
+):
+    expected, _ = train(
+        build(model, name, aggregation=aggregation), introduced(make_grid(sites)), model
+    )
+    whole = {"stem": np.full(2, 7.0, np.float32), **model}
+    fake = make_grid(sites)
+    outcome, _ = train(build(model, name, aggregation=aggregation), introduced(fake), whole)
+    assert list(outcome.arrays) == ["stem", "w", "bn.running_var"]
+    assert outcome.arrays["stem"].tolist() == [7.0, 7.0]
+    for array in model:
+        np.testing.assert_array_equal(outcome.arrays[array], expected.arrays[array])
+
+
 def test_the_rules_are_the_files_of_the_folder():
     mean = ["fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi"]
     each = ["bulyan", "fedmedian", "fedtrimmedavg", "krum", "multikrum"]
