@@ -172,6 +172,29 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert len(table(tmp_path, "sites")) == 12
 
 
+def test_a_run_killed_before_its_checkpoint_was_written_repeats_that_round(
+    start, make_site, make_grid, tmp_path
+):
+    def hospitals():
+        return {node: make_site(name, target=0.1 + node) for node, name in enumerate(NAMES)}
+
+    def die(content, message):
+        raise KeyboardInterrupt
+
+    whole = start(make_grid(hospitals()), folder=tmp_path / "whole")
+    broken = hospitals()
+    broken[1].tricks["train", 4] = die
+    with pytest.raises(KeyboardInterrupt):
+        start(make_grid(broken))
+    newest = max((tmp_path / "checkpoints").iterdir())
+    newest.rename(newest.with_name(f".{newest.name}.draft"))  # as a kill leaves it: half written
+    resumed = hospitals()
+    after = start(make_grid(resumed), resume=True)
+    assert resumed[0].rounds == [3, 4]
+    assert whole.model["w"].tobytes() == after.model["w"].tobytes()
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
 def test_a_finished_run_resumes_to_its_result_without_asking_anybody(start, sites, make_grid):
     whole = start(make_grid(sites))
     fake = make_grid({})
