@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-all coverage check bench bench-secagg bench-inference bench-dp bench-privacy bench-utility bench-evidence bench-search fuzz federation encrypted-inference clean
+.PHONY: help install demo test test-all coverage check bench bench-secagg bench-inference bench-dp bench-privacy bench-utility bench-evidence bench-search fuzz federation encrypted-inference docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -23,7 +23,7 @@ install-locked:
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=python3.12")' && \
 	  $(PYTHON) -m venv $(VENV) && \
 	  echo "installing into $(VENV) (about 2 GB, a minute or two) ..." >&2 && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]' && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev,docs]' && \
 	  touch $(STAMP); fi
 
 demo: install  ## three simulated hospitals on synthetic radiographs, then a report (under 3 minutes)
@@ -100,5 +100,8 @@ fuzz: install  ## ten minutes of changed files and messages into everything that
 	  $(BIN)/python -m tests.fuzz.fuzz_wire --seconds 240; \
 	else echo "no atheris here: the messages were changed without the guidance of coverage" >&2; fi
 
+docs: install  ## the documentation as a site, with search and the Python API: build/docs/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo 'build/docs/index.html; with the search: python3 -m http.server -d build/docs'
+
 clean:  ## remove outputs and caches (not .venv)
-	rm -rf outputs multirun .primia .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* coverage.json
+	rm -rf build/docs outputs multirun .primia .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* coverage.json
