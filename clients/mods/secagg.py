@@ -27,7 +27,7 @@ from primia_flwr.messages.keys import (
     TRIAL,
 )
 from primia_flwr.primitives.keys import digest
-from primia_flwr.processes.children import available_cores
+from primia_flwr.processes.cores import own_cores
 from primia_flwr.secagg.payload.layout import Layout
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.secagg.protocol.client import ClientInstance
@@ -112,7 +112,7 @@ def secagg_mod(message: Message, context: Context, call_next: ClientAppCallable)
                 transcript=transcript,
                 bases=step.bases(site, plain),
                 terms=site.terms,
-                threads=available_cores(),
+                threads=own_cores(),
             )
         keys = _keys(site, asked)
     parts = {
