@@ -11,6 +11,7 @@ and took sleeping threads for busy ones.)
 """
 
 import argparse
+import functools
 import json
 import re
 import shutil
@@ -30,6 +31,7 @@ from primia_flwr.processes.programs import make_stand_in
 COMMANDS = {"simulation": ["train"], "supernodes": ["federation", "trial"]}
 NATIVE = "threads of libraries (PyTorch, Ray, gRPC)"
 ROOT = Path(__file__).resolve().parents[3]
+_Table = tuple[tuple[str, str], ...]
 Sampled = tuple[str, float, dict[str, float]]  # command, processor seconds, seconds by stack
 
 # A part, and what a frame of it has in `function (file:line)`. The first row that fits counts.
@@ -140,13 +142,13 @@ def shares(processes: Sequence[Sampled]) -> dict[str, Any]:
     }
 
 
-def _first(table: Iterable[tuple[str, str]], frames: Iterable[str]) -> str:
-    rows = list(table)
-    for frame in frames:
-        for name, pattern in rows:
-            if re.search(pattern, frame):
-                return name
-    return "the rest"
+def _first(table: _Table, frames: Iterable[str]) -> str:
+    return next(filter(None, (_fitting(table, frame) for frame in frames)), "the rest")
+
+
+@functools.cache
+def _fitting(table: _Table, frame: str) -> str:
+    return next((name for name, pattern in table if re.search(pattern, frame)), "")
 
 
 def _rows(found: Mapping[str, int], whole: int) -> dict[str, dict[str, float]]:
