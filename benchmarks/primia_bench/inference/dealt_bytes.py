@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model, _ = model_and_image(argparse.Namespace(model=args.model, size=size))
         images = torch.randn(4, 1, size, size, generator=torch.Generator().manual_seed(2))
         plan = lower(model, (1, 1, size, size)).plan
-        calibrated[size] = max(needed_bits(measure(model, images.split(1)), plan))
+        calibrated[size] = max(needed_bits(measure(model, [image[None] for image in images]), plan))
         for bits in sorted({calibrated[size], *args.bits}):
             lowered = lower(model, (1, 1, size, size), compare_bits=bits)
             deal = size == min(args.sizes)

@@ -79,11 +79,13 @@ def product(pairs: Sequence[Words], opened: Bits, y: Words, share: Words) -> Wor
     total += one_e * q * pairs[1]
     total += e * one_q * turn
     total += one_e * one_q * both
-    return (a + e * q) * share + y * total[0] - total[1]
+    result: Words = (a + e * q) * share + y * total[0] - total[1]
+    return result
 
 
 def _one_of(four: Sequence[Words], by_f: Words, by_l: Words) -> Words:
     """Return the f + 2 l-th; `by_f` and `by_l` have all bits 1 where f and l are 1."""
     low = four[0] ^ (four[0] ^ four[1]) & by_f
     high = four[2] ^ (four[2] ^ four[3]) & by_f
-    return low ^ (low ^ high) & by_l
+    chosen: Words = low ^ (low ^ high) & by_l
+    return chosen

@@ -117,7 +117,8 @@ def parity(words: Words) -> Words:
 
 def _right(table: Words, digits: Words) -> Words:
     """Return words with all bits 1 where a digit is in the upper half of its table."""
-    return np.negative(digits >> np.uint64(5 + len(table).bit_length() - 1) & _ONE)
+    right: Words = np.negative(digits >> np.uint64(5 + len(table).bit_length() - 1) & _ONE)
+    return right
 
 
 def _mask(bits: int) -> np.uint64:
