@@ -16,6 +16,7 @@ from types import FrameType
 _PERIOD, _WRITTEN_EVERY = 0.01, 1.0
 _folder = ""
 _booked: dict[str, float] = {}
+_writing = threading.Lock()
 
 
 def start(folder: str) -> None:
@@ -35,7 +36,9 @@ def start(folder: str) -> None:
 
 
 def _begin() -> None:
+    global _writing
     _booked.clear()
+    _writing = threading.Lock()  # a fork may have been made of a process that wrote
     threading.Thread(target=_run, daemon=True, name="sampler").start()
 
 
@@ -68,8 +71,9 @@ def _write() -> None:
     try:
         with open("/proc/self/cmdline", "rb") as file:  # as a process that renamed itself is called
             command = file.read(400).replace(b"\0", b" ").decode(errors="replace")
-        with open(path + ".part", "w") as file:
+        with _writing, open(path + ".part", "w") as file:
             json.dump([command, time.process_time(), dict(_booked)], file)
-        os.replace(path + ".part", path)
+            file.flush()
+            os.replace(path + ".part", path)
     except (OSError, RuntimeError):
         return  # the folder has gone with the run, or a process that may not write into it
