@@ -32,7 +32,17 @@ _T = TypeVar("_T")
 # Where a run happens does not change its result: two runs that differ only here are the same
 # experiment, and one may resume the other.
 _NOT_PART_OF_THE_RESULT = (
-    *("output_dir", "resume", "dry_run", "quiet", "tracking", "deployment", "report", "debug"),
+    *(
+        "output_dir",
+        "resume",
+        "resume_rounds",
+        "dry_run",
+        "quiet",
+        "tracking",
+        "deployment",
+        "report",
+        "debug",
+    ),
 )
 _NOT_PART_OF_THE_DATA = ("root", "manifest", "cache_dir", "workers")
 

@@ -102,22 +102,51 @@ def load_latest(
         If all checkpoints are damaged, or the newest intact one belongs to another experiment
         or another model.
     """
+    checkpoint, path = _newest(folder)
+    if checkpoint is not None:
+        _check_origin(path, checkpoint, config_hash, model)
+    return checkpoint
+
+
+def _newest(folder: Path) -> tuple[Checkpoint | None, Path]:
+    """Return the newest intact checkpoint and its folder; None where there is none at all."""
     reasons: list[str] = []
     for _, path in _checkpoints(folder):
         try:
-            checkpoint = _decode(path)
+            return _decode(path), path
         except _DamagedError as error:
             logger.warning("%s is damaged (%s); falling back to the one before", path, error)
             reasons.append(f"{path.name}: {error}")
-            continue
-        _check_origin(path, checkpoint, config_hash, model)
-        return checkpoint
     if reasons:
         raise CheckpointError(
             f"{folder} holds no intact checkpoint ({'; '.join(reasons)}); expected at least one; "
             "start the run again without resume"
         )
-    return None
+    return None, folder
+
+
+def adopt(folder: Path, *, before: str, after: str, **state: Any) -> None:
+    """Save the newest intact checkpoint anew, as one of another experiment, with other state.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's `checkpoints` folder; where it holds none, nothing is done.
+    before, after : str
+        Config hashes: of the checkpoint, and the one it gets; one that has it already stays.
+    **state
+        Entries of the state that change.
+
+    Raises
+    ------
+    CheckpointError
+        If all are damaged, or the newest intact one belongs to a third experiment.
+    """
+    found, path = _newest(folder)
+    if found is None or found.config_hash == after:
+        return
+    _check_hash(path, found, before)
+    save_checkpoint(folder, Checkpoint(after, found.round, found.arrays, {**found.state, **state}))
 
 
 def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
@@ -183,12 +212,7 @@ def _check_origin(
     config_hash: str,
     model: Mapping[str, npt.NDArray[Any]],
 ) -> None:
-    if checkpoint.config_hash != config_hash:
-        raise CheckpointError(
-            f"{path} belongs to another experiment (config hash "
-            f"{printable(checkpoint.config_hash, limit=40)}); expected {config_hash}; resume with "
-            "the config.yaml of that run, or start anew"
-        )
+    _check_hash(path, checkpoint, config_hash)
     stored = checkpoint.arrays.get(GLOBAL, {})
     for name in sorted(stored.keys() | model.keys()):
         found, expected = (_form(arrays.get(name)) for arrays in (stored, model))
@@ -197,6 +221,15 @@ def _check_origin(
                 f"{path} holds another model: {name!r} is {found}; expected {expected}; "
                 "resume with the model that the run was started with"
             )
+
+
+def _check_hash(path: Path, checkpoint: Checkpoint, config_hash: str) -> None:
+    if checkpoint.config_hash != config_hash:
+        raise CheckpointError(
+            f"{path} belongs to another experiment (config hash "
+            f"{printable(checkpoint.config_hash, limit=40)}); expected {config_hash}; resume with "
+            "the config.yaml of that run, or start anew"
+        )
 
 
 def _form(array: npt.NDArray[Any] | None) -> str:

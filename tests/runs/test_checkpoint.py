@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from primia_flwr.errors import CheckpointError
 from primia_flwr.runs.checkpoint import (
     Checkpoint,
+    adopt,
     load_latest,
     save_checkpoint,
 )
@@ -133,6 +134,23 @@ def test_nothing_intact_is_one_clear_error(tmp_path):
         flip(save_checkpoint(tmp_path, make(number)) / "arrays.safetensors", -1)
     with pytest.raises(CheckpointError, match=r"no intact checkpoint .*000002.*000001.*SHA-256"):
         load(tmp_path)
+
+
+def test_a_checkpoint_is_adopted_by_a_longer_run(tmp_path):
+    save_checkpoint(tmp_path, make(1))
+    save_checkpoint(tmp_path, make(2, stopped="all rounds"))
+    for _ in range(2):  # asked again after a crash
+        adopt(tmp_path, before="abc", after="longer", stopped="")
+    found = load(tmp_path, config_hash="longer")
+    assert (found.round, found.state["stopped"], found.state["history"]) == (2, "", [2])
+    assert len(names(tmp_path)) == 2
+    with pytest.raises(CheckpointError, match="another experiment"):
+        adopt(tmp_path, before="abc", after="third")
+
+
+def test_where_no_checkpoint_is_none_is_adopted(tmp_path):
+    adopt(tmp_path, before="abc", after="longer")
+    assert load(tmp_path) is None
 
 
 def test_another_experiment_is_refused_without_a_fallback(tmp_path):

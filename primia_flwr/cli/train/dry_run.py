@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from primia_flwr.cli.train.who_sees import what_matters
 from primia_flwr.config.experiment.halving import rounds_in_all
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
@@ -21,6 +22,7 @@ from primia_flwr.pipeline.planned_privacy import planned_privacy
 from primia_flwr.pipeline.weights import check_weights
 from primia_flwr.provisioning.readiness import federation_facts
 from primia_flwr.runs.metadata import data_facts
+from primia_flwr.runs.tracking_mode import resolve_mode
 from primia_flwr.storage.printable import printable
 from primia_flwr.training.plan import steps_a_round
 
@@ -45,7 +47,12 @@ def make_plan(experiment: Experiment) -> dict[str, Any]:
         "bundle": bundle,
         "rounds": experiment.federation.rounds,
         "strategy": experiment.strategy.name,
+        "aggregation": experiment.aggregation.name,
+        "privacy_mode": experiment.privacy.mode,
+        "tracking": resolve_mode(experiment.tracking),
     }
+    for what, line in what_matters(experiment).items():
+        console.print(f"{what}: {escape(line)}", soft_wrap=True)
     plan |= _search(experiment, console)
     if experiment.deployment.kind == "simulation":
         plan |= _simulation(experiment, console)
@@ -93,7 +100,13 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
         f"{shared.at_once} site(s) at once on {shared.cores} core(s) each{_gpus(shared)}"
     )
     private = _private(experiment, sites, trained, console)
-    return {**facts, "data_notes": list(notes), "parameters": parameters, "trained": trained, **private}
+    return {
+        **facts,
+        "data_notes": list(notes),
+        "parameters": parameters,
+        "trained": trained,
+        **private,
+    }
 
 
 def _gpus(shared: Shares) -> str:

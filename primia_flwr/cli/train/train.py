@@ -1,7 +1,6 @@
 """`primia train`: one experiment from its data to its report, or a sweep of them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ from rich.console import Console
 from primia_flwr.cli.command import Command, call, finish, interrupted, mistake, with_json
 from primia_flwr.cli.stopping import Stopping
 from primia_flwr.cli.train.live import LiveView
+from primia_flwr.cli.train.resume import lengthen, longer, resumed
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import compose, compose_experiment, config_hash, parse
-from primia_flwr.config.stored import read_config
+from primia_flwr.config.load import compose, config_hash, parse
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.extras import need
 from primia_flwr.pipeline.needed import check_extras, check_new_folder
@@ -51,7 +50,7 @@ def of_one_run(words: Sequence[str]) -> list[str]:
     searching = next((word for word in words if word.startswith(("sweep=", "sweep."))), None)
     if searching:
         raise ConfigError(f"{searching} without -m; expected primia train -m {searching} ...")
-    return [_as_output_dir(word) for word in words]
+    return [_as_output_dir(word) for word in longer(words)]
 
 
 def _as_output_dir(word: str) -> str:
@@ -83,6 +82,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     PrimiaError
         If the configuration, the data, the federation or the disk does not allow it.
     """
+    asked = experiment
     if experiment.resume:
         experiment = resumed(experiment)
     elif experiment.output_dir:
@@ -92,6 +92,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
         from primia_flwr.cli.train.dry_run import make_plan  # heavy
 
         return make_plan(experiment)
+    if asked.resume_rounds:
+        lengthen(experiment)
     run_dir = Path(experiment.output_dir) if experiment.output_dir else new_run_dir(experiment)
     return _train_in(experiment, run_dir)
 
@@ -142,36 +144,6 @@ def show_result(experiment: Experiment, run_dir: Path) -> None:
     console.print(f"report: {(run_dir / 'report.html').resolve().as_uri()}", soft_wrap=True)
 
 
-def resumed(asked: Experiment) -> Experiment:
-    """Return the experiment of the folder in `resume`, which goes on where it stopped.
-
-    The folder's own configuration counts, so nothing else may be given.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds no run, or other keys are given.
-    """
-    folder = Path(asked.resume)
-    plain = compose_experiment()
-    given = replace(asked, resume=plain.resume, quiet=plain.quiet, dry_run=plain.dry_run)
-    if given != plain:
-        raise ConfigError(
-            f"resume={folder} goes on with its own configuration; expected no other keys but "
-            "quiet and dry_run; start a new run to change them"
-        )
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            f"resume={folder}; expected the output folder of a run (with a config.yaml), e.g. "
-            "resume=outputs/2026-11-21/12-00-00-demo"
-        )
-    before = read_config(path)
-    before.output_dir, before.resume = str(folder), str(folder)
-    before.quiet, before.dry_run = asked.quiet, asked.dry_run
-    return before
-
-
 def new_run_dir(experiment: Experiment) -> Path:
     """Make and return a new folder as `hydra.run.dir` names it; never one that exists."""
     cfg = compose("config", [f"name={experiment.name}"], return_hydra_config=True)
@@ -216,6 +188,7 @@ COMMAND = Command(
         "primia train -m sweep.resume=outputs/2026-11-21/12-00-00-pneumonia",
         "primia train experiment=pneumonia deployment=fl",
         "primia train resume=outputs/2026-11-21/12-00-00-pneumonia",
+        "primia train resume=outputs/2026-11-21/12-00-00-pneumonia federation.rounds=100",
         "primia train --cfg job",
     ),
     config_name="config",

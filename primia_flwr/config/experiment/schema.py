@@ -28,7 +28,8 @@ BASELINES = ("local", "centralised")
 class Experiment:
     """All that decides the result of a run.
 
-    `output_dir` and `resume` are folders on the coordinator's machine. `baselines` asks a
+    `output_dir` and `resume` are folders on the coordinator's machine. `resume_rounds`: how many
+    rounds the resumed run shall have in all; 0: as many as it was begun with. `baselines` asks a
     simulation to also train each site on its own images (`local`), and one model on all sites'
     images in one place (`centralised`), with as many image passes.
     """
@@ -37,6 +38,7 @@ class Experiment:
     seed: int = 1
     output_dir: str = ""
     resume: str = ""
+    resume_rounds: int = 0
     dry_run: bool = False
     quiet: bool = False
     baselines: list[str] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Experiment:
                 f"name={self.name!r}; expected 1 to 64 letters, digits, '.', '_' or '-', "
                 "e.g. pneumonia"
             )
+        check_range("federation.rounds", self.resume_rounds, 0, 10_000, example=100)
         check_range("seed", self.seed, 0, 2**32 - 1, example=1)
         for baseline in self.baselines:
             check_choice("baselines", baseline, BASELINES)
