@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.flower.command import Connection
 from primia_flwr.flower.submitted import Submitted, submitted
 from primia_flwr.runs.history import EventTail
 from primia_flwr.runs.metadata import read_json
@@ -22,7 +22,7 @@ class KnownRun:
     """One run folder.
 
     `status`: running, finished, failed, stopped, or interrupted: nobody here works on it, and
-    it is not done. `rounds` are complete, of `wanted`. `federation` is empty for a simulation.
+    it is not done. `rounds` are complete, of `wanted`.
     """
 
     folder: Path
@@ -31,8 +31,13 @@ class KnownRun:
     rounds: int
     wanted: int
     started: str
-    federation: str
+    deployment: DeploymentConfig
     submitted: Submitted | None
+
+    @property
+    def federation(self) -> str:
+        """The name of the federation; empty for a simulation."""
+        return self.deployment.name if self.deployment.kind == "deployment" else ""
 
     @property
     def run_id(self) -> int:
@@ -51,10 +56,6 @@ class KnownRun:
             "federation": self.federation,
             "run_id": str(self.run_id or ""),
         }
-
-    def connection(self) -> Connection:
-        """Return how the SuperLink of the run is reached, as its launcher wrote it."""
-        return Connection(self.folder / "flower" / "home", "")
 
 
 def find_runs(root: Path) -> list[KnownRun]:
@@ -85,14 +86,14 @@ def known_run(folder: Path) -> KnownRun:
         )
     with reading(config, error=ConfigError, expected="the config.yaml as the run wrote it"):
         content = load_mapping(read_text(config), what="it")
-        wanted, deployment = int(content["federation"]["rounds"]), content["deployment"]
-        federation = str(deployment["name"]) if deployment["kind"] == "deployment" else ""
+        wanted = int(content["federation"]["rounds"])
+        deployment = DeploymentConfig(**content["deployment"])
     sent, status = submitted(folder), str(facts.get("status", "unknown"))
     if status == "running" and (sent is None or sent.process() is None):
         status = INTERRUPTED
     text = (str(facts.get(key, "")) for key in ("name", "started"))
     name, started = (printable(one, limit=100) for one in text)
-    return KnownRun(folder, name, status, _rounds(folder), wanted, started, federation, sent)
+    return KnownRun(folder, name, status, _rounds(folder), wanted, started, deployment, sent)
 
 
 def _rounds(folder: Path) -> int:

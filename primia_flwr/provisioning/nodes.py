@@ -19,6 +19,7 @@ from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
     RegisterNodeRequest,
+    StopRunRequest,
     UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
@@ -29,9 +30,11 @@ from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.certificates import public_key
 from primia_flwr.provisioning.roster import Roster
 from primia_flwr.site.validity import at_coordinator, check_endings
+from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reading
 
-_GONE, _FINISHED = "unregistered", "finished"
+_GONE = "unregistered"
+FINISHED = "finished"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def register_sites(
         If the SuperLink cannot be reached or refuses a key.
     """
     gone = {_pem(line) for line in revoked}
-    with _control(superlink, root_certificates, roster) as client:
+    with _control(superlink, root_certificates, roster.federation) as client:
         known = _nodes_by_key(client)
         for key in gone & known.keys():
             client.UnregisterNode(UnregisterNodeRequest(node_id=known[key].node_id))
@@ -89,7 +92,7 @@ def node_states(superlink: str, root_certificates: Path, roster: Roster) -> list
     FederationError
         If the SuperLink cannot be reached.
     """
-    with _control(superlink, root_certificates, roster) as client:
+    with _control(superlink, root_certificates, roster.federation) as client:
         known = _nodes_by_key(client)
     states = []
     for site in roster.sites:
@@ -102,22 +105,44 @@ def node_states(superlink: str, root_certificates: Path, roster: Roster) -> list
     return states
 
 
-def runs_going_on(superlink: str, root_certificates: Path, roster: Roster) -> list[str]:
-    """Return the numbers of the runs that are not finished: their sites are busy.
+def runs_at(superlink: str, root_certificates: Path, federation: str) -> dict[str, str]:
+    """Return the status of each run at a SuperLink by number, e.g. `finished:completed`.
 
     Raises
     ------
     FederationError
         If the SuperLink cannot be reached.
     """
-    with _control(superlink, root_certificates, roster) as client:
+    with _control(superlink, root_certificates, federation) as client:
         runs = client.ListRuns(ListRunsRequest()).run_dict
-    return sorted(str(number) for number, run in runs.items() if run.status.status != _FINISHED)
+    states = {number: run.status for number, run in sorted(runs.items())}
+    return {
+        str(number): printable(f"{state.status}:{state.sub_status}".rstrip(":"), limit=60)
+        for number, state in states.items()
+    }
+
+
+def stop_run(superlink: str, root_certificates: Path, federation: str, run_id: int) -> None:
+    """Stop a run at a SuperLink, so that no site goes on.
+
+    Raises
+    ------
+    FederationError
+        If the SuperLink cannot be reached, or the run does not go on there.
+    """
+    status = runs_at(superlink, root_certificates, federation).get(str(run_id), "unknown")
+    if status.startswith((FINISHED, "unknown")):
+        raise FederationError(
+            f"run {run_id} is {status} at superlink={superlink}; expected a run that goes on; "
+            f"primia runs list name={federation} shows which do"
+        )
+    with _control(superlink, root_certificates, federation) as client:
+        client.StopRun(StopRunRequest(run_id=run_id))
 
 
 @contextmanager
 def _control(
-    superlink: str, root_certificates: Path, roster: Roster
+    superlink: str, root_certificates: Path, federation: str
 ) -> Iterator[ControlHttpClient]:
     try:
         client = ControlHttpClient.from_server_address(
@@ -139,7 +164,7 @@ def _control(
             "of Flower 1.41 or 1.42 that lists its nodes"
         ) from None
     except (httpx.HTTPError, FlowerError, OSError) as error:
-        check_endings(superlink, root_certificates, at_coordinator(roster.federation))
+        check_endings(superlink, root_certificates, at_coordinator(federation))
         raise FederationError(
             f"superlink={superlink} cannot be reached ({error}); expected a running SuperLink "
             f"with a certificate signed by {root_certificates}"

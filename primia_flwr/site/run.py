@@ -35,6 +35,7 @@ from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.printable import printable
 
 _POLL_SECONDS = 0.5
+_SILENT_AFTER = 20.0
 _LOOK_AT_CERTIFICATES = 24 * 3600.0
 # A SuperLink takes a node whose machine lost power for connected until two heartbeats, 30 s
 # each, are missing; so long it refuses the same key.
@@ -186,7 +187,8 @@ def _watch(
     stop: threading.Event,
     staff: "_Staff",
 ) -> None:
-    connected, looked = False, time.monotonic()
+    connected = told = False
+    began = looked = time.monotonic()
     while not stop.wait(_POLL_SECONDS):
         if time.monotonic() - looked > _LOOK_AT_CERTIFICATES:
             looked = time.monotonic()
@@ -202,6 +204,12 @@ def _watch(
             connected = True
             _connected_before(policy).touch()
             staff.say(f"site {policy.site}: connected; waiting for messages")
+        elif not (connected or told) and time.monotonic() - began > _SILENT_AFTER:
+            told = True
+            staff.say(
+                f"site {policy.site}: no answer from {policy.superlink} yet; is the SuperLink "
+                "running, and may this computer connect out to that port? trying on"
+            )
 
 
 def _check_path(policy_file: Path) -> None:

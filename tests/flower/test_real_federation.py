@@ -13,7 +13,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.flower.supernodes import LocalSite
 from primia_flwr.messages.refusals import refusal_reason
 from primia_flwr.provisioning.federation import Plan, provision
-from primia_flwr.provisioning.nodes import node_states, runs_going_on
+from primia_flwr.provisioning.nodes import node_states, runs_at, stop_run
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
@@ -88,7 +88,9 @@ def test_registered_keys_name_the_nodes(trial: Trial) -> None:
         federation.federation.roster,
     )
     states = node_states(*place)
-    assert runs_going_on(*place) == []
+    assert runs_at(*place[:2], "loopback") == {}
+    with pytest.raises(FederationError, match="run 77 is unknown at superlink="):
+        stop_run(*place[:2], "loopback", 77)
     assert [(s.site, s.status) for s in states] == [("munich", "online"), ("paris", "online")]
     assert {s.site: s.node_id for s in states} == federation.nodes
     assert len(set(federation.nodes.values())) == 2

@@ -13,10 +13,11 @@ from primia_flwr.config.load import compose_experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.federation_changes import FederationFolder
 from primia_flwr.provisioning.nodes import (
+    FINISHED,
     NodeStatus,
     node_states,
     register_sites,
-    runs_going_on,
+    runs_at,
 )
 from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site.validity import at_coordinator, check_endings
@@ -43,7 +44,8 @@ def _run(cfg: _StatusArguments) -> dict[str, Any]:
     states = node_states(section.superlink, ca, roster)
     console = Console(stderr=cfg.quiet, emoji=False)
     _print_table(states, section.superlink, console)
-    going_on = runs_going_on(section.superlink, ca, roster)
+    runs = runs_at(section.superlink, ca, cfg.name)
+    going_on = [number for number, state in runs.items() if not state.startswith(FINISHED)]
     if going_on:
         text = f"going on: run {', '.join(going_on)}; its sites are busy (primia runs list name="
         console.print(f"{text}{cfg.name})", soft_wrap=True, highlight=False, markup=False)

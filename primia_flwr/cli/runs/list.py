@@ -9,10 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from primia_flwr.cli.command import Command
-from primia_flwr.cli.runs.connected import connected
-from primia_flwr.flower.command import CONNECTION
+from primia_flwr.cli.federation.status import deployment_of
 from primia_flwr.pipeline.known_runs import INTERRUPTED, KnownRun, find_runs
-from primia_flwr.storage.printable import printable
+from primia_flwr.provisioning.nodes import runs_at
 
 _COLOURS = {"running": "green", "finished": "cyan", "failed": "red", INTERRUPTED: "yellow"}
 
@@ -41,12 +40,8 @@ def _run(cfg: _ListArguments) -> dict[str, Any]:
 
 def _at_superlink(name: str) -> dict[str, str]:
     """Return the status of each run at a federation's SuperLink, by number."""
-    with connected(name) as connection:
-        found = connection.call("list", CONNECTION).get("runs", [])
-    return {
-        printable(str(run.get("run-id")), limit=30): printable(str(run.get("status")), limit=60)
-        for run in found
-    }
+    section = deployment_of(name)
+    return runs_at(section.superlink, Path(section.root_certificates), name)
 
 
 def _print(

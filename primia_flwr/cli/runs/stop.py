@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 
 from primia_flwr.cli.command import Command
-from primia_flwr.cli.runs.connected import connected
+from primia_flwr.cli.federation.status import deployment_of
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError, FederationError
-from primia_flwr.flower.command import CONNECTION
 from primia_flwr.pipeline.known_runs import KnownRun, known_run
+from primia_flwr.provisioning.nodes import FINISHED, runs_at, stop_run
 
 _LOOK_EVERY = 0.2
 
@@ -65,14 +65,9 @@ def _by_number(cfg: _StopArguments) -> dict[str, Any]:
             f"run={cfg.run} with name={cfg.name}; expected the run's number at the SuperLink, as "
             f"primia runs list name={cfg.name} shows it; leave name out for a folder"
         )
-    with connected(cfg.name) as connection:
-        status = connection.status(int(cfg.run))
-        if status.startswith(("finished", "unknown")):
-            raise FederationError(
-                f"run={cfg.run} is {status} at the SuperLink of {cfg.name}; expected a run that "
-                f"goes on; primia runs list name={cfg.name} shows which do"
-            )
-        connection.call("stop", cfg.run, CONNECTION)
+    section = deployment_of(cfg.name)
+    ca = Path(section.root_certificates)
+    stop_run(section.superlink, ca, cfg.name, int(cfg.run))
     Console(stderr=cfg.quiet, emoji=False).print("stopped at the SuperLink; no site goes on")
     return {"run": "", "stopped": "at the SuperLink", "run_id": cfg.run}
 
@@ -102,12 +97,13 @@ def _stop_process(run: KnownRun, wait: float) -> str:
 
 def _stop_at_superlink(run: KnownRun) -> str:
     """Stop a run whose process here has gone, if it still goes on at the sites."""
+    section = run.deployment
+    place = (section.superlink, Path(section.root_certificates), section.name)
     if not run.federation or not run.run_id:
         return ""
-    connection = run.connection()
-    if connection.status(run.run_id).startswith(("finished", "unknown")):
+    if runs_at(*place).get(str(run.run_id), FINISHED).startswith(FINISHED):
         return ""
-    connection.call("stop", str(run.run_id), CONNECTION)
+    stop_run(*place, run.run_id)
     return "at the SuperLink"
 
 

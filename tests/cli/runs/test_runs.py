@@ -13,8 +13,8 @@ from primia_flwr.cli.command import call
 from primia_flwr.cli.runs import list as runs_list
 from primia_flwr.cli.runs import log, stop
 from primia_flwr.config.load import compose_experiment, to_yaml
-from primia_flwr.flower.command import Connection
 from primia_flwr.flower.submitted import Submitted, submitted
+from primia_flwr.provisioning import nodes
 from primia_flwr.runs.history import append_event
 from primia_flwr.storage.atomic import write_result
 
@@ -98,43 +98,52 @@ def test_a_run_of_this_machine_is_stopped_as_by_ctrl_c(tmp_path, capsys):
     assert (status, found["stopped"], child.returncode) == (0, "the process that watched it", 0)
 
 
-def test_a_run_whose_process_has_gone_is_stopped_at_the_superlink(tmp_path, capsys, monkeypatch):
-    calls = []
+@pytest.fixture
+def superlink(monkeypatch):
+    """A SuperLink with one run, 78, and what it was told to stop."""
+    states, told = {"78": "running"}, []
+    monkeypatch.setattr(nodes, "runs_at", lambda *place: dict(states))
+    monkeypatch.setattr(stop, "runs_at", lambda *place: dict(states))
 
-    def called(self, *arguments):
-        calls.append((self.home, *arguments))
-        return {"runs": [{"status": "running"}]} if arguments[0] == "list" else {}
-
-    monkeypatch.setattr(Connection, "call", called)
-    folder = make_run(tmp_path / "a", sent=Submitted(78, 1, 1.0), **at_home())
-    code, found, _ = answer(stop.COMMAND, [str(folder)], capsys)
-    assert (code, found["stopped"]) == (0, "at the SuperLink")
-    assert calls[-1] == (folder / "flower" / "home", "stop", "78", "run")
-    monkeypatch.setattr(Connection, "status", lambda self, run_id: "finished:stopped")
-    assert call(stop.COMMAND, [str(folder)]) == 2
-    assert "is interrupted; expected a run that goes on" in capsys.readouterr().err
-
-
-def test_a_run_without_a_folder_is_stopped_by_its_number(tmp_path, capsys, monkeypatch):
-    calls, status = [], ["running"]
+    class Client:
+        def StopRun(self, request):
+            told.append(request.run_id)
 
     @contextmanager
-    def connected(name):
-        yield Connection(tmp_path, name)
+    def control(superlink, ca, federation):
+        yield Client()
 
-    monkeypatch.setattr(stop, "connected", connected)
-    monkeypatch.setattr(Connection, "status", lambda self, run_id: status[0])
-    monkeypatch.setattr(Connection, "call", lambda self, *words: calls.append(words) or {})
+    monkeypatch.setattr(nodes, "_control", control)
+    return states, told
+
+
+def test_a_run_whose_process_has_gone_is_stopped_at_the_superlink(tmp_path, capsys, superlink):
+    states, told = superlink
+    folder = make_run(tmp_path / "a", sent=Submitted(78, 1, 1.0), **at_home())
+    code, found, _ = answer(stop.COMMAND, [str(folder)], capsys)
+    assert (code, found["stopped"], told) == (0, "at the SuperLink", [78])
+    states["78"] = "finished:stopped"
+    assert call(stop.COMMAND, [str(folder)]) == 2
+    assert "is interrupted; expected a run that goes on" in capsys.readouterr().err
+    assert told == [78]
+
+
+def test_a_run_without_a_folder_is_stopped_by_its_number(capsys, monkeypatch, superlink):
+    states, told = superlink
+    section = compose_experiment().deployment
+    monkeypatch.setattr(stop, "deployment_of", lambda name: replace(section, superlink="a:1"))
     number = str(2**64 - 1)
+    states[number] = "running"
     code, found, _ = answer(stop.COMMAND, [number, "name=fl"], capsys)
-    assert (code, found["run_id"], calls) == (0, number, [("stop", number, "run")])
-    status[0] = "finished:completed"
-    assert call(stop.COMMAND, [number, "name=fl"]) == 2
-    assert call(stop.COMMAND, ["outputs/a", "name=fl"]) == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert "is finished:completed at the SuperLink of fl" in first
-    assert "expected the run's number at the SuperLink" in second
-    assert len(calls) == 1
+    assert (code, found["run_id"], told) == (0, number, [2**64 - 1])
+    states[number] = "finished:completed"
+    for words in ([number], ["77"], ["outputs/a"]):
+        assert call(stop.COMMAND, [*words, "name=fl"]) == 2
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert f"run {number} is finished:completed at superlink=a:1; expected a run that" in first
+    assert "run 77 is unknown at superlink=a:1" in second
+    assert "expected the run's number at the SuperLink" in third
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("command", [stop.COMMAND, log.COMMAND])
