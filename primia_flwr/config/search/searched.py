@@ -67,8 +67,8 @@ def check_search(experiment: Experiment) -> None:
     if experiment.strategy.rule.needs is not Need.MEAN:
         raise ConfigError(
             f"strategy.name={name} with search.population={experiment.search.population}; expected "
-            "a rule that needs only the mean (fedavg, fedavgm, fedprox, fedadagrad, fedadam, fedyogi), because a search "
-            "learns of every configuration sums over the sites only"
+            "a rule that needs only the mean, e.g. fedavg, because a search learns of every "
+            "configuration sums over the sites only"
         )
     by_batches = experiment.training.sync_every_n_batches
     for key in space_of(experiment).names:
