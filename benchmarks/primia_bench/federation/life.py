@@ -65,22 +65,29 @@ class Life:
 
     def add(self) -> dict[str, Any]:
         """Rome joins: a kit, its fingerprint compared, a run with four."""
+        made = self._kit_for_rome()
+        refused = self._refused("before", "federation.wait_for_sites=20", "seed=9")
+        self._all_take_rome_in(made)
+        same_seed = self._refused("same", "federation.rounds=1")
+        assert "start with another seed, e.g. seed=2" in same_seed, same_seed
+        done = self._finished("two", "federation.rounds=1", "seed=2")
+        return {"before_they_took_it_in": refused, "with_the_same_seed": same_seed, **done}
+
+    def _kit_for_rome(self) -> str:
         made = self.coordinator.primia("federation", "add", "sites=[rome]").result
         rome = self.hospitals["rome"] = Hospital(self._place("rome"))
         rome.unpack(Path(made["kits"]["rome"]))
         rome.run()
         rome.kit.primia("site", "approve", self.bundle)
-        refused = self._refused("before", "federation.wait_for_sites=20", "seed=9")
         marks = {s.name: s.identity_fingerprint for s in self._roster().sites}
+        return str(marks["rome"])
+
+    def _all_take_rome_in(self, mark: str) -> None:
         for name in SITES:
             words = ["site", "roster", str(self.coordinator.federation / "roster.yaml")]
             shown = self.hospitals[name].kit.primia(*words)
-            assert shown.result["came"] == {"rome": marks["rome"]}, shown.text
-            self.hospitals[name].kit.primia(*words, f"compared=[{marks['rome']}]")
-        same_seed = self._refused("same", "federation.rounds=1")
-        assert "start with another seed, e.g. seed=2" in same_seed, same_seed
-        done = self._finished("two", "federation.rounds=1", "seed=2")
-        return {"before_they_took_it_in": refused, "with_the_same_seed": same_seed, **done}
+            assert shown.result["came"] == {"rome": mark}, shown.text
+            self.hospitals[name].kit.primia(*words, f"compared=[{mark}]")
 
     def kill_and_resume(self) -> dict[str, Any]:
         """Kill `primia train` after a round; `runs` tells and stops it; resume it."""
@@ -97,6 +104,8 @@ class Life:
     def revoke(self) -> dict[str, Any]:
         """Rome leaves in the middle of a run, which goes on with the three."""
         run = "out/four"
+        if "rome" not in self.hospitals:
+            self._all_take_rome_in(self._kit_for_rome())
         self.coordinator.train("four", "federation.rounds=3", "seed=4")
         wait(lambda: self.coordinator.event("four", '"round_finished"'), "a round")
         self.coordinator.primia("runs", "stop", run)
@@ -180,7 +189,9 @@ def main() -> None:
     """Run the steps and print one JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write all results there")
+    parser.add_argument("--steps", default="", help="some of them, e.g. provision,revoke")
     arguments = parser.parse_args()
+    wanted = arguments.steps.split(",") if arguments.steps else []
     results: dict[str, Any] = {"machine": describe_machine()}
     with tempfile.TemporaryDirectory(prefix="primia-life-") as folder:
         life = Life(Path(folder).resolve())
@@ -189,7 +200,7 @@ def main() -> None:
             *(life.revoke, life.expired, life.straggler),
         ]
         try:
-            for step in steps:
+            for step in (one for one in steps if not wanted or one.__name__ in wanted):
                 began = time.monotonic()
                 found = step()
                 results[step.__name__] = found | {"step_seconds": round(time.monotonic() - began)}

@@ -29,11 +29,11 @@ class _StopArguments:
 
     run: str = ""
     name: str = ""
-    wait: float = 60.0
+    wait: float = 180.0
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        check_range("wait", self.wait, 1, 3600, example=60)
+        check_range("wait", self.wait, 1, 3600, example=180)
 
 
 def _run(cfg: _StopArguments) -> dict[str, Any]:
