@@ -11,7 +11,7 @@ KINDS = ("strategy", "model", "task", "layout")
 CHOICES = ("strategy=own_strategy", "model=own_model", "task=own_task", "data=own_layout")
 SMALL = (
     "data.root=images", "data.image_size=32", "training.batch_size=4", "federation.rounds=1",
-    "training.threads=1", "tracking=disabled", "report.saliency=0",
+    "training.threads=1", "tracking=disabled", "report.saliency=1",
 )  # fmt: skip
 
 
@@ -36,6 +36,8 @@ def test_one_of_each_kind_trains_securely_in_simulation(project):
     facts = json.loads((run / "run.json").read_text())
     assert facts["secure_aggregation"] is True
     assert facts["strategy"].startswith("own_strategy")
+    assert (run / "report.html").is_file()
+    assert list((run / "saliency").iterdir()), "maps of the layer that the model's row names"
     wanted = (
         "strategies/own_strategy.py", "primia_flwr/models/architectures/own_model.py",
         "primia_flwr/tasks/own_task.py", "primia_flwr/data/layouts/own_layout.py",
