@@ -141,9 +141,8 @@ class NoisyGradient:
         noisy = self._noisy(clipped_total(self._engine, micro_batches))
         parameters = self._engine.parameters
         whole = torch.from_numpy(noisy).to(parameters[0].device)  # to a GPU in one piece
-        for parameter, part in zip(
-            parameters, whole.split([one.numel() for one in parameters]), strict=True
-        ):
+        parts = torch.split(whole, [parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
 
     def _noisy(self, total: NDArray[np.float64]) -> NDArray[np.float64]:
