@@ -31,7 +31,7 @@ _RESULT_FILE, _ERROR_FILE = "result.json", "error.json"
 _LOOK_EVERY = 0.3  # seconds between two looks at the run folder
 # Seconds between two questions to the SuperLink, each a process: while Flower's log, which
 # ends with the run, still comes, and after it has ended.
-_ASK_BESIDE_LOG, _ASK_EVERY = 120.0, 5.0
+_ASK_BESIDE_LOG, _ASK_EVERY = 120.0, 3.0
 _LAST_LINES = 8.0  # seconds that Flower's log may take to end after the run
 
 
@@ -146,8 +146,14 @@ def _check_alive(connection: Connection, run_id: int, run_dir: Path) -> None:
     if status.startswith("finished") and _outcome(run_dir) is None:
         raise FederationError(
             f"the run ended as {status} without a result; see {run_dir / 'logs' / 'flower.log'}; "
-            f"go on from its last checkpoint with primia train resume={run_dir}"
+            f"{_how_to_go_on(run_dir)}"
         )
+
+
+def _how_to_go_on(run_dir: Path) -> str:
+    if any(run_dir.glob("checkpoints/checkpoint-*")):
+        return f"go on from its last checkpoint with primia train resume={run_dir}"
+    return "there is no checkpoint yet, so start the run anew"
 
 
 @contextmanager

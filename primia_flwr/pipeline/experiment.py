@@ -28,11 +28,12 @@ from primia_flwr.data.dataset import (
 from primia_flwr.data.files.progress import telling
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pseudonyms import private_folder
-from primia_flwr.flower.launcher import RunStopped, launch
+from primia_flwr.flower.launcher import RunStopped
 from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.first_model import check_first_weights
+from primia_flwr.pipeline.lost import launch_again
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
 from primia_flwr.pipeline.tracked import tracked
 from primia_flwr.pipeline.weights import check_weights
@@ -230,7 +231,7 @@ def _federate(
             curves.update()
             watcher.update()
 
-        result = launch(experiment, run_dir, update)
+        result = launch_again(experiment, run_dir, update, watcher.say)
     except RunStopped as stop:
         write_result(run_dir / "run.json", {**facts, **stop.facts})
         raise
