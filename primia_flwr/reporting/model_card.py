@@ -16,6 +16,7 @@ from primia_flwr.models.card import weights_digest
 from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.reporting.page import render
 from primia_flwr.runs.folder import RunFolder, plain_values, read_run_folder
+from primia_flwr.runs.metadata import read_json
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.tasks.judge import with_words
 
@@ -44,10 +45,11 @@ def model_facts(folder: RunFolder) -> dict[str, Any]:
     """Return the content of model_card.json: plain values, a section a key."""
     run, config = folder.run, plain_values(folder.config)
     account = privacy_account(folder.path, config)
+    chosen = read_json(folder.path / "result.json").get("values") or {}
     return {
         "model": _model(folder, config),
         "data": _data(run, config),
-        "training": _training(run, config),
+        "training": _training(run, config, chosen),
         "metrics": _metrics(folder),
         "privacy": {
             "secure_aggregation": _secure(config),
@@ -70,10 +72,16 @@ def _model(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
         "pixel_std": run.get("pixel_std"),
         "sha256": weights_digest(folder.path),
         "trained": str(run.get("started", ""))[:10],
-        "config_hash": run.get("config_hash", ""),
+        "config_hash": _hash(folder),
         "git_commit": run.get("git_commit", ""),
         "versions": run.get("versions", {}),
     }
+
+
+def _hash(folder: RunFolder) -> str:
+    """Return the hash of the experiment that trained the model; of a search, the chosen one's."""
+    own = read_json(folder.path / "model.json").get("config_hash")
+    return own if isinstance(own, str) and own else str(folder.run.get("config_hash", ""))
 
 
 def _data(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,9 +99,14 @@ def _data(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _training(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    training = config.get("training", {})
+def _training(
+    run: Mapping[str, Any], config: Mapping[str, Any], chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return how the model was trained: the configuration, and what a search chose instead."""
+    searched = {key.rpartition(".")[2]: v for key, v in chosen.items() if "training." in key}
+    training = {**config.get("training", {}), **searched}
     return {
+        "chosen_by_search": dict(chosen),
         "strategy": run.get("strategy", ""),
         "weighting": config.get("strategy", {}).get("weighting", ""),
         "rounds": run.get("rounds"),

@@ -56,6 +56,17 @@ def test_it_names_the_weights_the_data_and_the_figures(folder: Path) -> None:
     assert "synthetic" not in text
 
 
+def test_what_a_search_chose_is_how_the_model_was_trained(folder: Path) -> None:
+    values = {"training.learning_rate": 0.00099, "training.weight_decay": 0.0079}
+    (folder / "result.json").write_text(json.dumps({"values": values}))
+    text = write_model_card(folder).read_text()
+    card = json.loads((folder / "model_card.json").read_text())
+    assert card["training"]["recipe"]["learning_rate"] == 0.00099
+    assert card["training"]["chosen_by_search"] == values
+    assert card["model"]["config_hash"] == "c0ffee"  # as model.json says
+    assert "| Chosen by the search: training.weight_decay | 0.0079 |" in text
+
+
 def test_the_same_folder_gives_the_same_text(folder: Path) -> None:
     first = write_model_card(folder).read_bytes()
     assert write_model_card(folder).read_bytes() == first
