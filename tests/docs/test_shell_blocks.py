@@ -28,7 +28,7 @@ BLOCKS = all_blocks()
 SHELLS = [block for block in BLOCKS if block.language in SHELL and not block.why]
 DONE = ("new", "provision")  # really done, in a folder of the test
 FLOWER = ("flower-superlink", "flower-superexec", "flwr")
-OTHERS = ("cd", "export", "less", "pip", "pytest", "python3", "source", "unzip")
+OTHERS = ("cd", "export", "less", "pip", "pytest", "python3", "sha256sum", "source", "unzip")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,8 @@ def check(words: list[str]) -> None:
     program, *rest = words
     if program == "primia":
         check_primia(rest)
+    elif program == "eval":
+        check(rest[0].removeprefix("$(").removesuffix(")").split())
     elif program == "make":
         assert {word for word in rest if "=" not in word} <= targets()
     elif program == "python":
