@@ -5,6 +5,7 @@ off by patient, the rest is dealt to the sites, and every site holds out its val
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -285,7 +286,8 @@ def named_sites(
     """Deal the patients to the sites; without names they are called site-1, site-2 and so on.
 
     If the manifest decides (`data.partition.kind=manifest`) and its sites have these names,
-    each gets its own rows; other names are matched in sorted order.
+    each gets its own rows. Else the parts go to the names in sorted order, so that another order
+    of the same names deals the same; `data.partition.shares` go to the names as they stand.
     """
     names = list(site_names) or [f"site-{index + 1}" for index in range(num_sites)]
     if len(set(names)) != num_sites:
@@ -295,7 +297,15 @@ def named_sites(
         if set(sites) == set(names):
             return {name: sites[name] for name in names}
     parts = partition_over_sites(develop, cfg.partition, num_sites=num_sites, seed=seed)
-    return dict(zip(names, parts, strict=True))
+    wanted = names if cfg.partition.shares else sorted(names, key=_by_number)
+    dealt = dict(zip(wanted, parts, strict=True))
+    return {name: dealt[name] for name in names}
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sort site-2 before site-10."""
+    pieces = re.split(r"(\d+)", name)
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in pieces]
 
 
 def _held_out(cfg: DataConfig, seed: int) -> tuple[Store, Manifest, Manifest | None]:

@@ -29,6 +29,7 @@ from primia_flwr.data.files.progress import telling
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pseudonyms import private_folder
 from primia_flwr.flower.launcher import RunStopped
+from primia_flwr.flower.shares import shares
 from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
@@ -194,6 +195,7 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
     facts: dict[str, Any] = {"data_layout": experiment.data.layout}
     if experiment.deployment.kind == "simulation":
         watcher.say("reading the data ...")
+        facts["threads"] = experiment.training.threads or shares(experiment).cores
         unit = experiment.privacy.protected_unit
         sites = simulated_sites(experiment)
         check_weights(experiment, {site.name: len(site.train) for site in sites})

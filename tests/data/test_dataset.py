@@ -16,6 +16,7 @@ from PIL import Image
 from primia_flwr.config.experiment.data import DataConfig, PartitionConfig, with_absolute_paths
 from primia_flwr.data.dataset import (
     LabelledImages,
+    deal_sites,
     load_images,
     load_own_site,
     load_pooled,
@@ -45,6 +46,19 @@ def test_pixels_labels_files_and_patients_belong_together(class_folders: DataCon
     assert part.files == (data.files[5], data.files[2])
     assert torch.equal(part.images[1], data.images[2])
     assert data.label_counts() == [12, 12]
+
+
+def test_the_order_of_the_sites_names_does_not_matter(class_folders: DataConfig) -> None:
+    def dealt(*names: str) -> dict[str, tuple[str, ...]]:
+        sites = deal_sites(class_folders, seed=1, num_sites=len(names), site_names=names)
+        opened = [sites.open(index) for index in range(len(names))]
+        assert [site.name for site in opened] == list(names)
+        return {site.name: site.train.files for site in opened}
+
+    first = dealt("site-2", "site-10")
+    assert first == dealt("site-10", "site-2")
+    unnamed = load_site(class_folders, seed=1, site_index=0, num_sites=2)
+    assert unnamed.train.files == first["site-2"]  # which comes before site-10
 
 
 def test_files_are_decoded_once(class_folders: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
