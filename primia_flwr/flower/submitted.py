@@ -39,7 +39,9 @@ class Submitted:
         """Return the process that watches the run, if it is still there."""
         try:
             process = psutil.Process(self.pid)
-            return process if abs(process.create_time() - self.began) < 1.0 else None
+            same = abs(process.create_time() - self.began) < 1.0
+            ended = process.status() == psutil.STATUS_ZOMBIE  # nobody has asked for its exit code
+            return process if same and not ended else None
         except (psutil.Error, ValueError, OverflowError):
             return None
 

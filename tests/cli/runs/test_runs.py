@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -91,10 +90,7 @@ def test_a_run_of_this_machine_is_stopped_as_by_ctrl_c(tmp_path, capsys):
         assert child.stdout.readline() == b"1\n"
         sent = Submitted(77, child.pid, psutil.Process(child.pid).create_time())
         folder = make_run(tmp_path / "a", sent=sent)
-        waiter = threading.Thread(target=child.wait)
-        waiter.start()
-        status, found, _ = answer(stop.COMMAND, [str(folder)], capsys)
-        waiter.join()
+        status, found, _ = answer(stop.COMMAND, [str(folder), "wait=20"], capsys)
     assert (status, found["stopped"], child.returncode) == (0, "the process that watched it", 0)
 
 
