@@ -29,7 +29,7 @@ from primia_bench.rounds.small_runs import RoundCosts, overrides
 from primia_flwr.processes.programs import make_stand_in
 
 COMMANDS = {"simulation": ["train"], "supernodes": ["federation", "trial"]}
-NATIVE = "threads of libraries (PyTorch, Ray, gRPC)"
+NATIVE = "threads of libraries, and the sampler"
 ROOT = Path(__file__).resolve().parents[3]
 _Table = tuple[tuple[str, str], ...]
 Sampled = tuple[str, float, dict[str, float]]  # command, processor seconds, seconds by stack
@@ -58,7 +58,7 @@ PARTS = (
     ("product, the rest", r"primia_flwr/|clients/"),
 )
 PROCESSES = (
-    ("sites' messages", r"ray::ClientAppActor|flwr-clientapp|clientapp|site\.executor"),
+    ("sites' messages", r"ray::ClientAppActor|forkserver|flwr-clientapp|clientapp|site\.executor"),
     ("coordinator's app", r"flwr-serverapp|serverapp|flwr-simulation"),
     ("SuperLink", r"superlink"),
     ("SuperExec", r"superexec"),
@@ -126,8 +126,10 @@ def shares(processes: Sequence[Sampled]) -> dict[str, Any]:
     parts, each = Counter[str](), dict[str, Counter[str]]()
     for command, total, stacks in processes:
         found = Counter[str]()
-        for stack, seconds in stacks.items():
-            found[_first(PARTS, reversed(stack.split(";")))] += round(1000 * seconds)
+        booked = {s: n for s, n in stacks.items() if "primia_sampler" not in s}
+        scale = 1000 * min(1.0, total / max(sum(booked.values()), 1e-9))
+        for stack, seconds in booked.items():
+            found[_first(PARTS, reversed(stack.split(";")))] += round(scale * seconds)
         found[NATIVE] += max(round(1000 * total) - found.total(), 0)
         parts += found
         each.setdefault(_first(PROCESSES, [command]), Counter()).update(found)

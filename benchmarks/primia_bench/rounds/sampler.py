@@ -22,6 +22,8 @@ _writing = threading.Lock()
 def start(folder: str) -> None:
     """Sample this process, and those forked from it, into files of `folder`."""
     global _folder
+    if _folder:
+        return  # a .pth file may be read twice
     _folder = folder
     os.register_at_fork(after_in_child=_begin)
     atexit.register(_write)
