@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -49,3 +50,20 @@ def test_what_was_set_before_is_set_again() -> None:
     with Stopping():
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_in_another_thread_than_the_main_one_signals_are_left_alone() -> None:
+    """A notebook's server, say, may train in a thread: Python lets only the main one listen."""
+    before, failed = signal.getsignal(signal.SIGTERM), list[BaseException]()
+
+    def work() -> None:
+        try:
+            with Stopping() as stopping, stopping.breaks():
+                assert signal.getsignal(signal.SIGTERM) is before
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failed == []
