@@ -57,8 +57,8 @@ def cheetah(python: str, count: int) -> list[dict[str, Any]]:
         for row, sent in zip(lines, links, strict=False)
     ]
     if done.returncode:
-        errors = [line for line in text.splitlines() if "Error" in line]
-        rows.append({"skipped": (errors or text.splitlines() or ["no word"])[0][:200]})
+        error = text[text.find("Error") :] if "Error" in text else text
+        rows.append({"skipped": " ".join(error.split())[:300]})
     return rows
 
 
