@@ -55,7 +55,8 @@ def resumed_words(words: Sequence[str]) -> list[str]:
     folder = Path(asked[-1]).expanduser().resolve()
     known = None
     with suppress(OSError, ValueError):
-        known = parse_json(read_text(folder / COMMAND_FILE)).get("overrides")
+        known = parse_json(read_text(folder / COMMAND_FILE))
+    known = known.get("overrides") if isinstance(known, dict) else None
     if not isinstance(known, list):
         raise ConfigError(
             f"sweep.resume={asked[-1]}; expected the folder of a search (with a {COMMAND_FILE}), "

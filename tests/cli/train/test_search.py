@@ -78,3 +78,10 @@ def test_a_search_does_not_train_over_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir=.* holds a run; .*resume="):
         checked_words(["sweep=demo", f"hydra.sweep.dir={tmp_path}"], search=True)
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"overrides": "sweep=demo"}'])
+def test_a_folder_whose_words_are_garbled_is_no_search(content: str, tmp_path: Path) -> None:
+    (tmp_path / "command.json").write_text(content)
+    with pytest.raises(ConfigError, match="expected the folder of a search"):
+        resumed_words([f"sweep.resume={tmp_path}"])

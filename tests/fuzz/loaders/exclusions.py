@@ -14,7 +14,13 @@ SEALED = "a block that the sealed store gave back unchanged"
 KERNEL = "reads two numbers that the kernel writes"
 LINE = "reads a few bytes of a frame whose length the channel has bound (target `frames`)"
 
+CONF = "reads a YAML file of this installation's conf/ or of a plugin that runs anyway"
+
 REASONS: dict[str, str] = {
+    "primia_flwr.cli.help._all_notes": CONF,
+    "primia_flwr.cli.help._default": CONF,
+    "primia_flwr.cli.help._groups": CONF,
+    "primia_flwr.cli.help._notes": CONF,
     "primia_flwr.cli.new.write._run": "reads a template of this package",
     "primia_flwr.attacks.inversion.page.page": OWN,
     "primia_flwr.inference.overflow.check.Ledger.digest": OWN,

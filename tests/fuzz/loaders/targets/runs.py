@@ -14,11 +14,13 @@ import torch
 from primia_flwr.attacks.inversion.inversion import Reconstruction
 from primia_flwr.attacks.inversion.runner import AttackRunner, Finished, Job, _digest_of
 from primia_flwr.cli.train.live import _read_json as read_live
+from primia_flwr.cli.train.many_words import resumed_words
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose_experiment, to_yaml
 from primia_flwr.config.search.space import parse_space
-from primia_flwr.config.search.sweep import SweepConfig, searched_space
+from primia_flwr.config.search.sweep import COMMAND_FILE, SweepConfig, searched_space
 from primia_flwr.config.stored import read_config
+from primia_flwr.config.typed import typed
 from primia_flwr.evaluation.explain.cases import (
     ExplainedCase,
     Explanation,
@@ -90,6 +92,19 @@ def known_run_folder(folder: Path) -> Made:
         known_run(run)
 
     return Made(load, [bytes([at]) + honest[name] for at, name in enumerate(names)])
+
+
+@target("command of a search")
+def search_command(folder: Path) -> Made:
+    """The words that began a search, which one that goes on adds to."""
+    file = folder / COMMAND_FILE
+    words = [f"sweep.resume={folder}", "sweep.trials=9"]
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        typed(resumed_words(words), Experiment, sweep=True)
+
+    return Made(load, [b'{"overrides": ["sweep=demo", "seed=2", "name=\xc3\xa4 b"]}'])
 
 
 @target("run folder")
