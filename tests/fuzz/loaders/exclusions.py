@@ -57,6 +57,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.data.files.decoding.workers._Worker.ask": PROGRAM,
     "primia_flwr.data.files.regular.open_regular": "opens a file, and decodes none",
     "primia_flwr.models.weights_card._card_of": "hashes bytes, and decodes none",
+    "primia_flwr.models.pretrained.PackagedWeights.load": "hashes bytes, and decodes none",
     "primia_flwr.provisioning.nodes._control": "hands a certificate to Flower, which reads it",
 }
 
