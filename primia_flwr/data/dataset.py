@@ -297,12 +297,12 @@ def named_sites(
         if set(sites) == set(names):
             return {name: sites[name] for name in names}
     parts = partition_over_sites(develop, cfg.partition, num_sites=num_sites, seed=seed)
-    wanted = names if cfg.partition.shares else sorted(names, key=_by_number)
+    wanted = names if cfg.partition.shares else sorted(names, key=by_number)
     dealt = dict(zip(wanted, parts, strict=True))
     return {name: dealt[name] for name in names}
 
 
-def _by_number(name: str) -> list[tuple[int, str]]:
+def by_number(name: str) -> list[tuple[int, str]]:
     """Sort site-2 before site-10."""
     pieces = re.split(r"(\d+)", name)
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in pieces]

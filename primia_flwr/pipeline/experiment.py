@@ -33,6 +33,7 @@ from primia_flwr.flower.shares import shares
 from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
+from primia_flwr.pipeline.dealt import DEALT
 from primia_flwr.pipeline.first_model import check_first_weights
 from primia_flwr.pipeline.lost import launch_again
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
@@ -195,6 +196,7 @@ def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher)
     facts: dict[str, Any] = {"data_layout": experiment.data.layout}
     if experiment.deployment.kind == "simulation":
         watcher.say("reading the data ...")
+        facts["dealt"] = DEALT
         facts["threads"] = experiment.training.threads or shares(experiment).cores
         unit = experiment.privacy.protected_unit
         sites = simulated_sites(experiment)

@@ -33,6 +33,8 @@ def resumed(asked: Experiment) -> Experiment:
     ------
     ConfigError
         If the folder holds no run, other keys are given, or the run cannot have so many rounds.
+    CheckpointError
+        If its sites would get other images than before.
     """
     folder = Path(asked.resume)
     plain = compose_experiment()
@@ -48,7 +50,10 @@ def resumed(asked: Experiment) -> Experiment:
             f"resume={folder}; expected the output folder of a run (with a config.yaml), e.g. "
             "resume=outputs/2026-11-21/12-00-00-demo"
         )
+    from primia_flwr.pipeline.dealt import check_dealt  # heavy
+
     before = read_config(path)
+    check_dealt(folder, before)
     before.output_dir, before.resume = str(folder), str(folder)
     before.quiet, before.dry_run = asked.quiet, asked.dry_run
     if asked.resume_rounds:

@@ -13,7 +13,7 @@ from primia_flwr.cli.train.who_sees import what_matters
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose_experiment, config_hash, to_yaml
 from primia_flwr.config.stored import read_config
-from primia_flwr.errors import ConfigError
+from primia_flwr.errors import CheckpointError, ConfigError
 from primia_flwr.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 
 MODEL = {"w": np.zeros(2, np.float32)}
@@ -50,6 +50,31 @@ def test_a_finished_run_goes_on_for_more_rounds(tmp_path: Path) -> None:
     found = load_latest(tmp_path / "a" / "checkpoints", config_hash=wanted, model=MODEL)
     assert found is not None
     assert (found.round, found.state["stopped"]) == (8, "")
+
+
+@pytest.mark.parametrize(
+    ("sites", "facts", "refused"),
+    [
+        ("[munich,berlin,rome]", "{}", True),
+        ("[munich,berlin,rome]", '{"dealt": "by name"}', False),
+        ("[munich,berlin,rome]", "[", True),
+        ("[berlin,munich,rome]", "{}", False),
+        ("[site-1,site-2,site-10]", "{}", False),
+    ],
+)
+def test_a_run_whose_sites_would_get_other_images_is_refused(
+    sites: str, facts: str, refused: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    run_of(folder, f"federation.sites={sites}")
+    (folder / "run.json").write_text(facts)
+    if not refused:
+        asked(folder)
+        return
+    with pytest.raises(
+        CheckpointError, match=r"to munich, berlin, rome|run\.json cannot be"
+    ):
+        asked(folder)
 
 
 @pytest.mark.parametrize(

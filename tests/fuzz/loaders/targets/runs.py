@@ -28,6 +28,7 @@ from primia_flwr.evaluation.explain.cases import (
     write_cases,
 )
 from primia_flwr.flower.submitted import Submitted
+from primia_flwr.pipeline.dealt import check_dealt
 from primia_flwr.pipeline.earlier_sums import check_earlier_sums
 from primia_flwr.pipeline.known_runs import find_runs, known_run
 from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
@@ -68,6 +69,18 @@ def first_models(folder: Path) -> Made:
     def load(raw: bytes) -> None:
         put(file, raw)
         check_earlier_sums(experiment, folder / "two", "ab" * 32)
+
+    return Made(load, seeds)
+
+
+@target("how a run was dealt")
+def dealt(folder: Path) -> Made:
+    found = compose_experiment(["federation.sites=[c,b,a]"])
+    seeds = [b'{"dealt": "by name", "threads": 2}']
+
+    def load(raw: bytes) -> None:
+        put(folder / "run.json", raw)
+        check_dealt(folder, found)
 
     return Made(load, seeds)
 
