@@ -22,7 +22,7 @@ class DeploymentConfig:
     sites are asked to run: each gate compares it, and in a secure run it is bound into the masks.
     `members`: SHA-256 of the coordinator's roster, which the launcher fills in, too; a site with
     another roster refuses with a sentence. `durable`: the SuperLink of a trial keeps what it knows
-    in a database; false: in memory, which is faster, and a SuperLink that is killed forgets the run.
+    in a database; false: in memory, which is faster, and a killed SuperLink forgets the run.
     `trial`: the sites hold parts of the experiment's own data, as `primia federation trial` deals
     them; real sites read what their own site files name.
     """

@@ -71,9 +71,7 @@ def test_a_run_whose_sites_would_get_other_images_is_refused(
     if not refused:
         asked(folder)
         return
-    with pytest.raises(
-        CheckpointError, match=r"to munich, berlin, rome|run\.json cannot be"
-    ):
+    with pytest.raises(CheckpointError, match=r"to munich, berlin, rome|run\.json cannot be"):
         asked(folder)
 
 

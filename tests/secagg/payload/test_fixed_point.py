@@ -210,6 +210,6 @@ def test_an_empty_update_is_encoded() -> None:
 def test_the_bound_itself_is_not_rounded_to_the_entries_type() -> None:
     just_above = np.array([np.float32(0.1)])  # 0.100000001
     out = np.zeros(1, np.uint32)
-    with pytest.raises(DivergenceError, match="entry 0 of the update is 0.1"):
+    with pytest.raises(DivergenceError, match=r"entry 0 of the update is 0\.1"):
         FixedPoint(0.1, 3).encode(just_above, 1.0, out, overflow="decline")
     assert FixedPoint(0.1, 3).encode(just_above, 1.0, out) == 1
