@@ -57,8 +57,8 @@ def cheetah(python: str, count: int) -> list[dict[str, Any]]:
         for row, sent in zip(lines, links, strict=False)
     ]
     if done.returncode:
-        error = text[text.find("Error") :] if "Error" in text else text
-        rows.append({"skipped": " ".join(error.split())[:300]})
+        why = text[text.find("Error") :] if "Error" in text else text
+        rows.append({"skipped": " ".join(why.split())[:300]})
     return rows
 
 
