@@ -116,7 +116,9 @@ def test_every_package_is_in_its_extra_and_in_all() -> None:
         wanted = "flwr[simulation]" if package == "ray" else package
         assert [line for line in extras[extra] if line.startswith(wanted)], package
         assert not [line for line in project["dependencies"] if line.startswith(wanted)], package
-    assert extras["all"] == ["primia-flwr[simulation,tracking,search,inference,analysis]"]
+    assert extras["all"] == [
+        "primia-flwr[simulation,tracking,search,inference,pretrained,analysis]"
+    ]
 
 
 # Modules that may need a package of an extra as they are imported.

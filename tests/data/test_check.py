@@ -128,7 +128,7 @@ def test_partition_on_the_command_line_is_what_a_simulation_gets(
     result = last_line(capsys.readouterr().out)
     assert set(result["files"]) == {"ulm", "bonn", "test"}
     assert not list((tmp_path / "out").rglob("*.png"))
-    for index, name in enumerate(("ulm", "bonn")):
+    for index, name in enumerate(("bonn", "ulm")):  # dealt by name, not by place
         site = DataConfig(
             layout="manifest",
             root=class_folders.root,

@@ -16,7 +16,7 @@ from primia_flwr.data.layouts import radiograph, synthetic
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.layouts.synthetic import write_synthetic
 from primia_flwr.data.seeding import generator
-from primia_flwr.errors import ConfigError
+from primia_flwr.errors import DataError
 from tests.data.everything import load_all
 from tests.remembered import DRAW_ALL
 
@@ -83,8 +83,8 @@ def test_layout_is_that_of_real_data_and_says_it_is_synthetic(tmp_path: Path) ->
     assert load_test(cfg, seed=1).synthetic
 
 
-def test_a_folder_with_the_synthetic_layout_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.layout=auto"):
+def test_a_folder_is_read_though_nothing_says_that_images_are_not_drawn(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found no images; expected folders <class>/<image>"):
         read_manifest(DataConfig(root=str(tmp_path)), seed=1)
 
 

@@ -1,9 +1,10 @@
 """Runs of the product whose rounds have next to no training, so that the rest shows."""
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from primia_flwr.storage import plain_csv
 
 
 def overrides(
@@ -46,7 +47,7 @@ class RoundCosts:
     def read(cls, folder: Path, *, sites: int) -> "RoundCosts":
         """Read them from a finished run's folder."""
         with (folder / "history.csv").open(encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(plain_csv.DictReader(file))
         if any(int(row["sites"]) != sites for row in rows):
             raise SystemExit(f"a round went without a site; expected all {sites} in each")
         lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()

@@ -22,7 +22,12 @@ from primia_flwr.config.root import app_root
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.storage.reading import reason_of
 
-_SILENT = ("hydra/hydra_logging=disabled", "hydra/job_logging=disabled")
+# Hydra says nothing, and leaves everybody's loggers as they are.
+_SILENT = tuple(
+    word
+    for kind in ("hydra_logging", "job_logging")
+    for word in (f"hydra/{kind}=disabled", f"hydra.{kind}.disable_existing_loggers=false")
+)
 _Job = Callable[[DictConfig, Path], dict[str, Any]]
 
 

@@ -234,7 +234,7 @@ def test_nothing_is_replaced_and_no_original_written_to(
         (["data.root=nowhere"], "expected a folder with images"),
         (["output_dir=''"], "output_dir is empty"),
         (["burned_in=blur"], "expected one of flag"),
-        (["data=synthetic"], "expected images of patients"),
+        (["data=synthetic", "data.root=''"], "expected images of patients"),
         (["data.classes=[A,B]"], "not in data.classes"),
     ],
 )
