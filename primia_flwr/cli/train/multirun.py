@@ -1,5 +1,6 @@
 """`primia train -m`: Hydra's own sweep over lists, or a search; one line of JSON at the end."""
 
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -75,6 +76,8 @@ def enter_hydra(overrides: Sequence[str], task: Callable[[DictConfig], Any]) -> 
     entry = hydra.main(
         version_base="1.3", config_path=str(app_root() / "conf"), config_name="config"
     )
+    root = logging.getLogger()
+    level = root.level  # which Hydra sets
     with patch.object(sys, "argv", arguments), patch.dict("os.environ", {"HYDRA_FULL_ERROR": "1"}):
         try:
             entry(task)()
@@ -85,3 +88,5 @@ def enter_hydra(overrides: Sequence[str], task: Callable[[DictConfig], Any]) -> 
                 f"{error.filename} cannot be written ({error.strerror}); expected a folder that "
                 "can be made; give another by hydra.sweep.dir=<folder>"
             ) from None
+        finally:
+            root.setLevel(level)
