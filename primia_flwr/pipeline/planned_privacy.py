@@ -24,7 +24,7 @@ def planned_privacy(
     Parameters
     ----------
     experiment : Experiment
-        A private one.
+        Without privacy there are no rows.
     sites : sequence of SiteData
         Whose units count.
     entries : int
@@ -35,6 +35,8 @@ def planned_privacy(
     ConfigError
         If delta is not below one over a site's units, or no noise is large enough.
     """
+    if not experiment.privacy.protected_unit:
+        return []
     return [_row(experiment, site, entries) for site in sites]
 
 

@@ -119,9 +119,9 @@ def _private(
     experiment: Experiment, sites: Sequence[SiteData], trained: int, console: Console
 ) -> dict[str, Any]:
     """Print and return what a private run would cost and how noisy it would be."""
-    if not experiment.privacy.enabled:
-        return {}
     rows = planned_privacy(experiment, sites, trained)
+    if not rows:
+        return {}
     table = Table(title=f"{experiment.privacy.mode}, delta {experiment.privacy.delta:g}")
     for column in rows[0]:
         table.add_column(column.replace("_", " "), justify="left" if column == "site" else "right")

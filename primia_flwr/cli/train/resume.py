@@ -90,14 +90,6 @@ def _check_longer(before: Experiment, rounds: int) -> None:
             f"{asked}; expected at least the {before.federation.rounds} rounds of that run; "
             "start a new run for fewer"
         )
-    if before.privacy.enabled and rounds > before.federation.rounds:
-        raise ConfigError(
-            f"{asked}: the noise of a private run is planned for its "
-            f"{before.federation.rounds} rounds; expected no more; start a new run, whose cost "
-            "in epsilon is added"
-        )
-    if before.search.enabled and rounds > before.federation.rounds:
-        raise ConfigError(
-            f"{asked}: a search has spent its rounds on many configurations; expected the same "
-            "number; start a new run with the chosen configuration"
-        )
+    bound = before.privacy.bound_to_its_rounds or before.search.bound_to_its_rounds
+    if bound and rounds > before.federation.rounds:
+        raise ConfigError(f"{asked}; expected {before.federation.rounds}: {bound}")

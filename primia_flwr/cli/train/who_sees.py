@@ -20,7 +20,8 @@ def what_matters(experiment: Experiment) -> dict[str, str]:
         f"{rounds} rounds",
         "the coordinator sees": _coordinator(experiment),
         "each site sees": "the global model of every round, and its own images",
-        "privacy": _privacy(experiment),
+        "privacy": experiment.privacy.promise
+        or "none: what is seen, and the model, may tell of single patients",
         "tracking": f"{mode}: {_TRACKED[mode].format(model=model)}",
     }
 
@@ -36,15 +37,3 @@ def _coordinator(experiment: Experiment) -> str:
     least, colluding = aggregation.least_sites, aggregation.max_colluding
     beside = f", even with {colluding} sites on its side" if colluding else ""
     return f"sums over at least {least} sites, no site's own update{beside} (aggregation=secure)"
-
-
-def _privacy(experiment: Experiment) -> str:
-    privacy = experiment.privacy
-    if not privacy.enabled:
-        return "none: what is seen, and the model, may tell of single patients"
-    noise = (
-        f"epsilon {privacy.epsilon:g}"
-        if privacy.epsilon
-        else f"noise multiplier {privacy.noise_multiplier:g}"
-    )
-    return f"{privacy.mode}, {noise} at delta {privacy.delta:g} for each {privacy.unit}"

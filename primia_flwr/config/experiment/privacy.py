@@ -120,6 +120,28 @@ class PrivacyConfig:
         return self.epsilon if self.enabled else 0.0
 
     @property
+    def promise(self) -> str:
+        """What the run promises, in a line; nothing where it claims nothing."""
+        if not self.enabled:
+            return ""
+        noise = (
+            f"epsilon {self.epsilon:g}"
+            if self.epsilon
+            else f"noise multiplier {self.noise_multiplier:g}"
+        )
+        return f"{self.mode}, {noise} at delta {self.delta:g} for each {self.unit}"
+
+    @property
+    def bound_to_its_rounds(self) -> str:
+        """Why the run cannot be lengthened; nothing where it can."""
+        if not self.enabled:
+            return ""
+        return (
+            "the noise of a private run is planned for its rounds; start a new run, whose cost in "
+            "epsilon is added"
+        )
+
+    @property
     def enabled(self) -> bool:
         """Whether the run makes a guarantee at all."""
         return self.mode != "none"

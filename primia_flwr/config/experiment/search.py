@@ -40,6 +40,16 @@ class SearchConfig:
         """Whether the run is a search."""
         return self.population > 0
 
+    @property
+    def bound_to_its_rounds(self) -> str:
+        """Why the run cannot be lengthened; nothing where it can."""
+        if not self.enabled:
+            return ""
+        return (
+            "a search has spent its rounds on many configurations; start a new run with the "
+            "chosen configuration"
+        )
+
     def rungs(self, rounds: int) -> list[Rung]:
         """Return the rungs of a search whose full training is `rounds` rounds; none of no search.
 

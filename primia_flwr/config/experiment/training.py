@@ -13,7 +13,7 @@ from primia_flwr.errors import ConfigError
 NORMS = ("batch", "group", "none", "frozen")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _POOLS = ("avg", "max")
-_TRAINABLE = ("all", "norm", "head")
+_TRAINABLE = ("all", "norm", "head", "lora")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle", "warm_restarts")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -37,6 +37,8 @@ class ModelConfig:
     pool: str = "avg"
     weights: str = "none"
     trainable: str = "all"
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
 
     def __post_init__(self) -> None:
         check_choice("model.name", self.name, MODELS)
@@ -55,6 +57,23 @@ class ModelConfig:
             )
         self._check_norm()
         self._check_weights()
+        self._check_lora()
+
+    @property
+    def adapted(self) -> bool:
+        """Whether adapters of low rank are trained beside the layers."""
+        return self.trainable == "lora"
+
+    def _check_lora(self) -> None:
+        check_range("model.lora_rank", self.lora_rank, 1, 1024, example=8)
+        check_range("model.lora_alpha", self.lora_alpha, 0, 1024, example=16.0, open_low=True)
+        if self.adapted and self.weight_standardisation:
+            raise ConfigError(
+                "model.trainable=lora with model.weight_standardisation=true; an adapter cannot be "
+                "added to a kernel that is standardised at each use; set model.norm=group with "
+                "model.weight_standardisation=false, model.norm=frozen or batch, or "
+                "model.trainable=norm"
+            )
 
     def _check_norm(self) -> None:
         # Every model has batch norm; the row of another one imports PyTorch.
