@@ -10,6 +10,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.models.architecture import Architecture
 from primia_flwr.models.layers.common import freeze, standardise_kernels
 from primia_flwr.models.layers.frozen_norm import freeze_statistics, has_statistics
+from primia_flwr.models.layers.lora import add_adapters
 from primia_flwr.models.weights import IMAGENET, first_state, load_first_weights
 from primia_flwr.models.weights_card import check_kind
 
@@ -58,6 +59,15 @@ def build_model(
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         model = architecture.build(cfg, outputs=outputs, channels=channels)
+        _prepare(model, cfg, architecture, first_weights=first_weights)
+    freeze(model, cfg.trainable, head=architecture.head)
+    return model
+
+
+def _prepare(
+    model: nn.Module, cfg: ModelConfig, architecture: Architecture, *, first_weights: bool
+) -> None:
+    """Make a model what `cfg` says besides its architecture, in place."""
     if cfg.weight_standardisation:
         standardise_kernels(model)
     state = _first_state(cfg, architecture) if first_weights else {}
@@ -68,8 +78,8 @@ def build_model(
         load_first_weights(model, cfg.weights, state, stem=architecture.stem, head=head)
     if cfg.norm == "frozen":
         freeze_statistics(model)
-    freeze(model, cfg.trainable, head=architecture.head)
-    return model
+    if cfg.adapted:
+        add_adapters(model, head=architecture.head, rank=cfg.lora_rank, alpha=cfg.lora_alpha)
 
 
 def _first_state(cfg: ModelConfig, architecture: Architecture) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.card import CARD_FILE, ModelCard, read_card, read_values
 from primia_flwr.models.empty import empty_model
+from primia_flwr.models.layers.lora import plain_state
 from primia_flwr.storage.atomic import write_atomic, write_together, writing
 from primia_flwr.storage.reading import reading, reason_of
 
@@ -28,6 +29,7 @@ _EXPECTED = "expected a writable folder with free space"
 def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     """Write the weights, then the card; each file appears whole or not at all.
 
+    Adapters are added to the layers that they stand beside, so that what is saved is a plain model.
     Activation bounds are left out: those of the card are of the weights that it came with.
 
     Raises
@@ -35,10 +37,13 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     CheckpointError
         If the folder cannot be written, e.g. a full disk; an earlier file survives.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    whole = plain_state(model)
+    state = {name: value.detach().cpu().contiguous() for name, value in whole.items()}
     weights = save_tensors(state)
     digest = hashlib.sha256(weights).hexdigest()
-    described = {**replace(card, activation_bounds=None).to_dict(), "sha256": digest}
+    kind = replace(card.model, trainable="all") if card.model.adapted else card.model
+    card = replace(card, model=kind, activation_bounds=None)
+    described = {**card.to_dict(), "sha256": digest}
     files = (run_dir / _WEIGHTS_FILE, run_dir / CARD_FILE)
     remedy = f"{_EXPECTED}; the files that were there are unchanged"
     with writing(run_dir, error=CheckpointError, remedy=remedy):

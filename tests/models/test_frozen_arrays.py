@@ -11,7 +11,17 @@ NORMS = {f"features.{4 * n + 1}.{part}" for n in range(4) for part in ("weight",
 
 
 @pytest.mark.parametrize(
-    ("trainable", "frozen"), [("all", set()), ("norm", KERNELS), ("head", KERNELS | NORMS)]
+    ("trainable", "frozen"),
+    [
+        ("all", set()),
+        ("norm", KERNELS),
+        ("head", KERNELS | NORMS),
+        # an adapter is no smaller than the first layer: 8 (9 + 32) = 328 to 288
+        (
+            "lora",
+            NORMS | {"features.0.weight", *(f"features.{4 * n}.base.weight" for n in (1, 2, 3))},
+        ),
+    ],
 )
 def test_all_parameters_but_the_trained_ones(trainable: str, frozen: set[str]) -> None:
     cfg = ModelConfig(name="simpleconv", trainable=trainable, weights="w.pth")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.models.layers.lora import Adapted
 from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
@@ -52,12 +53,15 @@ def activation(cfg: ModelConfig, *, most: int = 0) -> nn.Module:
 
 
 def freeze(model: nn.Module, trainable: str, *, head: str) -> None:
-    """Leave only a part of the parameters trainable: all, norm (with the head), or the head."""
+    """Leave a part of the parameters trainable: all, the head, or it with norms or adapters."""
+    adapted = [layer for layer in model.modules() if isinstance(layer, Adapted)]
+    adapters = {id(part) for layer in adapted for part in (layer.down, layer.up)}
     for name, module in model.named_modules():
         in_head = name == head or name.startswith(f"{head}.")
         norm = trainable == "norm" and isinstance(module, _NORM_LAYERS)
+        trained = trainable == "all" or in_head or norm or id(module) in adapters
         for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(trainable == "all" or in_head or norm)
+            parameter.requires_grad_(trained)
         if norm and isinstance(module, nn.GroupNorm):
             module.register_forward_pre_hook(_ask_for_a_gradient)
 

@@ -113,9 +113,12 @@ def test_every_engine_is_torch_func_without_normalisation(clip: str, views: int,
 
 
 @pytest.mark.parametrize("name", ["resnet18", "simpleconv"])
-@pytest.mark.parametrize("trainable", ["norm", "head"])
-def test_engines_agree_where_only_scales_and_shifts_are_trained(name: str, trainable: str) -> None:
-    cfg = ModelConfig(name=name, norm="none", trainable=trainable, weights="a.pth")
+@pytest.mark.parametrize(
+    ("trainable", "norm"),
+    [("norm", "none"), ("head", "none"), ("lora", "group"), ("lora", "frozen")],
+)
+def test_engines_agree_where_only_a_part_is_trained(name: str, trainable: str, norm: str) -> None:
+    cfg = ModelConfig(name=name, norm=norm, trainable=trainable, weights="a.pth")
     model = build_model(cfg, outputs=3, channels=1, seed=0, first_weights=False).double()
     images, targets = batch(4, size=32, channels=1)
     engines = {e: build_engine(e, model, cross_entropy, clip_norm=0.1) for e in ENGINES}
