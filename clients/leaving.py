@@ -2,7 +2,7 @@
 
 | run | `train` | `evaluate` | `query.statistics` | `query.secagg` |
 | --- | --- | --- | --- | --- |
-| plain | update, measurements | measurements | exact sums | refused |
+| plain, relay | update, measurements | measurements | exact sums | refused |
 | secure aggregation | masked vectors | masked vectors | masked vectors | protocol's steps |
 | differential privacy | noisy, masked, paid | refused | noisy, masked, paid | protocol's steps |
 
@@ -121,6 +121,7 @@ _PRIVATE = Leaving(
 # By aggregation.name and privacy.mode. A private run is always masked.
 _TABLE = {
     ("plain", "none"): _PLAIN,
+    ("relay", "none"): _PLAIN,
     ("secure", "none"): _SECURE,
     ("secure", "dp_sgd"): replace(_PRIVATE, own_noise=True),
     # How many batches there are follows from how many images.

@@ -19,6 +19,7 @@ from primia_flwr.secagg.payload.fixed_point import Overflow
 from strategies.aggregators.aggregator import Aggregator
 from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
+from strategies.aggregators.relay.aggregator import RelayAggregator
 from strategies.aggregators.secure.aggregator import SecureAggregator
 from strategies.fedsearch.loop import SearchLoop
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
@@ -90,6 +91,10 @@ def build_aggregator(
         return PlainAggregator(strategy, model, parameters, **described)
     layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)
     overflow: Overflow = "clip" if aggregation.overflow == "clip" else "decline"
+    if aggregation.relayed:
+        return RelayAggregator(
+            strategy, model, parameters, experiment=experiment, folder=folder, **described
+        )
     return FixedPointAggregator(
         strategy, model, parameters, needs=needs, layout=layout, overflow=overflow, **described
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
-from primia_flwr.config.checks import check_range, nearest
+from primia_flwr.config.checks import check_choice, check_range, nearest
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable, shown
 
@@ -21,6 +21,46 @@ class Need(Enum):
 @dataclass(frozen=True)
 class NoOptions:
     """The options of a rule that has none."""
+
+
+@dataclass(frozen=True)
+class RelayOrder:
+    """The options of a relay.
+
+    `order`: of the sites in a cycle, as `listed` in federation.sites or at `random`, drawn anew for
+    each cycle from the seed. `proportional`: with training.sync_every_n_batches, a site takes so
+    many batches times its share of the images, relative to the mean of the sites.
+    """
+
+    order: str = "listed"
+    proportional: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("strategy.options.order", self.order, ("listed", "random"))
+
+    def check(self, experiment: Any) -> None:
+        """Refuse what a relay has no use for, and what would show more than it says.
+
+        Raises
+        ------
+        ConfigError
+            Naming the first such key.
+        """
+        if self.proportional and not experiment.training.sync_every_n_batches:
+            raise ConfigError(
+                "strategy.options.proportional=true with training.sync_every_n_batches=0; expected "
+                "batches: with whole epochs a site's steps follow its images already"
+            )
+        if experiment.search.enabled:
+            raise ConfigError(
+                f"strategy.name={experiment.strategy.name} with a search; expected search=none, or "
+                "a rule that needs only the mean, e.g. strategy=fedavg: one model goes round"
+            )
+        if self.proportional and experiment.reports_nothing:
+            raise ConfigError(
+                "strategy.options.proportional=true in a sealed or private run; expected false: "
+                "how many images a site has is told to nobody there"
+            )
 
 
 @dataclass(frozen=True)

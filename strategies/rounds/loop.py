@@ -56,7 +56,8 @@ class LoopConfig:
 
     `private`: the run claims differential privacy. Then nothing is asked of the sites but updates:
     no exact statistics, no validation; all rounds are run, and the last model is the result, or
-    the average of the rounds' models with the weight `averaging` of the past.
+    the average of the rounds' models with the weight `averaging` of the past. So it is where models
+    are `sealed`. `relayed`: a round has steps, which are kept on the disk beside the checkpoints.
     `cross_site`: at the end each site's own model is validated at every site.
     """
 
@@ -69,6 +70,13 @@ class LoopConfig:
     private: bool = False
     averaging: float = 0.0
     cross_site: bool = False
+    relayed: bool = False
+    sealed: bool = False
+
+    @property
+    def reports_nothing(self) -> bool:
+        """Whether the sites are asked for nothing but updates."""
+        return self.private or self.sealed
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
@@ -83,6 +91,8 @@ class LoopConfig:
             private=experiment.privacy.enabled,
             averaging=experiment.privacy.averaging,
             cross_site=experiment.debug.cross_site,
+            relayed=experiment.aggregation.relayed,
+            sealed=experiment.aggregation.sealed,
         )
 
 
@@ -172,7 +182,7 @@ class RoundLoop:
         self._mark = time.monotonic()  # a wait for the sites before is no part of a round
         while not state.stopped:
             self._round(state)
-        if not self._cfg.private and state.validated < state.round:
+        if not self._cfg.reports_nothing and state.validated < state.round:
             self._validate_last(state)
         if self._cfg.cross_site:
             self._cross_site(state)
@@ -196,7 +206,7 @@ class RoundLoop:
         )
 
     def _statistics(self) -> PixelSums:
-        if self._cfg.private and self._cfg.normalisation.kind == "fixed":
+        if self._cfg.reports_nothing and self._cfg.normalisation.kind == "fixed":
             return PixelSums(0, (), (), (), ())
         timeout = self._federation.round_timeout
         return self._aggregator.statistics(self._grid, timeout=timeout).sums
@@ -286,12 +296,12 @@ class RoundLoop:
         return left < self._federation.min_sites
 
     def _finish_round(self, state: RunState, outcome: Outcome, rows: list[SiteRow]) -> None:
-        if not self._cfg.private:
+        if not self._cfg.reports_nothing:
             self._take_validation(state, outcome.validation)
         if outcome.arrays is not None:
             state.model, state.round = outcome.arrays, state.round + 1
         self._history.rounds.append(self._row(state.round, outcome, rows))
-        if self._cfg.private:
+        if self._cfg.reports_nothing:
             self._take_last(state)
         self._history.sites.extend(rows)
         if state.patience.should_stop:
@@ -414,8 +424,8 @@ class RoundLoop:
             "history": self._history.to_dict(),
         }
         self._writer.save(Checkpoint(self._cfg.config_hash, state.round, arrays, values))
-        if self._cfg.private:
-            self._writer.wait()  # what patients have paid for is not asked of them again
+        if self._cfg.private or self._cfg.relayed:
+            self._writer.wait()  # what was paid for, or passed on, is not asked for again
         self._history.write()
 
     def _on_row(self, row: SiteRow) -> None:

@@ -11,18 +11,24 @@ from primia_flwr.errors import ConfigError
 GIVES: dict[str, tuple[Need, ...]] = {
     "plain": (Need.EACH_UPDATE, Need.MEAN),
     "secure": (Need.MEAN,),
+    "relay": (Need.ONE_SITE,),
 }
 _OVERFLOWS = ("decline", "clip")
+_REVEALED = ("end", "never")
 
 
 @dataclass
 class AggregationConfig:
-    """`plain`: each update reaches the coordinator. `secure`: sums over sites and nothing else.
+    """`plain`: each update reaches the coordinator. `secure`: sums over sites. `relay`: no sums.
 
     Means are computed in the fixed point of secure aggregation, in a plain run too, so that both
     end in the same model; `float_mean`, in a plain run: in float64. `clip`: largest magnitude of an
     entry of an update; `overflow`: a site with a larger one declines the round, or clips and counts
     it. `max_weight`: a site's weight must not pass it.
+
+    Of a relay, in which the model goes from site to site through the coordinator: `sealed`, each
+    site encrypts its model for the next one; `reveal`: whether the coordinator is given the model
+    of the `end`, or `never` any.
 
     Of secure aggregation: `min_survivors`, `max_colluding`: sites in any sum, and sites that may
     work together with the coordinator; each site's policy may ask for more. `accept_two`: sums over
@@ -45,6 +51,8 @@ class AggregationConfig:
     accept_two: bool = False
     degree: int = 0
     allow_other_survivors: bool = False
+    sealed: bool = False
+    reveal: str = "end"
     member_lists_since: str = ""
     run: str = ""
 
@@ -60,6 +68,7 @@ class AggregationConfig:
         self._check_run()
         if self.float_mean and self.secure:
             raise ConfigError(
+        check_choice("aggregation.reveal", self.reveal, _REVEALED)
                 "aggregation.float_mean=true with aggregation.name=secure; expected "
                 "aggregation=plain: masked updates add up in fixed point only"
             )
@@ -67,6 +76,11 @@ class AggregationConfig:
     def _check_run(self) -> None:
         if not re.fullmatch(r"([0-9a-f]{32})?", self.run):
             raise ConfigError(
+        if self.sealed and not self.relayed:
+            raise ConfigError(
+                f"aggregation.sealed=true with aggregation.name={self.name}; expected "
+                "aggregation=relay: only there a site's model goes to another site"
+            )
                 f"aggregation.run={self.run!r:.80}; expected nothing, or the 32 hexadecimal "
                 "digits that the launcher drew"
             )
@@ -86,3 +100,18 @@ class AggregationConfig:
     def secure(self) -> bool:
         """Whether the coordinator sees sums only."""
         return self.name == "secure"
+    @property
+        """Whether a site sends a part of its update's numbers only."""
+
+        """Return how many of an update's numbers a site sends in a round: one at least."""
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the model goes from site to site."""
+        return self.name == "relay"
+
+    @property
+    def named(self) -> bool:
+        """Whether a run has a name of its own, and its sites the identities of a roster."""
+        return self.secure or self.relayed
+

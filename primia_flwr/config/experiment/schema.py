@@ -70,6 +70,7 @@ class Experiment:
         self._check_rule()
         self._check_secure()
         self._check_debug()
+        self._check_sealed()
         check_guarantee(self)
 
     @property
@@ -90,6 +91,14 @@ class Experiment:
 
     def _check_monitors(self) -> None:
         stopping = self.training.early_stopping
+    @property
+    def reports_nothing(self) -> bool:
+        """Whether sites report nothing but their updates: no statistics, no validation."""
+        return self.privacy.enabled or self.aggregation.sealed
+
+
+    @property
+
         metrics = [*(metric.name for metric in self.task.metrics), "objective"]
         for scope, monitor in (
             ("site", stopping.site.monitor),
@@ -122,11 +131,24 @@ class Experiment:
         debug, aggregation = self.debug, self.aggregation
         if debug.cross_site and Need.EACH_UPDATE not in GIVES[aggregation.name]:
             raise ConfigError(
-                "debug.cross_site=true with aggregation.name=secure; expected aggregation=plain: "
-                "the cross-site matrix needs each site's own model and its own counts, and secure "
-                "aggregation shows sums only"
+                f"debug.cross_site=true with aggregation.name={aggregation.name}; expected "
+                "aggregation=plain: the cross-site matrix needs each site's own model and its own "
+                "counts, which other ways of aggregation do not show"
             )
         for key, does in (
+    def _check_sealed(self) -> None:
+        if not self.aggregation.sealed:
+            return
+        why = "in a sealed relay no site tells the coordinator a number about its images"
+        for key, value, needed in (
+            ("data.normalisation.kind", self.data.normalisation.kind, "fixed"),
+            ("training.class_weights", self.training.class_weights, "none"),
+        ):
+            if value != needed:
+                raise ConfigError(
+                    f"{key}={value} with aggregation.sealed=true; expected {needed}: {why}"
+                )
+
             ("verify_sums", "reads the update of every site"),
             ("record_received", "writes what each site sent to the coordinator's disk"),
         ):

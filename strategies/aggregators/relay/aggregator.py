@@ -1,0 +1,97 @@
+"""The relay: a round is a cycle, in which one site after the other trains the newest model.
+
+The answer of a site is the model of the next one; nothing is averaged, buffers of normalisation
+layers neither. A site that is away, fails or declines is skipped, and has its row. Source: Chang
+et al. 2018, https://doi.org/10.1093/jamia/ocy017
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.messages.held import held
+from primia_flwr.messages.keys import CONFIG, ROUND
+from primia_flwr.runs.history import EVALUATED
+from strategies.aggregators.aggregator import OnRow, Outcome, Request
+from strategies.aggregators.plain import PlainAggregator
+from strategies.aggregators.relay.cycle import Cycle, CycleLog, mean_loss, order_of
+
+
+class RelayAggregator(PlainAggregator):
+    """Has the sites train one after the other.
+
+    Parameters
+    ----------
+    *args, **described
+        As `PlainAggregator`.
+    experiment : Experiment
+        Says the order of the sites.
+    folder : Path, optional
+        The run's, where the position in the cycle is kept.
+    """
+
+    def __init__(
+        self, *args: Any, experiment: Experiment, folder: Path | None = None, **described: Any
+    ) -> None:
+        super().__init__(*args, **described)
+        self._experiment = experiment
+        self._log = CycleLog(folder, experiment)
+
+    def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
+        """Hand the model from site to site; the last site's is the round's.
+
+        A round that is repeated, or gone on with, asks those that have not answered well.
+        """
+        outcome = self._verdict(request, grid)
+        cycle = self._log.load(request.server_round, request.arrays)
+        cycle = cycle or Cycle(request.server_round, dict(request.arrays))
+        if self._recording:
+            self._recording.begin(request.server_round, request.arrays)
+        nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
+        for site in order_of(self._experiment, cycle.number):
+            if site in nodes and not cycle.has(site):
+                self._visit(cycle, nodes[site], request, grid, on_row)
+                self._log.save(cycle)
+        return self._finished(cycle, request, outcome)
+
+    def _verdict(self, request: Request, grid: RosterGrid) -> Outcome:
+        """Have all sites validate the model that the cycle begins with, at the same time."""
+        if request.server_round == 1:  # nobody has trained the first weights
+            return Outcome()
+        found = self.evaluate(request, grid, lambda row: None)
+        return Outcome(
+            validation=found.validation,
+            validations=found.validations,
+            bytes_up=found.bytes_up,
+            bytes_down=found.bytes_down,
+        )
+
+    def _visit(
+        self, cycle: Cycle, node: int, request: Request, grid: RosterGrid, on_row: OnRow
+    ) -> None:
+        """Have one site train the newest model; take its model where it sends a good one."""
+        config = ConfigRecord({**request.config, ROUND: cycle.number})
+        message = Message(RecordDict({CONFIG: config}), node, MessageType.TRAIN)
+        outcome, updates = self._send([message], held(cycle.model), request, grid, on_row)
+        for update in updates:
+            cycle.model = {**cycle.model, **update.arrays}
+            cycle.holder = update.site
+        cycle.rows |= {row.site: row for row in outcome.rows}
+        cycle.bytes_up += outcome.bytes_up
+        cycle.bytes_down += outcome.bytes_down
+        cycle.images += outcome.images
+        cycle.training_seconds += outcome.training_seconds
+
+    def _finished(self, cycle: Cycle, request: Request, outcome: Outcome) -> Outcome:
+        """Say what the cycle brought; its model, if enough sites have trained."""
+        outcome.rows = [cycle.rows[site] for site in sorted(cycle.rows)]
+        outcome.resting = outcome.count(EVALUATED)
+        outcome.bytes_up += cycle.bytes_up
+        outcome.bytes_down += cycle.bytes_down
+        outcome.images, outcome.training_seconds = cycle.images, cycle.training_seconds
+        if len(cycle.trained) >= request.min_updates:
+            outcome.arrays, outcome.train_loss = cycle.model, mean_loss(cycle.trained)
+        return outcome
