@@ -101,11 +101,6 @@ class AggregationConfig:
         """Whether the coordinator sees sums only."""
         return self.name == "secure"
     @property
-        """Whether a site sends a part of its update's numbers only."""
-
-        """Return how many of an update's numbers a site sends in a round: one at least."""
-
-    @property
     def relayed(self) -> bool:
         """Whether the model goes from site to site."""
         return self.name == "relay"

@@ -96,9 +96,6 @@ class Experiment:
         """Whether sites report nothing but their updates: no statistics, no validation."""
         return self.privacy.enabled or self.aggregation.sealed
 
-
-    @property
-
         metrics = [*(metric.name for metric in self.task.metrics), "objective"]
         for scope, monitor in (
             ("site", stopping.site.monitor),
