@@ -87,14 +87,14 @@ def build_aggregator(
         "keep_models": experiment.debug.cross_site,
         "recording": Recording.of(experiment, folder),
     }
-    if aggregation.float_mean or needs is not Need.MEAN:
-        return PlainAggregator(strategy, model, parameters, **described)
-    layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)
-    overflow: Overflow = "clip" if aggregation.overflow == "clip" else "decline"
     if aggregation.relayed:
         return RelayAggregator(
             strategy, model, parameters, experiment=experiment, folder=folder, **described
         )
+    if aggregation.float_mean or needs is not Need.MEAN:
+        return PlainAggregator(strategy, model, parameters, **described)
+    layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)
+    overflow: Overflow = "clip" if aggregation.overflow == "clip" else "decline"
     return FixedPointAggregator(
         strategy, model, parameters, needs=needs, layout=layout, overflow=overflow, **described
     )

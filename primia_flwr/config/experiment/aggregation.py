@@ -46,13 +46,13 @@ class AggregationConfig:
     overflow: str = "decline"
     max_weight: int = 10_000
     float_mean: bool = False
+    sealed: bool = False
+    reveal: str = "end"
     min_survivors: int = 3
     max_colluding: int = 0
     accept_two: bool = False
     degree: int = 0
     allow_other_survivors: bool = False
-    sealed: bool = False
-    reveal: str = "end"
     member_lists_since: str = ""
     run: str = ""
 
@@ -61,14 +61,19 @@ class AggregationConfig:
         check_range("aggregation.clip", self.clip, 0, 1e6, example=32.0, open_low=True)
         check_choice("aggregation.overflow", self.overflow, _OVERFLOWS)
         check_range("aggregation.max_weight", self.max_weight, 1, 10**7, example=10_000)
+        check_choice("aggregation.reveal", self.reveal, _REVEALED)
         check_range("aggregation.max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("aggregation.min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("aggregation.degree", self.degree, 0, 254, example=0)
         check_day("aggregation.member_lists_since", self.member_lists_since)
         self._check_run()
+        if self.sealed and not self.relayed:
+            raise ConfigError(
+                f"aggregation.sealed=true with aggregation.name={self.name}; expected "
+                "aggregation=relay: only there a site's model goes to another site"
+            )
         if self.float_mean and self.secure:
             raise ConfigError(
-        check_choice("aggregation.reveal", self.reveal, _REVEALED)
                 "aggregation.float_mean=true with aggregation.name=secure; expected "
                 "aggregation=plain: masked updates add up in fixed point only"
             )
@@ -76,11 +81,6 @@ class AggregationConfig:
     def _check_run(self) -> None:
         if not re.fullmatch(r"([0-9a-f]{32})?", self.run):
             raise ConfigError(
-        if self.sealed and not self.relayed:
-            raise ConfigError(
-                f"aggregation.sealed=true with aggregation.name={self.name}; expected "
-                "aggregation=relay: only there a site's model goes to another site"
-            )
                 f"aggregation.run={self.run!r:.80}; expected nothing, or the 32 hexadecimal "
                 "digits that the launcher drew"
             )
@@ -97,10 +97,6 @@ class AggregationConfig:
         return self.min_survivors if self.secure else 1
 
     @property
-    def secure(self) -> bool:
-        """Whether the coordinator sees sums only."""
-        return self.name == "secure"
-    @property
     def relayed(self) -> bool:
         """Whether the model goes from site to site."""
         return self.name == "relay"
@@ -110,3 +106,7 @@ class AggregationConfig:
         """Whether a run has a name of its own, and its sites the identities of a roster."""
         return self.secure or self.relayed
 
+    @property
+    def secure(self) -> bool:
+        """Whether the coordinator sees sums only."""
+        return self.name == "secure"

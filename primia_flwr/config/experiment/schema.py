@@ -69,8 +69,8 @@ class Experiment:
         self._check_monitors()
         self._check_rule()
         self._check_secure()
-        self._check_debug()
         self._check_sealed()
+        self._check_debug()
         check_guarantee(self)
 
     @property
@@ -89,13 +89,13 @@ class Experiment:
         """w_max, by which the fixed point scales updates; 1 where all weigh alike."""
         return 1 if self.strategy.weighting == "equal" else self.aggregation.max_weight
 
-    def _check_monitors(self) -> None:
-        stopping = self.training.early_stopping
     @property
     def reports_nothing(self) -> bool:
         """Whether sites report nothing but their updates: no statistics, no validation."""
         return self.privacy.enabled or self.aggregation.sealed
 
+    def _check_monitors(self) -> None:
+        stopping = self.training.early_stopping
         metrics = [*(metric.name for metric in self.task.metrics), "objective"]
         for scope, monitor in (
             ("site", stopping.site.monitor),
@@ -124,15 +124,6 @@ class Experiment:
                 f"many; set federation.min_sites={aggregation.min_survivors}"
             )
 
-    def _check_debug(self) -> None:
-        debug, aggregation = self.debug, self.aggregation
-        if debug.cross_site and Need.EACH_UPDATE not in GIVES[aggregation.name]:
-            raise ConfigError(
-                f"debug.cross_site=true with aggregation.name={aggregation.name}; expected "
-                "aggregation=plain: the cross-site matrix needs each site's own model and its own "
-                "counts, which other ways of aggregation do not show"
-            )
-        for key, does in (
     def _check_sealed(self) -> None:
         if not self.aggregation.sealed:
             return
@@ -146,6 +137,15 @@ class Experiment:
                     f"{key}={value} with aggregation.sealed=true; expected {needed}: {why}"
                 )
 
+    def _check_debug(self) -> None:
+        debug, aggregation = self.debug, self.aggregation
+        if debug.cross_site and Need.EACH_UPDATE not in GIVES[aggregation.name]:
+            raise ConfigError(
+                f"debug.cross_site=true with aggregation.name={aggregation.name}; expected "
+                "aggregation=plain: the cross-site matrix needs each site's own model and its own "
+                "counts, which other ways of aggregation do not show"
+            )
+        for key, does in (
             ("verify_sums", "reads the update of every site"),
             ("record_received", "writes what each site sent to the coordinator's disk"),
         ):
