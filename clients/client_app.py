@@ -1,9 +1,9 @@
 """The ClientApp: handlers of the coordinator's messages, and the mods around them.
 
 Outermost first: what a failing site tells, models packed for the wire, what may leave at all
-(`clients.leaving`), masks, the configuration of a search, noise. The last three hand a message
-through untouched where their feature is off. The imports stay inside the routes where they are
-heavy, because a SuperNode starts a new process for every message.
+(`clients.leaving`), masks, the configuration of a search, a part of an update, noise. The last four
+hand a message through untouched where their feature is off. The imports stay inside the routes
+where they are heavy, because a SuperNode starts a new process for every message.
 """
 
 from flwr.app import Context, Message
@@ -15,8 +15,13 @@ from clients.mods.leaving import leaving_mod
 from clients.mods.packing import packing_mod
 from clients.mods.search import search_mod
 from clients.mods.secagg import answer_protocol, secagg_mod
+from clients.mods.sharing import sharing_mod
 
-app = ClientApp(mods=[discretion_mod, packing_mod, leaving_mod, secagg_mod, search_mod, dp_mod])
+app = ClientApp(
+    mods=[
+        discretion_mod, packing_mod, leaving_mod, secagg_mod, search_mod, sharing_mod, dp_mod,
+    ]
+)  # fmt: skip
 
 
 @app.query("statistics")

@@ -21,6 +21,7 @@ from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
 from strategies.aggregators.relay.aggregator import RelayAggregator
 from strategies.aggregators.secure.aggregator import SecureAggregator
+from strategies.aggregators.sent_vector import sent_by
 from strategies.fedsearch.loop import SearchLoop
 from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
 
@@ -67,6 +68,7 @@ def build_aggregator(
         If the aggregation cannot give what the rule needs, or lacks the identity of a site.
     """
     strategy, aggregation = build_strategy(experiment), experiment.aggregation
+    sent = sent_by(experiment, dict(model))
     needs = experiment.strategy.rule.needs
     if aggregation.secure:
         return SecureAggregator(
@@ -79,6 +81,7 @@ def build_aggregator(
             outputs=outputs,
             folder=folder,
             flower_run=flower_run,
+            sent=sent,
         )
     described: dict[str, Any] = {
         "task": experiment.task,
@@ -86,6 +89,7 @@ def build_aggregator(
         "channels": experiment.data.channels,
         "keep_models": experiment.debug.cross_site,
         "recording": Recording.of(experiment, folder),
+        "sent": sent,
     }
     if aggregation.relayed:
         return RelayAggregator(

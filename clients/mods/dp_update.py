@@ -189,7 +189,8 @@ class _NoisySum(_PrivateAnswer):
         """Take the noise that all sites of the run take."""
         arrays = wire.numpy_arrays(self.message.content.array_records[keys.ARRAYS])
         entries = sum(array.size for array in without(arrays, self.frozen).values())
-        self._noise = wire.aggregate_noise(self.site.experiment, entries)
+        experiment = self.site.experiment
+        self._noise = wire.aggregate_noise(experiment, experiment.num_sent(entries))
         sums = self.site.experiment.federation.rounds + self.privacy.repeats
         self.account.plan(ledger, Wish((self._noise.times(sums),)))
         self.account.cover(ledger, self.event)

@@ -26,8 +26,9 @@ from primia_flwr.messages.keys import (
     SITE,
     WEIGHT,
 )
+from primia_flwr.messages.sharing import VECTOR
 from primia_flwr.pipeline.verify_sums import write_update
-from primia_flwr.secagg.payload.fixed_point import Overflow, Real
+from primia_flwr.secagg.payload.fixed_point import Overflow
 from primia_flwr.secagg.payload.layout import Layout, round_to_digits
 from primia_flwr.secagg.payload.masks import Vector
 
@@ -79,7 +80,7 @@ def _measured_vectors(
         raise DivergenceError("the training gave no usable numbers")
     trained = plain.content.array_records.get(ARRAYS, ArrayRecord())
     weight = _weight(site, metrics) if trained else 0
-    update = wire.difference(wire.numpy_arrays(trained), before) if trained else None
+    update = _update(site, wire.numpy_arrays(trained), before) if trained else None
     secure = site.experiment.aggregation
     if update is not None and site.experiment.debug.verify_sums and site.simulated:
         write_update(site.folder, update, weight)
@@ -92,7 +93,8 @@ def _private_vectors(
 ) -> list[Vector]:
     """Encode a private update with its weight of 1; noise that is shared is added here."""
     mode, secure = site.experiment.privacy.mode, site.experiment.aggregation
-    update = _private_update(mode, wire.numpy_arrays(plain.content.array_records[ARRAYS]), before)
+    trained = wire.numpy_arrays(plain.content.array_records[ARRAYS])
+    update = _update(site, trained, before)
     values = {WEIGHT: [1]}
     if mode not in SUM_MODES:
         overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
@@ -105,13 +107,15 @@ def _private_vectors(
     return [encoded, *numbers]
 
 
-def _private_update(mode: str, trained: _Arrays, before: _Arrays) -> Real:
-    """Return the update as one vector, in the order of the arrays' names.
+def _update(site: SecureSite, trained: _Arrays, before: _Arrays) -> npt.NDArray[np.float32]:
+    """Return what is sent as one vector, in the order of the arrays' names.
 
     A shared step comes as the update itself: subtracting models of float32 would round it in a way
     that depends on every unit.
     """
-    if mode == "dp_sgd_shared":
+    if site.experiment.sends_a_vector:
+        return trained[VECTOR]
+    if site.experiment.privacy.mode == "dp_sgd_shared":
         return np.concatenate([trained[name].ravel() for name in sorted(before)])
     return wire.difference(trained, before)
 

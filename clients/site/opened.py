@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from flwr.app import Context
 
+from clients.site.kept import KeptRounds
 from clients.site.node import node_of, parsed
 from clients.site.state import SiteState
 from primia_flwr.config.experiment.schema import Experiment
@@ -62,11 +63,17 @@ class OpenSite:
     @property
     def state(self) -> SiteState:
         """Return the site's private state of this experiment."""
-        experiment = self.experiment
-        name = config_hash(experiment)
-        if self.trial is not None:
-            name = f"{name}/configuration-{self.trial:03d}"
-        return SiteState(self.folder, name, keep=experiment.client.keep_states)
+        return SiteState(self.folder, self._own_folder, keep=self.experiment.client.keep_states)
+
+    def kept(self, kind: str, *, keep: int = 0) -> KeptRounds:
+        """Return the arrays of a kind that the site keeps of this run; by default of few rounds."""
+        folder, few = self.folder / self._own_folder, self.experiment.client.keep_states
+        return KeptRounds(folder, kind, run=self.experiment.aggregation.run, keep=keep or few)
+
+    @property
+    def _own_folder(self) -> str:
+        name = config_hash(self.experiment)
+        return name if self.trial is None else f"{name}/configuration-{self.trial:03d}"
 
 
 class SiteContext(Context):

@@ -187,6 +187,8 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
     for key in _NOT_PART_OF_THE_DATA:
         del settings["data"][key]
     del settings["aggregation"]["run"]
+    if not experiment.aggregation.shares_a_part:
+        del settings["aggregation"]["share"], settings["aggregation"]["share_by"]
     if not experiment.model.adapted:
         del settings["model"]["lora_rank"], settings["model"]["lora_alpha"]
     if not experiment.search.enabled:

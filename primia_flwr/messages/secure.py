@@ -100,9 +100,11 @@ def session_of(experiment: Experiment, identities: Mapping[str, bytes]) -> Sessi
 def report_layout(experiment: Experiment, entries: int, outputs: int) -> Layout:
     """Return the layout of an update with its measurements; `entries=0`: measurements only.
 
-    In a run with differential privacy an update and a constant weight, because an exact sum of
-    anything else has no finite epsilon.
+    `entries`: of the whole update, also where sites send a part of it. In a run with differential
+    privacy an update and a constant weight, because an exact sum of anything else has no finite
+    epsilon.
     """
+    entries = experiment.num_sent(entries) if entries else 0
     if experiment.privacy.enabled:
         return _layout(experiment, entries, [Number(WEIGHT)])
     return _layout(
@@ -157,6 +159,8 @@ def _layout(experiment: Experiment, entries: int, numbers: list[Number]) -> Layo
 
 def aggregate_noise(experiment: Experiment, entries: int) -> AggregateNoise:
     """Return scale and noise of a run whose noise is shared in the sum: alike at all its sites.
+
+    `entries`: numbers that a site sends.
 
     Raises
     ------

@@ -13,7 +13,7 @@ _Array = TypeVar("_Array")
 
 
 def frozen_arrays(cfg: ModelConfig, *, outputs: int, channels: int) -> frozenset[str]:
-    """Return the names of the parameters that `model.trainable` leaves out.
+    """Return the names of the arrays that `model.trainable` or `model.shared` leaves out.
 
     Statistics of batch norm are not among them: a layer that is not trained measures on.
     """

@@ -71,7 +71,9 @@ class FixedPointAggregator(PlainAggregator):
         weight = update.weight
         if weight != int(weight):
             raise ProtocolError(f"{WEIGHT}={weight:g}; expected a whole number")
-        change = wire.difference(update.arrays, self._sent(request.arrays))
+        change = update.vector
+        if change is None:
+            change = wire.difference(update.arrays, self._sent(request.arrays))
         values = {WEIGHT: (int(weight),)}
         return self._layout.encode(change, values, overflow=self._overflow)[0]
 
@@ -80,6 +82,7 @@ class FixedPointAggregator(PlainAggregator):
         for update in updates:
             total += self._encoded.pop(update.site)
         self._encoded.clear()
-        mean = self._layout.mean_of([total], sum(int(update.weight) for update in updates))
+        mean: Any = self._layout.mean_of([total], sum(int(update.weight) for update in updates))
+        mean = self._sent_vector.whole(mean, request.server_round)
         before = self._sent(request.arrays)
         return move_by_mean(self._strategy, request.server_round, before, mean, self._parameters)

@@ -24,6 +24,7 @@ from flwr.app import (
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.data.statistics import PixelSums
+from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.held import chosen, held
 from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
@@ -40,7 +41,13 @@ from strategies.aggregators.aggregator import (
     SiteModel,
     Statistics,
 )
-from strategies.aggregators.reply_validator import ReplyValidator, Update, ValidatedReply
+from strategies.aggregators.reply_validator import (
+    ReplyValidator,
+    Update,
+    ValidatedReply,
+    rejected_row,
+)
+from strategies.aggregators.sent_vector import SentModel
 from strategies.aggregators.server_step import aggregate, check_finite, load_moments, moments
 from strategies.aggregators.statistics_query import SiteSums, ask_statistics
 from strategies.weighted_fedavg import weighted_mean
@@ -65,6 +72,8 @@ class PlainAggregator(Aggregator):
         Keep each site's last model, for the cross-site matrix.
     recording : Recording, optional
         Where to keep what comes, in a simulation that is to be attacked.
+    sent : SentModel
+        What the sites send.
     """
 
     def __init__(
@@ -78,12 +87,14 @@ class PlainAggregator(Aggregator):
         channels: int,
         keep_models: bool = False,
         recording: Recording | None = None,
+        sent: SentModel,
     ) -> None:
         self.task, self.outputs = task, outputs
         self._strategy = strategy
         self._parameters = frozenset(parameters) & model.keys()
         self._dtypes = {name: array.dtype for name, array in model.items()}
-        self._validator = ReplyValidator(model, task=task, outputs=outputs)
+        self._sent_vector = sent
+        self._validator = ReplyValidator(sent.form, task=task, outputs=outputs)
         self._recording = recording
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()
@@ -117,8 +128,10 @@ class PlainAggregator(Aggregator):
         arrays = held(request.arrays)
         if self._recording:
             self._recording.begin(request.server_round, request.arrays)
+        config = _copy(request.config)
+        self._sent_vector.tell(config, request.server_round)
         messages = self._strategy.configure_train(
-            request.server_round, self._own(arrays), _copy(request.config), grid
+            request.server_round, self._own(arrays), config, grid
         )
         outcome, updates = self._send(messages, arrays, request, grid, on_row)
         if self._keep_models:
@@ -129,6 +142,12 @@ class PlainAggregator(Aggregator):
         if len(updates) >= request.min_updates:
             outcome.arrays = {**request.arrays, **self._aggregate(request, updates)}
             outcome.train_loss = _mean_loss(outcome.rows, updates)
+            self._sent_vector.finished(
+                request.server_round,
+                [update.site for update in updates],
+                self._sent(request.arrays),
+                self._sent(outcome.arrays),
+            )
         return outcome
 
     def evaluate(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
@@ -143,12 +162,13 @@ class PlainAggregator(Aggregator):
         return dict(self._models)
 
     def state(self) -> ArrayMap:
-        """Return the server optimiser's moments, e.g. `m_t/fc.weight`."""
-        return moments(self._strategy)
+        """Return the server optimiser's moments, e.g. `m_t/fc.weight`, and what was sent."""
+        return moments(self._strategy) | self._sent_vector.state()
 
     def load_state(self, state: ArrayMap) -> None:
-        """Put the server optimiser's moments back."""
+        """Put them back."""
         load_moments(self._strategy, state)
+        self._sent_vector.load_state(state)
 
     def _send(
         self,
@@ -198,7 +218,15 @@ class PlainAggregator(Aggregator):
 
     def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
         """Look at a reply before it counts."""
-        return self._validator.check(request.server_round, site, reply)
+        found = self._validator.check(request.server_round, site, reply)
+        if found.update is None:
+            return found
+        number, before = request.server_round, self._sent(request.arrays)
+        try:
+            update = self._sent_vector.read(found.update, before, number)
+        except ProtocolError as error:
+            return ValidatedReply(rejected_row(number, site, error))
+        return ValidatedReply(found.row, update, found.incoming)
 
     def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
         server_round = request.server_round

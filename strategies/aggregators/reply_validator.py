@@ -56,13 +56,15 @@ _UNREADABLE = (ArithmeticError, KeyError, TypeError, ValueError)
 class Update:
     """What a site wants averaged: its model and its weight.
 
-    `arrays` are read-only views of the bytes in `packed`.
+    `arrays` are read-only views of the bytes in `packed`. `vector`: what is averaged in fixed
+    point in place of their change.
     """
 
     site: str
     weight: float
     arrays: ArrayMap
     packed: ArrayRecord
+    vector: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ GIVES: dict[str, tuple[Need, ...]] = {
 }
 _OVERFLOWS = ("decline", "clip")
 _REVEALED = ("end", "never")
+_SHARED_BY = ("random", "change", "own")
 
 
 @dataclass
@@ -24,7 +25,11 @@ class AggregationConfig:
     Means are computed in the fixed point of secure aggregation, in a plain run too, so that both
     end in the same model; `float_mean`, in a plain run: in float64. `clip`: largest magnitude of an
     entry of an update; `overflow`: a site with a larger one declines the round, or clips and counts
-    it. `max_weight`: a site's weight must not pass it.
+    it. `max_weight`: a site's weight must not pass it. `share`: which part of an update's numbers a
+    site sends in a round; it keeps the others, and adds them to its next update. `share_by`: which
+    they are: `random`, drawn by seed and round, alike at all sites; `change`, half of them those
+    that the last round changed most, the others drawn; `own`, each site's own largest, in plain
+    runs.
 
     Of a relay, in which the model goes from site to site through the coordinator: `sealed`, each
     site encrypts its model for the next one; `reveal`: whether the coordinator is given the model
@@ -46,6 +51,8 @@ class AggregationConfig:
     overflow: str = "decline"
     max_weight: int = 10_000
     float_mean: bool = False
+    share: float = 1.0
+    share_by: str = "random"
     sealed: bool = False
     reveal: str = "end"
     min_survivors: int = 3
@@ -61,6 +68,8 @@ class AggregationConfig:
         check_range("aggregation.clip", self.clip, 0, 1e6, example=32.0, open_low=True)
         check_choice("aggregation.overflow", self.overflow, _OVERFLOWS)
         check_range("aggregation.max_weight", self.max_weight, 1, 10**7, example=10_000)
+        check_range("aggregation.share", self.share, 0, 1, example=0.1, open_low=True)
+        check_choice("aggregation.share_by", self.share_by, _SHARED_BY)
         check_choice("aggregation.reveal", self.reveal, _REVEALED)
         check_range("aggregation.max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("aggregation.min_survivors", self.min_survivors, 2, 1000, example=3)
@@ -95,6 +104,15 @@ class AggregationConfig:
     def least_sites(self) -> int:
         """How many sites a round needs at least for what the aggregation hides."""
         return self.min_survivors if self.secure else 1
+
+    @property
+    def shares_a_part(self) -> bool:
+        """Whether a site sends a part of its update's numbers only."""
+        return self.share < 1
+
+    def num_shared(self, entries: int) -> int:
+        """Return how many of an update's numbers a site sends in a round: one at least."""
+        return min(entries, max(1, round(self.share * entries)))
 
     @property
     def relayed(self) -> bool:

@@ -15,6 +15,7 @@ from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.report import ReportConfig
 from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.config.experiment.strategy import StrategyConfig
+from primia_flwr.config.experiment.sharing import check_sharing
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.config.rows import TASKS
@@ -97,6 +98,16 @@ class Experiment:
     def _check_monitors(self) -> None:
         stopping = self.training.early_stopping
         metrics = [*(metric.name for metric in self.task.metrics), "objective"]
+    def num_sent(self, entries: int) -> int:
+        """Return how many numbers a site sends of an update of `entries` into a mean."""
+        aggregation = self.aggregation
+        return entries if aggregation.share_by == "own" else aggregation.num_shared(entries)
+
+    @property
+    def sends_a_vector(self) -> bool:
+        """Whether a site sends numbers in place of the arrays of a model."""
+        return self.aggregation.shares_a_part
+
         for scope, monitor in (
             ("site", stopping.site.monitor),
             ("federation", stopping.federation.monitor),

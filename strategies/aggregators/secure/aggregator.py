@@ -53,6 +53,7 @@ from strategies.aggregators.aggregator import Aggregator, OnRow, Outcome, Reques
 from strategies.aggregators.reply_validator import clean
 from strategies.aggregators.secure.plausibility import check_plausible
 from strategies.aggregators.secure.secagg_round import SecAggRound, Summed, checked, query
+from strategies.aggregators.sent_vector import SentModel
 from strategies.aggregators.server_step import check_needs, load_moments, moments, move_by_mean
 from strategies.aggregators.statistics_query import site_name
 
@@ -82,6 +83,8 @@ class SecureAggregator(Aggregator):
         The run's, where the facts of each sum are written.
     flower_run : int
         Flower's number of the run.
+    sent : SentModel
+        What the sites send.
     """
 
     def __init__(
@@ -96,8 +99,10 @@ class SecureAggregator(Aggregator):
         outputs: int,
         folder: Path | None = None,
         flower_run: int = 0,
+        sent: SentModel,
     ) -> None:
         check_needs(needs)
+        self._sent_vector = sent
         self._strategy = strategy
         self._log = SumLog(folder) if folder else None
         self._opened = OpenedSums.of(experiment, folder)
@@ -194,6 +199,7 @@ class SecureAggregator(Aggregator):
         config = next(iter(messages)).content.config_records[CONFIG]
         if self._heads:
             config[HEADS] = self._heads.to_text()
+        self._sent_vector.tell(config, request.server_round)
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
         number, layout = request.server_round, self._train_layout
         if self._recording:
@@ -209,8 +215,10 @@ class SecureAggregator(Aggregator):
         outcome.resting = votes
         if found.mean is not None and self._num_sites - votes >= request.min_updates:
             before = {name: request.arrays[name] for name in self._sent}
-            moved = move_by_mean(self._strategy, number, before, found.mean, self._parameters)
+            mean = self._sent_vector.whole(found.mean, number)
+            moved = move_by_mean(self._strategy, number, before, mean, self._parameters)
             outcome.arrays = {**request.arrays, **moved}
+            self._sent_vector.finished(number, found.survivors, before, moved)
             if "weighted-train-loss" in found.sums:
                 outcome.train_loss = found.sums["weighted-train-loss"][0] / found.sums[WEIGHT][0]
         return outcome
@@ -227,12 +235,13 @@ class SecureAggregator(Aggregator):
         return self._outcome(found)
 
     def state(self) -> ArrayMap:
-        """Return the server optimiser's moments."""
-        return moments(self._strategy)
+        """Return the server optimiser's moments, and what was sent."""
+        return moments(self._strategy) | self._sent_vector.state()
 
     def load_state(self, state: ArrayMap) -> None:
-        """Put the server optimiser's moments back."""
+        """Put them back."""
         load_moments(self._strategy, state)
+        self._sent_vector.load_state(state)
 
     # --- One instance -----------------------------------------------------------------------
 
@@ -280,10 +289,12 @@ class SecureAggregator(Aggregator):
             secagg_round.vectors(current, self._next, requests, message_type, content, layout)
             self._unmask(secagg_round, current, layout, needed, kind, base)
             secagg_round.settle(current.survivors, present)
+            secagg_round.found.survivors = list(current.survivors)
         except ProtocolError as error:
             secagg_round.gave_up(clean(str(error)))
         if recording and secagg_round.found.mean is not None:
-            recording.opened(server_round, secagg_round.found.mean, current.survivors)
+            mean = self._sent_vector.whole(secagg_round.found.mean, server_round)
+            recording.opened(server_round, mean, current.survivors)
         if self._log:
             row = _row(kind, secagg_round, current, layout)
             if self._audited and secagg_round.found.mean is not None:

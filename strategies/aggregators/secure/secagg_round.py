@@ -40,13 +40,15 @@ _Sums = dict[str, list[float]]
 class Summed:
     """What one instance gave: the mean update and the sums of the numbers, or neither.
 
-    `declined`: sites whose numbers were out of range, so that there is no sum. `rows`: what became
-    of each site, by name. `reason`: why there is no sum. `wait_for`: sites without which there can
-    be none. `seconds`: by step. `heads`: of privacy ledgers, unverified.
+    `survivors`: the sites in it. `declined`: sites whose numbers were out of range, so that there
+    is no sum. `rows`: what became of each site, by name. `reason`: why there is no sum. `wait_for`:
+    sites without which there can be none. `seconds`: by step. `heads`: of privacy ledgers,
+    unverified.
     """
 
     mean: Any = None
     sums: _Sums = field(default_factory=dict)
+    survivors: list[str] = field(default_factory=list)
     declined: int = 0
     rows: dict[str, SiteRow] = field(default_factory=dict)
     reason: str = ""
