@@ -63,7 +63,8 @@ class _Part:
     def of(cls, site: "OpenSite", message: Message) -> "_Part":
         """Read it from a message."""
         from clients.handlers.message import round_config
-        from primia_flwr.models.frozen_arrays import frozen_arrays, statistics_arrays, without
+        from primia_flwr.models.empty import statistics_arrays
+        from primia_flwr.models.frozen_arrays import frozen_arrays, without
 
         (config, number), experiment = round_config(message), site.experiment
         since = sharing.last_round(config, experiment, site.name, number)

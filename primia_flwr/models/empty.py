@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -51,3 +52,10 @@ def empty_model(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
     """
     with _NothingDrawn():
         return build_model(cfg, outputs=outputs, channels=channels, first_weights=False)
+
+
+def statistics_arrays(cfg: ModelConfig, *, outputs: int, channels: int) -> frozenset[str]:
+    """Return the names of the arrays that are no parameters, e.g. the statistics of batch norm."""
+    with torch.device("meta"):
+        model = build_model(cfg, outputs=outputs, channels=channels, first_weights=False)
+    return frozenset(model.state_dict()) - frozenset(name for name, _ in model.named_parameters())
