@@ -42,12 +42,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def stand_in_with_a_space(place: Path) -> Path:
+    """Make an environment like this one whose path has a space; return its Python."""
+    folder = place / "a b"
+    folder.mkdir()
+    return make_stand_in(Path(sysconfig.get_path("scripts")), folder) / "python"
+
+
 @pytest.fixture
 def environment_with_a_space(tmp_path: Path) -> Path:
     """Return the Python of an environment like this one whose path has a space."""
-    folder = tmp_path / "a b"
-    folder.mkdir()
-    return make_stand_in(Path(sysconfig.get_path("scripts")), folder) / "python"
+    return stand_in_with_a_space(tmp_path)
 
 
 @pytest.fixture(scope="session")

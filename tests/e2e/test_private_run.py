@@ -13,7 +13,7 @@ import pytest
 from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.accounting.accountant import epsilon
 from primia_flwr.privacy.ledger.view import read_ledger
-from tests.e2e.runner import TINY, Primia, events, last_json, processes_of
+from tests.e2e.runner import TINY, InProcess, Primia, events, last_json, processes_of
 from tests.e2e.test_simulation import _wait
 
 PRIVATE = (*TINY, "model.norm=group", "privacy.expected_batch=8", "privacy.steps=2")
@@ -40,7 +40,7 @@ def test_a_killed_private_run_goes_on_and_every_round_was_paid_for(primia: Primi
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.communicate()
     _wait(lambda: not processes_of(primia.folder), 60)
-    resumed = primia("train", f"resume={broken}")
+    resumed = InProcess(primia.folder)("train", f"resume={broken}")
     assert resumed.returncode == 0, resumed.stderr
     assert last_json(resumed.stdout)["rounds"] == 3
     for site, rounds in ledgers(broken).items():
@@ -58,7 +58,9 @@ def test_a_killed_private_run_goes_on_and_every_round_was_paid_for(primia: Primi
     assert json.loads((broken / "result.json").read_text())["best_round"] == 3
     heads = json.loads((broken / "ledger-heads.json").read_text())
     assert [head["site"] for head in heads] == ["site-1", "site-2", "site-3"]
-    shown = primia("privacy", "show", f"ledger={broken}/sites/site-1/privacy", "quiet=true")
+    shown = InProcess(primia.folder)(
+        "privacy", "show", f"ledger={broken}/sites/site-1/privacy", "quiet=true"
+    )
     assert shown.returncode == 0, shown.stderr
     assert last_json(shown.stdout)["charges"] >= 3
 
