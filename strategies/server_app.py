@@ -67,7 +67,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     check_earlier_sums(experiment, folder, facts["arrays_sha256"])
     aggregator = build_aggregator(
         experiment,
-        model=without(initial, frozen_of(model)),
+        model=without(initial, frozen_of(experiment.model, model)),
         parameters=[name for name, _ in model.named_parameters()],
         outputs=len(classes),
         folder=folder,

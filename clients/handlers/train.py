@@ -7,6 +7,7 @@ from clients.handlers.message import arrived_model, round_config
 from clients.handlers.verdict import declined, measured, put, verdict
 from clients.leaving import leaving
 from clients.site.opened import open_site
+from clients.site.own_layers import keep_own_layers, put_own_layers
 from clients.site.state import RoundState
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DivergenceError
@@ -26,6 +27,7 @@ def answer_train(message: Message, context: Context) -> Message:
     config, number = round_config(message)
     try:
         model, normalisation = arrived_model(site, message)
+        put_own_layers(site, model, number - 1)
     except DivergenceError as error:
         return declined(message, site, error)
     if len(site.data.train) < site.min_round_images:
@@ -56,7 +58,8 @@ def answer_train(message: Message, context: Context) -> Message:
     stopping.record_round(early_stopping, stopped_early=result.stopped_early)
     site.state.save(number, RoundState(result.optimizer_state or {}, stopping.to_dict()))
     _put_result(metrics, site.experiment, result)
-    trained = without(result.state, frozen_of(model))
+    keep_own_layers(site, model, result.state, number)
+    trained = without(result.state, frozen_of(site.experiment.model, model))
     return measured(message, site, metrics, records.to_arrays(trained))
 
 

@@ -23,6 +23,7 @@ from primia_flwr.messages.keys import (
     CONFIG,
     LEDGER,
     METRICS,
+    RESULT,
     ROUND,
     TRIAL,
 )
@@ -172,6 +173,8 @@ class _Step:
         if type(number) is not int or number < 0:
             raise ProtocolError(f"{ROUND}={number!r:.60}; expected the round's number")
         series = f"{kind} of configuration {config.get(TRIAL)!r:.20}" if search else kind
+        if RESULT in config:  # perhaps of an earlier round than the last that was validated
+            series = f"{kind} of the result"
         return cls(kind, base, series, number)
 
     def check(self, site: SecureSite) -> None:

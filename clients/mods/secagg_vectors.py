@@ -64,7 +64,7 @@ def _trained(site: SecureSite, message: Message, outputs: int) -> _Arrays:
     """Return the arrays of the model that came which training changes."""
     arrays = wire.numpy_arrays(message.content.array_records[ARRAYS])
     model, channels = site.experiment.model, site.experiment.data.channels
-    if model.trainable == "all":
+    if model.sends_all:
         return arrays
     from primia_flwr.models.frozen_arrays import frozen_arrays, without  # brings in torch
 

@@ -49,6 +49,11 @@ class SiteState:
         self._folder = folder / experiment
         self._keep = keep
 
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        return self._folder
+
     def load(self, round_number: int) -> RoundState:
         """Return the state after a round; an empty one where the site has none.
 

@@ -191,6 +191,8 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
         del settings["aggregation"]["share"], settings["aggregation"]["share_by"]
     if not experiment.model.adapted:
         del settings["model"]["lora_rank"], settings["model"]["lora_alpha"]
+    if not experiment.model.keeps_layers:
+        del settings["model"]["shared"]
     if not experiment.search.enabled:
         del settings["search"]
     if experiment.deployment.kind == "deployment" and not experiment.deployment.trial:

@@ -23,6 +23,8 @@ PIXEL_MEAN = "pixel-mean"
 PIXEL_STD = "pixel-std"
 LABEL_COUNTS = "label-counts"
 INCOMING = "incoming"  # prefix: the global model, as it arrived, on the site's validation data
+OWN_ROUND = "own-round"  # of which round a site's own layers belong to the model
+RESULT = "result"  # the model is the run's result: a site saves it with its own layers
 LOCAL = "local"  # prefix: the site's own model after its training
 
 # In a search: which configuration of the population, and its values as JSON

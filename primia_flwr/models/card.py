@@ -15,7 +15,8 @@ from primia_flwr.storage.reading import parse_json, read_text, reading
 _FORMAT = 1
 CARD_FILE = "model.json"
 _LARGEST_SIDE = 1 << 14
-_OPTIONAL = ("activation_bounds", "privacy", "provenance")
+_OPTIONAL = ("activation_bounds", "privacy", "provenance", "site")
+_OWN = {"no_norm": "norm layers", "body": "classifier"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ModelCard:
     cards of calibrated models only, and `privacy` in those of models that were trained with
     differential privacy: what is guaranteed to whom, in words. `provenance`: whose images are in
     the weights, for runs that start from them; None in cards of before 2026-11-29.
+    `site`: whose own layers are in it, where sites have some; the coordinator's model has none.
     """
 
     model: ModelConfig
@@ -44,6 +46,12 @@ class ModelCard:
     activation_bounds: ActivationBounds | None = None
     privacy: str = ""
     provenance: Provenance | None = None
+    site: str = ""
+
+    @property
+    def lacks(self) -> str:
+        """What the model lacks, because each site has its own: nothing in most models."""
+        return "" if self.site else _OWN.get(self.model.shared, "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON; no key for what there is not."""
@@ -51,7 +59,7 @@ class ModelCard:
         for name in _OPTIONAL:
             if not values[name]:
                 del values[name]
-        return values
+        return values | ({"lacks": self.lacks} if self.lacks else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelCard":
@@ -71,7 +79,7 @@ class ModelCard:
         with reading(CARD_FILE, error=CheckpointError, expected=expected):
             names = [item.name for item in fields(cls) if item.name not in _OPTIONAL]
             known: dict[str, Any] = {name: values[name] for name in names}
-            known["privacy"] = str(values.get("privacy", ""))
+            known |= {name: str(values.get(name, "")) for name in ("privacy", "site")}
             if "activation_bounds" in values:
                 known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
             if "provenance" in values:

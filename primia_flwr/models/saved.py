@@ -51,8 +51,10 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
         write_together(dict(zip(files, (weights, _text(described)), strict=True)))
 
 
-def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
+def load_model(run_dir: Path, *, whole: bool = True) -> tuple[nn.Module, ModelCard]:
     """Rebuild the model of a run folder, on the CPU, in evaluation mode.
+
+    `whole`: refuse a model that lacks layers, because each site has its own.
 
     Raises
     ------
@@ -60,6 +62,12 @@ def load_model(run_dir: Path) -> tuple[nn.Module, ModelCard]:
         If a file is missing or damaged, or the two do not belong together.
     """
     card, digest = read_card(run_dir / CARD_FILE)
+    if whole and card.lacks:
+        raise CheckpointError(
+            f"{run_dir} lacks its {card.lacks}: each site has its own (model.shared="
+            f"{card.model.shared}); expected the whole model that a site has saved, e.g. "
+            f"{run_dir}/sites/<site>/model of a simulation"
+        )
     path = run_dir / _WEIGHTS_FILE
     expected = "the folder of a finished run, e.g. run=outputs/2026-01-31/12-00-00-demo"
     with reading(path, error=CheckpointError, expected=expected):

@@ -33,6 +33,11 @@ def check_kind(cfg: ModelConfig) -> None:
         or not (card := _card_of(Path(cfg.weights)))
     ):
         return
+    if card.lacks:
+        raise ConfigError(
+            f"model.weights={cfg.weights} lacks its {card.lacks}: each site has its own; expected "
+            "weights of a whole model, e.g. those that a site has saved"
+        )
     for key in _KINDS:
         own, theirs = getattr(cfg, key), getattr(card.model, key)
         if own != theirs and (own, theirs) != ("frozen", "batch"):

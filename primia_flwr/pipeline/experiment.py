@@ -35,6 +35,7 @@ from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.dealt import DEALT
 from primia_flwr.pipeline.first_model import check_first_weights
+from primia_flwr.pipeline.own_models import score_own_models
 from primia_flwr.pipeline.lost import launch_again
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
 from primia_flwr.pipeline.tracked import tracked
@@ -243,7 +244,7 @@ def _federate(
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         write_result(run_dir / "run.json", {**facts, "status": status})
         raise
-    model, _ = load_model(run_dir)
+    model, _ = load_model(run_dir, whole=False)
     added = {key: value for key, value in result.items() if key != "sites"}
     added["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     if experiment.deployment.kind == "deployment":
@@ -302,6 +303,11 @@ def _score(
         precision=experiment.training.precision,
         private=private_folder(experiment.data.cache_dir),
     )
+    if experiment.model.keeps_layers:
+        own = score_own_models(
+            run_dir, experiment.federation.sites, lambda *model: scored(*model[:2], path=model[2])
+        )
+        return {"test": {"n": len(test)}, "own": own}
     model, card = load_model(run_dir)
     federated = scored(model, card, path=run_dir / "predictions.csv")
     metrics: dict[str, Any] = {"test": {"n": len(test)}, "federated": federated.to_dict()}

@@ -45,11 +45,17 @@ def trained_provenance(experiment: Experiment, *, epsilon: float | None) -> Prov
 
 
 def model_card(
-    experiment: Experiment, classes: tuple[str, ...], normalisation: Normalisation, round_: int
+    experiment: Experiment,
+    classes: tuple[str, ...],
+    normalisation: Normalisation,
+    round_: int,
+    *,
+    site: str = "",
 ) -> ModelCard:
     """Return the card of a model that was trained for `round_` rounds of an experiment.
 
-    As if without privacy; who trained it with privacy puts that in.
+    `site`: whose own layers are in it. As if without privacy; who trained it with privacy puts that
+    in.
     """
     return ModelCard(
         model=experiment.model,
@@ -63,4 +69,5 @@ def model_card(
         round=round_,
         synthetic=experiment.trains_on_synthetic,
         provenance=trained_provenance(experiment, epsilon=None),
+        site=site,
     )

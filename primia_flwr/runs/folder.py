@@ -136,6 +136,8 @@ def results_by_name(metrics: Mapping[str, Any], judge: Judge) -> dict[str, Model
     with reading("metrics.json", error=DataError, expected=_EXPECTED):
         if metrics.get("federated"):
             results["Federated"] = judge.read_scores(metrics["federated"])
+        for site, values in (metrics.get("own") or {}).items():
+            results[f"{site} own layers"] = judge.read_scores(values)
         for site, values in (metrics.get("local") or {}).items():
             results[f"{site} local"] = judge.read_scores(values)
         if metrics.get("centralised"):

@@ -9,7 +9,10 @@ averaging last: the federated model after its local training, not one that never
 import logging
 from dataclasses import replace
 
+from flwr.app import ConfigRecord
+
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.messages.keys import OWN_ROUND
 from primia_flwr.runs.cross_site import FEDERATED, Cell, CrossSite, ModelRow
 from primia_flwr.runs.history import SiteRow
 from strategies.aggregators.aggregator import Aggregator, Request, SiteModel
@@ -48,7 +51,9 @@ def cross_site_matrix(
 def _verdicts(
     aggregator: Aggregator, request: Request, grid: RosterGrid, model: SiteModel
 ) -> dict[str, Cell]:
-    outcome = aggregator.evaluate(replace(request, arrays=model.arrays), grid, _unheard)
+    config = ConfigRecord({**request.config, OWN_ROUND: model.server_round})
+    asked = replace(request, arrays=model.arrays, config=config)
+    outcome = aggregator.evaluate(asked, grid, _unheard)
     return {site: Cell(found) for site, found in outcome.validations.items()}
 
 

@@ -23,7 +23,7 @@ from primia_flwr.config.load import config_hash
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
-from primia_flwr.messages.keys import LABEL_COUNTS, PIXEL_MEAN, PIXEL_STD
+from primia_flwr.messages.keys import LABEL_COUNTS, OWN_ROUND, PIXEL_MEAN, PIXEL_STD, RESULT
 from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.runs.checkpoint import (
     GLOBAL,
@@ -58,7 +58,8 @@ class LoopConfig:
     no exact statistics, no validation; all rounds are run, and the last model is the result, or
     the average of the rounds' models with the weight `averaging` of the past. So it is where models
     are `sealed`. `relayed`: a round has steps, which are kept on the disk beside the checkpoints.
-    `cross_site`: at the end each site's own model is validated at every site.
+    `cross_site`: at the end each site's own model is validated at every site. `own_layers`: at the
+    end each site is given the result, to save it with its own layers.
     """
 
     federation: FederationConfig
@@ -72,6 +73,7 @@ class LoopConfig:
     cross_site: bool = False
     relayed: bool = False
     sealed: bool = False
+    own_layers: bool = False
 
     @property
     def reports_nothing(self) -> bool:
@@ -91,6 +93,7 @@ class LoopConfig:
             private=experiment.privacy.enabled,
             averaging=experiment.privacy.averaging,
             cross_site=experiment.debug.cross_site,
+            own_layers=experiment.model.keeps_layers,
             relayed=experiment.aggregation.relayed,
             sealed=experiment.aggregation.sealed,
         )
@@ -186,6 +189,8 @@ class RoundLoop:
             self._validate_last(state)
         if self._cfg.cross_site:
             self._cross_site(state)
+        if self._cfg.own_layers:
+            self._hand_out(state)
 
     # --- Beginnings -----------------------------------------------------------------------
 
@@ -356,16 +361,18 @@ class RoundLoop:
             state.best, state.validation = state.model, Cell(validation).to_dict()
         self._history.mark_best(state.best_round)
 
-    def _validate(self, state: RunState, *, wait: bool = False) -> Outcome | None:
-        """Have the sites validate the model; None where too few of them did.
+    def _validate(
+        self, state: RunState, request: Request | None = None, *, wait: bool = False
+    ) -> Outcome | None:
+        """Have the sites validate the last model, or that of a request; None where too few did.
 
         `wait`: for sites without which a repetition cannot succeed.
         """
         wanted = list[str]()
         for _ in range(MAX_ATTEMPTS):
             self._participation.gather(state.round, self._federation.min_sites, wanted)
-            request = self._request(state, state.round)
-            outcome = self._aggregator.evaluate(request, self._grid, self._on_row)
+            asked = request or self._request(state, state.round)
+            outcome = self._aggregator.evaluate(asked, self._grid, self._on_row)
             if outcome.count() >= self._federation.min_sites:
                 return outcome
             self._check(outcome)
@@ -394,6 +401,16 @@ class RoundLoop:
         matrix = cross_site_matrix(self._aggregator, request, self._grid, state.best_round)
         write_matrix(self._folder, matrix)
         self._event("cross_site", models=len(matrix.rows), sites=len(matrix.sites))
+
+    def _hand_out(self, state: RunState) -> None:
+        """Give the sites the result, which each saves with its own layers of that round."""
+        request = replace(self._request(state, state.round), arrays=state.best)
+        request.config.update({OWN_ROUND: state.best_round, RESULT: 1})
+        outcome = self._validate(state, request)
+        saved = outcome.count() if outcome else 0
+        if saved < len(self._federation.sites):
+            logger.warning("%d sites have saved the result with their own layers", saved)
+        self._event("handed_out", round=state.best_round, sites=saved)
 
     def _take_last(self, state: RunState) -> None:
         """Take the last model in: to choose one by its scores would be a release of its own."""

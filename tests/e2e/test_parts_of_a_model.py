@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.errors import CheckpointError
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import load_model
-from tests.e2e.runner import TINY, InProcess
+from tests.e2e.runner import TINY, InProcess, last_json
 
 QUICK = (*TINY, "report.saliency=0", "federation.rounds=1", "federation.min_sites=3")
 
@@ -62,3 +64,52 @@ def test_secure_and_plain_runs_of_adapters_end_in_the_same_plain_model(
     sent = 3 * 4 * SENT
     assert sent <= _bytes_up(tmp_path / "plain") < 1.1 * sent + 10_000
     assert sent <= _bytes_up(tmp_path / "secure") < 1.1 * sent + 30_000
+
+
+@pytest.fixture(scope="module")
+def own_norms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a secure run whose sites have norm layers of their own."""
+    primia = InProcess(tmp_path_factory.mktemp("own"))
+    options = [*QUICK, "federation.rounds=2", "model.shared=no_norm", "output_dir=run"]
+    done = primia("train", *options)
+    assert done.returncode == 0, done.stderr
+    return primia.folder / "run"
+
+
+def test_own_layers_leave_a_site_in_no_message_and_are_saved_there(own_norms: Path) -> None:
+    models = [load_file(own_norms / f"sites/site-{n}/model/model.safetensors") for n in (1, 2, 3)]
+    shared = load_file(own_norms / "model.safetensors")
+    own = {name for name in shared if name.startswith(("features.1.", "features.5."))}
+    own |= {name for name in shared if name.startswith(("features.9.", "features.13."))}
+    own -= {name for name in own if name.endswith("num_batches_tracked")}
+    assert len(own) == 16  # four layers: scale, shift, mean, variance
+    first = build_model(ModelConfig(name="simpleconv"), outputs=3, channels=1, seed=1)
+    for name in own:
+        assert shared[name].equal(first.state_dict()[name]), name  # ones and zeros, as ever
+        assert not models[0][name].equal(models[1][name]), name
+    for name in shared.keys() - own:
+        assert all(model[name].equal(shared[name]) for model in models), name
+    kept = [model[name].numpy().tobytes() for model in models for name in sorted(own)]
+    seen = [path for path in own_norms.rglob("*") if path.is_file() and "sites" not in path.parts]
+    for path in seen:
+        content = path.read_bytes()
+        assert not any(part in content for part in kept), path
+
+
+def test_the_model_of_the_coordinator_says_what_it_lacks(own_norms: Path) -> None:
+    with pytest.raises(CheckpointError, match="lacks its norm layers: each site has its own"):
+        load_model(own_norms)
+    model, card = load_model(own_norms / "sites/site-2/model")
+    assert card.site == "site-2"
+    assert model.training is False
+    assert json.loads((own_norms / "model.json").read_text())["lacks"] == "norm layers"
+    metrics = json.loads((own_norms / "metrics.json").read_text())
+    assert set(metrics["own"]) == {"site-1", "site-2", "site-3"}
+    assert "federated" not in metrics
+    inside = InProcess(own_norms.parent)
+    done = inside("evaluate", "run=run/sites/site-2/model")
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["mcc"] == pytest.approx(metrics["own"]["site-2"]["mcc"], abs=1e-6)
+    refused = inside("evaluate", "run=run")
+    assert refused.returncode != 0
+    assert "sites/<site>/model" in refused.stderr

@@ -11,11 +11,12 @@ from primia_flwr.config.experiment.debug import DebugConfig
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.federation import ClientConfig, FederationConfig
 from primia_flwr.config.experiment.guarantee import check_guarantee
+from primia_flwr.config.experiment.own_layers import check_own_layers
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.report import ReportConfig
 from primia_flwr.config.experiment.search import SearchConfig
-from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.sharing import check_sharing
+from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.config.rows import TASKS
@@ -72,6 +73,8 @@ class Experiment:
         self._check_secure()
         self._check_sealed()
         self._check_debug()
+        check_sharing(self)
+        check_own_layers(self)
         check_guarantee(self)
 
     @property
@@ -95,9 +98,6 @@ class Experiment:
         """Whether sites report nothing but their updates: no statistics, no validation."""
         return self.privacy.enabled or self.aggregation.sealed
 
-    def _check_monitors(self) -> None:
-        stopping = self.training.early_stopping
-        metrics = [*(metric.name for metric in self.task.metrics), "objective"]
     def num_sent(self, entries: int) -> int:
         """Return how many numbers a site sends of an update of `entries` into a mean."""
         aggregation = self.aggregation
@@ -108,6 +108,9 @@ class Experiment:
         """Whether a site sends numbers in place of the arrays of a model."""
         return self.aggregation.shares_a_part
 
+    def _check_monitors(self) -> None:
+        stopping = self.training.early_stopping
+        metrics = [*(metric.name for metric in self.task.metrics), "objective"]
         for scope, monitor in (
             ("site", stopping.site.monitor),
             ("federation", stopping.federation.monitor),

@@ -14,6 +14,7 @@ NORMS = ("batch", "group", "none", "frozen")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _POOLS = ("avg", "max")
 _TRAINABLE = ("all", "norm", "head", "lora")
+_SHARED = ("all", "no_norm", "body")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle", "warm_restarts")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -39,6 +40,7 @@ class ModelConfig:
     trainable: str = "all"
     lora_rank: int = 8
     lora_alpha: float = 16.0
+    shared: str = "all"
 
     def __post_init__(self) -> None:
         check_choice("model.name", self.name, MODELS)
@@ -58,6 +60,17 @@ class ModelConfig:
         self._check_norm()
         self._check_weights()
         self._check_lora()
+        self._check_shared()
+
+    @property
+    def keeps_layers(self) -> bool:
+        """Whether each site has layers of its own, which leave it in no message."""
+        return self.shared != "all"
+
+    @property
+    def sends_all(self) -> bool:
+        """Whether a site sends back every array of the model."""
+        return self.trainable == "all" and not self.keeps_layers
 
     @property
     def adapted(self) -> bool:
@@ -73,6 +86,19 @@ class ModelConfig:
                 "added to a kernel that is standardised at each use; set model.norm=group with "
                 "model.weight_standardisation=false, model.norm=frozen or batch, or "
                 "model.trainable=norm"
+            )
+
+    def _check_shared(self) -> None:
+        check_choice("model.shared", self.shared, _SHARED)
+        if self.shared == "body" and self.trainable == "head":
+            raise ConfigError(
+                "model.shared=body with model.trainable=head; nothing that is trained would be "
+                "shared; set model.trainable=all, norm or lora, or model.shared=all"
+            )
+        if self.shared == "no_norm" and not MODELS[self.name].has_norm:
+            raise ConfigError(
+                f"model.shared=no_norm with model.name={self.name}, which has no norm layers; "
+                "expected all or body, e.g. model.shared=body"
             )
 
     def _check_norm(self) -> None:

@@ -12,7 +12,7 @@ from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 # What `norm_layer` makes.
-_NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)
+NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)
 
 
 class GlobalMaxPool(nn.Module):
@@ -58,7 +58,7 @@ def freeze(model: nn.Module, trainable: str, *, head: str) -> None:
     adapters = {id(part) for layer in adapted for part in (layer.down, layer.up)}
     for name, module in model.named_modules():
         in_head = name == head or name.startswith(f"{head}.")
-        norm = trainable == "norm" and isinstance(module, _NORM_LAYERS)
+        norm = trainable == "norm" and isinstance(module, NORM_LAYERS)
         trained = trainable == "all" or in_head or norm or id(module) in adapters
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(trained)

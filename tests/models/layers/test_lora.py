@@ -66,9 +66,10 @@ def test_a_model_begins_as_it_was_and_is_saved_as_one_plain_model(
 
 
 def test_only_the_adapters_and_the_head_are_trained() -> None:
-    model = _adapted("efficientnet_lite0", "frozen")
+    cfg = ModelConfig("efficientnet_lite0", "frozen", trainable="lora", weights="w.pth")
+    model = build_model(cfg, outputs=3, channels=1, seed=1, first_weights=False)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert trained == model.state_dict().keys() - frozen_of(model)
+    assert trained == model.state_dict().keys() - frozen_of(cfg, model)
     assert {"classifier.weight", "classifier.bias"} <= trained
     adapters = {name for name in trained if ".down." in name or ".up." in name}
     assert trained - adapters == {"classifier.weight", "classifier.bias"}

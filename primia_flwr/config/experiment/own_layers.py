@@ -1,0 +1,39 @@
+"""What a run may not contain whose sites have layers of their own, and why."""
+
+from typing import Any
+
+from primia_flwr.errors import ConfigError
+
+
+def check_own_layers(experiment: Any) -> None:
+    """Refuse what does not go with `model.shared`.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, why it cannot be, and what to set.
+    """
+    shared = experiment.model.shared
+    if not experiment.model.keeps_layers:
+        return
+    for key, value, needed, why in (
+        (
+            "privacy.mode", experiment.privacy.mode, "none",
+            "a private run is told nothing of its validation, and one unit's gradient would depend "
+            "on layers that other units have trained without noise",
+        ),
+        (
+            "search.population", experiment.search.population, 0,
+            "a search ends in one model; search with model.shared=all",
+        ),
+        (
+            "aggregation.name", experiment.aggregation.name, ("plain", "secure"),
+            "a model that goes from site to site has no layers of one site",
+        ),
+    ):  # fmt: skip
+        allowed = needed if isinstance(needed, tuple) else (needed,)
+        if value not in allowed:
+            raise ConfigError(
+                f"{key}={value} with model.shared={shared}; expected "
+                f"{' or '.join(map(str, allowed))}: {why}"
+            )
