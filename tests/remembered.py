@@ -105,18 +105,18 @@ def _load_config() -> Callable[..., Any]:
 
 
 def _draw_all() -> Callable[..., None]:
-    known = dict[str, dict[Path, bytes]]()
+    known = dict[Any, dict[Path, bytes]]()
 
-    def draw_all(cfg: Any, folder: Path) -> None:
-        files = known.get(repr(cfg))
+    def draw_all(cfg: Any, folder: Path, *, masked: bool) -> None:
+        asked = (repr(cfg), masked)
+        files = known.get(asked)
         if files is None:
-            DRAW_ALL(cfg, folder)
+            DRAW_ALL(cfg, folder, masked=masked)
             files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
-            known[repr(cfg)] = files
+            known[asked] = files
             return
-        for name in synthetic.FOLDERS:
-            (folder / name).mkdir()
         for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
 
     return draw_all

@@ -34,7 +34,7 @@ class LabelledImages:
     images
         (N, C, S, S) uint8; perhaps mapped from a file.
     labels
-        (N,) int64, indices into `classes`.
+        (N,) int64, indices into `classes`; of a task with masks (N, S, S) uint8, one a pixel.
     files, patients
         Path (below the data root) and patient of every image.
     sides
@@ -93,7 +93,8 @@ class LabelledImages:
 
     def label_counts(self) -> list[int]:
         """Images of every class."""
-        return [int(n) for n in torch.bincount(self.labels, minlength=len(self.classes))]
+        counted = self.task.counted_as(self.labels)
+        return [int(n) for n in torch.bincount(counted, minlength=len(self.classes))]
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ def load_images(manifest: Manifest, cfg: DataConfig) -> LabelledImages:
         If files cannot be decoded and `data.skip_unreadable` is off; the message names them.
     """
     store = open_store(manifest, cfg)
-    return _labelled(_readable(manifest, store), store, store.mapped(), cfg.task)
+    readable = _readable(manifest, store)
+    if store.masks and store.unreadable:
+        return _picked(readable, store, cfg.task)
+    masks = store.masks.mapped() if store.masks else None
+    return _labelled(readable, store, store.mapped(), masks, cfg.task)
 
 
 def load_site(
@@ -345,14 +350,18 @@ def _readable(manifest: Manifest, store: Store) -> Manifest:
 
 def _picked(manifest: Manifest, store: Store, task: str) -> LabelledImages:
     kept = _readable(manifest, store)
-    rows = store.rows([sample.path for sample in kept.samples])
-    return _labelled(kept, store, rows, task)
+    paths = [sample.path for sample in kept.samples]
+    masks = store.masks.rows(paths) if store.masks else None
+    return _labelled(kept, store, store.rows(paths), masks, task)
 
 
-def _labelled(manifest: Manifest, store: Store, images: Tensor, task: str) -> LabelledImages:
+def _labelled(
+    manifest: Manifest, store: Store, images: Tensor, masks: Tensor | None, task: str
+) -> LabelledImages:
+    labels = torch.tensor([sample.label for sample in manifest.samples], dtype=torch.int64)
     return LabelledImages(
         images,
-        torch.tensor([sample.label for sample in manifest.samples], dtype=torch.int64),
+        labels if masks is None else masks[:, 0],
         tuple(sample.path for sample in manifest.samples),
         tuple(sample.patient for sample in manifest.samples),
         manifest.classes,
@@ -364,6 +373,8 @@ def _labelled(manifest: Manifest, store: Store, images: Tensor, task: str) -> La
 
 
 def _check_classes(manifest: Manifest) -> None:
+    if manifest.mask_values:
+        return  # the masks know which classes there are
     present = [name for name, n in zip(manifest.classes, manifest.label_counts(), strict=True) if n]
     if len(present) < 2:
         raise DataError(

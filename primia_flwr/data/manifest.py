@@ -18,7 +18,9 @@ COLUMNS = ("path", "label", "patient", "site", "split")
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: its path below the manifest's root, class index, patient, site and split.
+    """One image: its path below the manifest's root, class index, patient, site, split and mask.
+
+    `mask`: the path of its mask, where the label is one; `label` then is by what images are dealt.
 
     Names of patients that differ only in their Unicode form or in outer white space are one: a
     split or a privacy ledger must not take one patient for two. `spelled` is the name as it came.
@@ -29,6 +31,7 @@ class Sample:
     patient: str
     site: str = ""
     split: str = ""
+    mask: str = ""
     spelled: str = field(init=False, default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -43,7 +46,8 @@ class Manifest:
     `synthetic` says that the images were drawn by formula and show no patient. `notes` are
     sentences for whoever reads the data: what was left out or taken for one. `digests` holds what
     images of the same picture share, by path, where that is known; `left_out` counts files that
-    are not read, by suffix or reason.
+    are not read, by suffix or reason. `mask_values`: the value of each class in the masks, which
+    every image then has; empty where images have none.
     """
 
     root: Path
@@ -53,6 +57,7 @@ class Manifest:
     notes: tuple[str, ...] = field(default=(), compare=False)
     digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
+    mask_values: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)

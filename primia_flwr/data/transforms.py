@@ -1,7 +1,12 @@
-"""Random changes of training images, and MixUp."""
+"""Random changes of training images, and MixUp.
 
-from collections.abc import Callable
+A mask moves with its image: what changes the geometry changes both alike, what changes the tones
+leaves the mask as it is.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +16,9 @@ from primia_flwr.compat import torchvision  # noqa: F401  (makes torchvision imp
 
 # isort: split
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import Mask
 
 from primia_flwr.config.experiment.data import (
     AffineConfig,
@@ -32,9 +39,21 @@ class RandomStrength(nn.Module):
         super().__init__()
         self.change, self.low, self.high = change, low, high
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(C, H, W) uint8 to the same."""
-        return self.change(image, _uniform(self.low, self.high))
+    def forward(self, image: Tensor, *mask: Tensor) -> Any:
+        """(C, H, W) uint8 to the same; a mask stays as it is."""
+        return _with(self.change(image, _uniform(self.low, self.high)), mask)
+
+
+class OnImage(nn.Module):
+    """Apply `change(image)`; a mask stays as it is."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, image: Tensor, *mask: Tensor) -> Any:
+        """(C, H, W) uint8 to the same; a mask stays as it is."""
+        return _with(self.change(image), mask)
 
 
 class RandomCropBack(nn.Module):
@@ -44,23 +63,29 @@ class RandomCropBack(nn.Module):
         super().__init__()
         self.low, self.high = cfg.scale
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(C, H, W) uint8 to the same."""
+    def forward(self, image: Tensor, *mask: Tensor) -> Any:
+        """(C, H, W) uint8 to the same, and a mask (1, H, W) with it."""
         size = [int(side) for side in image.shape[-2:]]
         factor = _uniform(self.low, self.high) ** 0.5
         height, width = (max(1, round(side * factor)) for side in size)
         top = int(_uniform(0, size[0] - height + 1))
         left = int(_uniform(0, size[1] - width + 1))
-        cut = image[..., top : top + height, left : left + width]
-        resized: Tensor = F.resize(cut, size, antialias=True)
-        return resized
+        window = (..., slice(top, top + height), slice(left, left + width))
+        resized: Tensor = F.resize(image[window], size, antialias=True)
+        moved = [Mask(F.resize(one[window], size, InterpolationMode.NEAREST_EXACT)) for one in mask]
+        return _with(resized, moved)
+
+
+def _with(image: Tensor, mask: Sequence[Tensor]) -> Any:
+    return (image, *mask) if mask else image
 
 
 def build_augmentation(cfg: AugmentationConfig) -> v2.Transform | None:
     """Make the transform of one training image: (C, H, W) uint8 to the same.
 
-    Randomness comes from torch's default generator, so `torch.manual_seed` fixes it. None if
-    every probability is 0.
+    Called with an image and its mask, `tv_tensors.Mask` (1, H, W), it returns both. Randomness
+    comes from torch's default generator, so `torch.manual_seed` fixes it. None if every probability
+    is 0.
     """
     if augmentation_is_off(cfg):
         return None
@@ -74,7 +99,7 @@ def build_augmentation(cfg: AugmentationConfig) -> v2.Transform | None:
             cfg.elastic.probability,
             v2.ElasticTransform(alpha=cfg.elastic.magnitude, sigma=cfg.elastic.smoothness),
         ),
-        (cfg.equalise.probability, v2.Lambda(_equaliser(cfg.equalise))),
+        (cfg.equalise.probability, OnImage(_equaliser(cfg.equalise))),
         *(
             (tone.probability, RandomStrength(_TONES[name], 1 - tone.magnitude, 1 + tone.magnitude))
             for name, tone in tones.items()
@@ -83,10 +108,16 @@ def build_augmentation(cfg: AugmentationConfig) -> v2.Transform | None:
         (cfg.noise.probability, RandomStrength(_add_noise, 0, cfg.noise.magnitude)),
         (
             cfg.cutout.probability,
-            v2.RandomErasing(1.0, scale=(cfg.cutout.area[0], cfg.cutout.area[1])),
+            OnImage(v2.RandomErasing(1.0, scale=(cfg.cutout.area[0], cfg.cutout.area[1]))),
         ),
     ]
     return v2.Compose([v2.RandomApply([step], p) for p, step in steps if p > 0])
+
+
+def move_both(augment: Callable[..., Any], image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Change an image (C, H, W), and its mask (H, W) where the geometry changes."""
+    changed, moved = augment(image, Mask(mask[None]))
+    return changed, moved.as_subclass(Tensor)[0]
 
 
 def mixup(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from primia_flwr.errors import DataError
 from primia_flwr.storage import plain_csv
@@ -70,9 +71,13 @@ def read_predictions(path: Path, judge: Judge) -> Predictions:
         files=tuple(line[0] for line in lines),
         patients=tuple(line[1] for line in lines),
         labels=np.array([label for label, _ in parsed], None if parsed else np.int64),
-        outputs=np.array([output for _, output in parsed] or np.empty((0, len(names))), np.float64),
+        outputs=_outputs([output for _, output in parsed], len(names), judge),
         names=names,
     )
+
+
+def _outputs(outputs: Sequence[Any], names: int, judge: Judge) -> npt.NDArray[Any]:
+    return np.array(outputs or np.empty((0, names)), judge.output_type)
 
 
 def _names(path: Path, header: Sequence[str], judge: Judge) -> tuple[str, ...]:

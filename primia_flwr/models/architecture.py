@@ -47,6 +47,9 @@ class Architecture:
         The values of `model.norm` that it has.
     has_norm : bool
         Whether `model.norm`, `.norm_groups`, `.pool` and `.weight_standardisation` mean anything.
+    dense : int
+        0, or where it has the outputs at each pixel, logits (N, outputs, H, W): of what number the
+        sides of its images are multiples.
     """
 
     build: Builder
@@ -60,6 +63,7 @@ class Architecture:
     packaged: "PackagedWeights | None" = None
     norms: tuple[str, ...] = ("batch", "group", "none", "frozen")
     has_norm: bool = True
+    dense: int = 0
 
     @property
     def has_imagenet(self) -> bool:

@@ -34,9 +34,9 @@ from primia_flwr.models import check_image_size
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.dealt import DEALT
-from primia_flwr.pipeline.first_model import check_first_weights
-from primia_flwr.pipeline.own_models import score_own_models
+from primia_flwr.pipeline.first_model import check_first_weights, check_outputs
 from primia_flwr.pipeline.lost import launch_again
+from primia_flwr.pipeline.own_models import score_own_models
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
 from primia_flwr.pipeline.tracked import tracked
 from primia_flwr.pipeline.weights import check_weights
@@ -145,10 +145,11 @@ def check_model(experiment: Experiment) -> None:
     Raises
     ------
     ConfigError
-        If it cannot take images of the configured size, or a private run may not start from the
-        configured weights.
+        If it cannot take images of the configured size, has no outputs of the task, or a private
+        run may not start from the configured weights.
     """
     check_image_size(experiment.model, experiment.data.image_size)
+    check_outputs(experiment)
     check_first_weights(experiment)
     check_explained(experiment.task, "report.saliency", experiment.report.saliency)
 

@@ -4,6 +4,8 @@ from torch import nn
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
+from primia_flwr.config.rows import MODELS
+from primia_flwr.errors import ConfigError
 from primia_flwr.models import ModelCard, build_model
 from primia_flwr.models.provenance import UNKNOWN, Provenance, after_run
 from primia_flwr.models.weights_card import check_start, provenance_of
@@ -19,6 +21,30 @@ def first_model(experiment: Experiment, outputs: int) -> nn.Module:
         channels=experiment.data.channels,
         seed=derive_seed(experiment.seed, "model"),
     )
+
+
+def check_outputs(experiment: Experiment) -> None:
+    """Refuse a model whose outputs are not those of the task, and a loss that the task has not.
+
+    Raises
+    ------
+    ConfigError
+        If one has outputs at each pixel and the other of each image, or sides do not fit.
+    """
+    model, task, size = experiment.model.name, experiment.task, experiment.data.image_size
+    multiple = MODELS[model].dense
+    if bool(multiple) != task.masked:
+        fitting = ", ".join(name for name in MODELS if bool(MODELS[name].dense) == task.masked)
+        raise ConfigError(
+            f"model.name={model} with data.task={task.name}; expected a model with outputs "
+            f"{'at each pixel' if task.masked else 'of each image'}: {fitting}"
+        )
+    if multiple and size % multiple:
+        raise ConfigError(
+            f"data.image_size={size} with model.name={model}; expected a multiple of {multiple}, "
+            f"e.g. data.image_size={multiple * max(1, round(size / multiple))}"
+        )
+    task.loss(experiment.training)
 
 
 def check_first_weights(experiment: Experiment) -> Provenance:

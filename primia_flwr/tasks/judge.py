@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.numbers import BRACKETS, interval
 from primia_flwr.statistics.intervals import RESAMPLES, Interval
@@ -106,12 +108,14 @@ class Judge(ABC):
 
     `tested`: the figures of a model on test images. `headline`: names of those that get intervals
     and stand in summaries. `template`: of its chapters, `<template>.html.jinja` in the report and
-    `<template>_card.md.jinja` in the model card; empty for none.
+    `<template>_card.md.jinja` in the model card; empty for none. `output_type`: of
+    outputs in memory.
     """
 
     tested: tuple[Metric, ...]
     headline: tuple[str, ...]
     template: str = ""
+    output_type: ClassVar[Any] = np.float64
 
     @property
     def headlined(self) -> tuple[Metric, ...]:

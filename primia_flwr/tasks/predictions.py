@@ -18,14 +18,14 @@ MODEL, BASELINE = "model", "baseline"
 class Predictions:
     """N images: `labels` (N, ...) and a model's `outputs` (N, ...), as its task has them.
 
-    Of a classification: indices (N,) into `names`, and probabilities (N, C). `names` are those of
-    the outputs.
+    Of a classification: indices (N,) into `names`, and probabilities (N, C). Of a segmentation:
+    masks (N, H, W) both. `names` are those of the outputs.
     """
 
     files: tuple[str, ...]
     patients: tuple[str, ...]
     labels: npt.NDArray[Any]
-    outputs: npt.NDArray[np.float64]
+    outputs: npt.NDArray[Any]
     names: tuple[str, ...]
 
     def __len__(self) -> int:

@@ -19,17 +19,24 @@ if TYPE_CHECKING:
 
 Counts = Mapping[str, npt.NDArray[np.int64]]
 
+IMAGES = 1e9
+"""That a site holds, at most."""
+
 LOSS = "loss"
 OBJECTIVE = "objective"  # a monitor: whichever metric is the objective of the task
 
 
 @dataclass(frozen=True)
 class Sum:
-    """Whole numbers of at least 0 that travel: `size` of them under a name; `words` for people."""
+    """Whole numbers of at least 0 that travel: `size` of them under a name; `words` for people.
+
+    `most`: that one site sends of each.
+    """
 
     name: str
     size: int
     words: str
+    most: float = IMAGES
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,9 @@ class Task(ABC):
     names in the data. `name`: its file's. `metrics`: by which it is judged from sums, the loss
     among them. `objective`: the one that searches and early stopping look at if nothing else is
     said. `judged_by`: the module with its `JUDGE`. `loss_words`: what the plain loss is.
-    `explained`: whether a map can show what spoke for the class that a model called.
+    `explained`: whether a map can show what spoke for the class that a model called. `masked`:
+    whether a label is a mask beside the image, with a class for each pixel, which geometry moves
+    with it; a model then has the outputs at each pixel.
     """
 
     name: str
@@ -88,6 +97,7 @@ class Task(ABC):
     judged_by: str
     loss_words: str = ""
     explained: bool = False
+    masked: bool = False
 
     # --- Sums that travel; without PyTorch ---
 
@@ -126,6 +136,10 @@ class Task(ABC):
     @abstractmethod
     def label_weights(self, label_counts: Sequence[float]) -> tuple[float, ...]:
         """Return weights under which every label counts alike."""
+
+    def counted_as(self, labels: "Tensor") -> "Tensor":
+        """Return the index under which the counts of labels count each image, (N,) int64."""
+        return labels
 
     @abstractmethod
     def soft(self, labels: "Tensor", outputs: int) -> "Tensor":

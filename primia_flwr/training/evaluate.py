@@ -1,7 +1,10 @@
 """Score a model on images: what its outputs mean, and the sums of its task."""
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import DataError
-from primia_flwr.tasks.task import Evaluation
+from primia_flwr.tasks.task import Counts, Evaluation, Task
 from primia_flwr.training.normalisation import Normalisation
 
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,7 +27,7 @@ def predict(
     batch_size: int,
     device: torch.device,
     precision: str = "fp32",
-) -> npt.NDArray[np.float64]:
+) -> npt.NDArray[Any]:
     """Return what the outputs mean to the task, e.g. probabilities (N, C), in the images' order.
 
     Raises
@@ -33,8 +36,7 @@ def predict(
         If there are no images.
     """
     logits = _logits(model, data, normalisation, batch_size, device, precision)
-    probabilities: npt.NDArray[np.float64] = data.task.probabilities(logits).numpy()
-    return probabilities
+    return np.concatenate([data.task.probabilities(part).numpy() for part in logits])
 
 
 def evaluate(
@@ -68,9 +70,17 @@ def evaluate(
     DataError
         If there are no images.
     """
-    logits = _logits(model, data, normalisation, batch_size, device, precision)
-    loss_sum, counts = data.task.measure(logits, data.labels)
-    return Evaluation(data.task, loss_sum, len(data), counts)
+    parts, start = [], 0
+    for logits in _logits(model, data, normalisation, batch_size, device, precision):
+        labels = data.labels[start : start + len(logits)]
+        parts.append(Evaluation(data.task, *_measured(data.task, logits, labels)))
+        start += len(logits)
+    return reduce(operator.add, parts)
+
+
+def _measured(task: Task, logits: Tensor, labels: Tensor) -> tuple[float, int, Counts]:
+    loss_sum, counts = task.measure(logits, labels)
+    return loss_sum, len(labels), counts
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -86,12 +96,12 @@ def _logits(
     batch_size: int,
     device: torch.device,
     precision: str,
-) -> Tensor:
-    """Return float64 logits (N, C) on the CPU."""
+) -> Iterator[Tensor]:
+    """Yield float64 logits on the CPU: (N, C), or batch by batch where each pixel has some."""
     if len(data) == 0:
         raise DataError("there are no images to evaluate; expected at least one")
     model.to(device)
-    parts, layout, on_gpu = [], _layout(model), device.type == "cuda"
+    layout, on_gpu, kept = _layout(model), device.type == "cuda", list[Tensor]()
     with _evaluation_mode(model), torch.inference_mode():
         for start in range(0, len(data), batch_size):
             images = data.images[start : start + batch_size]
@@ -101,8 +111,11 @@ def _logits(
             if on_gpu:
                 images = images.to(memory_format=layout)
             with autocast(device, precision):
-                parts.append(model(images))
-        return torch.cat(parts).double().cpu()
+                kept.append(model(images))
+            if data.task.masked:
+                yield kept.pop().double().cpu()
+        if kept:
+            yield torch.cat(kept).double().cpu()
 
 
 def _layout(model: nn.Module) -> torch.memory_format:

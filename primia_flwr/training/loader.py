@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from primia_flwr.data.dataset import LabelledImages
-from primia_flwr.data.transforms import build_augmentation
+from primia_flwr.data.transforms import build_augmentation, move_both
 from primia_flwr.data.transforms import mixup as mix
 from primia_flwr.processes.cores import own_cores
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.plan import batches_an_epoch, epoch_batches
 from primia_flwr.training.recipe import Recipe
 
-_Augment = Callable[[Tensor], Tensor]
+_Augment = Callable[..., Any]
 _AHEAD = 4  # batches that each worker prepares ahead
 
 
@@ -34,7 +34,7 @@ class _BatchKey:
 
 
 class _AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Fetches whole batches: images (B, C, H, W) uint8 or float in [0, 1], labels (B,) int64."""
+    """Fetches whole batches: images (B, C, H, W) uint8 or float in [0, 1], and their labels."""
 
     def __init__(self, data: LabelledImages, augment: _Augment | None, seed: int) -> None:
         self._images = data.images
@@ -49,17 +49,28 @@ class _AugmentedImages(Dataset[tuple[Tensor, Tensor]]):
             return images, labels
         rows = key.indices.tolist()
         seeds = [derive_seed(self._seed, "augment", key.epoch, index) for index in rows]
-        return augmented(images, seeds, self._augment), labels
+        return augmented(images, labels, seeds, self._augment)
 
 
-def augmented(images: Tensor, seeds: Sequence[int], augment: _Augment) -> Tensor:
-    """Change each image (N, C, H, W) by its own seed; PyTorch's random state stays as it was."""
-    varied = []
+def augmented(
+    images: Tensor, labels: Tensor, seeds: Sequence[int], augment: _Augment
+) -> tuple[Tensor, Tensor]:
+    """Change each image (N, C, H, W) by its own seed; PyTorch's random state stays as it was.
+
+    Labels that are masks, (N, H, W), are moved with the images; others stay as they are.
+    """
+    masked = labels.dim() == 3
+    varied, moved = [], []
     with torch.random.fork_rng(devices=[]):
-        for image, seed in zip(images, seeds, strict=True):
+        for image, label, seed in zip(images, labels, seeds, strict=True):
             torch.default_generator.manual_seed(seed)
-            varied.append(augment(image))
-    return torch.stack(varied)
+            if masked:
+                image, mask = move_both(augment, image, label)
+                moved.append(mask)
+            else:
+                image = augment(image)
+            varied.append(image)
+    return torch.stack(varied), torch.stack(moved) if masked else labels
 
 
 class _Keys:
@@ -136,7 +147,7 @@ class BatchPreparation:
         self._task, self._outputs = data.task, len(data.classes)
 
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Return float images (B, C, H, W), and labels (B,) or mixed targets (B, classes)."""
+        """Return float images (B, C, H, W), and labels or what `task.soft` mixes of them."""
         images = self._normalisation.apply(images.to(self.device, non_blocking=True))
         images = images.to(memory_format=self._layout)
         labels = labels.to(self.device, non_blocking=True)

@@ -277,13 +277,12 @@ class _Batches:
         size = self._privacy.micro_batch * self._privacy.views
         for start in range(0, len(chosen), size):
             part = torch.from_numpy(np.ascontiguousarray(chosen[start : start + size]))
-            views = self._images.images[part]
+            views, labels = self._images.images[part], self._images.labels[part]
             if self._augment is not None:
                 files = [self._images.files[row] for row in part.tolist()]
-                views = augmented(
-                    views, view_seeds(step, files, self._privacy.views), self._augment
-                )
-            yield self._prepare(views, self._images.labels[part], step)
+                seeds = view_seeds(step, files, self._privacy.views)
+                views, labels = augmented(views, labels, seeds, self._augment)
+            yield self._prepare(views, labels, step)
 
 
 def _progress(done: int, steps: int, started: float, images: float) -> Progress:

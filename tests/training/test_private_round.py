@@ -100,10 +100,12 @@ def used_seeds(monkeypatch: pytest.MonkeyPatch, step: int) -> list[int]:
     """Return the seeds under which the views of a step were augmented."""
     used: list[int] = []
 
-    def recorded(images: Tensor, seeds: list[int], augment: Callable[[Tensor], Tensor]) -> Tensor:
+    def recorded(
+        images: Tensor, labels: Tensor, seeds: list[int], augment: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         assert len(seeds) == len(images)
         used.extend(seeds)
-        return augmented(images, seeds, augment)
+        return augmented(images, labels, seeds, augment)
 
     monkeypatch.setattr(private, "augmented", recorded)
     data = random_images(UNITS)

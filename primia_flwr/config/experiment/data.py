@@ -274,6 +274,8 @@ class DataConfig:
         What becomes of the label -1 beside 0 and 1, or `uncertain`, in a manifest: a class of its
         own (`keep`, with a warning), an error (`refuse`), left out (`drop`), or class 0
         (`negative`) or 1 (`positive`).
+    mask_values
+        The value of each class in the files of masks, in the order of `classes`; empty: 0, 1, 2 ...
     select
         Which images are taken, by their DICOM headers.
     test_fraction, val_fraction
@@ -293,6 +295,7 @@ class DataConfig:
     patient_column: str = "patient"
     columns: dict[str, str] = field(default_factory=dict)
     uncertain: str = "keep"
+    mask_values: list[int] = field(default_factory=list)
     select: SelectConfig = field(default_factory=SelectConfig)
     image_size: int = 64
     channels: int = 1
@@ -326,10 +329,23 @@ class DataConfig:
         self.columns = {column: name for column, name in self.columns.items() if name}
         check_columns("data.columns", self.columns)
         check_choice("data.uncertain", self.uncertain, UNCERTAIN_NAMES)
+        self._check_mask_values()
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)
         check_range("data.workers", self.workers, 0, 256, example=0)
+
+
+    def _check_mask_values(self) -> None:
+        values = list(self.mask_values)
+        for value in values:
+            check_range("data.mask_values", value, 0, 65535, example=255)
+        if values and (len(set(values)) != len(values) or len(values) != len(self.classes)):
+            raise ConfigError(
+                f"data.mask_values={values} with data.classes={list(self.classes)}; expected "
+                "different values, one for each class, e.g. data.classes=[background,lesion] "
+                "data.mask_values=[0,255]"
+            )
 
 
 def with_absolute_paths(cfg: DataConfig) -> DataConfig:

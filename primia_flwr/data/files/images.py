@@ -112,16 +112,29 @@ def depth_is_guessed(path: Path) -> bool:
 
 
 def _decode_with_pillow(path: Path, format_name: str, at_least: int) -> Pixels:
+    with opened_image(path, format_name) as (image, content):
+        if format_name != "JPEG" and is_deep(image):
+            return _grey_if_grey(read_deep(image, content))
+        if at_least and format_name == "JPEG":
+            image.draft(None, (2 * at_least, 2 * at_least))
+        image.load()
+        return _to_uint8(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def opened_image(path: Path, format_name: str) -> Iterator[tuple[Image.Image, bytes]]:
+    """Open an image file of one format for the block, with its bytes; not decoded yet.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or too large, or the block cannot decode it.
+    """
     try:
         content = _read_all(path)  # a file would give memory for any claim
         with _quiet(), Image.open(io.BytesIO(content), formats=(format_name,)) as image:
             _check_size(path, image, len(content))
-            if format_name != "JPEG" and is_deep(image):
-                return _grey_if_grey(read_deep(image, content))
-            if at_least and format_name == "JPEG":
-                image.draft(None, (2 * at_least, 2 * at_least))
-            image.load()
-            return _to_uint8(ImageOps.exif_transpose(image))
+            yield image, content
     except DataError:
         raise
     except MemoryError:

@@ -17,7 +17,7 @@ from primia_flwr.errors import DataError
 from primia_flwr.storage.atomic import atomic_folder, make_folder, only_for_owner, writing
 from primia_flwr.storage.reading import reason_of
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
 _Id = tuple[int, int]
 _NOT_SCANNED = frozenset({"__MACOSX", "DICOMDIR", "Thumbs.db"})
 
@@ -221,11 +221,11 @@ def _mode(path: Path) -> int:
 def _is_hidden_image(path: Path) -> bool:
     if path.name.startswith("._"):  # what macOS keeps beside a file
         return False
-    return stat.S_ISDIR(_mode(path)) or path.suffix.lower() in _SUFFIXES
+    return stat.S_ISDIR(_mode(path)) or path.suffix.lower() in SUFFIXES
 
 
 def _claims_to_be_image(path: Path) -> bool:
-    if path.suffix.lower() in _SUFFIXES:
+    if path.suffix.lower() in SUFFIXES:
         return True
     try:
         return stat.S_ISREG(_mode(path)) and bool(kind_of(read_head(path)))

@@ -1,8 +1,9 @@
 """Decoded images on disk: every file is decoded once, in parallel, for all sites of a machine.
 
-A store is a folder `images-<key>` with `pixels.u8` (rows of (C, S, S) bytes) and `index.json`.
-The key covers paths, sizes and times of the files and how they are decoded, so a changed file
-makes another store. Stores appear complete or not at all.
+A store is a folder `images-<key>` with `pixels.u8` (rows of (C, S, S) bytes) and `index.json`; the
+masks of images, where they have some, are another one, `masks-<key>`. The key covers paths, sizes
+and times of the files and how they are decoded, so a changed file makes another store. Stores
+appear complete or not at all.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,9 +26,10 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.decoding.workers import end_idle
 from primia_flwr.data.files.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.files.listing import cache_folder, file_digest, locked
+from primia_flwr.data.files.masks import check_partner, decode_mask, resize_mask
 from primia_flwr.data.files.progress import decoded
 from primia_flwr.data.files.same_picture import same_pictures
-from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
@@ -50,7 +53,8 @@ class Store:
     `sides` holds the shorter side of each stored image in pixels, by path, and `digests` the
     SHA-256 of its file, hexadecimal. `unreadable` maps the paths that could not be decoded to the
     reason. `pictures` is what `same_pictures` found when the store was written, so that who reads a
-    part of it need not look at all; empty in a store of an earlier version.
+    part of it need not look at all; empty in a store of an earlier version. `masks` are the rows of
+    the masks, (1, S, S), under the paths of their images.
     """
 
     folder: Path
@@ -60,6 +64,7 @@ class Store:
     digests: dict[str, str]
     unreadable: dict[str, str]
     pictures: dict[str, str]
+    masks: "Store | None" = None
 
     def rows(self, paths: Sequence[str]) -> Tensor:
         """Read the images of `paths` into memory: (N, C, S, S) uint8."""
@@ -87,8 +92,21 @@ class Store:
         return self._pixels_file.is_file() and self._pixels_file.stat().st_size == expected
 
 
+_Row = tuple[Pixels, int, str]
+"""The pixels of one row, the shorter side of what is stored, and the digest of the file."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of one kind: the name of their stores, their shape, and what reads one."""
+
+    name: str
+    shape: tuple[int, int, int]
+    load: Callable[[Sample], _Row]
+
+
 def open_store(manifest: Manifest, cfg: DataConfig) -> Store:
-    """Open the store of a manifest's images, decoding them if it does not exist yet.
+    """Open the store of a manifest's images and masks, decoding them if it does not exist yet.
 
     Raises
     ------
@@ -96,11 +114,38 @@ def open_store(manifest: Manifest, cfg: DataConfig) -> Store:
         If files cannot be decoded (unless `data.skip_unreadable`), none can, or the cache
         cannot be written.
     """
-    target = Path(cfg.cache_dir).expanduser().resolve() / f"images-{_key(manifest, cfg)}"
+    size = cfg.image_size
+    images = _Rows("images", (cfg.channels, size, size), partial(_image, manifest, cfg))
+    store = _open(images, manifest, cfg)
+    if not manifest.mask_values:
+        return store
+    masks = _open(_Rows("masks", (1, size, size), partial(_mask, manifest, cfg)), manifest, cfg)
+    return replace(store, masks=masks, unreadable={**masks.unreadable, **store.unreadable})
+
+
+def _open(rows: _Rows, manifest: Manifest, cfg: DataConfig) -> Store:
+    cache = Path(cfg.cache_dir).expanduser().resolve()
+    target = cache / f"{rows.name}-{_key(rows, manifest, cfg)}"
     with locked(target):
-        if not _is_usable(target, manifest, cfg):
-            _write_store(target, manifest, cfg)
+        if not _is_usable(target, manifest, rows.shape):
+            _write_store(target, manifest, cfg, rows)
     return _read_index(target)
+
+
+def _image(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
+    file = manifest.root / sample.path
+    pixels = decode(file, at_least=cfg.image_size)
+    side, digest = shorter_side(file, pixels), file_digest(file)
+    pixels = resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels)
+    return pixels, side, digest
+
+
+def _mask(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
+    file = manifest.root / sample.mask
+    classes = decode_mask(file, manifest.mask_values)
+    check_partner(manifest.root / sample.path, file, classes)
+    pixels = resize_mask(classes, cfg.image_size, mode=cfg.resize)
+    return pixels, min(classes.shape), file_digest(file)
 
 
 def in_parallel(
@@ -129,14 +174,10 @@ def describe_unreadable(unreadable: dict[str, str]) -> str:
     )
 
 
-def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
-    def load(path: str) -> tuple[Pixels, int, str] | DataError:
+def _write_store(target: Path, manifest: Manifest, cfg: DataConfig, rows: _Rows) -> None:
+    def load(sample: Sample) -> _Row | DataError:
         try:
-            file = manifest.root / path
-            pixels = decode(file, at_least=cfg.image_size)
-            side, digest = shorter_side(file, pixels), file_digest(file)
-            pixels = resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels)
-            return pixels, side, digest
+            return rows.load(sample)
         except DataError as error:
             return error
 
@@ -146,20 +187,19 @@ def _write_store(target: Path, manifest: Manifest, cfg: DataConfig) -> None:
     unreadable: dict[str, str] = {}
     with cache_folder(target) as draft:
         with (draft / "pixels.u8").open("wb") as file:
-            results = in_parallel(load, paths, workers=cfg.workers)
+            results = in_parallel(load, manifest.samples, workers=cfg.workers)
             for done, (path, result) in enumerate(zip(paths, results, strict=True), 1):
                 decoded(done, len(paths))
                 if isinstance(result, DataError):
                     unreadable[path] = str(result)
                 else:
-                    file.write(result[0].data)
+                    file.write(np.ascontiguousarray(result[0]).data)
                     sides[path], digests[path] = result[1:]
         _check_unreadable(manifest, unreadable, cfg)
-        shape = (cfg.channels, cfg.image_size, cfg.image_size)
         row_of = {path: row for row, path in enumerate(sides)}
-        store = Store(draft, shape, row_of, sides, digests, unreadable, {})
+        store = Store(draft, rows.shape, row_of, sides, digests, unreadable, {})
         index = {
-            "shape": shape,
+            "shape": rows.shape,
             "sides": sides,
             "digests": digests,
             "unreadable": unreadable,
@@ -209,7 +249,7 @@ def _picture(value: object) -> str:
     return value
 
 
-def _is_usable(folder: Path, manifest: Manifest, cfg: DataConfig) -> bool:
+def _is_usable(folder: Path, manifest: Manifest, shape: tuple[int, int, int]) -> bool:
     """Whether the folder holds a whole store of these images; a damaged one is removed."""
     if not folder.exists():
         return False
@@ -217,7 +257,6 @@ def _is_usable(folder: Path, manifest: Manifest, cfg: DataConfig) -> bool:
         store = _read_index(folder)
         paths = [sample.path for sample in manifest.samples]
         stored = [path for path in paths if path not in store.unreadable]
-        shape = (cfg.channels, cfg.image_size, cfg.image_size)
         if store.shape == shape and list(store.sides) == stored and store.is_whole():
             return True
     except DataError:
@@ -226,11 +265,18 @@ def _is_usable(folder: Path, manifest: Manifest, cfg: DataConfig) -> bool:
     return False
 
 
-def _key(manifest: Manifest, cfg: DataConfig) -> str:
-    how = (_VERSION, cfg.image_size, cfg.channels, cfg.resize, cfg.skip_unreadable)
+def _key(rows: _Rows, manifest: Manifest, cfg: DataConfig) -> str:
+    how: tuple[object, ...] = (
+        _VERSION, cfg.image_size, cfg.channels, cfg.resize, cfg.skip_unreadable
+    )  # fmt: skip
+    masked = rows.name == "masks"
+    if masked:
+        how = (*how, manifest.mask_values)
     digest = hashlib.sha256(repr((how, str(manifest.root))).encode("utf-8", "surrogateescape"))
     for sample in manifest.samples:
         line = f"{sample.path}\x1f{_stamp(manifest.root / sample.path)}\x1e"
+        if masked:
+            line += f"{sample.mask}\x1f{_stamp(manifest.root / sample.mask)}\x1e"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
 

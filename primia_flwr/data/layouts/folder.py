@@ -44,7 +44,7 @@ def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
     root = existing_root(cfg)
     parents = split_folders(root)
     depth = 2 if parents[0][0] else 1
-    patient_of = patient_reader(cfg) or partial(_patient_of, depth)
+    patient_of = patients_by_path(cfg, depth)
     listings = {
         folder: (split, list_folder(folder))
         for split, parent in parents
@@ -75,6 +75,11 @@ def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
         [parent for _, parent in parents],
         {folder: listing for folder, (_, listing) in listings.items()},
     )
+
+
+def patients_by_path(cfg: DataConfig, depth: int) -> PatientOf:
+    """Return who is on an image in folders, of which `depth` from the root name no patient."""
+    return patient_reader(cfg) or partial(_patient_of, depth)
 
 
 def patient_reader(cfg: DataConfig) -> PatientOf | None:

@@ -13,6 +13,7 @@ of everything change from image to image, and harmless haze and shadows occur in
 """
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,7 @@ _SIZE = 128
 """Height and width of a drawn radiograph in pixels."""
 
 NORMAL, BACTERIAL, VIRAL = range(3)
+BACKGROUND, LUNG, CONSOLIDATION = range(3)
 
 _Plane = npt.NDArray[np.floating[Any]]
 
@@ -52,11 +54,37 @@ def draw(
     np.ndarray
         (SIZE, SIZE) uint8.
     """
+    return draw_with_mask(finding, patient, image, severity=severity)[0]
+
+
+def draw_with_mask(
+    finding: int,
+    patient: np.random.Generator,
+    image: np.random.Generator,
+    *,
+    severity: float = 1.0,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Draw one radiograph and its mask, both (SIZE, SIZE) uint8; arguments as `draw`.
+
+    The mask is what the formula knows: `LUNG` where there is more lung than not, beside the heart
+    and above the diaphragm; `CONSOLIDATION` where a cloud has half of its strength in the lung.
+    """
     x, y = _posed_grid(image)
     density, lungs = _anatomy(x, y, patient)
-    density += lungs * _FINDINGS[finding](x, y, patient, severity)
+    added = _FINDINGS[finding](x, y, patient, severity)
+    density += lungs * added.density
     density += _attachments(x, y, image)
-    return _acquire(density, image)
+    mask = np.where(lungs > 0.5, LUNG, BACKGROUND)
+    mask[(lungs > 0.5) & (added.cloud > 0.5)] = CONSOLIDATION
+    return _acquire(density, image), mask.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What a finding adds to the density of the lung, and how much of a cloud is where, 0 to 1."""
+
+    density: _Plane
+    cloud: _Plane
 
 
 def _posed_grid(rng: np.random.Generator) -> tuple[_Plane, _Plane]:
@@ -105,12 +133,16 @@ def _lungs(x: _Plane, y: _Plane, u: _Plane) -> _Plane:
     return lungs
 
 
-def _normal(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Plane:
+def _normal(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Finding:
     """Draw markings of vessels alone, in strength like a faint interstitial pattern."""
+    return _Finding(_markings(rng), np.zeros_like(x))
+
+
+def _markings(rng: np.random.Generator) -> _Plane:
     return np.asarray(_texture(rng, 7, 16) * np.float32(rng.uniform(0.0, 0.018)))
 
 
-def _bacterial(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Plane:
+def _bacterial(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Finding:
     """Draw one irregular cloud in one lung, beside the markings every lung has."""
     side = rng.choice((-1, 1))
     center_x, center_y = side * rng.uniform(0.26, 0.54), rng.uniform(-0.45, 0.30)
@@ -118,15 +150,15 @@ def _bacterial(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) 
     distance = ((x - center_x) ** 2 + (y - center_y) ** 2) / radius**2
     cloud = np.exp(-(distance**1.5) * np.exp(0.5 * _texture(rng, 2, 6)))
     strength = np.float32(severity * rng.uniform(0.30, 0.52))
-    return np.asarray(_normal(x, y, rng, severity) + cloud.astype(np.float32) * strength)
+    return _Finding(np.asarray(_markings(rng) + cloud.astype(np.float32) * strength), cloud)
 
 
-def _viral(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Plane:
+def _viral(x: _Plane, y: _Plane, rng: np.random.Generator, severity: float) -> _Finding:
     """Draw a fine net over both lungs, denser at some height, of zero mean."""
     focus = np.exp(-(((y - rng.uniform(-0.2, 0.3)) / rng.uniform(0.35, 0.9)) ** 2))
     net = _texture(rng, 7, 16) * (0.5 + focus)
     strength = np.float32(severity * rng.uniform(0.04, 0.08))
-    return np.asarray(net * strength, dtype=np.float32)
+    return _Finding(np.asarray(net * strength, dtype=np.float32), np.zeros_like(x))
 
 
 _FINDINGS = {NORMAL: _normal, BACTERIAL: _bacterial, VIRAL: _viral}

@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import replace
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.config.rows import LAYOUTS
+from primia_flwr.config.rows import LAYOUTS, TASKS
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.names import NOBODY, is_own, is_placeholder, one_spelling
 from primia_flwr.data.selection import selected
-from primia_flwr.errors import DataError
+from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
 
 _BETWEEN = re.compile(r"\s*[|;]\s*")
@@ -26,13 +26,14 @@ def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
     Raises
     ------
     ConfigError
-        If a needed key is empty.
+        If a needed key is empty, or the layout gives masks to a task without, or the other way.
     DataError
         If the folder or file is missing, empty, or does not follow the layout, or a name is no
         text.
     """
     manifest: Manifest = LAYOUTS[cfg.layout](cfg, seed=seed)
     _check_names(manifest)
+    _check_masks(manifest, cfg)
     named = _one_name_each(selected(manifest, cfg.select))
     return named.noting(_combined(manifest.classes), _missing(manifest.classes))
 
@@ -40,7 +41,7 @@ def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
 def _check_names(manifest: Manifest) -> None:
     """Refuse names that no table, page or log could hold, before anything is done with them."""
     for what, names in (
-        ("files", [sample.path for sample in manifest.samples]),
+        ("files", [name for s in manifest.samples for name in (s.path, s.mask)]),
         ("classes", manifest.classes),
         ("folders", [str(manifest.root)]),
         ("patients", manifest.patients()),
@@ -52,6 +53,18 @@ def _check_names(manifest: Manifest) -> None:
                 f"not UTF-8 or break a line, e.g. {printable(wrong[0], limit=200)}; expected "
                 "names that a table can hold: rename them (e.g. with convmv -f latin1 -t utf8)"
             )
+
+
+def _check_masks(manifest: Manifest, cfg: DataConfig) -> None:
+    if bool(manifest.mask_values) == TASKS[cfg.task].masked:
+        return
+    if manifest.mask_values:
+        found, remedy = "masks; expected none", "task=segmentation"
+    else:
+        found, remedy = "no masks; expected one of each image", "data=paired"
+    raise ConfigError(
+        f"data.layout={cfg.layout} with data.task={cfg.task}: the data has {found}: set {remedy}"
+    )
 
 
 def _is_text(name: str) -> bool:

@@ -1,4 +1,7 @@
-"""Synthetic radiographs, written once as PNG files under names of the pneumonia layout."""
+"""Synthetic radiographs, written once as PNG files under names of the pneumonia layout.
+
+For a task with masks each has one of the same name below `masks`.
+"""
 
 import hashlib
 import json
@@ -10,13 +13,17 @@ import numpy as np
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.data.files.listing import cache_folder, locked
 from primia_flwr.data.layouts import radiograph
 from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
 from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.seeding import generator
+from primia_flwr.errors import DataError
 
+MASKS = "masks"
+_REGIONS = ("background", "lung", "consolidation")
 _VERSION = 1
 """Raise with every change of the drawing: another version is another folder."""
 
@@ -37,13 +44,37 @@ class _Picture:
 
 def _read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
     """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them."""
-    root = write_synthetic(cfg.synthetic, Path(cfg.cache_dir).expanduser().resolve())
-    manifest = read_pneumonia(replace(cfg, root=str(root)), seed=seed)
-    return replace(manifest, synthetic=True)
+    masked = TASKS[cfg.task].masked
+    root = write_synthetic(cfg.synthetic, Path(cfg.cache_dir).expanduser().resolve(), masked=masked)
+    known = [] if masked else cfg.classes
+    found = read_pneumonia(replace(cfg, root=str(root), classes=known), seed=seed)
+    manifest = replace(found, synthetic=True)
+    return _with_masks(manifest, cfg) if masked else manifest
 
 
-def write_synthetic(cfg: SyntheticConfig, cache: Path) -> Path:
-    """Write the PNG files below `cache` and return their folder.
+def _with_masks(manifest: Manifest, cfg: DataConfig) -> Manifest:
+    """Give each image its mask; images of a cloud count for it, all others for the lung."""
+    classes = tuple(cfg.classes) or _REGIONS
+    if classes != _REGIONS:
+        raise DataError(
+            f"data.classes={list(cfg.classes)} with data.layout=synthetic and a task of masks; "
+            f"expected [] or {list(_REGIONS)}, which are drawn"
+        )
+    cloudy = manifest.classes.index("bacterial")
+    samples = [
+        replace(
+            sample,
+            mask=f"{MASKS}/{sample.path}",
+            label=radiograph.CONSOLIDATION if sample.label == cloudy else radiograph.LUNG,
+        )
+        for sample in manifest.samples
+    ]
+    masked = replace(manifest, classes=classes, mask_values=tuple(range(len(classes))))
+    return masked.with_samples(samples)
+
+
+def write_synthetic(cfg: SyntheticConfig, cache: Path, *, masked: bool = False) -> Path:
+    """Write the PNG files below `cache`, with masks if wanted, and return their folder.
 
     Raises
     ------
@@ -51,27 +82,32 @@ def write_synthetic(cfg: SyntheticConfig, cache: Path) -> Path:
         If the cache cannot be written.
     """
     text = json.dumps({"version": _VERSION, **asdict(cfg)}, sort_keys=True)
-    target = cache / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    kind = "synthetic-masked" if masked else "synthetic"
+    target = cache / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     with locked(target):
         if not target.is_dir():
             with cache_folder(target) as draft:
-                _write_all(cfg, draft)
+                _write_all(cfg, draft, masked=masked)
     return target
 
 
-def _write_all(cfg: SyntheticConfig, folder: Path) -> None:
+def _write_all(cfg: SyntheticConfig, folder: Path, *, masked: bool) -> None:
     for name in FOLDERS:
         (folder / name).mkdir()
+        if masked:
+            (folder / MASKS / name).mkdir(parents=True)
     note = "Drawn by formula, of no patient: for demonstrations and tests only.\n"
     (folder / SYNTHETIC_NOTE).write_text(note, encoding="utf-8")
     for picture in _pictures(cfg):
-        pixels = radiograph.draw(
+        pixels, mask = radiograph.draw_with_mask(
             picture.finding,
             generator("synthetic", cfg.seed, "patient", picture.patient),
             generator("synthetic", cfg.seed, "image", picture.patient, picture.number),
             severity=cfg.severity,
         )
         Image.fromarray(pixels).save(folder / picture.name, compress_level=1)
+        if masked:
+            Image.fromarray(mask).save(folder / MASKS / picture.name)
 
 
 def _pictures(cfg: SyntheticConfig) -> Iterator[_Picture]:

@@ -16,7 +16,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
 from primia_flwr.secagg.payload.layout import Layout, Number
 from primia_flwr.secagg.payload.masks import Vector
-from primia_flwr.tasks.task import Task
+from primia_flwr.tasks.task import IMAGES, Task
 
 _Sums = Mapping[str, Sequence[float]]
 
@@ -24,21 +24,20 @@ _TOP = 2**63 - 1
 _ROUNDING = 1e-6  # of a word: what float64 makes of a word before it is rounded
 _SLACK = 1 + 1e-9  # sums of pixels pass through float64 at the site
 _ROUNDED = 2  # rounding to one digit makes a count at most 4/3, and at least 2/3 of it
-_IMAGES = 1e9  # that a site holds
 _PASSES = 1e12  # over its images or batches in a round
 _SECONDS = 1e9
 _MOST: dict[str, float] = {
     DECLINED: 0,
     RESTING: 1,
     "stopped-early": 1,
-    "examples": _IMAGES,
+    "examples": IMAGES,
     "batches": _PASSES,
     "images": _PASSES,
     "seconds": _SECONDS,
-    **{f"{prefix}-examples": _IMAGES for prefix in (INCOMING, LOCAL)},
-    "label-counts": _IMAGES,
-    "side-counts": _IMAGES,
-    "num-val": _IMAGES,
+    **{f"{prefix}-examples": IMAGES for prefix in (INCOMING, LOCAL)},
+    "label-counts": IMAGES,
+    "side-counts": IMAGES,
+    "num-val": IMAGES,
 }  # fmt: skip
 _TRAINING = (WEIGHT, RESTING, "batches", "images", "stopped-early", "seconds",
              "weighted-train-loss", *(f"{LOCAL}-{what}" for what in
@@ -92,14 +91,16 @@ def _range(number: Number, layout: Layout, task: Task) -> tuple[float, float]:
     Where nothing else is known: what the encoding lets it send.
     """
     prefix, _, name = number.name.partition("-")
-    counted = prefix in (INCOMING, LOCAL) and name in [s.name for s in task.sums(1)]
+    sums = {s.name: s.most for s in task.sums(1)} if prefix in (INCOMING, LOCAL) else {}
+    counted = name in sums
     trained = number.name in _TRAINING or (counted and prefix == LOCAL)
     if not layout.entries and trained:
         return 0, 0
     if number.name == WEIGHT:
         return 1, layout.max_weight
     encodable = _TOP // layout.num_clients * (number.step or 1)
-    return 0, min(_IMAGES if counted else _MOST.get(number.name, encodable), encodable)
+    most = sums[name] if counted else _MOST.get(number.name, encodable)
+    return 0, min(most, encodable)
 
 
 def _check_range(name: str, values: Sequence[float], least: float, most: float) -> None:

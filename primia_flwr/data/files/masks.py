@@ -1,0 +1,107 @@
+"""One mask file to the class of each pixel: PNG or TIFF, whose values are never changed.
+
+A mask of 1, 8 or 16 bits is read as it is stored, one with a palette by its indices, and a coloured
+one where its channels are equal. JPEG changes values, so it is no format of masks.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from primia_flwr.data.files.images import Pixels, decode, opened_image
+from primia_flwr.data.files.listing import kind_of, read_head
+from primia_flwr.errors import DataError
+from primia_flwr.storage.reading import reason_of
+
+_FORMATS = {"png": "PNG", "tiff": "TIFF"}
+_WHOLE = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
+
+
+def decode_mask(path: Path, values: Sequence[int]) -> Pixels:
+    """Return the index of each pixel's class: (H, W) uint8.
+
+    Parameters
+    ----------
+    path
+        The file; its name's suffix is not trusted.
+    values
+        The value of each class in the file, in the order of the classes.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, of another kind, or has a value that is none of them.
+    """
+    stored = _stored(path)
+    found = np.unique(stored)
+    strange = [int(value) for value in found if value not in values]
+    if strange:
+        raise DataError(
+            f"{path}: the mask has the value {strange[0]}; expected one of {list(values)}, one a "
+            "class: set data.classes and data.mask_values, e.g. data.mask_values=[0,255], or "
+            "correct the mask"
+        )
+    order = np.argsort(values)
+    index: Pixels = order[np.searchsorted(np.asarray(values)[order], stored)].astype(np.uint8)
+    return index
+
+
+def check_partner(image: Path, mask: Path, classes: Pixels) -> None:
+    """Refuse a mask of another size than its image.
+
+    Raises
+    ------
+    DataError
+        Naming both sizes.
+    """
+    height, width = decode(image).shape[:2]
+    if classes.shape != (height, width):
+        raise DataError(
+            f"{mask}: the mask has {classes.shape[1]} x {classes.shape[0]} pixels; expected "
+            f"{width} x {height}, as its image {image.name}: export both at one size"
+        )
+
+
+def resize_mask(classes: Pixels, size: int, *, mode: str) -> Pixels:
+    """Bring a mask to a square of `size` as `images.resize` brings its image; (1, size, size).
+
+    Each pixel takes the class of the nearest one; what `pad` adds is class 0.
+    """
+    image, shape, method = Image.fromarray(classes), (size, size), Image.Resampling.NEAREST
+    if mode == "pad":
+        image = ImageOps.pad(image, shape, method=method, color=0)
+    elif mode == "crop":
+        image = ImageOps.fit(image, shape, method=method)
+    elif image.size != shape:
+        image = image.resize(shape, method)
+    return np.asarray(image)[None]
+
+
+def _stored(path: Path) -> npt.NDArray[np.int64]:
+    """Return the values of a mask as the file holds them, (H, W)."""
+    try:
+        kind = kind_of(read_head(path))
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be opened ({reason_of(error)}); expected a readable mask"
+        ) from error
+    if kind not in _FORMATS:
+        raise DataError(
+            f"{path}: is no PNG or TIFF by its content; expected one of them, which keep the "
+            "values of a mask: export it again"
+        )
+    with opened_image(path, _FORMATS[kind]) as (image, _):
+        image.load()
+        turned = ImageOps.exif_transpose(image)
+        array = np.asarray(turned)
+        if turned.mode in _WHOLE:
+            return array.astype(np.int64)
+        if turned.mode == "RGB" and (array == array[..., :1]).all():
+            return array[..., 0].astype(np.int64)
+        raise DataError(
+            f"{path}: the mask is a coloured image ({turned.mode}); expected one value a pixel: "
+            "export it as a grey PNG"
+        )
