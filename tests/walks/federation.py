@@ -21,10 +21,14 @@ SMALL = (
 
 
 class Site:
-    """A simulated site: the ClientApp answers what the grid brings; `walk`: of a train message."""
+    """A simulated site: the ClientApp answers what the grid brings.
+
+    `walk`: of a train message. `sent`: the replies to such messages, as they leave.
+    """
 
     def __init__(self, text: str, index: int) -> None:
         self.walk: list[str] = []
+        self.sent: list[RecordDict] = []
         self._context = Context(
             run_id=1,
             node_id=index,
@@ -36,14 +40,17 @@ class Site:
     def answer(self, message: Message) -> Message:
         with traced() as found:
             reply = app(message, self._context)
-        if message.metadata.message_type == "train" and not self.walk:
-            self.walk = found
+        if message.metadata.message_type == "train":
+            self.walk = self.walk or found
+            self.sent.append(reply.content)
         return reply
 
 
-def train_securely(folder: Path) -> list[Site]:
-    """Train one round of three simulated sites with secure aggregation."""
-    composed = without_sweep(compose(overrides=[*SMALL, f"data.cache_dir={folder / 'cache'}"]))
+def train_securely(folder: Path, *words: str) -> list[Site]:
+    """Train one round of three simulated sites with secure aggregation, or as `words` have it."""
+    words = (*SMALL, f"data.cache_dir={folder / 'cache'}", *words)
+    composed = without_sweep(compose(overrides=list(words)))
+    (folder / "run").mkdir(parents=True, exist_ok=True)
     experiment = settle(parse(Experiment, composed), folder / "run")
     sites = [Site(to_yaml(experiment), index) for index in range(3)]
     grid = FakeGrid({index + 1: site for index, site in enumerate(sites)})  # type: ignore[arg-type]
