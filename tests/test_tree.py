@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from primia_flwr.cli.main import COMMANDS
+from primia_flwr.config.rows import TABLES
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = ("primia_flwr", "clients", "strategies")
 FOLDERS = (*PRODUCT, "benchmarks/primia_bench", "tests", "conf")
 MOST_FILES = 16
+MOST_ROWS = 24  # in a folder whose files are choices, which one looks up by name
 MOST_PUBLIC_NAMES = 29  # of a thousand lines; there were 33 before the rooms were cut
 
 
@@ -89,7 +91,9 @@ def test_no_folder_has_more_files_than_a_reader_takes_in() -> None:
         for path in (ROOT / folder).rglob("*")
         if path.suffix in (".py", ".yaml")
     )
-    assert {folder: n for folder, n in counts.items() if n > MOST_FILES} == {}
+    rows = {place for table in TABLES for place in (table.folder, f"conf/{table.kind[1]}")}
+    most = {folder: MOST_ROWS if folder in rows else MOST_FILES for folder in counts}
+    assert {folder: n for folder, n in counts.items() if n > most[folder]} == {}
 
 
 def test_each_package_says_what_is_in_it_and_who_may_import_it() -> None:

@@ -15,7 +15,7 @@ from primia_flwr.config.experiment.own_layers import check_own_layers
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.report import ReportConfig
 from primia_flwr.config.experiment.search import SearchConfig
-from primia_flwr.config.experiment.sharing import check_sharing
+from primia_flwr.config.sharing import check_sharing
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
