@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from primia_flwr.numbers import BRACKETS, count, figure, interval
 from primia_flwr.tables import NUMBER, TEXT, Cell, Sheet
-from primia_flwr.tasks.judge import Judge
+from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
 from primia_flwr.tasks.masks.counts import confusion_of, dice_of
+from primia_flwr.tasks.masks.evidence import MaskEvidence, mask_evidence
 from primia_flwr.tasks.masks.runs import from_runs, to_runs
 from primia_flwr.tasks.masks.scores import FIGURES, MaskScores, score_masks
+from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
+
+if TYPE_CHECKING:
+    from primia_flwr.plotting import Plot
 
 _PREFIX = "dice_"
 _HEADS = ("Dice", "IoU", "Hausdorff 95 %, px", "Surface distance, px")
@@ -28,6 +35,7 @@ class MaskJudge(Judge):
         Metric("surface_distance", "surface distance, px", 0, float("inf"), higher_is_better=False),
     )
     headline = ("dice", "iou", "hd95")
+    template = "segmentation"
     output_type: ClassVar[Any] = np.uint8
 
     def score(self, labels: Any, outputs: Any, names: Sequence[str]) -> MaskScores:
@@ -67,6 +75,16 @@ class MaskJudge(Judge):
             )
         return label, output
 
+    def evidence(
+        self, models: Mapping[str, Predictions], *, seed: int, resamples: int
+    ) -> dict[str, Any]:
+        """Return intervals of every model; of the first by class."""
+        return mask_evidence(models, self.headline, seed=seed, resamples=resamples)
+
+    def read_evidence(self, values: Mapping[str, Any]) -> MaskEvidence:
+        """Read the intervals."""
+        return MaskEvidence.read(super().read_evidence(values), values)
+
     def sheets(self, scores: Any) -> list[Sheet]:
         """Return the table of the classes."""
         columns = (
@@ -79,6 +97,50 @@ class MaskJudge(Judge):
             for name, one in scores.per_class.items()
         ]
         return [Sheet("classes", "Each class but the background", columns, rows)]
+
+    def plots(
+        self, scores: Any, predictions: Predictions | None, evidence: Any
+    ) -> list[Plot | None]:
+        """Draw the Dice of the images."""
+        from primia_flwr.tasks.masks.plots import dice_of_images
+
+        return [dice_of_images(predictions) if predictions else None]
+
+    def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
+        """Return the table of the classes, with intervals where there are some."""
+        known, rows = evidence.per_class if evidence else {}, []
+        for name, one in scores.per_class.items():
+            found = [
+                interval(known[name][key], BRACKETS) if name in known else figure(getattr(one, key))
+                for key in FIGURES
+            ]
+            rows.append([name, count(one.n), *found])
+        return {"class_rows": rows, "class_headings": ["Class", "Images", *_HEADS]}
+
+    def card(self, scores: Any, evidence: Any) -> dict[str, Any]:
+        """Return the figures by class."""
+        per_class = evidence.per_class if evidence else {}
+        return {
+            "per_class_images": {name: one.n for name, one in scores.per_class.items()},
+            "per_class": {
+                name: {key: with_words(found) for key, found in figures.items()}
+                for name, figures in per_class.items()
+            },
+        }
+
+    def compare(
+        self,
+        readings: Sequence[Reading],
+        settings: Settings,
+        *,
+        validation: Mapping[str, Predictions],
+        groups: Mapping[str, Mapping[str, str]],
+        experts: Path | None,
+    ) -> Comparison:
+        """Compare models image by image."""
+        from primia_flwr.tasks.masks.compare import compare
+
+        return compare(readings, settings, groups=groups, experts=experts)
 
 
 JUDGE = MaskJudge()
