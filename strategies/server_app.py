@@ -18,6 +18,7 @@ from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.models import save_model
 from primia_flwr.models.frozen_arrays import frozen_of, without
+from primia_flwr.models.origin import origin_of
 from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.pipeline.earlier_sums import check_earlier_sums
 from primia_flwr.pipeline.first_model import (
@@ -62,9 +63,10 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     start = check_first_weights(experiment)
     model = first_model(experiment, len(classes))
     initial = values_of(to_arrays(model.state_dict()))
-    facts = {"source": experiment.model.weights, "arrays_sha256": arrays_digest(initial)}
+    origin = origin_of(experiment.model, arrays_sha256=arrays_digest(initial))
+    facts = {**origin.to_dict(), "source": experiment.model.weights}
     write_result(folder / FILE, {**facts, "added": start.to_dict()})
-    check_earlier_sums(experiment, folder, facts["arrays_sha256"])
+    check_earlier_sums(experiment, folder, origin.arrays_sha256)
     aggregator = build_aggregator(
         experiment,
         model=without(initial, frozen_of(experiment.model, model)),
@@ -89,6 +91,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
             card,
             privacy=account.statement if account else "",
             provenance=trained_provenance(experiment, epsilon=epsilon),
+            origin=origin,
         ),
     )
     write_result(folder / "result.json", {**_result(state), **done.found})

@@ -1,21 +1,36 @@
-"""What a site asks of the weights that a private run begins with at it.
+"""What a site asks of the weights that a run begins with at it.
 
-Its patients may have trained them before, which no epsilon of the run counts. So the model of the
-run's first request is what the public seed gives, or the site's own policy lists it.
+Its patients may have trained them before, which no epsilon of the run counts. So the model of a
+private run's first request is what the public seed gives, or the site's own policy lists it. With
+`allow_weights: known` in the policy this holds for every run, and published weights that the site
+has installed are known to it, too.
 """
 
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
 from flwr.app import Message
 
 from clients.site.opened import OpenSite
-from primia_flwr.errors import PrivacyBudgetError
+from primia_flwr.errors import ConfigError, PolicyRefusal, PrivacyBudgetError
 from primia_flwr.messages import keys, records
 from primia_flwr.messages.secure import numpy_arrays
+from primia_flwr.models.origin import is_here
 from primia_flwr.models.provenance import arrays_digest, same_arrays
 from primia_flwr.pipeline.first_model import first_model
+from primia_flwr.storage.atomic import write_result
+
+logger = logging.getLogger(__name__)
+
+_Arrays = Mapping[str, npt.NDArray[Any]]
+_CHECKED = "first-weights-checked.json"
 
 
 def check_first_weights(site: OpenSite, message: Message, number: int) -> None:
-    """Refuse to begin with weights that this site's patients may be in.
+    """Refuse to begin a private run with weights that this site's patients may be in.
 
     Parameters
     ----------
@@ -35,18 +50,65 @@ def check_first_weights(site: OpenSite, message: Message, number: int) -> None:
     if site.simulated:
         return
     arrived = numpy_arrays(message.content.array_records[keys.ARRAYS])
-    digest = arrays_digest(arrived)
-    if digest in site.initial_weights:
+    if _is_listed(site, arrived) or _is_first(site, arrived, published=False):
         return
-    experiment = site.experiment
-    if experiment.model.weights == "none":
-        drawn = first_model(experiment, len(site.data.train.classes))
-        if same_arrays(arrived, numpy_arrays(records.to_arrays(drawn.state_dict()))):
-            return
     raise PrivacyBudgetError(
         f"the model of round {number}, with which this private run begins here, has SHA-256 "
-        f"{digest} and is not what the run's seed gives; expected random weights (model.weights="
-        "none, from round 1 on), or a digest in this site's initial_weights: this site's patients "
-        "may have been in its training, which no epsilon of this run counts; list the digest if "
-        "they certainly were not"
+        f"{arrays_digest(arrived)} and is not what the run's seed gives; expected random weights "
+        "(model.weights=none, from round 1 on), or a digest in this site's initial_weights: this "
+        "site's patients may have been in its training, which no epsilon of this run counts; list "
+        "the digest if they certainly were not"
     )
+
+
+def check_known_weights(site: OpenSite, message: Message, number: int) -> None:
+    """Refuse to begin any run with weights of unknown origin, where the site's policy says so.
+
+    The parameters are those of `check_first_weights`. Once a run has begun, its later models are
+    what came of it.
+
+    Raises
+    ------
+    PolicyRefusal
+        If the weights are not known.
+    """
+    if site.simulated or not site.known_weights or _has_begun(site):
+        return
+    arrived = numpy_arrays(message.content.array_records[keys.ARRAYS])
+    if not (_is_listed(site, arrived) or _is_first(site, arrived, published=True)):
+        raise PolicyRefusal(
+            f"the model of round {number}, with which this run begins here, has SHA-256 "
+            f"{arrays_digest(arrived)}, which is of no weights that this site knows; expected "
+            "random ones of the run's seed or published ones that are installed here, from round 1 "
+            "on, or a digest in this site's initial_weights; list it, or set allow_weights: any"
+        )
+    site.state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_result(site.state.folder / _CHECKED, {"run": site.experiment.aggregation.run})
+
+
+def _has_begun(site: OpenSite) -> bool:
+    """Say whether the first model of this very run was looked at before."""
+    try:
+        known = json.loads((site.state.folder / _CHECKED).read_bytes())
+    except (OSError, ValueError):
+        return False
+    run = site.experiment.aggregation.run
+    return bool(run) and isinstance(known, dict) and known.get("run") == run
+
+
+def _is_listed(site: OpenSite, arrived: _Arrays) -> bool:
+    return arrays_digest(arrived) in site.initial_weights
+
+
+def _is_first(site: OpenSite, arrived: _Arrays, *, published: bool) -> bool:
+    """Say whether arrays are what this site makes of the run's configuration itself."""
+    experiment = site.experiment
+    known = is_here(experiment.model) if published else experiment.model.weights == "none"
+    if not known:
+        return False
+    try:
+        drawn = first_model(experiment, len(site.data.train.classes))
+    except ConfigError as error:  # the weights are not installed here
+        logger.warning("the first weights cannot be compared: %s", error)
+        return False
+    return same_arrays(arrived, numpy_arrays(records.to_arrays(drawn.state_dict())))

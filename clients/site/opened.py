@@ -45,8 +45,8 @@ class OpenSite:
     `folder` is private to the site; `simulated` sites also write their progress into it,
     for the live view of the same machine. `min_round_images`: with fewer training images it takes
     no part in a round. `initial_weights`: SHA-256 of models that none of the site's patients were
-    in the training of. `trial`: in a search, the number of the configuration
-    that `experiment` is.
+    in the training of. `known_weights`: every run must begin with weights that the site knows.
+    `trial`: in a search, the number of the configuration that `experiment` is.
     """
 
     name: str
@@ -58,6 +58,7 @@ class OpenSite:
     budget: Budget
     min_round_images: int = 1
     initial_weights: tuple[str, ...] = ()
+    known_weights: bool = False
     trial: int | None = None
 
     @property
@@ -158,4 +159,5 @@ def _deployed(text: str, site_file: Path) -> OpenSite:
         ),
         min_round_images=policy.min_round_images,
         initial_weights=tuple(policy.initial_weights),
+        known_weights=policy.allow_weights == "known",
     )

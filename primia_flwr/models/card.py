@@ -9,13 +9,14 @@ from typing import Any
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
+from primia_flwr.models.origin import Origin
 from primia_flwr.models.provenance import Provenance
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 _FORMAT = 1
 CARD_FILE = "model.json"
 _LARGEST_SIDE = 1 << 14
-_OPTIONAL = ("activation_bounds", "privacy", "provenance", "site")
+_OPTIONAL = ("activation_bounds", "privacy", "provenance", "site", "origin")
 _OWN = {"no_norm": "norm layers", "body": "classifier"}
 
 
@@ -30,6 +31,7 @@ class ModelCard:
     differential privacy: what is guaranteed to whom, in words. `provenance`: whose images are in
     the weights, for runs that start from them; None in cards of before 2026-11-29.
     `site`: whose own layers are in it, where sites have some; the coordinator's model has none.
+    `origin`: where the first weights came from; None in cards of before 2026-11-30.
     """
 
     model: ModelConfig
@@ -47,6 +49,7 @@ class ModelCard:
     privacy: str = ""
     provenance: Provenance | None = None
     site: str = ""
+    origin: Origin | None = None
 
     @property
     def lacks(self) -> str:
@@ -84,6 +87,8 @@ class ModelCard:
                 known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
             if "provenance" in values:
                 known["provenance"] = Provenance.from_dict(values["provenance"])
+            if "origin" in values:
+                known["origin"] = Origin.from_dict(values["origin"])
             known["model"] = _model_of(known["model"])
             for name in ("classes", "mean", "std"):
                 known[name] = tuple(known[name])

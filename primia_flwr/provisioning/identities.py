@@ -27,9 +27,10 @@ _KEY_BYTES = 32
 def prepare_secure(experiment: Experiment, run_dir: Path) -> AggregationConfig:
     """Return the aggregation with the run's own name; simulated sites get identities."""
     aggregation = experiment.aggregation
-    if not (aggregation.named or experiment.model.keeps_layers):
+    simulated = experiment.deployment.kind == "simulation"
+    if simulated and not (aggregation.named or experiment.model.keeps_layers):
         return aggregation
-    if aggregation.named and experiment.deployment.kind == "simulation":
+    if simulated and aggregation.named:
         _draw(experiment.federation.sites, run_dir)
     return replace(aggregation, run=aggregation.run or secrets.token_hex(16))
 

@@ -71,6 +71,7 @@ def _model(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
         "pixel_mean": run.get("pixel_mean"),
         "pixel_std": run.get("pixel_std"),
         "sha256": weights_digest(folder.path),
+        "first_weights": read_json(folder.path / "model.json").get("origin"),
         "trained": str(run.get("started", ""))[:10],
         "config_hash": _hash(folder),
         "git_commit": run.get("git_commit", ""),

@@ -31,6 +31,9 @@ from primia_flwr.storage.reading import read_text, reading
 
 ANY = "*"
 _CATEGORIES = ("train", "evaluate", "query")
+_RELAYS = ("no", "private", "yes")
+_SPELLED = {False: "no", True: "yes"}  # what YAML makes of the words
+_WEIGHTS = ("known", "any")
 _LAYOUTS = ("auto", "folder", "pneumonia", "manifest", "synthetic")
 _MAX_POLICY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -65,6 +68,10 @@ class SitePolicy:
     counts of training images that go into a sum, 0 for all; `require_secure_aggregation`: refuse
     runs without it, in which the coordinator sees this site's own updates.
 
+    `allow_relay`: take part where the next hospital gets the model that this site has trained:
+    `private`, in runs with dp_sgd within `max_epsilon`, or `yes`, in all. With
+    `require_secure_aggregation` only where no model of a relay reaches the coordinator.
+
     For differential privacy: `max_epsilon`, the most that all runs together may cost a patient of
     this site, at `privacy_delta`; runs without it are then refused, because they have no epsilon.
     0: no ceiling; what private runs cost is still written into the ledger. `privacy_unit`: whom
@@ -72,6 +79,8 @@ class SitePolicy:
     a smaller delta, are refused. Unit and delta cannot change once the ledger has begun.
     `initial_weights`: SHA-256 of models that none of this site's patients were in the training of;
     a private run begins with one of these, or with random weights of its public seed.
+    `allow_weights`: `any`; or `known`, then every run begins with random weights of its seed, with
+    published ones that this site has installed itself, or with those of `initial_weights`.
 
     `on_event`: a program of the hospital's own and its arguments, which gets each event of the
     site's log in `on_event_kinds` as JSON on its standard input; see `watch.alerts`.
@@ -106,10 +115,12 @@ class SitePolicy:
     sparse_max_colluding: int = 10
     count_digits: int = 2
     require_secure_aggregation: bool = True
+    allow_relay: str = "no"
     max_epsilon: float = 0.0
     privacy_delta: float = 1e-5
     privacy_unit: str = "patient"
     initial_weights: list[str] = field(default_factory=list)
+    allow_weights: str = "any"
     on_event: list[str] = field(default_factory=list)
     on_event_kinds: list[str] = field(
         default_factory=lambda: ["stored", "refused", "failed", "given-up", "warning", "stopped"]
@@ -123,6 +134,7 @@ class SitePolicy:
             )
         check_address("superlink", self.superlink)
         check_choice("data_layout", self.data_layout, _LAYOUTS)
+        check_choice("allow_relay", self.allow_relay, _RELAYS)
         check_range("min_sites", self.min_sites, 1, 1000, example=3)
         check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("max_colluding", self.max_colluding, 0, 1000, example=1)
@@ -135,6 +147,7 @@ class SitePolicy:
         check_columns("data_columns", self.data_columns)
         check_range("count_digits", self.count_digits, 0, 9, example=2)
         check_choice("privacy_unit", self.privacy_unit, UNITS)
+        check_choice("allow_weights", self.allow_weights, _WEIGHTS)
         check_range("max_epsilon", self.max_epsilon, 0, 1000, example=3)
         check_range(
             "privacy_delta", self.privacy_delta, 0, 1, example=1e-5, open_low=True, open_high=True
@@ -221,6 +234,8 @@ def parse_policy(text: str, *, folder: Path) -> SitePolicy:
     content = load_mapping(text, what="the policy")
     known = {f.name: f for f in dataclasses.fields(SitePolicy) if "internal" not in f.metadata}
     renamed.check_keys(content)
+    if type(content.get("allow_relay")) is bool:
+        content["allow_relay"] = _SPELLED[content["allow_relay"]]
     for key in content:
         check_choice("key", printable(key, limit=80), known)
     for key, spec in known.items():

@@ -18,6 +18,7 @@ from primia_flwr.site.policy import SitePolicy
 _Config = Mapping[str, Any]
 _LONGEST_VALUE = 60  # characters of a value that a refusal repeats
 BUNDLE = "deployment.bundle"
+_INSISTS = "this site's policy has require_secure_aggregation: true"
 _BATCHES, _BATCH_SIZE = "training.sync_every_n_batches", "training.batch_size"
 
 
@@ -64,7 +65,7 @@ def check_terms(config: _Config, policy: SitePolicy, bundle: str) -> None:
             f"site {policy.site} refuses: {BUNDLE}={_shown(named)}; expected the hash of the "
             "bundle that came"
         )
-    if _secure(config):
+    if _secure(config) or _relayed(config):
         check_members(wish(config, MEMBERS), policy)
 
 
@@ -151,6 +152,23 @@ def _whole(value: Any) -> int:
     return value if type(value) is int else -1
 
 
+def _may_see(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether those may see this site's model who see it in such a run."""
+    if value == "relay":
+        bounded = wish(config, "privacy.mode") == "dp_sgd" and policy.max_epsilon > 0
+        return policy.allow_relay == "yes" or (policy.allow_relay == "private" and bounded)
+    return bool(value == "secure") or policy.require_secure_aggregation is False
+
+
+def _in_the_open(config: _Config, policy: SitePolicy) -> bool:
+    """Say whether the coordinator may see the model of a relay, or the run is none."""
+    return not _relayed(config) or policy.require_secure_aggregation is False
+
+
+def _relayed(config: _Config) -> bool:
+    return bool(wish(config, "aggregation.name") == "relay")
+
+
 def _enough_images(value: Any, config: _Config, policy: SitePolicy) -> bool:
     batches, size = _whole(value), _whole(wish(config, _BATCH_SIZE))
     return batches == 0 or batches * size >= policy.min_round_images
@@ -172,18 +190,48 @@ def _any_list_may_be_asked(value: Any, config: _Config, policy: SitePolicy) -> b
     return value is True and (noisy or policy.allow_other_survivors)
 
 
-def _begins_with_nobody(value: Any, config: _Config, policy: SitePolicy) -> bool:
-    """Say whether a private run begins with random weights, or the policy knows of others."""
-    if value == "none" or not _private(config):
-        return type(value) is str
-    return type(value) is str and bool(policy.initial_weights)
+def _begins_with_known(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether a run begins as the policy wants: the model itself is looked at when it comes."""
+    if type(value) is not str:
+        return False
+    if value == "none" or policy.initial_weights:
+        return True
+    if _private(config):
+        return False
+    return value == "imagenet" or policy.allow_weights == "any"
+
+
+def _known_weights(policy: SitePolicy) -> str:
+    known = "none or imagenet; " if policy.allow_weights == "known" else ""
+    return (
+        f"{known}none in a private run; others need initial_weights in this site's policy, by "
+        "which the model is compared when it arrives"
+    )
 
 
 TERMS: tuple[Term, ...] = (
     Term(
         "aggregation.name",
-        lambda value, _, policy: value == "secure" or policy.require_secure_aggregation is False,
-        lambda _: "secure: without it the coordinator sees single updates",
+        _may_see,
+        lambda policy: (
+            "secure: without it the coordinator sees single updates; relay, in which the next "
+            f"hospital sees this one's model, needs allow_relay, which is {policy.allow_relay} here "
+            "(private: privacy.mode=dp_sgd and a max_epsilon)"
+        ),
+    ),
+    Term(
+        "aggregation.sealed",
+        lambda value, config, policy: (
+            type(value) is bool and (value or _in_the_open(config, policy))
+        ),
+        lambda _: f"true in a relay: {_INSISTS}",
+    ),
+    Term(
+        "aggregation.reveal",
+        lambda value, config, policy: (
+            value == "never" or (value == "end" and _in_the_open(config, policy))
+        ),
+        lambda _: f"never in a relay: {_INSISTS}",
     ),
     Term(
         "privacy.mode",
@@ -219,11 +267,8 @@ TERMS: tuple[Term, ...] = (
     _same("privacy.delta", "privacy_delta", private=True),
     Term(
         "model.weights",
-        _begins_with_nobody,
-        lambda _: (
-            "none in a private run; others need initial_weights in this site's policy, by which "
-            "the model is compared when it arrives"
-        ),
+        _begins_with_known,
+        _known_weights,
     ),
     Term(
         "privacy.max_knowing",

@@ -18,6 +18,7 @@ HASH = "ab" * 32
 PRIVATE = {"privacy.mode": "dp_sgd", "aggregation.name": "secure"}
 IN_THE_SUM = {"privacy.mode": "dp_aggregate", "aggregation.name": "secure"}
 SECURE = {"aggregation.name": "secure"}
+RELAY = {"aggregation.name": "relay", "aggregation.sealed": True, "aggregation.reveal": "never"}
 
 
 def nested(values):
@@ -39,6 +40,11 @@ def policy(**values):
 # key, what else the run says, the wish that is refused, the one that is not, the site's policy
 CASES = [
     ("aggregation.name", {}, "plain", "secure", {}),
+    ("aggregation.name", {}, "relay", "secure", {"allow_relay": "no"}),
+    ("aggregation.name", {}, "relay", "secure", {"allow_relay": "private", "max_epsilon": 0.0}),
+    ("aggregation.name", PRIVATE, "relay", "secure", {"allow_relay": "private"}),
+    ("aggregation.sealed", RELAY, False, True, {"allow_relay": "yes"}),
+    ("aggregation.reveal", RELAY, "end", "never", {"allow_relay": "yes"}),
     ("privacy.mode", SECURE, "none", "dp_sgd", {"max_epsilon": 3.0}),
     ("federation.min_sites", SECURE, 2, 3, {"min_sites": 3}),
     ("aggregation.min_survivors", SECURE, 3, 5, {"min_survivors": 4}),
@@ -65,6 +71,8 @@ CASES = [
     ("privacy.delta", PRIVATE, 1e-9, 1e-5, {}),
     ("model.weights", PRIVATE, "model.safetensors", "none", {}),
     ("model.weights", PRIVATE, "imagenet", "none", {}),
+    ("model.weights", SECURE, "w.safetensors", "imagenet", {"allow_weights": "known"}),
+    ("model.weights", SECURE, "w.pth", "none", {"allow_weights": "known"}),
     ("privacy.max_knowing", IN_THE_SUM | {"aggregation.max_colluding": 2}, 1, 3,
      {"max_colluding": 3, "min_survivors": 5}),
     ("training.sync_every_n_batches", SECURE | {"training.batch_size": 2}, 1, 2, {}),
@@ -104,11 +112,41 @@ def test_noise_counts_on_as_many_that_know_theirs_as_the_site():
     check_terms(nested(wishes | {"privacy.mode": "dp_sgd"}), policy(), HASH)
 
 
+@pytest.mark.parametrize(
+    ("also", "own", "allowed"),
+    [
+        ({}, {}, False),
+        ({}, {"require_secure_aggregation": False}, False),
+        ({}, {"allow_relay": "private", "max_epsilon": 3.0}, False),
+        ({}, {"allow_relay": "yes"}, True),
+        ({"privacy.mode": "dp_sgd"}, {"allow_relay": "private", "max_epsilon": 3.0}, True),
+        ({"privacy.mode": "dp_sgd"}, {"allow_relay": "private"}, False),
+        ({"privacy.mode": "dp_aggregate"}, {"allow_relay": "private", "max_epsilon": 3.0}, False),
+        ({"privacy.mode": "dp_sgd"}, {"allow_relay": "no", "max_epsilon": 3.0}, False),
+        ({"aggregation.sealed": False}, {"allow_relay": "yes"}, False),
+        (
+            {"aggregation.sealed": False, "aggregation.reveal": "end"},
+            {"allow_relay": "yes", "require_secure_aggregation": False},
+            True,
+        ),
+        ({"aggregation.name": "Relay"}, {"allow_relay": "yes"}, False),
+        ({"aggregation.name": ["relay"]}, {"allow_relay": "yes"}, False),
+    ],
+)
+def test_a_relay_is_run_where_the_policy_says_who_may_see_the_model(also, own, allowed):
+    asked = nested(RELAY | also)
+    if allowed:
+        return check_terms(asked, policy(**own), HASH)
+    with pytest.raises(PolicyRefusal, match=r"site munich refuses: aggregation\.(name|sealed)="):
+        check_terms(asked, policy(**own), HASH)
+
+
 def test_a_private_run_begins_with_other_weights_where_the_policy_lists_some():
     wishes = PRIVATE | {"model.weights": "model.safetensors"}
     check_terms(nested(wishes), policy(initial_weights=[HASH]), HASH)
     without = {"model.weights": "model.safetensors", "aggregation.name": "secure"}
     check_terms(nested(without), policy(), HASH)
+    check_terms(nested(without), policy(allow_weights="known", initial_weights=[HASH]), HASH)
 
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.key)

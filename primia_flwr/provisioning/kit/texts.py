@@ -49,6 +49,8 @@ privacy_delta: 1.0e-5         # below 1 / number of patients; fixed once a priva
 # Private runs begin with random weights, or with models listed here by SHA-256: list one only if
 # none of your patients was in its training. The site's log names what was refused.
 initial_weights: []
+# any | known: all runs begin with random weights, published ones that you have installed, or these.
+allow_weights: any
 
 # --- Your own alerts ------------------------------------------------------------------------
 # A program of yours and its arguments; it gets each event as JSON on its standard input. No shell.
