@@ -31,9 +31,27 @@ def _weights(weighting: str) -> str:
 
 
 def _coordinator(experiment: Experiment) -> str:
-    aggregation = experiment.aggregation
+    aggregation, part = experiment.aggregation, _part(experiment)
     if aggregation.name == "plain":
-        return "every site's own update and validation (aggregation=plain)"
+        return f"{part}every site's own update and validation (aggregation=plain)"
     least, colluding = aggregation.least_sites, aggregation.max_colluding
     beside = f", even with {colluding} sites on its side" if colluding else ""
-    return f"sums over at least {least} sites, no site's own update{beside} (aggregation=secure)"
+    return (
+        f"{part}sums over at least {least} sites, no site's own update{beside} (aggregation=secure)"
+    )
+
+
+_CHOSEN = {
+    "random": "drawn anew each round, alike at all sites",
+    "change": "half of them those that changed most, alike at all sites",
+    "own": "each site's own largest, which shows each site's choice: aggregation=plain only",
+}
+
+
+def _part(experiment: Experiment) -> str:
+    """Say which part of an update is sent, where it is not all of it."""
+    aggregation = experiment.aggregation
+    if not aggregation.shares_a_part:
+        return ""
+    chosen = _CHOSEN[aggregation.share_by]
+    return f"{aggregation.share:.4g} of an update's numbers a round ({chosen}), of which "

@@ -5,14 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord
 
 from clients.mods.search import _read
+from clients.site.kept import KeptRounds
+from primia_flwr.config.experiment.aggregation import AggregationConfig
+from primia_flwr.config.experiment.federation import FederationConfig
+from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.messages.held import held
 from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.messages.packing import PACKED, pack, unpack
 from primia_flwr.messages.refusals import failure_reason, refusal_reason
+from primia_flwr.messages.sharing import (
+    PLACES,
+    VECTOR,
+    own_form,
+    own_part,
+    own_whole,
+    told_places,
+    told_text,
+)
 from strategies.aggregators.reply_validator import clean, decode
-from tests.fuzz.loaders.target import Made, target
+from tests.fuzz.loaders.target import Made, put, target
 
 
 @target("configuration of a round")
@@ -66,3 +80,44 @@ def error(folder: Path) -> Made:
 def heads(folder: Path) -> Made:
     seed = b'[{"site": "a", "seq": 1, "hash": "00", "signature": "AA=="}]'
     return Made(lambda raw: read_heads(raw.decode("utf-8", "replace")), [seed])
+
+
+@target("places of shared numbers")
+def places(folder: Path) -> Made:
+    sites = FederationConfig(sites=["a", "b", "c"])
+    part = AggregationConfig(share=0.5, share_by="change")
+    asked = Experiment(federation=sites, aggregation=part)
+
+    def load(raw: bytes) -> None:
+        config = ConfigRecord({PLACES: raw.decode("latin-1")})
+        assert told_places(config, asked, 20).size <= 5
+
+    return Made(load, [told_text(np.array([1, 19]), 20).encode()])
+
+
+@target("a site's own choice of numbers")
+def chosen(folder: Path) -> Made:
+    seed = own_part(np.ones(20, np.float32), np.array([1, 19]))
+
+    def load(raw: bytes) -> None:
+        form = own_form(20, 2)
+        (name,) = form.keys() - {VECTOR}
+        data = Array(dtype="uint8", shape=(3,), stype="numpy.ndarray", data=raw)
+        bits = decode(name, data, (3,), np.dtype(np.uint8))
+        part = held({VECTOR: np.ones(2, np.float32), name: bits})
+        assert own_whole(part, 20).sum() == 2
+
+    return Made(load, [seed["bits"].data])
+
+
+@target("arrays that a site keeps")
+def kept(folder: Path) -> Made:
+    rounds = KeptRounds(folder, "unsent", run="a", keep=2)
+    rounds.save(1, {"x": np.ones(3, np.float32)})
+    (file,) = folder.glob("*.safetensors")
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        assert isinstance(rounds.load(1), dict)
+
+    return Made(load, [file.read_bytes()])
