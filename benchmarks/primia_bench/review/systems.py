@@ -1,0 +1,74 @@
+"""The rows of the review's table: a system, its source, its settings, who sees what of a site."""
+
+from dataclasses import dataclass
+
+SECURE, PLAIN = "aggregation=secure", "aggregation=plain"
+COORDINATOR, NEXT_SITE = "coordinator", "next hospital"
+LOCAL, POOLED = "local", "centralised"
+
+
+@dataclass(frozen=True)
+class System:
+    """One row.
+
+    `overrides`: of `primia train`. `baseline`: read from the baselines of the plain run instead.
+    `sees`: parties that get bytes of one site, each with the attack on them. `trusted`: who must be
+    honest for that site's images to stay its own.
+    """
+
+    name: str
+    source: str
+    trusted: str
+    overrides: tuple[str, ...] = ()
+    baseline: str = ""
+    sees: tuple[tuple[str, str], ...] = ()
+    quick: bool = False
+
+
+DP = ("privacy=dp_sgd", "model.norm=group", "privacy.epsilon=8", "privacy.expected_batch=32",
+      "privacy.delta=1e-3", "privacy.steps=8", "training.local_epochs=1")  # fmt: skip
+SYSTEMS = (
+    System("pooled: all images in one place", "", "whoever holds the images", baseline=POOLED,
+           quick=True),
+    System("each hospital by itself", "", "nobody", baseline=LOCAL, quick=True),
+    System("federated averaging, plain", "McMahan et al. 2017", "the coordinator", (PLAIN,),
+           sees=((COORDINATOR, "received_update"),), quick=True),
+    System("federated averaging, secure sums", "PriMIA 2021; Bonawitz et al. 2017",
+           "the other hospitals but one", (SECURE,),
+           sees=((COORDINATOR, "masked_update"), (COORDINATOR, "secure_sum")), quick=True),
+    System("secure sums, DP-SGD at epsilon 8", "PriMIA 2021; Abadi et al. 2016", "nobody",
+           (SECURE, *DP), sees=((COORDINATOR, "masked_update"),), quick=True),
+    System("selective sharing, a tenth, secure sums", "Shokri, Shmatikov 2015",
+           "the other hospitals but one", (SECURE, "aggregation.share=0.1"),
+           sees=((COORDINATOR, "masked_update"),)),
+    System("selective sharing, a tenth, its own choice", "Shokri, Shmatikov 2015",
+           "the coordinator", (PLAIN, "aggregation.share=0.1", "aggregation.share_by=own"),
+           sees=((COORDINATOR, "received_update"),)),
+    System("cyclic transfer", "Chang et al. 2018", "coordinator and next hospital",
+           ("strategy=cyclic",), sees=((NEXT_SITE, "relayed_model"),), quick=True),
+    System("cyclic transfer, sealed", "Phong, Phuong 2019", "the next hospital",
+           ("strategy=cyclic", "aggregation.sealed=true"), sees=((NEXT_SITE, "relayed_model"),)),
+    System("cyclic transfer, DP-SGD at epsilon 8", "Beaulieu-Jones et al. 2018", "nobody",
+           ("strategy=cyclic", *DP)),
+    System("one pass from site to site", "Chang et al. 2018", "coordinator and next hospital",
+           ("strategy=single",), sees=((NEXT_SITE, "relayed_model"),)),
+    System("ensemble, mean vote", "Chang et al. 2018", "the coordinator", ("strategy=ensemble",),
+           sees=((COORDINATOR, "local_model"),)),
+    System("ensemble, tested by the others", "InsuLearn: Amir-Khalili et al. 2017",
+           "the coordinator", ("strategy=ensemble", "strategy.options.vote=insulearn"),
+           sees=((COORDINATOR, "local_model"),)),
+)  # fmt: skip
+
+NOT_RUN = {
+    "homomorphic sums": "Aono, Phong et al. 2017",
+    "matrix encryption (MORE)": "Vizitiu et al. 2019",
+    "first layer at the hospital": "Jeon et al. 2019",
+    "DP-CGAN": "Torkzadehmahani et al. 2019",
+    "ATMOSPHERE": "Blanquer et al. 2019",
+    "Privacy-Net": "Kim et al. 2019",
+    "HE-CLSTM": "Yue et al. 2019",
+    "NiftyNet": "Gibson et al. 2018",
+    "federated U-Net": "Sheller et al. 2018",
+    "P3SGD": "Wu et al. 2019",
+}
+"""Systems of the review without a row: not built here yet, or measured by another page."""
