@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 
@@ -23,36 +27,64 @@ SMALL = (
 class Site:
     """A simulated site: the ClientApp answers what the grid brings.
 
-    `walk`: of a train message. `sent`: the replies to such messages, as they leave.
+    `walk`: of a train message. `sent`: the replies to such messages, as they leave; those of the
+    numbers in `lost`, from 1, arrive nowhere.
     """
 
-    def __init__(self, text: str, index: int) -> None:
+    def __init__(self, text: str, index: int, lost: Collection[int] = ()) -> None:
         self.walk: list[str] = []
         self.sent: list[RecordDict] = []
+        self.lost = lost
+        self._index = index
+        self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """Have it know a run's configuration."""
         self._context = Context(
             run_id=1,
-            node_id=index,
-            node_config={"partition-id": index, "num-partitions": 3},
+            node_id=self._index,
+            node_config={"partition-id": self._index, "num-partitions": 3},
             state=RecordDict(),
             run_config={"config": text},
         )
 
-    def answer(self, message: Message) -> Message:
-        with traced() as found:
+    def answer(self, message: Message) -> Message | None:
+        kind = message.metadata.message_type
+        with traced() if kind == "train" and not self.walk else nullcontext([]) as found:
             reply = app(message, self._context)
-        if message.metadata.message_type == "train":
+        if kind == "train":
             self.walk = self.walk or found
             self.sent.append(reply.content)
+            if len(self.sent) in self.lost:
+                return None
         return reply
+
+
+class Federation:
+    """Three simulated sites and what they have been told; `run` may be called anew, to go on."""
+
+    def __init__(self, folder: Path, *words: str, lost: Collection[int] = ()) -> None:
+        """`lost`: of the first site's replies to train messages."""
+        words = (*SMALL, f"data.cache_dir={folder / 'cache'}", *words)
+        composed = without_sweep(compose(overrides=list(words)))
+        self.folder = folder / "run"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._experiment = settle(parse(Experiment, composed), self.folder)
+        text = to_yaml(self._experiment)
+        self.sites = [Site(text, index, lost if index == 0 else ()) for index in range(3)]
+
+    def run(self, *, resume: bool = False) -> None:
+        """Run the coordinator to its end."""
+        resumed = str(self.folder) if resume else ""
+        nodes: Any = {index + 1: site for index, site in enumerate(self.sites)}
+        experiment = replace(self._experiment, resume=resumed)
+        for site in self.sites:
+            site.tell(to_yaml(experiment))
+        run(experiment, FakeGrid(nodes), self.folder, flower_run=1)
 
 
 def train_securely(folder: Path, *words: str) -> list[Site]:
     """Train one round of three simulated sites with secure aggregation, or as `words` have it."""
-    words = (*SMALL, f"data.cache_dir={folder / 'cache'}", *words)
-    composed = without_sweep(compose(overrides=list(words)))
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    experiment = settle(parse(Experiment, composed), folder / "run")
-    sites = [Site(to_yaml(experiment), index) for index in range(3)]
-    grid = FakeGrid({index + 1: site for index, site in enumerate(sites)})  # type: ignore[arg-type]
-    run(experiment, grid, folder / "run", flower_run=1)
-    return sites
+    federation = Federation(folder, *words)
+    federation.run()
+    return federation.sites
