@@ -1,5 +1,6 @@
 """Federated averaging in double precision, and Flower's server optimisers on top of it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedProx, FedYog
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.held import held, values_of
-from primia_flwr.messages.keys import ARRAYS, CONFIG, WEIGHT
+from primia_flwr.messages.keys import ARRAYS, CONFIG, LOSS, WEIGHT
 
 # All nodes that the round has selected are asked, so that sampling never waits: who takes part
 # is decided before, by the roster.
@@ -25,6 +26,8 @@ ALL_SELECTED: dict[str, Any] = {
     "arrayrecord_key": ARRAYS,
     "configrecord_key": CONFIG,
 }
+
+_LEAST_LOSS = 1e-10  # of which a negative power is taken
 
 
 class WeightedFedAvg(FedAvg):
@@ -45,7 +48,7 @@ class WeightedFedAvg(FedAvg):
         if not valid:
             return None, None
         records = [next(iter(reply.content.array_records.values())) for reply in valid]
-        weights = [_weight(reply, self.weighted_by_key) for reply in valid]
+        weights = [_number(reply, self.weighted_by_key) for reply in valid]
         mean = {
             name: weighted_mean([record[name].numpy() for record in records], weights)
             for name in records[0]
@@ -109,6 +112,53 @@ class WeightedFedAvgM(WeightedFedAvg):
         return held(moved), metrics
 
 
+class WeightedQFedAvg(WeightedFedAvg):
+    """q-FedAvg: the formula is in `strategies/qfedavg.py`; sums in float64 (Li et al. 2020)."""
+
+    def __init__(self, *, q: float, curvature: float, **asks: Any) -> None:
+        super().__init__(**asks)
+        self._q, self._curvature = q, curvature
+        self._before: dict[str, npt.NDArray[Any]] = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Remember the model that the round begins with."""
+        self._before = values_of(arrays)
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Move the model; (None, None) if no reply has content."""
+        valid, _ = self._check_and_log_replies(replies, is_train=True)
+        if not valid:
+            return None, None
+        steps = {name: np.zeros(array.shape) for name, array in self._before.items()}
+        scale = 0.0
+        for reply in valid:
+            scale += self._add_step(reply, steps)
+        moved = {
+            name: np.asarray(array - steps[name] / scale, dtype=array.dtype)
+            for name, array in self._before.items()
+        }
+        metrics = self.train_metrics_aggr_fn([r.content for r in valid], self.weighted_by_key)
+        return held(moved), metrics
+
+    def _add_step(self, reply: Message, steps: dict[str, npt.NDArray[np.float64]]) -> float:
+        """Add w F^q D to the steps, and return w h."""
+        weight, hint = _number(reply, self.weighted_by_key), "; raise data.val_fraction"
+        loss = _number(reply, LOSS, hint) + _LEAST_LOSS
+        after = values_of(next(iter(reply.content.array_records.values())))
+        square = 0.0
+        for name, before in self._before.items():
+            change = self._curvature * (before.astype(np.float64) - after[name])
+            steps[name] += weight * loss**self._q * change
+            square += float(np.vdot(change, change))
+        q = self._q
+        return weight * (q * loss ** (q - 1) * square + self._curvature * loss**q)
+
+
 def weighted_mean(
     arrays: Sequence[npt.NDArray[np.floating]], weights: Sequence[float]
 ) -> npt.NDArray[np.floating]:
@@ -128,8 +178,8 @@ def weighted_mean(
     return np.asarray(total, dtype=arrays[0].dtype)
 
 
-def _weight(reply: Message, key: str) -> float:
-    value = next(iter(reply.content.metric_records.values()))[key]
-    if isinstance(value, list):
-        raise ProtocolError(f"metric {key} is a list; expected one number")
-    return float(value)
+def _number(reply: Message, key: str, hint: str = "") -> float:
+    value = next(iter(reply.content.metric_records.values())).get(key)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    raise ProtocolError(f"a site's {key} is {value!r:.40}; expected one number{hint}")

@@ -13,6 +13,7 @@ STATISTICS = "statistics"
 ROUND = "server-round"
 SITE_NAME = "name"
 WEIGHT = "weight"
+LOSS = "loss"  # mean over the validation images, of the model that came to the site
 NUM_EXAMPLES = "num-examples"
 NUM_BATCHES = "num-batches"
 NUM_VAL = "num-val"

@@ -7,8 +7,10 @@ median of mean and variance describes no batch. With Krum the parameters are tho
 and the buffers still the mean of all. Integer buffers never travel.
 """
 
+import math
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +29,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.held import chosen, held
-from primia_flwr.messages.keys import ARRAYS, CONFIG, METRICS, WEIGHT
+from primia_flwr.messages.keys import ARRAYS, CONFIG, LOSS, METRICS, WEIGHT
 from primia_flwr.messages.records import num_bytes
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
@@ -228,6 +230,9 @@ class PlainAggregator(Aggregator):
             return ValidatedReply(rejected_row(number, site, error))
         return ValidatedReply(found.row, update, found.incoming)
 
+        if found.incoming is not None:
+            mean = found.incoming.loss_sum / found.incoming.num_examples
+            update = replace(update, loss=mean)
     def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
         server_round = request.server_round
         replies = [self._as_reply(update) for update in updates]
@@ -244,8 +249,9 @@ class PlainAggregator(Aggregator):
         return model
 
     def _as_reply(self, update: Update) -> Message:
-        """Rebuild a reply that holds nothing but screened parameters and the weight."""
-        metrics = MetricRecord({WEIGHT: update.weight})
+        """Rebuild a reply that holds nothing but screened parameters, the weight and the loss."""
+        loss = math.nan if update.loss is None else update.loss  # rules want the same keys of all
+        metrics = MetricRecord({WEIGHT: update.weight, LOSS: loss})
         content = RecordDict({ARRAYS: self._own(update.packed), METRICS: metrics})
         return Message(content, 0, MessageType.TRAIN)
 

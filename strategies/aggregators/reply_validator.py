@@ -57,7 +57,8 @@ class Update:
     """What a site wants averaged: its model and its weight.
 
     `arrays` are read-only views of the bytes in `packed`. `vector`: what is averaged in fixed
-    point in place of their change.
+    point in place of their change. `loss`: of the model that came to the site, a mean over its
+    validation images.
     """
 
     site: str
@@ -65,6 +66,7 @@ class Update:
     arrays: ArrayMap
     packed: ArrayRecord
     vector: npt.NDArray[np.float32] | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True)

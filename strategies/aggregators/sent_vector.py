@@ -4,6 +4,7 @@ An aggregator asks one of these in every run, so that it need not know what the 
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 from flwr.app import ConfigRecord
@@ -101,7 +102,7 @@ class SentPart(SentModel):
             vector = update.arrays[VECTOR]
         change = unflatten(self.whole(vector, number), before)
         arrays = {name: before[name] + change[name] for name in before}
-        return Update(update.site, update.weight, arrays, held(arrays), vector)
+        return replace(update, arrays=arrays, packed=held(arrays), vector=vector)
 
     def whole(self, mean: sharing.Numbers, number: int) -> sharing.Numbers:
         """Put the numbers into their places, between zeros."""

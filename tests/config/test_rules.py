@@ -46,6 +46,8 @@ def plain(name, options):
         ("bulyan", "{num_malicious: -1}", "num_malicious=-1; expected a number of at least 0"),
         ("fedtrimmedavg", "{trim_fraction: 0.5}", "trim_fraction=0.5; expected a number of at"),
         ("krum", "{num_malicious: -1}", "num_malicious=-1; expected a number of at least 0"),
+        ("qfedavg", "{q: -1}", "strategy.options.q=-1.0; expected a number of at least 0"),
+        ("qfedavg", "{curvature: -2}", "strategy.options.curvature=-2.0; expected a number"),
         # that the rest of the experiment does not hold
         ("krum", "{num_malicious: 1}", "krum needs 2*1+3 updates in every round"),
         ("multikrum", "{num_malicious: 1}", "multikrum needs 5 updates in every round"),

@@ -46,7 +46,7 @@ def test_no_reply_with_content_gives_no_model():
 def test_a_weight_that_is_a_list_is_refused():
     strategy = WeightedFedAvg(weighted_by_key="weight")
     strategy._check_and_log_replies = lambda replies, is_train: (list(replies), [])
-    with pytest.raises(ProtocolError, match="metric weight is a list; expected one number"):
+    with pytest.raises(ProtocolError, match=r"a site's weight is \[.*expected one number"):
         strategy.aggregate_train(1, [reply([1.0, 2.0], w=np.ones(1, dtype=np.float32))])
 
 

@@ -11,7 +11,7 @@ from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.config.rows import RULES
 from primia_flwr.config.rules import Need
-from primia_flwr.errors import DivergenceError
+from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.aggregators.aggregator import Request
 from strategies.aggregators.plain import _covered
@@ -97,6 +97,37 @@ def test_each_strategy_gets_the_parameters_and_the_buffers_are_the_weighted_mean
     assert list(outcome.arrays) == list(model)
 
 
+# x = 0, D = -1, -2 and -6 in two numbers, w = 1, 1 and 2, L = 1, F = 0.5 but where said
+@pytest.mark.parametrize(
+    ("q", "london_is_right", "expected"),
+    [
+        (0.0, 5, 15 / 4),  # the weighted mean
+        (1.0, 5, 0.5 * 15 / ((2 + 0.5) + (8 + 0.5) + 2 * (72 + 0.5))),
+        (1.0, 10, 0.5 * 3 / ((2 + 0.5) + (8 + 0.5) + 2 * 72)),  # its loss is 0
+        (2.0, 5, 0.25 * 15 / ((2 + 0.25) + (8 + 0.25) + 2 * (72 + 0.25))),
+    ],
+)
+def test_a_site_with_a_high_loss_counts_for_more(
+    q, london_is_right, expected, sites, make_grid, model
+):
+    sites[13].right = lambda w: london_is_right
+    rule = build(model, "qfedavg", q=q, curvature=1.0)
+    outcome, _ = train(rule, introduced(make_grid(sites)), model)
+    np.testing.assert_allclose(outcome.arrays["w"], expected, rtol=1e-6)
+    assert outcome.arrays["bn.running_var"].tolist() == [3.5]
+
+
+def test_without_a_loss_of_its_own_a_site_has_no_part_in_fairness(sites, make_grid, model):
+    def silent(content, message):
+        for key in [key for key in content["metrics"] if key.startswith("incoming")]:
+            del content["metrics"][key]
+        return content
+
+    sites[13].always = lambda c, m: silent(c, m) if "arrays" in c else c
+    with pytest.raises(ProtocolError, match=r"loss is nan.*data.val_fraction"):
+        train(build(model, "qfedavg"), introduced(make_grid(sites)), model)
+
+
 @pytest.mark.parametrize("name", ["fedavg", "fedadam", "fedmedian"])
 @pytest.mark.parametrize("aggregation", [FLOAT, AggregationConfig()], ids=["float", "fixed"])
 def test_what_is_not_trained_goes_down_and_stays(
@@ -116,7 +147,7 @@ def test_what_is_not_trained_goes_down_and_stays(
 
 def test_the_rules_are_the_files_of_the_folder():
     mean = ["fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi"]
-    each = ["bulyan", "fedmedian", "fedtrimmedavg", "krum", "multikrum"]
+    each = ["bulyan", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "qfedavg"]
     one = ["cyclic", "single"]
     assert list(RULES) == sorted(mean + each + one)
     assert [n for n in RULES if RULES[n].needs is Need.MEAN] == mean
