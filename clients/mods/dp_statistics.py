@@ -53,14 +53,14 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
         "count": [float(sums.units)],
         "total": list(sums.levels),
         "total_squares": list(sums.squares),
-        "label_counts": list(sums.classes),
+        "label_counts": _label_counts(account, sums),
         "side_counts": [0.0] * NUM_SIDE_BINS,
         keys.NUM_VAL: 0,
     }
     metrics = MetricRecord(values)  # type: ignore[arg-type]
     heads = ConfigRecord({keys.HEADS: account.heads.to_text()})
     parts = {keys.METRICS: metrics, keys.LEDGER: heads}
-    return reply_to(message, site.name, parts, outputs=len(sums.classes))
+    return reply_to(message, site.name, parts, outputs=len(account.images.classes))
 
 
 def _wish(site: OpenSite, account: Account) -> Wish:
@@ -72,12 +72,19 @@ def _wish(site: OpenSite, account: Account) -> Wish:
     return Wish((statistics.cost(privacy.statistics_noise),))
 
 
+def _label_counts(account: Account, sums: statistics.UnitSums) -> list[float]:
+    """Return the shares as the task counts labels: rows were shortened to a norm of 1."""
+    longest = account.images.task.row_norm(len(account.images.classes))
+    return [min(share * longest, float(sums.units)) for share in sums.classes]
+
+
 def _noisy_sums(site: OpenSite, account: Account, noise: float) -> statistics.UnitSums:
-    images = account.images
+    images, outputs = account.images, len(account.images.classes)
+    rows = images.task.label_rows(images.labels, outputs).double().numpy()
     return statistics.noisy_sums(
         images.images.numpy(),
-        images.labels.tolist(),
+        rows / images.task.row_norm(outputs),
         units_of(site.experiment.privacy.unit, images.patients, images.digests),
-        outputs=len(images.classes),
+        outputs=rows.shape[1],
         noise_multiplier=noise,
     )

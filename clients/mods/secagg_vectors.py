@@ -150,13 +150,13 @@ def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, l
 def statistics_vectors(site: SecureSite, plain: Message) -> _Encoded:
     """Lay out the pixel statistics; sums of 8-bit levels are whole numbers."""
     metrics = plain.content.metric_records[METRICS]
-    counts = _list(metrics, "label_counts")
-    layout = wire.statistics_layout(site.experiment, len(counts))
+    outputs = int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
+    layout = wire.statistics_layout(site.experiment, outputs)
     values: dict[str, list[float]] = {
         "count": [round(v) for v in _list(metrics, "count")],
         "levels": [round(v * 255) for v in _list(metrics, "total")],
         "squared-levels": [round(v * 255**2) for v in _list(metrics, "total_squares")],
-        "label-counts": [round(v) for v in counts],
+        "label-counts": [round(v) for v in _list(metrics, "label_counts")],
         "side-counts": [round(v) for v in _list(metrics, "side_counts")],
         "num-val": [_rounded(site, _number(metrics, NUM_VAL))],
     }

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.pictures import pictures_of
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.storage.printable import printable
 from primia_flwr.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ class LabelledImages:
     images
         (N, C, S, S) uint8; perhaps mapped from a file.
     labels
-        (N,) int64, indices into `classes`; of a task with masks (N, S, S) uint8, one a pixel.
+        (N,) int64, indices into `classes`; of a task with masks (N, S, S) uint8, one a pixel; of
+        one with several labels an image (N, classes) int8: 1, 0, or -1 where that is unknown.
     files, patients
         Path (below the data root) and patient of every image.
     sides
@@ -92,9 +95,9 @@ class LabelledImages:
         )
 
     def label_counts(self) -> list[int]:
-        """Images of every class."""
-        counted = self.task.counted_as(self.labels)
-        return [int(n) for n in torch.bincount(counted, minlength=len(self.classes))]
+        """Images of every class, or what else the task counts of labels."""
+        rows = self.task.label_rows(self.labels, len(self.classes))
+        return [int(n) for n in rows.sum(dim=0)]
 
 
 @dataclass(frozen=True)
@@ -358,10 +361,15 @@ def _picked(manifest: Manifest, store: Store, task: str) -> LabelledImages:
 def _labelled(
     manifest: Manifest, store: Store, images: Tensor, masks: Tensor | None, task: str
 ) -> LabelledImages:
-    labels = torch.tensor([sample.label for sample in manifest.samples], dtype=torch.int64)
+    if masks is not None:
+        labels = masks[:, 0]
+    elif manifest.several:
+        labels = torch.tensor([s.findings for s in manifest.samples], dtype=torch.int8)
+    else:
+        labels = torch.tensor([s.label for s in manifest.samples], dtype=torch.int64)
     return LabelledImages(
         images,
-        labels if masks is None else masks[:, 0],
+        labels,
         tuple(sample.path for sample in manifest.samples),
         tuple(sample.patient for sample in manifest.samples),
         manifest.classes,
@@ -375,11 +383,24 @@ def _labelled(
 def _check_classes(manifest: Manifest) -> None:
     if manifest.mask_values:
         return  # the masks know which classes there are
+    if manifest.several:
+        _check_findings(manifest)
+        return
     present = [name for name, n in zip(manifest.classes, manifest.label_counts(), strict=True) if n]
     if len(present) < 2:
         raise DataError(
             f"{manifest.root}: holds only the class(es) {present}; expected images of at least two "
             f"of {list(manifest.classes)}: correct data.root or add images"
+        )
+
+
+def _check_findings(manifest: Manifest) -> None:
+    found = np.array([sample.findings for sample in manifest.samples])
+    if not ((found == 1).any(axis=0) & (found == 0).any(axis=0)).any():
+        raise DataError(
+            f"{manifest.root}: none of {printable(', '.join(manifest.classes), limit=200)} is "
+            "present on one image and absent on another; expected one that is: name other "
+            "findings in data.classes, or set data.unmentioned=negative"
         )
 
 

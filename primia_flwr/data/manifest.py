@@ -13,7 +13,7 @@ import numpy.typing as npt
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import PRIVATE, make_folder, write_atomic
 
-COLUMNS = ("path", "label", "patient", "site", "split")
+NO_FINDING = "(none)"
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Sample:
     """One image: its path below the manifest's root, class index, patient, site, split and mask.
 
     `mask`: the path of its mask, where the label is one; `label` then is by what images are dealt.
+    So it is where there are several: `findings` says of each class 1, 0, or -1 (unknown).
 
     Names of patients that differ only in their Unicode form or in outer white space are one: a
     split or a privacy ledger must not take one patient for two. `spelled` is the name as it came.
@@ -32,6 +33,7 @@ class Sample:
     site: str = ""
     split: str = ""
     mask: str = ""
+    findings: tuple[int, ...] = ()
     spelled: str = field(init=False, default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +49,8 @@ class Manifest:
     sentences for whoever reads the data: what was left out or taken for one. `digests` holds what
     images of the same picture share, by path, where that is known; `left_out` counts files that
     are not read, by suffix or reason. `mask_values`: the value of each class in the masks, which
-    every image then has; empty where images have none.
+    every image then has; empty where images have none. `several`: an image may show several
+    classes, or none.
     """
 
     root: Path
@@ -58,6 +61,12 @@ class Manifest:
     digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
     mask_values: tuple[int, ...] = ()
+    several: bool = False
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """What `Sample.label` indexes, by which images are dealt: classes, and perhaps none."""
+        return (*self.classes, NO_FINDING) if self.several else self.classes
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -95,9 +104,9 @@ class Manifest:
         return tuple(_root(root, sample.patient) for sample in self.samples)
 
     def label_counts(self) -> npt.NDArray[np.int64]:
-        """Images of every class: (C,) int64."""
+        """Images of every one of `strata`: int64."""
         labels = [sample.label for sample in self.samples]
-        return np.bincount(np.array(labels, dtype=np.int64), minlength=len(self.classes)).astype(
+        return np.bincount(np.array(labels, dtype=np.int64), minlength=len(self.strata)).astype(
             np.int64
         )
 
@@ -116,15 +125,25 @@ class Manifest:
         }
 
     def write_csv(self, path: Path) -> None:
-        """Write path, class name, patient, site and split of every sample, for the owner only."""
+        """Write path, label, patient, site and split of every sample, for the owner only.
+
+        The label is the class's name or the path of the mask; of several classes there is a column
+        each: 1, 0 or nothing.
+        """
         text = io.StringIO(newline="")
         writer = plain_csv.writer(text)
-        writer.writerow(COLUMNS)
+        columns = self.classes if self.several else ("mask" if self.mask_values else "label",)
+        writer.writerow(("path", *columns, "patient", "site", "split"))
         for sample in self.samples:
-            label = self.classes[sample.label]
-            writer.writerow((sample.path, label, sample.patient, sample.site, sample.split))
+            label = self._label_cells(sample)
+            writer.writerow((sample.path, *label, sample.patient, sample.site, sample.split))
         make_folder(path.parent)
         write_atomic(path, text.getvalue(), mode=PRIVATE)
+
+    def _label_cells(self, sample: Sample) -> Sequence[str]:
+        if self.several:
+            return ["" if one < 0 else str(one) for one in sample.findings]
+        return (sample.mask if self.mask_values else self.classes[sample.label],)
 
 
 def _root(parents: Mapping[str, str], name: str) -> str:

@@ -37,6 +37,7 @@ from primia_flwr.pipeline.dealt import DEALT
 from primia_flwr.pipeline.first_model import check_first_weights, check_outputs
 from primia_flwr.pipeline.lost import launch_again
 from primia_flwr.pipeline.own_models import score_own_models
+from primia_flwr.pipeline.sets import COVERAGE, judge_sets, set_rule
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
 from primia_flwr.pipeline.tracked import tracked
 from primia_flwr.pipeline.weights import check_weights
@@ -249,7 +250,8 @@ def _federate(
     added = {key: value for key, value in result.items() if key != "sites"}
     added["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     if experiment.deployment.kind == "deployment":
-        added["sites"] = _reported_sites(result, facts["classes"])
+        names = experiment.task.label_names(facts["classes"])
+        added["sites"] = _reported_sites(result, names)
     else:
         added["devices"] = trained_on(run_dir, experiment.federation.sites)
     return added
@@ -277,13 +279,13 @@ def _claim(experiment: Experiment, watcher: Watcher) -> dict[str, Any]:
     return facts
 
 
-def _reported_sites(result: dict[str, Any], classes: list[str]) -> list[dict[str, Any]]:
-    """Return the sites as they reported themselves, with the names of the classes.
+def _reported_sites(result: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the sites as they reported themselves, with the names of what they counted.
 
     Under secure aggregation nothing but a site's name is known.
     """
     return [
-        {**site, "label_counts": dict(zip(classes, site["label_counts"], strict=True))}
+        {**site, "label_counts": dict(zip(names, site["label_counts"], strict=True))}
         if "label_counts" in site
         else site
         for site in result["sites"]
@@ -312,6 +314,10 @@ def _score(
     model, card = load_model(run_dir)
     federated = scored(model, card, path=run_dir / "predictions.csv")
     metrics: dict[str, Any] = {"test": {"n": len(test)}, "federated": federated.to_dict()}
+    if card.set_scores:
+        rule = set_rule(card, coverage=COVERAGE, by_class=False)
+        sets = judge_sets(run_dir / "predictions.csv", experiment.task.judge, rule)
+        metrics["sets"] = sets.to_dict()
     write_result(run_dir / "metrics.json", metrics)
     if experiment.report.saliency:
         explain_model(

@@ -111,8 +111,9 @@ def _units(site: SiteData, unit: str) -> int:
 
 
 def label_counts(images: LabelledImages) -> dict[str, int]:
-    """Return the number of images of each class, by the class's name."""
-    return dict(zip(images.classes, images.label_counts(), strict=True))
+    """Return the number of images of each class, by the name of what is counted."""
+    names = images.task.label_names(images.classes)
+    return dict(zip(names, images.label_counts(), strict=True))
 
 
 def versions() -> dict[str, str]:

@@ -88,7 +88,9 @@ class Task(ABC):
     said. `judged_by`: the module with its `JUDGE`. `loss_words`: what the plain loss is.
     `explained`: whether a map can show what spoke for the class that a model called. `masked`:
     whether a label is a mask beside the image, with a class for each pixel, which geometry moves
-    with it; a model then has the outputs at each pixel.
+    with it; a model then has the outputs at each pixel. `counts_patients`: whether something is
+    counted of one image a patient. `several`: whether a label says of each
+    output by itself whether it is there, (N, outputs) int8: 1, 0, or -1 where that is unknown.
     """
 
     name: str
@@ -98,6 +100,8 @@ class Task(ABC):
     loss_words: str = ""
     explained: bool = False
     masked: bool = False
+    counts_patients: bool = False
+    several: bool = False
 
     # --- Sums that travel; without PyTorch ---
 
@@ -141,6 +145,20 @@ class Task(ABC):
         """Return the index under which the counts of labels count each image, (N,) int64."""
         return labels
 
+    def label_rows(self, labels: "Tensor", outputs: int) -> "Tensor":
+        """Return what each image adds to the counts of labels, (N, size of `label_sum`)."""
+        from torch.nn import functional
+
+        return functional.one_hot(self.counted_as(labels), self.label_sum(outputs).size)
+
+    def label_names(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return what each count of labels counts, in words; `names` are those of the outputs."""
+        return tuple(names)
+
+    def row_norm(self, outputs: int) -> float:
+        """Return the largest L2 norm of a row of `label_rows`."""
+        return 1.0
+
     @abstractmethod
     def soft(self, labels: "Tensor", outputs: int) -> "Tensor":
         """Return labels as targets that can be mixed, float32."""
@@ -148,6 +166,10 @@ class Task(ABC):
     @abstractmethod
     def measure(self, logits: "Tensor", labels: "Tensor") -> tuple[float, Counts]:
         """Return the sum of the plain loss over images, and the counts that travel."""
+
+    def measure_patients(self, logits: "Tensor", labels: "Tensor") -> Counts:
+        """Return more counts that travel, of images of different patients, one of each."""
+        return {}
 
     @abstractmethod
     def probabilities(self, logits: "Tensor") -> "Tensor":

@@ -100,7 +100,9 @@ class PlainAggregator(Aggregator):
         self._recording = recording
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()
-        self._ask_statistics = partial(ask_statistics, channels=channels, outputs=outputs)
+        self._ask_statistics = partial(
+            ask_statistics, channels=channels, outputs=outputs, task=task
+        )
 
     def introduce(
         self, grid: RosterGrid, nodes: list[int], *, timeout: float, enough: int = 0
@@ -228,11 +230,11 @@ class PlainAggregator(Aggregator):
             update = self._sent_vector.read(found.update, before, number)
         except ProtocolError as error:
             return ValidatedReply(rejected_row(number, site, error))
-        return ValidatedReply(found.row, update, found.incoming)
-
         if found.incoming is not None:
             mean = found.incoming.loss_sum / found.incoming.num_examples
             update = replace(update, loss=mean)
+        return ValidatedReply(found.row, update, found.incoming)
+
     def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
         server_round = request.server_round
         replies = [self._as_reply(update) for update in updates]

@@ -15,6 +15,7 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import CONFIG, METRICS, NUM_VAL, SITE, SITE_NAME, STATISTICS
 from primia_flwr.runs.history import LATE, REJECTED, SiteRow
+from primia_flwr.tasks.task import Task
 from strategies.aggregators.reply_validator import clean, error_row, number
 
 
@@ -24,11 +25,12 @@ class SiteSums:
 
     sums: PixelSums
     num_val: int
+    images: int
 
     def describe(self, name: str) -> dict[str, Any]:
         """Return the counts of images, for the record."""
         counts = [int(count) for count in self.sums.label_counts]
-        return {"site": name, "train": sum(counts), "val": self.num_val, "label_counts": counts}
+        return {"site": name, "train": self.images, "val": self.num_val, "label_counts": counts}
 
 
 _QUERY = f"{MessageType.QUERY}.{STATISTICS}"
@@ -41,6 +43,7 @@ def ask_statistics(
     *,
     channels: int,
     outputs: int,
+    task: Task,
     timeout: float,
     enough: int = 0,
 ) -> dict[int, SiteSums | SiteRow]:
@@ -66,7 +69,7 @@ def ask_statistics(
             result[node] = error_row(0, grid.name_of(node), reply)
             continue
         try:
-            sums = read_sums(reply.content, channels=channels, outputs=outputs)
+            sums = read_sums(reply.content, channels=channels, outputs=outputs, task=task)
             grid.introduce(node, site_name(reply.content))
             result[node] = sums
         except ProtocolError as error:
@@ -88,7 +91,7 @@ def site_name(content: RecordDict) -> str:
     raise ProtocolError(f"{SITE}.{SITE_NAME}={name!r}; expected the site's name")
 
 
-def read_sums(content: RecordDict, *, channels: int, outputs: int) -> SiteSums:
+def read_sums(content: RecordDict, *, channels: int, outputs: int, task: Task) -> SiteSums:
     """Read and check one site's statistics.
 
     Raises
@@ -98,16 +101,17 @@ def read_sums(content: RecordDict, *, channels: int, outputs: int) -> SiteSums:
     """
     metrics = content.metric_records.get(METRICS, MetricRecord())
     sums = PixelSums.from_dict(cast(Mapping[str, Iterable[float]], metrics))
-    lengths, images = (len(sums.total), len(sums.label_counts)), sum(sums.label_counts)
-    if lengths != (channels, outputs):
+    lengths, labels = (len(sums.total), len(sums.label_counts)), task.label_sum(outputs).size
+    if lengths != (channels, labels):
         raise ProtocolError(
             f"statistics of {lengths[0]} channels and {lengths[1]} classes; expected {channels} "
-            f"and {outputs}, as configured in data.channels and data.classes"
+            f"and {labels}, as configured in data.channels and data.classes"
         )
+    images = task.labelled(sums.label_counts)
     num_val = number(metrics, NUM_VAL)
     if not 0 < images <= sums.count <= _MOST_PIXELS or not 0 <= num_val <= _MOST_PIXELS:
         raise ProtocolError(
             f"{sums.count:g} pixels, {images:g} training and {num_val:g} validation images; "
             "expected a site with training images"
         )
-    return SiteSums(sums, int(num_val))
+    return SiteSums(sums, int(num_val), int(images))

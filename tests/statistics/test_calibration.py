@@ -12,7 +12,8 @@ from primia_flwr.statistics.calibration import (
     fit_temperature,
     with_temperature,
 )
-from primia_flwr.tasks.classes.readers.operating_points import Question, questions, threshold_for
+from primia_flwr.statistics.thresholds import threshold_for
+from primia_flwr.tasks.classes.readers.operating_points import Question, questions
 
 CLASSES = ("bacterial", "normal", "viral")
 

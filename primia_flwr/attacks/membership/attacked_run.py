@@ -23,6 +23,7 @@ from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.saved import load_model
 from primia_flwr.runs.folder import read_object
+from primia_flwr.runs.metadata import label_counts
 from primia_flwr.training.private import unit_names
 
 
@@ -161,8 +162,8 @@ def _check_same_images(run: AttackedRun, sites: Sequence[SiteData], test: Labell
 
 def _counts(site: SiteData) -> dict[str, Any]:
     """Return the counts that run.json has of a simulated site, under the same names."""
-    by_class = dict(zip(site.train.classes, site.train.label_counts(), strict=True))
-    return {"train": len(site.train), "val": len(site.val), "label_counts": by_class}
+    counts = label_counts(site.train)
+    return {"train": len(site.train), "val": len(site.val), "label_counts": counts}
 
 
 def _other_data(what: str) -> DataError:

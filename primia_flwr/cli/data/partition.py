@@ -116,7 +116,7 @@ def _write(parts: "dict[str, Manifest]", folder: Path) -> dict[str, str]:
 
 
 def _table(parts: "dict[str, Manifest]") -> Table:
-    classes = next(iter(parts.values())).classes
+    classes = next(iter(parts.values())).strata
     table = Table("site", "images", "patients", *(escape(name) for name in classes))
     for name, part in parts.items():
         counts = [str(count) for count in part.label_counts()]
@@ -131,7 +131,7 @@ def _result(
         name: {
             "images": len(part),
             "patients": len(part.patients()),
-            "classes": dict(zip(part.classes, (int(n) for n in part.label_counts()), strict=True)),
+            "classes": dict(zip(part.strata, (int(n) for n in part.label_counts()), strict=True)),
         }
         for name, part in parts.items()
     }

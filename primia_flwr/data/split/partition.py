@@ -44,7 +44,7 @@ def split_by_patient(
             f"{manifest.root}: {count} patient(s) for {'/'.join(names)}; "
             "expected at least one for each: add patients or lower the number of parts"
         )
-    shares = [[fractions[name] for name in names]] * len(manifest.classes)
+    shares = [[fractions[name] for name in names]] * len(manifest.strata)
     parts = _deal(manifest, shares, floor=1, key=("split", seed, *names))
     return {
         name: manifest.select(part) for name, part in zip(names, _fill_empty(parts), strict=True)
@@ -72,7 +72,7 @@ def partition_over_sites(
     if cfg.kind == "manifest":
         return _as_the_manifest_says(manifest, num_sites)
     floor = _floor(manifest, cfg, num_sites)
-    shares = _site_shares(len(manifest.classes), cfg, num_sites, seed)
+    shares = _site_shares(len(manifest.strata), cfg, num_sites, seed)
     dealt = _deal(manifest, shares, floor=floor, key=("partition", seed, num_sites))
     parts = [manifest.select(part) for part in dealt]
     for index, part in enumerate(parts):
@@ -128,7 +128,7 @@ def _floor(manifest: Manifest, cfg: PartitionConfig, num_sites: int) -> int:
     rarest = min(present, key=lambda label: patients[label])
     if patients[rarest] < num_sites * cfg.min_patients:
         raise DataError(
-            f"class {manifest.classes[rarest]!r} has {patients[rarest]} patient(s); expected at "
+            f"class {manifest.strata[rarest]!r} has {patients[rarest]} patient(s); expected at "
             f"least {num_sites * cfg.min_patients}, {cfg.min_patients} for each of {num_sites} "
             "sites: use fewer sites or set data.partition.min_patients=0"
         )
@@ -171,7 +171,7 @@ def _deal(
     part_of: dict[str, int] = {}
     for label, row in enumerate(shares):
         patients = [patient for patient in labels if labels[patient] == label]
-        order = shuffled(patients, *key, manifest.classes[label])
+        order = shuffled(patients, *key, manifest.strata[label])
         order.sort(key=lambda patient: -sizes[patient])
         chosen = _deal_class([sizes[patient] for patient in order], row, floor)
         part_of.update(zip(order, chosen, strict=True))

@@ -4,6 +4,7 @@ Each unit contributes the mean of its pixels and of their squares in each channe
 of its images in each class: numbers in [0, 1] whatever the images are. With C channels one unit
 more or less moves the vector of sums by at most sqrt(2 C + 1) in L2, because the shares of the
 classes have an L2 norm of at most 1. A patient of twenty images counts as much as one of one.
+Labels that are no classes are given as rows of that norm.
 
 Each unit's numbers are put on a grid of 2^-8 before they are added up, so the sums are integers; on
 the grid a unit moves them by at most sqrt(2 C + 1) 2^8 + sqrt(entries) / 2. The noise is the exact
@@ -24,12 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from primia_flwr.config.checks import check_range
+from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.accounting.events import Gaussian
 from primia_flwr.privacy.mechanisms.noise import discrete_gaussian
 from primia_flwr.privacy.mechanisms.units import Units
 
 GRID_BITS = 8
 _SMOOTHING = 9
+_ROUNDING = 1e-12
 _LARGEST_NOISE = 10.0  # at which the exact sampler's arithmetic fits three channels
 
 
@@ -51,7 +54,7 @@ def sensitivity(channels: int, classes: int) -> float:
 
 def noisy_sums(
     images: NDArray[np.uint8],
-    labels: Sequence[int],
+    labels: Sequence[int] | NDArray[np.float64],
     units: Units,
     *,
     outputs: int,
@@ -64,8 +67,8 @@ def noisy_sums(
     ----------
     images : ndarray
         (N, C, H, W) uint8.
-    labels : sequence of int
-        (N,), below `outputs`.
+    labels : sequence of int, or ndarray
+        (N,), below `outputs`; or rows (N, outputs) of at least 0 with an L2 norm of at most 1.
     units : Units
         Which images belong together.
     noise_multiplier : float
@@ -76,10 +79,10 @@ def noisy_sums(
     Raises
     ------
     ConfigError
-        If the noise multiplier is out of range.
+        If the noise multiplier is out of range, or a row of labels is too long for the noise.
     """
     check_range("noise_multiplier", noise_multiplier, 0, _LARGEST_NOISE, example=3, open_low=True)
-    exact = _on_grid(images, labels, units, outputs)
+    exact = _on_grid(images, _rows(labels, outputs), units)
     channels = images.shape[1]
     sigma = noise_multiplier * sensitivity(channels, outputs)
     variance = Fraction(math.ceil(sigma**2) + _SMOOTHING)  # never less than what is charged
@@ -98,16 +101,29 @@ def cost(noise_multiplier: float) -> Gaussian:
     return Gaussian(noise_multiplier=noise_multiplier)
 
 
+def _rows(labels: Sequence[int] | NDArray[np.float64], outputs: int) -> NDArray[np.float64]:
+    """Return what each image adds to the shares, (N, outputs), with a norm of at most 1."""
+    given = np.asarray(labels)
+    rows: NDArray[np.float64] = np.eye(outputs)[given] if given.ndim == 1 else given
+    norms = np.linalg.norm(rows, axis=1)
+    if rows.shape[1:] != (outputs,) or not (norms <= 1 + _ROUNDING).all() or (rows < 0).any():
+        raise ConfigError(
+            f"labels: rows {rows.shape} with a norm of up to {norms.max(initial=0):g}; expected "
+            f"{outputs} numbers of at least 0 and a norm of at most 1, which the noise hides"
+        )
+    return rows
+
+
 def _on_grid(
-    images: NDArray[np.uint8], labels: Sequence[int], units: Units, outputs: int
+    images: NDArray[np.uint8], rows: NDArray[np.float64], units: Units
 ) -> NDArray[np.int64]:
     """Return the exact sums over units of their rounded vectors, (2 C + classes,) int64."""
     channels = images.shape[1]
-    total = np.zeros(2 * channels + outputs, np.int64)
+    total = np.zeros(2 * channels + rows.shape[1], np.int64)
     for unit in range(len(units)):
         own = units.images[units.starts[unit] : units.starts[unit + 1]]
         pixels = images[own].astype(np.float64) / 255
-        shares = np.bincount([labels[int(i)] for i in own], minlength=outputs) / len(own)
+        shares = rows[own].mean(axis=0)
         vector = [*pixels.mean(axis=(0, 2, 3)), *(pixels**2).mean(axis=(0, 2, 3)), *shares]
         total += np.rint(np.array(vector) * 2**GRID_BITS).astype(np.int64)
     return total

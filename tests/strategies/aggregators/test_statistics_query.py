@@ -3,6 +3,7 @@ import math
 import pytest
 from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.history import SiteRow
@@ -23,7 +24,7 @@ def content(**changes):
 
 
 def test_sums_are_read():
-    site = read_sums(content(), channels=1, outputs=2)
+    site = read_sums(content(), channels=1, outputs=2, task=TASKS["classification"])
     assert site.num_val == 5
     assert site.sums.label_counts == (2.0, 1.0)
     assert site.sums.mean() == (0.5,)
@@ -51,12 +52,12 @@ def test_sums_are_read():
 )
 def test_impossible_sums_are_refused(changes, reason):
     with pytest.raises(ProtocolError, match=reason):
-        read_sums(content(**changes), channels=1, outputs=2)
+        read_sums(content(**changes), channels=1, outputs=2, task=TASKS["classification"])
 
 
 def test_missing_sums_are_refused():
     with pytest.raises(ProtocolError, match="pixel sums lack"):
-        read_sums(RecordDict(), channels=1, outputs=2)
+        read_sums(RecordDict(), channels=1, outputs=2, task=TASKS["classification"])
 
 
 def test_each_node_gets_its_sums_or_a_row_that_says_why_not(make_site, make_grid):
@@ -71,7 +72,9 @@ def test_each_node_gets_its_sums_or_a_row_that_says_why_not(make_site, make_grid
         4: make_site("berlin", always=nameless),
     }
     grid = RosterGrid(make_grid(sites), ["munich", "paris", "london", "berlin"])
-    found = ask_statistics(grid, [1, 2, 3, 4], channels=1, outputs=2, timeout=0.02)
+    found = ask_statistics(
+        grid, [1, 2, 3, 4], channels=1, outputs=2, task=TASKS["classification"], timeout=0.02
+    )
     assert found[1].num_val == 10
     rows = {node: row for node, row in found.items() if isinstance(row, SiteRow)}
     assert {node: row.status for node, row in rows.items()} == {

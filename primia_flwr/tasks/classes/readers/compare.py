@@ -27,6 +27,7 @@ from primia_flwr.statistics.intervals import (
     bootstrap_limits,
     bootstrapped,
 )
+from primia_flwr.statistics.thresholds import threshold_for
 from primia_flwr.tables import Sheet
 from primia_flwr.tasks.classes.readers.answer import answer
 from primia_flwr.tasks.classes.readers.compared import Calibrated, Compared
@@ -37,7 +38,6 @@ from primia_flwr.tasks.classes.readers.operating_points import (
     Question,
     binary_statistic,
     questions,
-    threshold_for,
 )
 from primia_flwr.tasks.classes.readers.pairs import kappa_with_truth, pairs
 from primia_flwr.tasks.classes.readers.panel import Panel, Reader, check_size, panel_of

@@ -68,18 +68,6 @@ def questions(classes: tuple[str, ...], negative: str) -> list[Question]:
             *(q for q in each if q.name != negative)]  # fmt: skip
 
 
-def threshold_for(truth: IntArray, scores: FloatArray, sensitivity: float) -> float | None:
-    """Return the largest threshold whose sensitivity is at least the demanded one.
-
-    `truth` (N,) is 1 for yes; `scores` (N,) in [0, 1]. None where there is no yes.
-    """
-    positives = np.sort(scores[truth == 1])[::-1]
-    if not len(positives):
-        return None
-    needed = int(np.ceil(sensitivity * len(positives) - 1e-9))
-    return float(positives[max(needed, 1) - 1])
-
-
 def binary_statistic(truth: IntArray, called: IntArray, strata: Strata) -> Any:
     """Return the bootstrap's statistic with rows (sensitivity, specificity) of yes."""
     whole = confusion_statistic(truth, called, 2, strata)

@@ -1,0 +1,176 @@
+"""How several findings are judged and shown: each by itself, and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from primia_flwr.numbers import BRACKETS, count, figure, interval
+from primia_flwr.statistics.arrays import FloatArray
+from primia_flwr.statistics.intervals import Interval
+from primia_flwr.storage.printable import printable
+from primia_flwr.storage.reading import reason_of
+from primia_flwr.tables import INTERVAL, NUMBER, TEXT, Cell, Sheet
+from primia_flwr.tasks.findings import BINS, SCORES, UNKNOWN
+from primia_flwr.tasks.findings.evidence import FindingsEvidence, findings_evidence
+from primia_flwr.tasks.findings.scores import DEMANDED, FindingsScores, score_findings
+from primia_flwr.tasks.findings.summed import summed_figures, summed_mean
+from primia_flwr.tasks.judge import Judge, with_words
+from primia_flwr.tasks.predictions import Predictions
+from primia_flwr.tasks.task import Metric
+
+if TYPE_CHECKING:
+    from primia_flwr.plotting import Plot
+
+_PREFIX = "p_"
+_LABELS = {"1": 1, "0": 0, "": UNKNOWN}
+_SHOWN = {label: cell for cell, label in _LABELS.items()}
+_RATES = ("roc_auc", "sensitivity", "specificity")
+_POINT = f"specificity at sensitivity {DEMANDED:g}"
+
+
+class FindingsJudge(Judge):
+    """Labels (F,) are 1, 0 or -1 (unknown), outputs (F,) probabilities, each by itself."""
+
+    tested = (
+        Metric("roc_auc", "mean ROC-AUC", 0, 1),
+        Metric("balanced_accuracy", "balanced accuracy", 0, 1),
+        Metric("sensitivity", "mean sensitivity", 0, 1),
+        Metric("specificity", "mean specificity", 0, 1),
+    )
+    headline = ("roc_auc", "balanced_accuracy")
+    template = "multilabel"
+
+    def score(self, labels: Any, outputs: Any, names: Sequence[str]) -> FindingsScores:
+        """Judge probabilities."""
+        return score_findings(labels, outputs, names)
+
+    def read_scores(self, values: Mapping[str, Any]) -> FindingsScores:
+        """Read the entries of one model in metrics.json."""
+        return FindingsScores.from_dict(values)
+
+    def summed(
+        self, counts: Mapping[str, Any], names: Sequence[str]
+    ) -> tuple[dict[str, Interval], list[Sheet]]:
+        """Return the mean area, and the table of the findings."""
+        scores = np.asarray(counts[SCORES], np.int64).reshape(len(names), 2, BINS)
+        columns = (
+            ("Finding", "finding", TEXT),
+            ("Present", "present", NUMBER),
+            ("Absent", "absent", NUMBER),
+            ("AUC", "auc", INTERVAL),
+            ("Sensitivity", "sensitivity", INTERVAL),
+            ("Specificity", "specificity", INTERVAL),
+        )
+        rows: list[tuple[Cell, ...]] = [
+            (name, int(of[1].sum()), int(of[0].sum()), *found)
+            for name, of, found in zip(names, scores, summed_figures(scores), strict=True)
+        ]
+        caption = f"Each finding, 95 % by image; areas of scores in {BINS} bins"
+        return {"auc": summed_mean(scores)}, [Sheet("summed", caption, columns, rows)]
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """Return a label and a probability for each finding."""
+        return [*names, *(_PREFIX + name for name in names)]
+
+    def names_of(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """Return the findings."""
+        names = tuple(columns[: len(columns) // 2])
+        if not names or list(columns) != self.columns(names):
+            raise ValueError("one column a finding, then one p_<finding> column each")
+        return names
+
+    def cells(self, label: Any, output: FloatArray, names: Sequence[str]) -> list[Any]:
+        """Return labels as 1, 0 or nothing, and the probabilities."""
+        if output.shape != (len(names),) or np.shape(label) != output.shape:
+            raise ValueError(
+                f"labels {np.shape(label)} and probabilities {output.shape} for {len(names)} "
+                "findings; expected one each"
+            )
+        shown = [_SHOWN.get(int(one)) for one in label]
+        if None in shown:
+            raise ValueError("a label is none of 1, 0 and -1; expected these")
+        return [*shown, *map(float, output)]
+
+    def read_cells(
+        self, cells: Sequence[str], names: Sequence[str]
+    ) -> tuple[list[int], list[float]]:
+        """Return labels and probabilities."""
+        findings = len(names)
+        try:
+            labels = [_LABELS[cell] for cell in cells[:findings]]
+            return labels, [float(cell) for cell in cells[findings:]]
+        except (KeyError, ValueError) as error:
+            wrong = f"a label {error}" if isinstance(error, KeyError) else reason_of(error)
+            raise ValueError(
+                f"{printable(wrong, limit=100)}; expected 1, 0 or nothing for each finding, and "
+                "one probability each"
+            ) from None
+
+    def evidence(
+        self, models: Mapping[str, Predictions], *, seed: int, resamples: int
+    ) -> dict[str, Any]:
+        """Return intervals of every model; of the first by finding."""
+        return findings_evidence(models, self.headline, seed=seed, resamples=resamples)
+
+    def read_evidence(self, values: Mapping[str, Any]) -> FindingsEvidence:
+        """Read the intervals."""
+        return FindingsEvidence.read(super().read_evidence(values), values)
+
+    def sheets(self, scores: Any) -> list[Sheet]:
+        """Return the table of the findings."""
+        columns = (
+            ("Finding", "finding", TEXT),
+            *((name.capitalize(), name, NUMBER) for name in ("present", "absent", "unknown")),
+            ("ROC-AUC", "roc_auc", NUMBER),
+            ("Sensitivity", "sensitivity", NUMBER),
+            ("Specificity", "specificity", NUMBER),
+            (f"{_POINT[:1].upper()}{_POINT[1:]}", "specificity_there", NUMBER),
+        )
+        keys = [key for _, key, _ in columns[1:]]
+        rows: list[tuple[Cell, ...]] = [
+            (name, *(getattr(one, key) for key in keys)) for name, one in scores.per_finding.items()
+        ]
+        return [Sheet("findings", "Each finding, over its known labels", columns, rows)]
+
+    def plots(
+        self, scores: Any, predictions: Predictions | None, evidence: Any
+    ) -> list[Plot | None]:
+        """Draw the ROC curve of each finding."""
+        from primia_flwr.tasks.findings.plots import roc_curves
+
+        return [roc_curves(predictions, scores) if predictions else None]
+
+    def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
+        """Return the table of the findings, with intervals where there are some."""
+        known, rows = evidence.per_finding if evidence else {}, []
+        for name, one in scores.per_finding.items():
+            found = [
+                interval(known[name][key], BRACKETS) if name in known else figure(getattr(one, key))
+                for key in _RATES
+            ]
+            images = [count(n) for n in (one.present, one.absent, one.unknown)]
+            point = [figure(one.threshold), figure(one.specificity_there)]
+            rows.append([name, *images, *found, *point])
+        headings = ["Finding", "Present", "Absent", "Unknown", "ROC-AUC", "Sensitivity"]
+        headings += ["Specificity", "Threshold", "Specificity there"]
+        return {"finding_rows": rows, "finding_headings": headings, "demanded": DEMANDED}
+
+    def card(self, scores: Any, evidence: Any) -> dict[str, Any]:
+        """Return counts and figures by finding."""
+        per_finding = evidence.per_finding if evidence else {}
+        return {
+            "per_finding_images": {
+                name: {"present": one.present, "absent": one.absent, "unknown": one.unknown}
+                for name, one in scores.per_finding.items()
+            },
+            "per_finding": {
+                name: {key: with_words(found) for key, found in figures.items()}
+                for name, figures in per_finding.items()
+            },
+        }
+
+
+JUDGE = FindingsJudge()
