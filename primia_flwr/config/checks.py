@@ -110,7 +110,7 @@ def check_column(key: str, value: str) -> None:
         )
 
 
-COLUMNS = ("path", "label", "patient", "site", "split")
+COLUMNS = ("path", "label", "patient", "site", "split", "mask")
 
 
 def check_columns(key: str, value: Mapping[str, str]) -> None:

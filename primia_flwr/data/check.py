@@ -3,21 +3,24 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.data.census import Census, read_header, take_census
 from primia_flwr.data.duplicates import duplicate_warnings
 from primia_flwr.data.files.images import decode, depth_is_guessed
 from primia_flwr.data.files.listing import file_digest, kind_of, read_head
+from primia_flwr.data.files.masks import decode_partner
 from primia_flwr.data.files.store import describe_unreadable, in_parallel
 from primia_flwr.data.layouts.common import split_folders, split_of, sub_folders
 from primia_flwr.data.layouts.readers import in_split, read_manifest
-from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.misfits import misfits
 from primia_flwr.data.names import is_own
 from primia_flwr.errors import DataError, PrimiaError
@@ -25,7 +28,10 @@ from primia_flwr.errors import DataError, PrimiaError
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What one file turned out to be; `problem` is empty if it can be read."""
+    """What one file turned out to be; `problem` is empty if it can be read.
+
+    `last_class`: that its mask shows, where it has one.
+    """
 
     path: str
     problem: str = ""
@@ -36,6 +42,7 @@ class FileFacts:
     file_hash: str = ""
     pixel_hash: str = ""
     depth_is_guessed: bool = False
+    last_class: int = 0
 
 
 @dataclass
@@ -91,9 +98,11 @@ def check_data(
         return Findings(root=cfg.root or cfg.manifest, errors=[str(error)])
     headers = {s.path: read_header(manifest.root / s.path) for s in manifest.samples}
     facts = examine(manifest, workers=cfg.workers, progress=progress)
-    readable = manifest.with_samples(
-        [s for s, fact in zip(manifest.samples, facts, strict=True) if not fact.problem]
-    )
+    pairs = zip(manifest.samples, facts, strict=True)
+    good = [(sample, fact.last_class) for sample, fact in pairs if not fact.problem]
+    if manifest.mask_values:
+        good = [(replace(sample, label=shown), shown) for sample, shown in good]
+    readable = manifest.with_samples([sample for sample, _ in good])
     findings = _describe(manifest, readable, facts)
     findings.census = take_census(headers, {s.path: s.patient for s in manifest.samples})
     findings.errors += _errors(findings, readable, cfg)
@@ -109,14 +118,25 @@ def check_data(
 def examine(
     manifest: Manifest, *, workers: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> list[FileFacts]:
-    """Decode every file at full size, in the manifest's order."""
-    paths = [sample.path for sample in manifest.samples]
+    """Decode every file at full size, with its mask, in the manifest's order."""
     found: list[FileFacts] = []
-    for facts in in_parallel(lambda path: _examine(manifest.root, path), paths, workers=workers):
+    for facts in in_parallel(partial(_examine_both, manifest), manifest.samples, workers=workers):
         found.append(facts)
         if progress:
-            progress(len(found), len(paths))
+            progress(len(found), len(manifest))
     return found
+
+
+def _examine_both(manifest: Manifest, sample: Sample) -> FileFacts:
+    facts = _examine(manifest.root, sample.path)
+    if facts.problem or not manifest.mask_values:
+        return facts
+    size = facts.height, facts.width
+    try:
+        classes = decode_partner(manifest.root / sample.mask, manifest.mask_values, size)
+    except DataError as error:
+        return FileFacts(sample.path, str(error))
+    return replace(facts, last_class=int(classes.max()))
 
 
 def _examine(root: Path, path: str) -> FileFacts:
@@ -141,7 +161,7 @@ def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) ->
     good = [fact for fact in facts if not fact.problem]
     label_of = {sample.path: sample.label for sample in readable.samples}
     groups = _duplicates(good)
-    empty = {name: {"images": 0, "patients": 0} for name in manifest.classes}
+    empty = {name: {"images": 0, "patients": 0} for name in manifest.strata}
     return Findings(
         root=str(manifest.root),
         synthetic=manifest.synthetic,
@@ -169,7 +189,7 @@ def _counts(manifest: Manifest, attribute: str) -> dict[str, dict[str, int]]:
     patients: dict[str, set[str]] = defaultdict(set)
     for sample in manifest.samples:
         value = getattr(sample, attribute)
-        name = manifest.classes[value] if attribute == "label" else str(value)
+        name = manifest.strata[value] if attribute == "label" else str(value)
         images[name] += 1
         patients[name].add(sample.patient)
     if set(images) <= {""}:
@@ -221,7 +241,7 @@ def _errors(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[str
     if findings.unreadable and not cfg.skip_unreadable:
         found.append(describe_unreadable(findings.unreadable))
     present = [name for name, counts in findings.classes.items() if counts["images"]]
-    if len(present) < (1 if cfg.classes else 2):
+    if len(present) < (1 if cfg.classes or readable.mask_values else 2):
         found.append(
             f"{readable.root}: readable images of {len(present)} class(es) {present}; expected at "
             "least two: add images or correct data.root"
@@ -297,7 +317,7 @@ def _guessed(facts: list[FileFacts]) -> list[str]:
 
 def _one_class(findings: Findings, cfg: DataConfig) -> list[str]:
     present = [name for name, counts in findings.classes.items() if counts["images"]]
-    if len(present) != 1 or not cfg.classes:
+    if len(present) != 1 or not cfg.classes or TASKS[cfg.task].masked:
         return []
     return [
         f"all images are of the class {present[0]!r:.80}: enough for one site of a "
@@ -309,7 +329,7 @@ def _class_warnings(manifest: Manifest, cfg: DataConfig) -> list[str]:
     """Warn of a class that is on one side of the given split only."""
     sides: dict[bool, set[str]] = {True: set(), False: set()}
     for sample in manifest.samples:
-        sides[sample.split == "test"].add(manifest.classes[sample.label])
+        sides[sample.split == "test"].add(manifest.strata[sample.label])
     if cfg.split != "auto" or not sides[True] or not sides[False]:
         return []
     return [

@@ -48,6 +48,8 @@ class PredictConfig:
 def run(cfg: PredictConfig) -> dict[str, Any]:
     """Classify the images; write predictions.csv and predictions.json as `primia infer` does.
 
+    A model with outputs at each pixel gives masks instead: `masks/<file>.png`, a table beside them.
+
     A file that cannot be read is named and left out; then the result's `ok` is false.
 
     Raises
@@ -56,15 +58,16 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
         If the run or its model cannot be used, or no file is a readable image.
     """
     run_dir = run_folder("run", cfg.run)
-    _check_task(run_dir)
     from primia_flwr.data.files.unlabelled import find_images
     from primia_flwr.models.saved import load_model
     from primia_flwr.pipeline.unlabelled import Reader
 
     model, card = load_model(run_dir)
+    _check_task(run_dir, card)
     root, files = find_images(cfg.data.root)
     output = output_folder(cfg.output or f"predictions/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
+    masks = _masks(cfg, card, output)
     reader = Reader(model, card, root, cfg.batch_size, cfg.device, cfg.frames)
     rows, skipped = list[dict[str, Any]](), dict[str, str]()
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -74,7 +77,7 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
             if opinion.problem:
                 skipped[opinion.name] = opinion.problem
             else:
-                rows.append(_row(card, opinion))
+                rows.append(masks.row(opinion) if masks else _row(card, opinion))
             seen.add(str(opinion.file))
             progress.update(bar, completed=len(seen))
     if not rows:
@@ -91,15 +94,36 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
     return {**counts, "skipped": len(skipped), "output": str(output), "ok": ok}
 
 
-def _check_task(run_dir: Any) -> None:
-    from primia_flwr.config.rows import TASKS
+def _check_task(run_dir: Any, card: "ModelCard") -> None:
+    from primia_flwr.config.rows import MODELS, TASKS
 
     experiment = experiment_of(run_dir)
-    if experiment and not TASKS[experiment.data.task].explained:
+    if (
+        experiment
+        and not TASKS[experiment.data.task].explained
+        and not MODELS[card.model.name].dense
+    ):
         raise ConfigError(
             f"run={run_dir} has data.task={experiment.data.task}, whose models call no class; "
-            "expected a classification; primia evaluate scores models of every task"
+            "expected a classification or a segmentation; primia evaluate scores models of every "
+            "task"
         )
+
+
+def _masks(cfg: PredictConfig, card: "ModelCard", output: Any) -> Any:
+    """Return what writes the masks of a model with outputs at each pixel; None for others."""
+    from primia_flwr.config.rows import MODELS
+
+    if not MODELS[card.model.name].dense:
+        return None
+    if cfg.frames != "refuse":
+        raise ConfigError(
+            f"frames={cfg.frames} with model.name={card.model.name}; expected refuse: a mask is "
+            "that of one image; export the frames as files"
+        )
+    from primia_flwr.pipeline.predicted_masks import MaskWriter
+
+    return MaskWriter(output, card)
 
 
 def _row(card: "ModelCard", opinion: "Opinion") -> dict[str, Any]:
@@ -155,6 +179,7 @@ COMMAND = Command(
         "primia predict run=outputs/2026-01-31/12-00-00-demo data.root=today",
         "primia predict run=outputs/a data.root=today/thorax.dcm output=results",
         "primia predict run=outputs/a data.root=today device=cuda batch_size=256",
+        "primia predict run=outputs/segmentation data.root=today  # masks as PNG files",
         "primia predict run=outputs/a data.root=series frames=each  # or frames=mean",
     ),
     config_name="commands/analysis/predict",

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from primia_flwr.config.checks import check_choice
 from primia_flwr.config.experiment.data import SPLIT_NAMES, DataConfig
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.rows import LAYOUTS
+from primia_flwr.config.rows import LAYOUTS, TASKS
 from primia_flwr.config.stored import read_config
 from primia_flwr.errors import ConfigError, DataError
 
@@ -29,6 +29,7 @@ class ScoredDataConfig:
     patient_pattern: Optional[str] = None
     patient_column: Optional[str] = None
     columns: Optional[dict[str, str]] = None
+    mask_values: Optional[list[int]] = None
     uncertain: Optional[str] = None
     skip_unreadable: Optional[bool] = None
     workers: Optional[int] = None
@@ -104,8 +105,7 @@ def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImage
     """
     base, seed = _data_of_run(run_dir, asked)
     wanted = replace(
-        _merged(base, asked),
-        classes=list(card.classes),
+        _merged(replace(base, classes=list(card.classes)), asked),
         image_size=card.image_size,
         channels=card.channels,
         resize=card.resize,
@@ -171,6 +171,8 @@ def _manifest(cfg: DataConfig, *, seed: int) -> Any:
         manifest = read_manifest(cfg, seed=seed)
         found = manifest.classes
     except DataError as error:
+        if TASKS[cfg.task].masked:
+            raise
         found = read_manifest(replace(cfg, classes=[]), seed=seed).classes
         if set(found) <= set(cfg.classes):
             raise error from None

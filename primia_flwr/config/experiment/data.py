@@ -19,6 +19,7 @@ RESIZE_NAMES = ("squash", "pad", "crop")
 _PARTITION_NAMES = ("iid", "dirichlet", "quantity", "manifest")
 _NORMALISATION_NAMES = ("federated", "fixed")
 UNCERTAIN_NAMES = ("keep", "refuse", "drop", "negative", "positive")
+_UNMENTIONED_NAMES = ("unknown", "negative")
 BURNED_IN_NAMES = ("keep", "drop", "refuse")
 
 
@@ -269,11 +270,15 @@ class DataConfig:
     patient_column
         Column of the manifest that names the patient.
     columns
-        Names of the manifest's columns, by what they hold: path, label, patient, site, split.
+        Names of the manifest's columns, by what they hold: path, label, patient, site, split, and
+        mask, which takes the label's place for a task with masks.
     uncertain
         What becomes of the label -1 beside 0 and 1, or `uncertain`, in a manifest: a class of its
         own (`keep`, with a warning), an error (`refuse`), left out (`drop`), or class 0
-        (`negative`) or 1 (`positive`).
+        (`negative`) or 1 (`positive`). Of several findings an image: unknown (`keep`), an error,
+        the whole image left out, absent or present.
+    unmentioned
+        Of several findings an image: what an empty cell says, `unknown` or `negative` (absent).
     mask_values
         The value of each class in the files of masks, in the order of `classes`; empty: 0, 1, 2 ...
     select
@@ -295,6 +300,7 @@ class DataConfig:
     patient_column: str = "patient"
     columns: dict[str, str] = field(default_factory=dict)
     uncertain: str = "keep"
+    unmentioned: str = "unknown"
     mask_values: list[int] = field(default_factory=list)
     select: SelectConfig = field(default_factory=SelectConfig)
     image_size: int = 64
@@ -329,6 +335,7 @@ class DataConfig:
         self.columns = {column: name for column, name in self.columns.items() if name}
         check_columns("data.columns", self.columns)
         check_choice("data.uncertain", self.uncertain, UNCERTAIN_NAMES)
+        check_choice("data.unmentioned", self.unmentioned, _UNMENTIONED_NAMES)
         self._check_mask_values()
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)

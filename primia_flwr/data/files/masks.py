@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from primia_flwr.data.files.images import Pixels, decode, opened_image
+from primia_flwr.data.files.images import Pixels, opened_image
 from primia_flwr.data.files.listing import kind_of, read_head
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reason_of
@@ -49,20 +49,21 @@ def decode_mask(path: Path, values: Sequence[int]) -> Pixels:
     return index
 
 
-def check_partner(image: Path, mask: Path, classes: Pixels) -> None:
-    """Refuse a mask of another size than its image.
+def decode_partner(mask: Path, values: Sequence[int], size: tuple[int, int]) -> Pixels:
+    """Return `decode_mask` of an image's mask; `size` is the image's height and width.
 
     Raises
     ------
     DataError
-        Naming both sizes.
+        As `decode_mask`, or if the mask has another size.
     """
-    height, width = decode(image).shape[:2]
-    if classes.shape != (height, width):
+    classes, (height, width) = decode_mask(mask, values), size
+    if classes.shape != size:
         raise DataError(
             f"{mask}: the mask has {classes.shape[1]} x {classes.shape[0]} pixels; expected "
-            f"{width} x {height}, as its image {image.name}: export both at one size"
+            f"{width} x {height}, as its image: export both at one size"
         )
+    return classes
 
 
 def resize_mask(classes: Pixels, size: int, *, mode: str) -> Pixels:
@@ -78,6 +79,27 @@ def resize_mask(classes: Pixels, size: int, *, mode: str) -> Pixels:
     elif image.size != shape:
         image = image.resize(shape, method)
     return np.asarray(image)[None]
+
+
+def restore_mask(classes: Pixels, size: tuple[int, int], *, mode: str) -> Pixels:
+    """Bring a square mask (S, S) back to the size (H, W) that `resize_mask` brought it from.
+
+    What `crop` cut off is class 0.
+    """
+    height, width = size
+    if mode == "squash":
+        shape, corner = (width, height), (0, 0)
+    else:
+        side = max(size) if mode == "pad" else min(size)
+        shape, corner = (side, side), (_half(width - side), _half(height - side))
+    large = Image.fromarray(classes).resize(shape, Image.Resampling.NEAREST)
+    canvas = Image.new("L", (width, height), 0)
+    canvas.paste(large, corner)
+    return np.asarray(canvas)
+
+
+def _half(length: int) -> int:
+    return round(length / 2)
 
 
 def _stored(path: Path) -> npt.NDArray[np.int64]:

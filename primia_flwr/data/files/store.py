@@ -26,7 +26,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.decoding.workers import end_idle
 from primia_flwr.data.files.images import Pixels, decode, resize, shorter_side
 from primia_flwr.data.files.listing import cache_folder, file_digest, locked
-from primia_flwr.data.files.masks import check_partner, decode_mask, resize_mask
+from primia_flwr.data.files.masks import decode_partner, resize_mask
 from primia_flwr.data.files.progress import decoded
 from primia_flwr.data.files.same_picture import same_pictures
 from primia_flwr.data.manifest import Manifest, Sample
@@ -142,8 +142,8 @@ def _image(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
 
 def _mask(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
     file = manifest.root / sample.mask
-    classes = decode_mask(file, manifest.mask_values)
-    check_partner(manifest.root / sample.path, file, classes)
+    height, width = decode(manifest.root / sample.path).shape[:2]
+    classes = decode_partner(file, manifest.mask_values, (height, width))
     pixels = resize_mask(classes, cfg.image_size, mode=cfg.resize)
     return pixels, min(classes.shape), file_digest(file)
 

@@ -1,9 +1,11 @@
 """Whatever `data.manifest` or `data.root` turns out to be."""
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.data.layouts.common import existing_root
 from primia_flwr.data.layouts.folder import read_folder
 from primia_flwr.data.layouts.manifest import read_table
+from primia_flwr.data.layouts.paired import read_paired
 from primia_flwr.data.layouts.pneumonia import is_pneumonia, read_pneumonia
 from primia_flwr.data.manifest import Manifest
 
@@ -12,6 +14,8 @@ def _read_auto(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read the manifest if one is named, else the folder by what it looks like."""
     if cfg.manifest:
         return read_table(cfg, seed=seed)
+    if TASKS[cfg.task].masked:
+        return read_paired(cfg, seed=seed)
     read = read_pneumonia if is_pneumonia(existing_root(cfg)) else read_folder
     return read(cfg, seed=seed)
 

@@ -1,14 +1,18 @@
-"""A CSV manifest: `path,label[,patient,site,split]`, or columns of other names."""
+"""A CSV manifest: `path,label[,patient,site,split]`, or columns of other names.
+
+For a task with masks it is `path,mask[,...]`; for one of several findings, `path,<finding>,...`.
+"""
 
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.data.layouts.common import (
     SPLIT_FOLDERS,
     existing_root,
@@ -16,7 +20,9 @@ from primia_flwr.data.layouts.common import (
     is_synthetic,
 )
 from primia_flwr.data.layouts.folder import PatientOf, header_patient, patient_reader
-from primia_flwr.data.layouts.table import Row, read_rows
+from primia_flwr.data.layouts.labels import Labelled, finding_names, label_in, labelled_manifest
+from primia_flwr.data.layouts.paired import mask_values
+from primia_flwr.data.layouts.table import Row, Table, read_columns, read_rows
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import is_placeholder, key_of, own_patient, spellings
 from primia_flwr.errors import ConfigError, DataError
@@ -43,7 +49,11 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
         raise ConfigError("data.manifest is empty; expected a CSV file, e.g. data.manifest=a.csv")
     path = Path(cfg.manifest).expanduser().resolve()
     root = existing_root(cfg) if cfg.root else path.parent
+    if TASKS[cfg.task].several:
+        return _with_findings(path, root, cfg)
     table = read_rows(path, cfg)
+    if TASKS[cfg.task].masked:
+        return _with_masks(path, root, table, cfg)
     certain = _settled(path, table.rows, cfg)
     classes = find_classes(cfg, (row["label"] for row in certain.rows), where=path.name)
     pattern = patient_reader(cfg) if "patient" not in table.columns else None
@@ -54,6 +64,45 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
     dropped = {"uncertain label": len(table.rows) - len(certain.rows)}
     notes = (*table.notes, certain.note, *classes.notes, _site_note(certain.rows))
     return manifest.noting(*notes).leaving(dropped)
+
+
+def _with_masks(path: Path, root: Path, table: Table, cfg: DataConfig) -> Manifest:
+    """Read a table whose rows name a mask each; its paths are as those of the images."""
+    values = mask_values(cfg)
+    pattern = patient_reader(cfg) if "patient" not in table.columns else None
+    samples = [
+        replace(_sample(root, row, None, pattern), mask=inside(root, row["mask"]))
+        for row in table.rows
+    ]
+    _refuse_repeated(path, samples)
+    ordered = tuple(sorted(samples, key=lambda sample: sample.path))
+    classes = tuple(cfg.classes)
+    found = Manifest(root, classes, ordered, is_synthetic(root), mask_values=values)
+    return found.noting(*table.notes, _site_note(table.rows))
+
+
+def _with_findings(path: Path, root: Path, cfg: DataConfig) -> Manifest:
+    """Read a table with a column for each of `data.classes`: 1, 0, -1 (uncertain) or nothing."""
+    columns = {name: cfg.columns.get(name, name) for name in ("path", "patient", "site", "split")}
+    if "patient" not in cfg.columns:
+        columns["patient"] = cfg.patient_column
+    findings = finding_names(cfg, columns.values())
+    needed = {"path": columns.pop("path"), **{f"finding {name}": name for name in findings}}
+    asked = {key: name for key, name in columns.items() if key in cfg.columns}
+    rows = read_columns(path, {**needed, **asked}, optional=columns)
+    pattern = patient_reader(cfg) if "patient" not in rows[0][1] else None
+    found = [
+        Labelled(
+            _sample(root, row, None, pattern),
+            tuple(
+                label_in(row[f"finding {name}"], f"{path}, line {number}: {name}")
+                for name in findings
+            ),
+        )
+        for number, row in rows
+    ]
+    site_note = _site_note([row for _, row in rows])
+    return labelled_manifest(cfg, root, found, where=str(path)).noting(site_note)
 
 
 def _site_note(rows: Sequence[Row]) -> str:
@@ -105,8 +154,10 @@ def _uncertain_labels(rows: Sequence[Row]) -> set[str]:
     return {label for label in found if labels[label] == "uncertain"}
 
 
-def _sample(root: Path, row: Row, label_of: dict[str, int], pattern: PatientOf | None) -> Sample:
-    path = _inside(root, row["path"])
+def _sample(
+    root: Path, row: Row, label_of: Mapping[str, int] | None, pattern: PatientOf | None
+) -> Sample:
+    path = inside(root, row["path"])
     split = key_of(row.get("split", ""))
     if split and split not in SPLIT_FOLDERS:
         raise DataError(
@@ -114,7 +165,7 @@ def _sample(root: Path, row: Row, label_of: dict[str, int], pattern: PatientOf |
         )
     return Sample(
         path,
-        label_of[row["label"]],
+        label_of[row["label"]] if label_of is not None else 0,
         pattern(root, root / path) if pattern else _patient(root, path, row.get("patient", "")),
         row.get("site", ""),
         SPLIT_FOLDERS.get(split, ""),
@@ -131,8 +182,14 @@ def _patient(root: Path, path: str, named: str) -> str:
     return named or header or own_patient(path)
 
 
-def _inside(root: Path, text: str) -> str:
-    """Path below the root; one written on Windows, with backslashes, is read as such."""
+def inside(root: Path, text: str) -> str:
+    """Return a path below the root; one written on Windows, with backslashes, is read as such.
+
+    Raises
+    ------
+    DataError
+        If it leads out of the root.
+    """
     path = Path(next((form for form in _forms(text) if os.path.exists(root / form)), text))
     if "\\" in text and not os.path.exists(root / path):
         path = Path(PureWindowsPath(text).as_posix())

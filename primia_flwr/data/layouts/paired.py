@@ -72,9 +72,7 @@ def mask_values(cfg: DataConfig) -> tuple[int, ...]:
     return tuple(cfg.mask_values) or tuple(range(len(cfg.classes)))
 
 
-def _pairs(
-    root: Path, parent: Path, listings: Mapping[Path, Listing]
-) -> list[tuple[Path, Path]]:
+def _pairs(root: Path, parent: Path, listings: Mapping[Path, Listing]) -> list[tuple[Path, Path]]:
     images, masks = (
         _by_name(root, parent / name, listings[parent / name]) for name in (_IMAGES, _MASKS)
     )

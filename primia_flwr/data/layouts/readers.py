@@ -34,6 +34,7 @@ def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
     manifest: Manifest = LAYOUTS[cfg.layout](cfg, seed=seed)
     _check_names(manifest)
     _check_masks(manifest, cfg)
+    _check_several(manifest, cfg)
     named = _one_name_each(selected(manifest, cfg.select))
     return named.noting(_combined(manifest.classes), _missing(manifest.classes))
 
@@ -62,6 +63,20 @@ def _check_masks(manifest: Manifest, cfg: DataConfig) -> None:
         found, remedy = "masks; expected none", "task=segmentation"
     else:
         found, remedy = "no masks; expected one of each image", "data=paired"
+    raise ConfigError(
+        f"data.layout={cfg.layout} with data.task={cfg.task}: the data has {found}: set {remedy}"
+    )
+
+
+def _check_several(manifest: Manifest, cfg: DataConfig) -> None:
+    if manifest.several == TASKS[cfg.task].several:
+        return
+    if manifest.several:
+        found, remedy = "several findings an image; expected one label", "task=multilabel"
+    else:
+        found = "one label an image; expected several findings"
+        remedy = "data=manifest with a column for each of data.classes, or data=chexpert, nih, "
+        remedy += "padchest or mimic_cxr"
     raise ConfigError(
         f"data.layout={cfg.layout} with data.task={cfg.task}: the data has {found}: set {remedy}"
     )

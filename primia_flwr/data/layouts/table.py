@@ -1,5 +1,6 @@
 """A table of images as hospitals keep them: any usual delimiter and encoding, their own headers."""
 
+import gzip
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from primia_flwr.config.checks import COLUMNS
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.data.names import key_of
 from primia_flwr.errors import DataError
 from primia_flwr.storage import plain_csv
@@ -42,17 +44,10 @@ def read_rows(path: Path, cfg: DataConfig) -> Table:
         If the file cannot be read, lacks a column or a value, or has no rows.
     """
     with reading(f"data.manifest={path}:", error=DataError, expected="a CSV file in UTF-8"):
-        text = _decoded(read_bytes(path, at_most=_MAX_BYTES))
-        first, _, rest = text.partition("\n")
-        told = _TOLD.fullmatch(first.strip("\r"))
-        delimiter = told[1] if told else _delimiter_of(first)
-        reader = plain_csv.reader(
-            io.StringIO(rest if told else text, newline=""), delimiter=delimiter
-        )
-        lines = [(reader.line_num + bool(told), line) for line in reader if any(line)]
-    header = [" ".join(name.split()) for name in (lines[0][1] if lines else [])]
+        header, lines, delimiter = _lines(read_bytes(path, at_most=_MAX_BYTES))
     where = _places(path, header, cfg)
-    rows = [_row(path, number, line, header, where) for number, line in lines[1:]]
+    needed = ("path", label_column(cfg))
+    rows = [_row(path, number, line, header, where, needed) for number, line in lines]
     if not rows:
         raise DataError(f"{path}: has no rows; expected one line for each image")
     ignored = [
@@ -68,6 +63,75 @@ def read_rows(path: Path, cfg: DataConfig) -> Table:
             *([f"columns that are ignored: {', '.join(ignored)}"] if ignored else []),
         ),
     )
+
+
+def read_columns(
+    path: Path, names: Mapping[str, str], *, optional: Mapping[str, str] | None = None
+) -> list[tuple[int, Row]]:
+    """Return the number of each line, and its cells by the keys of `names` and `optional`.
+
+    Parameters
+    ----------
+    path : Path
+        A table as of `read_rows`; or compressed, where its name ends in `.gz`.
+    names, optional : mapping
+        What each column is called, in any case of letters; the first of `names` has a value in
+        every line. One of `optional` may be missing; its key then is, too.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, lacks a column, has one twice, a line too long, or no rows.
+    """
+    with reading(path, error=DataError, expected="a CSV file in UTF-8"):
+        content = read_bytes(path, at_most=_MAX_BYTES)
+        header, lines, _ = _lines(_unpacked(content) if path.suffix == ".gz" else content)
+    wanted = {**names, **(optional or {})}
+    places = {key: _hits(header, name) for key, name in wanted.items()}
+    missing = [name for key, name in names.items() if not places[key]]
+    twice = [wanted[key] for key, hits in places.items() if len(hits) > 1]
+    if missing or twice or not lines:
+        problem = (
+            f"has no column {missing[0]!r:.80}"
+            if missing
+            else f"has {twice[0]!r:.80} twice"
+            if twice
+            else "has no rows"
+        )
+        raise DataError(
+            f"{path}: {problem}; expected one line for each image below a first line with "
+            f"{printable(', '.join(names.values()), limit=300)}, each once; the first line is "
+            f"{printable(', '.join(header), limit=200)}"
+        )
+    found = {key: hits[0] for key, hits in places.items() if hits}
+    first = tuple(names)[:1]
+    return [(number, _row(path, number, line, header, found, first)) for number, line in lines]
+
+
+def _hits(header: Sequence[str], name: str) -> list[int]:
+    """Return the places of a column: as it is written, else in any spelling."""
+    exact = [i for i, known in enumerate(header) if known == " ".join(name.split())]
+    return exact or [i for i, known in enumerate(header) if key_of(known) == key_of(name)]
+
+
+def _unpacked(content: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        found = file.read(_MAX_BYTES + 1)
+    if len(found) > _MAX_BYTES:
+        raise ValueError(f"it unpacks to more than {_MAX_BYTES} bytes")
+    return found
+
+
+def _lines(content: bytes) -> tuple[list[str], list[tuple[int, list[str]]], str]:
+    """Return the first line, number and cells of the others, and what separates the cells."""
+    text = _decoded(content)
+    first, _, rest = text.partition("\n")
+    told = _TOLD.fullmatch(first.strip("\r"))
+    delimiter = told[1] if told else _delimiter_of(first)
+    reader = plain_csv.reader(io.StringIO(rest if told else text, newline=""), delimiter=delimiter)
+    lines = [(reader.line_num + bool(told), line) for line in reader if any(line)]
+    header = [" ".join(name.split()) for name in (lines[0][1] if lines else [])]
+    return header, lines[1:], delimiter
 
 
 def _decoded(content: bytes) -> str:
@@ -93,8 +157,7 @@ def _places(path: Path, header: Sequence[str], cfg: DataConfig) -> dict[str, int
     found: dict[str, int] = {}
     for column in COLUMNS:
         name = asked.get(column, column)
-        hits = [i for i, known in enumerate(header) if known == " ".join(name.split())]
-        hits = hits or [i for i, known in enumerate(header) if key_of(known) == key_of(name)]
+        hits = _hits(header, name)
         if len(hits) > 1:
             raise DataError(
                 f"{path}: {len(hits)} columns are called {name!r:.80}; expected one: rename the "
@@ -108,21 +171,33 @@ def _places(path: Path, header: Sequence[str], cfg: DataConfig) -> dict[str, int
                 f"{path}: first line is {list(header)!r:.200}; expected a column {name!r}, which "
                 f"data.{key} names"
             )
-    if {"path", "label"} <= set(found):
+    what = label_column(cfg)
+    if {"path", what} <= set(found):
         return found
     raise DataError(
-        f"{path}: first line is {list(header)!r:.200}; expected path,label and optionally "
-        "patient,site,split; set data.columns={path: ..., label: ...} if they are called otherwise"
+        f"{path}: first line is {list(header)!r:.200}; expected path,{what} and optionally "
+        f"patient,site,split; set data.columns={{path: ..., {what}: ...}} if they are called "
+        "otherwise"
     )
 
 
+def label_column(cfg: DataConfig) -> str:
+    """Return the column that holds what is learned of an image."""
+    return "mask" if TASKS[cfg.task].masked else "label"
+
+
 def _row(
-    path: Path, number: int, line: Sequence[str], header: Sequence[str], where: Mapping[str, int]
+    path: Path,
+    number: int,
+    line: Sequence[str],
+    header: Sequence[str],
+    where: Mapping[str, int],
+    needed: Sequence[str],
 ) -> Row:
     cells = [cell.strip() for cell in line]
     spare = [cell for cell in cells[len(header) :] if cell]
     row = {name: cells[place] if place < len(cells) else "" for name, place in where.items()}
-    for name in ("path", "label"):
+    for name in needed:
         if spare or not row[name] or "\0" in row[name]:
             raise DataError(
                 f"{path}, line {number}: {name} is {row[name]!r:.80} and the line has "

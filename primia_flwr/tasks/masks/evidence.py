@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr.statistics.arrays import FloatArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.statistics.intervals import (
     Interval,
     Statistic,
@@ -147,5 +147,5 @@ def _mean(of_class: FloatArray) -> FloatArray:
     return mean
 
 
-def _last_class(labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    return labels.reshape(len(labels), -1).max(axis=1).astype(np.int64)
+def _last_class(labels: npt.NDArray[Any]) -> IntArray:
+    return np.asarray(labels.reshape(len(labels), -1).max(axis=1), np.int64)

@@ -16,8 +16,9 @@ from primia_flwr.config.experiment.data import (
     DataConfig,
     FlipConfig,
 )
+from primia_flwr.data.check import check_data
 from primia_flwr.data.dataset import load_own_site, load_site, load_test
-from primia_flwr.data.files.masks import decode_mask, resize_mask
+from primia_flwr.data.files.masks import decode_mask, resize_mask, restore_mask
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.transforms import build_augmentation, move_both
 from primia_flwr.errors import ConfigError, DataError
@@ -277,3 +278,67 @@ def test_synthetic_masks_are_what_the_formula_knows(tmp_path: Path) -> None:
     assert (shares[cloudy, 2] > 0).float().mean() > 0.5
     with pytest.raises(DataError, match=r"expected \[\] or \['background', 'lung'"):
         read_manifest(replace(cfg, classes=["a", "b"]), seed=1)
+
+
+@pytest.mark.parametrize("mode", ["squash", "pad", "crop"])
+@pytest.mark.parametrize("size", [(32, 32), (64, 32), (32, 96)])
+def test_a_mask_comes_back_to_the_size_of_its_image(size: tuple[int, int], mode: str) -> None:
+    mask = np.zeros(size, np.uint8)
+    top, left = (side // 2 for side in size)
+    mask[top - 8 : top + 8, left - 8 : left + 8] = 1
+    back = restore_mask(resize_mask(mask, 128, mode=mode)[0], size, mode=mode)
+    assert back.shape == size
+    assert (back == mask).mean() > 0.98
+
+
+def table(root: Path, *, drop: str = "") -> DataConfig:
+    cfg = folder(root)
+    lines = ["image,segmentation,person"]
+    lines += [f"images/p{n}/a.png,masks/p{n}/a.tif,q{n // 2}" for n in range(12)]
+    (root / "data/table.csv").write_text("\n".join(lines).replace(drop, "") + "\n")
+    columns = {"path": "image", "mask": "segmentation", "patient": "person"}
+    return replace(cfg, layout="manifest", manifest=str(root / "data/table.csv"), columns=columns)
+
+
+def test_a_table_names_masks(tmp_path: Path) -> None:
+    manifest = read_manifest(table(tmp_path), seed=1)
+    assert [s.mask for s in manifest.samples[:2]] == ["masks/p0/a.tif", "masks/p1/a.tif"]
+    assert manifest.patients() == tuple(f"q{n}" for n in range(6))
+    manifest.write_csv(tmp_path / "part.csv")
+    header, first, *_ = (tmp_path / "part.csv").read_text().splitlines()
+    assert header == "path,mask,patient,site,split"
+    assert first == "images/p0/a.png,masks/p0/a.tif,q0,,"
+    again = replace(table(tmp_path), manifest=str(tmp_path / "part.csv"), columns={})
+    assert read_manifest(again, seed=1).samples == manifest.samples
+
+
+def test_a_table_without_the_column_or_a_cell_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected path,mask and optionally"):
+        read_manifest(replace(table(tmp_path), columns={"path": "image"}), seed=1)
+    with pytest.raises(DataError, match="line 2: mask is ''"):
+        read_manifest(table(tmp_path, drop="masks/p0/a.tif"), seed=1)
+    (tmp_path / "data/table.csv").write_text("path,mask\nimages/p0/a.png,../secret.png\n")
+    with pytest.raises(DataError, match="leads out of"):
+        read_manifest(replace(table_of(tmp_path), columns={}), seed=1)
+
+
+def table_of(root: Path) -> DataConfig:
+    return replace(folder(root), layout="manifest", manifest=str(root / "data/table.csv"))
+
+
+def test_a_check_counts_images_by_their_last_class_and_names_bad_masks(tmp_path: Path) -> None:
+    cfg = folder(tmp_path)
+    good = check_data(cfg, seed=1)
+    assert good.ok
+    assert {name: of["images"] for name, of in good.classes.items()} == {
+        "background": 6, "lesion": 6,
+    }  # fmt: skip
+    _other_size(tmp_path)
+    found = check_data(cfg, seed=1)
+    assert not found.ok
+    assert "expected 20 x 24" in found.unreadable["images/p3/a.png"]
+
+
+def test_a_folder_alone_is_read_as_pairs(tmp_path: Path) -> None:
+    cfg = replace(folder(tmp_path), layout="auto")
+    assert len(read_manifest(cfg, seed=1)) == 12
