@@ -30,6 +30,7 @@ from primia_flwr.pipeline.first_model import (
 from primia_flwr.processes.children import end_with_parent
 from primia_flwr.reporting.chapters.privacy import privacy_account
 from primia_flwr.storage.atomic import write_result
+from primia_flwr.tasks.classes import SET_SCORES
 from primia_flwr.training.normalisation import Normalisation
 from strategies.registry import build_aggregator, run_rounds
 from strategies.rounds.loop import RunState
@@ -92,6 +93,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
             privacy=account.statement if account else "",
             provenance=trained_provenance(experiment, epsilon=epsilon),
             origin=origin,
+            set_scores=_set_scores(state, len(classes)),
         ),
     )
     write_result(folder / "result.json", {**_result(state), **done.found})
@@ -131,6 +133,13 @@ def class_names(experiment: Experiment) -> tuple[str, ...]:
         "data.classes=[]; expected the classes in the order of the model's outputs, because the "
         "coordinator of a deployment has no data, e.g. data.classes=[normal,bacterial,viral]"
     )
+
+
+def _set_scores(state: RunState, classes: int) -> tuple[tuple[int, ...], ...]:
+    """Return what the validation of the best model counted for sets of classes, if it did."""
+    found = state.validation.get("counts", {}).get(SET_SCORES, [])
+    size = len(found) // classes
+    return tuple(tuple(found[k * size : (k + 1) * size]) for k in range(classes)) if found else ()
 
 
 def _sentence(error: Exception) -> str:

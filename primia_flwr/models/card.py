@@ -16,7 +16,7 @@ from primia_flwr.storage.reading import parse_json, read_text, reading
 _FORMAT = 1
 CARD_FILE = "model.json"
 _LARGEST_SIDE = 1 << 14
-_OPTIONAL = ("activation_bounds", "privacy", "provenance", "site", "origin")
+_OPTIONAL = ("activation_bounds", "privacy", "provenance", "site", "origin", "set_scores")
 _OWN = {"no_norm": "norm layers", "body": "classifier"}
 
 
@@ -32,6 +32,8 @@ class ModelCard:
     the weights, for runs that start from them; None in cards of before 2026-11-29.
     `site`: whose own layers are in it, where sites have some; the coordinator's model has none.
     `origin`: where the first weights came from; None in cards of before 2026-11-30.
+    `set_scores`: of a model of `task=conformal`, by class, how many validation patients had a score
+    in each bin.
     """
 
     model: ModelConfig
@@ -50,6 +52,7 @@ class ModelCard:
     provenance: Provenance | None = None
     site: str = ""
     origin: Origin | None = None
+    set_scores: tuple[tuple[int, ...], ...] = ()
 
     @property
     def lacks(self) -> str:
@@ -89,6 +92,7 @@ class ModelCard:
                 known["provenance"] = Provenance.from_dict(values["provenance"])
             if "origin" in values:
                 known["origin"] = Origin.from_dict(values["origin"])
+            known["set_scores"] = tuple(map(tuple, values.get("set_scores", ())))
             known["model"] = _model_of(known["model"])
             for name in ("classes", "mean", "std"):
                 known[name] = tuple(known[name])
@@ -160,9 +164,18 @@ def _check_types(card: ModelCard) -> None:
         ("config_hash", type(card.config_hash) is str),
         ("round", type(card.round) is int),
         ("synthetic", type(card.synthetic) is bool),
+        ("set_scores", _are_counts(card.set_scores, len(card.classes))),
     ):
         if not good:
             raise ValueError(f"{name}={getattr(card, name)!r:.60}")
+
+
+def _are_counts(rows: tuple[tuple[int, ...], ...], classes: int) -> bool:
+    """Say whether rows are of whole numbers, as many in each, one row a class; or none at all."""
+    if not rows:
+        return True
+    whole = all(type(n) is int and 0 <= n < 1 << 53 for row in rows for n in row)
+    return whole and len(rows) == classes and len({len(row) for row in rows}) == 1 and bool(rows[0])
 
 
 def _are_finite(values: tuple[float, ...], count: int) -> bool:

@@ -37,8 +37,8 @@ from primia_flwr.pipeline.dealt import DEALT
 from primia_flwr.pipeline.first_model import check_first_weights, check_outputs
 from primia_flwr.pipeline.lost import launch_again
 from primia_flwr.pipeline.own_models import score_own_models
-from primia_flwr.pipeline.sets import COVERAGE, judge_sets, set_rule
 from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
+from primia_flwr.pipeline.sets import COVERAGE, judge_sets, set_rule
 from primia_flwr.pipeline.tracked import tracked
 from primia_flwr.pipeline.weights import check_weights
 from primia_flwr.provisioning.identities import prepare_secure

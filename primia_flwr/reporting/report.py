@@ -17,6 +17,7 @@ from primia_flwr.reporting.chapters.rounds import rounds_chapter
 from primia_flwr.reporting.chapters.run import cost_chapter, run_chapter
 from primia_flwr.reporting.chapters.search import search_chapter
 from primia_flwr.reporting.chapters.secure import secure_chapter
+from primia_flwr.reporting.chapters.sets import sets_chapter
 from primia_flwr.reporting.chapters.summed import summed_validation
 from primia_flwr.reporting.plots import evidence, run
 from primia_flwr.reporting.plots.saliency import saliency_plots
@@ -81,6 +82,7 @@ def _render(folder: RunFolder, drawn: Mapping[str, Plot]) -> str:
         **run_chapter(folder, config),
         answers=answers(folder, account, summed),
         **results_chapter(folder, summed),
+        **sets_chapter(folder.path),
         **cases_chapter(folder),
         **rounds_chapter(folder),
         **matrix_chapter(folder),

@@ -1,5 +1,6 @@
 """Score a model on images: what its outputs mean, and the sums of its task."""
 
+import hashlib
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,17 +71,35 @@ def evaluate(
     DataError
         If there are no images.
     """
-    parts, start = [], 0
+    parts, start, drawn = [], 0, _one_a_patient(data) if data.task.counts_patients else None
     for logits in _logits(model, data, normalisation, batch_size, device, precision):
-        labels = data.labels[start : start + len(logits)]
-        parts.append(Evaluation(data.task, *_measured(data.task, logits, labels)))
+        part = slice(start, start + len(logits))
+        chosen = None if drawn is None else drawn[part]
+        parts.append(
+            Evaluation(data.task, *_measured(data.task, logits, data.labels[part], chosen))
+        )
         start += len(logits)
     return reduce(operator.add, parts)
 
 
-def _measured(task: Task, logits: Tensor, labels: Tensor) -> tuple[float, int, Counts]:
+def _measured(
+    task: Task, logits: Tensor, labels: Tensor, drawn: Tensor | None
+) -> tuple[float, int, Counts]:
     loss_sum, counts = task.measure(logits, labels)
+    if drawn is not None:
+        counts = {**counts, **task.measure_patients(logits[drawn], labels[drawn])}
     return loss_sum, len(labels), counts
+
+
+def _one_a_patient(data: LabelledImages) -> Tensor:
+    """Return which images count for their patients, (N,) bool: of each the one of least hash."""
+    least: dict[str, tuple[bytes, int]] = {}
+    for row, (file, patient) in enumerate(zip(data.files, data.patients, strict=True)):
+        found = (hashlib.sha256(file.encode()).digest(), row)
+        least[patient] = min(least.get(patient, found), found)
+    drawn = torch.zeros(len(data), dtype=torch.bool)
+    drawn[[row for _, row in least.values()]] = True
+    return drawn
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

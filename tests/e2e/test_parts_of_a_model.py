@@ -41,7 +41,7 @@ def test_secure_and_plain_runs_of_adapters_end_in_the_same_plain_model(
     tmp_path: Path, weights: Path
 ) -> None:
     primia = InProcess(tmp_path)
-    options = [*QUICK, f"model.weights={weights}", "model.trainable=lora"]
+    options = [*QUICK, f"model.weights={weights}", "model.trainable=lora", "task=conformal"]
     for kind, more in (("secure", ()), ("plain", ("strategy.weight_digits=2",))):
         done = primia("train", *options, f"aggregation={kind}", f"output_dir={kind}", *more)
         assert done.returncode == 0, done.stderr
@@ -63,7 +63,28 @@ def test_secure_and_plain_runs_of_adapters_end_in_the_same_plain_model(
     assert load_model(tmp_path / "plain")[1].model.trainable == "all"
     sent = 3 * 4 * SENT
     assert sent <= _bytes_up(tmp_path / "plain") < 1.1 * sent + 10_000
-    assert sent <= _bytes_up(tmp_path / "secure") < 1.1 * sent + 30_000
+    assert sent <= _bytes_up(tmp_path / "secure") < 1.1 * sent + 60_000
+    _check_sets(primia)
+
+
+def _check_sets(primia: InProcess) -> None:
+    """Both runs, of the same model, count the same scores; a set holds what it says."""
+    cards = [load_model(primia.folder / kind)[1] for kind in ("secure", "plain")]
+    assert cards[0].set_scores == cards[1].set_scores
+    patients = sum(map(sum, cards[0].set_scores))
+    validation = json.loads((primia.folder / "plain/run.json").read_text())["validation"]
+    assert 0 < patients < validation["n"]  # one image of each patient, of several
+    done = primia("evaluate", "run=secure", "coverage=0.8")
+    assert done.returncode == 0, done.stderr
+    lines = list(csv.DictReader((primia.folder / "secure/evaluation/own-test/sets.csv").open()))
+    held = [line["label"] in line["set"].split(";") for line in lines]
+    assert last_json(done.stdout)["coverage"] == pytest.approx(sum(held) / len(held))
+    metrics = json.loads((primia.folder / "secure/metrics.json").read_text())
+    assert metrics["sets"]["asked"] == 0.9
+    assert "Sets of classes" in (primia.folder / "secure/report.html").read_text()
+    refused = primia("evaluate", "run=secure", "coverage=1.0")
+    assert refused.returncode != 0
+    assert "coverage=1.0; expected" in refused.stderr
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,13 @@ class EvaluateConfig:
     batch_size: int = 128
     device: str = "auto"
     saliency: int = 0
+    coverage: float = 0.9
+    by_class: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_range("saliency", self.saliency, 0, 20, example=2)
+        check_range("coverage", self.coverage, 0, 1, example=0.9, open_low=True, open_high=True)
         check_range("batch_size", self.batch_size, 1, 65536, example=128)
         if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
             raise ConfigError(
@@ -78,7 +81,10 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         "synthetic": images.synthetic,
         "warning": warning,
     }
-    write_result(target / "metrics.json", {**scores.to_dict(), "notes": scores.notes, **about})
+    sets = _sets(cfg, card, path, images.task.judge)
+    found_sets = {"sets": sets.to_dict()} if sets else {}
+    values = {**scores.to_dict(), "notes": scores.notes, **found_sets, **about}
+    write_result(target / "metrics.json", values)
     if cfg.saliency:
         words = f"{len(images)} images scored by primia evaluate as {target.name}"
         explain_model(
@@ -89,14 +95,25 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         )
         if (run_dir / "run.json").is_file() and run_dir in target.parents:
             write_report(run_dir)
-    _show(cfg, images, scores, origin, warning)
+    _show(cfg, images, scores, origin, warning, sets)
     return {
         "run": str(run_dir),
         "output": str(target),
         "n": scores.n,
         **{metric.name: scores.figures()[metric.name] for metric in images.task.judge.tested},
+        **({"coverage": sets.whole.coverage, "set_size": sets.whole.mean_size} if sets else {}),
         "synthetic": images.synthetic,
     }
+
+
+def _sets(cfg: EvaluateConfig, card: Any, predictions: Path, judge: Any) -> Any:
+    """Judge the sets of classes of a model that has some; None of another."""
+    from primia_flwr.pipeline.sets import judge_sets, set_rule
+
+    if not card.set_scores:
+        return None
+    rule = set_rule(card, coverage=cfg.coverage, by_class=cfg.by_class)
+    return judge_sets(predictions, judge, rule)
 
 
 def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -> Path:
@@ -117,7 +134,9 @@ def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -
     return target
 
 
-def _show(cfg: EvaluateConfig, images: Any, scores: Any, origin: str, warning: str) -> None:
+def _show(
+    cfg: EvaluateConfig, images: Any, scores: Any, origin: str, warning: str, sets: Any
+) -> None:
     from primia_flwr.reporting.result_table import scores_table
 
     console = Console(stderr=cfg.quiet, emoji=False)
@@ -127,7 +146,9 @@ def _show(cfg: EvaluateConfig, images: Any, scores: Any, origin: str, warning: s
         console.print(scores_table(judge, scores, title=f"{scores.n} {kind} ({origin})"))
         for sheet in judge.sheets(scores):
             console.print(sheet.to_rich())
-        for note in scores.notes:
+        if sets:
+            console.print(sets.sheet().to_rich())
+        for note in (*scores.notes, *([sets.rule.note] if sets and sets.rule.note else [])):
             console.print(f"note: {note}", markup=False)
     if warning:
         console.print(f"warning: {warning}", style="yellow", markup=False)
@@ -142,6 +163,7 @@ COMMAND = Command(
         "primia evaluate run=outputs/a data.root=chest_xray data.split=test device=cuda",
         "primia evaluate run=outputs/a data.manifest=hospital.csv name=hospital-b",
         "primia evaluate run=outputs/a data.root=chest_xray/test saliency=2",
+        "primia evaluate run=outputs/a coverage=0.95 by_class=true  # of task=conformal",
     ),
     config_name="commands/analysis/evaluate",
     schema=EvaluateConfig,

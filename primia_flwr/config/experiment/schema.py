@@ -68,6 +68,7 @@ class Experiment:
         check_range("seed", self.seed, 0, 2**32 - 1, example=1)
         for baseline in self.baselines:
             check_choice("baselines", baseline, BASELINES)
+        self._check_task()
         self._check_monitors()
         self._check_rule()
         self._check_secure()
@@ -107,6 +108,14 @@ class Experiment:
     def sends_a_vector(self) -> bool:
         """Whether a site sends numbers in place of the arrays of a model."""
         return self.aggregation.shares_a_part
+
+    def _check_task(self) -> None:
+        if self.task.counts_patients and self.reports_nothing:
+            raise ConfigError(
+                f"data.task={self.data.task} in a run whose sites report no validation; expected "
+                "another task, e.g. task=classification: sets of classes need counts of validation "
+                "patients, which a private run or a sealed relay does not send"
+            )
 
     def _check_monitors(self) -> None:
         stopping = self.training.early_stopping
