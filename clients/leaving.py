@@ -5,6 +5,10 @@
 | plain, relay | update, measurements | measurements | exact sums | refused |
 | secure aggregation | masked vectors | masked vectors | masked vectors | protocol's steps |
 | differential privacy | noisy, masked, paid | refused | noisy, masked, paid | protocol's steps |
+| sealed relay | sealed model, paid for if private | refused | refused | refused |
+| relay, differential privacy | noisy, paid | refused | refused | refused |
+
+A sealed or private relay answers `query.relay`, too: a key, a model sealed anew, the last model.
 
 A search adds nothing: its messages name a configuration, the replies are those of the run's kind.
 A run, a message, a record or a key that is not in the table is refused.
@@ -17,12 +21,15 @@ from flwr.app import RecordDict
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ProtocolError
-from primia_flwr.messages import keys
+from primia_flwr.messages import keys, relay
 from primia_flwr.messages import secure as wire
 
 _TRAIN, _EVALUATE = "train", "evaluate"
 STATISTICS, PROTOCOL = f"query.{keys.STATISTICS}", f"query.{wire.ROUTE}"
+RELAY = relay.QUERY
 
+# Records that a reply may lack: a site rests, or nobody comes after it.
+_MAY_LACK = {keys.ARRAYS, relay.SEALED}
 # The records of a reply, each with the keys that it may have; None: any.
 _Reply = Mapping[str, frozenset[str] | None]
 
@@ -71,7 +78,7 @@ class Leaving:
         """
         allowed = self.replies[kind]
         odd = sorted(set(content) - set(allowed))
-        odd += sorted(set(allowed) - {keys.ARRAYS} - set(content))
+        odd += sorted(set(allowed) - _MAY_LACK - set(content))
         for name in set(content) & set(allowed):
             known = allowed[name]
             odd += [f"{name}.{key}" for key in content[name] if known and key not in known]
@@ -118,10 +125,41 @@ _PRIVATE = Leaving(
     noised=True,
     progress=frozenset({"round", "batch", "batches"}),
 )
-# By aggregation.name and privacy.mode. A private run is always masked.
+_HANDED_ON: _Reply = {relay.RELAY: frozenset({relay.KEYS}), relay.SEALED: None, **_NAME}
+_SEALED = Leaving(
+    {relay.QUERY: {**_HANDED_ON, keys.ARRAYS: None}, _TRAIN: _HANDED_ON},
+    masked=False,
+    says_why=True,
+)
+_PRIVATE_RELAY = Leaving(
+    {
+        relay.QUERY: {relay.RELAY: frozenset({relay.KEYS}), **_NAME},
+        _TRAIN: {
+            keys.METRICS: frozenset({keys.WEIGHT}),
+            keys.SITE: frozenset({keys.SITE_NAME, keys.OUTPUTS}),
+            keys.ARRAYS: None,
+            keys.LEDGER: frozenset({keys.HEADS}),
+        },
+    },
+    masked=False,
+    noised=True,
+    own_noise=True,
+    progress=_PRIVATE.progress,
+)
+_PRIVATE_SEALED = replace(
+    _PRIVATE_RELAY,
+    replies={
+        relay.QUERY: _SEALED.replies[relay.QUERY],
+        _TRAIN: {**_HANDED_ON, keys.LEDGER: frozenset({keys.HEADS})},
+    },
+)
+# By aggregation.name and privacy.mode. A private run is masked, or a relay with noise at each site.
 _TABLE = {
     ("plain", "none"): _PLAIN,
     ("relay", "none"): _PLAIN,
+    ("sealed relay", "none"): _SEALED,
+    ("relay", "dp_sgd"): _PRIVATE_RELAY,
+    ("sealed relay", "dp_sgd"): _PRIVATE_SEALED,
     ("secure", "none"): _SECURE,
     ("secure", "dp_sgd"): replace(_PRIVATE, own_noise=True),
     # How many batches there are follows from how many images.
@@ -138,7 +176,7 @@ def leaving(experiment: Experiment) -> Leaving:
     ProtocolError
         If the table has no such run.
     """
-    run = (experiment.aggregation.name, experiment.privacy.mode)
+    run = (experiment.aggregation.way, experiment.privacy.mode)
     if run not in _TABLE:
         raise ProtocolError(
             f"aggregation.name={run[0]} with privacy.mode={run[1]}; expected one of "

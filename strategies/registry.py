@@ -20,6 +20,8 @@ from strategies.aggregators.aggregator import Aggregator
 from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
 from strategies.aggregators.relay.aggregator import RelayAggregator
+from strategies.aggregators.relay.closed import ClosedRelay
+from strategies.aggregators.relay.sealed import SealedRelay
 from strategies.aggregators.secure.aggregator import SecureAggregator
 from strategies.aggregators.sent_vector import sent_by
 from strategies.fedsearch.loop import SearchLoop
@@ -92,9 +94,12 @@ def build_aggregator(
         "sent": sent,
     }
     if aggregation.relayed:
-        return RelayAggregator(
-            strategy, model, parameters, experiment=experiment, folder=folder, **described
-        )
+        described |= {"experiment": experiment, "folder": folder}
+        if experiment.reports_nothing:
+            session = session_of(experiment, identity_keys(experiment))
+            closed = SealedRelay if aggregation.sealed else ClosedRelay
+            return closed(strategy, model, parameters, session=session, **described)
+        return RelayAggregator(strategy, model, parameters, **described)
     if aggregation.float_mean or needs is not Need.MEAN:
         return PlainAggregator(strategy, model, parameters, **described)
     layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)

@@ -8,7 +8,7 @@ refused.
 from flwr.app import Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 
-from clients.leaving import PROTOCOL, STATISTICS, leaving
+from clients.leaving import PROTOCOL, RELAY, STATISTICS, leaving
 from clients.site.node import experiment_of
 from primia_flwr.errors import ProtocolError
 
@@ -24,7 +24,7 @@ def dp_mod(message: Message, context: Context, call_next: ClientAppCallable) -> 
         If a unit's epsilon would pass the site's ceiling; nothing was trained.
     """
     kind = message.metadata.message_type
-    steps = kind == PROTOCOL  # they touch no image
+    steps = kind in (PROTOCOL, RELAY)  # they touch no image
     if steps or not leaving(experiment_of(context)).noised:
         return call_next(message, context)
     if kind == MessageType.TRAIN:

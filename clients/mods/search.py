@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 
-from clients.leaving import PROTOCOL, STATISTICS
+from clients.leaving import PROTOCOL, RELAY, STATISTICS
 from clients.site.node import experiment_of
 from primia_flwr.config.search.searched import space_of, with_values
 from primia_flwr.errors import ConfigError, PolicyRefusal, ProtocolError
@@ -34,7 +34,8 @@ def search_mod(message: Message, context: Context, call_next: ClientAppCallable)
     PolicyRefusal
         If a key or a value is outside the space in the experiment.
     """
-    if message.metadata.message_type in (STATISTICS, PROTOCOL):  # alike in all configurations
+    alike = (STATISTICS, PROTOCOL, RELAY)  # in all configurations
+    if message.metadata.message_type in alike:
         return call_next(message, context)
     config = message.content.config_records.get(CONFIG, ConfigRecord())
     named, search = TRIAL in config or VALUES in config, experiment_of(context).search

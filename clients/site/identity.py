@@ -106,7 +106,7 @@ def open_member(context: Context) -> SecureSite:
         If the identity or the roster cannot be read.
     """
     experiment = experiment_of(context)
-    if not leaving(experiment).masked or not experiment.aggregation.run:
+    if not experiment.aggregation.named or not experiment.aggregation.run:
         raise ConfigError(
             "aggregation.name=plain, yet the coordinator asks for secure aggregation; "
             "expected aggregation=secure"

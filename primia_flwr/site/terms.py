@@ -215,7 +215,7 @@ TERMS: tuple[Term, ...] = (
         _may_see,
         lambda policy: (
             "secure: without it the coordinator sees single updates; relay, in which the next "
-            f"hospital sees this one's model, needs allow_relay, which is {policy.allow_relay} here "
+            f"hospital sees this model, needs allow_relay, which is {policy.allow_relay} here "
             "(private: privacy.mode=dp_sgd and a max_epsilon)"
         ),
     ),

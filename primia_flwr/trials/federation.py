@@ -106,6 +106,7 @@ def _policy(experiment: Experiment) -> dict[str, Any]:
     """Return what the sites of a trial insist on: what the experiment promises them."""
     return {
         "require_secure_aggregation": experiment.aggregation.secure,
+        "allow_relay": "yes" if experiment.aggregation.relayed else "no",
         "max_epsilon": experiment.privacy.promised_epsilon,
         "privacy_delta": experiment.privacy.delta,
         "privacy_unit": experiment.privacy.unit,

@@ -6,7 +6,7 @@ dtypes before they are read, so that a forged header costs no memory.
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,11 +89,20 @@ class ReplyValidator:
         Whose evaluations come.
     outputs : int
         Width of the model's output.
+    reports : bool
+        Whether a site says how it has trained; not in private runs.
     """
 
-    def __init__(self, model: Mapping[str, npt.NDArray[Any]], *, task: Task, outputs: int) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, npt.NDArray[Any]],
+        *,
+        task: Task,
+        outputs: int,
+        reports: bool = True,
+    ) -> None:
         self._model = {name: (array.shape, array.dtype) for name, array in model.items()}
-        self._task, self._outputs = task, outputs
+        self._task, self._outputs, self._reports = task, outputs, reports
 
     def check(self, server_round: int, site: str, reply: Message) -> ValidatedReply:
         """Read one reply to a train or evaluate message; never raises for what it holds."""
@@ -132,14 +141,24 @@ class ReplyValidator:
             raise ProtocolError(
                 f"{WEIGHT}={weight:g}; expected a number above 0, at most {_LARGEST_WEIGHT:g}"
             )
-        for key in (NUM_EXAMPLES, NUM_BATCHES, "train-loss"):
+        for key in (NUM_EXAMPLES, NUM_BATCHES, "train-loss") if self._reports else ():
             number(metrics, key)
+        values = self.arrays(arrays)
+        return Update(site, weight, values, chosen(arrays, self._model))
+
+    def arrays(self, arrays: ArrayRecord) -> ArrayMap:
+        """Return the values of a model's arrays, read-only.
+
+        Raises
+        ------
+        ProtocolError
+            If they are not as the model's, or not finite.
+        """
         odd = sorted(arrays.keys() ^ self._model.keys())
         if odd:
             have = "unknown" if odd[0] in arrays else "missing"
             raise ProtocolError(f"array {odd[0]!r} is {have}; expected the model's own arrays")
-        values = {name: self._array(name, arrays[name]) for name in self._model}
-        return Update(site, weight, values, chosen(arrays, self._model))
+        return {name: self._array(name, arrays[name]) for name in self._model}
 
     def _array(self, name: str, array: Array) -> npt.NDArray[Any]:
         shape, dtype = self._model[name]
@@ -217,6 +236,24 @@ def rejected_row(server_round: int, site: str, error: ProtocolError, hint: str =
     """Return the row of a reply whose content is refused, or out of range."""
     status = DIVERGED if isinstance(error, DivergenceError) else REJECTED
     return SiteRow(server_round, site, status, clean(f"{error}{hint}"))
+
+
+def checked(
+    server_round: int, name: str, reply: Message, take: Callable[[], None]
+) -> SiteRow | None:
+    """Take a reply; return a row only where it is an error or does not follow the protocol."""
+    if reply.has_error():
+        return error_row(server_round, name, reply)
+    try:
+        if not name.startswith("node "):
+            check_name(reply, name)
+        take()
+    except ProtocolError as error:
+        return SiteRow(server_round, name, REJECTED, clean(str(error)))
+    except _UNREADABLE as error:
+        reason = f"unreadable reply ({type(error).__name__}: {error})"
+        return SiteRow(server_round, name, REJECTED, clean(reason))
+    return None
 
 
 def check_name(reply: Message, site: str) -> None:

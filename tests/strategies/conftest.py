@@ -162,9 +162,15 @@ class FakeGrid(Grid):
         raise NotImplementedError
 
 
-@pytest.fixture(autouse=True)
-def _fast_and_in_a_run(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def _fast_and_in_a_run():
     """No waiting, not for the disk either; the identity that Flower gives every ServerApp."""
+    with pytest.MonkeyPatch.context() as patch:
+        _hasten(patch)
+        yield
+
+
+def _hasten(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr(participation, "PAUSE", 0.001)
     monkeypatch.setattr(participation, "GRACE", 0.0)
@@ -182,6 +188,12 @@ def make_site():
 
 @pytest.fixture
 def make_grid():
+    return FakeGrid
+
+
+@pytest.fixture(scope="session")
+def grid_of():
+    """The same for fixtures that live longer than a test."""
     return FakeGrid
 
 

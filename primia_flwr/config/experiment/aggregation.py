@@ -120,6 +120,11 @@ class AggregationConfig:
         return self.name == "relay"
 
     @property
+    def way(self) -> str:
+        """The name, which says of a relay whether it is sealed."""
+        return f"sealed {self.name}" if self.sealed else self.name
+
+    @property
     def named(self) -> bool:
         """Whether a run has a name of its own, and its sites the identities of a roster."""
         return self.secure or self.relayed

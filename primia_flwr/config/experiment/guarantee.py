@@ -31,7 +31,8 @@ def _every_mode(experiment: Any) -> Iterator[_Rule]:
     privacy, data, training = experiment.privacy, experiment.data, experiment.training
     stopping = training.early_stopping
     yield (
-        "aggregation.name", experiment.aggregation.name, "secure",
+        "aggregation.name", experiment.aggregation.name,
+        ("secure", "relay") if privacy.mode == "dp_sgd" else "secure",
         "what a site reports besides its update is left out of secure sums only; set "
         "aggregation=secure",
     )  # fmt: skip

@@ -33,6 +33,11 @@ class StrategyConfig:
         self.options = asdict(self.rule.read(self.options))
 
     @property
+    def in_proportion(self) -> bool:
+        """Whether a site's batches of a round follow from its share of the images."""
+        return self.options.get("proportional") is True
+
+    @property
     def rule(self) -> Rule:
         """The row of the rule."""
         row: Rule = RULES[self.name]

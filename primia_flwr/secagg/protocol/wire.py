@@ -129,6 +129,21 @@ class UnmaskReply:
 
 
 @dataclass(frozen=True)
+class RelayHop:
+    """One hop of a sealed relay: at which place of which cycle, from whom to whom.
+
+    `sender`: empty where the model comes in the clear. `receiver`: empty where nobody comes next.
+    `keys`: what `HopKey.to_bytes` gives, of each of the two that is another site.
+    """
+
+    cycle: int
+    position: int
+    sender: str
+    receiver: str
+    keys: Table
+
+
+@dataclass(frozen=True)
 class ClientState:
     """A client's side of an instance between two messages; see `ClientInstance`. Secret."""
 
@@ -160,6 +175,7 @@ _M = TypeVar(
     SignReply,
     UnmaskRequest,
     UnmaskReply,
+    RelayHop,
 )
 
 
@@ -287,6 +303,7 @@ def _read_membership_proof(parts: Iterator[Part]) -> MembershipProof:
 _READERS: dict[str, Callable[[Iterator[Part]], Any]] = {
     str(int): _read_int,
     str(bytes): lambda parts: _read(parts, bytes),
+    str(str): lambda parts: _read(parts, str),
     str(Names): _read_names,
     str(Table): _read_table,
     str(MembershipProof | None): _read_membership_proof,

@@ -46,8 +46,7 @@ class RelayAggregator(PlainAggregator):
         A round that is repeated, or gone on with, asks those that have not answered well.
         """
         outcome = self._verdict(request, grid)
-        cycle = self._log.load(request.server_round, request.arrays)
-        cycle = cycle or Cycle(request.server_round, dict(request.arrays))
+        cycle = self._cycle(request)
         if self._recording:
             self._recording.begin(request.server_round, request.arrays)
         nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
@@ -56,6 +55,13 @@ class RelayAggregator(PlainAggregator):
                 self._visit(cycle, nodes[site], request, grid, on_row)
                 self._log.save(cycle)
         return self._finished(cycle, request, outcome)
+
+    def _cycle(self, request: Request) -> Cycle:
+        """Return the cycle of a round, as far as it has come."""
+        known = self._log.newest(request.arrays)
+        if known is not None and known.number == request.server_round:
+            return known
+        return Cycle(request.server_round, dict(request.arrays))
 
     def _verdict(self, request: Request, grid: RosterGrid) -> Outcome:
         """Have all sites validate the model that the cycle begins with, at the same time."""
@@ -73,8 +79,7 @@ class RelayAggregator(PlainAggregator):
         self, cycle: Cycle, node: int, request: Request, grid: RosterGrid, on_row: OnRow
     ) -> None:
         """Have one site train the newest model; take its model where it sends a good one."""
-        config = ConfigRecord({**request.config, ROUND: cycle.number})
-        message = Message(RecordDict({CONFIG: config}), node, MessageType.TRAIN)
+        message = self._message(cycle, node, request)
         outcome, updates = self._send([message], held(cycle.model), request, grid, on_row)
         for update in updates:
             cycle.model = {**cycle.model, **update.arrays}
@@ -84,6 +89,11 @@ class RelayAggregator(PlainAggregator):
         cycle.bytes_down += outcome.bytes_down
         cycle.images += outcome.images
         cycle.training_seconds += outcome.training_seconds
+
+    def _message(self, cycle: Cycle, node: int, request: Request) -> Message:
+        """Return what asks a site to train, without the model."""
+        config = ConfigRecord({**request.config, ROUND: cycle.number})
+        return Message(RecordDict({CONFIG: config}), node, MessageType.TRAIN)
 
     def _finished(self, cycle: Cycle, request: Request, outcome: Outcome) -> Outcome:
         """Say what the cycle brought; its model, if enough sites have trained."""

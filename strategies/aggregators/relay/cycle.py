@@ -76,6 +76,7 @@ class CycleLog:
     def __init__(self, folder: Path | None, experiment: Experiment) -> None:
         self._folder = folder and folder / "checkpoints" / "cycle"
         self._hash = config_hash(experiment)
+        self._newest: Cycle | None = None
         if self._folder is not None and not experiment.resume:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -87,14 +88,15 @@ class CycleLog:
         CheckpointError
             If it cannot be written; what was there stays.
         """
+        self._newest = cycle
         if self._folder is None:
             return
         values = asdict(replace(cycle, model={}))
         arrays = {GLOBAL: cycle.model}
         save_checkpoint(self._folder, Checkpoint(self._hash, cycle.number, arrays, values))
 
-    def load(self, number: int, model: ArrayMap) -> Cycle | None:
-        """Return where a cycle was; None where nothing is known of it.
+    def newest(self, model: ArrayMap) -> Cycle | None:
+        """Return the cycle that was saved last; None where there is none.
 
         `model`: names, shapes and dtypes that the kept one must have.
 
@@ -103,17 +105,19 @@ class CycleLog:
         CheckpointError
             If what is there is damaged, or of another experiment.
         """
-        if self._folder is None:
-            return None
-        found = load_latest(self._folder, config_hash=self._hash, model=model)
-        if found is None or found.round != number:
-            return None
-        expected = "what this version wrote; start the run again without resume"
-        with reading("the cycle in a checkpoint", error=CheckpointError, expected=expected):
-            values = dict(found.state)
-            rows = {str(site): SiteRow(**row) for site, row in values.pop("rows").items()}
-            kept = {name: found.arrays[GLOBAL][name] for name in model}
-            return Cycle(**values | {"model": kept, "rows": rows})
+        if self._newest is None and self._folder is not None:
+            found = load_latest(self._folder, config_hash=self._hash, model=model)
+            self._newest = _cycle_of(found, model) if found else None
+        return self._newest
+
+
+def _cycle_of(found: Checkpoint, model: ArrayMap) -> Cycle:
+    expected = "what this version wrote; start the run again without resume"
+    with reading("the cycle in a checkpoint", error=CheckpointError, expected=expected):
+        values = dict(found.state)
+        rows = {str(site): SiteRow(**row) for site, row in values.pop("rows").items()}
+        kept = {name: found.arrays[GLOBAL][name] for name in model}
+        return Cycle(**values | {"model": kept, "rows": rows})
 
 
 def mean_loss(rows: Sequence[SiteRow]) -> float | None:

@@ -50,9 +50,9 @@ from primia_flwr.secagg.protocol.parties import Session, roster_digest
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.tasks.task import Evaluation
 from strategies.aggregators.aggregator import Aggregator, OnRow, Outcome, Request, Statistics
-from strategies.aggregators.reply_validator import clean
+from strategies.aggregators.reply_validator import checked, clean
 from strategies.aggregators.secure.plausibility import check_plausible
-from strategies.aggregators.secure.secagg_round import SecAggRound, Summed, checked, query
+from strategies.aggregators.secure.secagg_round import SecAggRound, Summed, query
 from strategies.aggregators.sent_vector import SentModel
 from strategies.aggregators.server_step import check_needs, load_moments, moments, move_by_mean
 from strategies.aggregators.statistics_query import site_name

@@ -13,7 +13,7 @@ from primia_flwr.messages import secure as wire
 from primia_flwr.messages.keys import HEADS, LEDGER
 from primia_flwr.messages.ledger_heads import LedgerHead, read_heads
 from primia_flwr.messages.records import num_bytes
-from primia_flwr.runs.history import FAILED, LATE, OK, REJECTED, SiteRow
+from primia_flwr.runs.history import FAILED, LATE, OK, SiteRow
 from primia_flwr.runs.recording import Recording
 from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.secagg.payload.layout import Layout
@@ -29,7 +29,7 @@ from primia_flwr.secagg.protocol.wire import (
     encode_each,
 )
 from strategies.aggregators.aggregator import OnRow
-from strategies.aggregators.reply_validator import check_name, clean, error_row
+from strategies.aggregators.reply_validator import checked
 
 _QUERY = f"{MessageType.QUERY}.{wire.ROUTE}"
 _Parts = dict[str, bytes]
@@ -244,24 +244,6 @@ def _take_keys(instance: ServerInstance, name: str, parts: _Parts) -> None:
     if wire.KEYS not in parts:
         raise ProtocolError("the reply has no keys; expected those of the next instance")
     instance.add_keys(name, decode(parts[wire.KEYS], KeysReply))
-
-
-def checked(
-    server_round: int, name: str, reply: Message, take: Callable[[], None]
-) -> SiteRow | None:
-    """Take a reply; return a row only where it is an error or does not follow the protocol."""
-    if reply.has_error():
-        return error_row(server_round, name, reply)
-    try:
-        if not name.startswith("node "):
-            check_name(reply, name)
-        take()
-    except ProtocolError as error:
-        return SiteRow(server_round, name, REJECTED, clean(str(error)))
-    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        reason = f"unreadable reply ({type(error).__name__}: {error})"
-        return SiteRow(server_round, name, REJECTED, clean(reason))
-    return None
 
 
 def _parts_of(reply: Message) -> _Parts:
