@@ -70,7 +70,8 @@ def build_aggregator(
         If the aggregation cannot give what the rule needs, or lacks the identity of a site.
     """
     strategy, aggregation = build_strategy(experiment), experiment.aggregation
-    sent = sent_by(experiment, dict(model))
+    parameters = frozenset(parameters)
+    sent = sent_by(experiment, dict(model), parameters)
     needs = experiment.strategy.rule.needs
     if aggregation.secure:
         return SecureAggregator(

@@ -156,7 +156,7 @@ class WeightedQFedAvg(WeightedFedAvg):
             steps[name] += weight * loss**self._q * change
             square += float(np.vdot(change, change))
         q = self._q
-        return weight * (q * loss ** (q - 1) * square + self._curvature * loss**q)
+        return float(weight * (q * loss ** (q - 1) * square + self._curvature * loss**q))
 
 
 def weighted_mean(

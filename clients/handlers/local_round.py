@@ -56,5 +56,6 @@ def train_round(
         recipe,
         plan,
         optimizer_state=before.optimizer or None,
+        correction=site.correction,
         on_progress=progress_writer(site, number),
     )

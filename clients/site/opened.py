@@ -5,7 +5,8 @@ the hospital's own site file says, and nothing the coordinator wrote changes tha
 """
 
 import os
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class OpenSite:
     initial_weights: tuple[str, ...] = ()
     known_weights: bool = False
     trial: int | None = None
+    correction: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def state(self) -> SiteState:

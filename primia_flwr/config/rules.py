@@ -105,12 +105,15 @@ class Rule:
         must have; its `__post_init__` checks ranges.
     check : callable of (options, experiment)
         Raises `ConfigError` where the rest of the experiment does not fit.
+    variates : bool
+        Sites correct their steps by control variates, and send their change beside the update.
     """
 
     build: Callable[[Any, Any], Any]
     needs: Need = Need.EACH_UPDATE
     options: type = NoOptions
     check: Callable[[Any, Any], None] = _fits
+    variates: bool = False
 
     def read(self, given: dict[str, Any]) -> Any:
         """Return `strategy.options` as the rule's own dataclass.

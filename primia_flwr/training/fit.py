@@ -29,6 +29,7 @@ def fit(
     plan: LocalPlan,
     *,
     optimizer_state: Mapping[str, Tensor] | None = None,
+    correction: Mapping[str, Tensor] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> FitResult:
     """Train for one round. Given the seed, the same on the CPU bit for bit.
@@ -45,6 +46,8 @@ def fit(
         Which steps this round takes.
     optimizer_state : mapping of name to tensor, optional
         Of the round before, as `FitResult.optimizer_state` returned it.
+    correction : mapping of name to tensor, optional
+        What is added to the gradients of these parameters in every step.
     on_progress : callable, optional
         Called about twice a second.
 
@@ -77,6 +80,7 @@ def fit(
                 device,
                 loss=train.task.loss(cfg, _class_weights(recipe, train)),
                 optimizer_state=optimizer_state,
+                correction=correction,
             ),
             prepare=BatchPreparation(recipe, device, train),
             validate=_validation(model, val, recipe, device),

@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, proximal term, clipping, update."""
+"""One training step: forward, loss, backward, proximal term, correction, clipping, update."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,6 +29,7 @@ class TrainingStep:
         *,
         loss: nn.Module,
         optimizer_state: Mapping[str, Tensor] | None,
+        correction: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._model = model
         self._forward = torch.compile(model) if cfg.compile else model
@@ -37,6 +38,8 @@ class TrainingStep:
         self._trainable = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss.to(device)
         self._anchors = _anchors(self._trainable) if cfg.proximal_mu else []
+        named = dict(model.named_parameters())
+        self._added = [(named[n], t.to(device)) for n, t in (correction or {}).items()]
         self._optimizer = build_optimizer(model, cfg)
         state = dict(optimizer_state or {})
         known = {own: state.pop(name).item() for name, own in _SCALER.items() if name in state}
@@ -54,7 +57,7 @@ class TrainingStep:
             logits = self._forward(images)
         loss: Tensor = self._loss(logits, targets)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self._anchors or self._cfg.gradient_clip:
+        if self._anchors or self._added or self._cfg.gradient_clip:
             self._change_gradients()
         self._scaler.step(self._optimizer)
         self._scaler.update()
@@ -79,6 +82,9 @@ class TrainingStep:
             for parameter, anchor in self._anchors:
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter - anchor, alpha=self._cfg.proximal_mu)
+            for parameter, added in self._added:
+                if parameter.grad is not None:
+                    parameter.grad.add_(added)
         if self._cfg.gradient_clip:
             nn.utils.clip_grad_norm_(self._trainable, self._cfg.gradient_clip)
 

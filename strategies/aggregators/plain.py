@@ -129,7 +129,7 @@ class PlainAggregator(Aggregator):
 
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites train; aggregate if at least `min_updates` are good."""
-        arrays = held(request.arrays)
+        arrays = held({**request.arrays, **self._sent_vector.beside()})
         if self._recording:
             self._recording.begin(request.server_round, request.arrays)
         config = _copy(request.config)

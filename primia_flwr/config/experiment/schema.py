@@ -102,12 +102,14 @@ class Experiment:
     def num_sent(self, entries: int) -> int:
         """Return how many numbers a site sends of an update of `entries` into a mean."""
         aggregation = self.aggregation
+        if self.strategy.rule.variates:
+            return 2 * entries
         return entries if aggregation.share_by == "own" else aggregation.num_shared(entries)
 
     @property
     def sends_a_vector(self) -> bool:
         """Whether a site sends numbers in place of the arrays of a model."""
-        return self.aggregation.shares_a_part
+        return self.aggregation.shares_a_part or self.strategy.rule.variates
 
     def _check_task(self) -> None:
         if self.task.counts_patients and self.reports_nothing:

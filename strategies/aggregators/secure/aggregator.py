@@ -192,7 +192,7 @@ class SecureAggregator(Aggregator):
 
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Have the selected sites validate and train; learn the mean of their updates."""
-        arrays = held(request.arrays)
+        arrays = held({**request.arrays, **self._sent_vector.beside()})
         messages = self._strategy.configure_train(
             request.server_round, self._own(request.arrays), _copy(request.config), grid
         )
