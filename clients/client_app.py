@@ -1,9 +1,10 @@
 """The ClientApp: handlers of the coordinator's messages, and the mods around them.
 
 Outermost first: what a failing site tells, models packed for the wire, what may leave at all
-(`clients.leaving`), masks, the configuration of a search, a part of an update, noise. The last four
-hand a message through untouched where their feature is off. The imports stay inside the routes
-where they are heavy, because a SuperNode starts a new process for every message.
+(`clients.leaving`), a relay, masks, the configuration of a search, a part of an update,
+control variates, noise. The last six hand a message through untouched where their feature is off.
+The imports stay inside the routes where they are heavy, because a SuperNode starts a new process
+for every message.
 """
 
 from flwr.app import Context, Message
@@ -13,6 +14,7 @@ from clients.mods.discretion import discretion_mod
 from clients.mods.dp import dp_mod
 from clients.mods.leaving import leaving_mod
 from clients.mods.packing import packing_mod
+from clients.mods.relay import answer_relay, relay_mod
 from clients.mods.search import search_mod
 from clients.mods.secagg import answer_protocol, secagg_mod
 from clients.mods.sharing import sharing_mod
@@ -20,7 +22,7 @@ from clients.mods.variates import variates_mod
 
 app = ClientApp(
     mods=[
-        discretion_mod, packing_mod, leaving_mod, secagg_mod, search_mod, sharing_mod,
+        discretion_mod, packing_mod, leaving_mod, relay_mod, secagg_mod, search_mod, sharing_mod,
         variates_mod, dp_mod,
     ]
 )  # fmt: skip
@@ -48,6 +50,12 @@ def evaluate(message: Message, context: Context) -> Message:
     from clients.handlers.evaluate import answer_evaluate
 
     return answer_evaluate(message, context)
+
+
+@app.query("relay")
+def relay(message: Message, context: Context) -> Message:
+    """Take a step of a relay: a key, a model sealed anew, or the last model."""
+    return answer_relay(message, context)
 
 
 @app.query("secagg")
