@@ -29,7 +29,7 @@ STATISTICS, PROTOCOL = f"query.{keys.STATISTICS}", f"query.{wire.ROUTE}"
 RELAY = relay.QUERY
 
 # Records that a reply may lack: a site rests, or nobody comes after it.
-_MAY_LACK = {keys.ARRAYS, relay.SEALED}
+_MAY_LACK = {keys.ARRAYS, relay.SEALED, relay.LINEAGE}
 # The records of a reply, each with the keys that it may have; None: any.
 _Reply = Mapping[str, frozenset[str] | None]
 
@@ -125,9 +125,11 @@ _PRIVATE = Leaving(
     noised=True,
     progress=frozenset({"round", "batch", "batches"}),
 )
+_LINK: _Reply = {relay.LINEAGE: frozenset({relay.LINK})}
+_RELAY = replace(_PLAIN, replies={**_PLAIN.replies, _TRAIN: {**_PLAIN.replies[_TRAIN], **_LINK}})
 _HANDED_ON: _Reply = {relay.RELAY: frozenset({relay.KEYS}), relay.SEALED: None, **_NAME}
 _SEALED = Leaving(
-    {relay.QUERY: {**_HANDED_ON, keys.ARRAYS: None}, _TRAIN: _HANDED_ON},
+    {relay.QUERY: {**_HANDED_ON, keys.ARRAYS: None}, _TRAIN: {**_HANDED_ON, **_LINK}},
     masked=False,
     says_why=True,
 )
@@ -139,6 +141,7 @@ _PRIVATE_RELAY = Leaving(
             keys.SITE: frozenset({keys.SITE_NAME, keys.OUTPUTS}),
             keys.ARRAYS: None,
             keys.LEDGER: frozenset({keys.HEADS}),
+            **_LINK,
         },
     },
     masked=False,
@@ -150,13 +153,13 @@ _PRIVATE_SEALED = replace(
     _PRIVATE_RELAY,
     replies={
         relay.QUERY: _SEALED.replies[relay.QUERY],
-        _TRAIN: {**_HANDED_ON, keys.LEDGER: frozenset({keys.HEADS})},
+        _TRAIN: {**_HANDED_ON, **_LINK, keys.LEDGER: frozenset({keys.HEADS})},
     },
 )
 # By aggregation.name and privacy.mode. A private run is masked, or a relay with noise at each site.
 _TABLE = {
     ("plain", "none"): _PLAIN,
-    ("relay", "none"): _PLAIN,
+    ("relay", "none"): _RELAY,
     ("sealed relay", "none"): _SEALED,
     ("relay", "dp_sgd"): _PRIVATE_RELAY,
     ("sealed relay", "dp_sgd"): _PRIVATE_SEALED,

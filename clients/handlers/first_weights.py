@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy.typing as npt
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message
 
 from clients.site.opened import OpenSite
 from primia_flwr.errors import ConfigError, PolicyRefusal, PrivacyBudgetError
 from primia_flwr.messages import keys, records
+from primia_flwr.messages.relay import ANCESTORS
 from primia_flwr.messages.secure import numpy_arrays
 from primia_flwr.models.origin import is_here
-from primia_flwr.models.provenance import arrays_digest, same_arrays
+from primia_flwr.models.provenance import arrays_digest
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.storage.atomic import write_result
 
@@ -49,8 +50,8 @@ def check_first_weights(site: OpenSite, message: Message, number: int) -> None:
     """
     if site.simulated:
         return
-    arrived = numpy_arrays(message.content.array_records[keys.ARRAYS])
-    if _is_listed(site, arrived) or _is_first(site, arrived, published=False):
+    arrived, known = numpy_arrays(message.content.array_records[keys.ARRAYS]), _origins(message)
+    if _is_listed(site, known) or _is_first(site, known, published=False):
         return
     raise PrivacyBudgetError(
         f"the model of round {number}, with which this private run begins here, has SHA-256 "
@@ -74,8 +75,8 @@ def check_known_weights(site: OpenSite, message: Message, number: int) -> None:
     """
     if site.simulated or not site.known_weights or _has_begun(site):
         return
-    arrived = numpy_arrays(message.content.array_records[keys.ARRAYS])
-    if not (_is_listed(site, arrived) or _is_first(site, arrived, published=True)):
+    arrived, known = numpy_arrays(message.content.array_records[keys.ARRAYS]), _origins(message)
+    if not (_is_listed(site, known) or _is_first(site, known, published=True)):
         raise PolicyRefusal(
             f"the model of round {number}, with which this run begins here, has SHA-256 "
             f"{arrays_digest(arrived)}, which is of no weights that this site knows; expected "
@@ -96,19 +97,27 @@ def _has_begun(site: OpenSite) -> bool:
     return bool(run) and isinstance(known, dict) and known.get("run") == run
 
 
-def _is_listed(site: OpenSite, arrived: _Arrays) -> bool:
-    return arrays_digest(arrived) in site.initial_weights
+def _origins(message: Message) -> set[str]:
+    """Return the digest of the model that arrived, and of those that it came from in a relay."""
+    arrived = arrays_digest(numpy_arrays(message.content.array_records[keys.ARRAYS]))
+    config = message.content.config_records.get(keys.CONFIG, ConfigRecord())
+    before = config.get(ANCESTORS, [])  # of `relay_mod`, which has looked at the signatures
+    return {arrived, *(str(one) for one in before if isinstance(before, list))}
 
 
-def _is_first(site: OpenSite, arrived: _Arrays, *, published: bool) -> bool:
-    """Say whether arrays are what this site makes of the run's configuration itself."""
+def _is_listed(site: OpenSite, known: set[str]) -> bool:
+    return not known.isdisjoint(site.initial_weights)
+
+
+def _is_first(site: OpenSite, known: set[str], *, published: bool) -> bool:
+    """Say whether one is what this site makes of the run's configuration itself."""
     experiment = site.experiment
-    known = is_here(experiment.model) if published else experiment.model.weights == "none"
-    if not known:
+    public = is_here(experiment.model) if published else experiment.model.weights == "none"
+    if not public:
         return False
     try:
         drawn = first_model(experiment, len(site.data.train.classes))
     except ConfigError as error:  # the weights are not installed here
         logger.warning("the first weights cannot be compared: %s", error)
         return False
-    return same_arrays(arrived, numpy_arrays(records.to_arrays(drawn.state_dict())))
+    return arrays_digest(numpy_arrays(records.to_arrays(drawn.state_dict()))) in known

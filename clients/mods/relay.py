@@ -18,10 +18,11 @@ from clients.site.node import experiment_of
 from primia_flwr.errors import DivergenceError, PolicyRefusal, ProtocolError
 from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import held, values_of
-from primia_flwr.messages.keys import ARRAYS, LEDGER
+from primia_flwr.messages.keys import ARRAYS, CONFIG, LEDGER
 from primia_flwr.primitives.keys import KeyPair
 from primia_flwr.secagg.protocol.hop import Hop, HopKey
-from primia_flwr.secagg.protocol.wire import KeysRequest, RelayHop, decode
+from primia_flwr.secagg.protocol.lineage import ancestors, link
+from primia_flwr.secagg.protocol.wire import KeysRequest, RelayHop, RelayLineage, decode
 
 
 def relay_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -35,6 +36,8 @@ def relay_mod(message: Message, context: Context, call_next: ClientAppCallable) 
     experiment, kind = experiment_of(context), message.metadata.message_type
     if kind == wire.QUERY:
         return call_next(message, context)
+    if not experiment.aggregation.relayed:
+        _refuse_lineage(message)
     sealed = experiment.aggregation.sealed
     if sealed != (wire.RELAY in message.content.config_records):
         raise ProtocolError(
@@ -43,11 +46,14 @@ def relay_mod(message: Message, context: Context, call_next: ClientAppCallable) 
         )
     if sealed:
         return _hop(message, context, call_next)
-    if kind == MessageType.TRAIN and experiment.strategy.in_proportion:
+    if kind != MessageType.TRAIN or not experiment.aggregation.relayed:
+        return call_next(message, context)
+    site = open_member(context)
+    if experiment.strategy.in_proportion:
         from clients.mods.proportion import in_proportion
 
         context = in_proportion(message, context)
-    return call_next(message, context)
+    return _signed(site, message, context, call_next)
 
 
 def answer_relay(message: Message, context: Context) -> Message:
@@ -84,7 +90,7 @@ def _hop(message: Message, context: Context, call_next: ClientAppCallable) -> Me
     others = {key: value for key, value in content.items() if key not in (wire.RELAY, wire.SEALED)}
     arrays = held({**values_of(clear), **before.arrays}) if hop.sender else clear
     message.content = RecordDict({**others, ARRAYS: arrays})
-    reply = call_next(message, context)
+    reply = _signed(site, message, context, call_next)
     trained = reply.content.array_records.get(ARRAYS)
     if trained is None:
         raise DivergenceError("this site has trained nothing that it could hand on")
@@ -95,13 +101,42 @@ def _hop(message: Message, context: Context, call_next: ClientAppCallable) -> Me
         onward = replace(hop, position=hop.position + 1, sender=site.name)
         sealed = _seal(site, onward, pair, kept) if hop.receiver else None
     parts = {wire.RELAY: ConfigRecord({}), wire.SEALED: sealed}
-    return reply_to(message, site.name, {**parts, **_ledger(reply)})
+    public = {name: reply.content.config_records.get(name) for name in (LEDGER, wire.LINEAGE)}
+    return reply_to(message, site.name, {**parts, **public})
 
 
-def _ledger(reply: Message) -> dict[str, ConfigRecord]:
-    """Return what a reply says of a privacy ledger, which is signed and public."""
-    found = reply.content.config_records.get(LEDGER)
-    return {LEDGER: found} if found is not None else {}
+def _signed(
+    site: SecureSite, message: Message, context: Context, call_next: ClientAppCallable
+) -> Message:
+    """Say from which models the one that came has come; sign what is made of it here."""
+    from primia_flwr.models.provenance import arrays_digest
+
+    before = values_of(message.content.array_records.get(ARRAYS, ArrayRecord()))
+    digest = bytes.fromhex(arrays_digest(before))
+    config = message.content.config_records.get(CONFIG, ConfigRecord())
+    raw = config.get(wire.LINEAGE)
+    links = decode(raw, RelayLineage).links if isinstance(raw, bytes) else {}
+    found = [one.hex() for one in ancestors(links, digest, site.member.session)]
+    told = {key: value for key, value in config.items() if key != wire.LINEAGE}
+    others = {key: value for key, value in message.content.items() if key != CONFIG}
+    config = ConfigRecord({**told, wire.ANCESTORS: found})
+    message.content = RecordDict({**others, CONFIG: config})
+    reply = call_next(message, context)
+    trained = reply.content.array_records.get(ARRAYS)
+    if trained is not None:
+        after = bytes.fromhex(arrays_digest({**before, **values_of(trained)}))
+        run, identity = site.member.session.run, site.member.identity
+        own = link(identity, run=run, site=site.name, before=digest, after=after)
+        reply.content[wire.LINEAGE] = ConfigRecord({wire.LINK: own})
+    return reply
+
+
+def _refuse_lineage(message: Message) -> None:
+    config = message.content.config_records.get(CONFIG, ConfigRecord())
+    if wire.LINEAGE in config or wire.ANCESTORS in config:
+        raise ProtocolError(
+            "a message of a relay in a run that is none; expected neither of its keys"
+        )
 
 
 def _arrived(

@@ -16,6 +16,9 @@ RELAY = "relay"  # the record of a message that holds the relay's own parts, and
 QUERY = f"{MessageType.QUERY}.{RELAY}"
 KEYS, HOP = "keys", "hop"
 SEALED = "sealed"  # the record with a model that only the receiver can read
+LINEAGE = "lineage"  # the record with a site's link in a reply, the key of all links in a message
+LINK = "link"
+ANCESTORS = "relay-ancestors"  # hexadecimal digests that the mod has found the links to lead to
 _MODEL, _RAW = "model", "raw"
 
 _Arrays = Mapping[str, npt.NDArray[Any]]

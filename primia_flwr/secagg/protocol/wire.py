@@ -144,6 +144,13 @@ class RelayHop:
 
 
 @dataclass(frozen=True)
+class RelayLineage:
+    """What the sites of a relay have signed; see `lineage.ancestors`."""
+
+    links: Table
+
+
+@dataclass(frozen=True)
 class ClientState:
     """A client's side of an instance between two messages; see `ClientInstance`. Secret."""
 
@@ -176,6 +183,7 @@ _M = TypeVar(
     UnmaskRequest,
     UnmaskReply,
     RelayHop,
+    RelayLineage,
 )
 
 

@@ -14,10 +14,13 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.held import held
 from primia_flwr.messages.keys import CONFIG, ROUND
+from primia_flwr.messages.relay import LINEAGE, LINK
 from primia_flwr.runs.history import EVALUATED
+from primia_flwr.secagg.protocol.wire import RelayLineage, encode
 from strategies.aggregators.aggregator import OnRow, Outcome, Request
 from strategies.aggregators.plain import PlainAggregator
 from strategies.aggregators.relay.cycle import Cycle, CycleLog, mean_loss, order_of
+from strategies.aggregators.reply_validator import ValidatedReply
 
 
 class RelayAggregator(PlainAggregator):
@@ -39,6 +42,7 @@ class RelayAggregator(PlainAggregator):
         super().__init__(*args, **described)
         self._experiment = experiment
         self._log = CycleLog(folder, experiment)
+        self._signed: dict[str, str] = {}
 
     def train(self, request: Request, grid: RosterGrid, on_row: OnRow) -> Outcome:
         """Hand the model from site to site; the last site's is the round's.
@@ -58,10 +62,11 @@ class RelayAggregator(PlainAggregator):
 
     def _cycle(self, request: Request) -> Cycle:
         """Return the cycle of a round, as far as it has come."""
-        known = self._log.newest(request.arrays)
-        if known is not None and known.number == request.server_round:
+        known, number = self._log.newest(request.arrays), request.server_round
+        if known is not None and known.number == number:
             return known
-        return Cycle(request.server_round, dict(request.arrays))
+        before = known if known is not None and known.number == number - 1 else Cycle(0, {})
+        return Cycle(number, dict(request.arrays), links=dict(before.links))
 
     def _verdict(self, request: Request, grid: RosterGrid) -> Outcome:
         """Have all sites validate the model that the cycle begins with, at the same time."""
@@ -84,6 +89,7 @@ class RelayAggregator(PlainAggregator):
         for update in updates:
             cycle.model = {**cycle.model, **update.arrays}
             cycle.holder = update.site
+            self._sign(cycle, update.site)
         cycle.rows |= {row.site: row for row in outcome.rows}
         cycle.bytes_up += outcome.bytes_up
         cycle.bytes_down += outcome.bytes_down
@@ -92,8 +98,25 @@ class RelayAggregator(PlainAggregator):
 
     def _message(self, cycle: Cycle, node: int, request: Request) -> Message:
         """Return what asks a site to train, without the model."""
-        config = ConfigRecord({**request.config, ROUND: cycle.number})
+        links = {name: bytes.fromhex(raw) for name, raw in cycle.links.items()}
+        told = {**request.config, ROUND: cycle.number, LINEAGE: encode(RelayLineage(links))}
+        config = ConfigRecord(told)
         return Message(RecordDict({CONFIG: config}), node, MessageType.TRAIN)
+
+    def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
+        self._note_link(site, reply)
+        return super()._validated(request, site, reply)
+
+    def _note_link(self, site: str, reply: Message) -> None:
+        """Keep what a site has signed of its training until it counts."""
+        records = reply.content.config_records if reply.has_content() else {}
+        raw = records[LINEAGE].get(LINK) if LINEAGE in records else None
+        self._signed[site] = raw.hex() if isinstance(raw, bytes) else ""
+
+    def _sign(self, cycle: Cycle, site: str) -> None:
+        """Add a site's link to those of the cycle."""
+        if self._signed.get(site):
+            cycle.links[f"{len(cycle.links):06d} {site}"] = self._signed.pop(site)
 
     def _finished(self, cycle: Cycle, request: Request, outcome: Outcome) -> Outcome:
         """Say what the cycle brought; its model, if enough sites have trained."""

@@ -6,13 +6,13 @@ A site introduces itself by name. Nobody validates; the last model is the result
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages import relay as wire
-from primia_flwr.messages.keys import CONFIG, HEADS, LEDGER, ROUND
+from primia_flwr.messages.keys import CONFIG, HEADS, LEDGER
 from primia_flwr.messages.ledger_heads import LedgerHeads, read_heads
 from primia_flwr.runs.history import LATE, SiteRow
 from primia_flwr.secagg.protocol.parties import Session
@@ -89,9 +89,10 @@ class ClosedRelay(RelayAggregator):
 
     def _message(self, cycle: Cycle, node: int, request: Request) -> Message:
         """Return what asks a site to train, the newest heads of all ledgers in it."""
-        heads = {HEADS: self._heads.to_text()} if self._heads else {}
-        config = ConfigRecord({**request.config, ROUND: cycle.number, **heads})
-        return Message(RecordDict({CONFIG: config}), node, MessageType.TRAIN)
+        message = super()._message(cycle, node, request)
+        if self._heads:
+            message.content.config_records[CONFIG][HEADS] = self._heads.to_text()
+        return message
 
     def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
         self._learn(reply)

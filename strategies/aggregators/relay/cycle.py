@@ -31,13 +31,14 @@ class Cycle:
 
     `number`: from 1. `model`: the newest that the coordinator may read. `holder`: the site that
     trained last, whose model goes on; empty before the first. `rows`: by site; those asked again
-    are in it once. Bytes, images and seconds as of `Outcome`.
+    are in it once. `links`: what the sites have signed of their trainings, hexadecimal. Bytes, images and seconds as of `Outcome`.
     """
 
     number: int
     model: ArrayMap
     holder: str = ""
     rows: dict[str, SiteRow] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
     images: float = 0.0

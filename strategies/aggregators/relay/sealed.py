@@ -61,10 +61,8 @@ class SealedRelay(ClosedRelay):
     def _cycle(self, request: Request) -> Cycle:
         """Return the cycle; its first site gets the model from the last one of the cycle before."""
         known, number = self._log.newest(request.arrays), request.server_round
-        if known is not None and known.number == number:
-            return known
-        begun = Cycle(number, dict(request.arrays))
-        if number == 1:
+        begun = super()._cycle(request)
+        if number == 1 or begun is known:
             return begun
         if known is None or known.number != number - 1:
             raise FederationError(
@@ -128,6 +126,7 @@ class SealedRelay(ClosedRelay):
         cycle.rows[site] = row or SiteRow(cycle.number, site, OK)
         if row is None:
             cycle.holder = site
+            self._sign(cycle, site)
             self._blob = _Blob(site, following, position + 1, blob[0])
             cycle.bytes_up += len(blob[0])
         cycle.training_seconds += time.monotonic() - started
@@ -200,6 +199,7 @@ class SealedRelay(ClosedRelay):
 
         def on_answer(answer: Answer) -> None:
             self._learn(answer.message)
+            self._note_link(site, answer.message)
             rows.append(checked(number, site, answer.message, lambda: take(answer.message)))
 
         grid.ask([message], timeout=request.timeout, on_answer=on_answer)
