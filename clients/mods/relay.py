@@ -134,9 +134,7 @@ def _signed(
 def _refuse_lineage(message: Message) -> None:
     config = message.content.config_records.get(CONFIG, ConfigRecord())
     if wire.LINEAGE in config or wire.ANCESTORS in config:
-        raise ProtocolError(
-            "a message of a relay in a run that is none; expected neither of its keys"
-        )
+        raise ProtocolError(f"{wire.LINEAGE} in a run that is no relay; expected nothing of it")
 
 
 def _arrived(

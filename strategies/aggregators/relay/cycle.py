@@ -31,7 +31,8 @@ class Cycle:
 
     `number`: from 1. `model`: the newest that the coordinator may read. `holder`: the site that
     trained last, whose model goes on; empty before the first. `rows`: by site; those asked again
-    are in it once. `links`: what the sites have signed of their trainings, hexadecimal. Bytes, images and seconds as of `Outcome`.
+    are in it once. `links`: what the sites have signed of their trainings, hexadecimal. Bytes,
+    images and seconds as of `Outcome`.
     """
 
     number: int
