@@ -1,5 +1,7 @@
 """A site's ledger as one request sees it: what it may still spend, and what it has."""
 
+from collections.abc import Set
+
 from clients.site.identity import SecureSite
 from clients.site.opened import OpenSite
 from primia_flwr.data.dataset import LabelledImages
@@ -8,7 +10,9 @@ from primia_flwr.errors import DataError, PrivacyBudgetError
 from primia_flwr.messages.ledger_heads import FILE, LedgerHead, LedgerHeads, read_heads
 from primia_flwr.privacy.accounting.events import AnyEvent
 from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
+from primia_flwr.privacy.ledger.allowance import check_limits, taking_part
 from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
+from primia_flwr.privacy.mechanisms.connected import Connected
 from primia_flwr.privacy.mechanisms.units import units_of
 from primia_flwr.training.private import unit_names
 
@@ -16,22 +20,34 @@ from primia_flwr.training.private import unit_names
 class Account:
     """A site's ledger for one request, which `instance` and `request` name.
 
-    `images`: all of the site's. Training and validation images are one, because who is held out
-    depends on all the others. `units`: how many there are, a public number.
+    `images`: the site's of all patients whose own limit lets the run through. Training and
+    validation images are one, because who is held out depends on all the others. `units`: how many
+    there are, a public number.
     """
 
     def __init__(
         self, site: OpenSite, member: SecureSite, *, instance: int, request: bytes
     ) -> None:
-        self.images = site.data.train.joined(site.data.val)
+        images = site.data.train.joined(site.data.val)
         _check_claim(site)
         self._site, self._unit = site, site.budget.unit
-        _check_digests(self.images)
+        _check_digests(images)
+        self._member, self._run = member.member, member.member.session.run
+        self.images = self._within_limits(images)
         self._names, self._digests = _known_by(self._unit, self.images)
         self.units = len(units_of(self._unit, self.images.patients, self.images.digests))
-        self._member, self._run = member.member, member.member.session.run
         self._instance, self._request = instance, request
         self.heads = LedgerHeads(self._member.session, [site.budget.folder / FILE])
+
+    def _within_limits(self, images: LabelledImages) -> LabelledImages:
+        """Leave out whoever allows less than the run may cost."""
+        limits = self._site.limits
+        if not limits:
+            return images
+        with self.ledger() as ledger:
+            epsilon = self._site.experiment.privacy.epsilon
+            inside = taking_part(ledger, limits, run=self._run, epsilon=epsilon)
+        return without_patients(images, limits.keys() - inside)
 
     def ledger(self) -> Ledger:
         """Open the site's ledger, for a moment."""
@@ -67,7 +83,9 @@ class Account:
         """Refuse the run in its first round, or this round later, if it is too dear."""
         version = ledger.register(self._names, self._digests)
         rounds = [c for c in ledger.charges() if c.run == self._run and c.instance > 0]
-        ledger.afford(version, run=self._run, events=[this if rounds else whole])
+        events = [this if rounds else whole]
+        ledger.afford(version, run=self._run, events=events)
+        check_limits(ledger, self._site.limits, version, run=self._run, events=events)
 
     def has_begun(self, ledger: Ledger) -> bool:
         """Say whether the run was charged here for an update before."""
@@ -75,8 +93,10 @@ class Account:
 
     def charge(self, ledger: Ledger, event: AnyEvent, what: str) -> Receipt:
         """Write down what the answer costs."""
+        version = ledger.register(self._names, self._digests)
+        check_limits(ledger, self._site.limits, version, run=self._run, events=[event])
         return ledger.charge(
-            ledger.register(self._names, self._digests),
+            version,
             run=self._run,
             instance=self._instance,
             request=self._request,
@@ -130,3 +150,23 @@ def _check_claim(site: OpenSite) -> None:
             f"privacy.delta={asked.delta:g}; expected at least {own.delta:g}, at which this site "
             "counts (its policy's privacy_delta)"
         )
+
+
+def without_patients(images: LabelledImages, keys: Set[str]) -> LabelledImages:
+    """Leave out patients, by what all spellings of a name share, and who shares an image with them.
+
+    Raises
+    ------
+    PrivacyBudgetError
+        If nobody is left.
+    """
+    names = [key_of(name) or name for name in images.patients]
+    same = Connected(zip(names, images.digests, strict=True))
+    out = {same.root(key) for key in keys}
+    kept = [row for row, name in enumerate(names) if same.root(name) not in out]
+    if not kept:
+        raise PrivacyBudgetError(
+            "no patient of this site allows as much as the run may cost (patient_limits); expected "
+            "some; ask for a smaller epsilon"
+        )
+    return images if len(kept) == len(images) else images.select(kept)

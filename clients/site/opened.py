@@ -20,7 +20,8 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
 from primia_flwr.data.dataset import DealtSites, SiteData, deal_sites, load_own_site
 from primia_flwr.runs.metadata import DEVICE_FILE
-from primia_flwr.site.policy import load_policy
+from primia_flwr.site.limits import PatientLimits, read_limits
+from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.storage.atomic import make_folder, write_result
 from primia_flwr.training.device import device_name, pick_device
 
@@ -46,7 +47,8 @@ class OpenSite:
     `folder` is private to the site; `simulated` sites also write their progress into it,
     for the live view of the same machine. `min_round_images`: with fewer training images it takes
     no part in a round. `initial_weights`: SHA-256 of models that none of the site's patients were
-    in the training of. `known_weights`: every run must begin with weights that the site knows.
+    in the training of. `limits`: epsilons that single patients allow, of those who take part in
+    private runs only. `known_weights`: every run must begin with weights that the site knows.
     `trial`: in a search, the number of the configuration that `experiment` is.
     """
 
@@ -60,6 +62,7 @@ class OpenSite:
     min_round_images: int = 1
     initial_weights: tuple[str, ...] = ()
     known_weights: bool = False
+    limits: Mapping[str, float] = field(default_factory=dict)
     trial: int | None = None
     correction: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
@@ -146,10 +149,12 @@ def _deployed(text: str, site_file: Path) -> OpenSite:
         columns=policy.data_columns,
         cache_dir=str(policy.state_folder / "cache"),
     )
+    limits = _limits(policy)
+    outside = limits.outside(private=bool(experiment.privacy.protected_unit))
     return OpenSite(
         name=policy.site,
         experiment=replace(experiment, data=own),
-        data=load_own_site(own, seed=experiment.seed, name=policy.site),
+        data=load_own_site(own, seed=experiment.seed, name=policy.site, without=outside),
         device=pick_device(policy.device),
         folder=policy.state_folder / "experiments",
         simulated=False,
@@ -161,5 +166,12 @@ def _deployed(text: str, site_file: Path) -> OpenSite:
         ),
         min_round_images=policy.min_round_images,
         initial_weights=tuple(policy.initial_weights),
+        limits=limits.limited,
         known_weights=policy.allow_weights == "known",
     )
+
+
+def _limits(policy: SitePolicy) -> PatientLimits:
+    if not policy.patient_limits:
+        return PatientLimits()
+    return read_limits(policy.path(policy.patient_limits))

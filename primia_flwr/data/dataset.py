@@ -6,7 +6,7 @@ off by patient, the rest is dealt to the sites, and every site holds out its val
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from primia_flwr.config.rows import TASKS
 from primia_flwr.data.files.store import Store, open_store
 from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, shared_patients
+from primia_flwr.data.names import key_of
 from primia_flwr.data.pictures import pictures_of
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
@@ -184,11 +185,14 @@ def deal_sites(
     return DealtSites(cfg, seed, store, sites)
 
 
-def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
+def load_own_site(
+    cfg: DataConfig, *, seed: int, name: str, without: Set[str] = frozenset()
+) -> SiteData:
     """Load a real site: all images under `data.root` or in `data.manifest` are its own.
 
     With `data.split=auto` a `test` folder is left alone. Of a manifest that names several sites,
-    only the rows of `name` are used. Images of one class will do where `data.classes` names all: a
+    only the rows of `name` are used. Patients of `without` (by `key_of`) are left out, and who
+    shares a picture with them. Images of one class will do where `data.classes` names all: a
     federation may have a screening centre that sees the healthy only.
 
     Raises
@@ -210,7 +214,18 @@ def load_own_site(cfg: DataConfig, *, seed: int, name: str) -> SiteData:
     for note in manifest.notes:
         logger.warning("%s", note)
     store = open_store(manifest, cfg)
-    return _site_data(name, replace(manifest, digests=pictures_of(store)), store, cfg, seed)
+    known = _without(replace(manifest, digests=pictures_of(store)), without)
+    return _site_data(name, known, store, cfg, seed)
+
+
+def _without(manifest: Manifest, keys: Set[str]) -> Manifest:
+    """Leave out patients, and who is one of them by a shared picture."""
+    if not keys:
+        return manifest
+    people = manifest.people()
+    pairs = list(zip(manifest.samples, people, strict=True))
+    out = {person for sample, person in pairs if key_of(sample.patient) in keys}
+    return manifest.with_samples([sample for sample, person in pairs if person not in out])
 
 
 def load_test(cfg: DataConfig, *, seed: int) -> LabelledImages:

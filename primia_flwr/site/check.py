@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from primia_flwr.errors import FederationError, PrimiaError
+from primia_flwr.site.limits import read_limits
 from primia_flwr.site.policy import SitePolicy
 from primia_flwr.site.validity import AT_SITE, ca_ending, read_certificate, superlink_ending
 
@@ -52,6 +53,7 @@ def check_site(policy: SitePolicy) -> list[Finding]:
         check_certificate(policy),
         *check_link(policy),
         check_policy(policy),
+        *check_limits(policy),
         check_disk(policy),
         check_device(policy),
         *check_data(policy),
@@ -136,6 +138,19 @@ def check_policy(policy: SitePolicy) -> Finding:
         f"experiments {', '.join(policy.allowed_experiments)}; "
         f"{len(policy.approved_bundles)} approved bundles; at least {policy.min_sites} sites",
     )
+
+
+def check_limits(policy: SitePolicy) -> list[Finding]:
+    """Check the table of what single patients allow, where the site has one."""
+    if not policy.patient_limits:
+        return []
+    try:
+        limits = read_limits(policy.path(policy.patient_limits))
+    except PrimiaError as error:
+        return [Finding("patient limits", False, str(error), "correct the table")]
+    out, limited = len(limits.opted_out), len(limits.limited)
+    found = f"{out} take part in nothing, {limited} in private runs within their limit"
+    return [Finding("patient limits", True, found)]
 
 
 def check_disk(policy: SitePolicy) -> Finding:

@@ -77,6 +77,8 @@ class SitePolicy:
     0: no ceiling; what private runs cost is still written into the ledger. `privacy_unit`: whom
     that protects, a `patient` with all images, or a single `image`; runs with another unit, or with
     a smaller delta, are refused. Unit and delta cannot change once the ledger has begun.
+    `patient_limits`: a CSV file `patient,epsilon`, the most that a single patient allows: 0 takes
+    the patient out of every run, another number lets the patient into private runs within it.
     `initial_weights`: SHA-256 of models that none of this site's patients were in the training of;
     a private run begins with one of these, or with random weights of its public seed.
     `allow_weights`: `any`; or `known`, then every run begins with random weights of its seed, with
@@ -119,6 +121,7 @@ class SitePolicy:
     max_epsilon: float = 0.0
     privacy_delta: float = 1e-5
     privacy_unit: str = "patient"
+    patient_limits: str = ""
     initial_weights: list[str] = field(default_factory=list)
     allow_weights: str = "any"
     on_event: list[str] = field(default_factory=list)
@@ -152,6 +155,12 @@ class SitePolicy:
         check_range(
             "privacy_delta", self.privacy_delta, 0, 1, example=1e-5, open_low=True, open_high=True
         )
+        if self.patient_limits and self.privacy_unit != "patient":
+            raise ConfigError(
+                f"patient_limits={shown(self.patient_limits, limit=80)} with privacy_unit="
+                f"{self.privacy_unit}; expected patient: what an image cost says nothing of a "
+                "patient; set privacy_unit: patient"
+            )
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(f"device={self.device!r:.80}; expected auto, cpu, cuda or cuda:0")
         _check_each("approved_bundles", self.approved_bundles, _SHA256, "a SHA-256, 64 hex digits")

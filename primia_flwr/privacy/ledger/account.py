@@ -150,30 +150,31 @@ class Account:
         """
         price = self.runs.price(version, run, extra, more=more)
         found = [
-            self._of_group(group) + self._cost(extra, units, price)
+            self.spent_by(group) + self._cost(extra, units, price)
             for group in groups
             for name, units in group
             if name == version
         ]
         return max(map(self.constants.filter.epsilon, found), default=0.0)
 
+    def spent_by(self, person: Person) -> Spent:
+        """Return what somebody has spent who is in these versions."""
+        return sum(
+            (self._spent(version, units) for version, units in person),
+            start=self.constants.filter.nothing(),
+        )
+
     def most_used(self, groups: _Groups) -> Spent:
         """Return the spending of the group of units that has spent most; zeros where none is."""
         return max(
-            (self._of_group(group) for group in groups),
+            (self.spent_by(group) for group in groups),
             key=self.constants.filter.epsilon,
             default=self.constants.filter.nothing(),
         )
 
     def epsilon_of_charges(self, version: str) -> float:
         """Return the epsilon of the charges on one version alone."""
-        return self.constants.filter.epsilon(self._of_group(frozenset([(version, 1)])))
-
-    def _of_group(self, group: Person) -> Spent:
-        return sum(
-            (self._spent(version, units) for version, units in group),
-            start=self.constants.filter.nothing(),
-        )
+        return self.constants.filter.epsilon(self.spent_by(frozenset([(version, 1)])))
 
     def _spent(self, version: str, units: int) -> Spent:
         """Return what the charges on a version cost somebody who is so many of its units."""

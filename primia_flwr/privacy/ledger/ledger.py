@@ -146,6 +146,18 @@ class Ledger(LedgerView):
             self._groups = None
         return version
 
+    def persons(self, names: Iterable[str]) -> dict[str, units_of.Person]:
+        """Return the versions of the data that the people of some names are in.
+
+        Raises
+        ------
+        DataError
+            If a version cannot be read.
+        """
+        folder = self._file.folder
+        versions = {name: units_of.read_version(folder, name) for name in self.account.versions}
+        return units_of.persons(self._key, versions, names)
+
     def plan(self, version: str, *, run: str, wish: Wish) -> RunPlan:
         """Return the plan of a run; solved for and written down at the first call.
 

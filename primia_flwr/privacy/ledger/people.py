@@ -193,12 +193,29 @@ def people(versions: Mapping[str, Sequence[_Row]]) -> Counter[Person]:
 
     All of a group have been in the same releases, as the same number of units each.
     """
+    _, where = _everywhere(versions)
+    return Counter(frozenset(counts.items()) for counts in where.values())
+
+
+def persons(
+    key: bytes, versions: Mapping[str, Sequence[_Row]], names: Iterable[str]
+) -> dict[str, Person]:
+    """Return where the people of some names are; in no version: an empty set."""
+    everywhere, where = _everywhere(versions)
+    roots = {name: everywhere.root(_digest(key, _NAME, name)) for name in names}
+    return {name: frozenset(where[root].items()) for name, root in roots.items()}
+
+
+def _everywhere(
+    versions: Mapping[str, Sequence[_Row]],
+) -> tuple[Connected, dict[str, Counter[str]]]:
+    """Return who belongs together over all versions, and by root in which versions that one is."""
     everywhere = Connected(row for found in versions.values() for row in found)
     where: dict[str, Counter[str]] = defaultdict(Counter)
     for version, found in versions.items():
         for unit in Connected(found).roots():
             where[everywhere.root(unit)][version] += 1
-    return Counter(frozenset(counts.items()) for counts in where.values())
+    return everywhere, where
 
 
 def _digest(key: bytes, kind: bytes, text: str) -> str:
