@@ -82,6 +82,12 @@ def _check_sets(primia: InProcess) -> None:
     metrics = json.loads((primia.folder / "secure/metrics.json").read_text())
     assert metrics["sets"]["asked"] == 0.9
     assert "Sets of classes" in (primia.folder / "secure/report.html").read_text()
+    images = next(primia.folder.glob(".primia/cache/synthetic*/NORMAL"))
+    done = primia("predict", "run=secure", f"data.root={images}", "output=told", "coverage=0.99")
+    assert done.returncode == 0, done.stderr
+    told = list(csv.DictReader((primia.folder / "told/predictions.csv").open()))
+    # too few patients for so much: every class is in every set
+    assert {line["set"] for line in told} == {"bacterial;normal;viral"}
     refused = primia("evaluate", "run=secure", "coverage=1.0")
     assert refused.returncode != 0
     assert "coverage=1.0; expected" in refused.stderr

@@ -1,6 +1,7 @@
 """`primia predict`: images without labels, classified by a saved model in the clear."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,13 @@ class PredictConfig:
     frames: str = "refuse"
     batch_size: int = 128
     device: str = "auto"
+    coverage: float = 0.9
+    by_class: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_choice("frames", self.frames, _FRAMES)
+        check_range("coverage", self.coverage, 0, 1, example=0.9, open_low=True, open_high=True)
         check_range("batch_size", self.batch_size, 1, 65536, example=128)
 
 
@@ -64,6 +68,7 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
 
     model, card = load_model(run_dir)
     _check_task(run_dir, card)
+    sets = _sets(cfg, card)
     root, files = find_images(cfg.data.root)
     output = output_folder(cfg.output or f"predictions/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
     console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
@@ -77,7 +82,9 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
             if opinion.problem:
                 skipped[opinion.name] = opinion.problem
             else:
-                rows.append(masks.row(opinion) if masks else _row(card, opinion))
+                rows.append(
+                    masks.row(opinion) if masks else {**_row(card, opinion), **sets(opinion)}
+                )
             seen.add(str(opinion.file))
             progress.update(bar, completed=len(seen))
     if not rows:
@@ -144,6 +151,25 @@ def _row(card: "ModelCard", opinion: "Opinion") -> dict[str, Any]:
         "bytes_received": 0,
         "sha256": file_digest(opinion.file),
     }
+
+
+def _sets(cfg: PredictConfig, card: "ModelCard") -> "Callable[[Opinion], dict[str, str]]":
+    """Return what gives the column with an image's set of classes; no column without sets."""
+    if not card.set_scores:
+        return lambda _: {}
+    from primia_flwr.pipeline.sets import in_words, set_rule
+    from primia_flwr.pipeline.unlabelled import is_plausible
+
+    rule = set_rule(card, coverage=cfg.coverage, by_class=cfg.by_class)
+
+    def column(opinion: "Opinion") -> dict[str, str]:
+        assert opinion.scores is not None
+        if not is_plausible(opinion.scores):
+            return {"set": ""}
+        probabilities = opinion.scores.double().softmax(dim=0)[None].numpy()
+        return {"set": in_words(card.classes, rule.sets(probabilities)[0])}
+
+    return column
 
 
 def _facts(
