@@ -113,7 +113,7 @@ LAYOUTS = Table(
     "primia_flwr/data/layouts",
     "LAYOUT",
     ("layouts", "data"),
-    ("aside", "common", "radiograph", "readers", "table"),
+    ("aside", "common", "findings", "labels", "radiograph", "readers", "table"),
 )
 TABLES = (RULES, TASKS, MODELS, LAYOUTS)
 

@@ -12,8 +12,8 @@ from primia_flwr.config.rows import TASKS
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import DataError, ProtocolError
 from primia_flwr.tasks.findings import BINS, SCORES, UNKNOWN
-from primia_flwr.tasks.findings.counts import areas_of, binned, confusion_of
-from primia_flwr.tasks.findings.evidence import findings_evidence, rarest_of
+from primia_flwr.tasks.findings.counts import areas_of, binned, confusion_of, rarest_of
+from primia_flwr.tasks.findings.evidence import findings_evidence
 from primia_flwr.tasks.findings.loss import FindingsLoss, unit_losses
 from primia_flwr.tasks.findings.scores import score_findings
 from primia_flwr.tasks.findings.summed import summed_figures, summed_mean
@@ -77,7 +77,7 @@ def test_unknown_labels_change_no_loss_no_gradient_and_no_figure():
         p = TASK.probabilities(logits.detach()).numpy()
         made = Predictions(tuple(map(str, range(40))), tuple(map(str, range(40))),
                            labels.numpy(), p, ("a", "b", "c"))  # fmt: skip
-        evidence = findings_evidence({"m": made}, ("roc_auc",), seed=0, resamples=50)
+        evidence = findings_evidence({"m": made}, ("auc",), seed=0, resamples=50)
         found.append(
             (loss, counts[SCORES].tolist(), score_findings(labels.numpy(), p, "abc"),
              repr(evidence), logits.grad.tolist())
@@ -199,11 +199,11 @@ def test_scores_by_hand():
     scores = score_findings(LABELS.numpy(), p, NAMES)
     effusion, nodule = scores.per_finding.values()
     assert (effusion.present, effusion.absent, effusion.unknown) == (1, 2, 0)
-    assert (effusion.roc_auc, effusion.sensitivity, effusion.specificity) == (0.5, 1.0, 0.5)
+    assert (effusion.auc, effusion.sensitivity, effusion.specificity) == (0.5, 1.0, 0.5)
     assert (effusion.threshold, effusion.specificity_there) == (p[0, 0], 0.5)
-    assert (nodule.roc_auc, nodule.sensitivity, nodule.specificity) == (None, 1.0, None)
+    assert (nodule.auc, nodule.sensitivity, nodule.specificity) == (None, 1.0, None)
     assert scores.notes == ("nodule: no image in which it is absent",)
-    assert (scores.roc_auc, scores.balanced_accuracy) == (0.5, 0.75)
+    assert (scores.auc, scores.balanced_accuracy) == (0.5, 0.75)
     assert scores.loss == pytest.approx(TASK.measure(LOGITS, LABELS)[0] / 3)
     assert type(scores).from_dict(scores.to_dict()) == scores
 

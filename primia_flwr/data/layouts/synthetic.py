@@ -1,11 +1,12 @@
 """Synthetic radiographs, written once as PNG files under names of the pneumonia layout.
 
-For a task with masks each has one of the same name below `masks`.
+For a task with masks each has one of the same name below `masks`; for one of several findings they
+are those of `findings`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from primia_flwr.config.rows import TASKS
 from primia_flwr.data.files.listing import cache_folder, locked
 from primia_flwr.data.layouts import radiograph
 from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
+from primia_flwr.data.layouts.findings import read_drawn, write_drawn
 from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.seeding import generator
@@ -44,6 +46,8 @@ class _Picture:
 
 def _read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
     """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them."""
+    if TASKS[cfg.task].several:
+        return read_drawn(_findings(cfg), cfg)
     masked = TASKS[cfg.task].masked
     root = write_synthetic(cfg.synthetic, Path(cfg.cache_dir).expanduser().resolve(), masked=masked)
     known = [] if masked else cfg.classes
@@ -81,13 +85,24 @@ def write_synthetic(cfg: SyntheticConfig, cache: Path, *, masked: bool = False) 
     DataError
         If the cache cannot be written.
     """
-    text = json.dumps({"version": _VERSION, **asdict(cfg)}, sort_keys=True)
     kind = "synthetic-masked" if masked else "synthetic"
+    return _kept(cache, kind, cfg, lambda draft: _write_all(cfg, draft, masked=masked))
+
+
+def _findings(cfg: DataConfig) -> Path:
+    """Write the radiographs with several findings, and return their folder."""
+    cache, drawn = Path(cfg.cache_dir).expanduser().resolve(), cfg.synthetic
+    return _kept(cache, "synthetic-findings", drawn, lambda draft: write_drawn(drawn, draft))
+
+
+def _kept(cache: Path, kind: str, cfg: SyntheticConfig, write: Callable[[Path], None]) -> Path:
+    """Return the folder of what is drawn, which is written once."""
+    text = json.dumps({"version": _VERSION, **asdict(cfg)}, sort_keys=True)
     target = cache / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     with locked(target):
         if not target.is_dir():
             with cache_folder(target) as draft:
-                _write_all(cfg, draft, masked=masked)
+                write(draft)
     return target
 
 

@@ -65,3 +65,14 @@ def mean_or(values: FloatArray, nothing: float) -> float:
     """Return the mean of the values that are defined, or `nothing` where none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else nothing
+
+
+def rarest_of(labels: IntArray) -> IntArray:
+    """Return the index of the rarest finding present in each image, (N,); F where none is.
+
+    `labels` is (N, F); of findings that are equally rare it is the first.
+    """
+    counts = (labels == 1).sum(axis=0)
+    ranked = np.where(labels == 1, counts, np.iinfo(np.int64).max)
+    found: IntArray = np.where((labels == 1).any(axis=1), ranked.argmin(axis=1), labels.shape[1])
+    return found

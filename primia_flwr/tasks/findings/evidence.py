@@ -21,6 +21,7 @@ from primia_flwr.statistics.intervals import (
     stacked,
 )
 from primia_flwr.tasks.findings import UNKNOWN
+from primia_flwr.tasks.findings.counts import rarest_of
 from primia_flwr.tasks.findings.scores import FIGURES
 from primia_flwr.tasks.judge import Evidence, intervals_of
 from primia_flwr.tasks.predictions import Predictions
@@ -30,7 +31,7 @@ RATES = ("sensitivity", "specificity")
 
 @dataclass(frozen=True)
 class FindingsEvidence(Evidence):
-    """`per_finding`: of the federated model, by finding, then roc_auc and `RATES`."""
+    """`per_finding`: of the federated model, by finding, then auc and `RATES`."""
 
     per_finding: dict[str, dict[str, Interval]]
     within: ClassVar[str] = ", within the images of each rarest finding"
@@ -65,7 +66,7 @@ def findings_evidence(
         },
         "per_finding": {
             name: {
-                "roc_auc": _area(first, k, seed, resamples).to_dict(),
+                "auc": _area(first, k, seed, resamples).to_dict(),
                 **{key: _figure(own[k, j], strata).to_dict() for j, key in enumerate(RATES)},
             }
             for k, name in enumerate(first.names)
@@ -76,14 +77,6 @@ def findings_evidence(
 def strata_of(labels: IntArray, patients: Sequence[str]) -> Strata:
     """Return the patients of some images, grouped by the rarest finding that most of them show."""
     return Strata.by_class(patients, rarest_of(labels))
-
-
-def rarest_of(labels: IntArray) -> IntArray:
-    """Return the index of the rarest finding that is present in each image; F where none is."""
-    counts = (labels == 1).sum(axis=0)
-    ranked = np.where(labels == 1, counts, np.iinfo(np.int64).max)
-    found: IntArray = np.where((labels == 1).any(axis=1), ranked.argmin(axis=1), labels.shape[1])
-    return found
 
 
 def findings_statistic(made: Predictions, strata: Strata) -> Statistic:

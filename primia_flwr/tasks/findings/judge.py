@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PREFIX = "p_"
 _LABELS = {"1": 1, "0": 0, "": UNKNOWN}
 _SHOWN = {label: cell for cell, label in _LABELS.items()}
-_RATES = ("roc_auc", "sensitivity", "specificity")
+_RATES = ("auc", "sensitivity", "specificity")
 _POINT = f"specificity at sensitivity {DEMANDED:g}"
 
 
@@ -35,12 +35,12 @@ class FindingsJudge(Judge):
     """Labels (F,) are 1, 0 or -1 (unknown), outputs (F,) probabilities, each by itself."""
 
     tested = (
-        Metric("roc_auc", "mean ROC-AUC", 0, 1),
+        Metric("auc", "mean AUC", 0, 1),
         Metric("balanced_accuracy", "balanced accuracy", 0, 1),
         Metric("sensitivity", "mean sensitivity", 0, 1),
         Metric("specificity", "mean specificity", 0, 1),
     )
-    headline = ("roc_auc", "balanced_accuracy")
+    headline = ("auc", "balanced_accuracy")
     template = "multilabel"
 
     def score(self, labels: Any, outputs: Any, names: Sequence[str]) -> FindingsScores:
@@ -124,7 +124,7 @@ class FindingsJudge(Judge):
         columns = (
             ("Finding", "finding", TEXT),
             *((name.capitalize(), name, NUMBER) for name in ("present", "absent", "unknown")),
-            ("ROC-AUC", "roc_auc", NUMBER),
+            ("AUC", "auc", NUMBER),
             ("Sensitivity", "sensitivity", NUMBER),
             ("Specificity", "specificity", NUMBER),
             (f"{_POINT[:1].upper()}{_POINT[1:]}", "specificity_there", NUMBER),
@@ -154,7 +154,7 @@ class FindingsJudge(Judge):
             images = [count(n) for n in (one.present, one.absent, one.unknown)]
             point = [figure(one.threshold), figure(one.specificity_there)]
             rows.append([name, *images, *found, *point])
-        headings = ["Finding", "Present", "Absent", "Unknown", "ROC-AUC", "Sensitivity"]
+        headings = ["Finding", "Present", "Absent", "Unknown", "AUC", "Sensitivity"]
         headings += ["Specificity", "Threshold", "Specificity there"]
         return {"finding_rows": rows, "finding_headings": headings, "demanded": DEMANDED}
 

@@ -10,7 +10,7 @@ from primia_flwr.tasks.predictions import Predictions
 
 def roc_curves(predictions: Predictions, scores: FindingsScores) -> Plot | None:
     """Draw one curve a finding; None where no finding has both labels."""
-    areas = {n: s.roc_auc for n, s in scores.per_finding.items() if s.roc_auc is not None}
+    areas = {n: s.auc for n, s in scores.per_finding.items() if s.auc is not None}
     found = [(k, name) for k, name in enumerate(predictions.names) if name in areas]
     if not found:
         return None

@@ -17,7 +17,7 @@ from primia_flwr.tasks.findings import UNKNOWN
 from primia_flwr.tasks.findings.counts import mean_or, rates_of
 from primia_flwr.tasks.judge import ModelScores
 
-FIGURES = ("roc_auc", "balanced_accuracy", "sensitivity", "specificity")
+FIGURES = ("auc", "balanced_accuracy", "sensitivity", "specificity")
 DEMANDED = 0.95
 """The sensitivity of the operating point that is read off the ROC curve."""
 
@@ -34,7 +34,7 @@ class FindingScores:
     present: int
     absent: int
     unknown: int
-    roc_auc: float | None
+    auc: float | None
     sensitivity: float | None
     specificity: float | None
     threshold: float | None
@@ -51,7 +51,7 @@ class FindingsScores(ModelScores):
 
     n: int
     loss: float
-    roc_auc: float | None
+    auc: float | None
     balanced_accuracy: float | None
     sensitivity: float | None
     specificity: float | None
@@ -109,12 +109,12 @@ def score_findings(
     per_finding = {name: _of_finding(y[:, k], p[:, k]) for k, name in enumerate(findings)}
     both = [one for one in per_finding.values() if not one.note]
     rates = np.array([[one.sensitivity, one.specificity] for one in both], np.float64)
-    areas = np.array([one.roc_auc for one in both], np.float64)
+    areas = np.array([one.auc for one in both], np.float64)
     means = rates.mean(axis=0).tolist() if both else [None, None]
     return FindingsScores(
         n=len(y),
         loss=_loss(y, p),
-        roc_auc=mean_or(areas, 0.5) if both else None,
+        auc=mean_or(areas, 0.5) if both else None,
         balanced_accuracy=float(rates.mean()) if both else None,
         sensitivity=means[0],
         specificity=means[1],
