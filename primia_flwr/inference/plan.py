@@ -145,6 +145,25 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Enlarge:
+    """Each cell of a map repeated `factor` times along both axes."""
+
+    source: int
+    target: int
+    factor: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Concat:
+    """The channels of several values, one behind the other."""
+
+    sources: tuple[int, ...]
+    target: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Reveal:
     """The model owner sends its share: the data owner alone learns the value."""
 
@@ -152,7 +171,10 @@ class Reveal:
     shape: Shape
 
 
-Step = Open | Linear | Relu | MaxLevel | Average | Add | Flatten | Pad | Fork | Difference | Reveal
+Step = (
+    Open | Linear | Relu | MaxLevel | Average | Add | Flatten | Pad | Fork | Difference
+    | Enlarge | Concat | Reveal
+)  # fmt: skip
 Comparison = Relu | MaxLevel
 
 

@@ -116,6 +116,11 @@ def window_sums(values: Tensor, step: Average) -> tuple[Tensor, Tensor]:
     return sums, heights[:, None] * widths[None, :]
 
 
+def enlarge(share: Tensor, factor: int) -> Tensor:
+    """Return (N, C, H, W) with each cell repeated along both axes."""
+    return share.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+
+
 def average(share: Tensor, step: Average, party: int) -> Tensor:
     """Return a share of the means over windows of (N, C, H, W)."""
     return divide(*window_sums(share, step), party)

@@ -19,7 +19,9 @@ from primia_flwr.inference.plan import (
     Add,
     Average,
     Comparison,
+    Concat,
     Difference,
+    Enlarge,
     Flatten,
     Fork,
     Geometry,
@@ -80,7 +82,8 @@ class Builder:
             what = type(module).__name__ if node.op == "call_module" else node.target
             raise ConfigError(
                 f"layer {node.name} ({what}) has no encrypted form; expected one of convolution, "
-                "linear, batch norm, ReLU, ReLU6, max or average pooling, addition, flatten"
+                "linear, batch norm, ReLU, ReLU6, max or average pooling, addition, nearest "
+                "upsampling, concatenation, flatten"
             )
         return found
 
@@ -232,6 +235,33 @@ class Builder:
         self.steps.append(Add(left, right, target, self._shapes[left]))
         return target
 
+    def enlarge(self, node: fx.Node) -> int:
+        """Lower an upsampling that repeats cells."""
+        layer: nn.Upsample = self.graph.get_submodule(str(node.target))  # type: ignore[assignment]
+        factor = layer.scale_factor
+        if layer.mode != "nearest" or factor is None or factor != int(factor):  # type: ignore[arg-type]
+            raise ConfigError(
+                f"layer {node.name} has mode={layer.mode}, scale_factor={factor}, "
+                f"size={layer.size}; expected nearest by a whole number, e.g. 2"
+            )
+        source, times = self._value(node.args[0]), int(factor)  # type: ignore[arg-type]
+        *rest, height, width = self._shapes[source]
+        target = self._new((*rest, times * height, times * width))
+        self.steps.append(Enlarge(source, target, times, self._shapes[target]))
+        return target
+
+    def concatenate(self, node: fx.Node) -> int:
+        """Lower a concatenation of channels."""
+        axis = node.kwargs.get("dim", node.args[1] if node.args[1:] else 0)
+        if axis != 1:
+            raise ConfigError(f"layer {node.name} joins along axis {axis}; expected axis 1")
+        sources = tuple(self._value(one) for one in node.args[0])  # type: ignore[union-attr]
+        images, _, *rest = self._shapes[sources[0]]
+        channels = sum(self._shapes[source][1] for source in sources)
+        target = self._new((images, channels, *rest))
+        self.steps.append(Concat(sources, target, self._shapes[target]))
+        return target
+
     def flatten(self, node: fx.Node) -> int:
         """Lower a flattening of all axes but the first."""
         source = self._value(node.args[0])
@@ -293,6 +323,7 @@ _MODULES: dict[type[nn.Module], _Lowering] = {
     nn.ReLU6: Builder.relu6,
     nn.MaxPool2d: Builder.max_pool,
     nn.AdaptiveAvgPool2d: Builder.average,
+    nn.Upsample: Builder.enlarge,
     nn.Identity: Builder.same,
     nn.Dropout: Builder.same,
     nn.Flatten: Builder.flatten,
@@ -302,6 +333,7 @@ _FUNCTIONS: dict[Any, _Lowering] = {
     operator.add: Builder.add_values,
     operator.iadd: Builder.add_values,
     torch.add: Builder.add_values,
+    torch.cat: Builder.concatenate,
     torch.flatten: Builder.flatten,
     pad_same: Builder.pad,
     "flatten": Builder.flatten,

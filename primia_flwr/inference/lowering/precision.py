@@ -21,6 +21,7 @@ from primia_flwr.models.activation_bounds import ActivationBounds, Precision
 _TOLERANCE = 0.02  # of a score; of scores beyond 20, a thousandth of the largest
 _RELATIVE = 1e-3
 _TIE = 0.02  # of the largest margin: below it an image may change its class, one in 100 of them
+_CHANGED_PIXELS = 1e-3  # of an image
 _MOST_WRONG_CUTS = 0.01  # expected for an image
 FEW_IMAGES = 100
 _REMEDY = (
@@ -37,7 +38,9 @@ class _Scores:
     fixed: list[Tensor]
 
 
-def calibrate(model: nn.Module, images: Iterable[Tensor]) -> tuple[ActivationBounds, Precision]:
+def calibrate(
+    model: nn.Module, images: Iterable[Tensor], *, several: bool = False
+) -> tuple[ActivationBounds, Precision]:
     """Return what stands in the model's card: bounds of what is compared, and their precision.
 
     Parameters
@@ -46,6 +49,8 @@ def calibrate(model: nn.Module, images: Iterable[Tensor]) -> tuple[ActivationBou
         In evaluation mode.
     images : iterable of Tensor
         Normalised, (1, C, H, W) float each.
+    several : bool
+        Each score is a finding by itself.
 
     Raises
     ------
@@ -68,7 +73,10 @@ def calibrate(model: nn.Module, images: Iterable[Tensor]) -> tuple[ActivationBou
         raise ConfigError("there are no images to measure; expected at least one")
     count = len(scores.plain)
     found = precision_of(
-        torch.cat(scores.plain), torch.cat(scores.fixed), wrong_cuts=rehearsal.wrong_cuts / count
+        torch.cat(scores.plain),
+        torch.cat(scores.fixed),
+        wrong_cuts=rehearsal.wrong_cuts / count,
+        several=several,
     )
     check_precision(found, count)
     compared = [largest[name] for name in lowered.node_of_comparison]
@@ -83,12 +91,22 @@ def _lowered(model: nn.Module, shape: tuple[int, ...]) -> Lowered:
         raise ConfigError(f"the model's weights have {error}; {_REMEDY}") from None
 
 
-def precision_of(plain: Tensor, fixed: Tensor, *, wrong_cuts: float) -> Precision:
-    """Compare scores (N, classes), float64; `wrong_cuts`: expected for an image."""
-    top = plain.topk(2, dim=1).values
-    margins = top[:, 0] - top[:, 1]
-    other = plain.argmax(dim=1) != fixed.argmax(dim=1)
+def precision_of(
+    plain: Tensor, fixed: Tensor, *, wrong_cuts: float, several: bool = False
+) -> Precision:
+    """Compare scores (N, classes), float64; `wrong_cuts`: expected for an image.
+
+    Of scores at each pixel, (N, classes, H, W), an image has changed its class where more than
+    `_CHANGED_PIXELS` of its pixels have, and is a tie if all of these are. Where each score is a
+    finding by itself (`several`), an image has changed where any finding has: present from 0 on.
+    """
+    margins, other = margins_of(plain, fixed, several=several)
     tied = margins < _TIE * margins.max()
+    if several:
+        other, tied = other.any(dim=1), ~(other & ~tied).any(dim=1)
+    if plain.dim() == 4:
+        pixels, firm = other.flatten(1).double(), (other & ~tied).flatten(1)
+        other, tied = pixels.mean(dim=1) > _CHANGED_PIXELS, ~firm.any(dim=1)
     return Precision(
         largest_score=float(plain.abs().max()),
         largest_difference=float((fixed - plain).abs().max()),
@@ -96,6 +114,17 @@ def precision_of(plain: Tensor, fixed: Tensor, *, wrong_cuts: float) -> Precisio
         ties_changed=int((other & tied).sum()),
         wrong_cuts=wrong_cuts,
     )
+
+
+def margins_of(plain: Tensor, fixed: Tensor, *, several: bool) -> tuple[Tensor, Tensor]:
+    """Return by how much each call is clear, and whether it is another one in fixed point.
+
+    (N,) each, or (N, H, W); of several findings (N, findings).
+    """
+    if several:
+        return plain.abs(), (plain >= 0) != (fixed >= 0)
+    top = plain.topk(2, dim=1).values
+    return top[:, 0] - top[:, 1], plain.argmax(dim=1) != fixed.argmax(dim=1)
 
 
 def is_precise(found: Precision, images: int) -> bool:

@@ -20,7 +20,9 @@ from primia_flwr.inference.lowering.lowering import Lowered
 from primia_flwr.inference.plan import (
     Add,
     Average,
+    Concat,
     Difference,
+    Enlarge,
     Flatten,
     Fork,
     Linear,
@@ -117,6 +119,12 @@ class Rehearsal:
     def _pad(self, step: Pad) -> None:
         self._values[step.target] = functional.pad(self._values[step.source], step.cells)
 
+    def _enlarge(self, step: Enlarge) -> None:
+        self._values[step.target] = ring.enlarge(self._values[step.source], step.factor)
+
+    def _concat(self, step: Concat) -> None:
+        self._values[step.target] = torch.cat([self._values[one] for one in step.sources], dim=1)
+
     def _fork(self, step: Fork) -> None:
         source = self._values[step.source]
         limit = step.limit * 2.0**ring.ACTIVATION_BITS
@@ -136,6 +144,8 @@ _STEPS: dict[type, Callable[[Rehearsal, Any], None]] = {
     Add: Rehearsal._add,
     Flatten: Rehearsal._flatten,
     Pad: Rehearsal._pad,
+    Enlarge: Rehearsal._enlarge,
+    Concat: Rehearsal._concat,
     Fork: Rehearsal._fork,
     Difference: Rehearsal._difference,
 }

@@ -25,7 +25,9 @@ from primia_flwr.inference.lowering.builder import Weights
 from primia_flwr.inference.plan import (
     Add,
     Average,
+    Concat,
     Difference,
+    Enlarge,
     Flatten,
     Fork,
     Linear,
@@ -38,7 +40,7 @@ from primia_flwr.inference.plan import (
 )
 
 # What is known of a value: it was compared, or is the image; the cut of a product; a sum of such.
-_SEEN, _CUT, _SUM = "seen", "cut", "sum"
+_SEEN, _CUT, _SUM = _LEAST = "seen", "cut", "sum"  # from the most to the least that is known
 LIMIT_BITS = 32  # images and scores are below 2^31 units, 262,144
 
 
@@ -72,7 +74,9 @@ def check_plan(plan: Plan) -> None:
                 terms = (known[step.left], known[step.right])
                 _demand(_SUM not in terms, "a sum")
                 known[step.target] = _SUM
-            case MaxLevel() | Flatten() | Pad() | Fork() | Difference():
+            case Concat():
+                known[step.target] = max((known[one] for one in step.sources), key=_LEAST.index)
+            case MaxLevel() | Flatten() | Pad() | Fork() | Difference() | Enlarge():
                 known[step.target] = known[step.source]
             case Reveal():  # the data owner looks at the scores itself
                 _demand(known[step.source] == _CUT, "the answer")

@@ -26,7 +26,9 @@ from primia_flwr.inference.overflow.limits import beyond
 from primia_flwr.inference.plan import (
     Add,
     Average,
+    Concat,
     Difference,
+    Enlarge,
     Flatten,
     Fork,
     Linear,
@@ -91,6 +93,12 @@ class _Party:
                 case Pad():
                     share = self._values[step.source]
                     self._values[step.target] = functional.pad(share, step.cells)
+                case Enlarge():
+                    share = self._values[step.source]
+                    self._values[step.target] = ring.enlarge(share, step.factor)
+                case Concat():
+                    shares = [self._values[source] for source in step.sources]
+                    self._values[step.target] = torch.cat(shares, dim=1)
                 case Fork():
                     self._values[step.target] = self._fork(step)
                 case Difference():
@@ -180,6 +188,8 @@ class DataOwner(_Party):
 
     def classify(self, images: Tensor) -> Tensor | None:
         """Return the scores (N, classes), float64, of normalised images (N, C, H, W).
+
+        A model with outputs at each pixel gives (N, classes, H, W).
 
         With and without audit NaN for an image whose scores cannot be right. With audit, None if
         a number was outside its ring: nobody has the scores then.

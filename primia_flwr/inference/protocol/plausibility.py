@@ -36,17 +36,18 @@ def limit_that_holds(offered: float) -> float:
 
 
 def judged(scores: Tensor, limit: float) -> Tensor:
-    """Return scores (N, classes) with NaN in the rows that cannot be right.
+    """Return scores with NaN for the images whose scores cannot be right.
 
     Parameters
     ----------
     scores : Tensor
-        (N, classes), float64.
+        (N, classes) or (N, classes, H, W), float64.
     limit : float
         As the model owner offers it, see `limit_that_holds`.
     """
-    good = (scores.abs() < limit_that_holds(limit)).all(dim=1, keepdim=True)  # NaN is not
-    return torch.where(good, scores, torch.full_like(scores, torch.nan))
+    good = (scores.abs() < limit_that_holds(limit)).flatten(1).all(dim=1)  # NaN is not
+    rows = good.view(-1, *[1] * (scores.dim() - 1))
+    return torch.where(rows, scores, torch.full_like(scores, torch.nan))
 
 
 def verdict(scores: Tensor | None) -> Verdict:

@@ -53,4 +53,5 @@ def shares_of(targets: Tensor, classes: int) -> Tensor:
     """Return classes (N, H, W) as shares (N, C, H, W) float32; shares as they are."""
     if targets.dim() == 4:
         return targets
-    return functional.one_hot(targets.long(), classes).movedim(-1, 1).float()
+    indices = torch.arange(classes, dtype=targets.dtype, device=targets.device)
+    return (targets[:, None] == indices.view(-1, 1, 1)).float()

@@ -1,5 +1,7 @@
 """Nets, batches and sums by hand that the tests of this folder share."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -64,19 +66,26 @@ def batch(images: int, *, size: int = 11, channels: int = 2) -> tuple[Tensor, Te
     return pixels, torch.randint(0, 3, (images,), generator=generator)
 
 
-def unit_gradients(model: nn.Module, images: Tensor, targets: Tensor, views: int) -> Tensor:
+def unit_gradients(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    views: int,
+    *,
+    losses: Callable[..., Tensor] = cross_entropy,
+) -> Tensor:
     """Return (units, entries) by torch.func: vmap of the gradient of each unit's mean loss."""
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     own = dict(model.named_parameters())
     trainable = {name: own[name].detach() for name in names}
 
     def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return functional.cross_entropy(functional_call(model, parameters, (x,)), y)
+        return losses(functional_call(model, parameters, (x,)), y).mean()
 
     by_unit = vmap(grad(loss), in_dims=(None, 0, 0))(
         trainable,
         images.view(-1, views, *images.shape[1:]),
-        targets.view(-1, views),
+        targets.view(-1, views, *targets.shape[1:]),
     )
     return torch.cat([by_unit[name].flatten(1) for name in names], dim=1)
 

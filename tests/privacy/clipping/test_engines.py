@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import build_model
+from primia_flwr.models.architectures.unet import UNet
 from primia_flwr.privacy.clipping import ENGINES, build_engine
 from primia_flwr.privacy.clipping.convolution import ConvolutionRule
 from primia_flwr.privacy.clipping.opacus_reference import OpacusGhostEngine
+from primia_flwr.tasks.masks.loss import unit_losses
 from tests.privacy.clipping.clipped_nets import (
     batch,
     clipped,
@@ -361,3 +363,22 @@ def test_wrong_numbers_and_names_are_refused() -> None:
         build_engine("loop", odd_net(), cross_entropy, clip_norm=1, views=0)
     with pytest.raises(ConfigError, match=r"privacy\.engine=gost; .*did you mean ghost"):
         build_engine("gost", odd_net(), cross_entropy, clip_norm=1)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize(("norm", "standardised"), [("group", False), ("none", True)])
+def test_every_engine_is_torch_func_on_a_mask_of_each_image(
+    norm: str, standardised: bool, views: int
+) -> None:
+    """A small U-Net with the loss of a segmentation: upsampling and concatenation are no layers."""
+    cfg = ModelConfig(name="unet", norm=norm, norm_groups=2, weight_standardisation=standardised)
+    torch.manual_seed(0)
+    model = UNet(cfg, 3, 1, widths=(4, 8)).double()
+    images = torch.randn(2 * views, 1, 8, 8, dtype=torch.float64)
+    masks = torch.randint(0, 3, (2 * views, 8, 8), dtype=torch.uint8)
+    gradients = unit_gradients(model, images, masks, views, losses=unit_losses)
+    clip_norm = float(gradients.norm(dim=1).mean())
+    expected = clipped(gradients, clip_norm)
+    for name in ENGINES:
+        engine = build_engine(name, model, unit_losses, clip_norm=clip_norm, views=views)
+        torch.testing.assert_close(flat(engine.clipped_sum(images, masks)), expected, **EXACT)
