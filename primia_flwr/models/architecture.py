@@ -43,6 +43,8 @@ class Architecture:
         The key of torchvision's table of weights, empty where it has none.
     packaged : PackagedWeights, optional
         The ImageNet weights, where a package brings them.
+    own_name : callable
+        Returns its name of an array, given that in torchvision's file.
     norms : tuple of str
         The values of `model.norm` that it has.
     has_norm : bool
@@ -61,6 +63,7 @@ class Architecture:
     finer: tuple[tuple[str, Callable[[int], int]], ...] = ()
     torchvision_name: str = ""
     packaged: "PackagedWeights | None" = None
+    own_name: Callable[[str], str] = str
     norms: tuple[str, ...] = ("batch", "group", "none", "frozen")
     has_norm: bool = True
     dense: int = 0

@@ -89,7 +89,8 @@ def _first_state(cfg: ModelConfig, architecture: Architecture) -> dict[str, Tens
     check_kind(cfg)
     if cfg.weights == IMAGENET and architecture.packaged:
         return architecture.packaged.load()
-    return first_state(cfg.weights, torchvision_name=architecture.torchvision_name)
+    found = first_state(cfg.weights, torchvision_name=architecture.torchvision_name)
+    return {architecture.own_name(name): value for name, value in found.items()}
 
 
 def check_image_size(cfg: ModelConfig, image_size: int) -> None:

@@ -32,7 +32,7 @@ def test_the_first_help_fits_a_screen_and_names_the_second(
     (rounds,) = [line for line in lines if line.startswith("  federation.rounds=8 ")]
     assert rounds.split(maxsplit=1)[1].strip() == "of training at the sites and averaging"
     (model,) = [line for line in lines if line.startswith("  model=resnet18 ")]
-    assert model.split(maxsplit=1)[1].startswith("one of efficientnet_lite0, resnet18, ")
+    assert model.split(maxsplit=1)[1].startswith("one of densenet121, efficientnet_lite0, ")
 
 
 def test_the_whole_help_has_every_key(capsys: pytest.CaptureFixture[str]) -> None:

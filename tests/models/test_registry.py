@@ -22,6 +22,9 @@ PARAMETERS = {
     "simpleconv": 9 * 43_040 + 960 + 771,
     # the published 4,652,008, of a grey image and 3 classes
     "efficientnet_lite0": 4_652_008 - 2 * 32 * 9 - 1281 * 1000 + 1281 * 3,
+    # torchvision's 7,978,856 and 3,504,872, of a grey image and 3 classes
+    "densenet121": 7_978_856 - 2 * 64 * 49 - 1025 * 1000 + 1025 * 3,
+    "mobilenet_v2": 3_504_872 - 2 * 32 * 9 - 1281 * 1000 + 1281 * 3,
     # 1 + 2*8 + 8*8 maps of 8 x 8, a linear layer
     "scattering": 81 * 64 * 3 + 3,
 }

@@ -1,7 +1,8 @@
 """A trained network as convolutions, linear layers, ReLUs, pooling and additions, and nothing else.
 
 Standardised kernels become plain ones: after training they are constants. Batch norms, and the
-scales and shifts of a network without normalisation, are folded into the convolution before them.
+scales and shifts of a network without normalisation, are folded into the convolution before them;
+one that has none before it becomes a convolution itself.
 """
 
 import copy
@@ -30,7 +31,58 @@ def folded(model: nn.Module) -> fx.GraphModule:
     _refuse_group_norm(model)
     plain = with_plain_kernels(model)
     with _TRACING:
-        return cast(fx.GraphModule, fuse(plain, inplace=True))
+        fused = cast(fx.GraphModule, fuse(plain, inplace=True))
+    for node in fused.graph.nodes:
+        if node.op == "call_module":
+            _as_convolution(fused, node)
+    return fused
+
+
+def _as_convolution(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Make a batch norm before a convolution, and a plain average pool behind one, a convolution.
+
+    Each acts on every channel by itself: one kernel a channel.
+    """
+    target, before = str(node.target), node.args[0]
+    layer, source = graph.get_submodule(target), None
+    if isinstance(before, fx.Node) and before.op == "call_module":
+        source = graph.get_submodule(str(before.target))
+    parent, _, name = target.rpartition(".")
+    if isinstance(layer, nn.BatchNorm2d):
+        setattr(graph.get_submodule(parent), name, _scaling(layer))
+    elif type(layer) is nn.AvgPool2d and isinstance(source, nn.Conv2d) and _is_plain(layer):
+        setattr(graph.get_submodule(parent), name, _averaging(layer, source.out_channels))
+
+
+def _is_plain(pool: nn.AvgPool2d) -> bool:
+    return pool.padding in (0, (0, 0)) and not pool.ceil_mode and pool.divisor_override is None
+
+
+@torch.no_grad()
+def _scaling(norm: nn.BatchNorm2d) -> nn.Conv2d:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    channels = norm.num_features
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    layer = nn.Conv2d(channels, channels, kernel_size=1, groups=channels, dtype=scale.dtype)
+    layer.weight.copy_(scale.view(-1, 1, 1, 1))
+    assert layer.bias is not None
+    layer.bias.copy_(norm.bias - norm.running_mean * scale)
+    return layer.eval()
+
+
+@torch.no_grad()
+def _averaging(pool: nn.AvgPool2d, channels: int) -> nn.Conv2d:
+    layer = nn.Conv2d(
+        channels,
+        channels,
+        pool.kernel_size,  # type: ignore[arg-type]
+        pool.stride,  # type: ignore[arg-type]
+        groups=channels,
+        bias=False,
+    )
+    layer.weight.fill_(1 / layer.weight[0, 0].numel())
+    return layer.eval()
 
 
 def through_front(front: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -74,9 +74,25 @@ def test_a_scale_and_shift_by_hand() -> None:
     assert weights.bias.tolist() == [5 * 2 ** (16 + 13)]
 
 
-def test_a_scale_and_shift_without_a_convolution_before_it_is_refused() -> None:
+def test_a_scale_and_shift_without_a_convolution_before_it_becomes_one() -> None:
+    scaled, images = ScaleShift(2), torch.tensor([[[[1.0]], [[-2.0]]], [[[3.0]], [[0.5]]]])
+    with torch.no_grad():
+        scaled.weight.copy_(torch.tensor([2.0, -1.0]))
+        scaled.bias.copy_(torch.tensor([0.5, 0.25]))
+        found = folded(nn.Sequential(nn.ReLU(), scaled))(images)
+    # 2 relu(x) + 0.5 in the first channel, 0.25 - relu(x) in the second
+    assert found.flatten(1).tolist() == [[2.5, 0.25], [6.5, -0.25]]
+    assert len(lower(nn.Sequential(nn.ReLU(), scaled), (1, 2, 1, 1)).weights) == 1
+
+
+def test_an_average_pool_behind_a_convolution_becomes_one() -> None:
+    kernel = nn.Conv2d(1, 1, kernel_size=1, bias=False)
+    nn.init.constant_(kernel.weight, 2.0)
+    images = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
+    found = folded(nn.Sequential(kernel, nn.AvgPool2d(2)))(images)
+    assert found.tolist() == [[[[6.0]]]]  # twice the mean of 3
     with pytest.raises(ConfigError, match="has no encrypted form"):
-        lower(nn.Sequential(nn.ReLU(), ScaleShift(1)), (1, 1, 2, 2))
+        lower(nn.Sequential(kernel, nn.AvgPool2d(2, padding=1)), (1, 1, 2, 2))
 
 
 @pytest.mark.parametrize(
