@@ -17,6 +17,7 @@ from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.recording import Recording
 from primia_flwr.secagg.payload.fixed_point import Overflow
 from strategies.aggregators.aggregator import Aggregator
+from strategies.aggregators.ensemble import EnsembleAggregator
 from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
 from strategies.aggregators.relay.aggregator import RelayAggregator
@@ -94,6 +95,8 @@ def build_aggregator(
         "recording": Recording.of(experiment, folder),
         "sent": sent,
     }
+    if experiment.strategy.keeps_models:
+        return EnsembleAggregator(strategy, model, parameters, **described)
     if aggregation.relayed:
         described |= {"experiment": experiment, "folder": folder}
         if experiment.reports_nothing:

@@ -1,12 +1,14 @@
 """The coordinator's Flower app: load the experiment, run the rounds, save the best model."""
 
 import contextlib
+import copy
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from torch import nn
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import load_experiment
@@ -17,9 +19,12 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.models import save_model
+from primia_flwr.models.card import ENSEMBLE
+from primia_flwr.models.ensemble import Ensemble
 from primia_flwr.models.frozen_arrays import frozen_of, without
 from primia_flwr.models.origin import origin_of
 from primia_flwr.models.provenance import FILE, arrays_digest
+from primia_flwr.models.votes import Votes
 from primia_flwr.pipeline.earlier_sums import check_earlier_sums
 from primia_flwr.pipeline.first_model import (
     check_first_weights,
@@ -29,9 +34,11 @@ from primia_flwr.pipeline.first_model import (
 )
 from primia_flwr.processes.children import end_with_parent
 from primia_flwr.reporting.chapters.privacy import privacy_account
+from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.tasks.classes import SET_SCORES
 from primia_flwr.training.normalisation import Normalisation
+from strategies.aggregators.ensemble import beside, members_of, votes_of
 from strategies.registry import build_aggregator, run_rounds
 from strategies.rounds.loop import RunState
 
@@ -78,11 +85,19 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     )
     sites, nodes = experiment.federation.sites, experiment.deployment.nodes
     roster, resume = RosterGrid(grid, sites, nodes), bool(experiment.resume)
-    done = run_rounds(experiment, roster, aggregator, folder, initial, resume=resume)
+    ensemble = experiment.strategy.keeps_models
+    begin = beside(dict.fromkeys(sites, initial)) if ensemble else initial
+    done = run_rounds(experiment, roster, aggregator, folder, begin, resume=resume)
     state, experiment = done.state, done.experiment
-    load_arrays(model, held(state.best))
     normalisation = Normalisation(state.mean, state.std)
     card = model_card(experiment, classes, normalisation, state.best_round)
+    if ensemble:
+        members = members_of(state.best, initial)
+        votes = votes_of(experiment, members, state.sites, folder)
+        card = replace(card, kind=ENSEMBLE, votes=votes)
+        model = _ensemble(model, members, votes)
+    else:
+        load_arrays(model, held(state.best))
     account = privacy_account(folder, asdict(experiment))
     epsilon = account.epsilon_of_run if account else None
     save_model(
@@ -98,6 +113,14 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     )
     write_result(folder / "result.json", {**_result(state), **done.found})
     return state
+
+
+def _ensemble(model: nn.Module, members: dict[str, ArrayMap], votes: Votes) -> Ensemble:
+    """Return the members as one module; `model`: one like each of them."""
+    found = {name: copy.deepcopy(model) for name in members}
+    for name, arrays in members.items():
+        load_arrays(found[name], held(arrays))
+    return Ensemble(found, votes)
 
 
 def output_folder(experiment: Experiment) -> Path:

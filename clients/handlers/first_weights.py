@@ -102,7 +102,7 @@ def _origins(message: Message) -> set[str]:
     arrived = arrays_digest(numpy_arrays(message.content.array_records[keys.ARRAYS]))
     config = message.content.config_records.get(keys.CONFIG, ConfigRecord())
     before = config.get(ANCESTORS, [])  # of `relay_mod`, which has looked at the signatures
-    return {arrived, *(str(one) for one in before if isinstance(before, list))}
+    return {arrived, *(map(str, before) if isinstance(before, list) else ())}
 
 
 def _is_listed(site: OpenSite, known: set[str]) -> bool:

@@ -16,6 +16,7 @@ class Need(Enum):
     EACH_UPDATE = "each site's update"
     MEAN = "the weighted mean of the updates"
     ONE_SITE = "the model of one site, handed from site to site"
+    OWN_MODEL = "each site's own model, which stays apart"
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ def check_sharing(experiment: Any) -> None:
             f"{share} with debug.record_received=true and aggregation.name={aggregation.name}; "
             "expected 1, or aggregation=plain: a masked part is no update of a whole model"
         )
-    if experiment.strategy.rule.needs is Need.ONE_SITE:
+    if experiment.strategy.rule.needs in (Need.ONE_SITE, Need.OWN_MODEL):
         raise ConfigError(
-            f"{share} with strategy.name={experiment.strategy.name}; expected 1: the next site "
-            "would go on from a part of the model; take strategy=fedavg"
+            f"{share} with strategy.name={experiment.strategy.name}; expected 1: a site would go "
+            "on from a part of a model; take strategy=fedavg"
         )

@@ -11,12 +11,16 @@ from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.origin import Origin
 from primia_flwr.models.provenance import Provenance
+from primia_flwr.models.votes import Votes
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
 _FORMAT = 1
 CARD_FILE = "model.json"
 _LARGEST_SIDE = 1 << 14
-_OPTIONAL = ("activation_bounds", "privacy", "provenance", "site", "origin", "set_scores")
+SINGLE, ENSEMBLE = "single", "ensemble"
+_OPTIONAL = (
+    "activation_bounds", "privacy", "provenance", "site", "origin", "set_scores", "kind", "votes",
+)  # fmt: skip
 _OWN = {"no_norm": "norm layers", "body": "classifier"}
 
 
@@ -32,6 +36,7 @@ class ModelCard:
     the weights, for runs that start from them; None in cards of before 2026-11-29.
     `site`: whose own layers are in it, where sites have some; the coordinator's model has none.
     `origin`: where the first weights came from; None in cards of before 2026-11-30.
+    `kind`: `single`, or an `ensemble` of several models, of which `votes` says the members.
     `set_scores`: of a model of `task=conformal`, by class, how many validation patients had a score
     in each bin.
     """
@@ -53,6 +58,8 @@ class ModelCard:
     site: str = ""
     origin: Origin | None = None
     set_scores: tuple[tuple[int, ...], ...] = ()
+    kind: str = SINGLE
+    votes: Votes | None = None
 
     @property
     def lacks(self) -> str:
@@ -93,6 +100,9 @@ class ModelCard:
             if "origin" in values:
                 known["origin"] = Origin.from_dict(values["origin"])
             known["set_scores"] = tuple(map(tuple, values.get("set_scores", ())))
+            known["kind"] = values.get("kind", SINGLE)
+            if "votes" in values:
+                known["votes"] = Votes.from_dict(values["votes"])
             known["model"] = _model_of(known["model"])
             for name in ("classes", "mean", "std"):
                 known[name] = tuple(known[name])
@@ -164,6 +174,7 @@ def _check_types(card: ModelCard) -> None:
         ("config_hash", type(card.config_hash) is str),
         ("round", type(card.round) is int),
         ("synthetic", type(card.synthetic) is bool),
+        ("kind", card.kind == (ENSEMBLE if card.votes else SINGLE)),
         ("set_scores", _are_counts(card.set_scores, len(card.classes))),
     ):
         if not good:

@@ -12,12 +12,13 @@ from typing import Any
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.card import CARD_FILE, ModelCard, read_card, read_values
 from primia_flwr.models.empty import empty_model
+from primia_flwr.models.ensemble import Ensemble
 from primia_flwr.models.layers.lora import plain_state
 from primia_flwr.storage.atomic import write_atomic, write_together, writing
 from primia_flwr.storage.reading import reading, reason_of
@@ -37,7 +38,7 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
     CheckpointError
         If the folder cannot be written, e.g. a full disk; an earlier file survives.
     """
-    whole = plain_state(model)
+    whole = _parts(model) if isinstance(model, Ensemble) else plain_state(model)
     state = {name: value.detach().cpu().contiguous() for name, value in whole.items()}
     weights = save_tensors(state)
     digest = hashlib.sha256(weights).hexdigest()
@@ -51,10 +52,13 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
         write_together(dict(zip(files, (weights, _text(described)), strict=True)))
 
 
-def load_model(run_dir: Path, *, whole: bool = True) -> tuple[nn.Module, ModelCard]:
+def load_model(
+    run_dir: Path, *, whole: bool = True, single: bool = False
+) -> tuple[nn.Module, ModelCard]:
     """Rebuild the model of a run folder, on the CPU, in evaluation mode.
 
-    `whole`: refuse a model that lacks layers, because each site has its own.
+    `whole`: refuse a model that lacks layers, because each site has its own. `single`: refuse an
+    ensemble.
 
     Raises
     ------
@@ -67,6 +71,11 @@ def load_model(run_dir: Path, *, whole: bool = True) -> tuple[nn.Module, ModelCa
             f"{run_dir} lacks its {card.lacks}: each site has its own (model.shared="
             f"{card.model.shared}); expected the whole model that a site has saved, e.g. "
             f"{run_dir}/sites/<site>/model of a simulation"
+        )
+    if single and card.votes:
+        raise CheckpointError(
+            f"{run_dir} holds an ensemble of {len(card.votes.members)} models; expected one model "
+            "here; an ensemble is read by primia evaluate and primia predict"
         )
     path = run_dir / _WEIGHTS_FILE
     expected = "the folder of a finished run, e.g. run=outputs/2026-01-31/12-00-00-demo"
@@ -88,9 +97,27 @@ def load_model(run_dir: Path, *, whole: bool = True) -> tuple[nn.Module, ModelCa
         ) from None
 
 
+def _parts(model: Ensemble) -> dict[str, Tensor]:
+    """Return the arrays of all members, each name behind the member's."""
+    pairs = zip(model.votes.members, model.members, strict=True)
+    return {f"{name}/{key}": v for name, one in pairs for key, v in plain_state(one).items()}
+
+
 def _rebuilt(card: ModelCard, weights: bytes) -> nn.Module:
+    arrays = load_tensors(weights)
+    if card.votes is None:
+        return _model_of(card, arrays)
+    own = {name: dict[str, Tensor]() for name in card.votes.members}
+    for key, value in arrays.items():
+        name, _, rest = key.partition("/")
+        own[name][rest] = value
+    members = {name: _model_of(card, values) for name, values in own.items()}
+    return Ensemble(members, card.votes).eval()
+
+
+def _model_of(card: ModelCard, arrays: dict[str, Tensor]) -> nn.Module:
     model = empty_model(card.model, outputs=len(card.classes), channels=card.channels)
-    model.load_state_dict(load_tensors(weights))
+    model.load_state_dict(arrays)
     return model.eval()
 
 

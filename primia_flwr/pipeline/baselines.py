@@ -5,13 +5,16 @@ data gives in the federated run.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import SiteData, load_pooled
 from primia_flwr.data.statistics import PixelSums
-from primia_flwr.models.card import ModelCard
+from primia_flwr.models.card import ENSEMBLE, ModelCard
+from primia_flwr.models.ensemble import Ensemble
+from primia_flwr.models.votes import Votes
 from primia_flwr.pipeline.first_model import first_model, model_card
 from primia_flwr.training.baselines import BaselineRound, train_centralised, train_local
 from primia_flwr.training.device import derive_seed
@@ -36,15 +39,37 @@ def train_baselines(
     step : callable
         Told name, rounds done, rounds in all, and a note, after every round.
     """
-    if "local" in experiment.baselines:
+    members = dict[str, nn.Module]()
+    if {"local", "ensemble"} & set(experiment.baselines):
         for site in sites:
-            yield _train(experiment, f"local-{site.name}", site, step)
+            name, model, card = _train(experiment, f"local-{site.name}", site, step)
+            members[site.name] = _Normalised(model, Normalisation(card.mean, card.std))
+            if "local" in experiment.baselines:
+                yield name, model, card
+    if "ensemble" in experiment.baselines:
+        votes = Votes.of(experiment.task.name, "mean", dict.fromkeys(members, 1.0))
+        nothing, one = (0.0,) * card.channels, (1.0,) * card.channels
+        card = replace(card, votes=votes, kind=ENSEMBLE, mean=nothing, std=one)
+        yield "ensemble", Ensemble(members, votes), card
     if "centralised" in experiment.baselines:
         names = experiment.federation.sites
         pooled = load_pooled(
             experiment.data, seed=experiment.seed, num_sites=len(names), site_names=names
         )
         yield _train(experiment, "centralised", pooled, step)
+
+
+class _Normalised(nn.Module):
+    """A model that brings raw pixels to the mean and deviation of its own site."""
+
+    def __init__(self, model: nn.Module, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.model, self._normalisation = model, normalisation
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the model makes of pixels in [0, 1]."""
+        out: Tensor = self.model(self._normalisation.apply(images))
+        return out
 
 
 def _train(experiment: Experiment, name: str, data: SiteData, step: _Step) -> _Trained:

@@ -319,7 +319,7 @@ def _score(
         sets = judge_sets(run_dir / "predictions.csv", experiment.task.judge, rule)
         metrics["sets"] = sets.to_dict()
     write_result(run_dir / "metrics.json", metrics)
-    if experiment.report.saliency:
+    if experiment.report.saliency and not card.votes:  # which member's layer would it be?
         explain_model(
             model,
             card,
@@ -335,8 +335,8 @@ def _score(
     found = with_values(experiment, read_json(run_dir / "result.json").get("values") or {})
     for name, model, card in train_baselines(found, sites, watcher.step):
         scores = scored(model, card, path=run_dir / f"predictions-{name}.csv").to_dict()
-        if name == "centralised":
-            metrics["centralised"] = scores
+        if name in ("centralised", "ensemble"):
+            metrics[name] = scores
         else:
             metrics.setdefault("local", {})[name.removeprefix("local-")] = scores
     return metrics

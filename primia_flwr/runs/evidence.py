@@ -76,7 +76,7 @@ def read_evidence(run_dir: Path, judge: Judge) -> Evidence | None:
 
 def _models(run_dir: Path, own: Predictions, judge: Judge) -> dict[str, Predictions]:
     """Return the federated model's predictions, those of single sites, then of the central one."""
-    found = {}
+    found = dict[str, Predictions]()
     for path in sorted(run_dir.glob("predictions-*.csv")):
         name = path.stem.removeprefix("predictions-")
         known = read_predictions(path, judge).numbered()
@@ -86,6 +86,8 @@ def _models(run_dir: Path, own: Predictions, judge: Judge) -> dict[str, Predicti
                 "same test set; delete the file of an older run"
             )
         single = f"{name.removeprefix('local-')} local"
-        found["Centralised" if name == "centralised" else single] = known
-    last = {name: found.pop(name) for name in ("Centralised",) if name in found}
+        found[name.capitalize() if name in ("ensemble", "centralised") else single] = known
+    last: dict[str, Predictions] = {
+        name: found.pop(name) for name in ("Ensemble", "Centralised") if name in found
+    }
     return {"Federated": own, **found, **last}

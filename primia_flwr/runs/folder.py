@@ -140,8 +140,9 @@ def results_by_name(metrics: Mapping[str, Any], judge: Judge) -> dict[str, Model
             results[f"{site} own layers"] = judge.read_scores(values)
         for site, values in (metrics.get("local") or {}).items():
             results[f"{site} local"] = judge.read_scores(values)
-        if metrics.get("centralised"):
-            results["Centralised"] = judge.read_scores(metrics["centralised"])
+        for name in ("ensemble", "centralised"):
+            if metrics.get(name):
+                results[name.capitalize()] = judge.read_scores(metrics[name])
     return results
 
 

@@ -175,6 +175,21 @@ class Task(ABC):
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return what a model's outputs mean."""
 
+    def mixed(self, logits: "Tensor", weights: "Tensor") -> "Tensor":
+        """Return the outputs that mean the weighted mean of what several models' outputs mean.
+
+        Of softmax probabilities along the second axis of an output.
+
+        Parameters
+        ----------
+        logits : Tensor
+            Of K models, (K, N, C, ...).
+        weights : Tensor
+            K numbers above 0 that add up to 1.
+        """
+        shape = (-1, *[1] * (logits.dim() - 1))
+        return (logits.log_softmax(dim=2) + weights.log().view(shape)).logsumexp(dim=0)
+
     # --- Judging and showing ---
 
     @property

@@ -15,6 +15,7 @@ from flwr.app import ConfigRecord
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.checkpoint import ArrayMap
+from primia_flwr.runs.cross_site import FEDERATED
 from primia_flwr.runs.history import EVALUATED, OK, SiteRow
 from primia_flwr.tasks.task import Evaluation, Task
 
@@ -136,6 +137,11 @@ class Aggregator(ABC):
     def site_models(self) -> dict[str, SiteModel]:
         """Return the last model that each site sent; nothing where none is kept or seen."""
         return {}
+
+    def compared(self, best: ArrayMap, best_round: int) -> dict[str, SiteModel]:
+        """Return the models that every site shall validate at the end, by name."""
+        models = {FEDERATED: SiteModel(best_round, best)}
+        return models | dict(sorted(self.site_models().items()))
 
     @abstractmethod
     def state(self) -> ArrayMap:

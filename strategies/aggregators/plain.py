@@ -183,8 +183,12 @@ class PlainAggregator(Aggregator):
         on_row: OnRow,
     ) -> tuple[Outcome, list[Update]]:
         """Ask, screen each reply as it comes, and sort what came by the sites' names."""
-        outgoing = [_complete(message, arrays, request.server_round) for message in messages]
-        outcome = Outcome(bytes_down=num_bytes(arrays) * len(outgoing))
+        outgoing = [
+            _complete(message, self._addressed(message, arrays, site), request.server_round)
+            for message in messages
+            for site in [grid.name_of(message.metadata.dst_node_id)]
+        ]
+        outcome = Outcome(bytes_down=sum(map(_bytes_of, outgoing)))
         validated: dict[str, ValidatedReply] = {}
         busy: list[tuple[float, float]] = []
 
@@ -219,6 +223,10 @@ class PlainAggregator(Aggregator):
         outcome.training_seconds = _covered(busy)
         outcome.images = sum((r.epochs or 0) * (r.num_examples or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]
+
+    def _addressed(self, message: Message, arrays: ArrayRecord, site: str) -> ArrayRecord:
+        """Return the arrays that one site is sent."""
+        return arrays
 
     def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
         """Look at a reply before it counts."""

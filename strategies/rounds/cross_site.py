@@ -36,8 +36,7 @@ def cross_site_matrix(
     best_round : int
         The round of the federated model.
     """
-    models = {FEDERATED: SiteModel(best_round, request.arrays)}
-    models |= dict(sorted(aggregator.site_models().items()))
+    models = aggregator.compared(request.arrays, best_round)
     if len(models) == 1:
         logger.warning("cross-site matrix: no site has sent a model since the coordinator started")
     rows = [

@@ -32,7 +32,7 @@ from primia_flwr.runs.checkpoint import (
     load_latest,
 )
 from primia_flwr.runs.checkpoint_writer import CheckpointWriter
-from primia_flwr.runs.cross_site import FILE, Cell, write_matrix
+from primia_flwr.runs.cross_site import FEDERATED, FILE, Cell, write_matrix
 from primia_flwr.runs.history import OK, History, RoundRow, SiteRow, flat
 from primia_flwr.tasks.task import Evaluation, Task
 from primia_flwr.training.normalisation import Normalisation
@@ -92,7 +92,7 @@ class LoopConfig:
             task=experiment.task,
             private=experiment.privacy.enabled,
             averaging=experiment.privacy.averaging,
-            cross_site=experiment.debug.cross_site,
+            cross_site=experiment.debug.cross_site or experiment.strategy.vote == "insulearn",
             own_layers=experiment.model.keeps_layers,
             relayed=experiment.aggregation.relayed,
             sealed=experiment.aggregation.sealed,
@@ -395,7 +395,8 @@ class RoundLoop:
 
         A coordinator that was started again after the last round has no site's model left.
         """
-        if not self._aggregator.site_models() and (self._folder / FILE).is_file():
+        known = self._aggregator.compared(state.best, state.best_round).keys() - {FEDERATED}
+        if not known and (self._folder / FILE).is_file():
             return
         request = replace(self._request(state, state.round), arrays=state.best)
         matrix = cross_site_matrix(self._aggregator, request, self._grid, state.best_round)

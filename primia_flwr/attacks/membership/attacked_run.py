@@ -74,7 +74,7 @@ def open_run(folder: Path) -> AttackedRun:
     CheckpointError
         If there is no model.
     """
-    model, card = load_model(folder)
+    model, card = load_model(folder, single=True)
     path = folder / "config.yaml"
     if not path.is_file():
         raise ConfigError(

@@ -127,7 +127,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     if not crafted:
         rounds_of(run_dir)
     experiment = read_config(run_dir / "config.yaml")
-    model, card = load_model(run_dir)
+    model, card = load_model(run_dir, single=True)
     settings = AttackSettings(
         target=cfg.target,
         search=InversionConfig(
@@ -230,7 +230,7 @@ def _written(
     from primia_flwr.models.saved import load_model
     from primia_flwr.training.normalisation import Normalisation
 
-    model, card = load_model(features)
+    model, card = load_model(features, single=True)
     extractor = PooledFeatures(model, Normalisation(tuple(card.mean), tuple(card.std)))
     gallery = Gallery(campaign.data.gallery(), extractor)
     truths = [campaign.truth(campaign.seen(f.job.name, f.job.server_round)) for f in finished]

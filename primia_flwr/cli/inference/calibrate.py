@@ -44,7 +44,7 @@ def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
         )
     folder = Path(cfg.model).expanduser().resolve()
     weights = weights_digest(folder)
-    model, card = load_model(folder)
+    model, card = load_model(folder, single=True)
     root, files = find_images(cfg.data.root)
     count = min(cfg.images, len(files))
     picked = [files[i * len(files) // count] for i in range(count)]

@@ -40,7 +40,7 @@ def served_model(cfg: ServeModelArguments, device: "torch.device") -> "ServedMod
             "model is empty; expected the folder of a finished run, e.g. model=outputs/a"
         )
     folder = Path(cfg.model).expanduser().resolve()
-    model, card = load_model(folder)
+    model, card = load_model(folder, single=True)
     bounds = card.activation_bounds
     # A model without an encrypted form is refused here.
     lowered = lower(model, (1, card.channels, card.image_size, card.image_size))

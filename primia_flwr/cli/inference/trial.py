@@ -92,7 +92,7 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     from primia_flwr.models.saved import load_model
 
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
-    model, card = load_model(model_dir)
+    model, card = load_model(model_dir, single=True)
     rows = [row for row in facts["predictions"] if row["scores"] is not None]
     if not rows:
         raise ServiceError(

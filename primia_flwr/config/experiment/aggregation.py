@@ -9,7 +9,7 @@ from primia_flwr.errors import ConfigError
 
 # What each way of aggregation can feed a rule with.
 GIVES: dict[str, tuple[Need, ...]] = {
-    "plain": (Need.EACH_UPDATE, Need.MEAN),
+    "plain": (Need.EACH_UPDATE, Need.MEAN, Need.OWN_MODEL),
     "secure": (Need.MEAN,),
     "relay": (Need.ONE_SITE,),
 }

@@ -23,7 +23,7 @@ from primia_flwr.config.rules import Need
 from primia_flwr.config.sharing import check_sharing
 from primia_flwr.errors import ConfigError
 
-BASELINES = ("local", "centralised")
+BASELINES = ("local", "ensemble", "centralised")
 
 
 @dataclass
@@ -32,8 +32,9 @@ class Experiment:
 
     `output_dir` and `resume` are folders on the coordinator's machine. `resume_rounds`: how many
     rounds the resumed run shall have in all; 0: as many as it was begun with. `baselines` asks a
-    simulation to also train each site on its own images (`local`), and one model on all sites'
-    images in one place (`centralised`), with as many image passes.
+    simulation to also train each site on its own images (`local`), to average these models'
+    probabilities (`ensemble`), and to train one model on all sites' images in one place
+    (`centralised`), with as many image passes.
     """
 
     name: str = "demo"

@@ -5,7 +5,7 @@ from typing import Any
 
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.rows import RULES
-from primia_flwr.config.rules import Rule
+from primia_flwr.config.rules import Need, Rule
 
 _WEIGHTINGS = ("images", "batches", "equal")
 
@@ -31,6 +31,16 @@ class StrategyConfig:
         check_choice("strategy.weighting", self.weighting, _WEIGHTINGS)
         check_range("strategy.weight_digits", self.weight_digits, 0, 9, example=2)
         self.options = asdict(self.rule.read(self.options))
+
+    @property
+    def keeps_models(self) -> bool:
+        """Whether each site's model stays apart, so that the result is an ensemble."""
+        return self.rule.needs is Need.OWN_MODEL
+
+    @property
+    def vote(self) -> str:
+        """How the members of an ensemble are weighted; nothing of other rules."""
+        return str(self.options["vote"]) if self.keeps_models else ""
 
     @property
     def in_proportion(self) -> bool:

@@ -105,7 +105,7 @@ class SealedRelay(ClosedRelay):
         if site in self._silent:
             cycle.rows[site] = self._silent[site]
             return on_row(cycle.rows[site])
-        if cycle.holder not in ("", site) and not self._addressed(cycle, site, request, grid):
+        if cycle.holder not in ("", site) and not self._is_sealed_for(cycle, site, request, grid):
             self._lost = cycle.holder
             return None
         following, started = self._following(cycle, site), time.monotonic()
@@ -162,7 +162,7 @@ class SealedRelay(ClosedRelay):
     def _keys_of(self, *names: str, but: str) -> dict[str, bytes]:
         return {name: self._keys[name] for name in names if name not in ("", but)}
 
-    def _addressed(self, cycle: Cycle, site: str, request: Request, grid: RosterGrid) -> bool:
+    def _is_sealed_for(self, cycle: Cycle, site: str, request: Request, grid: RosterGrid) -> bool:
         """See that the newest model is sealed for a site; its holder seals it anew if need be."""
         position, blob = len(cycle.trained), self._blob
         wanted = (cycle.holder, site, position)

@@ -148,7 +148,7 @@ def test_what_is_not_trained_goes_down_and_stays(
 def test_the_rules_are_the_files_of_the_folder():
     mean = ["fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi", "scaffold"]
     each = ["bulyan", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "qfedavg"]
-    one = ["cyclic", "single"]
+    one = ["cyclic", "ensemble", "single"]
     assert list(RULES) == sorted(mean + each + one)
     assert [n for n in RULES if RULES[n].needs is Need.MEAN] == mean
 
