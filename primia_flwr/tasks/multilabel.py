@@ -149,13 +149,5 @@ class Multilabel(Task):
         there = (functional.logsigmoid(logits) + shares).logsumexp(dim=0)
         return there - (functional.logsigmoid(-logits) + shares).logsumexp(dim=0)
 
-    def mixed(self, logits: "Tensor", weights: "Tensor") -> "Tensor":
-        """Return the logits of the weighted mean of probabilities, each finding by itself."""
-        from torch.nn import functional
-
-        shares = weights.log().view(-1, 1, 1)
-        there = (functional.logsigmoid(logits) + shares).logsumexp(dim=0)
-        return there - (functional.logsigmoid(-logits) + shares).logsumexp(dim=0)
-
 
 TASK = Multilabel()
