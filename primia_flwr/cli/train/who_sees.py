@@ -19,7 +19,7 @@ def what_matters(experiment: Experiment) -> dict[str, str]:
         "rule": f"{strategy.name}, sites weighted by {_weights(strategy.weighting)}, "
         f"{rounds} rounds",
         "the coordinator sees": _coordinator(experiment),
-        "each site sees": "the global model of every round, and its own images",
+        "each site sees": f"{_site(experiment)}, and its own images",
         "privacy": experiment.privacy.promise
         or "none: what is seen, and the model, may tell of single patients",
         "tracking": f"{mode}: {_TRACKED[mode].format(model=model)}",
@@ -32,6 +32,8 @@ def _weights(weighting: str) -> str:
 
 def _coordinator(experiment: Experiment) -> str:
     aggregation, part = experiment.aggregation, _part(experiment)
+    if aggregation.relayed:
+        return _relay(experiment)
     if aggregation.name == "plain":
         return f"{part}every site's own update and validation (aggregation=plain)"
     least, colluding = aggregation.least_sites, aggregation.max_colluding
@@ -39,6 +41,25 @@ def _coordinator(experiment: Experiment) -> str:
     return (
         f"{part}sums over at least {least} sites, no site's own update{beside} (aggregation=secure)"
     )
+
+
+def _relay(experiment: Experiment) -> str:
+    aggregation = experiment.aggregation
+    if aggregation.sealed:
+        end = "the model of the end" if aggregation.reveal == "end" else "no model at all"
+        return f"who trains when, sealed bytes, and {end} (aggregation=relay, sealed)"
+    beside = "no validation" if experiment.reports_nothing else "its validation"
+    return f"every site's model after its training, and {beside} (aggregation=relay)"
+
+
+def _site(experiment: Experiment) -> str:
+    strategy = experiment.strategy
+    if experiment.aggregation.relayed:
+        return "the model of the site that trained before it"
+    if strategy.keeps_models:
+        others = ", at the end those of all others" if strategy.vote == "insulearn" else ""
+        return f"its own model of every round{others}"
+    return "the global model of every round"
 
 
 _CHOSEN = {
