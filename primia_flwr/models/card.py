@@ -20,6 +20,7 @@ _LARGEST_SIDE = 1 << 14
 SINGLE, ENSEMBLE = "single", "ensemble"
 _OPTIONAL = (
     "activation_bounds", "privacy", "provenance", "site", "origin", "set_scores", "kind", "votes",
+    "several",
 )  # fmt: skip
 _OWN = {"no_norm": "norm layers", "body": "classifier"}
 
@@ -37,6 +38,7 @@ class ModelCard:
     `site`: whose own layers are in it, where sites have some; the coordinator's model has none.
     `origin`: where the first weights came from; None in cards of before 2026-11-30.
     `kind`: `single`, or an `ensemble` of several models, of which `votes` says the members.
+    `several`: each output is a finding by itself (a sigmoid), not one class of all (a softmax).
     `set_scores`: of a model of `task=conformal`, by class, how many validation patients had a score
     in each bin.
     """
@@ -58,6 +60,7 @@ class ModelCard:
     site: str = ""
     origin: Origin | None = None
     set_scores: tuple[tuple[int, ...], ...] = ()
+    several: bool = False
     kind: str = SINGLE
     votes: Votes | None = None
 
@@ -100,6 +103,7 @@ class ModelCard:
             if "origin" in values:
                 known["origin"] = Origin.from_dict(values["origin"])
             known["set_scores"] = tuple(map(tuple, values.get("set_scores", ())))
+            known["several"] = values.get("several", False)
             known["kind"] = values.get("kind", SINGLE)
             if "votes" in values:
                 known["votes"] = Votes.from_dict(values["votes"])
@@ -174,6 +178,7 @@ def _check_types(card: ModelCard) -> None:
         ("config_hash", type(card.config_hash) is str),
         ("round", type(card.round) is int),
         ("synthetic", type(card.synthetic) is bool),
+        ("several", type(card.several) is bool),
         ("kind", card.kind == (ENSEMBLE if card.votes else SINGLE)),
         ("set_scores", _are_counts(card.set_scores, len(card.classes))),
     ):

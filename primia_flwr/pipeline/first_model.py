@@ -94,6 +94,7 @@ def model_card(
         config_hash=config_hash(experiment),
         round=round_,
         synthetic=experiment.trains_on_synthetic,
+        several=experiment.task.several,
         provenance=trained_provenance(experiment, epsilon=None),
         site=site,
     )

@@ -18,6 +18,7 @@ from primia_flwr.models.card import ModelCard
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.normalisation import Normalisation
 
+_SMALLEST = 1e-15  # probability, and distance from 1, of which the logit is a number
 REFUSE, EACH, MEAN = FRAMES = ("refuse", "each", "mean")
 
 
@@ -37,7 +38,7 @@ class Reader:
     """Decodes files for a model and asks it, a batch at a time.
 
     `frames`: what becomes of a DICOM file of several: `refuse`, `each` by itself, or the `mean` of
-    their probabilities (its scores are the logarithms of those).
+    their probabilities (its scores are the logarithms of those, or their logits).
     """
 
     model: nn.Module
@@ -96,8 +97,11 @@ class Reader:
         if len(logits) == 1:
             yield Opinion(name, file, logits[0], seconds=seconds)
         elif self.frames == MEAN:
-            mean = logits.softmax(dim=1).mean(dim=0)
-            yield Opinion(name, file, mean.log(), seconds=seconds)
+            if self.card.several:
+                mean = logits.sigmoid().mean(dim=0).logit(eps=_SMALLEST)
+            else:
+                mean = logits.softmax(dim=1).mean(dim=0).log()
+            yield Opinion(name, file, mean, seconds=seconds)
         else:
             for number, row in enumerate(logits, start=1):
                 yield Opinion(f"{name}#{number}", file, row, seconds=seconds / len(logits))

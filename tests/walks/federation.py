@@ -69,15 +69,15 @@ class Federation:
         composed = without_sweep(compose(overrides=list(words)))
         self.folder = folder / "run"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._experiment = settle(parse(Experiment, composed), self.folder)
-        text = to_yaml(self._experiment)
+        self.experiment = settle(parse(Experiment, composed), self.folder)
+        text = to_yaml(self.experiment)
         self.sites = [Site(text, index, lost if index == 0 else ()) for index in range(3)]
 
     def run(self, *, resume: bool = False) -> None:
         """Run the coordinator to its end."""
         resumed = str(self.folder) if resume else ""
         nodes: Any = {index + 1: site for index, site in enumerate(self.sites)}
-        experiment = replace(self._experiment, resume=resumed)
+        experiment = replace(self.experiment, resume=resumed)
         for site in self.sites:
             site.tell(to_yaml(experiment))
         run(experiment, FakeGrid(nodes), self.folder, flower_run=1)

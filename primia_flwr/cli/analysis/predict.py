@@ -107,7 +107,7 @@ def _check_task(run_dir: Any, card: "ModelCard") -> None:
     experiment = experiment_of(run_dir)
     if (
         experiment
-        and not TASKS[experiment.data.task].explained
+        and not (TASKS[experiment.data.task].explained or card.several)
         and not MODELS[card.model.name].dense
     ):
         raise ConfigError(
@@ -142,7 +142,7 @@ def _row(card: "ModelCard", opinion: "Opinion") -> dict[str, Any]:
     plausible = is_plausible(opinion.scores)
     return {
         "file": opinion.name,
-        **finding(card.classes, opinion.scores if plausible else None),
+        **finding(card, opinion.scores if plausible else None),
         "plausible": plausible,
         "audit": "off",
         "calibrated": 0,

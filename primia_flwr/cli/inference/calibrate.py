@@ -54,7 +54,7 @@ def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
         normalisation.apply(images.load(file)[None])
         for file in track(picked, "calibrating", disable=cfg.quiet, transient=True)
     )
-    bounds, precision = calibrate(model, batches)
+    bounds, precision = calibrate(model, batches, several=card.several)
     write_bounds(folder, bounds, weights=weights)
     changed = precision.changed + precision.ties_changed
     _show(Console(stderr=True, quiet=cfg.quiet, emoji=False), precision, count, count - changed)

@@ -1,20 +1,32 @@
 """What a clinician is told of each image, and on what it stands."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from primia_flwr.models.card import ModelCard
 
-def finding(classes: Sequence[str], scores: "Tensor | None") -> dict[str, Any]:
-    """Return the columns that tell of a class; all empty where there are no scores."""
+_NONE = "(none)"  # of the findings is called
+
+
+def finding(card: "ModelCard", scores: "Tensor | None") -> dict[str, Any]:
+    """Return the columns that tell of a class; all empty where there are no scores.
+
+    Of a model of several findings: each with its own probability, and those of at least 0.5.
+    """
+    classes = card.classes
     if scores is None:
         return {"prediction": None, **dict.fromkeys(f"p_{c}" for c in classes), "scores": None}
-    probabilities = scores.softmax(dim=0).tolist()
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    if card.several:
+        probabilities = scores.sigmoid().tolist()
+        called = [c for c, p in zip(classes, probabilities, strict=True) if p >= 0.5]
+        told = " | ".join(called) or _NONE
+    else:
+        probabilities = scores.softmax(dim=0).tolist()
+        told = classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
     return {
-        "prediction": classes[best],
+        "prediction": told,
         **{f"p_{c}": p for c, p in zip(classes, probabilities, strict=True)},
         "scores": scores.tolist(),
     }

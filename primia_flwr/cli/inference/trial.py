@@ -88,7 +88,7 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     """
     import torch
 
-    from primia_flwr.inference.lowering.precision import is_precise, precision_of
+    from primia_flwr.inference.lowering.precision import is_precise, margins_of, precision_of
     from primia_flwr.models.saved import load_model
 
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
@@ -103,18 +103,18 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     with torch.inference_mode():
         plain = torch.cat([model(_image(images, row["file"], card)) for row in rows]).double()
     found = torch.tensor([row["scores"] for row in rows], dtype=torch.float64)
-    same = found.argmax(dim=1) == plain.argmax(dim=1)
-    top = plain.topk(2, dim=1).values
-    margins = (top[:, 0] - top[:, 1]).tolist()
+    margins, other = margins_of(plain, found, several=card.several)
+    if card.several:  # of an image the finding that is least clear
+        margins, other = margins.amin(dim=1), other.any(dim=1)
     differing = [
         {"file": row["file"], "margin": margin, "encrypted": row["prediction"]}
-        for row, margin, alike in zip(rows, margins, same.tolist(), strict=True)
-        if not alike
+        for row, margin, differs in zip(rows, margins.tolist(), other.tolist(), strict=True)
+        if differs
     ]
-    precision = precision_of(plain, found, wrong_cuts=0.0)
+    precision = precision_of(plain, found, wrong_cuts=0.0, several=card.several)
     return {
         "images": len(rows),
-        "agreement": float(same.double().mean()),
+        "agreement": float((~other).double().mean()),
         "largest_logit_error": precision.largest_difference,
         "precise": is_precise(precision, len(rows)),
         "disagreements": differing,

@@ -169,7 +169,7 @@ class Work:
         outside = opinion.verdict == Verdict.OUTSIDE
         return {
             "file": name,
-            **finding(self._sessions.card.classes, opinion.scores),
+            **finding(self._sessions.card, opinion.scores),
             "plausible": opinion.verdict == Verdict.PLAUSIBLE,
             "audit": opinion.verdict.value if outside else audit,
             "calibrated": self._sessions.calibrated,

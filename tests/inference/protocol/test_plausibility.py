@@ -148,7 +148,16 @@ def test_one_image_that_is_not_plausible_leaves_the_others_of_its_batch() -> Non
 
 def test_what_the_clinician_reads() -> None:
     nothing = dict.fromkeys(("prediction", "p_ill", "p_well", "scores"))
-    assert finding(("ill", "well"), None) == nothing
+    card = SimpleNamespace(classes=("ill", "well"), several=False)
+    assert finding(card, None) == nothing
+    assert finding(card, torch.tensor([0.0, math.log(3)]))["prediction"] == "well"
+    # Findings by themselves: a probability each, and those of a half or more are told.
+    several = SimpleNamespace(classes=("ill", "well"), several=True)
+    told = finding(several, torch.tensor([0.0, math.log(3)]))
+    assert told["prediction"] == "ill | well"
+    assert (told["p_ill"], told["p_well"]) == pytest.approx((0.5, 0.75))
+    assert finding(several, torch.tensor([-1.0, -2.0]))["prediction"] == "(none)"
+    assert finding(several, None) == nothing
     assert "beyond 262144" in not_plausible("a.png", 0.0)
     assert "beyond 64" in not_plausible("a.png", 64.0)
     assert "NOT calibrated" in basis(0, audit=False)

@@ -194,6 +194,12 @@ def test_images_are_grouped_by_the_rarest_finding_that_they_show():
     assert rarest_of(labels).tolist() == [1, 0, 2, 0]
 
 
+def test_models_are_mixed_by_their_probabilities():
+    logits = torch.tensor([[[0.0, 700.0]], [[-800.0, 0.0]]], dtype=torch.float64)
+    mixed = TASK.mixed(logits, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert TASK.probabilities(mixed).tolist() == [pytest.approx([0.25, 0.75])]
+
+
 def test_scores_by_hand():
     p = TASK.probabilities(LOGITS).numpy()
     scores = score_findings(LABELS.numpy(), p, NAMES)
