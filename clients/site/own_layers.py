@@ -17,7 +17,7 @@ from clients.site.opened import OpenSite
 from primia_flwr.config.load import to_yaml
 from primia_flwr.errors import DataError
 from primia_flwr.models import save_model
-from primia_flwr.models.own_arrays import own_of
+from primia_flwr.models.frozen_arrays import own_of
 from primia_flwr.pipeline.first_model import model_card
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.training.normalisation import Normalisation

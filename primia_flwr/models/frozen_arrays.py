@@ -1,4 +1,12 @@
-"""The arrays of a model that no site sends back: untrained ones, and a site's own layers."""
+"""The arrays of a model that no site sends back: untrained ones, and a site's own layers.
+
+A site's own layers leave it in no message. With `model.shared=no_norm` they are the norm layers,
+scale, shift and statistics (FedBN); with `body` the head (FedPer). They begin as those of the first
+model, which everybody knows.
+
+Source: Li et al. 2021, FedBN; Arivazhagan et al. 2019, Federated Learning with Personalization
+Layers.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -7,7 +15,8 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.models.own_arrays import own_of
+from primia_flwr.config.rows import MODELS
+from primia_flwr.models.layers.common import NORM_LAYERS
 from primia_flwr.models.registry import build_model
 
 _Array = TypeVar("_Array")
@@ -31,6 +40,24 @@ def frozen_of(cfg: ModelConfig, model: nn.Module) -> frozenset[str]:
     return untrained | own_of(cfg, model)
 
 
+def own_of(cfg: ModelConfig, model: nn.Module) -> frozenset[str]:
+    """Return the names of a built model's float arrays that each site keeps for itself."""
+    if not cfg.keeps_layers:
+        return frozenset()
+    layers = [name for name, module in model.named_modules() if _is_own(cfg, name, module)]
+    return frozenset(
+        name
+        for name, value in model.state_dict().items()
+        if value.is_floating_point() and any(name.startswith(f"{layer}.") for layer in layers)
+    )
+
+
 def without(arrays: Mapping[str, _Array], names: Iterable[str]) -> dict[str, _Array]:
     """Return arrays by name, without some of them, in their order."""
     return {name: array for name, array in arrays.items() if name not in names}
+
+
+def _is_own(cfg: ModelConfig, name: str, module: nn.Module) -> bool:
+    if cfg.shared == "no_norm":
+        return isinstance(module, NORM_LAYERS)
+    return bool(name == MODELS[cfg.name].head)

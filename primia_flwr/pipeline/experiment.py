@@ -28,6 +28,7 @@ from primia_flwr.data.dataset import (
 from primia_flwr.data.files.progress import telling
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pseudonyms import private_folder
+from primia_flwr.evaluation.sets import COVERAGE, judge_sets, set_rule
 from primia_flwr.flower.launcher import RunStopped
 from primia_flwr.flower.shares import shares
 from primia_flwr.models import check_image_size
@@ -36,9 +37,12 @@ from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.dealt import DEALT
 from primia_flwr.pipeline.first_model import check_first_weights, check_outputs
 from primia_flwr.pipeline.lost import launch_again
-from primia_flwr.pipeline.own_models import score_own_models
-from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
-from primia_flwr.pipeline.sets import COVERAGE, judge_sets, set_rule
+from primia_flwr.pipeline.scoring import (
+    check_explained,
+    explain_model,
+    score_model,
+    score_own_models,
+)
 from primia_flwr.pipeline.tracked import tracked
 from primia_flwr.pipeline.weights import check_weights
 from primia_flwr.provisioning.identities import prepare_secure

@@ -1,7 +1,8 @@
 """Score one model on labelled images, keep its predictions, and explain a few of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,8 @@ from primia_flwr.evaluation.explain.cases import (
 )
 from primia_flwr.evaluation.explain.saliency import Case, choose_cases, explained_layer, grad_cam
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
-from primia_flwr.models.card import ModelCard
+from primia_flwr.models.card import CARD_FILE, ModelCard
+from primia_flwr.models.saved import load_model
 from primia_flwr.tasks.judge import Judge, ModelScores
 from primia_flwr.tasks.predictions import Predictions
 from primia_flwr.tasks.task import Task
@@ -61,6 +63,31 @@ def score_model(
     made = Predictions(test.files, patients, labels, outputs, test.classes)
     write_predictions(path, made, judge)
     return judge.score(labels, outputs, test.classes)
+
+
+def score_own_models(
+    run_dir: Path,
+    sites: Sequence[str],
+    scored: Callable[[nn.Module, ModelCard, Path], ModelScores],
+) -> dict[str, Any]:
+    """Return, in a simulation, the scores of the models that sites saved with their own layers.
+
+    Parameters
+    ----------
+    run_dir : Path
+        The run's, into which `predictions-<site>.csv` is written.
+    sites : sequence of str
+        Their names; one that saved none is left out.
+    scored : callable
+        Given a model, its card, and where to write the predictions.
+    """
+    found: dict[str, Any] = {}
+    for site in sites:
+        folder = run_dir / "sites" / site / "model"
+        if (folder / CARD_FILE).is_file():
+            model, card = load_model(folder)
+            found[site] = scored(model, card, run_dir / f"predictions-{site}.csv").to_dict()
+    return found
 
 
 def check_explained(task: Task, key: str, value: int) -> None:

@@ -108,7 +108,7 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
 
 def _sets(cfg: EvaluateConfig, card: Any, predictions: Path, judge: Any) -> Any:
     """Judge the sets of classes of a model that has some; None of another."""
-    from primia_flwr.pipeline.sets import judge_sets, set_rule
+    from primia_flwr.evaluation.sets import judge_sets, set_rule
 
     if not card.set_scores:
         return None

@@ -157,7 +157,7 @@ def _sets(cfg: PredictConfig, card: "ModelCard") -> "Callable[[Opinion], dict[st
     """Return what gives the column with an image's set of classes; no column without sets."""
     if not card.set_scores:
         return lambda _: {}
-    from primia_flwr.pipeline.sets import in_words, set_rule
+    from primia_flwr.evaluation.sets import in_words, set_rule
     from primia_flwr.pipeline.unlabelled import is_plausible
 
     rule = set_rule(card, coverage=cfg.coverage, by_class=cfg.by_class)

@@ -76,8 +76,8 @@ def _averaging(pool: nn.AvgPool2d, channels: int) -> nn.Conv2d:
     layer = nn.Conv2d(
         channels,
         channels,
-        pool.kernel_size,  # type: ignore[arg-type]
-        pool.stride,  # type: ignore[arg-type]
+        pool.kernel_size,
+        pool.stride,
         groups=channels,
         bias=False,
     )

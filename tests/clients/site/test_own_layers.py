@@ -17,7 +17,7 @@ from primia_flwr.config.load import compose_experiment, load_experiment, to_yaml
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.messages import keys, records
 from primia_flwr.models import build_model, load_model
-from primia_flwr.models.own_arrays import own_arrays
+from primia_flwr.models.frozen_arrays import own_of
 from tests.clients.answering import answer_evaluate, answer_train
 
 HEAD = {"classifier.weight", "classifier.bias"}
@@ -113,7 +113,7 @@ def test_the_answer_has_the_body_alone_and_the_next_verdict_is_with_the_own_head
 )
 def test_which_arrays_stay(shared: str, norm: str, expected: int) -> None:
     cfg = ModelConfig(name="simpleconv", norm=norm, shared=shared)
-    assert len(own_arrays(cfg, outputs=3, channels=1)) == expected
+    assert len(own_of(cfg, build_model(cfg, outputs=3, channels=1))) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""What is trained: bytes, MCC and private MCC of `model.trainable=head|norm|lora|all`.
+
+A network is trained at one place on other patients of the first scanner; three sites with scanners
+of their own start from it. Plain sums are secure ones of the same sites; private runs are DP-SGD at
+the epsilon that is asked. Both are scored on the test patients of all sites.
+
+    python -m primia_bench.models.small_updates --seeds 1 2 3 --output results.json
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import matthews_corrcoef
+
+from primia_bench.machine import describe_machine, publish, save
+from primia_bench.models.federated import bytes_up, mean_interval, score, train
+from primia_bench.models.scanners import SITES, write_sites
+
+_TRAINABLE = ("head", "norm", "lora", "all")
+_NETWORK = ("model.norm=group", "model.norm_groups=8")
+
+
+def pretrained(folder: Path, patients: int) -> Path:
+    """Train on patients of another seed, all on the first scanner; return the weights."""
+    data = write_sites(folder / "others", patients=patients, seed=1000, shifted=False)
+    words = ("federation.rounds=10", "training.local_epochs=2", "seed=7", *_NETWORK)
+    return train(data, folder / "pretrained", *words) / "model.safetensors"
+
+
+def one_run(data: Path, run: Path, *words: str) -> dict[str, float]:
+    """Train once; return the MCC of all sites' test images, and the bytes of a round."""
+    train(data, run, *_NETWORK, *words)
+    found = [score(run, data, site) for site in SITES]
+    labels = np.concatenate([one.labels for one in found])
+    called = np.concatenate([one.outputs.argmax(axis=1) for one in found])
+    return {"mcc": float(matthews_corrcoef(labels, called)), "bytes_up": bytes_up(run)}
+
+
+def words_of(trainable: str, weights: Path, seed: int, rounds: int, epsilon: float) -> list[str]:
+    """Return what differs between runs; `epsilon` 0: not private."""
+    words = [f"model.trainable={trainable}", f"model.weights={weights}", f"seed={seed}"]
+    words.append(f"federation.rounds={rounds}")
+    if epsilon:
+        words += [
+            "privacy=dp_sgd", f"privacy.epsilon={epsilon:g}", "training.learning_rate=0.003",
+            "privacy.weights_without_patients=true",
+        ]  # fmt: skip
+    return words
+
+
+def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Return MCC over seeds, and the bytes of a round of all sites."""
+    return {
+        name: {
+            "mcc": mean_interval([run["mcc"] for run in of]),
+            "megabytes_up_a_round": round(of[-1]["bytes_up"] / 1e6, 3),
+        }
+        for name, of in runs.items()
+        if of
+    }
+
+
+def main() -> None:
+    """Train all and print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--patients", type=int, default=450)
+    parser.add_argument("--epsilon", type=float, default=3.0)
+    parser.add_argument("--output", default="", help="also write the JSON to this file")
+    arguments = parser.parse_args()
+    document: dict[str, Any] = {
+        "benchmark": "small_updates",
+        "settings": {key: vars(arguments)[key] for key in ("rounds", "patients", "epsilon")},
+        "machine": describe_machine(),
+    }
+    runs: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="primia-small-") as name:
+        folder = Path(name)
+        weights = pretrained(folder, arguments.patients)
+        for seed in arguments.seeds:
+            data = write_sites(folder / f"data-{seed}", patients=arguments.patients, seed=seed)
+            for epsilon in (0.0, arguments.epsilon):
+                for trainable in _TRAINABLE:
+                    kind = f"{trainable}, epsilon {epsilon:g}" if epsilon else trainable
+                    run = folder / f"run-{seed}-{trainable}-{epsilon:g}"
+                    words = words_of(trainable, weights, seed, arguments.rounds, epsilon)
+                    runs.setdefault(kind, []).append(one_run(data, run, *words))
+                    document |= {"found": summary(runs), "seeds": arguments.seeds}
+                    save(document, arguments.output)
+    publish(document, arguments.output)
+
+
+if __name__ == "__main__":
+    main()
