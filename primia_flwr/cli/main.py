@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("analysis.predict", "classify images without labels by a saved model"),
     "compare": ("analysis.compare", "models and human readers on the same images"),
     "attack membership": ("analysis.attack_membership", "was a patient in a model's training?"),
+    "attack poisoning": ("analysis.attack_poisoning", "what do sites that lie do to a model?"),
+    "attack adversarial": ("analysis.attack_adversarial", "how little changes an image's class?"),
     "data check": ("data.check", "what is in a data folder, and what is broken"),
     "data partition": ("data.partition", "write one manifest per site"),
     "data deidentify": ("data.deidentify", "copies of images in which nothing names a patient"),
