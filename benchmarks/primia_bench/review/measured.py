@@ -89,7 +89,7 @@ def _scores(run: Path) -> dict[str, Any]:
     interval = read_json(run / "evidence.json")["figures"]["Federated"]["mcc"]
     return {
         "mcc": found["mcc"],
-        "mcc_interval": [round(float(interval[key]), 4) for key in ("low", "high")],
+        "mcc_interval": [interval[key] for key in ("low", "high")],
         "roc_auc": found["roc_auc"],
         "epsilon": (facts.get("privacy") or {}).get("epsilon"),
         "seconds": facts["seconds"],

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from primia_flwr.config.experiment.data import SyntheticConfig
@@ -80,13 +81,14 @@ def _dealt(
     return dealt
 
 
-def _shares(split: str, sites: int, rng: np.random.Generator) -> np.ndarray:
+def _shares(split: str, sites: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     if split == SPLITS[1]:
         return rng.dirichlet(np.full(sites, 0.3))
     sizes = np.ones(sites)
     if split == SPLITS[2]:
         sizes[-1] = 0.5
-    return sizes / sizes.sum()
+    shares: npt.NDArray[np.float64] = sizes / sizes.sum()
+    return shares
 
 
 def _changed(rows: list[Row], split: str, sites: int) -> list[Row]:

@@ -84,7 +84,7 @@ def _names(pair: dict[str, Any]) -> tuple[str, str]:
 def _pair(pair: dict[str, Any]) -> dict[str, Any]:
     return {
         "models": _names(pair),
-        "mcnemar_p_by_patient": pair["mcnemar"]["p_by_patient"],
+        "mcnemar_p_by_patient": pair["mcnemar"]["p"],
         "mcc_difference": pair["mcc_difference"],
     }
 

@@ -110,7 +110,7 @@ def table(secure: Path, plain: Path, folder: Path, *, seed: int) -> dict[str, An
         "secure_against_plain": {
             "mcnemar_p": p,
             "mcnemar_p_holm": pair["p_holm"],
-            "mcnemar_p_by_patient": pair["mcnemar"]["p_by_patient"],
+            "mcnemar_method": pair["mcnemar"]["method"],
             "accuracy_difference": pair["accuracy_difference"],
             "mcc_difference": pair["mcc_difference"],
             "bound": BOUND_P,
