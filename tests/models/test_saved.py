@@ -12,6 +12,7 @@ from primia_flwr.errors import CheckpointError
 from primia_flwr.models import ModelCard, build_model, load_model, save_model
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.card import weights_digest
+from primia_flwr.models.origin import Origin
 from primia_flwr.models.saved import write_bounds
 
 CARD = ModelCard(
@@ -45,6 +46,19 @@ def test_what_was_saved_comes_back(model: nn.Module, tmp_path: Path) -> None:
     images = torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(loaded(images), model.eval()(images))
     assert sorted(os.listdir(tmp_path / "run")) == ["model.json", "model.safetensors"]
+
+
+def test_what_a_card_may_say_besides_comes_back(model: nn.Module, tmp_path: Path) -> None:
+    counts = ((1, 2), (0, 3), (4, 0))
+    origin = Origin("imagenet", "a-package", "0" * 64, "1" * 64)
+    kind = replace(CARD.model, shared="no_norm")
+    card = replace(CARD, model=kind, site="munich", origin=origin, set_scores=counts)
+    save_model(tmp_path, model, card)
+    assert load_model(tmp_path)[1] == card
+    save_model(tmp_path, model, replace(card, site=""))
+    with pytest.raises(CheckpointError, match=r"lacks its norm layers.*sites/<site>/model"):
+        load_model(tmp_path)
+    assert load_model(tmp_path, whole=False)[1].lacks == "norm layers"
 
 
 def test_card_has_the_agreed_keys(model: nn.Module, tmp_path: Path) -> None:
@@ -119,6 +133,14 @@ def test_one_changed_byte_is_noticed(model: nn.Module, tmp_path: Path) -> None:
         ({"model": {"name": "resnet19"}}, "cannot be read.*resnet19"),
         ({"classes": None}, "a model card that"),
         ({"channels": 3}, "mean="),
+        ({"set_scores": [[1, 2], [0, 3]]}, "set_scores="),  # of two classes
+        ({"set_scores": [[1, 2], [0, 3], [1]]}, "set_scores="),
+        ({"set_scores": [[1, 2], [0, 3], [1, -1]]}, "set_scores="),
+        ({"set_scores": [[1, 2], [0, 3], [1, 0.5]]}, "set_scores="),
+        ({"set_scores": [[], [], []]}, "set_scores="),
+        ({"set_scores": 3}, "a model card that"),
+        ({"origin": {"source": "none"}}, "a model card that"),
+        ({"origin": [1]}, "a model card that"),
         ({"channels": 3, "mean": [0.1] * 3, "std": [0.1] * 3}, "does not fit"),
     ],
 )

@@ -274,10 +274,12 @@ class Server:
 def public_card(card: ModelCard) -> dict[str, Any]:
     """Return what a data owner may know of a model.
 
-    Not where its first weights came from, nor how large the numbers got on validation images.
+    Not where its first weights came from, nor whose own layers are in it, nor what was measured on
+    validation images: how large the numbers got, which scores they had.
     """
-    model = replace(card.model, weights="none", trainable="all")
-    return replace(card, model=model, config_hash="", activation_bounds=None).to_dict()
+    model = replace(card.model, weights="none", trainable="all", shared="all")
+    told = replace(card, model=model, config_hash="", site="", origin=None)
+    return replace(told, activation_bounds=None, set_scores=()).to_dict()
 
 
 def _send_masked_weights(
