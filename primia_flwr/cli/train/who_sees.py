@@ -19,7 +19,7 @@ def what_matters(experiment: Experiment) -> dict[str, str]:
         "rule": f"{strategy.name}, sites weighted by {_weights(strategy.weighting)}, "
         f"{rounds} rounds",
         "the coordinator sees": _coordinator(experiment),
-        "each site sees": f"{_site(experiment)}, and its own images",
+        "each site sees": f"{_site(experiment)}, and its own images{_own(experiment)}",
         "privacy": experiment.privacy.promise
         or "none: what is seen, and the model, may tell of single patients",
         "tracking": f"{mode}: {_TRACKED[mode].format(model=model)}",
@@ -60,6 +60,12 @@ def _site(experiment: Experiment) -> str:
         others = ", at the end those of all others" if strategy.vote == "insulearn" else ""
         return f"its own model of every round{others}"
     return "the global model of every round"
+
+
+def _own(experiment: Experiment) -> str:
+    """Say which layers stay at each site, where some do."""
+    own = {"no_norm": "norm layers", "body": "classifier"}.get(experiment.model.shared)
+    return f"; its own {own} it sends to nobody" if own else ""
 
 
 _CHOSEN = {

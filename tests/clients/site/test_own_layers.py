@@ -125,6 +125,7 @@ def test_which_arrays_stay(shared: str, norm: str, expected: int) -> None:
         (["privacy=dp_sgd", "model.norm=group"], "privacy.mode=dp_sgd with model.shared=body"),
         (["search=demo"], "search with model.shared=all"),
         (["aggregation=relay", "strategy=cyclic"], "expected plain or secure"),
+        (["aggregation=plain", "strategy=ensemble"], "each site has a model of its own already"),
     ],
 )
 def test_what_does_not_go_with_own_layers_is_refused(overrides: list[str], said: str) -> None:
