@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,13 @@ from primia_flwr.data.files.listing import file_digest, kind_of, read_head
 from primia_flwr.data.files.masks import decode_partner
 from primia_flwr.data.files.store import describe_unreadable, in_parallel
 from primia_flwr.data.layouts.common import split_folders, split_of, sub_folders
+from primia_flwr.data.layouts.labels import check_findings
 from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.misfits import misfits
 from primia_flwr.data.names import is_own
 from primia_flwr.errors import DataError, PrimiaError
+from primia_flwr.tasks.findings import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -159,16 +161,16 @@ def _examine(root: Path, path: str) -> FileFacts:
 
 def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) -> Findings:
     good = [fact for fact in facts if not fact.problem]
-    label_of = {sample.path: sample.label for sample in readable.samples}
+    label_of = {sample.path: sample.findings or sample.label for sample in readable.samples}
     groups = _duplicates(good)
-    empty = {name: {"images": 0, "patients": 0} for name in manifest.strata}
+    classes = {name: _counted([]) for name in manifest.classes} | _counts(readable, "label")
     return Findings(
         root=str(manifest.root),
         synthetic=manifest.synthetic,
         images=len(readable),
         patients=len(readable.patients()),
         unknown_patients=sum(is_own(sample.patient) for sample in readable.samples),
-        classes={**empty, **_counts(readable, "label")},
+        classes=_by_finding(readable) if manifest.several else classes,
         splits=_counts(readable, "split"),
         sites=_counts(readable, "site"),
         kinds=dict(sorted(Counter(fact.kind for fact in good).items())),
@@ -185,16 +187,26 @@ def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) ->
 
 def _counts(manifest: Manifest, attribute: str) -> dict[str, dict[str, int]]:
     """Images and patients by class, split or site; nothing if no sample has one."""
-    images: Counter[str] = Counter()
-    patients: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in manifest.samples:
         value = getattr(sample, attribute)
-        name = manifest.strata[value] if attribute == "label" else str(value)
-        images[name] += 1
-        patients[name].add(sample.patient)
-    if set(images) <= {""}:
+        groups[manifest.classes[value] if attribute == "label" else str(value)].append(sample)
+    if set(groups) <= {""}:
         return {}
-    return {name: {"images": images[name], "patients": len(patients[name])} for name in images}
+    return {name: _counted(samples) for name, samples in groups.items()}
+
+
+def _by_finding(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Images and patients of each finding: where it is present, absent, or unknown."""
+    return {
+        f"{name}: {word}": _counted([s for s in manifest.samples if s.findings[k] == label])
+        for k, name in enumerate(manifest.classes)
+        for word, label in (("present", 1), ("absent", 0), ("unknown", UNKNOWN))
+    }
+
+
+def _counted(samples: Sequence[Sample]) -> dict[str, int]:
+    return {"images": len(samples), "patients": len({sample.patient for sample in samples})}
 
 
 def _sizes(facts: Iterable[FileFacts]) -> dict[str, list[int]]:
@@ -241,7 +253,9 @@ def _errors(findings: Findings, readable: Manifest, cfg: DataConfig) -> list[str
     if findings.unreadable and not cfg.skip_unreadable:
         found.append(describe_unreadable(findings.unreadable))
     present = [name for name, counts in findings.classes.items() if counts["images"]]
-    if len(present) < (1 if cfg.classes or readable.mask_values else 2):
+    if readable.several:
+        found += [str(error) for error in _undecided(readable)]
+    elif len(present) < (1 if cfg.classes or readable.mask_values else 2):
         found.append(
             f"{readable.root}: readable images of {len(present)} class(es) {present}; expected at "
             "least two: add images or correct data.root"
@@ -304,6 +318,23 @@ def _dominant(manifest: Manifest) -> list[str]:
     ]
 
 
+def _undecided(manifest: Manifest) -> Iterator[DataError]:
+    """Yield why nothing can be learned of findings, if so."""
+    try:
+        if manifest.samples:
+            check_findings(manifest)
+    except DataError as error:
+        yield error
+
+
+def _shown(manifest: Manifest, sample: Sample) -> list[str]:
+    """Return what an image shows: its class, or its findings."""
+    if not manifest.several:
+        return [manifest.classes[sample.label]]
+    pairs = zip(manifest.classes, sample.findings, strict=True)
+    return [name for name, label in pairs if label == 1]
+
+
 def _guessed(facts: list[FileFacts]) -> list[str]:
     guessed = [fact.path for fact in facts if fact.depth_is_guessed]
     if not guessed:
@@ -317,7 +348,7 @@ def _guessed(facts: list[FileFacts]) -> list[str]:
 
 def _one_class(findings: Findings, cfg: DataConfig) -> list[str]:
     present = [name for name, counts in findings.classes.items() if counts["images"]]
-    if len(present) != 1 or not cfg.classes or TASKS[cfg.task].masked:
+    if len(present) != 1 or not cfg.classes or TASKS[cfg.task].masked or TASKS[cfg.task].several:
         return []
     return [
         f"all images are of the class {present[0]!r:.80}: enough for one site of a "
@@ -329,7 +360,7 @@ def _class_warnings(manifest: Manifest, cfg: DataConfig) -> list[str]:
     """Warn of a class that is on one side of the given split only."""
     sides: dict[bool, set[str]] = {True: set(), False: set()}
     for sample in manifest.samples:
-        sides[sample.split == "test"].add(manifest.strata[sample.label])
+        sides[sample.split == "test"] |= set(_shown(manifest, sample))
     if cfg.split != "auto" or not sides[True] or not sides[False]:
         return []
     return [

@@ -9,20 +9,19 @@ import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.rows import TASKS
 from primia_flwr.data.files.store import Store, open_store
+from primia_flwr.data.layouts.labels import check_findings
 from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.names import key_of
 from primia_flwr.data.pictures import pictures_of
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
-from primia_flwr.storage.printable import printable
 from primia_flwr.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -399,23 +398,13 @@ def _check_classes(manifest: Manifest) -> None:
     if manifest.mask_values:
         return  # the masks know which classes there are
     if manifest.several:
-        _check_findings(manifest)
+        check_findings(manifest)
         return
     present = [name for name, n in zip(manifest.classes, manifest.label_counts(), strict=True) if n]
     if len(present) < 2:
         raise DataError(
             f"{manifest.root}: holds only the class(es) {present}; expected images of at least two "
             f"of {list(manifest.classes)}: correct data.root or add images"
-        )
-
-
-def _check_findings(manifest: Manifest) -> None:
-    found = np.array([sample.findings for sample in manifest.samples])
-    if not ((found == 1).any(axis=0) & (found == 0).any(axis=0)).any():
-        raise DataError(
-            f"{manifest.root}: none of {printable(', '.join(manifest.classes), limit=200)} is "
-            "present on one image and absent on another; expected one that is: name other "
-            "findings in data.classes, or set data.unmentioned=negative"
         )
 
 

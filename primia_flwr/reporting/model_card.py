@@ -48,7 +48,7 @@ def model_facts(folder: RunFolder) -> dict[str, Any]:
     chosen = read_json(folder.path / "result.json").get("values") or {}
     return {
         "model": _model(folder, config),
-        "data": _data(run, config),
+        "data": _data(folder, config),
         "training": _training(run, config, chosen),
         "metrics": _metrics(folder),
         "privacy": {
@@ -85,7 +85,9 @@ def _hash(folder: RunFolder) -> str:
     return own if isinstance(own, str) and own else str(folder.run.get("config_hash", ""))
 
 
-def _data(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _data(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
+    run = folder.run
+    names = folder.task.label_names(run.get("classes", []))
     partition = config.get("data", {}).get("partition", {})
     return {
         "layout": run.get("data_layout", ""),
@@ -93,9 +95,7 @@ def _data(run: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
         "simulated_sites": run.get("deployment") == "simulation",
         "partition": partition.get("kind", ""),
         "sites": run.get("sites", []),
-        "class_counts_over_sites": dict(
-            zip(run.get("classes", []), run.get("label_counts") or [], strict=False)
-        ),
+        "class_counts_over_sites": dict(zip(names, run.get("label_counts") or [], strict=False)),
         "test": run.get("test"),
     }
 

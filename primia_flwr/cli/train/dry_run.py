@@ -82,7 +82,8 @@ def _simulation(experiment: Experiment, console: Console) -> dict[str, Any]:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     shared = shares(experiment)
     table = Table(title=f"{experiment.name}: {experiment.federation.rounds} rounds")
-    for column in ("site", "train", "validation", *facts["classes"], "batches a round"):
+    counted = experiment.task.label_names(facts["classes"])
+    for column in ("site", "train", "validation", *counted, "batches a round"):
         table.add_column(column, justify="left" if column == "site" else "right")
     for row in facts["sites"]:
         steps = steps_a_round(experiment.training, row["train"])

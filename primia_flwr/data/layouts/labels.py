@@ -113,6 +113,23 @@ def labelled_manifest(
     return manifest.noting(*notes).leaving(left_out)
 
 
+def check_findings(manifest: Manifest) -> None:
+    """Refuse data of which nothing can be learned.
+
+    Raises
+    ------
+    DataError
+        If no finding is present on one image and absent on another.
+    """
+    found = np.array([sample.findings for sample in manifest.samples])
+    if not ((found == 1).any(axis=0) & (found == 0).any(axis=0)).any():
+        raise DataError(
+            f"{manifest.root}: none of {printable(', '.join(manifest.classes), limit=200)} is "
+            "present on one image and absent on another; expected one that is: name other "
+            "findings in data.classes, or set data.unmentioned=negative"
+        )
+
+
 def _refuse_repeated(where: str, rows: Sequence[Labelled]) -> None:
     path, count = Counter(row.sample.path for row in rows).most_common(1)[0] if rows else ("", 0)
     if count > 1:

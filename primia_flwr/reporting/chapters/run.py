@@ -7,6 +7,7 @@ import numpy as np
 
 from primia_flwr.numbers import DASH, count, duration, size
 from primia_flwr.runs.folder import RunFolder, column
+from primia_flwr.tasks.task import Task
 
 _CITATIONS = {
     "pneumonia": (
@@ -27,7 +28,8 @@ def run_chapter(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts, the images of each site by class, and whose data they are."""
     run = folder.run
     layout = run.get("data_layout") or config.get("data", {}).get("layout", "")
-    classes, test = run.get("classes", []), run.get("test") or {}
+    test = run.get("test") or {}
+    classes = list(folder.task.label_names(run.get("classes", [])))
     parts = [(s.get("site", "?"), s.get("train"), s.get("val"), s) for s in run.get("sites", [])]
     if test.get("n"):
         parts.append(("Test set", None, None, test))
@@ -40,7 +42,7 @@ def run_chapter(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
             [name, count(train), count(val), *_by_class(counts, classes)]
             for name, train, val, counts in parts
         ],
-        "all_counts": _all_counts(run, classes),
+        "all_counts": _all_counts(run, classes, folder.task),
         "test": test,
         "citation": _CITATIONS.get(layout, "") if run.get("deployment") != "deployment" else "",
     }
@@ -101,14 +103,14 @@ def _times(times: Sequence[Any]) -> str:
     return ", ".join(str(one).replace("T", " ") for one in times)
 
 
-def _all_counts(run: Mapping[str, Any], classes: list[str]) -> list[list[str]]:
+def _all_counts(run: Mapping[str, Any], classes: list[str], task: Task) -> list[list[str]]:
     """Return the training images of all sites together, by class, where nothing else is known."""
     counts = run.get("label_counts")
     if not isinstance(counts, list) or len(counts) != len(classes):
         return []
     if not all(isinstance(n, int | float) for n in counts) or not sum(counts):
         return []
-    return [["All sites", count(sum(counts)), *map(count, counts)]]
+    return [["All sites", count(task.labelled(counts)), *map(count, counts)]]
 
 
 def _by_class(counts: Mapping[str, Any], classes: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.config.rows import TASKS
+from primia_flwr.data.check import check_data
 from primia_flwr.data.dataset import load_site, load_test
 from primia_flwr.data.layouts.findings import FINDINGS
 from primia_flwr.data.layouts.readers import read_manifest
@@ -400,3 +401,30 @@ def test_drawn_findings_go_together_and_some_labels_are_unknown(tmp_path: Path) 
     assert read_manifest(chosen, seed=0).classes == ("nodule", "effusion")
     with pytest.raises(ConfigError, match="names 'mass'; expected findings that are drawn"):
         read_manifest(DataConfig(**{**vars(cfg), "classes": ["nodule", "mass"]}), seed=0)
+
+
+# --- What is said of the data ---
+
+
+def test_a_check_counts_each_finding(tmp_path: Path) -> None:
+    text = "path,edema,nodule,patient\na.png,1,1,P1\nb.png,,0,P1\nc.png,0,0,P2\n"
+    put(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "t.csv").write_text(text)
+    cfg = DataConfig(task="multilabel", layout="manifest", manifest=str(tmp_path / "t.csv"),
+                     classes=["edema", "nodule"])  # fmt: skip
+    checked = check_data(cfg, seed=1)
+    assert checked.ok
+    assert checked.classes == {
+        "edema: present": {"images": 1, "patients": 1},
+        "edema: absent": {"images": 1, "patients": 1},
+        "edema: unknown": {"images": 1, "patients": 1},
+        "nodule: present": {"images": 1, "patients": 1},
+        "nodule: absent": {"images": 2, "patients": 2},
+        "nodule: unknown": {"images": 0, "patients": 0},
+    }
+    # The three files are one picture: of what it shows they say different things.
+    assert checked.contradicting_duplicates == [["a.png", "b.png", "c.png"]]
+    (tmp_path / "t.csv").write_text(text.replace("a.png,1,1", "a.png,0,0"))
+    assert "present on one image and absent on another" in check_data(cfg, seed=1).errors[0]
+    with pytest.raises(DataError, match="none of edema, nodule is present on one image"):
+        load_site(cfg, seed=0, site_index=0, num_sites=1)
