@@ -17,6 +17,7 @@ EXTRAS = {
     "captum": "analysis",
     "statsmodels": "analysis",
     "torchmetrics": "analysis",
+    "nibabel": "nifti",
     "opacus": "dev",
 }
 

@@ -117,7 +117,7 @@ def test_every_package_is_in_its_extra_and_in_all() -> None:
         assert [line for line in extras[extra] if line.startswith(wanted)], package
         assert not [line for line in project["dependencies"] if line.startswith(wanted)], package
     assert extras["all"] == [
-        "primia-flwr[simulation,tracking,search,inference,pretrained,analysis]"
+        "primia-flwr[simulation,tracking,search,inference,pretrained,analysis,nifti]"
     ]
 
 
@@ -132,6 +132,7 @@ DOORS = (
     "primia_flwr.reporting.compare_page",
     "primia_flwr.search.",
     "primia_flwr.tasks.classes.readers.",
+    "primia_flwr.tasks.masks.compare",
 )
 IMPORT_ALL = """
 import importlib, pkgutil, sys

@@ -84,6 +84,27 @@ class SyntheticConfig:
 
 
 @dataclass
+class VolumesConfig:
+    """How volumes become slices.
+
+    `window`: what becomes black and white, e.g. [-160, 240] in Hounsfield units; empty: from the
+    0.5th to the 99.5th percentile of each volume. `slices`: `all` but empty ones of
+    one tone, or those that are `labelled` with more than the background.
+    """
+
+    window: list[float] = field(default_factory=list)
+    slices: str = "all"
+
+    def __post_init__(self) -> None:
+        check_choice("data.volumes.slices", self.slices, ("all", "labelled"))
+        if self.window:
+            check_length("data.volumes.window", self.window, 2, 2, example="[-160,240]")
+            low, high = self.window
+            check_range("data.volumes.window[0]", low, -1e6, 1e6, example=-160)
+            check_range("data.volumes.window[1]", high, low, 1e6, example=240, open_low=True)
+
+
+@dataclass
 class NormalisationConfig:
     """Mean and standard deviation of pixels in [0, 1]: over the federation, or `fixed`."""
 
@@ -313,6 +334,7 @@ class DataConfig:
     cache_dir: str = ".primia/cache"
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    volumes: VolumesConfig = field(default_factory=VolumesConfig)
     normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     mixup: MixupConfig = field(default_factory=MixupConfig)
@@ -341,7 +363,6 @@ class DataConfig:
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)
         check_range("data.workers", self.workers, 0, 256, example=0)
-
 
     def _check_mask_values(self) -> None:
         values = list(self.mask_values)

@@ -1,0 +1,97 @@
+"""A volume with its labels (NIfTI) to axial slices, as a radiologist looks at them.
+
+Whatever the order and direction of the axes in the file: in a slice the first row is anterior, and
+the first column is the patient's right side; the first slice is the lowest. The only door to
+nibabel.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from primia_flwr.data.files.images import Pixels
+from primia_flwr.data.files.regular import open_regular
+from primia_flwr.errors import DataError
+from primia_flwr.extras import need
+from primia_flwr.storage.reading import reading
+
+_MAX_VOXELS = 1 << 28
+_EDGES = (0.5, 99.5)  # percentiles of a volume that become black and white
+_NEAR = 1e-3  # of affines that are the same, in mm
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Axial slices (Z, H, W): uint8 pixels, and the value of each voxel's label."""
+
+    pixels: Pixels
+    labels: npt.NDArray[np.int64]
+
+
+def load_slices(image: Path, label: Path, window: tuple[float, float] | None) -> Slices:
+    """Read a volume and its labels.
+
+    Parameters
+    ----------
+    image, label : Path
+        NIfTI files of one grid.
+    window : tuple of float or None
+        What becomes black and white, in the units of the image, e.g. Hounsfield units; None: from
+        the 0.5th to the 99.5th percentile of the volume.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged, not three-dimensional, or too large, the two differ in size
+        or place, or a label is no whole number.
+    MissingExtraError
+        If nibabel is not installed.
+    """
+    (values, where), (labels, there) = (_loaded(path) for path in (image, label))
+    if values.shape != labels.shape or not np.allclose(where, there, atol=_NEAR):
+        raise DataError(
+            f"{label}: a grid of {labels.shape} voxels; expected that of {image.name}, "
+            f"{values.shape} at the same place: resample the labels to the image"
+        )
+    whole = np.rint(labels)
+    if not np.array_equal(whole, labels):
+        raise DataError(
+            f"{label}: has labels that are no whole numbers; expected one number a class: "
+            "resample with nearest neighbours"
+        )
+    return Slices(_toned(values, window), whole.astype(np.int64))
+
+
+def _loaded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Return a volume as slices (Z, H, W), and where its voxels lie in the patient."""
+    need("nibabel", f"{path.name} (NIfTI)")
+    import nibabel
+
+    logging.getLogger("nibabel.global").setLevel(logging.ERROR)  # of headers that it mends
+    with reading(path, error=DataError, expected="a whole NIfTI file: copy it again"):
+        open_regular(path).close()
+        volume: Any = nibabel.load(path)
+        shape = tuple(int(side) for side in volume.shape)
+        if len(shape) != 3 or not 0 < int(np.prod(shape, dtype=object)) <= _MAX_VOXELS:
+            raise DataError(
+                f"{path}: a grid of {shape}; expected three axes and at most {_MAX_VOXELS:,} "
+                "voxels: store one volume a file"
+            )
+        turned: Any = nibabel.as_closest_canonical(volume)  # type: ignore[no-untyped-call]
+        grid = np.asarray(turned.dataobj, dtype=np.float32)
+        if not np.isfinite(grid).all():
+            raise DataError(f"{path}: has numbers that are not finite; expected finite ones")
+    # From x to the right, y to the front, z up, to rows from the front and columns from the right.
+    return grid[::-1, ::-1].transpose(2, 1, 0), np.asarray(turned.affine, np.float64)
+
+
+def _toned(values: npt.NDArray[np.float32], window: tuple[float, float] | None) -> Pixels:
+    low, high = window or (float(edge) for edge in np.percentile(values, _EDGES))
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    scaled = np.clip((values - low) / (high - low), 0, 1) * 255
+    return np.asarray(np.rint(scaled), np.uint8)

@@ -1,0 +1,157 @@
+"""The layout of the Medical Segmentation Decathlon: imagesTr, labelsTr, dataset.json.
+
+Volumes become axial slices once, as PNG files with their masks in the cache; a patient is a case.
+
+Source: Antonelli et al. 2022, The Medical Segmentation Decathlon.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.files.listing import cache_folder, locked
+from primia_flwr.data.files.volumes import load_slices
+from primia_flwr.data.layouts.common import existing_root
+from primia_flwr.data.layouts.paired import read_paired
+from primia_flwr.data.manifest import Manifest
+from primia_flwr.errors import DataError
+from primia_flwr.extras import need
+from primia_flwr.storage.reading import parse_json, read_text, reading
+
+_VERSION = 1
+"""Raise with every change of the slices: another version is another folder."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One volume: its name, and where its image and its labels lie below the root."""
+
+    name: str
+    image: str
+    label: str
+
+
+def _read_msd(cfg: DataConfig, *, seed: int) -> Manifest:
+    """Cut the volumes of `dataset.json` into slices unless they lie in the cache, and read them.
+
+    Raises
+    ------
+    DataError
+        If dataset.json or a volume cannot be read, or a label is none of its classes.
+    """
+    need("nibabel", "data.layout=msd")
+    root = existing_root(cfg)
+    classes, cases = _listed(root, cfg)
+    target = _sliced(root, classes, cases, cfg)
+    read = replace(cfg, root=str(target), classes=list(classes), mask_values=[])
+    return read_paired(read, seed=seed)
+
+
+def _listed(root: Path, cfg: DataConfig) -> tuple[dict[str, int], list[_Case]]:
+    """Return the label of each class, in their order, and the cases."""
+    file = root / "dataset.json"
+    expected = 'a file with "labels" and "training", as the Decathlon has it'
+    with reading(file, error=DataError, expected=expected):
+        values = parse_json(read_text(file))
+        labels = {str(name): int(value) for value, name in values["labels"].items()}
+        cases = [_case(root, file, entry) for entry in values["training"]]
+    if len(labels) < 2 or not cases or len({case.name for case in cases}) != len(cases):
+        raise DataError(
+            f"{file}: {len(labels)} label(s) and {len(cases)} case(s); expected at least two "
+            "labels, and cases of different names"
+        )
+    ordered = dict(sorted(labels.items(), key=lambda pair: pair[1]))
+    if cfg.classes and list(cfg.classes) != list(ordered):
+        raise DataError(
+            f"{file}: labels {', '.join(ordered)}; expected those of data.classes, "
+            f"{', '.join(cfg.classes)}, in the order of their numbers"
+        )
+    return ordered, cases
+
+
+def _case(root: Path, file: Path, entry: Any) -> _Case:
+    image, label = str(entry["image"]), str(entry["label"])
+    for name in (image, label):
+        if not (root / name).resolve().is_relative_to(root):
+            raise DataError(f"{file}: {name!r:.200} leads out of {root}; expected a path below it")
+    return _Case(Path(image).name.split(".")[0], image, label)
+
+
+def _sliced(root: Path, classes: dict[str, int], cases: list[_Case], cfg: DataConfig) -> Path:
+    """Write the slices below the cache and return their folder."""
+    files = [root / name for case in cases for name in (case.image, case.label)]
+    known = {
+        "version": _VERSION,
+        "classes": classes,
+        "cases": [asdict(case) for case in cases],
+        "files": [_stamp(file) for file in files],
+        "window": list(cfg.volumes.window),
+        "slices": cfg.volumes.slices,
+    }
+    key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+    target = Path(cfg.cache_dir).expanduser().resolve() / f"slices-{key}"
+    with locked(target):
+        if not target.is_dir():
+            with cache_folder(target) as draft:
+                _write(draft, root, classes, cases, cfg)
+    return target
+
+
+def _stamp(file: Path) -> list[int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise DataError(
+            f"{file}: cannot be opened ({error.strerror}); expected the volume that dataset.json "
+            "names: copy it there"
+        ) from None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _write(
+    draft: Path, root: Path, classes: dict[str, int], cases: list[_Case], cfg: DataConfig
+) -> None:
+    written = 0
+    for case in cases:
+        folders = [draft / kind / case.name for kind in ("images", "masks")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        for number, pixels, mask in _slices(root, case, classes, cfg):
+            for folder, array in zip(folders, (pixels, mask), strict=True):
+                Image.fromarray(array).save(folder / f"{number:04d}.png", compress_level=1)
+            written += 1
+    if not written:
+        raise DataError(
+            f"{root}: no slice shows more than the background; expected some, or "
+            "data.volumes.slices=all"
+        )
+
+
+def _slices(root: Path, case: _Case, classes: dict[str, int], cfg: DataConfig) -> Iterator[Any]:
+    """Yield number, pixels and mask (H, W) uint8 of the slices that are wanted, from 1.
+
+    A slice of one tone with nothing labelled is never: all patients would share that picture.
+    """
+    window = (cfg.volumes.window[0], cfg.volumes.window[1]) if cfg.volumes.window else None
+    found = load_slices(root / case.image, root / case.label, window)
+    values = np.array(list(classes.values()))
+    strange = np.setdiff1d(found.labels, values)
+    if strange.size:
+        raise DataError(
+            f"{root / case.label}: the label {strange[0]}; expected one of {values.tolist()}, "
+            "which dataset.json names"
+        )
+    masks = np.searchsorted(values, found.labels).astype(np.uint8)
+    for number, (pixels, mask) in enumerate(zip(found.pixels, masks, strict=True), start=1):
+        if mask.any() or (cfg.volumes.slices == "all" and np.ptp(pixels)):
+            yield number, np.ascontiguousarray(pixels), np.ascontiguousarray(mask)
+
+
+LAYOUT = _read_msd

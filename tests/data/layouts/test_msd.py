@@ -1,0 +1,204 @@
+"""Volumes in the Decathlon's layout: slices as a radiologist sees them, whatever the axes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image
+
+from primia_flwr.config.experiment.data import DataConfig, VolumesConfig
+from primia_flwr.data.dataset import load_own_site
+from primia_flwr.data.files.volumes import load_slices
+from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.errors import ConfigError, DataError
+
+SIZE = (10, 12, 6)  # to the right, to the front, up
+MARK = (8, 9, 1)  # a voxel on the right side, in front, low
+
+
+def saved(path: Path, grid: np.ndarray, codes: str = "RAS") -> Path:
+    """Save a grid that runs to the right, the front and up, with the axes of another order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    change = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    turned = nibabel.orientations.apply_orientation(grid, change)
+    image = nibabel.Nifti1Image(turned, affine @ inv_ornt_aff(change, grid.shape))
+    assert "".join(nibabel.aff2axcodes(image.affine)) == codes
+    nibabel.save(image, path)
+    return path
+
+
+def marked(value: float = 100.0) -> np.ndarray:
+    grid = np.zeros(SIZE, np.float32)
+    grid[MARK] = value
+    return grid
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "SPL", "AIR", "PSR"])
+@pytest.mark.parametrize("label_codes", ["RAS", "LPS"])
+def test_a_marked_voxel_is_where_a_radiologist_looks(
+    tmp_path: Path, codes: str, label_codes: str
+) -> None:
+    image = saved(tmp_path / "image.nii.gz", marked(), codes)
+    label = saved(tmp_path / "label.nii.gz", marked(2), label_codes)
+    found = load_slices(image, label, (0.0, 200.0))
+    assert found.pixels.shape == found.labels.shape == (6, 12, 10)
+    # Second slice from below; third row from the front; second column from the patient's right.
+    assert np.argwhere(found.pixels).tolist() == [[1, 2, 1]]
+    assert found.pixels[1, 2, 1] == 128
+    assert np.argwhere(found.labels == 2).tolist() == [[1, 2, 1]]
+
+
+def test_tones_by_hand(tmp_path: Path) -> None:
+    grid = np.zeros(SIZE, np.float32)
+    grid[0, 0], grid[1, 0] = -1000, 1000
+    image = saved(tmp_path / "a.nii.gz", grid)
+    label = saved(tmp_path / "b.nii.gz", np.zeros(SIZE, np.uint8))
+    found = load_slices(image, label, (-100.0, 300.0)).pixels
+    assert sorted({int(v) for v in np.unique(found)}) == [0, 64, 255]  # 0 is a quarter of the way
+    assert load_slices(label, label, None).pixels.max() == 0
+
+
+def _damaged(root: Path) -> None:
+    (root / "label.nii.gz").write_bytes((root / "label.nii.gz").read_bytes()[:90])
+
+
+def _missing(root: Path) -> None:
+    (root / "label.nii.gz").unlink()
+
+
+def _smaller(root: Path) -> None:
+    saved(root / "label.nii.gz", np.zeros((9, 12, 6), np.uint8))
+
+
+def _elsewhere(root: Path) -> None:
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    affine[0, 3] = 7
+    nibabel.save(nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine), root / "label.nii.gz")
+
+
+def _four_axes(root: Path) -> None:
+    nibabel.save(
+        nibabel.Nifti1Image(np.zeros((*SIZE, 2), np.uint8), np.eye(4)), root / "label.nii.gz"
+    )
+
+
+def _fractions(root: Path) -> None:
+    saved(root / "label.nii.gz", np.full(SIZE, 0.5, np.float32))
+
+
+def _not_finite(root: Path) -> None:
+    saved(root / "label.nii.gz", np.full(SIZE, np.nan, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_damaged, r"label\.nii\.gz cannot be read"),
+        (_missing, r"label\.nii\.gz cannot be read \(No such file"),
+        (_smaller, r"label\.nii\.gz: a grid of .* expected that of image\.nii\.gz"),
+        (_elsewhere, "at the same place"),
+        (_four_axes, "expected three axes"),
+        (_fractions, "no whole numbers"),
+        (_not_finite, "not finite"),
+    ],
+)
+def test_what_is_no_pair_of_volumes_is_named(tmp_path: Path, harm, words: str) -> None:
+    image = saved(tmp_path / "image.nii.gz", marked())
+    saved(tmp_path / "label.nii.gz", marked(1))
+    harm(tmp_path)
+    with pytest.raises(DataError, match=words):
+        load_slices(image, tmp_path / "label.nii.gz", None)
+
+
+def decathlon(root: Path, cases: int = 6) -> DataConfig:
+    for number in range(cases):
+        labels = marked(1 + number % 2).astype(np.uint8)
+        image = np.random.default_rng(number).uniform(0, 100, SIZE).astype(np.float32)
+        image[:, :, 5] = 0  # air
+        saved(root / f"in/imagesTr/liver_{number}.nii.gz", image, "LAS")
+        saved(root / f"in/labelsTr/liver_{number}.nii.gz", labels, "LAS")
+    about = {
+        "labels": {"0": "background", "2": "tumour", "1": "liver"},
+        "training": [
+            {"image": f"./imagesTr/liver_{n}.nii.gz", "label": f"./labelsTr/liver_{n}.nii.gz"}
+            for n in range(cases)
+        ],
+    }
+    (root / "in/dataset.json").write_text(json.dumps(about))
+    return DataConfig(
+        task="segmentation", layout="msd", root=str(root / "in"), image_size=16,
+        cache_dir=str(root / "cache"), test_fraction=0.2, val_fraction=0.3,
+        volumes=VolumesConfig(window=[0.0, 100.0], slices="labelled"),
+    )  # fmt: skip
+
+
+def test_cases_are_patients_and_slices_images(tmp_path: Path) -> None:
+    cfg = decathlon(tmp_path)
+    manifest = read_manifest(cfg, seed=1)
+    assert manifest.classes == ("background", "liver", "tumour")
+    assert manifest.patients() == tuple(f"liver_{n}" for n in range(6))
+    assert manifest.samples[1].path == "images/liver_1/0002.png"
+    mask = np.asarray(Image.open(manifest.root / manifest.samples[1].mask))
+    assert np.argwhere(mask == 2).tolist() == [[2, 1]]
+    whole = read_manifest(replace(cfg, volumes=VolumesConfig()), seed=1)
+    assert len(whole) == 6 * 5  # of a slice of air nobody could be known
+    assert len({s.patient for s in whole.samples}) == 6
+    site = load_own_site(replace(cfg, classes=list(manifest.classes)), seed=1, name="x")
+    assert len(site.train) + len(site.val) == 6
+
+
+def _json(text: str) -> object:
+    return lambda root: (root / "in/dataset.json").write_text(text)
+
+
+def _strange_label(root: Path) -> None:
+    saved(root / "in/labelsTr/liver_0.nii.gz", marked(7).astype(np.uint8), "LAS")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_json("{}"), r"dataset\.json cannot be read .* expected a file with"),
+        (_json('{"labels": {"0": "a", "1": "b"}, "training": []}'), r"0 case\(s\)"),
+        (
+            _json(
+                '{"labels": {"0": "a", "1": "b"}, "training": '
+                '[{"image": "../x.nii.gz", "label": "y.nii.gz"}]}'
+            ),
+            "leads out of",
+        ),
+        (lambda root: (root / "in/labelsTr/liver_3.nii.gz").unlink(), "liver_3.nii.gz: cannot be"),
+        (_strange_label, r"liver_0\.nii\.gz: the label 7; expected one of \[0, 1, 2\]"),
+    ],
+)
+def test_what_is_no_decathlon_is_named(tmp_path: Path, harm, words: str) -> None:
+    cfg = decathlon(tmp_path)
+    harm(tmp_path)
+    with pytest.raises(DataError, match=words):
+        read_manifest(cfg, seed=1)
+    assert not list((tmp_path / "cache").glob("slices-*"))
+
+
+def test_classes_of_the_experiment_are_those_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"labels background, liver, tumour; expected those of"):
+        read_manifest(replace(decathlon(tmp_path), classes=["background", "spleen"]), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"window": [1.0]}, r"data\.volumes\.window"),
+        ({"window": [5.0, 5.0]}, r"data\.volumes\.window\[1\]"),
+        ({"slices": "some"}, r"data\.volumes\.slices"),
+    ],
+)
+def test_a_wrong_key_is_named(changes, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        VolumesConfig(**changes)
