@@ -91,6 +91,9 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     state, experiment = done.state, done.experiment
     normalisation = Normalisation(state.mean, state.std)
     card = model_card(experiment, classes, normalisation, state.best_round)
+    if experiment.aggregation.withheld:
+        write_result(folder / "result.json", {**_result(state), "model": "at the sites"})
+        return state
     if ensemble:
         members = members_of(state.best, initial)
         votes = votes_of(experiment, members, state.sites, folder)

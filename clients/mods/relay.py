@@ -11,6 +11,7 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
+from clients.mods.lineage import refuse_lineage, signed
 from clients.reply import reply_to
 from clients.site.baton import Baton, Held
 from clients.site.identity import SecureSite, open_member
@@ -18,11 +19,10 @@ from clients.site.node import experiment_of
 from primia_flwr.errors import DivergenceError, PolicyRefusal, ProtocolError
 from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import held, values_of
-from primia_flwr.messages.keys import ARRAYS, CONFIG, LEDGER
+from primia_flwr.messages.keys import ARRAYS, LEDGER
 from primia_flwr.primitives.keys import KeyPair
 from primia_flwr.secagg.protocol.hop import Hop, HopKey
-from primia_flwr.secagg.protocol.lineage import ancestors, link
-from primia_flwr.secagg.protocol.wire import KeysRequest, RelayHop, RelayLineage, decode
+from primia_flwr.secagg.protocol.wire import KeysRequest, RelayHop, decode
 
 
 def relay_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -37,7 +37,7 @@ def relay_mod(message: Message, context: Context, call_next: ClientAppCallable) 
     if kind == wire.QUERY:
         return call_next(message, context)
     if not experiment.aggregation.relayed:
-        _refuse_lineage(message)
+        refuse_lineage(message)
     sealed = experiment.aggregation.sealed
     if sealed != (wire.RELAY in message.content.config_records):
         raise ProtocolError(
@@ -53,7 +53,7 @@ def relay_mod(message: Message, context: Context, call_next: ClientAppCallable) 
         from clients.mods.proportion import in_proportion
 
         context = in_proportion(message, context)
-    return _signed(site, message, context, call_next)
+    return signed(site, message, context, call_next)
 
 
 def answer_relay(message: Message, context: Context) -> Message:
@@ -69,10 +69,12 @@ def answer_relay(message: Message, context: Context) -> Message:
     with site.exclusive():
         if raw := wire.relay_part(asked, wire.KEYS):
             cycle = decode(raw, KeysRequest).instance
-            keys[wire.KEYS] = _key(site, _baton(site).pair(cycle), cycle).to_bytes()
+            keys[wire.KEYS] = _key(site, _baton(site).begin(cycle), cycle).to_bytes()
         if raw := wire.relay_part(asked, wire.HOP):
             hop = decode(raw, RelayHop)
-            if hop.receiver:
+            if hop.receiver == site.name:
+                _keep_last(site, hop, message, context)
+            elif hop.receiver:
                 records[wire.SEALED] = _sealed_again(site, hop)
             else:
                 records[ARRAYS] = held(_revealed(site, hop).arrays)
@@ -85,12 +87,14 @@ def _hop(message: Message, context: Context, call_next: ClientAppCallable) -> Me
     hop = decode(wire.relay_part(content, wire.HOP) or b"", RelayHop)
     with site.exclusive():
         pair = _baton(site).pair(hop.cycle)
+    onward = replace(hop, position=hop.position + 1, sender=site.name)
+    _check_receiver(site, onward)  # before the long work
     clear = content.array_records.get(ARRAYS, ArrayRecord())
     before = _arrived(site, hop, pair, wire.sealed_bytes(content), context)
     others = {key: value for key, value in content.items() if key not in (wire.RELAY, wire.SEALED)}
     arrays = held({**values_of(clear), **before.arrays}) if hop.sender else clear
     message.content = RecordDict({**others, ARRAYS: arrays})
-    reply = _signed(site, message, context, call_next)
+    reply = signed(site, message, context, call_next)
     trained = reply.content.array_records.get(ARRAYS)
     if trained is None:
         raise DivergenceError("this site has trained nothing that it could hand on")
@@ -98,43 +102,10 @@ def _hop(message: Message, context: Context, call_next: ClientAppCallable) -> Me
     kept = Held(hop.cycle, members, values_of(trained))
     with site.exclusive():
         _baton(site).keep(kept)
-        onward = replace(hop, position=hop.position + 1, sender=site.name)
         sealed = _seal(site, onward, pair, kept) if hop.receiver else None
     parts = {wire.RELAY: ConfigRecord({}), wire.SEALED: sealed}
     public = {name: reply.content.config_records.get(name) for name in (LEDGER, wire.LINEAGE)}
     return reply_to(message, site.name, {**parts, **public})
-
-
-def _signed(
-    site: SecureSite, message: Message, context: Context, call_next: ClientAppCallable
-) -> Message:
-    """Say from which models the one that came has come; sign what is made of it here."""
-    from primia_flwr.models.provenance import arrays_digest
-
-    before = values_of(message.content.array_records.get(ARRAYS, ArrayRecord()))
-    digest = bytes.fromhex(arrays_digest(before))
-    config = message.content.config_records.get(CONFIG, ConfigRecord())
-    raw = config.get(wire.LINEAGE)
-    links = decode(raw, RelayLineage).links if isinstance(raw, bytes) else {}
-    found = [one.hex() for one in ancestors(links, digest, site.member.session)]
-    told = {key: value for key, value in config.items() if key != wire.LINEAGE}
-    others = {key: value for key, value in message.content.items() if key != CONFIG}
-    config = ConfigRecord({**told, wire.ANCESTORS: found})
-    message.content = RecordDict({**others, CONFIG: config})
-    reply = call_next(message, context)
-    trained = reply.content.array_records.get(ARRAYS)
-    if trained is not None:
-        after = bytes.fromhex(arrays_digest({**before, **values_of(trained)}))
-        run, identity = site.member.session.run, site.member.identity
-        own = link(identity, run=run, site=site.name, before=digest, after=after)
-        reply.content[wire.LINEAGE] = ConfigRecord({wire.LINK: own})
-    return reply
-
-
-def _refuse_lineage(message: Message) -> None:
-    config = message.content.config_records.get(CONFIG, ConfigRecord())
-    if wire.LINEAGE in config or wire.ANCESTORS in config:
-        raise ProtocolError(f"{wire.LINEAGE} in a run that is no relay; expected nothing of it")
 
 
 def _arrived(
@@ -174,14 +145,22 @@ def _sealed_again(site: SecureSite, hop: RelayHop) -> ArrayRecord:
 
 def _seal(site: SecureSite, hop: RelayHop, pair: KeyPair, kept: Held) -> ArrayRecord:
     """Seal a model for the receiver of a hop."""
+    _check_receiver(site, hop)
+    where, receiver = _at(site, hop, site.name, hop.receiver), _key_of(hop, hop.receiver)
+    model = wire.model_bytes(kept.arrays)
+    return wire.sealed_record(where.seal(pair, receiver, model, kept.members))
+
+
+def _check_receiver(site: SecureSite, hop: RelayHop) -> None:
+    """Refuse to seal for this site itself, as another, or for a key that is not the receiver's."""
+    if not hop.receiver:
+        return
     if hop.sender != site.name or hop.receiver == site.name:
         raise ProtocolError(
             f"a model of {hop.sender!r:.40} for {hop.receiver!r:.40}; expected one of this site "
             "for another"
         )
-    where, receiver = _at(site, hop, site.name, hop.receiver), _key_of(hop, hop.receiver)
-    model = wire.model_bytes(kept.arrays)
-    return wire.sealed_record(where.seal(pair, receiver, model, kept.members))
+    _key_of(hop, hop.receiver).verify(site.member.session, cycle=hop.cycle, site=hop.receiver)
 
 
 def _revealed(site: SecureSite, hop: RelayHop) -> Held:
@@ -199,6 +178,22 @@ def _revealed(site: SecureSite, hop: RelayHop) -> Held:
             f"federation.min_sites={federation.min_sites} have trained, in cycle {hop.cycle}"
         )
     return kept
+
+
+def _keep_last(site: SecureSite, hop: RelayHop, message: Message, context: Context) -> None:
+    """Save the last model, which the coordinator never gets, in this site's own folder."""
+    aggregation, rounds = site.experiment.aggregation, site.experiment.federation.rounds
+    if not aggregation.withheld or hop.cycle != rounds:
+        raise ProtocolError(
+            f"a model to keep in cycle {hop.cycle} of {rounds} with aggregation.reveal="
+            f"{aggregation.reveal}; expected the last one, with reveal=never"
+        )
+    from clients.site.last_model import save_last_model
+
+    pair = _baton(site).pair(hop.cycle)
+    kept = _arrived(site, hop, pair, wire.sealed_bytes(message.content), context)
+    clear = message.content.array_records.get(ARRAYS, ArrayRecord())
+    save_last_model(context, {**values_of(clear), **kept.arrays}, hop.cycle)
 
 
 def _held(site: SecureSite, hop: RelayHop) -> Held:

@@ -43,7 +43,7 @@ class Baton:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def pair(self, cycle: int) -> KeyPair:
+    def begin(self, cycle: int) -> KeyPair:
         """Return the key of a cycle; a new one, in place of an earlier cycle's, where it has none.
 
         Raises
@@ -53,22 +53,45 @@ class Baton:
         DataError
             If its file is damaged.
         """
-        path = self._folder / _KEY
-        if path.is_file():
-            with reading(path, error=DataError, expected=_EXPECTED):
-                number, secret = read_bytes(path).split(b"\n", 1)
-                known = int(number)
-                pair = KeyPair.from_private(secret)
-            if known == cycle:
-                return pair
-            if known > cycle:
-                raise ProtocolError(
-                    f"cycle {cycle}, and this site is in cycle {known}; expected none that is over"
-                )
+        known = self._known()
+        if known is not None and known[0] == cycle:
+            return known[1]
+        if known is not None and known[0] > cycle:
+            raise ProtocolError(
+                f"cycle {cycle}, and this site is in cycle {known[0]}; expected none that is over"
+            )
         pair = KeyPair.generate()
         make_folder(self._folder)
-        write_atomic(path, f"{cycle}\n".encode() + pair.private_bytes(), mode=PRIVATE)
+        content = f"{cycle}\n".encode() + pair.private_bytes()
+        write_atomic(self._folder / _KEY, content, mode=PRIVATE)
         return pair
+
+    def pair(self, cycle: int) -> KeyPair:
+        """Return the key that this site has shown for a cycle.
+
+        Raises
+        ------
+        ProtocolError
+            If it has shown none, or is in another cycle by now.
+        DataError
+            If its file is damaged.
+        """
+        known = self._known()
+        if known is None or known[0] != cycle:
+            raise ProtocolError(
+                f"this site has shown no key of cycle {cycle}, or it is over; expected the cycle "
+                f"{known[0] if known else 'whose key it was asked for'}"
+            )
+        return known[1]
+
+    def _known(self) -> tuple[int, KeyPair] | None:
+        """Return the running cycle and its key; None before the first."""
+        path = self._folder / _KEY
+        if not path.is_file():
+            return None
+        with reading(path, error=DataError, expected=_EXPECTED):
+            number, secret = read_bytes(path).split(b"\n", 1)
+            return int(number), KeyPair.from_private(secret)
 
     def keep(self, held: Held) -> None:
         """Keep a trained model, in place of the one before."""

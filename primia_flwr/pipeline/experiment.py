@@ -132,16 +132,22 @@ def run_experiment(
     with tracked(experiment, run_dir) as curves:
         facts |= _federate(experiment, run_dir, facts, watcher, curves)
         write_result(run_dir / "run.json", facts)
-        write_model_card(run_dir)
+        _describe_model(experiment, run_dir)
         metrics = _score(experiment, run_dir, test, watcher)
         write_evidence(run_dir, experiment.task.judge, seed=experiment.seed)
         seconds = round(time.monotonic() - started + before["seconds_before"], 1)
         facts |= {"status": "finished", "seconds": seconds}
         write_result(run_dir / "metrics.json", {**metrics, "seconds": seconds})
         write_result(run_dir / "run.json", facts)
-        write_model_card(run_dir)
+        _describe_model(experiment, run_dir)
         write_report(run_dir)
     return _summary(run_dir, facts, metrics, experiment.task.judge.headline)
+
+
+def _describe_model(experiment: Experiment, run_dir: Path) -> None:
+    """Write the model's card for people, where the coordinator has a model."""
+    if not experiment.aggregation.withheld:
+        write_model_card(run_dir)
 
 
 def check_model(experiment: Experiment) -> None:
@@ -250,9 +256,10 @@ def _federate(
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         write_result(run_dir / "run.json", {**facts, "status": status})
         raise
-    model, _ = load_model(run_dir, whole=False)
     added = {key: value for key, value in result.items() if key != "sites"}
-    added["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    if not experiment.aggregation.withheld:
+        model, _ = load_model(run_dir, whole=False)
+        added["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     if experiment.deployment.kind == "deployment":
         names = experiment.task.label_names(facts["classes"])
         added["sites"] = _reported_sites(result, names)
@@ -300,7 +307,7 @@ def _score(
     experiment: Experiment, run_dir: Path, test: LabelledImages | None, watcher: Watcher
 ) -> dict[str, Any]:
     """Return the content of metrics.json: scores of the federated model and of the baselines."""
-    if test is None:
+    if test is None or experiment.aggregation.withheld:
         return {"test": None}
     scored = partial(
         score_model,

@@ -76,6 +76,11 @@ class AggregationConfig:
         check_range("aggregation.degree", self.degree, 0, 254, example=0)
         check_day("aggregation.member_lists_since", self.member_lists_since)
         self._check_run()
+        if self.reveal == "never" and not self.sealed:
+            raise ConfigError(
+                "aggregation.reveal=never with aggregation.sealed=false; expected sealed=true: "
+                "otherwise the coordinator sees every model"
+            )
         if self.sealed and not self.relayed:
             raise ConfigError(
                 f"aggregation.sealed=true with aggregation.name={self.name}; expected "
@@ -123,6 +128,11 @@ class AggregationConfig:
     def way(self) -> str:
         """The name, which says of a relay whether it is sealed."""
         return f"sealed {self.name}" if self.sealed else self.name
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the coordinator gets no model at all: each site keeps the last one."""
+        return self.sealed and self.reveal == "never"
 
     @property
     def named(self) -> bool:

@@ -31,6 +31,9 @@ allowed_messages: [train, evaluate, query]
 min_sites: {min_sites}
 # Refuse runs in which the coordinator sees this site's own update (plain averaging).
 require_secure_aggregation: true
+# Take part where the next hospital is given the model that this site has trained (a relay):
+# no | private (with differential privacy at each site, within max_epsilon) | yes
+allow_relay: no
 # In a secure run: sites in any sum, and sites that may work together with the coordinator.
 min_survivors: 3
 max_colluding: 0

@@ -3,6 +3,7 @@
 A site introduces itself by name. Nobody validates; the last model is the result.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,27 @@ class ClosedRelay(RelayAggregator):
     def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
         self._learn(reply)
         return super()._validated(request, site, reply)
+
+    def _ask(
+        self,
+        grid: RosterGrid,
+        message: Message,
+        request: Request,
+        site: str,
+        take: Callable[[Message], None],
+    ) -> SiteRow | None:
+        """Ask one site; return a row only where it gives no good answer."""
+        number = request.server_round
+        late = SiteRow(number, site, LATE, f"no answer within {request.timeout:g} s")
+        rows: list[SiteRow | None] = []
+
+        def on_answer(answer: Answer) -> None:
+            self._learn(answer.message)
+            self._note_link(site, answer.message)
+            rows.append(checked(number, site, answer.message, lambda: take(answer.message)))
+
+        grid.ask([message], timeout=request.timeout, on_answer=on_answer)
+        return rows[0] if rows else late
 
     def _learn(self, reply: Message) -> None:
         """Keep the heads of ledgers that a reply brings."""

@@ -5,8 +5,9 @@ answer, the site that holds the model seals it for another. Source: Phong and Ph
 server-aided system, https://doi.org/10.1109/TIFS.2019.2911169
 """
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,8 @@ from strategies.aggregators.aggregator import OnRow, Outcome, Request
 from strategies.aggregators.relay.closed import ClosedRelay, relay_query
 from strategies.aggregators.relay.cycle import Cycle, order_of
 from strategies.aggregators.reply_validator import checked
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,11 @@ class SealedRelay(ClosedRelay):
         if self._lost:
             return self._waiting_for_holder(outcome, request.server_round)
         last = request.server_round == self._experiment.federation.rounds
-        if outcome.arrays is not None and last:
-            return self._end(outcome, request, grid)
-        return outcome
+        if outcome.arrays is None or not last:
+            return outcome
+        if self._experiment.aggregation.withheld:
+            return self._hand_out(outcome, request, grid)
+        return self._end(outcome, request, grid)
 
     def _cycle(self, request: Request) -> Cycle:
         """Return the cycle; its first site gets the model from the last one of the cycle before."""
@@ -184,27 +189,6 @@ class SealedRelay(ClosedRelay):
         self._blob = _Blob(*wanted, found[0])
         return True
 
-    def _ask(
-        self,
-        grid: RosterGrid,
-        message: Message,
-        request: Request,
-        site: str,
-        take: Callable[[Message], None],
-    ) -> SiteRow | None:
-        """Ask one site; return a row only where it gives no good answer."""
-        number = request.server_round
-        late = SiteRow(number, site, LATE, f"no answer within {request.timeout:g} s")
-        rows: list[SiteRow | None] = []
-
-        def on_answer(answer: Answer) -> None:
-            self._learn(answer.message)
-            self._note_link(site, answer.message)
-            rows.append(checked(number, site, answer.message, lambda: take(answer.message)))
-
-        grid.ask([message], timeout=request.timeout, on_answer=on_answer)
-        return rows[0] if rows else late
-
     def _waiting_for_holder(self, outcome: Outcome, number: int) -> Outcome:
         """Say that nothing goes on without the site that holds the newest model."""
         why = "holds the newest model, and does not hand it on"
@@ -216,6 +200,26 @@ class SealedRelay(ClosedRelay):
             rows=[rows[site] for site in sorted(rows)],
             wait_for=[self._lost],
         )
+
+    def _hand_out(self, outcome: Outcome, request: Request, grid: RosterGrid) -> Outcome:
+        """Have each site save the last model, which is sealed for it."""
+        cycle = self._cycle(request)
+        frozen = {k: v for k, v in cycle.model.items() if k not in self._dtypes}
+        for site in sorted(self._keys):
+            if site != cycle.holder and not self._is_sealed_for(cycle, site, request, grid):
+                self._lost = cycle.holder
+                return self._waiting_for_holder(outcome, request.server_round)
+            keys = self._keys_of(cycle.holder, but=site)
+            hop = RelayHop(cycle.number, len(cycle.trained), cycle.holder, site, keys)
+            message = relay_query(self._nodes[site], {wire.HOP: encode(hop)})
+            parts = {ARRAYS: held(frozen)}
+            if site != cycle.holder and self._blob:
+                parts[wire.SEALED] = wire.sealed_record(self._blob.sealed)
+            message.content = RecordDict({**message.content, **parts})
+            row = self._ask(grid, message, request, site, lambda reply: None)
+            if row is not None:
+                logger.warning("%s has not saved the last model: %s", site, row.reason)
+        return outcome
 
     def _end(self, outcome: Outcome, request: Request, grid: RosterGrid) -> Outcome:
         """Take the last model, where the run says that the coordinator gets it."""

@@ -13,6 +13,7 @@ from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import values_of
 from primia_flwr.messages.records import to_arrays
+from primia_flwr.models import load_model
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.runs.checkpoint import GLOBAL, load_latest
 from primia_flwr.secagg.protocol.wire import KeysRequest, RelayHop, decode, encode
@@ -40,13 +41,12 @@ class Crash(BaseException):
 
 
 def recorded(grid, experiment):
-    """Return a grid of real sites that keeps every message up and down as bytes."""
+    """Return a grid of real sites that keeps every byte that comes from them."""
     fake = grid(sites_of(experiment))
     fake.dump, fake.blobs = [], []
     for site in fake.sites.values():
 
         def heard(message, answer=site.answer):
-            fake.dump.append(content_bytes(message.content))
             reply = answer(message)
             if reply is not None and reply.has_content():
                 fake.dump.append(content_bytes(reply.content))
@@ -62,8 +62,8 @@ def trained_bytes(state):
 
 
 def windows(raw):
-    """Every 16 bytes of a model, from each of its float32 on."""
-    return {raw[at : at + 16] for at in range(0, len(raw) - 15, 4)}
+    """Every 16 bytes of the first 64 KiB of a model, from each of its float32 on."""
+    return {raw[at : at + 16] for at in range(0, min(len(raw), 1 << 16) - 15, 4)}
 
 
 def holds_any(told, wanted):
@@ -173,6 +173,22 @@ def test_without_the_site_that_holds_the_model_nothing_goes_on(whole, grid_of, t
     assert trained_bytes(run(asked, fake, tmp_path, resume=True)) == trained_bytes(whole[0])
 
 
+def test_where_no_model_is_revealed_each_site_saves_the_last_one(whole, grid_of, tmp_path):
+    asked = experiment_in(tmp_path, *SEALED, "aggregation.reveal=never")
+    fake = recorded(grid_of, asked)
+    state = run(asked, fake, tmp_path)
+    first = first_model(asked, 3)
+    assert trained_bytes(state) == wire.model_bytes(values_of(to_arrays(first.state_dict())))
+    expected = trained_bytes(whole[0])
+    for site in asked.federation.sites:
+        model, card = load_model(tmp_path / "sites" / site / "model")
+        assert wire.model_bytes(values_of(to_arrays(model.state_dict()))) == expected
+        assert (card.site, card.round, card.mean) == (site, 2, (0.5,))
+    told, wanted = b"".join(fake.dump), windows(expected) - windows(_first(fake))
+    assert len(wanted) > 1000
+    assert not holds_any(told, wanted)
+
+
 # --- A coordinator that does not keep to it ------------------------------------------------------
 
 
@@ -221,8 +237,8 @@ def changed(message, **values):
         ({"sender": "paris"}, "a relay key of 0 bytes"),
         ({"receiver": "site-2"}, "expected one of this site for another"),
         ({"keys": {}}, "a relay key of 0 bytes"),
-        ({"cycle": 2}, "verify"),
-        ({"cycle": 2, "sender": ""}, "a model in the clear in cycle 2"),
+        ({"cycle": 2}, "has shown no key of cycle 2"),
+        ({"cycle": 0}, "has shown no key of cycle 0"),
     ],
 )
 def test_a_message_that_was_changed_is_refused(second_message, values, said):
@@ -246,6 +262,7 @@ def test_swapped_keys_and_blobs_are_refused(second_message):
 
 def test_another_site_does_not_open_what_was_sealed_for_site_2(second_message):
     fake, message = second_message
+    message = changed(message, receiver="")
     assert "does not open" in fake.sites[12].answer(message).error.reason
 
 
@@ -254,6 +271,13 @@ def reveal(fake, node, cycle):
     query = relay_query(node, {wire.HOP: encode(hop)})
     query.metadata.__dict__["_message_id"] = "reveal"
     return fake.sites[node].answer(query)
+
+
+def test_no_model_is_kept_for_good_where_the_last_one_is_revealed(second_message):
+    fake, message = second_message
+    query = relay_query(11, {wire.HOP: encode(replace(hop_of(message), receiver="site-2"))})
+    said = fake.sites[11].answer(query).error.reason
+    assert "a model to keep in cycle 1 of 2 with aggregation.reveal=end" in said
 
 
 def test_a_model_in_the_clear_is_given_at_the_end_only_and_never_of_one_site(
@@ -278,6 +302,16 @@ def test_a_message_that_does_not_say_sealed_is_refused(second_message, record):
     assert fake.sites[11].answer(message).has_error()
 
 
+def test_a_model_in_the_clear_is_trained_in_the_first_cycle_only(caught):
+    fake, message = caught
+    _key_of(fake, 12, 2)
+    clear = Message(RecordDict(dict(message.content)), 12, "train")
+    said = fake.sites[12].answer(changed(clear, cycle=2, sender="", receiver="")).error.reason
+    assert "a model in the clear in cycle 2" in said
+    query = relay_query(12, {wire.KEYS: encode(KeysRequest(1))})
+    assert "this site is in cycle 2" in fake.sites[12].answer(query).error.reason
+
+
 def test_the_same_model_sealed_twice_shares_no_16_bytes(caught):
     fake, message = caught
     hop = replace(hop_of(message), sender="site-1", receiver="site-2")
@@ -290,8 +324,8 @@ def test_the_same_model_sealed_twice_shares_no_16_bytes(caught):
     assert not holds_any(found[1][:65536], windows(found[0][:65536]))
 
 
-def _key_of(fake, node):
-    query = relay_query(node, {wire.KEYS: encode(KeysRequest(1))})
+def _key_of(fake, node, cycle=1):
+    query = relay_query(node, {wire.KEYS: encode(KeysRequest(cycle))})
     return wire.relay_part(fake.sites[node].answer(query).content, wire.KEYS)
 
 
