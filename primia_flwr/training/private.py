@@ -241,7 +241,13 @@ def _clipping(
         model.train()
         loss = images.task.unit_loss(cfg)
         engine = build_engine(
-            privacy.engine, model, loss, clip_norm=privacy.clip_norm, views=privacy.views
+            privacy.engine,
+            model,
+            loss,
+            clip_norm=privacy.clip_norm,
+            views=privacy.views,
+            unit_steps=privacy.patient_steps,
+            unit_rate=privacy.patient_rate,
         )
         yield engine, _Batches(images, recipe, privacy, plan, device)
 

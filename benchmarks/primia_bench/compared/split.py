@@ -192,7 +192,8 @@ def _identified(pictures: Tensor, images: Tensor) -> float:
 def measure(train: Set, test: Set) -> dict[str, Any]:
     """Return quality, bytes and the attacks of one data set."""
     outputs = int(train[1].max()) + 1
-    parts = torch.arange(len(train[1])).tensor_split(SITES)
+    dealt = torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(1))
+    parts = dealt.tensor_split(SITES)
     sites = [(train[0][part], train[1][part]) for part in parts]
     own, rest, step = train_split(sites, outputs)
     pooled = mcc(train_pooled(train, outputs), test)

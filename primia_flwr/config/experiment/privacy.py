@@ -27,9 +27,10 @@ class PrivacyConfig:
 
     dp_sgd: `expected_batch` units are drawn for each of `steps` steps a round, each unit with
     probability expected_batch / n; `views` random views of its images make up its gradient.
-    `engine` clips; `micro_batch` units are on the device at once. dp_sgd_shared: the same, but each
-    site draws its units with `sampling_rate`, a public number alike at all sites, and divides by
-    `expected_batch`. dp_aggregate, dp_sgd_shared: `max_knowing` sites, the one that computes with
+    `engine` clips; `micro_batch` units are on the device at once. With `patient_steps` above 1 a
+    unit takes so many plain steps of its own, with `patient_rate`, before it is clipped.
+    dp_sgd_shared: the same, but each site draws its units with `sampling_rate`, a public number
+    alike at all sites, and divides by `expected_batch`. dp_aggregate, dp_sgd_shared: `max_knowing` sites, the one that computes with
     its own noise included, may know their part of it.
 
     `statistics_noise`: with `data.normalisation.kind=federated`, the noise multiplier of the pixel
@@ -62,6 +63,8 @@ class PrivacyConfig:
     views: int = 1
     engine: str = "ghost"
     micro_batch: int = 32
+    patient_steps: int = 1
+    patient_rate: float = 0.05
     max_knowing: int = 1
     repeats: int = 0
     statistics_noise: float = 0.0
@@ -94,6 +97,7 @@ class PrivacyConfig:
             )
 
         self._check_shared()
+        self._check_patient_steps()
 
     def _check_shared(self) -> None:
         shared = self.mode == "dp_sgd_shared"
@@ -107,6 +111,23 @@ class PrivacyConfig:
             raise ConfigError(
                 f"privacy.steps={self.steps} with privacy.mode=dp_sgd_shared; expected 1: every "
                 "round is one step of all sites; set federation.rounds to the number of steps"
+            )
+
+    def _check_patient_steps(self) -> None:
+        check_range("privacy.patient_steps", self.patient_steps, 1, 100, example=4)
+        check_range("privacy.patient_rate", self.patient_rate, 0, 100, example=0.05, open_low=True)
+        if self.patient_steps == 1:
+            return
+        if self.mode not in ("dp_sgd", "dp_sgd_shared"):
+            raise ConfigError(
+                f"privacy.patient_steps={self.patient_steps} with privacy.mode={self.mode}; "
+                "expected dp_sgd or dp_sgd_shared, which clip each patient: set privacy=dp_sgd"
+            )
+        if self.engine != "loop":
+            raise ConfigError(
+                f"privacy.patient_steps={self.patient_steps} with privacy.engine={self.engine}; "
+                "expected loop: each patient's steps are taken one patient at a time; set "
+                "privacy.engine=loop"
             )
 
     @property

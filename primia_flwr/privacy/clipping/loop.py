@@ -26,13 +26,21 @@ class LoopEngine(Engine):
 
     def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:
         """Measure one unit."""
+        return self._weighed(self._gradients(images, targets))
+
+    def _gradients(self, images: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return one unit's gradient, the mean over its views."""
         with torch.enable_grad():
             loss = self._losses(images, targets).sum()
             found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        gradients = [
+        return [
             torch.zeros_like(p, requires_grad=False) if gradient is None else gradient
             for p, gradient in zip(self.parameters, found, strict=True)
         ]
+
+    @staticmethod
+    def _weighed(gradients: list[Tensor]) -> tuple[Tensor, Weigh]:
+        """Return the squared norm of one unit's contribution, and what scales it."""
         norms = torch.stack(torch._foreach_norm(gradients)).double()
 
         def weigh(factors: Tensor) -> list[Tensor]:

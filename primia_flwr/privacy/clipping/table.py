@@ -8,6 +8,7 @@ from primia_flwr.config.checks import check_choice
 from primia_flwr.extras import need
 from primia_flwr.privacy.clipping.engine import Engine, PerImageLoss
 from primia_flwr.privacy.clipping.ghost import GhostEngine
+from primia_flwr.privacy.clipping.local_steps import LocalSteps
 from primia_flwr.privacy.clipping.loop import LoopEngine
 
 
@@ -31,9 +32,18 @@ ENGINES: dict[str, Builder] = {"ghost": GhostEngine, "loop": LoopEngine, "opacus
 
 
 def build_engine(
-    name: str, model: nn.Module, loss: PerImageLoss, *, clip_norm: float, views: int = 1
+    name: str,
+    model: nn.Module,
+    loss: PerImageLoss,
+    *,
+    clip_norm: float,
+    views: int = 1,
+    unit_steps: int = 1,
+    unit_rate: float = 1.0,
 ) -> Engine:
     """Build an engine by its name: `ghost` (fast), `loop` (plain), `opacus` (the reference).
+
+    `unit_steps`, `unit_rate`: of `loop`, as `LocalSteps` takes them.
 
     Raises
     ------
@@ -43,4 +53,8 @@ def build_engine(
         If it is `opacus`, which is not installed.
     """
     check_choice("privacy.engine", name, ENGINES)
+    if name == "loop" and unit_steps > 1:
+        return LocalSteps(
+            model, loss, clip_norm=clip_norm, views=views, steps=unit_steps, rate=unit_rate
+        )
     return ENGINES[name](model, loss, clip_norm=clip_norm, views=views)

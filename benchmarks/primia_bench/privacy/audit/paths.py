@@ -43,6 +43,7 @@ from primia_flwr.training.recipe import Recipe
 
 SIDE, CLASSES, KNOWN, IMAGES = 8, 3, 15, 2
 CLIP_NORM = 1.0
+STEPPED = ", four steps a unit"  # behind the name of an engine
 REHEARSALS = 40
 _AUGMENTATION = AugmentationConfig(
     affine=AffineConfig(probability=1.0, degrees=15.0, translate=0.08, scale=[0.8, 1.2], shear=6.0),
@@ -127,6 +128,7 @@ class Setting:
 SOUND = (
     Setting(name="ghost clipping"),
     Setting(name="loop over units", engine="loop"),
+    Setting(name="four steps of a unit, then clipped", engine="loop" + STEPPED, runs=1000),
     Setting(name="Opacus", engine="opacus", runs=1000),
     Setting(name="half drawn", rate=0.5, noise_multiplier=0.7),
     Setting(name="augmentation", augmented=True),
@@ -275,8 +277,10 @@ def _privacy(setting: Setting) -> PrivacyConfig:
         clip_norm=CLIP_NORM,
         expected_batch=KNOWN,
         views=setting.views,
-        engine=setting.engine,
+        engine=setting.engine.removesuffix(STEPPED),
         micro_batch=setting.micro_batch,
+        patient_steps=4 if setting.engine.endswith(STEPPED) else 1,
+        patient_rate=0.5,
     )
 
 
