@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from primia_flwr.attacks.membership.lira import BoolArray
+from primia_flwr.attacks.one_class import check_one_class
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
 from primia_flwr.config.stored import read_config
@@ -82,6 +83,7 @@ def open_run(folder: Path) -> AttackedRun:
             "output folder of a run"
         )
     experiment = read_config(path)
+    check_one_class(experiment)
     if experiment.deployment.kind != "simulation":
         raise ConfigError(
             f"run={folder} was made with real sites, whose images are not on this machine; "

@@ -118,6 +118,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     from primia_flwr.attacks.crafted.runner import CraftedAttackRunner
     from primia_flwr.attacks.inversion.config import InversionConfig
     from primia_flwr.attacks.inversion.runner import AttackRunner, AttackSettings
+    from primia_flwr.attacks.one_class import check_one_class
     from primia_flwr.models.saved import load_model
     from primia_flwr.runs.received import rounds_of
     from primia_flwr.training.device import pick_device
@@ -127,6 +128,7 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     if not crafted:
         rounds_of(run_dir)
     experiment = read_config(run_dir / "config.yaml")
+    check_one_class(experiment)
     model, card = load_model(run_dir, single=True)
     settings = AttackSettings(
         target=cfg.target,

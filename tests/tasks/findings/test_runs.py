@@ -82,3 +82,19 @@ def _rows(path: Path) -> tuple[list[list[str]], list[str]]:
     with path.open(newline="", encoding="utf-8") as stream:
         header, *rows = list(csv.reader(stream))
     return rows, header
+
+
+@pytest.mark.parametrize("attack", [["attack", "target=crafted_model"], ["attack", "membership"]])
+def test_attacks_are_refused_in_a_sentence(
+    runs: dict[str, Path], attack: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They rebuild images of one class each, or ask about them by their class."""
+    assert main([*attack, f"run={runs['plain']}"]) == 2
+    told = capsys.readouterr().err
+    assert "data.task=multilabel has labels that are no class of an image; expected" in told
+    assert told.count("\n") == 1
+
+
+def test_no_map_is_drawn(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", f"run={runs['plain']}", "saliency=2"]) == 2
+    assert "saliency=2 with data.task=multilabel; expected 0" in capsys.readouterr().err
