@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from primia_flwr.config.rows import MODELS
+from primia_flwr.tasks.masks.runs import to_runs
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -13,9 +16,12 @@ _NONE = "(none)"  # of the findings is called
 def finding(card: "ModelCard", scores: "Tensor | None") -> dict[str, Any]:
     """Return the columns that tell of a class; all empty where there are no scores.
 
-    Of a model of several findings: each with its own probability, and those of at least 0.5.
+    Of a model of several findings: each with its own probability, and those of at least 0.5. Of a
+    model with outputs at each pixel: the mask as runs of classes, and the share of each.
     """
     classes = card.classes
+    if MODELS[card.model.name].dense:
+        return _mask(card, scores)
     if scores is None:
         return {"prediction": None, **dict.fromkeys(f"p_{c}" for c in classes), "scores": None}
     if card.several:
@@ -28,6 +34,20 @@ def finding(card: "ModelCard", scores: "Tensor | None") -> dict[str, Any]:
     return {
         "prediction": told,
         **{f"p_{c}": p for c, p in zip(classes, probabilities, strict=True)},
+        "scores": scores.tolist(),
+    }
+
+
+def _mask(card: "ModelCard", scores: "Tensor | None") -> dict[str, Any]:
+    """Return the called mask in one cell, and which share of its pixels each class has."""
+    shares = [f"share_{name}" for name in card.classes]
+    if scores is None:
+        return {"prediction": None, **dict.fromkeys(shares), "scores": None}
+    called = scores.argmax(dim=0)
+    pixels = called.flatten().bincount(minlength=len(shares)).double() / called.numel()
+    return {
+        "prediction": to_runs(called.numpy()),
+        **dict(zip(shares, pixels.tolist(), strict=True)),
         "scores": scores.tolist(),
     }
 

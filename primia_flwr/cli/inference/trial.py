@@ -106,6 +106,9 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     margins, other = margins_of(plain, found, several=card.several)
     if card.several:  # of an image the finding that is least clear
         margins, other = margins.amin(dim=1), other.any(dim=1)
+    agreement = float((~other).double().mean())  # of images, or of their pixels
+    if other.dim() == 3:
+        margins, other = margins.flatten(1).amin(dim=1), other.flatten(1).any(dim=1)
     differing = [
         {"file": row["file"], "margin": margin, "encrypted": row["prediction"]}
         for row, margin, differs in zip(rows, margins.tolist(), other.tolist(), strict=True)
@@ -114,7 +117,7 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     precision = precision_of(plain, found, wrong_cuts=0.0, several=card.several)
     return {
         "images": len(rows),
-        "agreement": float((~other).double().mean()),
+        "agreement": agreement,
         "largest_logit_error": precision.largest_difference,
         "precise": is_precise(precision, len(rows)),
         "disagreements": differing,
