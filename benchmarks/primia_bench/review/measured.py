@@ -119,7 +119,7 @@ def _attacked(
     row: dict[str, Any] = {"party": party, "target": target}
     try:
         run = bench.train(
-            f"recorded {system.name}", split, 1, *system.overrides,
+            f"recorded {system.name}", split, 1, *(system.recorded or system.overrides),
             "debug.record_received=true", "federation.rounds=2", "training=sgd",
             "training.momentum=0", "training.weight_decay=0", "training.schedule=constant",
             "training.warmup=0", "training.learning_rate=0.01", "training.batch_size=8",

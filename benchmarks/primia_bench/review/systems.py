@@ -12,7 +12,8 @@ class System:
     """One row.
 
     `overrides`: of `primia train`. `baseline`: read from the baselines of the plain run instead.
-    `sees`: parties that get bytes of one site, each with the attack on them. `trusted`: who must be
+    `sees`: parties that get bytes of one site, each with the attack on them. `recorded`: settings
+    of the run in which these bytes can be recorded, where they are others. `trusted`: who must be
     honest for that site's images to stay its own.
     """
 
@@ -22,6 +23,7 @@ class System:
     overrides: tuple[str, ...] = ()
     baseline: str = ""
     sees: tuple[tuple[str, str], ...] = ()
+    recorded: tuple[str, ...] = ()
     quick: bool = False
 
 
@@ -45,18 +47,20 @@ SYSTEMS = (
            "the coordinator", (PLAIN, "aggregation.share=0.1", "aggregation.share_by=own"),
            sees=((COORDINATOR, "received_update"),)),
     System("cyclic transfer", "Chang et al. 2018", "coordinator and next hospital",
-           ("strategy=cyclic",), sees=((NEXT_SITE, "relayed_model"),), quick=True),
+           ("strategy=cyclic",), sees=((NEXT_SITE, "received_update"),), quick=True),
     System("cyclic transfer, sealed", "Phong, Phuong 2019", "the next hospital",
-           ("strategy=cyclic", "aggregation.sealed=true"), sees=((NEXT_SITE, "relayed_model"),)),
+           ("strategy=cyclic", "aggregation.sealed=true"), sees=((NEXT_SITE, "received_update"),),
+           recorded=("strategy=cyclic",)),
     System("cyclic transfer, DP-SGD at epsilon 8", "Beaulieu-Jones et al. 2018", "nobody",
            ("strategy=cyclic", *DP)),
     System("one pass from site to site", "Chang et al. 2018", "coordinator and next hospital",
-           ("strategy=single",), sees=((NEXT_SITE, "relayed_model"),)),
+           ("strategy=single",), sees=((NEXT_SITE, "received_update"),),
+           recorded=("strategy=cyclic",)),
     System("ensemble, mean vote", "Chang et al. 2018", "the coordinator", ("strategy=ensemble",),
-           sees=((COORDINATOR, "local_model"),)),
+           sees=((COORDINATOR, "received_update"),)),
     System("ensemble, tested by the others", "InsuLearn: Amir-Khalili et al. 2017",
            "the coordinator", ("strategy=ensemble", "strategy.options.vote=insulearn"),
-           sees=((COORDINATOR, "local_model"),)),
+           sees=((COORDINATOR, "received_update"),)),
 )  # fmt: skip
 
 NOT_RUN = {
