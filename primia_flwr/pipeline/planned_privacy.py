@@ -53,7 +53,7 @@ def _row(experiment: Experiment, site: SiteData, entries: int) -> dict[str, Any]
         row |= {"sampling_rate": plan.sampling_rate, "steps": plan.total_steps}
         row |= {"noise_multiplier": plan.noise_multiplier}
     else:
-        noise = aggregate_noise(experiment, entries)
+        noise = aggregate_noise(experiment, experiment.num_sent(entries))
         wish = Wish((noise.times(rounds + cfg.repeats),))
         run = wish.solve(counted_by, ceiling=cfg.epsilon or None)
         if cfg.sampling_rate:

@@ -3,6 +3,7 @@ import pytest
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse
 from primia_flwr.errors import ConfigError
+from primia_flwr.pipeline import planned_privacy as planning
 from primia_flwr.pipeline.experiment import simulated_sites
 from primia_flwr.pipeline.planned_privacy import planned_privacy
 
@@ -33,3 +34,15 @@ def test_the_same_noise_everywhere_in_the_aggregate(tmp_path) -> None:
 def test_a_delta_that_protects_nobody_is_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"privacy.delta=0.5 with \d+ units"):
         planned(tmp_path, "privacy=dp_sgd", "privacy.delta=0.5")
+
+
+def test_noise_is_planned_for_what_is_sent(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, real = [], planning.aggregate_noise
+
+    def noise(experiment: Experiment, entries: int):
+        asked.append(entries)
+        return real(experiment, entries)
+
+    monkeypatch.setattr(planning, "aggregate_noise", noise)
+    planned(tmp_path, "privacy=dp_aggregate", "aggregation.share=0.1")
+    assert set(asked) == {100}, "a tenth of a thousand numbers"
