@@ -57,6 +57,12 @@ class RelayOrder:
                 f"strategy.name={experiment.strategy.name} with a search; expected search=none, or "
                 "a rule that needs only the mean, e.g. strategy=fedavg: one model goes round"
             )
+        if experiment.reports_nothing and experiment.data.normalisation.kind != "fixed":
+            raise ConfigError(
+                f"data.normalisation.kind={experiment.data.normalisation.kind} with "
+                f"strategy.name={experiment.strategy.name} in a sealed or private run; expected "
+                "fixed, with data.normalisation.mean and .std: no site tells statistics there"
+            )
         if self.proportional and experiment.reports_nothing:
             raise ConfigError(
                 "strategy.options.proportional=true in a sealed or private run; expected false: "
