@@ -75,7 +75,7 @@ class SentModel:
 class _Since(SentModel):
     """Sites go on from the last round whose mean they were in, and are told which that is."""
 
-    _SINCE = "sent/rounds"
+    _SINCE = "sent/rounds/"
 
     def __init__(self, experiment: Experiment, model: ArrayMap) -> None:
         super().__init__(experiment, model)
@@ -93,13 +93,15 @@ class _Since(SentModel):
         self._since |= dict.fromkeys(sites, number)
 
     def state(self) -> ArrayMap:
-        """Return the rounds by the roster's order."""
-        return {self._SINCE: np.array([self._since[site] for site in self._sites], np.int64)}
+        """Return the rounds by the sites' names."""
+        rounds = self._since.items()
+        return {f"{self._SINCE}{site}": np.array([number]) for site, number in rounds}
 
     def load_state(self, state: ArrayMap) -> None:
-        """Take them back; without them the sites begin anew."""
-        rounds = state.get(self._SINCE, np.zeros(len(self._sites), np.int64))
-        self._since = dict(zip(self._sites, map(int, rounds), strict=True))
+        """Take them back; a site that is new begins anew."""
+        for site in self._sites:
+            found = state.get(f"{self._SINCE}{site}")
+            self._since[site] = 0 if found is None else int(found[0])
 
 
 class SentPart(_Since):
@@ -200,7 +202,10 @@ class SentVariates(_Since):
         return super().state() | variates.beside(self._variates())
 
     def load_state(self, state: ArrayMap) -> None:
-        """Take them back."""
+        """Take them back; where sites have joined or left, all begin anew with variates of 0."""
+        names = {name.removeprefix(self._SINCE) for name in state if name.startswith(self._SINCE)}
+        if names != set(self._sites):
+            state = {}
         super().load_state(state)
         nothing = {name: np.zeros_like(array) for name, array in self._model.items()}
         _, found = variates.apart({**nothing, **{n: state[n] for n in self.beside() if n in state}})

@@ -181,6 +181,15 @@ def test_a_coordinator_that_starts_anew_goes_on(rounds: Rounds, tmp_path: Path) 
     assert other.common == rounds.common
 
 
+def test_where_a_site_has_left_all_begin_anew(rounds: Rounds, tmp_path: Path) -> None:
+    """The mean of variates of which one is gone is nobody's: a bias that would stay."""
+    rounds.train()
+    state = rounds.coordinator.state()
+    rounds.begin({**state, "sent/rounds/gone": np.array([1])})
+    assert rounds.common == 0
+    assert [int(rounds.coordinator.state()[f"sent/rounds/{site}"][0]) for site in SITES] == [0, 0]
+
+
 def test_a_correction_is_added_to_every_gradient() -> None:
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 2.0)
