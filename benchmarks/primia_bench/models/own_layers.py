@@ -43,6 +43,7 @@ def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     found: dict[str, Any] = {
         shared: {key: mean_interval([run[key] for run in of]) for key in keys}
         for shared, of in runs.items()
+        if of
     }
     for shared in _SHARED[1:]:
         pairs = list(zip(runs[shared], runs["all"], strict=False))

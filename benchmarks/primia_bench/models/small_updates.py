@@ -2,7 +2,8 @@
 
 A network is trained at one place on other patients of the first scanner; three sites with scanners
 of their own start from it. Plain sums are secure ones of the same sites; private runs are DP-SGD at
-the epsilon that is asked. Both are scored on the test patients of all sites.
+the epsilon that is asked. Both are scored on the test patients of all sites. Beside that: how large
+an update of each pre-trained model is, which needs no training (`--seeds` without a number).
 
     python -m primia_bench.models.small_updates --seeds 1 2 3 --output results.json
 """
@@ -13,13 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import matthews_corrcoef
 
 from primia_bench.machine import describe_machine, publish, save
 from primia_bench.models.federated import bytes_up, mean_interval, score, train
 from primia_bench.models.scanners import SITES, write_sites
+from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.models import build_model
+from primia_flwr.models.frozen_arrays import frozen_of, without
 
 _TRAINABLE = ("head", "norm", "lora", "all")
+_PRETRAINED = (
+    ("efficientnet_lite0", "batch"),
+    ("efficientnet_lite0", "frozen"),
+    ("mobilenet_v2", "batch"),
+    ("densenet121", "batch"),
+    ("resnet18", "batch"),
+)
 _NETWORK = ("model.norm=group", "model.norm_groups=8")
 
 
@@ -51,6 +63,20 @@ def words_of(trainable: str, weights: Path, seed: int, rounds: int, epsilon: flo
     return words
 
 
+def sizes() -> dict[str, dict[str, float]]:
+    """Return the megabytes of one site's update by model and by what is trained; 3 classes."""
+    found: dict[str, dict[str, float]] = {}
+    for name, norm in _PRETRAINED:
+        for trainable in _TRAINABLE:
+            cfg = ModelConfig(name=name, norm=norm, trainable=trainable, weights="w.pth")
+            with torch.device("meta"):
+                model = build_model(cfg, outputs=3, channels=1, first_weights=False)
+            sent = without(model.state_dict(), frozen_of(cfg, model))
+            numbers = sum(value.numel() for value in sent.values() if value.is_floating_point())
+            found.setdefault(f"{name}, {norm}", {})[trainable] = round(4e-6 * numbers, 3)
+    return found
+
+
 def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """Return MCC over seeds, and the bytes of a round of all sites."""
     return {
@@ -66,7 +92,7 @@ def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 def main() -> None:
     """Train all and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--patients", type=int, default=450)
     parser.add_argument("--epsilon", type=float, default=3.0)
@@ -76,11 +102,12 @@ def main() -> None:
         "benchmark": "small_updates",
         "settings": {key: vars(arguments)[key] for key in ("rounds", "patients", "epsilon")},
         "machine": describe_machine(),
+        "megabytes_of_an_update": sizes(),
     }
     runs: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="primia-small-") as name:
         folder = Path(name)
-        weights = pretrained(folder, arguments.patients)
+        weights = pretrained(folder, arguments.patients) if arguments.seeds else Path()
         for seed in arguments.seeds:
             data = write_sites(folder / f"data-{seed}", patients=arguments.patients, seed=seed)
             for epsilon in (0.0, arguments.epsilon):
