@@ -107,10 +107,15 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     if card.several:  # of an image the finding that is least clear
         margins, other = margins.amin(dim=1), other.any(dim=1)
     agreement = float((~other).double().mean())  # of images, or of their pixels
-    if other.dim() == 3:
+    masks = other.dim() == 3
+    if masks:
         margins, other = margins.flatten(1).amin(dim=1), other.flatten(1).any(dim=1)
     differing = [
-        {"file": row["file"], "margin": margin, "encrypted": row["prediction"]}
+        {
+            "file": row["file"],
+            "margin": margin,
+            "encrypted": "a mask" if masks else row["prediction"],
+        }
         for row, margin, differs in zip(rows, margins.tolist(), other.tolist(), strict=True)
         if differs
     ]

@@ -100,9 +100,11 @@ def test_sizes_follow_from_the_classes(experiment: Experiment) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_secure_aggregation_gives_the_plain_model(tmp_path: Path) -> None:
     words = [
-        *(word for word in TINY if not word.startswith("model=")),
+        *(word for word in TINY if not word.startswith(("model=", "data."))),
+        *("data.synthetic.patients=30", "data.image_size=16"),
         *("task=segmentation", "model=unet", "federation.rounds=2", "strategy.weight_digits=2"),
     ]
     runs = [tmp_path / name for name in ("secure", "plain")]
