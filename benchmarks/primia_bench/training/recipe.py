@@ -16,12 +16,15 @@ from primia_bench.training.case_study import train
 from primia_flwr.runs.metadata import read_json
 
 SEED = 101
-_SMALL = ("training.batch_size=8", "training.sync_every_n_batches=74")
 CANDIDATES = {
     "rate 5e-4": ("training.learning_rate=5e-4",),
     "rate 1.5e-3": ("training.learning_rate=1.5e-3",),
-    "rate 1e-3, batches of 8": ("training.learning_rate=1e-3", *_SMALL),
-    "rate 5e-4, batches of 8": ("training.learning_rate=5e-4", *_SMALL),
+    "rate 1e-3, batches of 8": (
+        "training.learning_rate=1e-3",
+        "training.batch_size=8",
+        "training.sync_every_n_batches=74",
+    ),
+    "rate 2e-4": ("training.learning_rate=2e-4",),
 }
 
 
