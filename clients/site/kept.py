@@ -33,7 +33,7 @@ class KeptRounds:
     run : str
         The run's own name: what another run of the same experiment left is not read.
     keep : int
-        How many rounds are kept.
+        How many of the rounds in which the site took part are kept.
     """
 
     def __init__(self, folder: Path, kind: str, *, run: str, keep: int) -> None:
@@ -77,8 +77,8 @@ class KeptRounds:
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(self._path(number), save(arrays, {_RUN: self._run}), mode=PRIVATE)
-        wanted = {needed, *range(number - self._keep + 1, number + 1)}
-        for found in self._rounds() - wanted:
+        past = sorted(found for found in self._rounds() if found <= number)
+        for found in self._rounds() - {needed, *past[-self._keep :]}:
             self._path(found).unlink(missing_ok=True)
 
     def _rounds(self) -> set[int]:

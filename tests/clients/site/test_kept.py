@@ -25,6 +25,15 @@ def test_a_round_comes_back_and_old_ones_go_but_the_one_that_is_needed(tmp_path:
     assert kept(tmp_path).load(3) == {}
 
 
+def test_a_site_that_was_away_keeps_what_an_older_checkpoint_goes_on_from(tmp_path: Path) -> None:
+    """Away from round 4 to 9; the coordinator may fall back to round 9, when 3 was the last."""
+    kept(tmp_path).save(3, {"x": np.full(1, 3)})
+    kept(tmp_path).save(10, {"x": np.full(1, 10)}, needed=3)
+    assert there(tmp_path) == [3, 10]
+    kept(tmp_path, keep=3).save(11, {"x": np.full(1, 11)}, needed=10)
+    assert kept(tmp_path).load(3)["x"].tolist() == [3]
+
+
 def test_what_a_longer_run_left_does_not_push_out_a_new_one(tmp_path: Path) -> None:
     for number in range(1, 10):
         kept(tmp_path, "a").save(number, {"x": np.zeros(1)})
