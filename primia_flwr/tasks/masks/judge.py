@@ -101,10 +101,10 @@ class MaskJudge(Judge):
     def plots(
         self, scores: Any, predictions: Predictions | None, evidence: Any
     ) -> list[Plot | None]:
-        """Draw the Dice of the images."""
-        from primia_flwr.tasks.masks.plots import dice_of_images
+        """Draw the Dice of the images, and the masks of the worst, the middle and the best."""
+        from primia_flwr.tasks.masks.plots import dice_of_images, single_cases
 
-        return [dice_of_images(predictions) if predictions else None]
+        return [dice_of_images(predictions), single_cases(predictions)] if predictions else []
 
     def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return the table of the classes, with intervals where there are some."""

@@ -1,10 +1,14 @@
-"""The pictures of one segmentation: Dice of each image, class by class."""
+"""The pictures of one segmentation: Dice of each image, and the masks of single ones."""
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from primia_flwr.plotting import Plot, drawing, line_style, to_plot
+from primia_flwr.plotting import COLOURS, DASHES, WIDE, Plot, drawing, line_style, to_plot
+from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.tasks.masks.scores import score_cases
 from primia_flwr.tasks.predictions import Predictions
+
+_SHOWN = 5  # images of each kind
 
 
 def dice_of_images(predictions: Predictions) -> Plot:
@@ -26,3 +30,45 @@ def dice_of_images(predictions: Predictions) -> Plot:
         if words:
             axes.legend(loc="lower right")
     return to_plot("dice", figure, f"Dice of each image, sorted. {'; '.join(words)}.")
+
+
+def single_cases(predictions: Predictions) -> Plot:
+    """Draw the worst, the middle and the best images by Dice: true regions, and called outlines.
+
+    The masks alone, without the images. The number is the line in predictions.csv, 1 for the first.
+    """
+    dice = _image_dice(predictions)
+    order = np.argsort(dice, kind="stable")
+    middle = len(order) // 2
+    groups = {
+        "worst": order[:_SHOWN],
+        "middle": order[max(0, middle - _SHOWN // 2) : middle + (_SHOWN + 1) // 2],
+        "best": order[::-1][:_SHOWN],
+    }
+    words = []
+    with drawing(WIDE, 6.4, len(groups), _SHOWN, grid="", squeeze=False) as (figure, panels):
+        for axes in panels.flat:
+            axes.set_axis_off()
+        for line, (kind, rows) in zip(panels, groups.items(), strict=True):
+            for axes, row in zip(line, rows, strict=False):
+                _draw(axes, predictions, int(row))
+                axes.set_title(f"{row + 1}: Dice {dice[row]:.2f}", fontsize=9)
+            words.append(f"{kind}: " + ", ".join(f"line {row + 1} {dice[row]:.2f}" for row in rows))
+    return to_plot("cases", figure, f"Masks of single test images. {'; '.join(words)}.")
+
+
+def _image_dice(predictions: Predictions) -> FloatArray:
+    """Return the mean Dice of each image over its classes; 1 where there is nothing to find."""
+    names = predictions.names
+    cases = score_cases(predictions.labels, predictions.outputs, len(names))
+    return np.nan_to_num(cases.of_image("dice"), nan=1.0)
+
+
+def _draw(axes: Axes, predictions: Predictions, row: int) -> None:
+    true, called = predictions.labels[row], predictions.outputs[row]
+    axes.imshow(true, cmap="Greys", vmin=0, vmax=2 * len(predictions.names), interpolation="none")
+    for k in range(1, len(predictions.names)):
+        region = (called == k).astype(float)
+        if 0 < region.sum() < region.size:
+            style = {"colors": [COLOURS[k % len(COLOURS)]], "linestyles": [DASHES[k % len(DASHES)]]}
+            axes.contour(region, levels=[0.5], linewidths=1.4, **style)

@@ -13,6 +13,7 @@ from primia_flwr.evaluation.predictions import read_predictions, write_predictio
 from primia_flwr.reporting.compare_page import write_comparison
 from primia_flwr.tasks.judge import Settings
 from primia_flwr.tasks.masks.evidence import Judged, mask_statistic, strata_of
+from primia_flwr.tasks.masks.plots import single_cases
 from primia_flwr.tasks.masks.scores import FIGURES, score_masks
 from primia_flwr.tasks.predictions import MODEL, Predictions, Reading
 
@@ -127,3 +128,16 @@ def test_equal_models_are_not_told_apart() -> None:
 def test_readers_who_name_classes_draw_no_masks(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"experts=.* expected none"):
         JUDGE.compare(readings(), Settings(), validation={}, groups={}, experts=tmp_path / "x.csv")
+
+
+def test_the_worst_the_middle_and_the_best_are_drawn() -> None:
+    one = made(0)
+    one.outputs[4] = 0  # nothing is called: Dice 0
+    one.outputs[7] = np.roll(one.labels[7], 2, axis=1)  # half of both: Dice 1/2
+    plot = single_cases(one)
+    assert "worst: line 5 0.00, line 8 0.50, line 1 1.00" in plot.alt
+    assert "5: Dice 0.00" in plot.svg
+    lines = [
+        plot.name for plot in JUDGE.plots(JUDGE.score(one.labels, one.outputs, NAMES), one, None)
+    ]
+    assert lines == ["dice", "cases"]
