@@ -28,7 +28,8 @@ _FIGURES = ("dice", "iou", "hd95")
 def main() -> None:
     """Train the arms one after the other; what is done stands in the file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sites", type=int, nargs="+", default=[3])
+    parser.add_argument("--sites", type=int, nargs="*", default=[3])
+    parser.add_argument("--private-sites", type=int, default=3)
     parser.add_argument("--epsilon", type=float, default=8.0, help="of the private arm; 0: none")
     parser.add_argument("--patients", type=int, default=240)
     parser.add_argument("--size", type=int, default=64, help="pixels along each side")
@@ -48,10 +49,10 @@ def main() -> None:
             result["arms"][f"{count} sites"] = _arms(run)
             save(result, args.output)
         if args.epsilon:
-            run = _train(Path(folder) / "private", args.sites[0], args, *_private(args))
+            run = _train(Path(folder) / "private", args.private_sites, args, *_private(args))
             found = read_json(run / "metrics.json")["federated"]
             privacy = read_json(run / "model.json")["privacy"]
-            result["arms"][f"{args.sites[0]} sites, private"] = {
+            result["arms"][f"{args.private_sites} sites, private"] = {
                 "federated": _figures(found), "privacy": privacy,
             }  # fmt: skip
     publish(result, args.output)

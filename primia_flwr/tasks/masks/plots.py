@@ -70,5 +70,5 @@ def _draw(axes: Axes, predictions: Predictions, row: int) -> None:
     for k in range(1, len(predictions.names)):
         region = (called == k).astype(float)
         if 0 < region.sum() < region.size:
-            style = {"colors": [COLOURS[k % len(COLOURS)]], "linestyles": [DASHES[k % len(DASHES)]]}
-            axes.contour(region, levels=[0.5], linewidths=1.4, **style)
+            colour, dash = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
+            axes.contour(region, levels=[0.5], linewidths=1.4, colors=[colour], linestyles=[dash])
