@@ -33,6 +33,8 @@ REASONS: dict[str, str] = {
     "primia_flwr.site.watch.alerts.run_command": PROGRAM,
     "primia_flwr.messages.ledger_heads.LedgerHead.signed": OWN,
     "primia_flwr.messages.sharing.told_text": OWN,
+    "clients.mods.lineage.signed": OWN,
+    "strategies.aggregators.relay.aggregator.RelayAggregator._message": OWN,
     "primia_flwr.provisioning.service_changes.ServiceFolder._added": OWN,
     "primia_flwr.trials.loopback.LoopbackFederation.edit_policy": OWN,
     "primia_flwr.privacy.mechanisms.randomness._keyed": OWN,
