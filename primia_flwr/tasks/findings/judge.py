@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from primia_flwr.tasks.findings import BINS, SCORES, UNKNOWN
 from primia_flwr.tasks.findings.evidence import FindingsEvidence, findings_evidence
 from primia_flwr.tasks.findings.scores import DEMANDED, FindingsScores, score_findings
 from primia_flwr.tasks.findings.summed import summed_figures, summed_mean
-from primia_flwr.tasks.judge import Judge, with_words
-from primia_flwr.tasks.predictions import Predictions
+from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
+from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
 
 if TYPE_CHECKING:
@@ -171,6 +172,20 @@ class FindingsJudge(Judge):
                 for name, figures in per_finding.items()
             },
         }
+
+    def compare(
+        self,
+        readings: Sequence[Reading],
+        settings: Settings,
+        *,
+        validation: Mapping[str, Predictions],
+        groups: Mapping[str, Mapping[str, str]],
+        experts: Path | None,
+    ) -> Comparison:
+        """Compare models finding by finding."""
+        from primia_flwr.tasks.findings.compare import compare
+
+        return compare(readings, settings, groups=groups, experts=experts)
 
 
 JUDGE = FindingsJudge()
