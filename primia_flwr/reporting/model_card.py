@@ -53,6 +53,7 @@ def model_facts(folder: RunFolder) -> dict[str, Any]:
         "metrics": _metrics(folder),
         "privacy": {
             "secure_aggregation": _secure(config),
+            "relay": str(run.get("relay") or ""),
             "differential_privacy": account.facts if account else None,
             "statement": account.statement if account else "",
         },

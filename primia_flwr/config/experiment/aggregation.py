@@ -130,6 +130,16 @@ class AggregationConfig:
         return f"sealed {self.name}" if self.sealed else self.name
 
     @property
+    def relay_words(self) -> str:
+        """Who saw the sites' models in a relay, as a sentence; nothing of other runs."""
+        if not self.relayed:
+            return ""
+        if not self.sealed:
+            return "Relay: the next site and the coordinator saw each site's model"
+        end = "no model at all" if self.withheld else "the last model alone"
+        return f"Sealed relay: the next site saw each site's model, the coordinator {end}"
+
+    @property
     def withheld(self) -> bool:
         """Whether the coordinator gets no model at all: each site keeps the last one."""
         return self.sealed and self.reveal == "never"

@@ -13,6 +13,7 @@ import pytest
 from flwr.app import Error
 
 from primia_flwr.config.experiment.aggregation import AggregationConfig
+from primia_flwr.config.experiment.data import DataConfig, NormalisationConfig
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
@@ -265,6 +266,54 @@ def test_options_that_cannot_be(options, training, said):
             training=TrainingConfig(**training),
         )
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "plain"}, ""),
+        ({"name": "relay"}, "Relay: the next site and the coordinator saw each site's model"),
+        ({"name": "relay", "sealed": True}, "the coordinator the last model alone"),
+        ({"name": "relay", "sealed": True, "reveal": "never"}, "the coordinator no model at all"),
+    ],
+)
+def test_the_report_says_who_saw_the_models(values, said):
+    words = AggregationConfig(**values).relay_words
+    assert words.endswith(said)
+    assert bool(words) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "plain", "sealed": True}, "sealed=true with aggregation.name=plain; expected"),
+        ({"name": "secure", "sealed": True}, "expected aggregation=relay"),
+        ({"name": "relay", "reveal": "never"}, "reveal=never with aggregation.sealed=false"),
+        ({"name": "relay", "reveal": "soon"}, "reveal=soon; expected one of end, never"),
+    ],
+)
+def test_seals_and_ends_that_cannot_be(values, said):
+    with pytest.raises(ConfigError, match=said):
+        AggregationConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("data.normalisation.kind", {}),
+        (
+            "training.class_weights",
+            {"training": TrainingConfig(class_weights="balanced")},
+        ),
+    ],
+)
+def test_a_sealed_relay_asks_no_numbers_of_the_sites(key, words):
+    kind = "federated" if not words else "fixed"
+    data = DataConfig(normalisation=NormalisationConfig(kind=kind, mean=[0.5], std=[0.25]))
+    sealed = AggregationConfig(name="relay", sealed=True)
+    cyclic = StrategyConfig(name="cyclic")
+    with pytest.raises(ConfigError, match=rf"{key}=.*; expected (fixed|none)"):
+        Experiment(strategy=cyclic, aggregation=sealed, data=data, **words)
 
 
 def test_the_model_is_not_summed_so_it_moves_by_itself(start, sites, make_grid):
