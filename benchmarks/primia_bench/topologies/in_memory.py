@@ -18,7 +18,12 @@ from flwr.supercore.task_identity import TaskIdentity
 from clients.client_app import app
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
+from primia_flwr.data.dataset import load_test
+from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.experiment import settle
+from primia_flwr.training.device import pick_device
+from primia_flwr.training.evaluate import evaluate
+from primia_flwr.training.normalisation import Normalisation
 from strategies.server_app import run
 
 POINTS = ("before", "in", "after")  # of its training, at which a site fails
@@ -119,8 +124,25 @@ def train(folder: Path, words: list[str], failing: Failing) -> tuple[Experiment,
     """Train in this process; return the experiment, the run's last state, and what was lost."""
     for name in ("run_id", "node_id", "task_id"):
         setattr(TaskIdentity, name, 1)
-    os.fsync = lambda handle: None  # of a hundred sites on one disk nothing is to be learned
+    os.fsync = _at_once
     folder.mkdir(parents=True)
     experiment = settle(parse(Experiment, without_sweep(compose(overrides=words))), folder)
     grid = LossyGrid(to_yaml(experiment), len(experiment.federation.sites), failing)
     return experiment, run(experiment, grid, folder, flower_run=1), grid
+
+
+def _at_once(fd: Any) -> None:
+    """Do not wait for the disk: of a hundred sites on one disk nothing is to be learned."""
+
+
+def final_mcc(experiment: Experiment, folder: Path) -> float:
+    """Return the MCC of a run's final model on the test images."""
+    model, card = load_model(folder)
+    figures = evaluate(
+        model,
+        load_test(experiment.data, seed=experiment.seed),
+        normalisation=Normalisation(card.mean, card.std),
+        batch_size=128,
+        device=pick_device("cpu"),
+    ).figures()
+    return round(figures["mcc"], 4)

@@ -9,9 +9,8 @@ seeds, and the bytes that a site sends in a round.
 import argparse
 import csv
 import json
-import subprocess
-import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,19 @@ from scipy import stats
 
 from primia_bench.machine import describe_machine
 from primia_bench.topologies.digits import overrides
-from primia_flwr.runs.metadata import read_json
+from primia_bench.topologies.in_memory import Failing, final_mcc, train
 
 
-def train(work: Path, share: float, by: str, seed: int, args: argparse.Namespace) -> Path:
-    """Run `primia train`, and return the run's folder."""
+@dataclass(frozen=True)
+class Run:
+    """What a run gave: MCC on test images, and the bytes that a site sent in its last round."""
+
+    mcc: float
+    bytes_up: int
+
+
+def measure(work: Path, share: float, by: str, seed: int, args: argparse.Namespace) -> Run:
+    """Train one federation in this process."""
     folder = work / f"{share:g}-{by}-{seed}"
     names = ",".join(f"site-{n + 1}" for n in range(args.sites))
     words = [
@@ -38,24 +45,22 @@ def train(work: Path, share: float, by: str, seed: int, args: argparse.Namespace
         "training.optimizer=sgd",
         "training.learning_rate=0.05",
         f"seed={seed}",
-        "quiet=true",
         f"output_dir={folder}",
     ]
-    command = [sys.executable, "-m", "primia_flwr.cli.main", "train", *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder
+    experiment, _, _ = train(folder, words, Failing(0.0, seed))
+    *_, last = csv.DictReader((folder / "history.csv").open())
+    return Run(final_mcc(experiment, folder), round(int(last["bytes_up"]) / args.sites))
 
 
-def row(share: float, by: str, folders: list[Path], sites: int) -> dict[str, Any]:
+def row(share: float, by: str, runs: list[Run]) -> dict[str, Any]:
     """Return the figures of the runs of all seeds."""
-    scores = [float(read_json(f / "metrics.json")["federated"]["mcc"]) for f in folders]
-    *_, last = csv.DictReader((folders[0] / "history.csv").open())
+    scores = [run.mcc for run in runs]
     found: dict[str, Any] = {
         "share": share,
         "by": by,
-        "mcc": [round(score, 4) for score in scores],
+        "mcc": scores,
         "mean": round(float(np.mean(scores)), 4),
-        "bytes_up": round(int(last["bytes_up"]) / sites),
+        "bytes_up": runs[0].bytes_up,
     }
     if len(scores) > 1 and np.std(scores) > 0:
         freedom, error = len(scores) - 1, stats.sem(scores)
@@ -78,8 +83,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for share in args.shares:
             for by in args.by if share < 1 else args.by[:1]:
-                runs = [train(Path(work), share, by, seed, args) for seed in args.seeds]
-                rows.append(row(share, by, runs, args.sites))
+                runs = [measure(Path(work), share, by, seed, args) for seed in args.seeds]
+                rows.append(row(share, by, runs))
                 print(json.dumps(rows[-1]), flush=True)
     if args.output:
         asked = {k: v for k, v in vars(args).items() if k != "output"}

@@ -15,13 +15,8 @@ from typing import Any
 
 from primia_bench.machine import describe_machine
 from primia_bench.topologies.digits import overrides
-from primia_bench.topologies.in_memory import Failing, train
-from primia_flwr.data.dataset import load_test
+from primia_bench.topologies.in_memory import Failing, final_mcc, train
 from primia_flwr.errors import PrimiaError
-from primia_flwr.models.saved import load_model
-from primia_flwr.training.device import pick_device
-from primia_flwr.training.evaluate import evaluate
-from primia_flwr.training.normalisation import Normalisation
 
 
 def measure(work: Path, way: str, share: float, args: argparse.Namespace) -> dict[str, Any]:
@@ -48,21 +43,13 @@ def measure(work: Path, way: str, share: float, args: argparse.Namespace) -> dic
         experiment, state, grid = train(folder, words, failing)
     except PrimiaError as error:
         return {**found, "ended": False, "reason": str(error)[:300]}
-    model, card = load_model(folder)
-    scores = evaluate(
-        model,
-        load_test(experiment.data, seed=experiment.seed),
-        normalisation=Normalisation(card.mean, card.std),
-        batch_size=128,
-        device=pick_device("cpu"),
-    ).figures()
     return {
         **found,
         "ended": True,
         "rounds": state.round,
         "seconds": round(time.monotonic() - began, 1),
         "lost": grid.lost,
-        "mcc": round(scores["mcc"], 4),
+        "mcc": final_mcc(experiment, folder),
     }
 
 
