@@ -163,14 +163,13 @@ def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) ->
     good = [fact for fact in facts if not fact.problem]
     label_of = {sample.path: sample.findings or sample.label for sample in readable.samples}
     groups = _duplicates(good)
-    classes = {name: _counted([]) for name in manifest.classes} | _counts(readable, "label")
     return Findings(
         root=str(manifest.root),
         synthetic=manifest.synthetic,
         images=len(readable),
         patients=len(readable.patients()),
         unknown_patients=sum(is_own(sample.patient) for sample in readable.samples),
-        classes=_by_finding(readable) if manifest.several else classes,
+        classes=_by_finding(readable) if manifest.several else _by_class(readable),
         splits=_counts(readable, "split"),
         sites=_counts(readable, "site"),
         kinds=dict(sorted(Counter(fact.kind for fact in good).items())),
@@ -194,6 +193,11 @@ def _counts(manifest: Manifest, attribute: str) -> dict[str, dict[str, int]]:
     if set(groups) <= {""}:
         return {}
     return {name: _counted(samples) for name, samples in groups.items()}
+
+
+def _by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Images and patients of each class, those without an image, too."""
+    return {name: _counted([]) for name in manifest.classes} | _counts(manifest, "label")
 
 
 def _by_finding(manifest: Manifest) -> dict[str, dict[str, int]]:

@@ -171,7 +171,7 @@ def _manifest(cfg: DataConfig, *, seed: int) -> Any:
         manifest = read_manifest(cfg, seed=seed)
         found = manifest.classes
     except DataError as error:
-        if TASKS[cfg.task].masked:
+        if TASKS[cfg.task].masked or TASKS[cfg.task].several:
             raise
         found = read_manifest(replace(cfg, classes=[]), seed=seed).classes
         if set(found) <= set(cfg.classes):

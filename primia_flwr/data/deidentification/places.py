@@ -16,7 +16,7 @@ from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.names import is_own
 from primia_flwr.data.pseudonyms import Pseudonyms
-from primia_flwr.errors import DataError
+from primia_flwr.errors import ConfigError, DataError
 
 _PLAIN = re.compile(r"[^\W_][\w .+-]{0,63}")
 
@@ -73,6 +73,12 @@ def plan(cfg: DataConfig, pseudonyms: Pseudonyms, *, seed: int) -> Plan:
 
 
 def _labelled(manifest: Manifest, cfg: DataConfig, pseudonyms: Pseudonyms) -> Plan:
+    if manifest.several or manifest.mask_values:
+        raise ConfigError(
+            f"data.task={cfg.task}; expected classification: copies lie in folders of one class an "
+            "image; leave out data.classes and data.manifest, and every image is copied as it is "
+            "named, without labels"
+        )
     listing = list_folder(manifest.root)
     listed = {sample.path for sample in manifest.samples}
     left_out = _closed(listing, manifest.root)

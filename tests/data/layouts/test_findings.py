@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from primia_flwr.cli.main import run as main
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.config.rows import TASKS
@@ -428,3 +429,23 @@ def test_a_check_counts_each_finding(tmp_path: Path) -> None:
     assert "present on one image and absent on another" in check_data(cfg, seed=1).errors[0]
     with pytest.raises(DataError, match="none of edema, nodule is present on one image"):
         load_site(cfg, seed=0, site_index=0, num_sites=1)
+
+
+def test_a_check_of_a_public_set_needs_no_word_of_the_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "nih"
+    root.mkdir()
+    nih(root)
+    for number, name in enumerate(("00000001_000", "00000001_001", "00000002_000")):
+        put(root, f"images/{name}.png")
+        Image.new("L", (8, 8), number * 50).save(root / f"images/{name}.png")
+    words = ["data", "check", "data=nih", f"data.root={root}", "quiet=true"]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert '"Hernia: present": {"images": 1, "patients": 1}' in told.out
+    output = f"output_dir={tmp_path / 'copies'}"
+    assert main(["data", "deidentify", *words[2:4], output]) == 2
+    told = capsys.readouterr()
+    assert "data.task=multilabel; expected classification" in told.err
+    assert not (tmp_path / "copies").exists()
