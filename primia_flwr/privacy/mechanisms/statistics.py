@@ -82,7 +82,7 @@ def noisy_sums(
         If the noise multiplier is out of range, or a row of labels is too long for the noise.
     """
     check_range("noise_multiplier", noise_multiplier, 0, _LARGEST_NOISE, example=3, open_low=True)
-    exact = _on_grid(images, _rows(labels, outputs), units)
+    exact = _on_grid(images, labels, units, outputs)
     channels = images.shape[1]
     sigma = noise_multiplier * sensitivity(channels, outputs)
     variance = Fraction(math.ceil(sigma**2) + _SMOOTHING)  # never less than what is charged
@@ -115,11 +115,14 @@ def _rows(labels: Sequence[int] | NDArray[np.float64], outputs: int) -> NDArray[
 
 
 def _on_grid(
-    images: NDArray[np.uint8], rows: NDArray[np.float64], units: Units
+    images: NDArray[np.uint8],
+    labels: Sequence[int] | NDArray[np.float64],
+    units: Units,
+    outputs: int,
 ) -> NDArray[np.int64]:
-    """Return the exact sums over units of their rounded vectors, (2 C + classes,) int64."""
-    channels = images.shape[1]
-    total = np.zeros(2 * channels + rows.shape[1], np.int64)
+    """Return the exact sums over units of their rounded vectors, (2 C + outputs,) int64."""
+    rows, channels = _rows(labels, outputs), images.shape[1]
+    total = np.zeros(2 * channels + outputs, np.int64)
     for unit in range(len(units)):
         own = units.images[units.starts[unit] : units.starts[unit + 1]]
         pixels = images[own].astype(np.float64) / 255

@@ -2,9 +2,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import ConfigError
 from primia_flwr.privacy.mechanisms.statistics import (
     GRID_BITS,
@@ -43,6 +45,37 @@ def test_no_unit_moves_the_sums_further(seed: int, own: int, channels: int, clas
     labels = rng.integers(0, classes, own).tolist()
     moved = _on_grid(images.astype(np.uint8), labels, units_of("patient", ["p"] * own), classes)
     assert np.linalg.norm(moved) <= sensitivity(channels, classes)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_no_unit_of_several_findings_moves_the_sums_further(
+    seed: int, own: int, findings: int
+) -> None:
+    """Rows of what is present, absent, and each image, made as short as a class's."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 2, (own, 1, 3, 3), np.uint8) * np.uint8(255)
+    task, labels = TASKS["multilabel"], torch.from_numpy(rng.integers(-1, 2, (own, findings)))
+    rows = task.label_rows(labels, findings).double().numpy() / task.row_norm(findings)
+    entries = rows.shape[1]
+    assert entries == task.label_sum(findings).size
+    moved = _on_grid(images, rows, units_of("patient", ["p"] * own), entries)
+    assert np.linalg.norm(moved) <= sensitivity(1, entries)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.full((3, 2), 0.8),  # a norm of 1.13
+        np.array([[1.0, 0.0], [0.0, 1.0], [np.nan, 0.0]]),
+        np.array([[1.0, 0.0], [0.0, 1.0], [-0.5, 0.0]]),
+        np.full((3, 3), 0.1),
+    ],
+)
+def test_rows_that_the_noise_does_not_hide_are_refused(rows: np.ndarray) -> None:
+    units = units_of("patient", PATIENTS)
+    with pytest.raises(ConfigError, match="a norm of at most 1, which the noise hides"):
+        noisy_sums(IMAGES, rows, units, outputs=2, noise_multiplier=3.0)
 
 
 def test_the_noise_has_the_variance_that_is_charged_for() -> None:
