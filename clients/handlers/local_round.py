@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from clients.site.opened import OpenSite
@@ -31,6 +32,14 @@ def recipe_of(
     )
 
 
+def add_unsent(site: OpenSite, model: nn.Module) -> None:
+    """Add to a model that came what this site has not sent of its own updates."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, rest in site.unsent.items():
+            parameters[name].add_(rest)
+
+
 def train_round(
     site: OpenSite,
     model: nn.Module,
@@ -49,6 +58,7 @@ def train_round(
         round_number=number,
         num_rounds=experiment.federation.rounds,
     )
+    add_unsent(site, model)
     return fit(
         model,
         train,

@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from clients.handlers.first_weights import check_first_weights
-from clients.handlers.local_round import recipe_of, train_round
+from clients.handlers.local_round import add_unsent, recipe_of, train_round
 from clients.handlers.message import arrived_model, round_config
 from clients.reply import reply_to
 from clients.site.identity import SecureSite, open_member
@@ -160,6 +160,7 @@ class _NoisySteps(_PrivateAnswer):
     def train(self) -> _State:
         """Take the noisy steps."""
         model, normalisation = arrived_model(self.site, self.message)
+        add_unsent(self.site, model)
         training = self.site.experiment.training
         before = self.site.state.load(self.number - 1)
         state, self._optimizer = fit_private(

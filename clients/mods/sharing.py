@@ -1,11 +1,11 @@
-"""A part of an update's numbers leaves a site; the rest is kept, and added to the next update.
+"""A part of an update's numbers leaves a site; the rest is kept, and the site goes on from it.
 
 What is kept never leaves as it is, and is of parameters only: the statistics of normalisation
 layers are no sums of steps. A site goes on from the last round whose mean it was in, so numbers
 that were sent in vain are not lost with what was kept, and none counts twice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +35,10 @@ def sharing_mod(message: Message, context: Context, call_next: ClientAppCallable
     asked = message.metadata.message_type == MessageType.TRAIN
     if not asked or not experiment_of(context).aggregation.shares_a_part:
         return call_next(message, context)
-    from clients.site.opened import open_site
+    from clients.site.opened import SiteContext, open_site
 
     part = _Part.of(open_site(context), message)
-    reply = call_next(message, context)
+    reply = call_next(message, SiteContext(context, part.with_rest(message)))
     trained = reply.content.array_records.get(ARRAYS)
     if trained is not None:
         reply.content[ARRAYS] = part.of_update(message, trained)
@@ -50,7 +50,7 @@ class _Part:
     """What a site sends of its update in one round.
 
     `since`: the round whose rest it adds, 0 for none. `told`: places that the coordinator names.
-    `statistics`: the model's arrays that are no parameters.
+    `statistics`: the model's arrays that are no parameters. `names`: of the arrays that are sent.
     """
 
     site: "OpenSite"
@@ -58,6 +58,7 @@ class _Part:
     since: int
     told: sharing.Places
     statistics: frozenset[str]
+    names: tuple[str, ...]
 
     @classmethod
     def of(cls, site: "OpenSite", message: Message) -> "_Part":
@@ -72,17 +73,36 @@ class _Part:
         arrays = wire.numpy_arrays(message.content.array_records[ARRAYS])
         sent = without(arrays, frozen_arrays(experiment.model, **built))
         told = sharing.told_places(config, experiment, sum(array.size for array in sent.values()))
-        return cls(site, number, since, told, statistics_arrays(experiment.model, **built))
+        statistics = statistics_arrays(experiment.model, **built)
+        return cls(site, number, since, told, statistics, tuple(sent))
+
+    def with_rest(self, message: Message) -> "OpenSite":
+        """Return the site that trains from the model that came and what it has not sent of its own.
+
+        To train from the model alone, and add the rest to the update, would take the same steps
+        again and again until they are sent: with a small share that diverges.
+        """
+        import torch
+
+        arrays = self._arrays(message)
+        rest = wire.unflatten(self._rest(arrays), arrays)
+        own = {n: torch.from_numpy(a) for n, a in rest.items() if n not in self.statistics}
+        return replace(self.site, unsent=own)
+
+    def _arrays(self, message: Message) -> dict[str, sharing.Numbers]:
+        came = wire.numpy_arrays(message.content.array_records[ARRAYS])
+        return {name: came[name] for name in self.names}
+
+    def _rest(self, arrays: dict[str, sharing.Numbers]) -> sharing.Numbers:
+        """Return what was kept of the round that this one goes on from, as one vector."""
+        before = self.site.kept(_UNSENT).load(self.since) if self.since else {}
+        size = sum(array.size for array in arrays.values())
+        return before.get(_UNSENT, np.zeros(size, np.float32))
 
     def of_update(self, message: Message, trained: ArrayRecord) -> ArrayRecord:
         """Return the numbers that leave; the others are on the disk then."""
-        after = wire.numpy_arrays(trained)
-        came = wire.numpy_arrays(message.content.array_records[ARRAYS])
-        update = wire.difference(after, {name: came[name] for name in after})
-        kept = self.site.kept(_UNSENT)
-        before = kept.load(self.since) if self.since else {}
-        rest = before.get(_UNSENT, np.zeros_like(update))
-        update += rest
+        after, arrays = wire.numpy_arrays(trained), self._arrays(message)
+        update, rest = wire.difference(after, arrays), self._rest(arrays)
         places = self._places(update)
         if np.isfinite(update).all():  # of a training that diverged nothing is kept
             rest = update.copy()
@@ -90,7 +110,7 @@ class _Part:
             for name, part in wire.unflatten(rest, after).items():
                 if name in self.statistics:
                     part[...] = 0
-        kept.save(self.number, {_UNSENT: rest}, needed=self.since)
+        self.site.kept(_UNSENT).save(self.number, {_UNSENT: rest}, needed=self.since)
         if self.site.experiment.aggregation.share_by == "own":
             return sharing.own_part(update, places)
         return held({sharing.VECTOR: update[places]})

@@ -65,6 +65,7 @@ class OpenSite:
     limits: Mapping[str, float] = field(default_factory=dict)
     trial: int | None = None
     correction: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    unsent: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def state(self) -> SiteState:

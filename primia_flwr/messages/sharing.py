@@ -1,7 +1,7 @@
 """Which of an update's numbers travel in a round where sites share a part of them.
 
-Source: Shokri, Shmatikov 2015, Privacy-Preserving Deep Learning; the rest stays at the site and is
-added to its next update: Stich et al. 2018, Sparsified SGD with Memory.
+Source: Shokri, Shmatikov 2015, Privacy-Preserving Deep Learning; the rest stays at the site, which
+goes on from it.
 """
 
 import base64

@@ -26,7 +26,7 @@ class AggregationConfig:
     end in the same model; `float_mean`, in a plain run: in float64. `clip`: largest magnitude of an
     entry of an update; `overflow`: a site with a larger one declines the round, or clips and counts
     it. `max_weight`: a site's weight must not pass it. `share`: which part of an update's numbers a
-    site sends in a round; it keeps the others, and adds them to its next update. `share_by`: which
+    site sends in a round; it keeps the others, and goes on from them. `share_by`: which
     they are: `random`, drawn by seed and round, alike at all sites; `change`, half of them those
     that the last round changed most, the others drawn; `own`, each site's own largest, in plain
     runs.
