@@ -30,8 +30,8 @@ class PrivacyConfig:
     `engine` clips; `micro_batch` units are on the device at once. With `patient_steps` above 1 a
     unit takes so many plain steps of its own, with `patient_rate`, before it is clipped.
     dp_sgd_shared: the same, but each site draws its units with `sampling_rate`, a public number
-    alike at all sites, and divides by `expected_batch`. dp_aggregate, dp_sgd_shared: `max_knowing` sites, the one that computes with
-    its own noise included, may know their part of it.
+    alike at all sites, and divides by `expected_batch`. dp_aggregate, dp_sgd_shared: `max_knowing`
+    sites, the one that computes with its own noise included, may know their part of it.
 
     `statistics_noise`: with `data.normalisation.kind=federated`, the noise multiplier of the pixel
     statistics and class counts that are then asked for once; 0: constants, and nothing is asked.

@@ -1,9 +1,9 @@
 """The clipped sum of units that take several small steps each before they are clipped.
 
 From the model as it is, a unit takes `steps` plain gradient steps with `rate` on its own images;
-the mean of the gradients on that way is its contribution, which is clipped as any other. One step is
-the gradient itself. A unit still adds one clipped vector, so the noise and its price stay as they
-are. Source: Wu et al. 2019, P3SGD: patient privacy preserving SGD, https://arxiv.org/abs/1905.12883
+the mean of the gradients on that way is its contribution, which is clipped as any other. One step
+is the gradient itself. A unit still adds one clipped vector, so noise and price stay as they are.
+Source: Wu et al. 2019, P3SGD: patient privacy preserving SGD, https://arxiv.org/abs/1905.12883
 """
 
 import torch
@@ -44,16 +44,17 @@ class LocalSteps(LoopEngine):
 
     def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:
         """Measure one unit; the model is afterwards what it was."""
-        before = [p.detach().clone() for p in self.parameters]
+        weights: list[Tensor] = list(self.parameters)
+        before = [p.detach().clone() for p in weights]
         total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         try:
             for _ in range(self._steps):
                 gradients = self._gradients(images, targets)
                 torch._foreach_add_(total, gradients)
                 with torch.no_grad():
-                    torch._foreach_add_(self.parameters, gradients, alpha=-self._rate)
+                    torch._foreach_add_(weights, gradients, alpha=-self._rate)
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self.parameters, before)
+                torch._foreach_copy_(weights, before)
         torch._foreach_div_(total, self._steps)
         return self._weighed(total)
