@@ -244,7 +244,7 @@ class Builder:
                 f"layer {node.name} has mode={layer.mode}, scale_factor={factor}, "
                 f"size={layer.size}; expected nearest by a whole number, e.g. 2"
             )
-        source, times = self._value(node.args[0]), int(factor)  # type: ignore[arg-type]
+        source, times = self._value(node.args[0]), int(factor)
         *rest, height, width = self._shapes[source]
         target = self._new((*rest, times * height, times * width))
         self.steps.append(Enlarge(source, target, times, self._shapes[target]))

@@ -105,7 +105,9 @@ def test_the_plan_says_who_sees_what() -> None:
     assert plain["the coordinator sees"].startswith("every site's own update")
     assert plain["rule"] == "fedavg, sites weighted by nothing: all alike, 8 rounds"
     fedbn = what_matters(compose_experiment(["model.shared=no_norm"]))
-    assert fedbn["each site sees"].endswith("its own images; its own norm layers it sends to nobody")
+    assert fedbn["each site sees"].endswith(
+        "its own images; its own norm layers it sends to nobody"
+    )
     part = ["aggregation=plain", "aggregation.share=0.1", "aggregation.share_by=own"]
     own = what_matters(compose_experiment(part))["the coordinator sees"]
     assert own.startswith("0.1 of an update's numbers a round (each site's own largest, which")
