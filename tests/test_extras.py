@@ -132,6 +132,7 @@ DOORS = (
     "primia_flwr.reporting.compare_page",
     "primia_flwr.search.",
     "primia_flwr.tasks.classes.readers.",
+    "primia_flwr.tasks.findings.compare",
     "primia_flwr.tasks.masks.compare",
 )
 IMPORT_ALL = """
