@@ -26,8 +26,12 @@ def offered(words: list[str], begun: str) -> list[str]:
         (["data", "chek"], "", []),
         (["train"], "federation.ro", ["federation.rounds=", "federation.round_timeout="]),
         (["train"], "--h", ["--help", "--help=all"]),
-        (["train"], "aggregation=", ["aggregation=plain", "aggregation=secure"]),
-        (["train", "aggregation"], "=", ["plain", "secure"]),  # as bash cuts words
+        (
+            ["train"],
+            "aggregation=",
+            [f"aggregation={name}" for name in ("plain", "relay", "secure")],
+        ),
+        (["train", "aggregation"], "=", ["plain", "relay", "secure"]),  # as bash cuts words
         (["train", "aggregation", "="], "se", ["secure"]),
         (["train"], "quiet=t", ["quiet=true"]),
         (["evaluate"], "sal", ["saliency="]),
