@@ -25,7 +25,7 @@ class DenseNet121(nn.Module):
 
     def __init__(self, cfg: ModelConfig, outputs: int, channels: int) -> None:
         super().__init__()
-        known = torchvision.models.densenet121(num_classes=outputs)
+        known = torchvision.models.densenet121()
         self.features = cast(nn.Sequential, known.features)
         for parent in list(self.features.modules()):
             for name, child in parent.named_children():

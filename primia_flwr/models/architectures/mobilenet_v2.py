@@ -23,7 +23,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, cfg: ModelConfig, outputs: int, channels: int) -> None:
         super().__init__()
-        known = torchvision.models.MobileNetV2(num_classes=outputs, norm_layer=norm_layer(cfg))
+        known = torchvision.models.MobileNetV2(norm_layer=norm_layer(cfg))
         self.features = cast(nn.Sequential, known.features)
         for parent in list(self.features.modules()):
             for name, child in parent.named_children():
