@@ -34,9 +34,9 @@ _FACTS = ("git_commit", "config_hash", "seed", "rounds", "best_round", "seconds"
 _COMMON = ("tracking=disabled", "quiet=true", "report.saliency=0")
 
 
-def train(folder: Path, data: Path, *overrides: str) -> Path:
-    """Train into a folder unless a finished run is there; a broken one goes on."""
-    if (folder / "metrics.json").exists():
+def train(folder: Path, data: Path, *overrides: str, done: str = "metrics.json") -> Path:
+    """Train into a folder unless a run is there with the file `done`; a broken one goes on."""
+    if (folder / done).exists():
         return folder
     command = [sys.executable, "-m", "primia_flwr.cli.main", "train"]
     words = [f"resume={folder}"] if (folder / "checkpoints").exists() else []
@@ -67,7 +67,9 @@ def row(seed: int, run: Path, found: dict[str, Any]) -> dict[str, Any]:
         "images": found["images"],
         "patients": found["patients"],
         "scores": scores,
-        "secure_minus_mcc": {n: round(mcc["secure"] - v, 4) for n, v in mcc.items()},
+        "secure_minus_mcc": {
+            name: round(mcc["secure"] - value, 4) for name, value in mcc.items() if name != "secure"
+        },
         "by_patient": [_pair(pair) for pair in found["pairs"] if "secure" in _names(pair)],
         "run": {key: read_json(run / "run.json").get(key) for key in _FACTS},
     }
@@ -137,8 +139,9 @@ def main() -> None:
     same = None
     if not arguments.no_plain:
         first = arguments.seeds[0]
-        words = (f"seed={first}", "aggregation=plain", "strategy.weight_digits=2")
-        plain = train(arguments.runs / "plain", arguments.data, *words, *arguments.overrides)
+        words = ("aggregation=plain", "strategy.weight_digits=2", "baselines=[]", f"seed={first}")
+        words += tuple(arguments.overrides)
+        plain = train(arguments.runs / "plain", arguments.data, *words, done="model.json")
         same = weights_digest(plain) == weights_digest(arguments.runs / f"secure-{first}")
     publish(summarise(rows, same), arguments.output)
 
