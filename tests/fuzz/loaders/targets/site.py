@@ -17,6 +17,7 @@ from primia_flwr.site.bundle.archive import sha256
 from primia_flwr.site.bundle.contents import inspect, read_file, read_files
 from primia_flwr.site.bundle.installed import is_intact
 from primia_flwr.site.bundle.store import BundleStore
+from primia_flwr.site.limits import read_limits
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
 from tests.fuzz.loaders.target import Made, put, target
@@ -49,6 +50,19 @@ def policy(folder: Path) -> Made:
 
     odd = (b"\0\0\0???\1\0\0\0\xd9&\x165S\xbb\xfc\xf1unich ", b"site: 2001-02-30 99:99:99")
     return Made(load, [file.read_bytes()], odd=odd, share=4)
+
+
+@target("patients' limits")
+def limits(folder: Path) -> Made:
+    file = folder / "limits.csv"
+
+    def load(raw: bytes) -> None:
+        found = read_limits(put(file, raw))
+        assert all(key and 0 <= limit <= 1000 for key, limit in found.of.items())
+        assert found.opted_out.isdisjoint(found.limited)
+
+    odd = (b"patient,epsilon\na,1e-400\n", b'patient,epsilon\n"a\n\n",1\n', b"\xef\xbb\xbf")
+    return Made(load, [b"patient,epsilon\np1,0\np2,1.5\n"], odd=odd)
 
 
 @target("arriving experiment")
