@@ -61,6 +61,8 @@ REASONS: dict[str, str] = {
     "primia_flwr.data.files.regular.open_regular": "opens a file, and decodes none",
     "primia_flwr.models.weights_card._card_of": "hashes bytes, and decodes none",
     "primia_flwr.models.pretrained.PackagedWeights.load": "hashes bytes, and decodes none",
+    "primia_flwr.models.origin._sha256": "hashes bytes, and decodes none",
+    "clients.handlers.first_weights._has_begun": "a note of this site's own; others are as none",
     "primia_flwr.provisioning.nodes._control": "hands a certificate to Flower, which reads it",
 }
 
