@@ -20,7 +20,7 @@ from primia_flwr.messages import keys, records
 from primia_flwr.messages.relay import ANCESTORS
 from primia_flwr.messages.secure import numpy_arrays
 from primia_flwr.models.origin import is_here
-from primia_flwr.models.provenance import arrays_digest
+from primia_flwr.models.provenance import arrays_digest, same_arrays
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.storage.atomic import write_result
 
@@ -51,7 +51,7 @@ def check_first_weights(site: OpenSite, message: Message, number: int) -> None:
     if site.simulated:
         return
     arrived, known = numpy_arrays(message.content.array_records[keys.ARRAYS]), _origins(message)
-    if _is_listed(site, known) or _is_first(site, known, published=False):
+    if _is_listed(site, known) or _is_first(site, arrived, known, published=False):
         return
     raise PrivacyBudgetError(
         f"the model of round {number}, with which this private run begins here, has SHA-256 "
@@ -76,7 +76,7 @@ def check_known_weights(site: OpenSite, message: Message, number: int) -> None:
     if site.simulated or not site.known_weights or _has_begun(site):
         return
     arrived, known = numpy_arrays(message.content.array_records[keys.ARRAYS]), _origins(message)
-    if not (_is_listed(site, known) or _is_first(site, known, published=True)):
+    if not (_is_listed(site, known) or _is_first(site, arrived, known, published=True)):
         raise PolicyRefusal(
             f"the model of round {number}, with which this run begins here, has SHA-256 "
             f"{arrays_digest(arrived)}, which is of no weights that this site knows; expected "
@@ -109,8 +109,12 @@ def _is_listed(site: OpenSite, known: set[str]) -> bool:
     return not known.isdisjoint(site.initial_weights)
 
 
-def _is_first(site: OpenSite, known: set[str], *, published: bool) -> bool:
-    """Say whether one is what this site makes of the run's configuration itself."""
+def _is_first(site: OpenSite, arrived: _Arrays, known: set[str], *, published: bool) -> bool:
+    """Say whether one is what this site makes of the run's configuration itself.
+
+    The model that arrived may differ by what another processor rounds otherwise; of those before
+    it in a relay only digests are known.
+    """
     experiment = site.experiment
     public = is_here(experiment.model) if published else experiment.model.weights == "none"
     if not public:
@@ -120,4 +124,5 @@ def _is_first(site: OpenSite, known: set[str], *, published: bool) -> bool:
     except ConfigError as error:  # the weights are not installed here
         logger.warning("the first weights cannot be compared: %s", error)
         return False
-    return arrays_digest(numpy_arrays(records.to_arrays(drawn.state_dict()))) in known
+    own = numpy_arrays(records.to_arrays(drawn.state_dict()))
+    return same_arrays(arrived, own) or arrays_digest(own) in known

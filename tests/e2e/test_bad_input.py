@@ -63,7 +63,7 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int =
             ["earlier version", "aggregation=secure"],
         ),
         (["train", "strategy.name=fedprox"], ["training.proximal_mu=0.0", "0.01"]),
-        (["train", "experiment=nope"], ["experiment=nope", "demo, pneumonia"]),
+        (["train", "experiment=nope"], ["experiment=nope", "demo, multilabel, pneumonia"]),
         (["train", "resume=nowhere"], ["resume=nowhere", "config.yaml"]),
         (["train", "--fast"], ["--fast", "--help"]),
         (["train", "fast"], ["'fast'", "key=value"]),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
-from primia_flwr.config.rows import MODELS
+from primia_flwr.config.rows import MODELS, TASKS
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ProtocolError
 from primia_flwr.models.arrival import (
@@ -41,11 +41,15 @@ def _model(name: str = "simpleconv", norm: str = "group", ws: bool = False) -> n
     return build_model(cfg, outputs=3, channels=1, seed=1)
 
 
-def _images(count: int, side: int) -> LabelledImages:
+def _images(count: int, side: int, *, masked: bool = False) -> LabelledImages:
     drawn = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 1, side, side), generator=drawn, dtype=torch.uint8)
     names = tuple(str(n) for n in range(count))
-    return LabelledImages(images, torch.arange(count) % 3, names, names, ("a", "b", "c"))
+    labels = torch.arange(count) % 3
+    if masked:
+        labels = labels.to(torch.uint8)[:, None, None].expand(count, side, side).contiguous()
+    task = TASKS["segmentation" if masked else "classification"]
+    return LabelledImages(images, labels, names, names, ("a", "b", "c"), task=task)
 
 
 def _put(model: nn.Module, name: str, value: float) -> None:
@@ -63,7 +67,13 @@ def test_first_weights_and_what_training_makes_of_them_pass(name: str, norm: str
     )
     steps = 30 if name == "simpleconv" else 3
     recipe = Recipe(training, Normalisation((0.5,), (0.25,)), seed=1)
-    fit(model, _images(6, 32), None, recipe, LocalPlan(0, steps, max_batches=steps))
+    fit(
+        model,
+        _images(6, 32, masked=bool(MODELS[name].dense)),
+        None,
+        recipe,
+        LocalPlan(0, steps, max_batches=steps),
+    )
     check_arrived(model)
 
 

@@ -25,6 +25,12 @@ PARAMETERS = {
     # torchvision's 7,978,856 and 3,504,872, of a grey image and 3 classes
     "densenet121": 7_978_856 - 2 * 64 * 49 - 1025 * 1000 + 1025 * 3,
     "mobilenet_v2": 3_504_872 - 2 * 32 * 9 - 1281 * 1000 + 1281 * 3,
+    # on the way down, on the way up, two numbers a norm channel, head
+    "unet": 9 * (16 + 16**2 + 16 * 32 + 32**2 + 32 * 64 + 64**2 + 64 * 128 + 128**2)
+    + 9 * (192 * 64 + 64**2 + 96 * 32 + 32**2 + 48 * 16 + 16**2)
+    + 4 * (16 + 32 + 64 + 128 + 64 + 32 + 16)
+    + 16 * 3
+    + 3,
     # 1 + 2*8 + 8*8 maps of 8 x 8, a linear layer
     "scattering": 81 * 64 * 3 + 3,
 }
@@ -48,7 +54,7 @@ def test_maps_images_to_logits_and_gives_every_parameter_a_gradient(
     cfg = ModelConfig(name=name, norm=norm, norm_groups=8, pool=pool)
     model = build_model(cfg, outputs=3, channels=channels, seed=0)
     logits = model(torch.rand(2, channels, 64, 64))
-    assert logits.shape == (2, 3)
+    assert logits.shape == ((2, 3, 64, 64) if MODELS[name].dense else (2, 3))
     (logits - 1).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
@@ -177,7 +183,8 @@ def test_image_size_must_survive_the_poolings() -> None:
 def test_smallest_image_size_works_and_is_in_the_table(name: str) -> None:
     model = build_model(ModelConfig(name=name), outputs=2, channels=1, seed=0).eval()
     side = MODELS[name].min_image_size
-    assert model(torch.rand(1, 1, side, side)).shape == (1, 2)
+    shape = (1, 2, side, side) if MODELS[name].dense else (1, 2)
+    assert model(torch.rand(1, 1, side, side)).shape == shape
 
 
 @pytest.mark.parametrize("norm", ["group", "none"])

@@ -66,7 +66,7 @@ def test_card_has_the_agreed_keys(model: nn.Module, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "model.json").read_text())
     assert written.keys() == {
         *("format", "model", "classes", "channels", "image_size", "resize", "mean", "std"),
-        *("config_hash", "round", "synthetic", "sha256"),
+        *("config_hash", "round", "synthetic", "sha256", "kind"),
     }
     assert written["format"] == 1
 

@@ -16,6 +16,7 @@ from primia_flwr.reporting import page
 PACKAGE = Path(primia_flwr.__file__).parent
 TEMPLATES = [p for room in ("reporting", "tasks") for p in (PACKAGE / room / "templates").iterdir()]
 PARTS = {"base", "table", "search", "report_saliency", "classification"}
+PARTS |= {"segmentation", "multilabel"}
 PAGES = [
     path
     for path in TEMPLATES
@@ -43,7 +44,8 @@ def test_text_is_escaped_and_a_picture_is_not() -> None:
 
 def test_every_page_is_the_base_with_its_one_style_and_nothing_loaded() -> None:
     assert {p.name.split(".")[0] for p in PAGES} == {
-        *("report", "classification_compare", "sweep", "attack", "membership"),
+        *("report", "sweep", "attack", "attack_table", "membership"),
+        *("classification_compare", "segmentation_compare", "multilabel_compare"),
     }
     for path in PAGES:
         assert path.read_text().startswith('{% extends "base.html.jinja" %}'), path.name

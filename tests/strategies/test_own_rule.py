@@ -155,7 +155,7 @@ def test_secure_aggregation_refuses_a_rule_that_needs_more_than_the_mean(rule, n
     ("aggregator", "described"),
     [
         (FixedPointAggregator, {"layout": None}),
-        (SecureAggregator, {"experiment": None, "session": None, "outputs": 2}),
+        (SecureAggregator, {"experiment": None, "session": None, "outputs": 2, "sent": None}),
     ],
 )
 def test_an_aggregator_of_means_takes_no_rule_that_needs_more(need, aggregator, described):

@@ -74,7 +74,7 @@ def test_nobody_else_lists_the_metrics_of_classification():
 
 
 @pytest.mark.parametrize(
-    "text", ["x = row['val_mcc']", "scores.mcc", "('accuracy', 1)", "{'balanced_accuracy': 1}"]
+    "text", ["x = row['val_mcc']", "scores.mcc", "('mcc', 1)", "{'balanced_accuracy': 1}"]
 )
 def test_the_search_for_metrics_finds_them(text):
     assert metrics_in(text)

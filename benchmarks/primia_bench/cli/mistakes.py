@@ -75,7 +75,7 @@ _VALUES = (
     (("train", "federation.sites=[a"), "expected a list"),
     (("train", "federation.sites=[a,a,a]"), "different names"),
     (("train", "baselines=local"), "baselines=[local]"),
-    (("train", "baselines=[x]"), "local, centralised"),
+    (("train", "baselines=[x]"), "local, ensemble, centralised"),
     (("train", "data.partition.shares=[1,a]"), "data.partition.shares[1]=a"),
     (("train", "data.patient_pattern=("), "regular expression"),
     (("train", "data.root=${foo}"), "foo, which is not there"),
@@ -83,8 +83,8 @@ _VALUES = (
     (("compare", "runs=outputs/a"), "runs=[outputs/a]"),
 )
 _CHOICES = (
-    (("train", "data=5"), "expected one of auto, folder"),
-    (("train", "data=null"), "expected one of auto, folder"),
+    (("train", "data=5"), "expected one of auto, chexpert, folder"),
+    (("train", "data=null"), "expected one of auto, chexpert, folder"),
     (("train", "model=resnet19"), "did you mean resnet18?"),
     (("train", "model.name=resnet19"), "did you mean resnet18?"),
     (("train", "strategy=fedvag"), "did you mean fedavg?"),

@@ -1,6 +1,5 @@
 """Train a federation of the three scanners by the command line, and score its models by site."""
 
-import csv
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import LabelledImages, load_images
 from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.models import load_model
+from primia_flwr.storage import plain_csv
 from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict
 from primia_flwr.training.normalisation import Normalisation
@@ -77,7 +77,7 @@ def mean_interval(values: list[float]) -> dict[str, Any]:
 
 def bytes_up(run: Path) -> int:
     """Return what all sites sent in one round, in bytes: the last one's."""
-    *_, last = csv.DictReader((run / "history.csv").open())
+    *_, last = plain_csv.DictReader((run / "history.csv").open())
     return int(last["bytes_up"])
 
 

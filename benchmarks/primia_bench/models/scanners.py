@@ -5,7 +5,6 @@ a darker, blurred and noisy one. Patients are dealt to the sites in turn, so tha
 differ; a share of each site's patients is its test set.
 """
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image, ImageFilter
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.data.layouts.pneumonia import read_pneumonia
 from primia_flwr.data.layouts.synthetic import write_synthetic
+from primia_flwr.storage import plain_csv
 
 SITES = ("site-1", "site-2", "site-3")
 _COLUMNS = ("path", "label", "patient", "site", "split")
@@ -83,6 +83,6 @@ def write_sites(
 
 def _write(path: Path, rows: list[tuple[str, ...]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = plain_csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows(rows)

@@ -1,6 +1,5 @@
 """The images of the review: synthetic, written once, and dealt to sites by three manifests."""
 
-import csv
 import io
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from PIL import Image
 
 from primia_flwr.config.experiment.data import SyntheticConfig
 from primia_flwr.data.layouts.synthetic import write_synthetic
+from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import write_atomic
 
 SPLITS = ("iid", "dirichlet 0.3", "one small site of low resolution")
@@ -47,7 +47,7 @@ def write_manifest(root: Path, split: str, *, sites: int, seed: int) -> Path:
         rows += _changed(_rows(images[name], name, f"site-{site + 1}", ""), split, sites)
     path = root / f"{split.replace(' ', '-')}-{sites}-{seed}.csv"
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([("path", "label", "patient", "site", "split"), *rows])
+    plain_csv.writer(text).writerows([("path", "label", "patient", "site", "split"), *rows])
     write_atomic(path, text.getvalue())
     return path
 

@@ -7,7 +7,6 @@ seeds, and the bytes that a site sends in a round.
 """
 
 import argparse
-import csv
 import json
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from scipy import stats
 from primia_bench.machine import describe_machine
 from primia_bench.topologies.digits import overrides
 from primia_bench.topologies.in_memory import Failing, final_mcc, train
+from primia_flwr.storage import plain_csv
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def measure(work: Path, share: float, by: str, seed: int, args: argparse.Namespa
         f"output_dir={folder}",
     ]
     experiment, _, _ = train(folder, words, Failing(0.0, seed))
-    *_, last = csv.DictReader((folder / "history.csv").open())
+    *_, last = plain_csv.DictReader((folder / "history.csv").open())
     return Run(final_mcc(experiment, folder), round(int(last["bytes_up"]) / args.sites))
 
 

@@ -7,9 +7,10 @@ count as a tie, so the area is off by at most half of the share of pairs that sh
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.tasks.findings import BINS
 
+FloatArray = npt.NDArray[np.float64]  # sites read this file, and none of the statistics
+IntArray = npt.NDArray[np.int64]
 _FARTHEST = 8.0
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr.statistics.arrays import FloatArray, IntArray
+FloatArray = npt.NDArray[np.float64]  # sites read this file, and none of the statistics
+IntArray = npt.NDArray[np.int64]
 
 
 def confusion_of(labels: IntArray, called: IntArray, classes: int) -> npt.NDArray[np.int64]:

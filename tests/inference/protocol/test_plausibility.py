@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.cli.inference.findings import basis, finding, not_plausible, summary
+from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.crypten import program as crypten_program
 from primia_flwr.inference.lowering.lowering import Lowered, lower
@@ -148,11 +149,11 @@ def test_one_image_that_is_not_plausible_leaves_the_others_of_its_batch() -> Non
 
 def test_what_the_clinician_reads() -> None:
     nothing = dict.fromkeys(("prediction", "p_ill", "p_well", "scores"))
-    card = SimpleNamespace(classes=("ill", "well"), several=False)
+    card = SimpleNamespace(model=ModelConfig(), classes=("ill", "well"), several=False)
     assert finding(card, None) == nothing
     assert finding(card, torch.tensor([0.0, math.log(3)]))["prediction"] == "well"
     # Findings by themselves: a probability each, and those of a half or more are told.
-    several = SimpleNamespace(classes=("ill", "well"), several=True)
+    several = SimpleNamespace(model=ModelConfig(), classes=("ill", "well"), several=True)
     told = finding(several, torch.tensor([0.0, math.log(3)]))
     assert told["prediction"] == "ill | well"
     assert (told["p_ill"], told["p_well"]) == pytest.approx((0.5, 0.75))

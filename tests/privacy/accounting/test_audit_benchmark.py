@@ -219,7 +219,7 @@ def test_a_verdict_names_what_is_not_as_expected() -> None:
             Audit("dp_sgd", HOLDS, OFF),
             Audit("dp_sgd", CAUGHT, TINY),
             Audit("dp_sgd_step", HOLDS, STEP),
-            Audit("dp_sgd_step", CAUGHT, replace(STEP, noise_factor=0.4)),
+            Audit("dp_sgd_step", CAUGHT, replace(STEP, noise_factor=0.25)),
             Audit("dp_aggregate", HOLDS, FEW),
             Audit("dp_aggregate", CAUGHT, replace(FEW, noise_factor=0.2)),
         ]
