@@ -99,9 +99,19 @@ class Identity:
 
     @property
     def _dates(self) -> DateTimeAnonymizer:
-        low, high = _HOURS
-        drawn = _Keyed(self.pseudonyms, "hours").to_int(self.patient)
-        return DateTimeAnonymizer(-(low + drawn % (high - low)))
+        return DateTimeAnonymizer(-hours_back(self.pseudonyms, self.patient))
+
+
+def hours_back(pseudonyms: Pseudonyms, patient: str) -> int:
+    """Return by how many hours a patient's dates and times go back; no whole days.
+
+    Else the time of day would stay what it was.
+    """
+    low, high = _HOURS
+    days, hours = divmod(
+        _Keyed(pseudonyms, "hours").to_int(patient) % ((high - low) // 24 * 23), 23
+    )
+    return low + 24 * days + 1 + hours
 
 
 class _Keyed(Randomizer):

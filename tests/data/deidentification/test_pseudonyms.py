@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from primia_flwr.data.deidentification.identity import hours_back
 from primia_flwr.data.names import key_of, own_patient
 from primia_flwr.data.pseudonyms import (
     KEY_FILE,
@@ -92,3 +93,11 @@ def test_what_may_be_told(tmp_path: Path) -> None:
     assert told_patients(names, synthetic=True, private=tmp_path / "none") == names
     assert not (tmp_path / "none").exists()
     assert private_folder(str(tmp_path / "cache")) == tmp_path / "private"
+
+
+def test_dates_go_back_by_62_to_730_days_and_never_by_whole_ones() -> None:
+    hours = [hours_back(KEYS, f"P{number}") for number in range(3000)]
+    assert min(hours) > 62 * 24
+    assert max(hours) < 730 * 24
+    assert {back % 24 for back in hours} == set(range(1, 24))  # else a time stayed what it was
+    assert hours[7] == hours_back(KEYS, "P7") != hours_back(Pseudonyms(b"o" * 32), "P7")
