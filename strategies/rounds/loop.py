@@ -90,7 +90,7 @@ class LoopConfig:
             channels=experiment.data.channels,
             config_hash=config_hash(experiment),
             task=experiment.task,
-            private=experiment.privacy.enabled,
+            private=bool(experiment.privacy.protected_unit),
             averaging=experiment.privacy.averaging,
             cross_site=experiment.debug.cross_site or experiment.strategy.vote == "insulearn",
             own_layers=experiment.model.keeps_layers,

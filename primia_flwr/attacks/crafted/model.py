@@ -65,7 +65,7 @@ def check_run(experiment: Experiment, kind: str) -> None:
             f"target=crafted_model of a run with model.trainable={model.trainable}; expected all: "
             "the images are sought in the kernels' gradients"
         )
-    if experiment.privacy.enabled:
+    if experiment.privacy.promise:
         raise ConfigError(
             f"target=crafted_model of a run with privacy.mode={experiment.privacy.mode}; expected "
             "none: noise bounds what any model draws out (docs/differential-privacy.md), and this "
