@@ -22,13 +22,20 @@ from primia_flwr.config.search.space import parse_space
 from primia_flwr.config.search.sweep import SweepConfig
 from primia_flwr.errors import ConfigError
 
+_COMPANIONS = {"aggregation=relay": ["strategy=cyclic"]}  # without which a choice is refused
+
 
 def _choices() -> Iterator[tuple[Path, list[str]]]:
     """Yield every YAML file in a group of `conf/` with the overrides that select it."""
     for path in sorted((app_root() / "conf").glob("*/*.yaml")):
         chosen = [f"{path.parent.name}={path.stem}"]
-        each = path.parent.name == "strategy" and RULES[path.stem].needs is Need.EACH_UPDATE
-        yield path, [*chosen, "aggregation=plain"] if each else chosen
+        yield path, [*chosen, *_COMPANIONS.get(chosen[0], []), *_of_rule(path)]
+
+
+def _of_rule(path: Path) -> list[str]:
+    """Return the aggregation that a rule needs."""
+    each = path.parent.name == "strategy" and RULES[path.stem].needs is Need.EACH_UPDATE
+    return ["aggregation=plain"] if each else []
 
 
 def verify() -> list[str]:
