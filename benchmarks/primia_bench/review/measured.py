@@ -10,6 +10,7 @@ import numpy as np
 
 from primia_bench.review.patients import write_manifest
 from primia_bench.review.systems import LOCAL, PLAIN, POOLED, System
+from primia_flwr.config.load import load_experiment
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.storage import plain_csv
 
@@ -86,12 +87,13 @@ def _run(bench: Bench, system: System, split: str, seed: int) -> Path:
 def _scores(run: Path) -> dict[str, Any]:
     found = read_json(run / "metrics.json")["federated"]
     facts = read_json(run / "run.json")
+    experiment = load_experiment((run / "config.yaml").read_text(encoding="utf-8"))
     interval = read_json(run / "evidence.json")["figures"]["Federated"]["mcc"]
     return {
         "mcc": found["mcc"],
         "mcc_interval": [interval[key] for key in ("low", "high")],
         "roc_auc": found["roc_auc"],
-        "epsilon": (facts.get("privacy") or {}).get("epsilon"),
+        "epsilon": experiment.privacy.promised_epsilon or None,
         "seconds": facts["seconds"],
     }
 
