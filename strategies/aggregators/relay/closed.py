@@ -18,10 +18,10 @@ from primia_flwr.messages.ledger_heads import LedgerHeads, read_heads
 from primia_flwr.runs.history import LATE, SiteRow
 from primia_flwr.secagg.protocol.parties import Session
 from strategies.aggregators.aggregator import Outcome, Request, Statistics
+from strategies.aggregators.introductions import ask_names
 from strategies.aggregators.relay.aggregator import RelayAggregator
 from strategies.aggregators.relay.cycle import Cycle
 from strategies.aggregators.reply_validator import ReplyValidator, ValidatedReply, checked
-from strategies.aggregators.statistics_query import site_name
 
 
 class ClosedRelay(RelayAggregator):
@@ -59,23 +59,8 @@ class ClosedRelay(RelayAggregator):
         self, grid: RosterGrid, nodes: list[int], *, timeout: float, enough: int = 0
     ) -> dict[int, SiteRow | None]:
         """Ask nodes for their names."""
-        late = f"no answer within {timeout:g} s"
-        rows: dict[int, SiteRow | None] = {
-            node: SiteRow(0, grid.name_of(node), LATE, late) for node in nodes
-        }
-
-        def on_answer(answer: Answer) -> None:
-            node, reply = answer.node, answer.message
-            rows[node] = checked(0, grid.name_of(node), reply, lambda: take(node, reply))
-
-        def take(node: int, reply: Message) -> None:
-            name = site_name(reply.content)
-            grid.introduce(node, name)
-            self._known.add(name)
-
-        messages = [relay_query(node, {}) for node in nodes]
-        grid.ask(messages, timeout=timeout, on_answer=on_answer, enough=enough)
-        return rows
+        messages = {node: relay_query(node, {}) for node in nodes}
+        return ask_names(grid, messages, self._known.add, timeout=timeout, enough=enough)
 
     def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
         """Return none: no site tells any."""

@@ -14,7 +14,6 @@ from typing import Any
 from flwr.app import (
     ArrayRecord,
     ConfigRecord,
-    Message,
     MessageType,
     RecordDict,
 )
@@ -24,7 +23,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.rules import Need
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import FederationError, ProtocolError
-from primia_flwr.flower.roster_grid import Answer, RosterGrid
+from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages import secure as wire
 from primia_flwr.messages.held import held
 from primia_flwr.messages.keys import (
@@ -40,7 +39,7 @@ from primia_flwr.pipeline.verify_sums import largest_error
 from primia_flwr.processes.children import available_cores
 from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import LATE, SiteRow
+from primia_flwr.runs.history import SiteRow
 from primia_flwr.runs.recording import Recording
 from primia_flwr.runs.secure_sums import SumRow
 from primia_flwr.runs.sum_log import SumLog
@@ -50,12 +49,12 @@ from primia_flwr.secagg.protocol.parties import Session, roster_digest
 from primia_flwr.secagg.protocol.server import ServerInstance
 from primia_flwr.tasks.task import Evaluation
 from strategies.aggregators.aggregator import Aggregator, OnRow, Outcome, Request, Statistics
-from strategies.aggregators.reply_validator import checked, clean
+from strategies.aggregators.introductions import ask_names
+from strategies.aggregators.reply_validator import clean
 from strategies.aggregators.secure.plausibility import check_plausible
 from strategies.aggregators.secure.secagg_round import SecAggRound, Summed, query
 from strategies.aggregators.sent_vector import SentModel
 from strategies.aggregators.server_step import check_needs, load_moments, moments, move_by_mean
-from strategies.aggregators.statistics_query import site_name
 
 _STATISTICS = f"{MessageType.QUERY}.{STATISTICS}"
 
@@ -139,23 +138,8 @@ class SecureAggregator(Aggregator):
         self, grid: RosterGrid, nodes: list[int], *, timeout: float, enough: int = 0
     ) -> dict[int, SiteRow | None]:
         """Ask nodes for their names."""
-        late = f"no answer within {timeout:g} s"
-        rows: dict[int, SiteRow | None] = {
-            node: SiteRow(0, grid.name_of(node), LATE, late) for node in nodes
-        }
-
-        def on_answer(answer: Answer) -> None:
-            node, reply = answer.node, answer.message
-            rows[node] = checked(0, grid.name_of(node), reply, lambda: take(node, reply))
-
-        def take(node: int, reply: Message) -> None:
-            name = site_name(reply.content)
-            grid.introduce(node, name)
-            self._known.add(name)
-
-        messages = [query(node, {}) for node in nodes]
-        grid.ask(messages, timeout=timeout, on_answer=on_answer, enough=enough)
-        return rows
+        messages = {node: query(node, {}) for node in nodes}
+        return ask_names(grid, messages, self._known.add, timeout=timeout, enough=enough)
 
     def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
         """Learn the sums over all selected sites."""
