@@ -48,6 +48,12 @@ def _check(options: Vote, experiment: Any) -> None:
             f"model.shared={experiment.model.shared}; expected all and all: each site has a model "
             "of its own already"
         )
+    if experiment.debug.record_received:
+        raise ConfigError(
+            "debug.record_received=true with strategy.name=ensemble; expected false: what came is "
+            "kept where the sites' models become one; record strategy=fedavg aggregation=plain, "
+            "whose first round is the same"
+        )
     if options.vote == "insulearn" and len(experiment.federation.sites) < 3:
         raise ConfigError(
             f"strategy.options.vote=insulearn with {len(experiment.federation.sites)} sites; "

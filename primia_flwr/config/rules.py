@@ -63,6 +63,11 @@ class RelayOrder:
                 f"strategy.name={experiment.strategy.name} in a sealed or private run; expected "
                 "fixed, with data.normalisation.mean and .std: no site tells statistics there"
             )
+        if experiment.debug.record_received and experiment.aggregation.sealed:
+            raise ConfigError(
+                "debug.record_received=true with aggregation.sealed=true; expected false: nothing "
+                "that the coordinator can read comes to it; record the same relay unsealed"
+            )
         if self.proportional and experiment.reports_nothing:
             raise ConfigError(
                 "strategy.options.proportional=true in a sealed or private run; expected false: "

@@ -132,7 +132,7 @@ def _attacked(
             words = (f"run={run}", f"target={target}", f"output={folder}", "quiet=true")
             primia("attack", *words, *options)
     except RuntimeError as error:
-        return {**row, "not_run": str(error)}
+        return {**row, "not_run": str(error).replace(str(bench.work), "")}
     found = read_json(folder / "attack.json")["arms"]
     mine, control = found[target], found["noise"]
     return {

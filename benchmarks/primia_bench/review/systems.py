@@ -57,10 +57,10 @@ SYSTEMS = (
            ("strategy=single",), sees=((NEXT_SITE, "received_update"),),
            recorded=("strategy=cyclic",)),
     System("ensemble, mean vote", "Chang et al. 2018", "the coordinator", ("strategy=ensemble",),
-           sees=((COORDINATOR, "received_update"),)),
+           sees=((COORDINATOR, "received_update"),), recorded=(PLAIN,)),
     System("ensemble, tested by the others", "InsuLearn: Amir-Khalili et al. 2017",
            "the coordinator", ("strategy=ensemble", "strategy.options.vote=insulearn"),
-           sees=((COORDINATOR, "received_update"),)),
+           sees=((COORDINATOR, "received_update"),), recorded=(PLAIN,)),
 )  # fmt: skip
 
 NOT_RUN = {
