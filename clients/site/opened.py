@@ -140,16 +140,7 @@ def _simulated(text: str, index: int) -> OpenSite:
 
 def _deployed(text: str, site_file: Path) -> OpenSite:
     experiment, policy = parsed(text), load_policy(site_file)
-    own = replace(
-        experiment.data,
-        layout=policy.data_layout,
-        root=str(policy.path(policy.data_root)) if policy.data_root else "",
-        manifest=str(policy.path(policy.data_manifest)) if policy.data_manifest else "",
-        patient_pattern=policy.patient_pattern,
-        patient_column=policy.patient_column,
-        columns=policy.data_columns,
-        cache_dir=str(policy.state_folder / "cache"),
-    )
+    own = policy.data_of(experiment.data)
     limits = _limits(policy)
     outside = limits.outside(private=bool(experiment.privacy.protected_unit))
     return OpenSite(

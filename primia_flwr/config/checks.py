@@ -130,6 +130,40 @@ def check_columns(key: str, value: Mapping[str, str]) -> None:
             )
 
 
+def check_classes(key: str, names: Sequence[str]) -> None:
+    """Refuse what are no names of a model's outputs; nothing passes.
+
+    Raises
+    ------
+    ConfigError
+        If there is one only, or a name stands twice.
+    """
+    if len(set(names)) != len(names) or len(names) == 1:
+        raise ConfigError(
+            f"{key}={list(names)}; expected nothing, or at least two different names, e.g. "
+            "[ill,well]"
+        )
+
+
+def check_mask_values(key: str, values: Sequence[int], of: str, classes: Sequence[str]) -> None:
+    """Refuse what are no values of the classes in a mask; nothing passes.
+
+    `of` is the key that names the classes.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range, stands twice, or is of no class.
+    """
+    for value in values:
+        check_range(key, value, 0, 65535, example=255)
+    if values and (len(set(values)) != len(values) or len(values) != len(classes)):
+        raise ConfigError(
+            f"{key}={list(values)} with {of}={list(classes)}; expected different values, one for "
+            f"each class, e.g. {of}=[background,lesion] {key}=[0,255]"
+        )
+
+
 def check_pattern(key: str, value: str) -> None:
     """Refuse what is no regular expression with a group `patient`; nothing passes.
 

@@ -4,6 +4,7 @@ Every check returns a finding and never raises for a site's mistake, so that the
 all of them at once.
 """
 
+import shlex
 import shutil
 import socket
 import ssl
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import FederationError, PrimiaError
 from primia_flwr.site.limits import read_limits
 from primia_flwr.site.policy import SitePolicy
@@ -187,34 +189,37 @@ def check_data(policy: SitePolicy) -> list[Finding]:
 
     if not (policy.data_root or policy.data_manifest):
         return [Finding("data", False, "no data named", "set data_root in site.yaml")]
-    root, table = (
-        str(policy.path(value)) if value else ""
-        for value in (policy.data_root, policy.data_manifest)
-    )
-    remedy = f"primia data check data.root={root or Path(table).parent} names every file"
     try:
-        cfg = DataConfig(
-            layout=policy.data_layout,
-            root=root,
-            manifest=table,
-            patient_pattern=policy.patient_pattern,
-            patient_column=policy.patient_column,
-            columns=policy.data_columns,
-        )
+        cfg = policy.data_of(DataConfig(task=policy.data_task, classes=policy.data_classes))
         found = data_check.check_data(_with_another_class(cfg), seed=0)
     except PrimiaError as error:
-        return [Finding("data", False, str(error), "correct data_root or the data")]
+        return [Finding("data", False, str(error), "correct data_... in site.yaml, or the data")]
+    remedy = f"{_data_command(cfg)} names every file"
     unreadable = [f"{file}: {why}" for file, why in found.unreadable.items()]
     problems = [*found.errors, *unreadable]
     if problems:
         return [Finding("data", False, f"{len(problems)} problems, first {problems[0]}", remedy)]
+    several = TASKS[cfg.task].several
+    names = f"with {len(cfg.classes)} findings" if several else f"in {len(found.classes)} classes"
     return [
-        Finding(
-            "data", True, f"{found.images} images in {len(found.classes)} classes, all readable"
-        ),
+        Finding("data", True, f"{found.images} images {names}, all readable"),
         _patients_finding(found.patients, found.patients_on_both_sides, remedy),
         *_doubts(policy, found.unknown_patients, found.warnings, remedy),
     ]
+
+
+def _data_command(cfg: "DataConfig") -> str:
+    """Return the command that looks at such data more closely."""
+    words = {
+        "data.root": cfg.root or str(Path(cfg.manifest).parent),
+        "data.manifest": cfg.manifest,
+        "data.task": "" if cfg.task == "classification" else cfg.task,
+        "data.layout": "" if cfg.layout == "auto" else cfg.layout,
+        "data.classes": f"[{','.join(cfg.classes)}]" if cfg.classes else "",
+        "data.mask_values": str(cfg.mask_values).replace(" ", "") if cfg.mask_values else "",
+    }
+    given = (shlex.quote(f"{key}={value}") for key, value in words.items() if value)
+    return " ".join(("primia data check", *given))
 
 
 def _with_another_class(cfg: "DataConfig") -> "DataConfig":

@@ -10,31 +10,36 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from primia_flwr.config import renamed
 from primia_flwr.config.checks import (
     check_choice,
+    check_classes,
     check_column,
     check_columns,
     check_day,
+    check_mask_values,
     check_pattern,
     check_range,
 )
 from primia_flwr.config.experiment.deployment import check_address
 from primia_flwr.config.experiment.privacy import UNITS
 from primia_flwr.config.plain_yaml import load_mapping
+from primia_flwr.config.rows import LAYOUTS, TASKS
 from primia_flwr.errors import ConfigError
 from primia_flwr.site.log import EVENTS
 from primia_flwr.storage.printable import printable, shown
 from primia_flwr.storage.reading import read_text, reading
+
+if TYPE_CHECKING:
+    from primia_flwr.config.experiment.data import DataConfig
 
 ANY = "*"
 _CATEGORIES = ("train", "evaluate", "query")
 _RELAYS = ("no", "private", "yes")
 _SPELLED = {False: "no", True: "yes"}  # what YAML makes of the words
 _WEIGHTS = ("known", "any")
-_LAYOUTS = ("auto", "folder", "pneumonia", "manifest", "synthetic")
 _MAX_POLICY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -53,11 +58,13 @@ class SitePolicy:
     `query.statistics` only that one. `min_sites`: refuse runs that would go on with fewer
     sites, because an average over few sites hides little.
 
-    `patient_pattern`: in the layout `folder`, the regular expression with a group `patient` that
-    finds the patient in an image's path; empty: the layout's own rule. `patient_column`: of the
-    manifest; `data_columns`: what its other columns are called, by what they hold.
-    `min_round_images`: refuse runs whose rounds train on fewer images of this site, because a sum
-    over few images is close to them.
+    `data_task`: what a label is here; `data_classes`: the classes or findings that this site's
+    labels tell apart, of masks in the order of their values; `data_mask_values`: these values.
+    Empty: as a run says. `patient_pattern`: in the layout `folder`, the regular expression with a
+    group `patient` that finds the patient in an image's path; empty: the layout's own rule.
+    `patient_column`: of the manifest; `data_columns`: what its other columns are called, by what
+    they hold. `min_round_images`: refuse runs whose rounds train on fewer images of this site,
+    because a sum over few images is close to them.
 
     For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
     `allow_other_survivors`: answer sums over any lists of sites, whose differences show single
@@ -97,6 +104,9 @@ class SitePolicy:
     data_root: str = ""
     data_layout: str = "auto"
     data_manifest: str = ""
+    data_task: str = "classification"
+    data_classes: list[str] = field(default_factory=list)
+    data_mask_values: list[int] = field(default_factory=list)
     patient_pattern: str = ""
     patient_column: str = "patient"
     data_columns: dict[str, str] = field(default_factory=dict)
@@ -136,7 +146,12 @@ class SitePolicy:
                 f"site={self.site!r:.80}; expected 1 to 32 letters, digits, '-' or '_', e.g. munich"
             )
         check_address("superlink", self.superlink)
-        check_choice("data_layout", self.data_layout, _LAYOUTS)
+        check_choice("data_layout", self.data_layout, LAYOUTS)
+        check_choice("data_task", self.data_task, TASKS)
+        check_classes("data_classes", self.data_classes)
+        check_mask_values(
+            "data_mask_values", self.data_mask_values, "data_classes", self.data_classes
+        )
         check_choice("allow_relay", self.allow_relay, _RELAYS)
         check_range("min_sites", self.min_sites, 1, 1000, example=3)
         check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
@@ -185,6 +200,20 @@ class SitePolicy:
             raise ConfigError(
                 f"{shown(value, limit=80)} cannot be a path here; expected one like data/chest"
             ) from None
+
+    def data_of(self, wish: "DataConfig") -> "DataConfig":
+        """Return what a run wishes of the data, with what is this site's own to say."""
+        return dataclasses.replace(
+            wish,
+            layout=self.data_layout,
+            root=str(self.path(self.data_root)) if self.data_root else "",
+            manifest=str(self.path(self.data_manifest)) if self.data_manifest else "",
+            mask_values=self.data_mask_values or wish.mask_values,
+            patient_pattern=self.patient_pattern,
+            patient_column=self.patient_column,
+            columns=self.data_columns,
+            cache_dir=str(self.state_folder / "cache"),
+        )
 
     @property
     def state_folder(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from primia_flwr.config.experiment.privacy import PRIVATE_MODES, SUM_MODES
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.site.members import MEMBERS, check_members
 from primia_flwr.site.policy import SitePolicy
@@ -139,6 +140,24 @@ def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) ->
     return Term(key, fits, expected)
 
 
+def _reads_labels(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether a task takes such labels as lie at the site: a class, a mask, or findings."""
+    if type(value) is not str or value not in TASKS:
+        return False
+    asked, own = TASKS[value], TASKS[policy.data_task]
+    return bool((asked.masked, asked.several) == (own.masked, own.several))
+
+
+def _known_classes(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether the site's labels tell these classes apart; of masks all, in the same order."""
+    own = policy.data_classes
+    if type(value) is not list or any(type(name) is not str for name in value):
+        return False
+    if own and TASKS[policy.data_task].masked:
+        return bool(value == own)
+    return not own or set(value) <= set(own)
+
+
 def _private(config: _Config) -> bool:
     return wish(config, "privacy.mode") in PRIVATE_MODES
 
@@ -260,6 +279,16 @@ TERMS: tuple[Term, ...] = (
     ),
     _same("aggregation.member_lists_since", "member_lists_since", ordinary=""),
     Term("debug.verify_sums", lambda value, *_: value is False, lambda _: "false"),
+    Term(
+        "data.task",
+        _reads_labels,
+        lambda policy: f"one whose labels are those of data_task={policy.data_task} in this policy",
+    ),
+    Term(
+        "data.classes",
+        _known_classes,
+        lambda policy: f"names, of data_classes in this site's policy={policy.data_classes!a}",
+    ),
     _same("data.patient_pattern", "patient_pattern", ordinary=""),
     _same("data.patient_column", "patient_column", ordinary="patient"),
     _same("data.columns", "data_columns", ordinary={}),

@@ -105,6 +105,7 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
 def _policy(experiment: Experiment) -> dict[str, Any]:
     """Return what the sites of a trial insist on: what the experiment promises them."""
     return {
+        "data_task": experiment.data.task,
         "require_secure_aggregation": experiment.aggregation.secure,
         "allow_relay": "yes" if experiment.aggregation.relayed else "no",
         "max_epsilon": experiment.privacy.promised_epsilon,

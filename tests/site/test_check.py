@@ -188,3 +188,48 @@ def test_a_site_of_one_class_is_ready(policy: SitePolicy, tmp_path: Path) -> Non
     findings = check.check_data(policy)
     assert all(finding.ok for finding in findings), findings
     assert findings[0].found.startswith("3 images")
+
+
+def write_images(folder: Path, count: int, *, mask: bool = False) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        shades = (0, 255) if mask else range(255)
+        drawn = np.random.default_rng(number).choice(shades, (32, 32)).astype(np.uint8)
+        Image.fromarray(drawn).save(folder / f"case{number}.png")
+
+
+def test_a_site_of_masks_is_ready_where_its_policy_says_what_they_mean(
+    policy: SitePolicy, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "images", 3)
+    write_images(tmp_path / "masks", 3, mask=True)
+    policy.data_root, policy.data_layout, policy.data_task = str(tmp_path), "paired", "segmentation"
+    (unnamed,) = check.check_data(policy)
+    assert not unnamed.ok
+    assert "data.classes=[]" in unnamed.found
+    policy.data_classes = ["background", "lesion"]
+    (unread,) = check.check_data(policy)  # 255 is no class
+    assert not unread.ok
+    assert unread.remedy == (
+        f"primia data check data.root={tmp_path} data.task=segmentation data.layout=paired "
+        "'data.classes=[background,lesion]' names every file"
+    )
+    policy.data_mask_values = [0, 255]
+    findings = check.check_data(policy)
+    assert all(finding.ok for finding in findings), findings
+    assert findings[0].found == "3 images in 2 classes, all readable"
+
+
+def test_a_site_of_findings_is_ready(policy: SitePolicy, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 4)
+    rows = [f"images/case{n}.png,p{n},{n % 2},{n // 2}" for n in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,patient,effusion,nodule", *rows]) + "\n")
+    policy.data_manifest, policy.data_task = str(tmp_path / "list.csv"), "multilabel"
+    policy.data_classes = ["effusion", "nodule"]
+    findings = check.check_data(policy)
+    assert all(finding.ok for finding in findings), findings
+    assert findings[0].found == "4 images with 2 findings, all readable"
+    policy.data_classes = ["effusion", "mass"]
+    (lacking,) = check.check_data(policy)
+    assert not lacking.ok
+    assert "mass" in lacking.found

@@ -59,6 +59,15 @@ CASES = [
         {"member_lists_since": "2026-11-29"},
     ),
     ("debug.verify_sums", SECURE, True, False, {}),
+    ("data.task", SECURE, "segmentation", "classification", {}),
+    ("data.task", SECURE, "multilabel", "conformal", {}),
+    ("data.task", SECURE, "classification", "multilabel", {"data_task": "multilabel"}),
+    ("data.classes", SECURE, ["ill", "dead"], ["well", "ill"], {"data_classes": ["ill", "well"]}),
+    ("data.classes", SECURE, "ill", ["ill"], {"data_classes": ["ill", "well"]}),
+    ("data.classes", SECURE | {"data.task": "segmentation"}, ["lesion", "rest"], ["rest", "lesion"],
+     {"data_task": "segmentation", "data_classes": ["rest", "lesion"]}),
+    ("data.classes", SECURE | {"data.task": "segmentation"}, ["rest"], ["rest", "lesion"],
+     {"data_task": "segmentation", "data_classes": ["rest", "lesion"]}),
     ("data.patient_pattern", SECURE, "(?P<patient>.)", r"(?P<patient>\d+)_",
      {"patient_pattern": r"(?P<patient>\d+)_"}),
     ("data.patient_pattern", SECURE, "(?P<patient>.)", "", {}),
@@ -152,7 +161,8 @@ def test_a_private_run_begins_with_other_weights_where_the_policy_lists_some():
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.key)
 @pytest.mark.parametrize("rubbish", ["x", -1, [], {}, 1.5, "true", None, "${oc.env:HOME}"])
 def test_what_has_another_type_is_never_good_enough(term, rubbish):
-    if term.key == "data.columns" and rubbish == {}:  # its own type, and left to the site
+    # of their own type, and left to the site
+    if (term.key, rubbish) in [("data.columns", {}), ("data.classes", [])]:
         return
     also = IN_THE_SUM | {"training.batch_size": 1}
     with pytest.raises(PolicyRefusal):

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from primia_flwr.config.checks import (
     check_choice,
+    check_classes,
     check_column,
     check_columns,
     check_length,
+    check_mask_values,
     check_pattern,
     check_range,
 )
 from primia_flwr.config.rows import LAYOUTS, TASKS
-from primia_flwr.errors import ConfigError
 
 SPLIT_NAMES = ("auto", "all", "train", "val", "test")
 RESIZE_NAMES = ("squash", "pad", "crop")
@@ -347,33 +348,18 @@ class DataConfig:
         check_choice("data.split", self.split, SPLIT_NAMES)
         check_choice("data.resize", self.resize, RESIZE_NAMES)
         check_choice("data.channels", str(self.channels), ("1", "3"))
-        if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
-            raise ConfigError(
-                f"data.classes={list(self.classes)}; expected nothing, or at least two different "
-                "names, e.g. [ill,well]"
-            )
+        check_classes("data.classes", self.classes)
         check_pattern("data.patient_pattern", self.patient_pattern)
         check_column("data.patient_column", self.patient_column)
         self.columns = {column: name for column, name in self.columns.items() if name}
         check_columns("data.columns", self.columns)
         check_choice("data.uncertain", self.uncertain, UNCERTAIN_NAMES)
         check_choice("data.unmentioned", self.unmentioned, _UNMENTIONED_NAMES)
-        self._check_mask_values()
+        check_mask_values("data.mask_values", self.mask_values, "data.classes", self.classes)
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)
         check_range("data.workers", self.workers, 0, 256, example=0)
-
-    def _check_mask_values(self) -> None:
-        values = list(self.mask_values)
-        for value in values:
-            check_range("data.mask_values", value, 0, 65535, example=255)
-        if values and (len(set(values)) != len(values) or len(values) != len(self.classes)):
-            raise ConfigError(
-                f"data.mask_values={values} with data.classes={list(self.classes)}; expected "
-                "different values, one for each class, e.g. data.classes=[background,lesion] "
-                "data.mask_values=[0,255]"
-            )
 
 
 def with_absolute_paths(cfg: DataConfig) -> DataConfig:

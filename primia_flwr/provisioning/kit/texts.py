@@ -11,8 +11,13 @@ superlink: "{superlink}"
 
 # --- Your data: a folder of images, or a table of them. Never copied, never sent. ---------
 data_root: ""                 # e.g. /data/chest
-data_layout: auto             # auto | folder | pneumonia | manifest
+data_layout: auto             # auto | folder | manifest | paired | msd | chexpert | nih | ...
 data_manifest: ""             # a CSV (path,label,patient), if data_layout is manifest
+# What a label is: a class (classification), a mask (segmentation) or several findings (multilabel);
+# other runs are refused. Their names, of masks in the order of the values; empty: as a run says.
+data_task: classification
+data_classes: []              # e.g. [background, lesion]
+data_mask_values: []          # e.g. [0, 255]; empty: 0, 1, 2 ... or as a run says
 # Who is a patient: you say so, never the coordinator. A regular expression over the path in the
 # layout folder, e.g. '(?P<patient>\\d+)_'; empty: a DICOM's PatientID, else the image's folder.
 patient_pattern: ""
