@@ -33,7 +33,7 @@ from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
-_VERSION = 4
+_VERSION = 5
 """Raise with every change of decoding or resizing."""
 
 _In = TypeVar("_In")

@@ -287,9 +287,49 @@ def test_padding_outside_the_stored_bits(tmp_path: Path) -> None:
     assert near(shown(tmp_path, other), stretched(DEEP))
 
 
-def test_all_padding(tmp_path: Path) -> None:
-    flat = made(np.zeros((4, 4), int), PixelPaddingValue=0)
+@pytest.mark.parametrize("value", [0, 700])
+def test_all_padding(tmp_path: Path, value: int) -> None:
+    flat = made(np.full((4, 4), value), PixelPaddingValue=value)
     assert shown(tmp_path, flat).tolist() == [[0] * 4] * 4
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "inverted"),
+    [
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME1", "INVERSE", True),
+        ("MONOCHROME1", "IDENTITY", False),
+        ("MONOCHROME2", "IDENTITY", False),
+        ("MONOCHROME1", "LIN OD", True),
+        ("MONOCHROME1", "", True),
+    ],
+)
+def test_the_presentation_shape_comes_before_the_photometric_interpretation(
+    tmp_path: Path, photometric: str, shape: str, inverted: bool
+) -> None:
+    found = made(DEEP, PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+    levels = stretched(DEEP)
+    assert near(shown(tmp_path, found), 255 - levels if inverted else levels)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "keyword", "value", "says"),
+    [
+        ("RGB", "PixelRepresentation", 1, "PixelRepresentation is 1; expected 0 with RGB"),
+        ("YBR_FULL_422", "Columns", 63, "Columns is 63; expected an even number"),
+    ],
+)
+def test_colours_that_cannot_be(
+    tmp_path: Path, photometric: str, keyword: str, value: int, says: str
+) -> None:
+    found = dataset(photometric)
+    found.SamplesPerPixel, found.PlanarConfiguration = 3, 0
+    set_pixels(found, np.zeros((48, 64, 3), int), allocated=8, stored=8)
+    setattr(found, keyword, value)
+    if photometric == "YBR_FULL_422":
+        found.PixelData = bytes(48 * 63 * 2)
+    with pytest.raises(DataError, match=says):
+        shown(tmp_path, found)
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8"])
@@ -410,7 +450,8 @@ def test_pixels_in_big_endian_words_of_an_implicit_file(tmp_path: Path) -> None:
         ({"PixelRepresentation": 2}, "PixelRepresentation is 2"),
         ({"RescaleSlope": 0}, "RescaleSlope is 0"),
         ({"RescaleSlope": [1, 2]}, "RescaleSlope is .*; expected one number"),
-        ({"Rows": 0}, "claims 0 x 64 pixels"),
+        ({"Rows": 0}, "Rows is 0; expected at least 1"),
+        ({"PhotometricInterpretation": ""}, "PhotometricInterpretation is ''; expected one of"),
         ({"Rows": 96}, "6,144 bytes of pixels where 12,288 belong"),
         ({"Rows": 24}, "6,144 bytes of pixels where 3,072 belong"),
         ({"NumberOfFrames": 2}, "has 2 frames"),

@@ -45,11 +45,11 @@ def read_claims(file: DicomStream, *, at_most: int) -> Claims:
     Raises
     ------
     DataError
-        If it has none, more than one frame, more than `at_most` pixels, or contradicts itself.
+        If it has none, several frames, more than `at_most` pixels, or contradicts itself.
     """
     header = file.header
     photometric = header.text("PhotometricInterpretation").upper()
-    if not file.keyword or not photometric:
+    if not file.keyword:
         raise DataError(
             f"{header.path}: a DICOM file without pixels; expected an image: leave reports and "
             "presentation states out of the folder"
@@ -60,10 +60,13 @@ def read_claims(file: DicomStream, *, at_most: int) -> Claims:
             f"{header.path}: has {frames} frames; expected a single image: export one frame"
         )
     rows, columns = header.integer("Rows", 0), header.integer("Columns", 0)
-    if not (rows > 0 and columns > 0 and rows * columns <= at_most):
+    for keyword, sides in (("Rows", rows), ("Columns", columns)):
+        if sides < 1:
+            raise header.refuse(keyword, sides, "at least 1")
+    if rows * columns > at_most:
         raise DataError(
-            f"{header.path}: claims {rows} x {columns} pixels; expected 1 to {at_most:,}: export "
-            "it smaller"
+            f"{header.path}: claims {rows} x {columns} pixels; expected at most {at_most:,}: "
+            "export it smaller"
         )
     samples = _samples(file, photometric)
     allocated, stored, shift = _bits(file)

@@ -13,8 +13,9 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}
 
 @dataclass(frozen=True)
 class Frame:
-    """Size and bits a sample, as the codestream has them."""
+    """Size and bits a sample, as the codestream has them; `kind`: JPEG, JPEG-LS or JPEG 2000."""
 
+    kind: str
     rows: int
     columns: int
     samples: int
@@ -57,7 +58,8 @@ def _jpeg(stream: bytes) -> Frame:
             continue
         if marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME):
             precision, rows, columns, samples = struct.unpack_from(">BHHB", stream, at + 4)
-            return Frame(rows, columns, samples, precision)
+            kind = "JPEG-LS" if marker == _JPEG_LS else "JPEG"
+            return Frame(kind, rows, columns, samples, precision)
         if marker in (0xDA, 0xD9):
             raise ValueError("its codestream has no frame")
         at += 2 + struct.unpack_from(">H", stream, at + 2)[0]
@@ -66,4 +68,4 @@ def _jpeg(stream: bytes) -> Frame:
 def _jpeg_2000(stream: bytes) -> Frame:
     right, low, left, top = struct.unpack_from(">4L", stream, 8)
     samples, depth = struct.unpack_from(">HB", stream, 40)
-    return Frame(low - top, right - left, samples, (depth & 0x7F) + 1)
+    return Frame("JPEG 2000", low - top, right - left, samples, (depth & 0x7F) + 1)

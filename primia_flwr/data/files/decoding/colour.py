@@ -18,14 +18,14 @@ def colour(words: Words, header: Header, photometric: str) -> _Pixels:
     Raises
     ------
     DataError
-        If a palette is none.
+        If a palette is none, or the pixels are signed.
     ValueError
-        If the pixels are signed, or of a kind that nothing here knows.
+        If they are of a kind that nothing here knows.
     """
     if photometric == "PALETTE COLOR":
         return _through_palette(words, header)
     if words.signed:
-        raise ValueError("its colours are signed numbers")
+        raise header.refuse("PixelRepresentation", 1, f"0 with {photometric}")
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         chroma = 2.0 ** (words.stored - 1)
         values = (words.values(words.pixels) - (0, chroma, chroma)) @ _INTO_RGB.T

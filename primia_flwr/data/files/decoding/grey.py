@@ -1,7 +1,7 @@
 """Stored values to grey levels, as a radiologist would see them.
 
 The chain of the standard (PS3.3 C.11 and C.7.6.3): stored values → modality LUT or rescale →
-VOI LUT or window → presentation (MONOCHROME1: bright means low).
+VOI LUT or window → presentation (inverted: bright means low).
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _Mask = npt.NDArray[np.bool_]
 
 
 def grey(words: Words, header: Header, *, inverted: bool) -> Pixels:
-    """Show (H, W) words as (H, W) uint8; `inverted`: low values are bright (MONOCHROME1).
+    """Show (H, W) words as (H, W) uint8; `inverted`: low values are bright.
 
     The VOI LUT, else the first window, spans 0 to 255, and without either the values present,
     padding left out.
@@ -96,9 +96,11 @@ def _window(header: Header) -> _Window | None:
 
 
 def _stretched(values: Floats, real: Floats) -> Floats:
-    """Return levels by the range of the real values."""
+    """Return levels by the range of the real values; without any, all are the lowest."""
     real = real[np.isfinite(real)]
-    low, high = (float(real.min()), float(real.max())) if real.size else (0.0, 1.0)
+    if not real.size:
+        return np.zeros_like(values)
+    low, high = float(real.min()), float(real.max())
     return (np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12)
 
 

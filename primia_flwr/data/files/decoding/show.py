@@ -11,6 +11,7 @@ from primia_flwr.data.files.decoding.claims import MAX_PIXELS, MONOCHROME, Claim
 from primia_flwr.data.files.decoding.colour import colour
 from primia_flwr.data.files.decoding.compressed import compressed_words
 from primia_flwr.data.files.decoding.grey import grey
+from primia_flwr.data.files.decoding.header import Header
 from primia_flwr.data.files.decoding.stored import Words, native_words
 from primia_flwr.data.files.decoding.stream import DicomStream, open_dicom
 from primia_flwr.errors import DataError
@@ -44,8 +45,14 @@ def shown(file: DicomStream, claims: Claims, *, is_native: bool) -> npt.NDArray[
         words, photometric = compressed_words(file, claims)
     with np.errstate(all="ignore"):  # floats may be anything
         if photometric in MONOCHROME:
-            return grey(words, file.header, inverted=photometric == "MONOCHROME1")
+            return grey(words, file.header, inverted=_is_inverted(file.header, photometric))
         return colour(words, file.header, photometric)
+
+
+def _is_inverted(header: Header, photometric: str) -> bool:
+    """Whether low values are bright: PresentationLUTShape says so first, PS3.3 C.11.6.1.2."""
+    shape = header.text("PresentationLUTShape").upper()
+    return shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else photometric == "MONOCHROME1"
 
 
 @contextmanager

@@ -55,12 +55,16 @@ def native_words(file: DicomStream, claims: Claims) -> Words:
     ------
     ValueError
         If there are fewer bytes than the header claims, or twice as many.
+    DataError
+        If colours of each two pixels stand together, and their columns are odd.
     """
     if file.length is None:
         raise ValueError(
             f"its pixels are encapsulated, but its transfer syntax {file.syntax} is not"
         )
     claims, expected = as_stored(file, claims)
+    if claims.photometric == "YBR_FULL_422" and claims.columns % 2:
+        raise file.header.refuse("Columns", claims.columns, "an even number with YBR_FULL_422")
     if not expected <= file.length < max(2 * expected, expected + 2):
         raise ValueError(f"it has {file.length:,} bytes of pixels where {expected:,} belong")
     swapped = not file.little and claims.allocated == 8 and file.vr == "OW"
