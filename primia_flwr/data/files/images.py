@@ -1,17 +1,25 @@
 """One image file to pixels: JPEG, PNG, TIFF and DICOM, told apart by content, never by name."""
 
+import ctypes
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from primia_flwr.data.files.decoding.claims import MAX_PIXELS, check_ratio
-from primia_flwr.data.files.decoding.deep import is_deep, read_deep, told_bits
+from primia_flwr.data.files.decoding.deep import (
+    NotReadError,
+    is_deep,
+    read_deep,
+    told_bits,
+)
+from primia_flwr.data.files.decoding.png import check_pixels
 from primia_flwr.data.files.dicom import read_dicom
 from primia_flwr.data.files.listing import is_dicom, kind_of, read_head
 from primia_flwr.data.files.regular import open_regular
@@ -21,6 +29,12 @@ from primia_flwr.storage.reading import reason_of
 Pixels = npt.NDArray[np.uint8]
 
 _FORMATS = {"jpeg": "JPEG", "png": "PNG", "tiff": "TIFF"}
+_READ = {
+    "JPEG": "8 bits a sample, baseline or progressive",
+    "PNG": "grey, colours or a palette",
+    "TIFF": "grey of 1, 2, 4, 8, 12, 16 or 32 bits, or colours of 8 or 16",
+}
+_ORIENTATION = 0x0112
 _MAX_BYTES = 1 << 30
 
 
@@ -114,10 +128,13 @@ def depth_is_guessed(path: Path) -> bool:
 def _decode_with_pillow(path: Path, format_name: str, at_least: int) -> Pixels:
     with opened_image(path, format_name) as (image, content):
         if format_name != "JPEG" and is_deep(image):
-            return _grey_if_grey(read_deep(image, content))
+            pixels = read_deep(image, content)
+            check_pixels(image, content)
+            return _grey_if_grey(_turned(pixels, image))
         if at_least and format_name == "JPEG":
             image.draft(None, (2 * at_least, 2 * at_least))
         image.load()
+        check_pixels(image, content)
         return _to_uint8(ImageOps.exif_transpose(image))
 
 
@@ -130,6 +147,7 @@ def opened_image(path: Path, format_name: str) -> Iterator[tuple[Image.Image, by
     DataError
         If the file is missing, damaged or too large, or the block cannot decode it.
     """
+    _quiet_libtiff()
     try:
         content = _read_all(path)  # a file would give memory for any claim
         with _quiet(), Image.open(io.BytesIO(content), formats=(format_name,)) as image:
@@ -141,10 +159,18 @@ def opened_image(path: Path, format_name: str) -> Iterator[tuple[Image.Image, by
         raise DataError(
             f"{path}: needs more memory than there is; expected a smaller image: store it smaller"
         ) from None
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, …
+    except (UnidentifiedImageError, NotReadError) as error:
+        told = isinstance(error, NotReadError)
+        what = f"has {error}, which are not read" if told else "damaged or cut off, or not known"
         raise DataError(
-            f"{path}: damaged or cut off ({reason_of(error)}); expected an intact {format_name} "
-            "file: copy it again or remove it"
+            f"{path}: {what}; expected a {format_name} file of {_READ[format_name]}: export it "
+            "again"
+        ) from None
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, …
+        why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+        raise DataError(
+            f"{path}: damaged or cut off{why}; expected an intact {format_name} file: copy it "
+            "again or remove it"
         ) from error
 
 
@@ -165,6 +191,16 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@cache
+def _quiet_libtiff() -> None:
+    """Keep the library of TIFF, which knows no file's name, from writing to the terminal."""
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(Image.core.__file__)
+        for handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)
+
+
 def _check_size(path: Path, image: Image.Image, stored: int) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
@@ -175,6 +211,15 @@ def _check_size(path: Path, image: Image.Image, stored: int) -> None:
     frames = int(getattr(image, "n_frames", 1))
     if frames > 1 and image.format != "MPO":
         raise DataError(f"{path}: has {frames} pages; expected a single image: export one page")
+
+
+def _turned(pixels: Pixels, image: Image.Image) -> Pixels:
+    """Apply the orientation of a deep PNG file; Pillow has turned a TIFF file."""
+    if image.format != "PNG" or image.getexif().get(_ORIENTATION, 1) == 1:
+        return pixels
+    shown = Image.fromarray(pixels)
+    shown.getexif()[_ORIENTATION] = image.getexif()[_ORIENTATION]
+    return np.asarray(ImageOps.exif_transpose(shown))
 
 
 def _to_uint8(image: Image.Image) -> Pixels:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from primia_flwr.data.files.decoding.png import check_pixels
 from primia_flwr.data.files.images import Pixels, opened_image
 from primia_flwr.data.files.listing import kind_of, read_head
 from primia_flwr.errors import DataError
@@ -115,8 +116,9 @@ def _stored(path: Path) -> npt.NDArray[np.int64]:
             f"{path}: is no PNG or TIFF by its content; expected one of them, which keep the "
             "values of a mask: export it again"
         )
-    with opened_image(path, _FORMATS[kind]) as (image, _):
+    with opened_image(path, _FORMATS[kind]) as (image, content):
         image.load()
+        check_pixels(image, content)
         turned = ImageOps.exif_transpose(image)
         array = np.asarray(turned)
         if turned.mode in _WHOLE:

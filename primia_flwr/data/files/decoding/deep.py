@@ -6,12 +6,13 @@ that all but one pixel in a thousand fit in, since markers and defects may be br
 """
 
 import io
-import struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
+
+from primia_flwr.data.files.decoding.png import significant_bits
 
 _Pixels = npt.NDArray[np.uint8]
 _Array = npt.NDArray[Any]
@@ -36,6 +37,10 @@ for _order, _deep in ((_II, "I;16"), (_MM, "I;16B")):  # what Pillow could read,
             TiffImagePlugin.OPEN_INFO.setdefault(_key, _mode)
 
 
+class NotReadError(ValueError):
+    """A whole file that is stored in a way that is not read; it says in which."""
+
+
 def is_deep(image: Image.Image) -> bool:
     """Whether an opened image has samples that are not plain bytes."""
     return _bits(image) > 8 or _sample_format(image) != 1
@@ -44,7 +49,7 @@ def is_deep(image: Image.Image) -> bool:
 def told_bits(image: Image.Image, content: bytes) -> int:
     """Return how many bits a file says that its values have; 0 where it says nothing."""
     if image.format == "PNG":
-        return _significant_bits(content, alpha=image.mode == "RGBA")
+        return significant_bits(content, alpha=image.mode == "RGBA")
     if _sample_format(image) != 1 or _bits(image) > 16:
         return 0
     if _bits(image) < 16:
@@ -59,7 +64,7 @@ def read_deep(image: Image.Image, content: bytes) -> _Pixels:
     Raises
     ------
     Exception
-        Whatever Pillow may raise; of this module ValueError.
+        Whatever Pillow may raise; of this module NotReadError.
     """
     told, is_white_zero = told_bits(image, content), _tag(image, _PHOTOMETRIC) == (0,)
     clear = image.info.get("transparency")
@@ -85,7 +90,7 @@ def read_deep(image: Image.Image, content: bytes) -> _Pixels:
 def _values(image: Image.Image, content: bytes) -> tuple[_Array, _Array | None]:
     """Return an image's samples without loss, and its transparency if it has one."""
     if _tag(image, _PLANAR) == (2,) and len(_tag(image, _BITS)) > 1:
-        raise ValueError("its colours of more than 8 bits are stored in planes")
+        raise NotReadError("colours of more than 8 bits, stored in planes")
     modes = {_raw_mode(tile.args) for tile in _tiles(image)}
     mode = modes.pop() if len(modes) == 1 else ""
     if mode in _NATIVE and _tiles(image)[0].codec_name == "libtiff":  # which gives native words
@@ -110,7 +115,7 @@ def _both_bytes(image: Image.Image, content: bytes, mode: str) -> tuple[_Array, 
     """Decode a colour image twice, since Pillow keeps one byte of each sample."""
     name, _, order = mode.partition(";16")
     if name not in ("RGB", "RGBX", "RGBA", "CMYK") or order not in _OTHER_BYTE:
-        raise ValueError(f"its pixels are of a kind that is not read ({mode or 'mixed'})")
+        raise NotReadError(f"pixels of the kind {mode or 'mixed'}")
     image.load()
     with Image.open(io.BytesIO(content), formats=(str(image.format),)) as again:
         _set_raw_mode(again, f"{name};16{_OTHER_BYTE[order]}")
@@ -144,20 +149,6 @@ def _stretched(values: _Array) -> npt.NDArray[np.float64]:
         low, high = 0.0, 2.0 ** _depth(values.astype(np.uint16), 0) - 1
     levels = (floats - low) / max(high - low, 1e-12)
     return np.clip(np.nan_to_num(levels, nan=0.0), 0, 1)
-
-
-def _significant_bits(content: bytes, *, alpha: bool) -> int:
-    """Return what a PNG's sBIT chunk says of its colours; 0 if there is none."""
-    at = 8
-    while at + 8 <= len(content):
-        length, kind = struct.unpack_from(">L4s", content, at)
-        if kind == b"sBIT":
-            bits = content[at + 8 : at + 8 + min(length, 4)]
-            return max(bits[: -1 if alpha else None], default=0)
-        if kind == b"IDAT":
-            break
-        at += 12 + length
-    return 0
 
 
 def _bits(image: Image.Image) -> int:
