@@ -75,12 +75,17 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     for note in whole.notes:
         console.print(f"[yellow]data:[/] {escape(printable(note, limit=2000))}", soft_wrap=True)
     console.print(_table(parts))
-    console.print(
-        f"read a manifest with data.layout=manifest data.root={escape(str(whole.root))} "
-        f"data.classes={escape(str(list(whole.classes)))} data.manifest=<file>",
-        soft_wrap=True,
-    )
+    console.print(f"read a manifest with {escape(_words(whole, cfg.data))}", soft_wrap=True)
     return _result(whole, parts, files)
+
+
+def _words(whole: "Manifest", cfg: DataConfig) -> str:
+    """Return the words with which a command reads the manifests."""
+    names = [f"data.classes={list(whole.classes)}"]
+    names += [f"data.mask_values={list(whole.mask_values)}"] if whole.mask_values else []
+    names += [f"data.task={cfg.task}"] if cfg.task != "classification" else []
+    root = f"data.layout=manifest data.root={whole.root}"
+    return " ".join((root, *names, "data.manifest=<file>"))
 
 
 def _labelled(manifest: "Manifest", *, site: str = "", split: str = "") -> "Manifest":
