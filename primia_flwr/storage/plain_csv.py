@@ -118,7 +118,14 @@ class reader:  # noqa: N801 - named as in csv
         return self
 
     def __next__(self) -> list[str]:
-        return [unguarded(cell) for cell in next(self._reader)]
+        first = self._reader.line_num + 1
+        try:
+            return [unguarded(cell) for cell in next(self._reader)]
+        except csv.Error:
+            raise csv.Error(
+                f"line {first} has a quote that is not closed, or in the midst of a cell, or a "
+                f"cell of more than {csv.field_size_limit():,} characters"
+            ) from None
 
 
 class DictReader:

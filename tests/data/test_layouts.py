@@ -167,7 +167,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         ("path,label\na.png,x\na.png,y\n", "names a.png twice"),
         ("path,label\n../a.png,x\nb.png,y\n", "leads out of"),
         ("path,label\n/etc/passwd,x\nb.png,y\n", "leads out of"),
-        ("path,label,split\na.png,x,later\nb.png,y,\n", "split='later'"),
+        ("path,label,split\na.png,x,later\nb.png,y,\n", "csv: 'a.png' has the split 'later'"),
         ("path,label\na.png,x\n", "expected at least two"),
     ],
 )

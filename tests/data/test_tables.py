@@ -167,7 +167,7 @@ def test_a_nul_is_one_sentence(tmp_path: Path, column: str) -> None:
     "content", [b"path,label\ncaf\xe9.png,x\n", b"PK\x03\x04\x14\0\x06\0\xff\xff"]
 )
 def test_what_is_no_text_is_one_sentence(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match=r"cannot be read .*expected a CSV file in UTF-8"):
+    with pytest.raises(DataError, match=r"cannot be read .*expected a table: save it as CSV"):
         read(tmp_path, content)
 
 
@@ -179,3 +179,38 @@ def test_sites_that_differ_in_case_only_are_said(tmp_path: Path) -> None:
 def test_labels_that_are_missing_are_asked_about(tmp_path: Path) -> None:
     found = read(tmp_path, PLAIN.replace("ill", "nan"))
     assert found.notes == ("class 'nan': is that a label that is missing?",)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (  # rows 2 and 3 would have been one
+            'path,label,note\na.png,ill,"5 cm\nb.png,well,-\nb.png,well,thin"\n',
+            "before line 4 a quote holds several lines together",
+        ),
+        (
+            'path,label,note\na.png,ill,"5 cm\nb.png,well,-\n',
+            "line 2 has a quote that is not",
+        ),
+        ('path,label\na.png,"ill" now\nb.png,well\n', "line 2 has a quote"),
+        (f"path,label,note\na.png,ill,{'x' * 140_000}\nb.png,well,-\n", "more than 131,072 char"),
+        ("PK\x03\x04\x14\0\x06\0", "it is a workbook of a spreadsheet"),
+    ],
+)
+def test_no_row_is_lost_in_a_cell(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says) as caught:
+        read(tmp_path, text)
+    assert "expected a table: save it as CSV in UTF-8" in str(caught.value)
+    assert "t.csv" in str(caught.value)
+
+
+def test_a_cell_of_several_lines_and_rows_of_white_space_alone(tmp_path: Path) -> None:
+    text = 'path,label,note\na.png,ill,"5 cm,\nleft"\n , ,\nb.png,well,\n,,\n'
+    assert [s.path for s in read(tmp_path, text).samples] == ["a.png", "b.png"]
+
+
+def test_a_setting_of_uncertain_labels_that_does_nothing_is_said(tmp_path: Path) -> None:
+    text = "path,label\na.png,-1\nb.png,1\n"
+    (note,) = read(tmp_path, text, uncertain="negative").notes
+    assert note.startswith("the label '-1' is a class: data.uncertain=negative is of a label -1")
+    assert read(tmp_path, text).notes == ()

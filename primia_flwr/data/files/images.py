@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from primia_flwr.data.files.decoding.claims import MAX_PIXELS, check_ratio
 from primia_flwr.data.files.decoding.deep import (
@@ -195,7 +195,7 @@ def _quiet() -> Iterator[None]:
 def _quiet_libtiff() -> None:
     """Keep the library of TIFF, which knows no file's name, from writing to the terminal."""
     with suppress(OSError, AttributeError):
-        library = ctypes.CDLL(Image.core.__file__)
+        library = ctypes.CDLL(_imaging.__file__)
         for handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
             handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
             handler(None)

@@ -59,8 +59,8 @@ def _read_chexpert(cfg: DataConfig, *, seed: int) -> Manifest:
 def _rows(path: Path, root: Path, split: str, findings: Sequence[str]) -> list[Labelled]:
     lines = read_columns(path, {"Path": "Path", **columns_of(findings)}, optional=HEALTHY)
     return [
-        Labelled(_sample(root, row["Path"], split), labels_of(row, findings, f"{path}, line {n}"))
-        for n, row in lines
+        Labelled(_sample(root, row["Path"], split, where), labels_of(row, findings, where))
+        for where, row in ((f"{path}, line {number}", row) for number, row in lines)
     ]
 
 
@@ -88,15 +88,15 @@ def labels_of(row: Mapping[str, str], findings: Sequence[str], where: str) -> tu
     return tuple(labels)
 
 
-def _sample(root: Path, text: str, split: str) -> Sample:
-    path = inside(root, text)
+def _sample(root: Path, text: str, split: str, where: str) -> Sample:
+    path = inside(root, text, where=where)
     first, _, rest = path.partition("/")
     if rest and first == root.name and not (root / first).exists():
         path = rest
     patient = _PATIENT.search(path)
     if not patient:
         raise DataError(
-            f"{root}: the path {printable(text, limit=200)} names no patient; expected e.g. "
+            f"{where}: the path {printable(text, limit=200)} names no patient; expected e.g. "
             "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"
         )
     return Sample(path, 0, patient[1], split=split)

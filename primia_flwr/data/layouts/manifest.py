@@ -57,7 +57,7 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
     certain = _settled(path, table.rows, cfg)
     classes = find_classes(cfg, (row["label"] for row in certain.rows), where=path.name)
     pattern = patient_reader(cfg) if "patient" not in table.columns else None
-    samples = [_sample(root, row, classes.label_of, pattern) for row in certain.rows]
+    samples = [_sample(path, root, row, classes.label_of, pattern) for row in certain.rows]
     _refuse_repeated(path, samples)
     ordered = tuple(sorted(samples, key=lambda sample: sample.path))
     manifest = Manifest(root, classes.names, ordered, is_synthetic(root))
@@ -71,7 +71,9 @@ def _with_masks(path: Path, root: Path, table: Table, cfg: DataConfig) -> Manife
     values = mask_values(cfg)
     pattern = patient_reader(cfg) if "patient" not in table.columns else None
     samples = [
-        replace(_sample(root, row, None, pattern), mask=inside(root, row["mask"]))
+        replace(
+            _sample(path, root, row, None, pattern), mask=inside(root, row["mask"], where=str(path))
+        )
         for row in table.rows
     ]
     _refuse_repeated(path, samples)
@@ -93,7 +95,7 @@ def _with_findings(path: Path, root: Path, cfg: DataConfig) -> Manifest:
     pattern = patient_reader(cfg) if "patient" not in rows[0][1] else None
     found = [
         Labelled(
-            _sample(root, row, None, pattern),
+            _sample(path, root, row, None, pattern),
             tuple(
                 label_in(row[f"finding {name}"], f"{path}, line {number}: {name}")
                 for name in findings
@@ -122,7 +124,7 @@ def _settled(path: Path, rows: Sequence[Row], cfg: DataConfig) -> _Certain:
     doubtful = _uncertain_labels(rows)
     count = sum(row["label"] in doubtful for row in rows)
     if not count:
-        return _Certain(rows)
+        return _Certain(rows, _no_effect(rows, cfg))
     what = f"{count} row(s) have the label {sorted(doubtful)[0]!r:.40}, uncertain"
     choices = "drop, negative, positive or keep"
     if cfg.uncertain == "refuse":
@@ -145,6 +147,17 @@ def _settled(path: Path, rows: Sequence[Row], cfg: DataConfig) -> _Certain:
     return _Certain(settled, f"{what}: taken as {cfg.uncertain}, the class {best!r:.40}")
 
 
+def _no_effect(rows: Sequence[Row], cfg: DataConfig) -> str:
+    """Say that `data.uncertain` does nothing, although a label looks as if it should."""
+    looks = {row["label"] for row in rows if _UNCERTAIN.fullmatch(key_of(row["label"]))}
+    if cfg.uncertain in ("keep", "refuse") or not looks:
+        return ""
+    return (
+        f"the label {min(looks)!r:.40} is a class: data.uncertain={cfg.uncertain} is of a label -1 "
+        "beside 0 and 1"
+    )
+
+
 def _uncertain_labels(rows: Sequence[Row]) -> set[str]:
     """Labels that say uncertain: -1 beside 0 and 1 (as in CheXpert), or the word."""
     labels = {row["label"]: key_of(row["label"]) for row in rows}
@@ -155,13 +168,18 @@ def _uncertain_labels(rows: Sequence[Row]) -> set[str]:
 
 
 def _sample(
-    root: Path, row: Row, label_of: Mapping[str, int] | None, pattern: PatientOf | None
+    table: Path,
+    root: Path,
+    row: Row,
+    label_of: Mapping[str, int] | None,
+    pattern: PatientOf | None,
 ) -> Sample:
-    path = inside(root, row["path"])
+    path = inside(root, row["path"], where=str(table))
     split = key_of(row.get("split", ""))
     if split and split not in SPLIT_FOLDERS:
         raise DataError(
-            f"{path!r:.200}: split={row['split']!r:.40}; expected train, val, test or nothing"
+            f"{table}: {path!r:.200} has the split {row['split']!r:.40}; expected train, val, test "
+            "or nothing: correct the column"
         )
     return Sample(
         path,
@@ -182,8 +200,10 @@ def _patient(root: Path, path: str, named: str) -> str:
     return named or header or own_patient(path)
 
 
-def inside(root: Path, text: str) -> str:
+def inside(root: Path, text: str, *, where: str) -> str:
     """Return a path below the root; one written on Windows, with backslashes, is read as such.
+
+    `where` begins the sentence that refuses it.
 
     Raises
     ------
@@ -198,8 +218,8 @@ def inside(root: Path, text: str) -> str:
     posix = PurePosixPath(path.as_posix())
     if posix.is_absolute() or ".." in posix.parts or PureWindowsPath(text).drive:
         raise DataError(
-            f"{printable(text, limit=200)}: leads out of {root}; expected a path below it: set "
-            "data.root to a folder that holds all images"
+            f"{where}: the path {printable(text, limit=200)} leads out of {root}; expected one "
+            "below it: set data.root to a folder that holds all images"
         )
     return str(posix)
 

@@ -62,7 +62,7 @@ def _read_nih(cfg: DataConfig, *, seed: int) -> Manifest:
                 "expected it in one: take the lists out of data.root for a split of your own"
             )
         image = Sample(
-            inside(root, places.get(name, f"images/{name}")), 0, row["Patient ID"],
+            inside(root, places.get(name, f"images/{name}"), where=where), 0, row["Patient ID"],
             split=splits.get(name, ""),
         )  # fmt: skip
         rows.append(Labelled(image, _labels(row["Finding Labels"], findings, where)))

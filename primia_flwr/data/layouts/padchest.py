@@ -50,7 +50,7 @@ def _read_padchest(cfg: DataConfig, *, seed: int) -> Manifest:
         if not named or _UNUSABLE in named:
             left_out[f"label {_UNUSABLE}" if named else "no label"] += 1
             continue
-        image = Sample(inside(root, _place(root, row)), 0, row["PatientID"])
+        image = Sample(inside(root, _place(root, row), where=where), 0, row["PatientID"])
         rows.append(Labelled(image, tuple(int(key_of(name) in named) for name in findings)))
     note = f"{left_out.total()} image(s) without labels or with {_UNUSABLE!r} are left out"
     manifest = labelled_manifest(cfg, root, rows, where=str(path)).leaving(left_out)

@@ -39,16 +39,9 @@ def draw(
 ) -> npt.NDArray[np.uint8]:
     """Draw one radiograph.
 
-    Parameters
-    ----------
-    finding
-        NORMAL, BACTERIAL or VIRAL.
-    patient
-        Generator at the start of the patient's own stream: anatomy and finding.
-    image
-        Generator at the start of the image's own stream: pose, exposure and noise.
-    severity
-        Factor on the contrast of the finding.
+    `finding`: NORMAL, BACTERIAL or VIRAL. `patient`: generator at the start of the patient's own
+    stream: anatomy and finding. `image`: generator at the start of the image's own stream: pose,
+    exposure and noise. `severity`: factor on the contrast of the finding.
 
     Returns
     -------

@@ -19,7 +19,9 @@ from primia_flwr.storage.reading import read_bytes, reading
 Row = dict[str, str]
 
 _MAX_BYTES = 1 << 30
+_EXPECTED = "a table: save it as CSV in UTF-8"
 _TOLD = re.compile('"?sep=([,;|\t])"?', re.IGNORECASE)  # as spreadsheets write it
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # of today, and of old
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -43,7 +45,7 @@ def read_rows(path: Path, cfg: DataConfig) -> Table:
     DataError
         If the file cannot be read, lacks a column or a value, or has no rows.
     """
-    with reading(f"data.manifest={path}:", error=DataError, expected="a CSV file in UTF-8"):
+    with reading(f"data.manifest={path}:", error=DataError, expected=_EXPECTED):
         header, lines, delimiter = _lines(read_bytes(path, at_most=_MAX_BYTES))
     where = _places(path, header, cfg)
     needed = ("path", label_column(cfg))
@@ -83,7 +85,7 @@ def read_columns(
     DataError
         If the file cannot be read, lacks a column, has one twice, a line too long, or no rows.
     """
-    with reading(path, error=DataError, expected="a CSV file in UTF-8"):
+    with reading(path, error=DataError, expected=_EXPECTED):
         content = read_bytes(path, at_most=_MAX_BYTES)
         header, lines, _ = _lines(_unpacked(content) if path.suffix == ".gz" else content)
     wanted = {**names, **(optional or {})}
@@ -124,14 +126,27 @@ def _unpacked(content: bytes) -> bytes:
 
 def _lines(content: bytes) -> tuple[list[str], list[tuple[int, list[str]]], str]:
     """Return the first line, number and cells of the others, and what separates the cells."""
+    if content.startswith(_WORKBOOKS):
+        raise ValueError("it is a workbook of a spreadsheet")
     text = _decoded(content)
     first, _, rest = text.partition("\n")
     told = _TOLD.fullmatch(first.strip("\r"))
     delimiter = told[1] if told else _delimiter_of(first)
-    reader = plain_csv.reader(io.StringIO(rest if told else text, newline=""), delimiter=delimiter)
-    lines = [(reader.line_num + bool(told), line) for line in reader if any(line)]
+    stream = io.StringIO(rest if told else text, newline="")
+    reader = plain_csv.reader(stream, delimiter=delimiter, strict=True)
+    filled = ((reader.line_num + bool(told), line) for line in reader if any(map(str.strip, line)))
+    lines = list(filled)
     header = [" ".join(name.split()) for name in (lines[0][1] if lines else [])]
+    for number, line in lines:
+        if any(_holds_a_row(cell, delimiter, len(header)) for cell in line):
+            raise ValueError(f"before line {number} a quote holds several lines together")
     return header, lines[1:], delimiter
+
+
+def _holds_a_row(cell: str, delimiter: str, columns: int) -> bool:
+    """Whether a cell has a line that looks like a row: a quote before it was not closed."""
+    later = cell.split("\n")[1:]
+    return columns > 1 and any(line.count(delimiter) >= columns - 1 for line in later)
 
 
 def _decoded(content: bytes) -> str:
