@@ -6,6 +6,7 @@ data gives in the federated run.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -90,13 +91,8 @@ def _train(experiment: Experiment, name: str, data: SiteData, step: _Step) -> _T
         mixup=experiment.data.mixup,
         class_weights=experiment.task.label_weights(sums.label_counts),
     )
-    rounds = experiment.federation.rounds
-    if name == "centralised":
-        sites = len(experiment.federation.sites)
-        result = train_centralised(
-            model, data, recipe, num_sites=sites, num_rounds=rounds, on_round=on_round
-        )
-    else:
-        result = train_local(model, data, recipe, num_rounds=rounds, on_round=on_round)
+    rounds, sites = experiment.federation.rounds, len(experiment.federation.sites)
+    train = partial(train_centralised, num_sites=sites) if seed == "pooled" else train_local
+    result = train(model, data, recipe, num_rounds=rounds, on_round=on_round)
     card = model_card(experiment, data.train.classes, normalisation, result.best_round)
     return name, model, card

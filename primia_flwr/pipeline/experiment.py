@@ -7,11 +7,11 @@ reads and writes the run's folder, so that the steps after a failure can be repe
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.markup import escape
+from torch import nn
 
 from primia_flwr.config.experiment.data import with_absolute_paths
 from primia_flwr.config.experiment.schema import Experiment
@@ -32,12 +32,14 @@ from primia_flwr.evaluation.sets import COVERAGE, judge_sets, set_rule
 from primia_flwr.flower.launcher import RunStopped
 from primia_flwr.flower.shares import shares
 from primia_flwr.models import check_image_size
+from primia_flwr.models.card import ModelCard
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.baselines import train_baselines
 from primia_flwr.pipeline.dealt import DEALT
 from primia_flwr.pipeline.first_model import check_first_weights, check_outputs
 from primia_flwr.pipeline.lost import launch_again
 from primia_flwr.pipeline.scoring import (
+    Scorer,
     check_explained,
     explain_model,
     score_model,
@@ -60,6 +62,7 @@ from primia_flwr.runs.metadata import (
 from primia_flwr.runs.track import Curves
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.printable import printable
+from primia_flwr.tasks.judge import ModelScores
 
 
 class Watcher(Protocol):
@@ -114,19 +117,11 @@ def run_experiment(
         If the data, the federation or the disk does not allow it.
     """
     started, watcher = time.monotonic(), watcher or _Nobody()
-    experiment = settle(experiment, run_dir)
-    simulated = experiment.deployment.kind == "simulation"
-    kept = experiment
-    if not simulated:
-        experiment = with_roster(experiment)
-        for note in roster_notes(kept, experiment):
-            watcher.say(note)
-        known = kept.federation if kept.resume else experiment.federation
-        kept = replace(experiment, federation=known)  # who has left may come back
+    experiment, kept = _with_roster(settle(experiment, run_dir), watcher)
     before = continued(run_dir)
     write_result(run_dir / "config.yaml", to_yaml(kept))
     with telling(lambda done, total: watcher.step("decoding", done, total, "images")):
-        if simulated and score:
+        if score and experiment.deployment.kind == "simulation":
             test = test_set(experiment)
         facts = {**run_facts(experiment), **before, **_data(experiment, test, watcher)}
     with tracked(experiment, run_dir) as curves:
@@ -142,6 +137,17 @@ def run_experiment(
         _describe_model(experiment, run_dir)
         write_report(run_dir)
     return _summary(run_dir, facts, metrics, experiment.task.judge.headline)
+
+
+def _with_roster(experiment: Experiment, watcher: Watcher) -> tuple[Experiment, Experiment]:
+    """Return the experiment with the sites of its roster, and as config.yaml keeps it."""
+    if experiment.deployment.kind == "simulation":
+        return experiment, experiment
+    joined = with_roster(experiment)
+    for note in roster_notes(experiment, joined):
+        watcher.say(note)
+    known = experiment.federation if experiment.resume else joined.federation
+    return joined, replace(joined, federation=known)  # who has left may come back
 
 
 def _describe_model(experiment: Experiment, run_dir: Path) -> None:
@@ -233,11 +239,7 @@ def test_set(experiment: Experiment) -> LabelledImages | None:
 
 
 def _federate(
-    experiment: Experiment,
-    run_dir: Path,
-    facts: dict[str, Any],
-    watcher: Watcher,
-    curves: Curves,
+    experiment: Experiment, run_dir: Path, facts: dict[str, Any], watcher: Watcher, curves: Curves
 ) -> dict[str, Any]:
     """Run the federation; return what it adds to the facts. A failure is kept in run.json."""
     facts |= _claim(experiment, watcher)
@@ -256,13 +258,19 @@ def _federate(
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         write_result(run_dir / "run.json", {**facts, "status": status})
         raise
+    return _learned(experiment, run_dir, result, facts["classes"])
+
+
+def _learned(
+    experiment: Experiment, run_dir: Path, result: dict[str, Any], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the end of a federation adds to the facts of a run."""
     added = {key: value for key, value in result.items() if key != "sites"}
     if not experiment.aggregation.withheld:
         model, _ = load_model(run_dir, whole=False)
         added["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     if experiment.deployment.kind == "deployment":
-        names = experiment.task.label_names(facts["classes"])
-        added["sites"] = _reported_sites(result, names)
+        added["sites"] = _reported_sites(result, experiment.task.label_names(classes))
     else:
         added["devices"] = trained_on(run_dir, experiment.federation.sites)
     return added
@@ -309,43 +317,55 @@ def _score(
     """Return the content of metrics.json: scores of the federated model and of the baselines."""
     if test is None or experiment.aggregation.withheld:
         return {"test": None}
-    scored = partial(
-        score_model,
-        test=test,
-        batch_size=experiment.training.batch_size,
-        device=experiment.training.device,
-        precision=experiment.training.precision,
-        private=private_folder(experiment.data.cache_dir),
-    )
-    if experiment.model.keeps_layers:
-        own = score_own_models(
-            run_dir, experiment.federation.sites, lambda *model: scored(*model[:2], path=model[2])
+    training, metrics = experiment.training, dict[str, Any](test={"n": len(test)})
+
+    def scored(model: nn.Module, card: ModelCard, path: Path) -> ModelScores:
+        return score_model(
+            model,
+            card,
+            test,
+            path,
+            batch_size=training.batch_size,
+            device=training.device,
+            precision=training.precision,
+            private=private_folder(experiment.data.cache_dir),
         )
-        return {"test": {"n": len(test)}, "own": own}
-    model, card = load_model(run_dir)
-    federated = scored(model, card, path=run_dir / "predictions.csv")
-    metrics: dict[str, Any] = {"test": {"n": len(test)}, "federated": federated.to_dict()}
+
+    if experiment.model.keeps_layers:
+        own = score_own_models(run_dir, experiment.federation.sites, scored)
+        return {**metrics, "own": own}
+    metrics |= _score_federated(experiment, run_dir, test, scored)
+    if experiment.deployment.kind == "simulation" and experiment.baselines:
+        metrics |= _score_baselines(experiment, run_dir, scored, watcher)
+    return metrics
+
+
+def _score_federated(
+    experiment: Experiment, run_dir: Path, test: LabelledImages, scored: Scorer
+) -> dict[str, Any]:
+    """Return the scores of the run's model; they are on the disk before its maps are drawn."""
+    (model, card), saliency = load_model(run_dir), experiment.report.saliency
+    federated = scored(model, card, run_dir / "predictions.csv")
+    metrics: dict[str, Any] = {"federated": federated.to_dict()}
     if card.set_scores:
         rule = set_rule(card, coverage=COVERAGE, by_class=False)
         sets = judge_sets(run_dir / "predictions.csv", experiment.task.judge, rule)
         metrics["sets"] = sets.to_dict()
-    write_result(run_dir / "metrics.json", metrics)
-    if experiment.report.saliency and not card.votes:  # which member's layer would it be?
-        explain_model(
-            model,
-            card,
-            test,
-            run_dir,
-            per_class=experiment.report.saliency,
-            origin="the test set of this run",
-            device=experiment.training.device,
-        )
-    if experiment.deployment.kind == "deployment" or not experiment.baselines:
-        return metrics
-    sites = simulated_sites(experiment)
+    write_result(run_dir / "metrics.json", {"test": {"n": len(test)}, **metrics})
+    if saliency and not card.votes:  # which member's layer would it be?
+        origin, device = "the test set of this run", experiment.training.device
+        explain_model(model, card, test, run_dir, per_class=saliency, origin=origin, device=device)
+    return metrics
+
+
+def _score_baselines(
+    experiment: Experiment, run_dir: Path, scored: Scorer, watcher: Watcher
+) -> dict[str, Any]:
+    """Train the baselines and return their scores by name; those of single sites under `local`."""
+    sites, metrics = simulated_sites(experiment), dict[str, Any]()
     found = with_values(experiment, read_json(run_dir / "result.json").get("values") or {})
     for name, model, card in train_baselines(found, sites, watcher.step):
-        scores = scored(model, card, path=run_dir / f"predictions-{name}.csv").to_dict()
+        scores = scored(model, card, run_dir / f"predictions-{name}.csv").to_dict()
         if name in ("centralised", "ensemble"):
             metrics[name] = scores
         else:

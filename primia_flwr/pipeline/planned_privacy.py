@@ -21,14 +21,8 @@ def planned_privacy(
     By the filter of a ledger that begins with it, and as a plan that is fixed beforehand, repeated
     rounds included.
 
-    Parameters
-    ----------
-    experiment : Experiment
-        Without privacy there are no rows.
-    sites : sequence of SiteData
-        Whose units count.
-    entries : int
-        Of the update, for noise in the aggregate.
+    `experiment`: without privacy there are no rows. `sites`: whose units count. `entries`: of the
+    update, for noise in the aggregate.
 
     Raises
     ------

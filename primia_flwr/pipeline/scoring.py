@@ -29,6 +29,8 @@ from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import predict
 from primia_flwr.training.normalisation import Normalisation
 
+Scorer = Callable[[nn.Module, ModelCard, Path], ModelScores]
+
 
 def score_model(
     model: nn.Module,
@@ -65,11 +67,7 @@ def score_model(
     return judge.score(labels, outputs, test.classes)
 
 
-def score_own_models(
-    run_dir: Path,
-    sites: Sequence[str],
-    scored: Callable[[nn.Module, ModelCard, Path], ModelScores],
-) -> dict[str, Any]:
+def score_own_models(run_dir: Path, sites: Sequence[str], scored: Scorer) -> dict[str, Any]:
     """Return, in a simulation, the scores of the models that sites saved with their own layers.
 
     Parameters
@@ -85,8 +83,8 @@ def score_own_models(
     for site in sites:
         folder = run_dir / "sites" / site / "model"
         if (folder / CARD_FILE).is_file():
-            model, card = load_model(folder)
-            found[site] = scored(model, card, run_dir / f"predictions-{site}.csv").to_dict()
+            scores = scored(*load_model(folder), run_dir / f"predictions-{site}.csv")
+            found[site] = scores.to_dict()
     return found
 
 

@@ -22,13 +22,16 @@ def tracked(experiment: Experiment, run_dir: Path) -> Iterator[Curves]:
     curves = Curves(experiment, run_dir)
     try:
         yield curves
-    except RunStopped as stop:
-        curves.fail(str(stop.facts.get("status", "stopped")), str(stop))
-        raise
-    except PrimiaError as error:
-        curves.fail("failed", str(error))
-        raise
     except BaseException as error:
-        curves.fail("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+        curves.fail(*_failure(error))
         raise
     curves.finish()
+
+
+def _failure(error: BaseException) -> tuple[str, str]:
+    """Return the status of a run that ended by an error, and the words for it."""
+    if isinstance(error, RunStopped):
+        return str(error.facts.get("status", "stopped")), str(error)
+    if isinstance(error, PrimiaError):
+        return "failed", str(error)
+    return "stopped" if isinstance(error, KeyboardInterrupt) else "failed", ""

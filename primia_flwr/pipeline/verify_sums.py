@@ -24,6 +24,18 @@ def write_update(folder: Path, update: npt.NDArray[np.float32], weight: float) -
     np.savez(folder / _FILE, update=update, weight=np.float64(weight))
 
 
+def _read(file: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float32], float]:
+    expected = "what the site wrote in this round; set debug.verify_sums=false"
+    with (
+        reading(file, error=DataError, expected=expected),
+        np.load(file, allow_pickle=False) as content,
+    ):
+        update, weight = content["update"], float(content["weight"])
+        if update.dtype != np.float32 or update.shape != shape:
+            raise ValueError(f"an update {update.dtype} {update.shape}")
+        return update, weight
+
+
 def largest_error(run_dir: Path, sites: Iterable[str], mean: npt.NDArray[np.float32]) -> float:
     """Return the largest difference of an entry of the mean from the float64 weighted mean.
 
@@ -40,18 +52,7 @@ def largest_error(run_dir: Path, sites: Iterable[str], mean: npt.NDArray[np.floa
         (entries,) float32, as the coordinator learned it.
     """
     files = [run_dir / "sites" / site / _FILE for site in sites]
-    updates, weights = [], []
-    for file in files:
-        expected = "what the site wrote in this round; set debug.verify_sums=false"
-        with (
-            reading(file, error=DataError, expected=expected),
-            np.load(file, allow_pickle=False) as content,
-        ):
-            update, weight = content["update"], float(content["weight"])
-            if update.dtype != np.float32 or update.shape != mean.shape:
-                raise ValueError(f"an update {update.dtype} {update.shape}")
-            updates.append(update)
-            weights.append(weight)
+    updates, weights = zip(*(_read(file, mean.shape) for file in files), strict=True)
     worst = 0.0
     for at in range(0, mean.size, _CHUNK):
         part = slice(at, at + _CHUNK)
