@@ -116,8 +116,7 @@ def _name(cfg: AttackConfig) -> str:
 def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     """Open the run and return the attack on it."""
     from primia_flwr.attacks.crafted.runner import CraftedAttackRunner
-    from primia_flwr.attacks.inversion.config import InversionConfig
-    from primia_flwr.attacks.inversion.runner import AttackRunner, AttackSettings
+    from primia_flwr.attacks.inversion.runner import AttackRunner
     from primia_flwr.attacks.one_class import check_one_class
     from primia_flwr.models.saved import load_model
     from primia_flwr.runs.received import rounds_of
@@ -130,7 +129,16 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
     experiment = read_config(run_dir / "config.yaml")
     check_one_class(experiment)
     model, card = load_model(run_dir, single=True)
-    settings = AttackSettings(
+    scale, device = Normalisation(card.mean, card.std), pick_device(cfg.device, key="device")
+    kind = CraftedAttackRunner if crafted else AttackRunner
+    return kind(run_dir, experiment, model, scale, _settings_of(cfg), folder, device)
+
+
+def _settings_of(cfg: AttackConfig) -> Any:
+    from primia_flwr.attacks.inversion.config import InversionConfig
+    from primia_flwr.attacks.inversion.runner import AttackSettings
+
+    return AttackSettings(
         target=cfg.target,
         search=InversionConfig(
             method=cfg.method,
@@ -145,16 +153,6 @@ def _campaign(cfg: AttackConfig, run_dir: Path, folder: Path) -> Any:
         leave_out=tuple(cfg.leave_out),
         seed=cfg.seed,
         crafted=cfg.crafted,
-    )
-    kind = CraftedAttackRunner if crafted else AttackRunner
-    return kind(
-        run_dir,
-        experiment,
-        model,
-        Normalisation(tuple(card.mean), tuple(card.std)),
-        settings,
-        folder,
-        pick_device(cfg.device, key="device"),
     )
 
 
@@ -184,17 +182,8 @@ def _planned(cfg: AttackConfig, jobs: Sequence[Any], folder: Path) -> dict[str, 
 
 def _invert(cfg: AttackConfig, campaign: Any, jobs: Sequence[Any]) -> list[Any]:
     """Invert one update after the other, with a bar for each on a terminal."""
-    console = Console(stderr=True, quiet=cfg.quiet, emoji=False)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    finished = []
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    console, finished = Console(stderr=True, quiet=cfg.quiet, emoji=False), []
+    with _bars(console) as progress:
         whole = progress.add_task("updates", total=len(jobs), note="")
         one = progress.add_task("steps", total=cfg.iterations * cfg.restarts, note="")
         for job in jobs:
@@ -207,14 +196,23 @@ def _invert(cfg: AttackConfig, campaign: Any, jobs: Sequence[Any]) -> list[Any]:
             finished.append(found)
             progress.advance(whole)
             if not console.is_terminal:
-                state = "kept" if found.kept else "done"
-                distance = found.reconstruction.distance
-                console.print(
-                    f"{state}: {job.arm}, {job.name}, round {job.server_round}: "
-                    f"cosine distance {distance:.3f}",
-                    markup=False,
-                )
+                state, distance = "kept" if found.kept else "done", found.reconstruction.distance
+                of = f"{job.arm}, {job.name}, round {job.server_round}"
+                console.print(f"{state}: {of}: cosine distance {distance:.3f}", markup=False)
     return finished
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 def _written(
@@ -236,11 +234,8 @@ def _written(
     extractor = PooledFeatures(model, Normalisation(tuple(card.mean), tuple(card.std)))
     gallery = Gallery(campaign.data.gallery(), extractor)
     truths = [campaign.truth(campaign.seen(f.job.name, f.job.server_round)) for f in finished]
-    pairs = [
-        p
-        for f, t in zip(finished, truths, strict=True)
-        for p in pairs_of(f, t, gallery, given.lpips)
-    ]
+    found = zip(finished, truths, strict=True)
+    pairs = [pair for f, truth in found for pair in pairs_of(f, truth, gallery, given.lpips)]
     right = _right_labels(finished, truths)
     own = f"pooled features of {card.model.name}, round {card.round}: {cfg.features or cfg.run}"
     result = {

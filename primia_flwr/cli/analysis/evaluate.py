@@ -86,13 +86,9 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     values = {**scores.to_dict(), "notes": scores.notes, **found_sets, **about}
     write_result(target / "metrics.json", values)
     if cfg.saliency:
-        words = f"{len(images)} images scored by primia evaluate as {target.name}"
-        explain_model(
-            *(model, card, images, target),
-            per_class=cfg.saliency,
-            origin=words,
-            device=cfg.device,
-        )
+        how: Any = {"per_class": cfg.saliency, "device": cfg.device}
+        how["origin"] = f"{len(images)} images scored by primia evaluate as {target.name}"
+        explain_model(model, card, images, target, **how)
         if (run_dir / "run.json").is_file() and run_dir in target.parents:
             write_report(run_dir)
     _show(cfg, images, scores, origin, warning, sets)

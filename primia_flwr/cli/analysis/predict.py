@@ -1,8 +1,9 @@
 """`primia predict`: images without labels, classified by a saved model in the clear."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from primia_flwr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from primia_flwr.models.card import ModelCard
-    from primia_flwr.pipeline.unlabelled import Opinion
+    from primia_flwr.pipeline.unlabelled import Opinion, Reader
 
 _FRAMES = ("refuse", "each", "mean")
 
@@ -75,18 +76,11 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
     masks = _masks(cfg, card, output)
     reader = Reader(model, card, root, cfg.batch_size, cfg.device, cfg.frames)
     rows, skipped = list[dict[str, Any]](), dict[str, str]()
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=cfg.quiet, transient=True) as progress:
-        bar, seen = progress.add_task("images", total=len(files)), set[str]()
-        for opinion in reader.read(files):
-            if opinion.problem:
-                skipped[opinion.name] = opinion.problem
-            else:
-                rows.append(
-                    masks.row(opinion) if masks else {**_row(card, opinion), **sets(opinion)}
-                )
-            seen.add(str(opinion.file))
-            progress.update(bar, completed=len(seen))
+    for opinion in _read(reader, files, console, quiet=cfg.quiet):
+        if opinion.problem:
+            skipped[opinion.name] = opinion.problem
+        else:
+            rows.append(masks.row(opinion) if masks else {**_row(card, opinion), **sets(opinion)})
     if not rows:
         raise DataError(
             f"data.root={cfg.data.root}: none of {len(files)} files is a readable image; the "
@@ -99,6 +93,19 @@ def run(cfg: PredictConfig) -> dict[str, Any]:
     counts = {key: facts[key] for key in ("images", "implausible", "seconds_per_image")}
     ok = not skipped and not facts["implausible"]
     return {**counts, "skipped": len(skipped), "output": str(output), "ok": ok}
+
+
+def _read(
+    reader: "Reader", files: tuple[Path, ...], console: Console, *, quiet: bool
+) -> Iterator["Opinion"]:
+    """Yield what the model makes of each image, with a bar of the files that are done."""
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
+        bar, seen = progress.add_task("images", total=len(files)), set[str]()
+        for opinion in reader.read(files):
+            yield opinion
+            seen.add(str(opinion.file))
+            progress.update(bar, completed=len(seen))
 
 
 def _check_task(run_dir: Any, card: "ModelCard") -> None:

@@ -89,14 +89,8 @@ def experiment_of(run_dir: Path) -> Experiment | None:
 def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImages:
     """Load the images that a model of the run is to be scored on.
 
-    Parameters
-    ----------
-    run_dir : Path
-        The run's folder.
-    card : ModelCard
-        Of the model: its classes and how its images are prepared.
-    asked : ScoredDataConfig
-        What differs from the run's own data.
+    `run_dir`: the run's folder. `card`: of the model: its classes and how its images are prepared.
+    `asked`: what differs from the run's own data.
 
     Raises
     ------
@@ -104,12 +98,8 @@ def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImage
         If the run's own test set is unknown, or the data cannot be used with the model.
     """
     base, seed = _data_of_run(run_dir, asked)
-    wanted = replace(
-        _merged(replace(base, classes=list(card.classes)), asked),
-        image_size=card.image_size,
-        channels=card.channels,
-        resize=card.resize,
-    )
+    own = _merged(replace(base, classes=list(card.classes)), asked)
+    wanted = replace(own, image_size=card.image_size, channels=card.channels, resize=card.resize)
     images, manifest, origin = _images(wanted, asked, own_split=base.split, seed=seed)
     doubts = filter(None, (_overlap(base, wanted, origin), *manifest.notes))
     return ScoredImages(images, manifest, wanted, origin, "; ".join(doubts))

@@ -39,18 +39,7 @@ class _ProvisionArguments:
 
 def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
     """Make the federation, print what to do next, and return the written files."""
-    if " " in sys.prefix:
-        raise ConfigError(
-            f"the environment {sys.prefix} has a space in its path, from which Flower's SuperLink "
-            "cannot keep a database; install primia_flwr at a path without spaces"
-        )
-    if not cfg.sites:
-        raise ConfigError("sites=[]; expected the names of the sites, e.g. sites=[munich,paris]")
-    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", cfg.server):
-        raise ConfigError(
-            f"server={cfg.server!r}; expected the name at which the sites reach the SuperLink, "
-            "e.g. server=fl.example.org"
-        )
+    _check(cfg)
     wheel, content = make_wheel()
     output = Path(cfg.output or f"federations/{cfg.name}")
     conf = Path("federations") / "conf"
@@ -58,17 +47,7 @@ def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
         raise ConfigError(
             f"name={cfg.name}; expected a new name, since {conf}/deployment/{cfg.name}.yaml exists"
         )
-    plan = Plan(
-        name=cfg.name,
-        sites=cfg.sites,
-        server=cfg.server,
-        port=cfg.port,
-        days=cfg.days,
-        loopback=cfg.loopback,
-        min_sites=cfg.min_sites,
-        software=True,
-    )
-    federation = provision(plan, output)
+    federation = provision(_plan_of(cfg), output)
     deployment = write_deployment(federation, conf)
     address = f"127.0.0.1:{cfg.port}" if cfg.loopback else federation.roster.superlink
     units = systemd.units(output, federation.roster, port=cfg.port, address=address)
@@ -83,6 +62,34 @@ def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
         "wheel": {"name": wheel, "sha256": hashlib.sha256(content).hexdigest()},
         "units": [str(output / name) for name in units],
     }
+
+
+def _check(cfg: _ProvisionArguments) -> None:
+    if " " in sys.prefix:
+        raise ConfigError(
+            f"the environment {sys.prefix} has a space in its path, from which Flower's SuperLink "
+            "cannot keep a database; install primia_flwr at a path without spaces"
+        )
+    if not cfg.sites:
+        raise ConfigError("sites=[]; expected the names of the sites, e.g. sites=[munich,paris]")
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", cfg.server):
+        raise ConfigError(
+            f"server={cfg.server!r}; expected the name at which the sites reach the SuperLink, "
+            "e.g. server=fl.example.org"
+        )
+
+
+def _plan_of(cfg: _ProvisionArguments) -> Plan:
+    return Plan(
+        name=cfg.name,
+        sites=cfg.sites,
+        server=cfg.server,
+        port=cfg.port,
+        days=cfg.days,
+        loopback=cfg.loopback,
+        min_sites=cfg.min_sites,
+        software=True,
+    )
 
 
 def _explain(

@@ -4,9 +4,10 @@ With `add`, `renew` or `remove` a service that exists is changed.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,6 +15,9 @@ from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.service import Service, ServicePlan, command, provision_service
+
+if TYPE_CHECKING:
+    from primia_flwr.provisioning.service_changes import Changed, ServiceFolder
 
 
 @dataclass
@@ -65,7 +69,19 @@ def _run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
                 f"{key}={host!r}; expected the name or address at which the others reach the "
                 f"{key.replace('_', ' ')}, e.g. {key}={key.split('_')[0]}.example.org"
             )
-    plan = ServicePlan(
+    plan = _plan_of(cfg)
+    service = provision_service(plan, Path(cfg.output or f"services/{cfg.name}"))
+    _explain(service, plan, Console(stderr=cfg.quiet, emoji=False))
+    return {
+        "service": str(service.folder),
+        "ca_fingerprint": service.ca_fingerprint,
+        "addresses": {peer.role: peer.address for peer in service.peers if peer.address},
+        "kits": {name: str(kit.with_suffix(".zip")) for name, kit in service.kits.items()},
+    }
+
+
+def _plan_of(cfg: ProvisionServiceArguments) -> ServicePlan:
+    return ServicePlan(
         name=cfg.name,
         model_owner=cfg.model_owner,
         crypto_provider=cfg.crypto_provider,
@@ -76,14 +92,6 @@ def _run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
         loopback=cfg.loopback,
         software=True,
     )
-    service = provision_service(plan, Path(cfg.output or f"services/{cfg.name}"))
-    _explain(service, plan, Console(stderr=cfg.quiet, emoji=False))
-    return {
-        "service": str(service.folder),
-        "ca_fingerprint": service.ca_fingerprint,
-        "addresses": {peer.role: peer.address for peer in service.peers if peer.address},
-        "kits": {name: str(kit.with_suffix(".zip")) for name, kit in service.kits.items()},
-    }
 
 
 def _explain(service: Service, plan: ServicePlan, console: Console) -> None:
@@ -101,28 +109,29 @@ def _explain(service: Service, plan: ServicePlan, console: Console) -> None:
     show(f"\n3. Delete the kits here, which hold the keys; keep {service.folder}/ca.key offline\n")
 
 
+def _steps(service: "ServiceFolder", made: "Changed", days: int) -> Iterator[str]:
+    yield f"Service {service.name} in {made.folder} (CA {made.ca_fingerprint})"
+    for name, kit in made.kits.items():
+        pin = service.peers[name].fingerprint
+        yield f"- Give {name} its kit over a safe way, and compare its fingerprint by phone:"
+        yield f"  {kit.with_suffix('.zip')}  {pin}; then delete the kit here"
+    for name, certificate in made.certificates.items():
+        yield f"- Give {name} {certificate}: it replaces party.crt in its kit, whose key"
+        yield "  stays; then start again. Nobody else has to do anything"
+    if made.days < days:
+        yield f"- New certificates are valid for {made.days} days: then the CA itself ends"
+    if made.concerns_all:
+        yield f"- Model owner and crypto provider: put {made.folder / 'peers.yaml'} in the"
+        yield "  place of the one in your kit, and start again: who was removed is then out"
+
+
 def _change(cfg: ProvisionServiceArguments) -> dict[str, Any]:
     from primia_flwr.provisioning.service_changes import ServiceFolder
 
     service = ServiceFolder(Path(cfg.output or f"services/{cfg.name}"), software=True)
     made = service.change(add=cfg.add, renew=cfg.renew, remove=cfg.remove, days=cfg.days)
-    console, peers = Console(stderr=cfg.quiet, emoji=False), service.peers
-    steps = [f"Service {service.name} in {made.folder} (CA {made.ca_fingerprint})"]
-    for name, kit in made.kits.items():
-        pin = peers[name].fingerprint
-        steps.append(
-            f"- Give {name} its kit over a safe way, and compare its fingerprint by phone:"
-        )
-        steps.append(f"  {kit.with_suffix('.zip')}  {pin}; then delete the kit here")
-    for name, certificate in made.certificates.items():
-        steps.append(f"- Give {name} {certificate}: it replaces party.crt in its kit, whose key")
-        steps.append("  stays; then start again. Nobody else has to do anything")
-    if made.days < cfg.days:
-        steps.append(f"- New certificates are valid for {made.days} days: then the CA itself ends")
-    if made.concerns_all:
-        steps.append(f"- Model owner and crypto provider: put {made.folder / 'peers.yaml'} in the")
-        steps.append("  place of the one in your kit, and start again: who was removed is then out")
-    for step in steps:
+    console = Console(stderr=cfg.quiet, emoji=False)
+    for step in _steps(service, made, cfg.days):
         console.print(step, soft_wrap=True, highlight=False, markup=False)
     return {
         "service": str(made.folder),

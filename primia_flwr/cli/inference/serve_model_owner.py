@@ -80,19 +80,15 @@ def _queries(
 
     layer, accepted = LastLayer.of(served.lowered(1)), cfg.accept_extraction
     limits = limits_for(layer, limit=cfg.limit, life_limit=cfg.life_limit, accepted=accepted)
+    first, most, period = limits.period, limits.life, cfg.limit_hours * 3600
     queries = QueryLog(
-        _log_of(cfg),
-        limit=limits.period,
-        period=cfg.limit_hours * 3600,
-        model=served.digest,
-        life_limit=limits.life,
+        _log_of(cfg), limit=first, period=period, model=served.digest, life_limit=most
     )
     owners = sum(peer.role == "data-owner" for peer in credentials.peers)
+    said = "; accept_extraction=true" if accepted else ""
     return queries, (
-        f"{layer}; your limit is {limits.period} in {cfg.limit_hours:g} hours and {limits.life} in "
-        f"all, for each of {owners} data owners: those that work together add theirs up"
-        + "; accept_extraction=true"
-        * accepted
+        f"{layer}; your limit is {first} in {cfg.limit_hours:g} hours and {most} in all, for each "
+        f"of {owners} data owners: those that work together add theirs up{said}"
     )
 
 

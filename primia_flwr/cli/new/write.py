@@ -52,15 +52,15 @@ def command(kind: str, what: str) -> Command:
     )
 
 
-def _run(kind: str, cfg: _NewConfig) -> dict[str, Any]:
-    table, name = _TABLES[kind], cfg.name
+def _templates(kind: str, name: str, root: Path) -> dict[Path, str]:
+    """Return, by the file that is to be written, the name of its template."""
+    table = _TABLES[kind]
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise ConfigError(
             f"name={name!r}; expected letters, digits and _, not first a digit, e.g. my_{kind}"
         )
     if name in table:
         raise ConfigError(f"name={name} is a {kind} already; expected another name")
-    root = Path(cfg.folder).expanduser().resolve()
     folder, group = table.kind
     wanted = {
         root / folder / f"{name}.py": f"{kind}.py.txt",
@@ -70,21 +70,22 @@ def _run(kind: str, cfg: _NewConfig) -> dict[str, Any]:
     for path in wanted:
         if path.exists():
             raise ConfigError(f"{path} exists; expected another name, or another folder=")
+    return wanted
+
+
+def _run(kind: str, cfg: _NewConfig) -> dict[str, Any]:
+    name, root = cfg.name, Path(cfg.folder).expanduser().resolve()
     texts = files("primia_flwr.cli.new").joinpath("templates")
     written = {
         path: Template(texts.joinpath(source).read_text("utf-8")).substitute(name=name)
-        for path, source in wanted.items()
+        for path, source in _templates(kind, name, root).items()
     }
     with writing(root, error=ConfigError, remedy="expected a folder that can be written to"):
         for path in written:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_together(written)
+    tried = f"primia train --plugins {root} experiment=demo {_TRY[kind].format(name=name)}"
     console = Console(emoji=False)
-    for path in written:
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    console.print(
-        f"try   primia train --plugins {root} experiment=demo {_TRY[kind].format(name=name)}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in (*(f"wrote {path}" for path in written), f"try   {tried}"):
+        console.print(line, highlight=False, soft_wrap=True)
     return {"ok": True, "files": [str(path) for path in written]}

@@ -89,16 +89,8 @@ def _ledger(folder: str) -> "tuple[SiteFilter | None, Spent | None]":
 
 def _noise_table(found: "list[Row]", facts: str) -> Table:
     table = Table(title=f"Noise that an epsilon needs: {facts}", title_justify="left")
-    for heading in (
-        "ceiling",
-        "epochs",
-        "steps",
-        "noise\nmulti-\nplier",
-        "Rényi\nalone",
-        "filter's\nspend",
-        "PLD, all\nof delta",
-        "noise on\nmean",
-    ):
+    headings = ("ceiling", "epochs", "steps", "noise\nmulti-\nplier", "Rényi\nalone")
+    for heading in (*headings, "filter's\nspend", "PLD, all\nof delta", "noise on\nmean"):
         table.add_column(heading, justify="right", no_wrap=True)
     last = None
     for row in found:

@@ -31,7 +31,7 @@ def _run(cfg: _ApproveArguments) -> dict[str, Any]:
             "bundle and file: expected one of them, the whole hash (64 hex digits) or the bundle, "
             "e.g. primia site approve file=app.fab"
         )
-    policy_file = Path(cfg.site)
+    policy_file, console = Path(cfg.site), Console(stderr=cfg.quiet, emoji=False)
     if cfg.file:
         before = load_policy(policy_file).approved_bundles
         digest = approve_file(policy_file, Path(cfg.file))
@@ -42,9 +42,7 @@ def _run(cfg: _ApproveArguments) -> dict[str, Any]:
         note = _describe(policy_file, digest)
         new = approve(policy_file, digest, note=note)
     word = "approved" if new else "was approved already"
-    Console(stderr=cfg.quiet, emoji=False).print(
-        f"{digest} ({note}): {word}", soft_wrap=True, markup=False, highlight=False
-    )
+    console.print(f"{digest} ({note}): {word}", soft_wrap=True, markup=False, highlight=False)
     return {"bundle": digest, "new": new}
 
 

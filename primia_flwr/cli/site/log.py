@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from primia_flwr.cli.command import Command
@@ -34,14 +34,14 @@ def _run(cfg: _LogArguments) -> dict[str, Any]:
     """Check the whole log, print its newest entries, and return counts and the last hash."""
     policy = load_policy(Path(cfg.site))
     entries = list(SiteLog(policy.log_file).entries())
-    table = Table(title=f"Log of site {policy.site}, {len(entries)} entries, chain unbroken")
-    for column in ("#", "time (UTC)", "event", "details"):
-        table.add_column(column, overflow="fold")
+    columns = (Column(name, overflow="fold") for name in ("#", "time (UTC)", "event", "details"))
+    title = f"Log of site {policy.site}, {len(entries)} entries, chain unbroken"
+    table = Table(*columns, title=title)
     for entry in entries[-cfg.last :]:
         details = ", ".join(f"{key}={value}" for key, value in entry.details.items())
         event = Text(_safe(entry.event), style=_COLOURS.get(entry.event, "white"))
-        row = (str(entry.number), Text(_safe(entry.time[:19])), event, Text(_safe(details)))
-        table.add_row(*row)
+        time = Text(_safe(entry.time[:19]))
+        table.add_row(str(entry.number), time, event, Text(_safe(details)))
     Console(stderr=cfg.quiet, emoji=False).print(table)
     left = [entry.details for entry in entries if entry.event == "left"]
     return {

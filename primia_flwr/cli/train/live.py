@@ -30,6 +30,21 @@ from primia_flwr.tasks.task import Metric
 _WIDE = 100
 
 
+def _bars(console: Console) -> Progress:
+    wide = console.width >= _WIDE
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=24 if wide else 12),
+        MofNCompleteColumn(),
+        *([TimeElapsedColumn()] if wide else []),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
 class LiveView:
     """Shows the events of one run on standard error; a context manager.
 
@@ -45,24 +60,12 @@ class LiveView:
         self._site_files = {name: run_dir / "sites" / name / "progress.json" for name in sites}
         self._table, self._in_all = RoundTable(metric), rounds
         self._seconds, self._seen = 0.0, 0
-        wide = self._console.width >= _WIDE
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=24 if wide else 12),
-            MofNCompleteColumn(),
-            *([TimeElapsedColumn()] if wide else []),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._progress = _bars(self._console)
         self._rounds = self._progress.add_task("rounds", total=rounds, note="starting")
         self._sites: dict[str, TaskID] = {
             name: self._progress.add_task(f"  {name}", total=None, note="waiting", start=False)
             for name in sites
         }
-
         self._steps: dict[str, TaskID] = {}
 
     def __enter__(self) -> "LiveView":
