@@ -135,6 +135,11 @@ def add_plugins(folder: Path) -> None:
         )
     if root in _PLUGINS:
         _forget(root)
+    _check_names(root)
+    _PLUGINS.append(root)
+
+
+def _check_names(root: Path) -> None:
     for table in TABLES:
         for name in _names(root / table.kind[0], ()):
             if not name.isidentifier() or keyword.iskeyword(name) or name in iter(table):
@@ -142,7 +147,6 @@ def add_plugins(folder: Path) -> None:
                     f"{root / table.kind[0] / name}.py; expected a name of letters, digits and _ "
                     f"that no other {table.kind[1]} has; rename the file and its YAML"
                 )
-    _PLUGINS.append(root)
 
 
 def _forget(root: Path) -> None:

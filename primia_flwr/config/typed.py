@@ -31,16 +31,10 @@ def typed(
 ) -> list[str]:
     """Return the words of a user as overrides for a configuration that becomes a `schema`.
 
-    Parameters
-    ----------
-    words : sequence of str
-        `key=value`, `+key=value` or `~key`; overrides that this returned stay as they are.
-    schema : type
-        The dataclass: it says which keys there are, and which of them hold text.
-    groups : bool
-        Whether a section may be given by the name of a file in `conf/`, e.g. `data=folder`.
-    sweep : bool
-        Whether commas separate values of which each is tried.
+    `words`: `key=value`, `+key=value` or `~key`; overrides that this returned stay as they are.
+    `schema`: a dataclass, which says which keys there are, and which of them hold text. `groups`:
+    a section may be given by the name of a file in `conf/`, e.g. `data=folder`. `sweep`: commas
+    separate values of which each is tried.
 
     Raises
     ------

@@ -76,6 +76,9 @@ class AggregationConfig:
         check_range("aggregation.degree", self.degree, 0, 254, example=0)
         check_day("aggregation.member_lists_since", self.member_lists_since)
         self._check_run()
+        self._check_together()
+
+    def _check_together(self) -> None:
         if self.reveal == "never" and not self.sealed:
             raise ConfigError(
                 "aggregation.reveal=never with aggregation.sealed=false; expected sealed=true: "

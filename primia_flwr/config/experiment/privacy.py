@@ -89,15 +89,17 @@ class PrivacyConfig:
         check_range("privacy.statistics_noise", self.statistics_noise, 0, 10, example=5)
         check_range("privacy.averaging", self.averaging, 0, 1, example=0.9, open_high=True)
         check_range("privacy.max_knowing", self.max_knowing, 1, 1000, example=1)
+        self._check_target()
+        self._check_shared()
+        self._check_patient_steps()
+
+    def _check_target(self) -> None:
         if self.enabled and (self.epsilon > 0) == (self.noise_multiplier > 0):
             raise ConfigError(
                 f"privacy.epsilon={self.epsilon} and privacy.noise_multiplier="
                 f"{self.noise_multiplier}; expected one of them above 0: the target, e.g. "
                 "privacy.epsilon=3, or the noise"
             )
-
-        self._check_shared()
-        self._check_patient_steps()
 
     def _check_shared(self) -> None:
         shared = self.mode == "dp_sgd_shared"

@@ -229,6 +229,11 @@ class TrainingConfig:
         check_range("training.gradient_clip", self.gradient_clip, 0, example=1.0)
         check_range("training.proximal_mu", self.proximal_mu, 0, example=0.01)
         check_choice("training.precision", self.precision, PRECISIONS)
+        self._check_device()
+        check_range("training.workers", self.workers, 0, 256, example=4)
+        check_range("training.threads", self.threads, 0, 1024, example=0)
+
+    def _check_device(self) -> None:
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(
                 f"training.device={self.device}; expected auto, cpu, cuda or one device by its "
@@ -239,21 +244,13 @@ class TrainingConfig:
                 "training.precision=fp16 with training.device=cpu; fp16 needs a GPU; "
                 "set training.precision=fp32 or bf16"
             )
-        check_range("training.workers", self.workers, 0, 256, example=4)
-        check_range("training.threads", self.threads, 0, 1024, example=0)
 
     def _check_optimizer(self) -> None:
         check_choice("training.optimizer", self.optimizer, OPTIMIZERS)
         rate = self.learning_rate
         check_range("training.learning_rate", rate, 0, example=1e-3, open_low=True)
-        check_range(
-            "training.min_learning_rate",
-            self.min_learning_rate,
-            0,
-            rate,
-            example=rate / 100,
-            open_low=True,
-        )
+        last, low = self.min_learning_rate, rate / 100
+        check_range("training.min_learning_rate", last, 0, rate, example=low, open_low=True)
         check_choice("training.schedule", self.schedule, SCHEDULES)
         check_range("training.warmup", self.warmup, 0, 1, example=0.1, open_high=True)
         check_range("training.cycles", self.cycles, 1, 10_000, example=4)

@@ -100,12 +100,7 @@ def space_of(experiment: Experiment) -> Space:
 def with_values(experiment: Experiment, values: _Values) -> Experiment:
     """Return the ordinary experiment, without a search, that a configuration stands for.
 
-    Parameters
-    ----------
-    experiment : Experiment
-        Not changed.
-    values : mapping of str to value
-        By key, e.g. training.learning_rate; nothing: the experiment's own.
+    `values`: by key, e.g. training.learning_rate; none: its own. `experiment` is not changed.
 
     Raises
     ------

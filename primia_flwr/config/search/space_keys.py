@@ -78,6 +78,10 @@ def typed(name: str, value: object) -> Any:
                 f"e.g. {options[name]}"
             )
         return found
+    return _by_schema(name, value)
+
+
+def _by_schema(name: str, value: object) -> Any:
     *sections, key = name.split(".")
     kind: Any = Experiment
     for section in sections:
