@@ -12,16 +12,9 @@ def reply_to(
 ) -> Message:
     """Return a reply, with the site's name behind its first record.
 
-    Parameters
-    ----------
-    message : Message
-        What is answered.
-    site : str
-        The name under which the site answers.
-    records : dict
-        Flower records by name; those that are None are left out.
-    outputs : int, optional
-        The width of the site's model, where the coordinator checks it.
+    `message`: what is answered. `site`: the name under which the site answers. `records`: Flower
+    records by name; those that are None are left out. `outputs`: the width of the site's model,
+    where the coordinator checks it.
     """
     name: dict[str, Any] = {keys.SITE_NAME: site}
     if outputs is not None:

@@ -51,21 +51,10 @@ def train_round(
     val: LabelledImages | None,
 ) -> FitResult:
     """Train the model for round `number`; `before`: what the site kept of the round before."""
-    experiment = site.experiment
-    plan = plan_round(
-        experiment.training,
-        num_examples=len(train),
-        round_number=number,
-        num_rounds=experiment.federation.rounds,
-    )
+    training, rounds = site.experiment.training, site.experiment.federation.rounds
+    plan = plan_round(training, num_examples=len(train), round_number=number, num_rounds=rounds)
     add_unsent(site, model)
+    kept, moved, told = before.optimizer or None, site.correction, progress_writer(site, number)
     return fit(
-        model,
-        train,
-        val,
-        recipe,
-        plan,
-        optimizer_state=before.optimizer or None,
-        correction=site.correction,
-        on_progress=progress_writer(site, number),
+        *(model, train, val, recipe, plan), optimizer_state=kept, correction=moved, on_progress=told
     )

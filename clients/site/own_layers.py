@@ -62,16 +62,8 @@ def keep_own_layers(
 def save_own_model(site: OpenSite, model: nn.Module, scale: Normalisation, number: int) -> None:
     """Save the run's result with the site's own layers in it, as a run's folder for `evaluate`.
 
-    Parameters
-    ----------
-    site : OpenSite
-        Into whose private folder it is written.
-    model : nn.Module
-        With the site's own layers.
-    scale : Normalisation
-        Of its images.
-    number : int
-        The round of the result.
+    `site`: into whose private folder it is written. `model`: with the site's own layers. `scale`:
+    of its images. `number`: the round of the result.
     """
     folder = _model_folder(site)
     card = model_card(

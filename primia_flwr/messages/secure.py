@@ -107,30 +107,14 @@ def report_layout(experiment: Experiment, entries: int, outputs: int) -> Layout:
     entries = experiment.num_sent(entries) if entries else 0
     if experiment.privacy.enabled:
         return _layout(experiment, entries, [Number(WEIGHT)])
-    return _layout(
-        experiment,
-        entries,
-        [
-            Number(WEIGHT),
-            Number(DECLINED),
-            Number("resting"),
-            Number("examples"),
-            Number("batches"),
-            Number("images"),
-            Number("stopped-early"),
-            Number("seconds", step=REAL_STEP),
-            Number("weighted-train-loss", step=REAL_STEP),
-            *(
-                number
-                for prefix in ("incoming", "local")
-                for number in (
-                    Number(f"{prefix}-examples"),
-                    Number(f"{prefix}-loss-sum", step=REAL_STEP),
-                    *(Number(f"{prefix}-{s.name}", s.size) for s in experiment.task.sums(outputs)),
-                )
-            ),
-        ],
-    )
+    counted = (WEIGHT, DECLINED, "resting", "examples", "batches", "images", "stopped-early")
+    numbers = [Number(name) for name in counted]
+    numbers += [Number(name, step=REAL_STEP) for name in ("seconds", "weighted-train-loss")]
+    for prefix in ("incoming", "local"):
+        numbers.append(Number(f"{prefix}-examples"))
+        numbers.append(Number(f"{prefix}-loss-sum", step=REAL_STEP))
+        numbers += [Number(f"{prefix}-{s.name}", s.size) for s in experiment.task.sums(outputs)]
+    return _layout(experiment, entries, numbers)
 
 
 def statistics_layout(experiment: Experiment, outputs: int) -> Layout:
@@ -236,8 +220,7 @@ def transcript_hash(
     ProtocolError
         If the message holds a record that is not bound, or what has no one text.
     """
-    strange = sorted(set(content) - {ARRAYS, CONFIG})
-    if strange:
+    if strange := sorted(set(content) - {ARRAYS, CONFIG}):
         raise ProtocolError(f"a message with {strange[0]!r:.60}; expected {ARRAYS} and {CONFIG}")
     config = content.config_records.get(CONFIG, ConfigRecord())
     try:

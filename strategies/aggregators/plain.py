@@ -213,15 +213,8 @@ class PlainAggregator(Aggregator):
                 )
                 on_row(validated[site].row)
         ordered = [validated[site] for site in sorted(validated)]
-        outcome.rows = [one.row for one in ordered]
-        for one in ordered:
-            if one.incoming is not None:
-                known = outcome.validation
-                outcome.validation = one.incoming if known is None else known + one.incoming
-                outcome.validations[one.row.site] = one.incoming
-        outcome.resting = outcome.count(EVALUATED)
+        _take_in(outcome, ordered)
         outcome.training_seconds = _covered(busy)
-        outcome.images = sum((r.epochs or 0) * (r.num_examples or 0) for r in outcome.rows)
         return outcome, [one.update for one in ordered if one.update is not None]
 
     def _addressed(self, message: Message, arrays: ArrayRecord, site: str) -> ArrayRecord:
@@ -276,6 +269,18 @@ class PlainAggregator(Aggregator):
 
 def _copy(config: ConfigRecord) -> ConfigRecord:
     return ConfigRecord(dict(config))
+
+
+def _take_in(outcome: Outcome, replies: Sequence[ValidatedReply]) -> None:
+    """Put into an outcome what the sites' rows and verdicts say."""
+    outcome.rows = [one.row for one in replies]
+    for one in replies:
+        if one.incoming is not None:
+            known = outcome.validation
+            outcome.validation = one.incoming if known is None else known + one.incoming
+            outcome.validations[one.row.site] = one.incoming
+    outcome.resting = outcome.count(EVALUATED)
+    outcome.images = sum((r.epochs or 0) * (r.num_examples or 0) for r in outcome.rows)
 
 
 def _complete(message: Message, arrays: ArrayRecord, server_round: int) -> Message:

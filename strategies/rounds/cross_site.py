@@ -25,16 +25,9 @@ def cross_site_matrix(
 ) -> CrossSite:
     """Ask the selected sites for their verdict on one model after the other.
 
-    Parameters
-    ----------
-    aggregator : Aggregator
-        One that keeps the sites' models.
-    request : Request
-        With the federated model; everything but its arrays is asked of the others, too.
-    grid : RosterGrid
-        Whose selected sites are asked. One that does not answer leaves empty cells.
-    best_round : int
-        The round of the federated model.
+    `aggregator`: one that keeps the sites' models. `request`: with the federated model; everything
+    but its arrays is asked of the others, too. `grid`: whose selected sites are asked. One that
+    does not answer leaves empty cells. `best_round`: the round of the federated model.
     """
     models = aggregator.compared(request.arrays, best_round)
     if len(models) == 1:

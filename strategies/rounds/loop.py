@@ -265,9 +265,13 @@ class RoundLoop:
             needed = min(needed + outcome.resting, len(self._federation.sites))
             wanted = outcome.wait_for
             self._event("round_repeated", round=number, attempt=attempt, updates=outcome.count(OK))
+        raise self._given_up(number, outcome, rows)
+
+    def _given_up(self, number: int, outcome: Outcome, rows: list[SiteRow]) -> FederationError:
+        """Write the rows of a round down that nothing came of, and say why."""
         self._history.sites.extend(rows)
         self._history.write()
-        raise FederationError(
+        return FederationError(
             f"round {number}: {outcome.count(OK)} good updates in each of {MAX_ATTEMPTS} attempts "
             f"({'; '.join(f'{row.site}: {_why(row)}' for row in rows if not row.good)}); expected "
             f"federation.min_sites={self._federation.min_sites}; see to those sites and go on with "

@@ -1,7 +1,7 @@
 """Who takes part: wait for enough sites, and take in those that join late."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from primia_flwr.config.experiment.federation import FederationConfig
@@ -106,6 +106,10 @@ class Participation:
         found = self._aggregator.introduce(
             self._grid, nodes, timeout=timeout, enough=max(needed - len(self._introduced), 0)
         )
+        self._take_in(found)
+
+    def _take_in(self, found: Mapping[int, SiteRow | None]) -> None:
+        """Note which nodes were introduced, and why the others were not."""
         for node, row in found.items():
             self._asked[node] = time.monotonic()
             if row is not None:

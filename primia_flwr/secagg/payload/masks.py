@@ -72,14 +72,9 @@ def add_mask(vector: Vector, key: bytes, sign: int = 1) -> None:
 def add_masks(vector: Vector, masks: Sequence[tuple[bytes, int]], *, threads: int = 1) -> None:
     """Add many masks to a vector in place, modulo 2^32 or 2^64, in one walk over it.
 
-    Parameters
-    ----------
-    vector : ndarray
-        uint32 or uint64, one-dimensional, contiguous, writable.
-    masks : sequence of (bytes, int)
-        Key (32 bytes), and 1 to add its mask or -1 to subtract it.
-    threads : int
-        Work on up to that many parts, of 2^20 entries or more, at a time; the result is the same.
+    `vector`: uint32 or uint64, one-dimensional, contiguous, writable. `masks`: key (32 bytes), and
+    1 to add its mask or -1 to subtract it. `threads`: work on up to that many parts, of 2^20
+    entries or more, at a time; the result is the same.
 
     Raises
     ------

@@ -132,16 +132,20 @@ class ClientInstance:
             self._held = {me: shares[me]}
             self._announced, self._request = announced, encode(request)
             sealed = {
-                peer: seal(
-                    keys.sealing.agree(announced.keys[peer].sealing),
-                    shares[peer].seed + shares[peer].mask_key,
-                    sender=me,
-                    receiver=peer,
-                    associated=announced.sealing_context(me, peer),
-                )
-                for peer in announced.peers(me)
+                peer: self._sealed(announced, peer, shares[peer]) for peer in announced.peers(me)
             }
             return SharesReply(sealed, commitment(self._seed))
+
+    def _sealed(self, announced: Announcement, peer: str, share: PeerShares) -> bytes:
+        """Return a neighbour's shares, sealed for it."""
+        me = self._member.name
+        return seal(
+            _known(self._keys).sealing.agree(announced.keys[peer].sealing),
+            share.seed + share.mask_key,
+            sender=me,
+            receiver=peer,
+            associated=announced.sealing_context(me, peer),
+        )
 
     def mask(
         self,

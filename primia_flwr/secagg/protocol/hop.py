@@ -91,18 +91,9 @@ class Hop:
     def seal(self, pair: KeyPair, receiver: HopKey, model: bytes, members: Iterable[str]) -> bytes:
         """Return a model that only the receiver can read.
 
-        It is 32 bytes longer, and a bit for each site of the roster.
-
-        Parameters
-        ----------
-        pair : KeyPair
-            The sender's, of this cycle.
-        receiver : HopKey
-            The receiver's, of this cycle; it is verified here.
-        model : bytes
-            As it is.
-        members : iterable of str
-            The sites that have trained it.
+        It is 32 bytes longer, and a bit for each site of the roster. `pair`: the sender's, of this
+        cycle. `receiver`: the receiver's, of this cycle; it is verified here. `model`: as it is.
+        `members`: the sites that have trained it.
 
         Raises
         ------
@@ -121,14 +112,8 @@ class Hop:
     def open(self, pair: KeyPair, sender: HopKey, sealed: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return the model that was sealed for this hop, and who has trained it.
 
-        Parameters
-        ----------
-        pair : KeyPair
-            The receiver's, of this cycle.
-        sender : HopKey
-            The sender's, of this cycle; it is verified here.
-        sealed : bytes
-            What `seal` returned.
+        `pair`: the receiver's, of this cycle. `sender`: the sender's, of this cycle; it is verified
+        here. `sealed`: what `seal` returned.
 
         Raises
         ------

@@ -76,6 +76,14 @@ def announce(
         threshold = floor.least_threshold(len(raw))
         announced = Announcement(session, number, threshold, dict(keys))
         return announced, dict.fromkeys(raw, SharesRequest(number, threshold, raw))
+    return _announce_sparse(session, number, floor, keys, degree)
+
+
+def _announce_sparse(
+    session: Session, number: int, floor: Floor, keys: Mapping[str, PublicKeys], degree: int
+) -> tuple[Announcement, dict[str, SharesRequest]]:
+    """Fix the graph of U1 as well; each client is told its own neighbours only."""
+    raw = {name: keys[name].to_bytes() for name in sorted(keys)}
     directory = _Directory({name: keys_leaf(name, both) for name, both in raw.items()})
     threshold = floor.sparse_threshold(directory.size, degree)
     seed = digest(f"{VERSION} ring", session.run, number, directory.size, directory.root)

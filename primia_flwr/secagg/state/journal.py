@@ -83,8 +83,11 @@ class Journal:
         ProtocolError
             Naming both lists, or the sites that could be told.
         """
-        if self._allow:
-            return
+        if not self._allow:
+            self._check_bases(bases, survivors)
+            self._check_lists(survivors)
+
+    def _check_bases(self, bases: Sequence[bytes], survivors: Collection[str]) -> None:
         for base in bases:
             known = self._answered.get(base.hex(), [])
             if known and sorted(survivors) not in known:
@@ -94,6 +97,8 @@ class Journal:
                     "sites, because the difference of two sums shows single sites; start another "
                     "run from another model (seed), or allow it in this site's policy"
                 )
+
+    def _check_lists(self, survivors: Collection[str]) -> None:
         rule = self._rule
         followed = rule and shown(survivors, self._lists, least=rule.least)
         if rule and followed:

@@ -26,24 +26,15 @@ class RoundNumbers:
     def check(self, series: str, number: int, base: bytes) -> None:
         """Refuse a round that is older than the newest, or the newest from another model.
 
-        Parameters
-        ----------
-        series : str
-            The kind of message and, in a search, the configuration.
-        number : int
-            The round's.
-        base : bytes
-            Digest of the model that it starts from.
+        `series`: the kind of message and, in a search, the configuration. `number`: the round's.
+        `base`: digest of the model that it starts from.
 
         Raises
         ------
         ProtocolError
             If the round is refused, or what was answered cannot be read.
         """
-        known = self._read().get(series)
-        if known is None:
-            return
-        newest, model = known
+        newest, model = self._read().get(series, (number, base.hex()))
         if number < newest or (number == newest and base.hex() != model):
             raise ProtocolError(
                 f"{series} round {number} is asked for, after round {newest} was answered; "

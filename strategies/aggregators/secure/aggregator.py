@@ -158,17 +158,7 @@ class SecureAggregator(Aggregator):
                 f"too few sites took part in the pixel statistics ({reasons}); expected "
                 f"min_survivors={self._floor.min_survivors}; see to those sites and start again"
             )
-        sums = found.sums
-        return Statistics(
-            PixelSums(
-                sums["count"][0],
-                tuple(total / 255 for total in sums["levels"]),
-                tuple(total / 255**2 for total in sums["squared-levels"]),
-                tuple(sums["label-counts"]),
-                tuple(sums["side-counts"]),
-            ),
-            int(sums["num-val"][0]),
-        )
+        return Statistics(_pixel_sums(found.sums), int(found.sums["num-val"][0]))
 
     def sites(self) -> list[dict[str, Any]]:
         """Return the names of the sites: nothing else is known of a single one."""
@@ -276,16 +266,22 @@ class SecureAggregator(Aggregator):
             secagg_round.found.survivors = list(current.survivors)
         except ProtocolError as error:
             secagg_round.gave_up(clean(str(error)))
-        if recording and secagg_round.found.mean is not None:
-            mean = self._sent_vector.whole(secagg_round.found.mean, server_round)
-            recording.opened(server_round, mean, current.survivors)
+        self._keep(kind, secagg_round, current, layout)
+        return secagg_round.found
+
+    def _keep(
+        self, kind: str, secagg_round: SecAggRound, current: ServerInstance, layout: Layout
+    ) -> None:
+        """Write down what a sum has opened, where it is recorded, and its row in the log."""
+        mean, number = secagg_round.found.mean, secagg_round.server_round
+        if self._recording and layout.entries and mean is not None:
+            whole = self._sent_vector.whole(mean, number)
+            self._recording.opened(number, whole, current.survivors)
         if self._log:
             row = _row(kind, secagg_round, current, layout)
-            if self._audited and secagg_round.found.mean is not None:
-                mean = secagg_round.found.mean
+            if self._audited and mean is not None:
                 row.audit_error = largest_error(Path(self._audited), current.survivors, mean)
             self._log.add(row)
-        return secagg_round.found
 
     def _unmask(
         self,
@@ -315,23 +311,21 @@ class SecureAggregator(Aggregator):
                 f"too few sites are left to add up: {', '.join(heard) or 'none'}"
                 + ("; sites answer no other list" if secagg_round.found.wait_for else "")
             )
-        started = time.monotonic()
+        self._read(secagg_round.found, current, layout)
+
+    def _read(self, found: Summed, current: ServerInstance, layout: Layout) -> None:
+        """Read the sums in the unmasked vectors, where no site declined and they can be true."""
+        started, survivors = time.monotonic(), len(current.survivors)
         totals = current.unmask(threads=available_cores())
         sums = layout.numbers_of(totals)
-        secagg_round.found.declined = _declined(sums, len(heard))
-        if secagg_round.found.declined:
-            raise ProtocolError(f"{secagg_round.found.declined} of {len(heard)} sites declined")
-        check_plausible(
-            layout,
-            totals,
-            sums,
-            len(current.survivors),
-            task=self.task,
-            noisy=self._heads is not None,
-        )
-        secagg_round.found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
-        secagg_round.found.sums = sums
-        secagg_round.found.seconds["unmask"] = round(time.monotonic() - started, 3)
+        found.declined = _declined(sums, survivors)
+        if found.declined:
+            raise ProtocolError(f"{found.declined} of {survivors} sites declined")
+        noisy = self._heads is not None
+        check_plausible(layout, totals, sums, survivors, task=self.task, noisy=noisy)
+        found.mean = layout.mean_of(totals, sums.get(WEIGHT, [0])[0])
+        found.sums = sums
+        found.seconds["unmask"] = round(time.monotonic() - started, 3)
 
     def _all_at_first(self, present: list[str]) -> int:
         """Return how many sites the first try of the first sum needs: all that are there."""
@@ -374,6 +368,16 @@ class SecureAggregator(Aggregator):
 
     def _own(self, arrays: ArrayMap) -> ArrayRecord:
         return held({name: array for name, array in arrays.items() if name in self._parameters})
+
+
+def _pixel_sums(sums: Mapping[str, Sequence[float]]) -> PixelSums:
+    return PixelSums(
+        sums["count"][0],
+        tuple(total / 255 for total in sums["levels"]),
+        tuple(total / 255**2 for total in sums["squared-levels"]),
+        tuple(sums["label-counts"]),
+        tuple(sums["side-counts"]),
+    )
 
 
 def _row(kind: str, secagg_round: SecAggRound, current: ServerInstance, layout: Layout) -> SumRow:

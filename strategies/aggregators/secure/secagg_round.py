@@ -150,13 +150,9 @@ class SecAggRound:
         enough = len(following.with_keys) >= following.floor.min_survivors
         sealed = encode_each(following.announce()) if enough else {}
         unmask = encode_each(current.unmask_requests()) if current else {}
-        messages = {}
+        asked, messages = {wire.UNMASK: unmask, wire.SHARES: sealed}, {}
         for name, node in self._nodes.items():
-            parts: _Parts = {}
-            if name in unmask:
-                parts[wire.UNMASK] = unmask[name]
-            if name in sealed:
-                parts[wire.SHARES] = sealed[name]
+            parts: _Parts = {key: each[name] for key, each in asked.items() if name in each}
             if parts:
                 messages[name] = query(node, parts)
 
