@@ -142,11 +142,8 @@ def noise_multiplier_for(
 def across_sites(sites: Sequence[Guarantee], *, patients: str) -> Guarantee:
     """Return what holds for a patient of several sites.
 
-    Parameters
-    ----------
-    patients : str
-        `disjoint`: nobody is a patient of two sites, so the worst site counts. `shared`: somebody
-        may be a patient of all, so epsilons and deltas add up.
+    `patients`: `disjoint`: nobody is a patient of two sites, so the worst site counts. `shared`:
+    somebody may be a patient of all, so epsilons and deltas add up.
 
     Raises
     ------
@@ -157,13 +154,9 @@ def across_sites(sites: Sequence[Guarantee], *, patients: str) -> Guarantee:
     if not sites:
         raise ConfigError("no site's guarantee was given; expected at least one")
     merge: Callable[[Sequence[float]], float] = max if patients == "disjoint" else math.fsum
-    how = {site.accountant for site in sites}
-    return Guarantee(
-        merge([site.epsilon for site in sites]),
-        merge([site.delta for site in sites]),
-        "+".join(sorted(how)),
-        patients,
-    )
+    whole = merge([site.epsilon for site in sites]), merge([site.delta for site in sites])
+    how = "+".join(sorted({site.accountant for site in sites}))
+    return Guarantee(*whole, how, patients)
 
 
 def _coarse(events: Sequence[AnyEvent], delta: float) -> float:

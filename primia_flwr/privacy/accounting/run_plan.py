@@ -66,12 +66,8 @@ class Wish:
     def solve(self, counted_by: SiteFilter, *, ceiling: float | None) -> RunPlan:
         """Return the plan with the least noise, as the filter of a ledger counts.
 
-        Parameters
-        ----------
-        counted_by : SiteFilter
-            Without a share for whole runs, by its Rényi criteria; the plan's epsilon is infinite.
-        ceiling : float, optional
-            Of the site: which part of the share for whole runs the run gets.
+        `counted_by`: one without a share for whole runs counts by its Rényi criteria; the plan's
+        epsilon is infinite then. `ceiling`: the site's, which part of the share the run gets.
 
         Raises
         ------

@@ -32,20 +32,24 @@ def check_model(model: nn.Module) -> None:
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         where = f"layer {name or 'the model itself'} ({type(module).__name__})"
-        if isinstance(module, _BatchNorm):
-            raise ConfigError(
-                f"{where} normalises each image by the others of its batch, so one unit's data is "
-                f"in every unit's gradient; {_USE}"
-            )
-        if next(module.buffers(recurse=False), None) is not None:
-            raise ConfigError(
-                f"{where} keeps a buffer, which would remember images without noise; {_USE}"
-            )
-        if getattr(module, "inplace", False):
-            raise ConfigError(f"{where} changes in place what the engine keeps; set inplace=False")
+        _check_layer(where, module)
         _check_parameters(where, module, owners)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("the model has no trainable parameter; expected at least its head's")
+
+
+def _check_layer(where: str, module: nn.Module) -> None:
+    if isinstance(module, _BatchNorm):
+        raise ConfigError(
+            f"{where} normalises each image by the others of its batch, so one unit's data is "
+            f"in every unit's gradient; {_USE}"
+        )
+    if next(module.buffers(recurse=False), None) is not None:
+        raise ConfigError(
+            f"{where} keeps a buffer, which would remember images without noise; {_USE}"
+        )
+    if getattr(module, "inplace", False):
+        raise ConfigError(f"{where} changes in place what the engine keeps; set inplace=False")
 
 
 def _check_parameters(where: str, module: nn.Module, owners: dict[int, str]) -> None:

@@ -74,16 +74,7 @@ class Engine(ABC):
             If the batch is not whole units, the loss does not give one number an image, the model
             lets images meet, or half precision (autocast) is on.
         """
-        if len(images) % self.views or len(images) != len(targets):
-            raise ConfigError(
-                f"a micro-batch of {len(images)} images and {len(targets)} targets; expected the "
-                f"same number, a multiple of views={self.views}"
-            )
-        if torch.is_autocast_enabled(images.device.type):
-            raise ConfigError(
-                "training.precision is bf16 or fp16 with privacy=dp_sgd; norms in half precision "
-                "bound nothing; set training.precision=fp32"
-            )
+        self._check(images, targets)
         if len(images) == 0:
             return [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
         if not self._independent:
@@ -99,6 +90,18 @@ class Engine(ABC):
         if bool(torch.stack([part.isfinite().all() for part in total]).all()):
             return total
         return self._one_by_one(images, targets)
+
+    def _check(self, images: Tensor, targets: Tensor) -> None:
+        if len(images) % self.views or len(images) != len(targets):
+            raise ConfigError(
+                f"a micro-batch of {len(images)} images and {len(targets)} targets; expected the "
+                f"same number, a multiple of views={self.views}"
+            )
+        if torch.is_autocast_enabled(images.device.type):
+            raise ConfigError(
+                "training.precision is bf16 or fp16 with privacy=dp_sgd; norms in half precision "
+                "bound nothing; set training.precision=fp32"
+            )
 
     def _one_by_one(self, images: Tensor, targets: Tensor) -> list[Tensor]:
         """Leave out the units whose part of the sum is not finite although their norm is."""

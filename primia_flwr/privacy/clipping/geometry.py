@@ -38,19 +38,8 @@ class Geometry:
 
         `x` is the input (N, C, H, W), `dy` the gradient of the output (N, O, H', W').
         """
-        return cast(
-            Tensor,
-            torch.ops.aten.convolution_backward(
-                dy,
-                x,
-                weight,
-                None,
-                self.stride,
-                self.padding,
-                self.dilation,
-                False,
-                (0, 0),
-                self.groups,
-                (False, True, False),
-            )[1],
+        moves, only_weight = (self.stride, self.padding, self.dilation), (False, True, False)
+        found: list[Tensor] = torch.ops.aten.convolution_backward(
+            dy, x, weight, None, *moves, False, (0, 0), self.groups, only_weight
         )
+        return found[1]

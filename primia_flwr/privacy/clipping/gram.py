@@ -67,14 +67,8 @@ def position_gram(dy: Tensor, views: int) -> Tensor:
 def squared_norms(x: Tensor, dy: Tensor, geometry: Geometry, views: int) -> Tensor:
     """Return each unit's squared norm of the kernel's gradient, (units,), as it is rounded.
 
-    Parameters
-    ----------
-    x, dy : Tensor
-        Input (units * views, C, H, W) and gradient of the output (units * views, O, H', W').
-    geometry : Geometry
-        Of a convolution with one group.
-    views : int
-        Images of a unit.
+    `x`, `dy`: input (units * views, C, H, W) and gradient of the output (units * views, O, H', W').
+    `geometry`: of a convolution with one group. `views`: images of a unit.
     """
     height, width = int(dy.shape[2]), int(dy.shape[3])
     units = dy.shape[0] // views

@@ -234,9 +234,8 @@ def read_head(folder: Path) -> Head | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError):
-        raise DataError(f"{path} cannot be read; expected what the ledger wrote; {REMEDY}") from (
-            None
-        )
+        expected = f"expected what the ledger wrote; {REMEDY}"
+        raise DataError(f"{path} cannot be read; {expected}") from None
 
 
 def _stamp(seconds: float) -> str:

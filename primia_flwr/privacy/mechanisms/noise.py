@@ -87,14 +87,8 @@ def skellam(
 ) -> _Integers:
     """Draw differences of two independent Poisson numbers of mean variance/2: (size,) int64.
 
-    Parameters
-    ----------
-    size : int
-        0 or more.
-    variance : float
-        In squared grid steps; above 0, at most 2^60.
-    generator : numpy.random.Generator, optional
-        For tests; by default a fresh one, keyed by the operating system.
+    `size`: 0 or more. `variance`: in squared grid steps; above 0, at most 2^60. `generator`: for
+    tests; by default a fresh one, keyed by the operating system.
 
     Raises
     ------

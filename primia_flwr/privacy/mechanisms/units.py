@@ -45,12 +45,7 @@ class Units:
     ) -> _Indices:
         """Draw units, each independently with probability `sampling_rate`; perhaps none.
 
-        Parameters
-        ----------
-        sampling_rate : float
-            In (0, 1].
-        generator : numpy.random.Generator, optional
-            For tests; by default a fresh one, keyed by the operating system.
+        `sampling_rate`: in (0, 1]. `generator`: for tests; else a fresh one that the system keys.
 
         Returns
         -------

@@ -65,12 +65,7 @@ class PrivacyAccount:
 def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount | None:
     """Return the account of a run; None where it claims nothing.
 
-    Parameters
-    ----------
-    run_dir : Path
-        The run's folder, with `sites/<name>/privacy` in a simulation.
-    config : mapping
-        The run's configuration, as plain values.
+    `run_dir` has `sites/<name>/privacy` in a simulation. `config`: the run's, as plain values.
     """
     cfg = PrivacyConfig(**config.get("privacy", {}))
     if not cfg.enabled:
@@ -78,9 +73,8 @@ def privacy_account(run_dir: Path, config: Mapping[str, Any]) -> PrivacyAccount 
     sites = [site for folder in _ledgers(run_dir) if (site := _site(folder, cfg.delta))]
     facts, total = _asked(cfg), ""
     if sites:
-        whole = across_sites(
-            [site.guarantee for site in sites], patients=facts["patients_over_sites"]
-        )
+        guarantees = [site.guarantee for site in sites]
+        whole = across_sites(guarantees, patients=facts["patients_over_sites"])
         facts["epsilon_by_filter"] = max(site.by_filter for site in sites)
         facts["epsilon"], facts["epsilon_accountant"] = whole.epsilon, whole.accountant
         total = _total(whole, cfg)

@@ -147,8 +147,7 @@ def _conditions(rows: Sequence[SumRow], *, one_machine: bool) -> list[str]:
         + (f"The smallest here was over {smallest}. " if smallest else "")
         + "All sites of a sum but one, together, can always work out that one's part.",
     ]
-    masked = [row for row in rows if row.members]
-    if masked:
+    if masked := [row for row in rows if row.members]:
         points += [_threshold(masked), _graph(masked)]
     return points
 
