@@ -46,14 +46,7 @@ def serve_dealer(data_owner: Channel, model_owner: Channel) -> int:
 def answer(raw: bytes, number: int, seeds: tuple[bytes, bytes]) -> bytes:
     """Return the model owner's share of a product: 8 bytes an entry, little-endian.
 
-    Parameters
-    ----------
-    raw : bytes
-        The request.
-    number : int
-        That it must bear.
-    seeds : tuple of bytes
-        The data owner's and the model owner's.
+    `raw`: the request, which must bear `number`. `seeds`: the data owner's and the model owner's.
 
     Raises
     ------

@@ -61,14 +61,8 @@ def values(masks: Bits, r: Words) -> Words:
 def product(pairs: Sequence[Words], opened: Bits, y: Words, share: Words) -> Words:
     """Return this party's share of x b.
 
-    Parameters
-    ----------
-    pairs : sequence of ndarray
-        This party's shares of the ten pairs, (2, count) each.
-    opened : ndarray
-        (5, count) uint8 of 0 and 1: a, e, g, f, l.
-    y, share : ndarray
-        (count,) uint64: x + r, and this party's share of x.
+    `pairs`: this party's shares of the ten pairs, (2, count) each. `opened`: (5, count) uint8 of 0
+    and 1: a, e, g, f, l. `y`, `share`: (count,) uint64: x + r, and this party's share of x.
     """
     a, e, g, f, low = opened.astype(np.uint64)
     q = g ^ f & low

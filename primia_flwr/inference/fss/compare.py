@@ -112,18 +112,9 @@ def evaluate(keys: CompareKeys, opened: Words, threads: int = 1) -> Bits:
 def relu(keys: CompareKeys, opened: Words, bits: Bits, share: Words, threads: int = 1) -> Words:
     """Return this party's share of max(x, 0).
 
-    Parameters
-    ----------
-    keys : CompareKeys
-        This party's.
-    opened : ndarray
-        (count,) uint64: as for `evaluate`.
-    bits : ndarray
-        (5, count) uint8 of 0 and 1: the XOR of both parties' results of `evaluate`, unpacked.
-    share : ndarray
-        (count,) uint64: of x.
-    threads : int
-        Work on up to that many parts at a time; the result is the same.
+    `keys`: this party's. `opened`: (count,) uint64: as for `evaluate`. `bits`: (5, count) uint8 of
+    0 and 1: the XOR of both parties' results of `evaluate`, unpacked. `share`: (count,) uint64: of
+    x. `threads`: work on up to that many parts at a time; the result is the same.
 
     Raises
     ------

@@ -98,18 +98,9 @@ def prefix_parity(
 ) -> NDArray[np.uint8]:
     """Return this party's XOR shares of 1{alpha <= point}.
 
-    Parameters
-    ----------
-    party : int
-        0 or 1.
-    key : bytes
-        Of the hash, 16 bytes.
-    roots : ndarray
-        (count, 2) uint64, this party's.
-    corrections : ndarray
-        (levels + 1, count, 2) uint64 of `generate`.
-    points : ndarray
-        (count,) uint64, each in the domain: below 2^(levels + 7).
+    `party`: 0 or 1. `key`: of the hash, 16 bytes. `roots`: (count, 2) uint64, this party's.
+    `corrections`: (levels + 1, count, 2) uint64 of `generate`. `points`: (count,) uint64, each in
+    the domain: below 2^(levels + 7).
 
     Returns
     -------

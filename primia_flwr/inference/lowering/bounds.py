@@ -30,12 +30,7 @@ LEAST_BITS = 8  # also of a model that compares nothing
 def measure(model: nn.Module, batches: Iterable[Tensor]) -> list[float]:
     """Return, by comparison step, the largest magnitude of what it compares, over all images.
 
-    Parameters
-    ----------
-    model : nn.Module
-        In evaluation mode.
-    batches : iterable of Tensor
-        Normalised images, (N, C, H, W) float.
+    `model`: in evaluation mode. `batches`: normalised images, (N, C, H, W) float.
 
     Raises
     ------

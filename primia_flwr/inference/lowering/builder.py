@@ -146,8 +146,7 @@ class Builder:
 
     def _max(self, node: fx.Node, rows: list[Window], columns: list[Window]) -> int:
         """Maxima along the columns of each row first, then along the rows."""
-        value = self._value(node.args[0])
-        before = node.args[0]
+        value, before = self._value(node.args[0]), node.args[0]
         waits = isinstance(before, fx.Node) and self._is_relu(before) and len(before.users) == 1
         compared = before.args[0] if waits else before  # type: ignore[union-attr]
         for axis, windows in ((3, columns), (2, rows)):
@@ -160,11 +159,8 @@ class Builder:
                 shape = list(self._shapes[value])
                 shape[axis] = len(level.first)
                 source, value = value, self._new(tuple(shape))
-                number = self.comparisons
-                step = MaxLevel(
-                    source, value, number, axis, level.first, level.second, tuple(shape)
-                )
-                self._compare(step, compared)
+                cells = (level.first, level.second, tuple(shape))
+                self._compare(MaxLevel(source, value, self.comparisons, axis, *cells), compared)
         return self._relu(value, before) if waits else value  # type: ignore[arg-type]
 
     def average(self, node: fx.Node) -> int:
@@ -209,16 +205,11 @@ class Builder:
         geometry = Geometry(
             _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation), layer.groups
         )
+        moves = (geometry.stride, geometry.padding, geometry.dilation)
+        sides = zip(rest[1:], layer.kernel_size, *moves, strict=True)
         sizes = [
             (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, pad, dilation in zip(
-                rest[1:],
-                layer.kernel_size,
-                geometry.stride,
-                geometry.padding,
-                geometry.dilation,
-                strict=True,
-            )
+            for size, kernel, stride, pad, dilation in sides
         ]
         return geometry, (images, layer.out_channels, *sizes)
 

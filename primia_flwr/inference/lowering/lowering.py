@@ -37,14 +37,8 @@ class Lowered:
 def lower(model: nn.Module, input_shape: Shape, *, compare_bits: int = COMPARE_BITS) -> Lowered:
     """Lower a model in evaluation mode.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Of `primia_flwr.models`; (N, C, H, W) to (N, classes).
-    input_shape : tuple of int
-        (N, C, H, W).
-    compare_bits : int
-        Ring of every comparison, 8 to 64.
+    `model`: of `primia_flwr.models`; (N, C, H, W) to (N, classes). `input_shape`: (N, C, H, W).
+    `compare_bits`: ring of every comparison, 8 to 64.
 
     Raises
     ------
@@ -54,8 +48,7 @@ def lower(model: nn.Module, input_shape: Shape, *, compare_bits: int = COMPARE_B
     if not 8 <= compare_bits <= 64:
         raise ConfigError(f"compare_bits={compare_bits}; expected 8 to 64, e.g. {COMPARE_BITS}")
     front, behind = split_front(model)
-    shape = tuple(through_front(front, torch.zeros(input_shape)).shape)
-    graph = folded(behind)
+    shape, graph = tuple(through_front(front, torch.zeros(input_shape)).shape), folded(behind)
     builder = Builder(graph, shape)
     for node in graph.graph.nodes:
         builder.add(node)

@@ -107,18 +107,9 @@ def residues(
 ) -> _Words:
     """Return T_0 of each number, or -T_1, modulo 2^(64-n); the two are equal inside the ring.
 
-    Parameters
-    ----------
-    party : int
-        0 or 1.
-    bits : int
-        n, 8 to 64.
-    opened, inside : ndarray
-        (count,) uint64 and uint8: y and a of each comparison.
-    sa : ndarray
-        (count,) uint64: this party's additive shares of the masks sa.
-    checks : Checks
-        This party's.
+    `party`: 0 or 1. `bits`: n, 8 to 64. `opened`, `inside`: (count,) uint64 and uint8: y and a of
+    each comparison. `sa`: (count,) uint64: this party's additive shares of the masks sa. `checks`:
+    this party's.
     """
     one, highest = np.uint64(party == ring.DATA_OWNER), opened >> np.uint64(bits - 1)
     t, a = (highest & np.uint64(1)).astype(np.bool_), inside.astype(np.bool_)

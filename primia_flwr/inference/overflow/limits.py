@@ -93,12 +93,7 @@ def _demand(holds: bool, what: str) -> None:
 def check_products(layers: tuple[Weights, ...], bits: int) -> None:
     """Refuse weights whose products of numbers in a ring could reach 2^62.
 
-    Parameters
-    ----------
-    layers : tuple of Weights
-        In fixed point.
-    bits : int
-        Of the ring.
+    `layers`: in fixed point. `bits`: of the ring.
 
     Raises
     ------

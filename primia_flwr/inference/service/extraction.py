@@ -61,14 +61,8 @@ class Limits:
 def limits_for(layer: LastLayer, *, limit: int, life_limit: int, accepted: bool) -> Limits:
     """Return both limits; 0 stands for a quarter of the answers that read the last layer.
 
-    Parameters
-    ----------
-    layer : LastLayer
-        Of the model that is served.
-    limit, life_limit : int
-        What the model owner has said.
-    accepted : bool
-        Whether the model owner has said that a data owner may be able to read the layer.
+    `layer`: of the model that is served. `limit`, `life_limit`: what the model owner has said.
+    `accepted`: whether the model owner has said that a data owner may be able to read the layer.
 
     Raises
     ------

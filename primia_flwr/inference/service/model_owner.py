@@ -145,22 +145,7 @@ class Server:
     def serve(self, channel: Channel) -> None:
         """Serve one data owner until it says goodbye; whatever goes wrong is told to it."""
         try:
-            with channel.within(FIRST_WORD_SECONDS):
-                hello = unpack(channel.receive(Kind.HELLO, at_most=MAX_JSON_BYTES), Hello)
-            if hello.protocol != self._settings.protocol:
-                raise ProtocolError(
-                    f"protocol={hello.protocol}; this server offers {self._settings.protocol}"
-                )
-            if hello.batch > self._max_batch:
-                raise PolicyRefusal(
-                    f"batch={hello.batch}; this server takes at most {self._max_batch} images at "
-                    "once; ask with a smaller batch"
-                )
-            if hello.audit and not self._settings.audit:
-                raise PolicyRefusal(
-                    "audit=true; this server takes part in no audit; expected audit=false, unless "
-                    "the model owner allows it: primia serve model-owner audit=true"
-                )
+            hello = self._hello(channel)
             # Of an open-ended session each batch is checked when it comes.
             self._queries.check(channel.peer.name, hello.batch * hello.batches)
             with self._place(channel.peer.name, hello):
@@ -188,21 +173,43 @@ class Server:
             if watches:
                 self._watching.release()
 
-    def _session(self, channel: Channel, hello: Hello) -> None:
-        lowered = self._served.lowered(hello.batch)
-        lowered = replace(lowered, plan=replace(lowered.plan, audit=hello.audit))
-        spec = CorrelationSpec.of(lowered.plan)
-        nonce = secrets.token_hex(NONCE_BYTES)
-        offer = Offer(
+    def _hello(self, channel: Channel) -> Hello:
+        """Receive what a data owner wishes; refuse what this server does not do."""
+        with channel.within(FIRST_WORD_SECONDS):
+            hello = unpack(channel.receive(Kind.HELLO, at_most=MAX_JSON_BYTES), Hello)
+        if hello.protocol != self._settings.protocol:
+            raise ProtocolError(
+                f"protocol={hello.protocol}; this server offers {self._settings.protocol}"
+            )
+        if hello.batch > self._max_batch:
+            raise PolicyRefusal(
+                f"batch={hello.batch}; this server takes at most {self._max_batch} images at "
+                "once; ask with a smaller batch"
+            )
+        if hello.audit and not self._settings.audit:
+            raise PolicyRefusal(
+                "audit=true; this server takes part in no audit; expected audit=false, unless "
+                "the model owner allows it: primia serve model-owner audit=true"
+            )
+        return hello
+
+    def _offer(self, lowered: Lowered, spec: CorrelationSpec) -> Offer:
+        return Offer(
             card=public_card(self._served.card),
             compare_bits=self._served.compare_bits,
             plan=lowered.plan.digest,
             model=self._served.digest,
-            nonce=nonce,
+            nonce=secrets.token_hex(NONCE_BYTES),
             ahead=blocks_ahead(self._settings, stored_bytes(ring.MODEL_OWNER, spec)),
             calibrated=self._served.calibrated,
             score_limit=self._served.score_limit,
         )
+
+    def _session(self, channel: Channel, hello: Hello) -> None:
+        lowered = self._served.lowered(hello.batch)
+        lowered = replace(lowered, plan=replace(lowered.plan, audit=hello.audit))
+        spec = CorrelationSpec.of(lowered.plan)
+        offer = self._offer(lowered, spec)
         channel.send(Kind.OFFER, pack(offer))
         peer = channel.peer.fingerprint
         session = session_of(hello, offer, peer, self._fingerprint)

@@ -64,6 +64,22 @@ def ask_for_offer(
     return hello, unpack(channel.receive(Kind.OFFER, at_most=MAX_JSON_BYTES), Offer)
 
 
+def _in_range(card: ModelCard) -> bool:
+    return (
+        type(card.image_size) is int
+        and 16 <= card.image_size <= _MAX_IMAGE_SIZE
+        and type(card.channels) is int
+        and card.resize in RESIZE_NAMES
+        and 2 <= len(card.classes) <= _MAX_CLASSES
+        and all(_CLASS_NAME.fullmatch(name) for name in card.classes)
+        and len(card.mean) == len(card.std) == card.channels
+        and all(type(value) is float for value in (*card.mean, *card.std))
+        and min(card.std) > 0
+        and max(_largest_pixel(*pair) for pair in zip(card.mean, card.std, strict=True))
+        < _PIXEL_LIMIT
+    )
+
+
 def read_card(offer: Offer) -> ModelCard:
     """Return the offered model's card.
 
@@ -74,19 +90,7 @@ def read_card(offer: Offer) -> ModelCard:
     """
     try:
         card = ModelCard.from_dict(offer.card)
-        in_range = (
-            type(card.image_size) is int
-            and 16 <= card.image_size <= _MAX_IMAGE_SIZE
-            and type(card.channels) is int
-            and card.resize in RESIZE_NAMES
-            and 2 <= len(card.classes) <= _MAX_CLASSES
-            and all(_CLASS_NAME.fullmatch(name) for name in card.classes)
-            and len(card.mean) == len(card.std) == card.channels
-            and all(type(value) is float for value in (*card.mean, *card.std))
-            and min(card.std) > 0
-            and max(_largest_pixel(*pair) for pair in zip(card.mean, card.std, strict=True))
-            < _PIXEL_LIMIT
-        )
+        in_range = _in_range(card)
     except (CheckpointError, TypeError, ValueError) as error:
         raise ProtocolError(f"the model owner offers a model card with {error}") from None
     if not in_range:

@@ -122,13 +122,8 @@ class QueryLog:
         with self._open() as journal:
             self._check(data_owner, images)
             query = _Query(time.time(), images, self._model)
-            entry = {
-                "time": query.time,
-                "data_owner": data_owner,
-                "images": images,
-                "model": query.model,
-            }
-            self._append(journal, entry)
+            told = {"time": query.time, "data_owner": data_owner}
+            self._append(journal, {**told, "images": images, "model": query.model})
             self._count((data_owner, query))
 
     def _of(self, data_owner: str) -> list[_Query]:

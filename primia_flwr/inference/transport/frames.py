@@ -33,12 +33,7 @@ _SMALL_BYTES = 1 << 14
 def frame(kind: int, parts: Iterable[Part]) -> deque[memoryview]:
     """Return a frame as pieces to be sent one after the other; big parts are not copied.
 
-    Parameters
-    ----------
-    kind : int
-        0 to 255.
-    parts : iterable of C-contiguous buffers
-        Their bytes, one after the other, are the body.
+    `kind`: 0 to 255. `parts`: C-contiguous; their bytes, one after the other, are the body.
     """
     views = [part.data if isinstance(part, np.ndarray) else memoryview(part) for part in parts]
     small = bytearray(_HEADER.pack(kind, sum(view.nbytes for view in views)))

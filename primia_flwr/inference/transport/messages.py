@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any, TypeVar, get_type_hints
 
@@ -143,10 +143,9 @@ def unpack(raw: bytes | bytearray | memoryview, kind: type[_T]) -> _T:
         values = parse_json(bytes(raw))
     except ValueError:
         raise _refusal(kind, "something that is not JSON", "JSON") from None
-    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(values, Mapping) or set(values) != names:
-        raise _refusal(kind, "other fields", ", ".join(sorted(names)))
     hints = get_type_hints(kind)
+    if not isinstance(values, Mapping) or set(values) != set(hints):
+        raise _refusal(kind, "other fields", ", ".join(sorted(hints)))
     for name, value in values.items():
         wanted = dict if hints[name] == dict[str, Any] else hints[name]
         if type(value) is not wanted:
