@@ -30,14 +30,8 @@ def installed(package: str) -> bool:
 def need(package: str, asked: str, *, instead: str = "") -> None:
     """Refuse what needs a package that is not installed.
 
-    Parameters
-    ----------
-    package : str
-        A name in `EXTRAS`.
-    asked : str
-        What needs it, as the user typed it, e.g. `protocol=crypten`.
-    instead : str
-        What does without it, where there is such a thing, e.g. `report.saliency=0`.
+    `package`: a name in `EXTRAS`. `asked`: what needs it, as the user typed it, e.g.
+    `protocol=crypten`. `instead`: what does without it, if anything, e.g. `report.saliency=0`.
 
     Raises
     ------

@@ -31,18 +31,9 @@ def write_attack(
 ) -> None:
     """Write `<name>.png`, `<name>.html` and, last, `<name>.json`: with it the attack is complete.
 
-    Parameters
-    ----------
-    folder : Path
-        Made where it is not there.
-    name : str
-        Of the attack.
-    values : dict
-        Every figure of the page; `run` and `synthetic` among them.
-    page : Page
-        What the page says.
-    figure : Figure
-        The picture; `alt` says in words what it shows.
+    `folder`: made where it is not there. `name`: of the attack. `values`: every figure of the page;
+    `run` and `synthetic` among them. `page`: what the page says. `figure`: the picture; `alt` says
+    in words what it shows.
     """
     make_folder(folder)
     text = render(

@@ -66,14 +66,8 @@ def told_patients(
 ) -> tuple[str, ...]:
     """Return what may be written of patients: their pseudonyms; names of drawn ones as they are.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Of patients, one an image.
-    synthetic : bool
-        Whether the images were drawn by formula and show nobody.
-    private : Path, optional
-        The folder of the key; None: that of the default cache.
+    `names`: of patients, one an image. `synthetic`: whether the images were drawn by formula and
+    show nobody. `private`: the folder of the key; None: that of the default cache.
 
     Raises
     ------

@@ -85,16 +85,10 @@ def _run(
     )
     Submitted.by_this_process(run_id).write(run_dir / "flower")
     command = [flower_program("flwr"), "log", str(run_id), CONNECTION, "--stream"]
+    file, known = run_dir / "logs" / "flower.log", flower_environment(connection.home)
+    child = Child("log", command, log_file=file, environment=known, folder=run_dir)
     with Children() as children:
-        log = children.add(
-            Child(
-                "log",
-                command,
-                log_file=run_dir / "logs" / "flower.log",
-                environment=flower_environment(connection.home),
-                folder=run_dir,
-            )
-        )
+        log = children.add(child)
         try:
             return _wait(connection, run_id, run_dir, watch, log)
         except (RunStopped, KeyboardInterrupt):

@@ -1,7 +1,7 @@
 """The card of a trained model, `model.json`: what it is, and how its images are prepared."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,14 @@ _OPTIONAL = (
     "several",
 )  # fmt: skip
 _OWN = {"no_norm": "norm layers", "body": "classifier"}
+
+
+_PARTS: Mapping[str, Callable[[Any], object]] = {
+    "activation_bounds": ActivationBounds.from_dict,
+    "provenance": Provenance.from_dict,
+    "origin": Origin.from_dict,
+    "votes": Votes.from_dict,
+}
 
 
 @dataclass(frozen=True)
@@ -96,17 +104,10 @@ class ModelCard:
             names = [item.name for item in fields(cls) if item.name not in _OPTIONAL]
             known: dict[str, Any] = {name: values[name] for name in names}
             known |= {name: str(values.get(name, "")) for name in ("privacy", "site")}
-            if "activation_bounds" in values:
-                known["activation_bounds"] = ActivationBounds.from_dict(values["activation_bounds"])
-            if "provenance" in values:
-                known["provenance"] = Provenance.from_dict(values["provenance"])
-            if "origin" in values:
-                known["origin"] = Origin.from_dict(values["origin"])
+            known |= {name: read(values[name]) for name, read in _PARTS.items() if name in values}
             known["set_scores"] = tuple(map(tuple, values.get("set_scores", ())))
             known["several"] = values.get("several", False)
             known["kind"] = values.get("kind", SINGLE)
-            if "votes" in values:
-                known["votes"] = Votes.from_dict(values["votes"])
             known["model"] = _model_of(known["model"])
             for name in ("classes", "mean", "std"):
                 known[name] = tuple(known[name])

@@ -52,6 +52,33 @@ def save_model(run_dir: Path, model: nn.Module, card: ModelCard) -> None:
         write_together(dict(zip(files, (weights, _text(described)), strict=True)))
 
 
+def _check_asked(run_dir: Path, card: ModelCard, *, whole: bool, single: bool) -> None:
+    """Refuse a part of a model, or several models, where one whole model is asked for."""
+    if whole and card.lacks:
+        raise CheckpointError(
+            f"{run_dir} lacks its {card.lacks}: each site has its own (model.shared="
+            f"{card.model.shared}); expected the whole model that a site has saved, e.g. "
+            f"{run_dir}/sites/<site>/model of a simulation"
+        )
+    if single and card.votes:
+        raise CheckpointError(
+            f"{run_dir} holds an ensemble of {len(card.votes.members)} models; expected one model "
+            "here; an ensemble is read by primia evaluate and primia predict"
+        )
+
+
+def _read_weights(path: Path, digest: str) -> bytes:
+    expected = "the folder of a finished run, e.g. run=outputs/2026-01-31/12-00-00-demo"
+    with reading(path, error=CheckpointError, expected=expected):
+        weights = path.read_bytes()
+        if hashlib.sha256(weights).hexdigest() != digest:
+            raise CheckpointError(
+                f"{path} does not belong to its {CARD_FILE}, or is damaged; expected the two "
+                "files of one moment; copy the whole run folder again"
+            )
+        return weights
+
+
 def load_model(
     run_dir: Path, *, whole: bool = True, single: bool = False
 ) -> tuple[nn.Module, ModelCard]:
@@ -66,26 +93,9 @@ def load_model(
         If a file is missing or damaged, or the two do not belong together.
     """
     card, digest = read_card(run_dir / CARD_FILE)
-    if whole and card.lacks:
-        raise CheckpointError(
-            f"{run_dir} lacks its {card.lacks}: each site has its own (model.shared="
-            f"{card.model.shared}); expected the whole model that a site has saved, e.g. "
-            f"{run_dir}/sites/<site>/model of a simulation"
-        )
-    if single and card.votes:
-        raise CheckpointError(
-            f"{run_dir} holds an ensemble of {len(card.votes.members)} models; expected one model "
-            "here; an ensemble is read by primia evaluate and primia predict"
-        )
+    _check_asked(run_dir, card, whole=whole, single=single)
     path = run_dir / _WEIGHTS_FILE
-    expected = "the folder of a finished run, e.g. run=outputs/2026-01-31/12-00-00-demo"
-    with reading(path, error=CheckpointError, expected=expected):
-        weights = path.read_bytes()
-        if hashlib.sha256(weights).hexdigest() != digest:
-            raise CheckpointError(
-                f"{path} does not belong to its {CARD_FILE}, or is damaged; expected the two "
-                "files of one moment; copy the whole run folder again"
-            )
+    weights = _read_weights(path, digest)
     try:
         return _rebuilt(card, weights), card
     except MemoryError:
@@ -124,14 +134,8 @@ def _model_of(card: ModelCard, arrays: dict[str, Tensor]) -> nn.Module:
 def write_bounds(run_dir: Path, bounds: ActivationBounds, *, weights: str) -> None:
     """Put activation bounds into a saved model's card, in place of earlier ones.
 
-    Parameters
-    ----------
-    run_dir : Path
-        Folder of the model.
-    bounds : ActivationBounds
-        As measured.
-    weights : str
-        Digest of the weights that they were measured on, from `weights_digest`.
+    `run_dir`: folder of the model. `bounds`: as measured. `weights`: digest of the weights that
+    they were measured on, from `weights_digest`.
 
     Raises
     ------

@@ -152,7 +152,8 @@ class FederationFolder:
         files = sorted((self.folder / "keys" / _REVOKED).glob("*.pub"))
         return [_public_line(file) for file in files]
 
-    def _issue(self, names: Sequence[str], min_sites: int, software: bool) -> dict[str, Path]:
+    def _free(self, names: Sequence[str]) -> dict[str, Path]:
+        """Return where the kits of new sites go; refuse to write over others."""
         if not names or len(set(names)) != len(names):
             raise FederationError(
                 f"sites=[{','.join(names)}]; expected different names, e.g. [rome]"
@@ -165,6 +166,10 @@ class FederationFolder:
                         f"{left} exists; expected no kit of that name, since keys are never "
                         "overwritten; move or delete it"
                     )
+        return kits
+
+    def _issue(self, names: Sequence[str], min_sites: int, software: bool) -> dict[str, Path]:
+        kits = self._free(names)
         with self._changing(), TemporaryDirectory(prefix=".adding-", dir=self.folder) as scratch:
             drafts = Path(scratch)
             made = {name: make_keys(drafts / f"kit-{name}", name) for name in names}

@@ -64,14 +64,8 @@ def renew(key_file: Path, roster_file: Path, site: str) -> tuple[Adopted, Path]:
 def trust(roster_file: Path, public_file: Path, *, own: str = "") -> Adopted:
     """Put another site's identity into a roster.
 
-    Parameters
-    ----------
-    roster_file : Path
-        The copy to change.
-    public_file : Path
-        What the other site's `renew` wrote.
-    own : str
-        The site whose copy it is: nobody else may bring an identity for it.
+    `roster_file`: the copy to change. `public_file`: what the other site's `renew` wrote. `own`:
+    the site whose copy it is: nobody else may bring an identity for it.
 
     Raises
     ------

@@ -61,6 +61,11 @@ def load_roster(file: Path) -> Roster:
         sites = tuple(RosterSite(**site) for site in content.pop("sites"))
         roster = Roster(**content, sites=sites)
         _check_texts(roster)
+    _check_fingerprints(file, roster)
+    return roster
+
+
+def _check_fingerprints(file: Path, roster: Roster) -> None:
     for site in roster.sites:
         for kind in ("supernode", "identity"):
             stated = getattr(site, f"{kind}_fingerprint")
@@ -72,7 +77,6 @@ def load_roster(file: Path) -> Roster:
                     f"{printable(stated, limit=80)}; its key has {actual}; ask the "
                     "coordinator for the roster again"
                 )
-    return roster
 
 
 def _check_texts(roster: Roster) -> None:

@@ -67,16 +67,8 @@ def take_in(
 ) -> None:
     """Put the new roster in the place of a site's own.
 
-    Parameters
-    ----------
-    change : RosterChange
-        What `compare` found.
-    roster_file : Path
-        The site's own.
-    compared : sequence of str
-        Fingerprints that were compared by phone: of all identities that come.
-    left : sequence of str
-        Names of all sites that go.
+    `change`: what `compare` found. `roster_file`: the site's own. `compared`: fingerprints that
+    were compared by phone: of all identities that come. `left`: names of all sites that go.
 
     Raises
     ------

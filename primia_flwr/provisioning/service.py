@@ -221,12 +221,17 @@ def complete_kit(
     # A data owner does not learn who else is one.
     known = [each for each in peers if each == peer or not each.role == peer.role == "data-owner"]
     (kit / kit_files.PEERS_FILE).write_text(peers_yaml(plan.name, ca_fingerprint, known))
+    (kit / "README.md").write_text(_readme(kit, peer, plan, ca_fingerprint))
+    zip_kit(kit)
+
+
+def _readme(kit: Path, peer: Peer, plan: ServicePlan, ca_fingerprint: str) -> str:
     role_text = _ROLE_TEXTS[peer.role].format(
         own=peer.address,
         model_owner=plan.address("model-owner"),
         crypto_provider=plan.address("crypto-provider"),
     )
-    readme = _README.format(
+    return _README.format(
         software=put_software(kit) if plan.software else NO_SOFTWARE,
         role=peer.role,
         name=peer.name,
@@ -237,5 +242,3 @@ def complete_kit(
         command=command(plan, peer.role, kit="."),
         role_text=role_text,
     )
-    (kit / "README.md").write_text(readme)
-    zip_kit(kit)

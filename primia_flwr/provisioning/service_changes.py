@@ -181,14 +181,8 @@ class ServiceFolder:
                 raise TypeError("its key is of another kind")
             names = last.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             purposes = last.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-            return certs.certify(
-                self.authority,
-                key,
-                f"{peer.role} {peer.name}",
-                list(names),
-                list(purposes),
-                days=days,
-            )
+            who = f"{peer.role} {peer.name}"
+            return certs.certify(self.authority, key, who, list(names), list(purposes), days=days)
 
     def _added(self, name: str, peers: Sequence[Peer], days: int) -> tuple[Path, Peer]:
         """Make a data owner's kit; it appears whole."""

@@ -87,14 +87,8 @@ def load_latest(
 ) -> Checkpoint | None:
     """Read the newest intact checkpoint; None if there is none at all.
 
-    Parameters
-    ----------
-    folder : Path
-        The run's `checkpoints` folder.
-    config_hash : str
-        Of the experiment that wants to go on.
-    model : mapping of name to array
-        The configured model's arrays; only names, shapes and dtypes are compared.
+    `folder`: the run's `checkpoints` folder. `config_hash`: of the experiment that wants to go on.
+    `model`: the configured model's arrays; only names, shapes and dtypes are compared.
 
     Raises
     ------
@@ -128,14 +122,9 @@ def _newest(folder: Path) -> tuple[Checkpoint | None, Path]:
 def adopt(folder: Path, *, before: str, after: str, **state: Any) -> None:
     """Save the newest intact checkpoint anew, as one of another experiment, with other state.
 
-    Parameters
-    ----------
-    folder : Path
-        The run's `checkpoints` folder; where it holds none, nothing is done.
-    before, after : str
-        Config hashes: of the checkpoint, and the one it gets; one that has it already stays.
-    **state
-        Entries of the state that change.
+    `folder`: the run's `checkpoints` folder; where it holds none, nothing is done. `before`,
+    `after`: config hashes: of the checkpoint, and the one it gets; one that has it already stays.
+    `**state`: entries of the state that change.
 
     Raises
     ------
@@ -157,13 +146,12 @@ def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
-    arrays = save_tensors(
-        {
-            f"{group}/{name}": np.asarray(array, order="C")
-            for group, named in checkpoint.arrays.items()
-            for name, array in named.items()
-        }
-    )
+    whole = {
+        f"{group}/{name}": np.asarray(array, order="C")
+        for group, named in checkpoint.arrays.items()
+        for name, array in named.items()
+    }
+    arrays = save_tensors(whole)
     content = {
         "round": checkpoint.round,
         "config_hash": checkpoint.config_hash,
@@ -179,17 +167,21 @@ def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
     return {_ARRAYS_FILE: arrays, _STATE_FILE: json.dumps(sealed, indent=1).encode()}
 
 
+def _check_digests(sealed: Mapping[str, Any], packed: bytes) -> None:
+    if sealed["format"] != _FORMAT:
+        raise _DamagedError(f"format {sealed['format']!r:.40}, expected {_FORMAT}")
+    if sealed["content_sha256"] != _digest(sealed["content"]):
+        raise _DamagedError(f"{_STATE_FILE} does not match its SHA-256")
+    if sealed["arrays_sha256"] != hashlib.sha256(packed).hexdigest():
+        raise _DamagedError(f"{_ARRAYS_FILE} does not match its SHA-256")
+
+
 def _decode(path: Path) -> Checkpoint:
     try:
         sealed = parse_json(read_bytes(path / _STATE_FILE), finite=False)
         packed = (path / _ARRAYS_FILE).read_bytes()
         content = sealed["content"]
-        if sealed["format"] != _FORMAT:
-            raise _DamagedError(f"format {sealed['format']!r:.40}, expected {_FORMAT}")
-        if sealed["content_sha256"] != _digest(content):
-            raise _DamagedError(f"{_STATE_FILE} does not match its SHA-256")
-        if sealed["arrays_sha256"] != hashlib.sha256(packed).hexdigest():
-            raise _DamagedError(f"{_ARRAYS_FILE} does not match its SHA-256")
+        _check_digests(sealed, packed)
         arrays: dict[str, ArrayMap] = {group: {} for group in content["groups"]}
         for name, array in load_tensors(packed).items():
             group, _, rest = name.partition("/")

@@ -81,15 +81,16 @@ def write_matrix(run_dir: Path, matrix: CrossSite) -> None:
         "outputs": matrix.outputs,
         "sites": list(matrix.sites),
         "rows": [
-            {
-                "model": row.model,
-                "round": row.round,
-                "cells": {site: cell.to_dict() for site, cell in row.cells.items()},
-            }
+            {**vars(row), "cells": {site: cell.to_dict() for site, cell in row.cells.items()}}
             for row in matrix.rows
         ],
     }
     write_result(run_dir / FILE, content)
+
+
+def _row(row: Mapping[str, Any], task: Task, outputs: int) -> ModelRow:
+    cells = {str(s): Cell.from_dict(cell, task, outputs) for s, cell in row["cells"].items()}
+    return ModelRow(str(row["model"]), int(row["round"]), cells)
 
 
 def read_matrix(run_dir: Path) -> CrossSite | None:
@@ -109,16 +110,5 @@ def read_matrix(run_dir: Path) -> CrossSite | None:
         name, outputs = str(values["task"]), int(values["outputs"])
         if name not in TASKS:
             raise ValueError(f"task={name!r:.40}")
-        task = TASKS[name]
-        rows = tuple(
-            ModelRow(
-                str(row["model"]),
-                int(row["round"]),
-                {
-                    str(site): Cell.from_dict(cell, task, outputs)
-                    for site, cell in row["cells"].items()
-                },
-            )
-            for row in values["rows"]
-        )
+        rows = tuple(_row(row, TASKS[name], outputs) for row in values["rows"])
         return CrossSite(tuple(map(str, values["sites"])), rows, name, outputs)

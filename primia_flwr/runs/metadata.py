@@ -91,18 +91,17 @@ def data_facts(
     if private_unit:
         counts = [{"site": s.name, f"{private_unit}s": _units(s, private_unit)} for s in sites]
         return {**facts, "sites": counts, "test": {"n": len(test)} if test else None}
+    test_facts = {"n": len(test), "label_counts": label_counts(test)} if test else None
+    return {**facts, "sites": [_site_facts(site) for site in sites], "test": test_facts}
+
+
+def _site_facts(site: SiteData) -> dict[str, Any]:
+    counts = label_counts(site.train)
     return {
-        **facts,
-        "sites": [
-            {
-                "site": site.name,
-                "train": len(site.train),
-                "val": len(site.val),
-                "label_counts": label_counts(site.train),
-            }
-            for site in sites
-        ],
-        "test": {"n": len(test), "label_counts": label_counts(test)} if test else None,
+        "site": site.name,
+        "train": len(site.train),
+        "val": len(site.val),
+        "label_counts": counts,
     }
 
 

@@ -116,6 +116,21 @@ def _title(experiment: Experiment, run_dir: Path) -> str:
     return f"{experiment.name} {job}".strip()
 
 
+def _tables(folder: RunFolder) -> dict[str, list[list[Any]]]:
+    """Return the tables of a run as rows, with their headings first."""
+    tested, written = folder.task.judge.tested, {"history": folder.history, "sites": folder.sites}
+    results: list[list[Any]] = [["model", *(metric.words for metric in tested), "n"]]
+    for name, scores in folder.results.items():
+        figures = scores.figures()
+        results.append([name, *(figures[metric.name] for metric in tested), scores.n])
+    tables = {
+        name: [list(rows[0]), *(list(row.values()) for row in rows)]
+        for name, rows in written.items()
+        if rows
+    }
+    return {**tables, "results": results}
+
+
 def record_of(settings: dict[str, Any], folder: RunFolder) -> Record:
     """Return what is sent of a run's folder."""
     task, judge = folder.task, folder.task.judge
@@ -123,22 +138,12 @@ def record_of(settings: dict[str, Any], folder: RunFolder) -> Record:
     for site in dict.fromkeys(row["site"] for row in folder.sites if row.get("site")):
         own = [row for row in folder.sites if row.get("site") == site]
         curves[site] = _curves(own, task.watched)
-    results: list[Sequence[Any]] = [["model", *(metric.words for metric in judge.tested), "n"]]
-    for name, scores in folder.results.items():
-        figures = scores.figures()
-        results.append([name, *(figures[metric.name] for metric in judge.tested), scores.n])
-    written = {"history": folder.history, "sites": folder.sites}
-    tables: dict[str, Any] = {
-        name: [list(rows[0]), *(list(row.values()) for row in rows)]
-        for name, rows in written.items()
-        if rows
-    }
     federated = folder.results.get("Federated")
     reached = federated.figures() if federated else {}
     return Record(
         settings,
         curves,
-        tables={**tables, "results": results},
+        tables=_tables(folder),
         summary={key: reached.get(key) for key in judge.headline},
         model=[folder.path / "model.safetensors", folder.path / "model.json"],
     )

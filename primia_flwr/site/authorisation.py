@@ -87,6 +87,11 @@ def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:
             f"site {policy.site} refuses: bundle {digest} is not approved here; the hospital "
             "looks at it with `primia site review` and may approve the whole hash"
         )
+    return _inspected(request, policy)
+
+
+def _inspected(request: Request, policy: SitePolicy) -> Bundle:
+    """Return what the bundle says of itself; refuse one that is not what the run names."""
     try:
         bundle = inspect(request.bundle)
     except PolicyRefusal as refusal:
@@ -112,11 +117,8 @@ def _check_message(message_type: str, policy: SitePolicy) -> None:
 def _check_search(content: Mapping[str, Any], policy: SitePolicy) -> tuple[str, ...]:
     """Return the keys that the run may vary from round to round: none where it is no search."""
     search = content.get("search") or {}
-    population, space = (
-        (search.get("population", 0), search.get("space") or {})
-        if isinstance(search, dict)
-        else (None, {})
-    )
+    told = search if isinstance(search, dict) else {"population": None}
+    population, space = told.get("population", 0), told.get("space") or {}
     if type(population) is not int or not isinstance(space, dict):
         raise _refusal(
             policy, "its search cannot be read; expected search.population and search.space"

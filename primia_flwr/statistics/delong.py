@@ -77,14 +77,8 @@ def weighted_area(
 ) -> Area:
     """Return the one-vs-rest area of C classes, weighted by the images of each class.
 
-    Parameters
-    ----------
-    labels : (N,) int
-        Indices of classes; classes without images are left out.
-    probabilities : (N, C) float
-        Of each class.
-    patients : (N,), optional
-        As in `area`.
+    `labels`: (N,) int, indices of classes; classes without images are left out. `probabilities`:
+    (N, C) float, of each class. `patients`: (N,), as in `area`.
 
     Raises
     ------

@@ -111,14 +111,9 @@ def read_text(file: Path, *, at_most: int = MAX_BYTES) -> str:
 def parse_json(text: str | bytes, *, finite: bool = True, half_characters: bool = False) -> Any:
     """Parse JSON.
 
-    Parameters
-    ----------
-    text : str or bytes
-        In UTF-8.
-    finite : bool
-        Refuse NaN and infinity, which Python writes though JSON does not know them.
-    half_characters : bool
-        Take lone surrogates, with which Python writes names of files that are not UTF-8.
+    `text`: in UTF-8. `finite`: refuse NaN and infinity, which Python writes though JSON does not
+    know them. `half_characters`: take lone surrogates, with which Python writes names of files that
+    are not UTF-8.
 
     Raises
     ------
@@ -195,9 +190,7 @@ def _inner(value: Any, finite: bool, half_characters: bool) -> list[Any]:
         return [*value, *value.values()]
     if isinstance(value, list):
         return value
-    if isinstance(value, str):
-        if half_characters:
-            return []
+    if isinstance(value, str) and not half_characters:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:

@@ -109,10 +109,8 @@ class LoopbackFederation(Service):
             self.edit_policy(site.name, **_settings(site, self._experiments, self._min_sites))
             if self.bundle is not None:
                 self.sites[site.name].approve(self.bundle)
-        self._stack.enter_context(self.superlink)
-        self.nodes = register_sites(
-            self.superlink.address, self.root_certificates, self.federation.roster
-        )
+        link, roster = self._stack.enter_context(self.superlink), self.federation.roster
+        self.nodes = register_sites(link.address, self.root_certificates, roster)
         for local in self.sites.values():
             self._stack.callback(local.stop)
             local.start()

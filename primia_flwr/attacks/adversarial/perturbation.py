@@ -33,16 +33,8 @@ class Attacked:
     def wrong(self, images: LabelledImages, method: str, distance: float, batch: int) -> Tensor:
         """Return which images the model takes for another class than theirs, (N,) bool.
 
-        Parameters
-        ----------
-        images : LabelledImages
-            With their true classes.
-        method : str
-            One of `METHODS`.
-        distance : float
-            0 or more; with 0 the images are as they are.
-        batch : int
-            Images at a time.
+        `images`: with their true classes. `method`: one of `METHODS`. `distance`: 0 or more; with 0
+        the images are as they are. `batch`: images at a time.
         """
         self.model.to(self.device).eval()
         for parameter in self.model.parameters():

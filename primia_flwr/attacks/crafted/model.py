@@ -88,16 +88,9 @@ def check_run(experiment: Experiment, kind: str) -> None:
 def set_trap(model: nn.Module, trap: Trap, public: Tensor, *, share: float) -> None:
     """Craft a model in place.
 
-    Parameters
-    ----------
-    model : nn.Module
-        With group norm or without normalisation; its kernels are the attacker's choice.
-    trap : Trap
-        What to craft.
-    public : Tensor
-        (N, C, H, W) normalised: images of the attacker's own.
-    share : float
-        Of images that shall get through, in (0, 1]; at least one of the public ones does.
+    `model`: with group norm or without normalisation; its kernels are the attacker's choice.
+    `trap`: what to craft. `public`: (N, C, H, W) normalised: images of the attacker's own. `share`:
+    of images that shall get through, in (0, 1]; at least one of the public ones does.
     """
     with torch.no_grad():
         _CRAFTS[trap.kind](model, trap.channel)

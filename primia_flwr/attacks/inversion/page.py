@@ -61,27 +61,26 @@ def rows_of(result: Mapping[str, Any]) -> _Table:
         "arm", "n", "MSE", "PSNR (dB)", "SSIM", "SSIM with strangers", "LPIPS", "labels",
         "Fréchet distance", "identified by pixels", "by features", "by chance",
     ]  # fmt: skip
-    rows = []
-    for arm, own in result["arms"].items():
-        pixels, features = own["identified_by_pixels"], own["identified_by_features"]
-        distance, perceptual = own["frechet_distance"], own["mean_lpips"]
-        rows.append(
-            [
-                arm,
-                str(own["n"]),
-                f"{own['mean_mse']:.4f}",
-                f"{own['mean_psnr']:.1f}",
-                f"{own['mean_ssim']:.3f}",
-                _strangers(own["against_strangers"]),
-                DASH if perceptual is None else f"{perceptual:.3f}",
-                f"{own['labels_recovered']:.0%}",
-                DASH if distance is None else f"{distance:.3g}",
-                f"{pixels['hits']} of {pixels['n']} (p {p_value(pixels['p_value'])})",
-                f"{features['hits']} of {features['n']} (p {p_value(features['p_value'])})",
-                f"{pixels['chance']:.1%}",
-            ]
-        )
-    return heads, rows
+    return heads, [_row(arm, own) for arm, own in result["arms"].items()]
+
+
+def _row(arm: str, own: Mapping[str, Any]) -> list[str]:
+    pixels, features = own["identified_by_pixels"], own["identified_by_features"]
+    distance, perceptual = own["frechet_distance"], own["mean_lpips"]
+    return [
+        arm,
+        str(own["n"]),
+        f"{own['mean_mse']:.4f}",
+        f"{own['mean_psnr']:.1f}",
+        f"{own['mean_ssim']:.3f}",
+        _strangers(own["against_strangers"]),
+        DASH if perceptual is None else f"{perceptual:.3f}",
+        f"{own['labels_recovered']:.0%}",
+        DASH if distance is None else f"{distance:.3g}",
+        f"{pixels['hits']} of {pixels['n']} (p {p_value(pixels['p_value'])})",
+        f"{features['hits']} of {features['n']} (p {p_value(features['p_value'])})",
+        f"{pixels['chance']:.1%}",
+    ]
 
 
 def tests_rows(result: Mapping[str, Any]) -> _Table:

@@ -14,12 +14,7 @@ _SMALLEST = np.finfo(np.float64).tiny  # log of it is -708: no score becomes inf
 def log_likelihood(probabilities: FloatArray, labels: IntArray) -> FloatArray:
     """Return log p(true class) of every image: minus its cross-entropy loss, in nats.
 
-    Parameters
-    ----------
-    probabilities : (N, C) float64
-        Rows that sum to 1.
-    labels : (N,) int64
-        True classes, 0 to C - 1.
+    `probabilities`: (N, C) float64, rows sum to 1. `labels`: (N,) int64, true classes below C.
 
     Returns
     -------

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from primia_flwr.attacks.membership.confidence import FloatArray
+from primia_flwr.attacks.membership.confidence import FloatArray, IntArray
 from primia_flwr.errors import ConfigError, DataError
 
 BoolArray = npt.NDArray[np.bool_]
@@ -78,10 +78,10 @@ def online(
     return np.asarray(ratio, np.float64)
 
 
-def _gaussian(
+def _checked_counts(
     shadows: FloatArray, chosen: BoolArray, variance: str, target: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return mean and standard deviation (N,) over the chosen entries of every column."""
+) -> IntArray:
+    """Return how many entries of every column are chosen (N,), at least 2 of each."""
     if variance not in _VARIANCES:
         raise ConfigError(f"variance={variance}; expected one of {', '.join(_VARIANCES)}")
     if shadows.shape != chosen.shape or shadows.shape[1:] != target.shape:
@@ -89,12 +89,20 @@ def _gaussian(
             f"shadows {shadows.shape}, inside {chosen.shape}, target {target.shape}; expected "
             "(S, N), (S, N) and (N,)"
         )
-    counts = chosen.sum(axis=0)
+    counts: IntArray = chosen.sum(axis=0)
     if counts.min(initial=2) < 2:
         raise ConfigError(
             f"an image has {int(counts.min())} shadow model(s) on one side of the test; expected "
             "at least 2: raise shadows"
         )
+    return counts
+
+
+def _gaussian(
+    shadows: FloatArray, chosen: BoolArray, variance: str, target: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard deviation (N,) over the chosen entries of every column."""
+    counts = _checked_counts(shadows, chosen, variance, target)
     mean = np.where(chosen, shadows, 0.0).sum(axis=0) / counts
     squares = (np.where(chosen, shadows - mean, 0.0) ** 2).sum(axis=0)
     if variance == "auto":

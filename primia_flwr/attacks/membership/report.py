@@ -34,7 +34,7 @@ def figures(
 ) -> dict[str, Any]:
     """Return the content of `membership.json`."""
     run = attack.run
-    values: dict[str, Any] = {
+    return {
         "run": str(run.folder),
         "round": run.card.round,
         "config_hash": run.card.config_hash,
@@ -44,20 +44,21 @@ def figures(
         "attacks": found.to_dict(),
         "yeom_threshold": found.yeom.to_dict(),
         "answer": answer(found),
-        "privacy": None,
+        "privacy": _against(claim, found) if claim else None,
         "notes": _notes(attack, found),
     }
-    if claim:
-        values["privacy"] = {
-            "epsilon": claim.epsilon,
-            "delta": claim.delta,
-            "unit": claim.unit,
-            "against_the_bound": {
-                name: compare(claim, levels[claim.unit])
-                for name, levels in found.detections.items()
-            },
-        }
-    return values
+
+
+def _against(claim: DpClaim, found: Membership) -> dict[str, Any]:
+    compared = {
+        name: compare(claim, levels[claim.unit]) for name, levels in found.detections.items()
+    }
+    return {
+        "epsilon": claim.epsilon,
+        "delta": claim.delta,
+        "unit": claim.unit,
+        "against_the_bound": compared,
+    }
 
 
 def answer(found: Membership) -> str:

@@ -28,16 +28,8 @@ def plan_shadows(
 ) -> BoolArray:
     """Deal the patients of a pool of N images to shadow models.
 
-    Parameters
-    ----------
-    patients, labels : sequences of N
-        Patient and class of every image.
-    parts : int
-        k, at least 2.
-    shadows : int
-        S, at least 1.
-    seed : int
-        Of the dealing; whether a patient is a member has no part in it.
+    `patients`, `labels`: patient and class of every image. `parts`: k, at least 2. `shadows`: S, at
+    least 1. `seed`: of the dealing; whether a patient is a member has no part in it.
 
     Returns
     -------

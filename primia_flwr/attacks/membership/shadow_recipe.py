@@ -72,14 +72,8 @@ class ShadowRecipe:
         if not self._private:
             plan = self.plan(len(images))
             return fit(model, images, None, recipe, plan, on_progress=on_progress).state
-        state, _ = fit_private(
-            model,
-            images,
-            recipe,
-            self._run.experiment.privacy,
-            self.private_plan(images),
-            on_progress=on_progress,
-        )
+        privacy, steps = self._run.experiment.privacy, self.private_plan(images)
+        state, _ = fit_private(model, images, recipe, privacy, steps, on_progress=on_progress)
         return state
 
     def private_plan(self, images: LabelledImages) -> PrivatePlan:

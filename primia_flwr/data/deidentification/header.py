@@ -41,23 +41,16 @@ class BareFile:
 def bare_dicom(path: Path, patient: str, pseudonyms: Pseudonyms) -> BareFile:
     """Return a DICOM file's image without whatever may name a person.
 
-    Parameters
-    ----------
-    path : Path
-        The file; it is only read.
-    patient : str
-        The patient's pseudonym; empty if nobody knows whose image it is.
-    pseudonyms : Pseudonyms
-        For its UIDs and dates.
+    `path`: the file; it is only read. `patient`: the patient's pseudonym; empty if nobody knows
+    whose image it is. `pseudonyms`: for its UIDs and dates.
 
     Raises
     ------
     DataError
         If it cannot be read.
     """
-    expected = "an intact DICOM image: export it again"
+    record, expected = Record(), "an intact DICOM image: export it again"
     with reading(path, error=DataError, expected=expected), open_dicom(path) as file:
-        record = Record()
         signed = file.header.integer("PixelRepresentation", 0) == 1
         found = _kept(file.header, record, signed=signed)
         burned_in = _burned_in(found)

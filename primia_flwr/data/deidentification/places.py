@@ -13,7 +13,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.dicom import read_patient
 from primia_flwr.data.files.listing import Listing, is_dicom, list_folder
 from primia_flwr.data.layouts.readers import in_split, read_manifest
-from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import is_own
 from primia_flwr.data.pseudonyms import Pseudonyms
 from primia_flwr.errors import ConfigError, DataError
@@ -86,17 +86,18 @@ def _labelled(manifest: Manifest, cfg: DataConfig, pseudonyms: Pseudonyms) -> Pl
         name = path.relative_to(manifest.root).as_posix()
         if name not in listed:
             left_out[name] = "it is in no class of the data"
-    places = []
-    for sample in manifest.samples:
-        label = manifest.classes[sample.label]
-        patient = pseudonyms.patient(sample.patient)
-        folders = [sample.split, _plain(label, pseudonyms)]
-        folders += [patient] if patient and not is_own(sample.patient) else []
-        image = pseudonyms.of("image", sample.path)
-        target = "/".join(filter(None, (*folders, image)))
-        known = "" if is_own(sample.patient) else patient
-        places.append(Place(sample.path, target, known, label, sample.site, sample.split))
-    return Plan(manifest.root, tuple(places), left_out, dict(sorted(listing.unread.items())))
+    places = tuple(_place(s, manifest.classes[s.label], pseudonyms) for s in manifest.samples)
+    return Plan(manifest.root, places, left_out, dict(sorted(listing.unread.items())))
+
+
+def _place(sample: Sample, label: str, pseudonyms: Pseudonyms) -> Place:
+    patient = pseudonyms.patient(sample.patient)
+    folders = [sample.split, _plain(label, pseudonyms)]
+    folders += [patient] if patient and not is_own(sample.patient) else []
+    image = pseudonyms.of("image", sample.path)
+    target = "/".join(filter(None, (*folders, image)))
+    known = "" if is_own(sample.patient) else patient
+    return Place(sample.path, target, known, label, sample.site, sample.split)
 
 
 def _unlabelled(path: Path, root: Path, cfg: DataConfig, pseudonyms: Pseudonyms) -> Place:

@@ -103,8 +103,7 @@ def _half(length: int) -> int:
     return round(length / 2)
 
 
-def _stored(path: Path) -> npt.NDArray[np.int64]:
-    """Return the values of a mask as the file holds them, (H, W)."""
+def _format_of(path: Path) -> str:
     try:
         kind = kind_of(read_head(path))
     except OSError as error:
@@ -116,7 +115,12 @@ def _stored(path: Path) -> npt.NDArray[np.int64]:
             f"{path}: is no PNG or TIFF by its content; expected one of them, which keep the "
             "values of a mask: export it again"
         )
-    with opened_image(path, _FORMATS[kind]) as (image, content):
+    return _FORMATS[kind]
+
+
+def _stored(path: Path) -> npt.NDArray[np.int64]:
+    """Return the values of a mask as the file holds them, (H, W)."""
+    with opened_image(path, _format_of(path)) as (image, content):
         image.load()
         check_pixels(image, content)
         turned = ImageOps.exif_transpose(image)

@@ -104,13 +104,10 @@ def read_cases(folder: Path) -> Explanation | None:
     )
     with reading(path, error=DataError, expected=expected):
         values = parse_json(read_text(path), finite=False)
-        cases = tuple(
-            _case(case, *_pictures(folder, number))
-            for number, case in enumerate(values["cases"], start=1)
-        )
-        return Explanation(
-            str(values["layer"]), int(values["map_side"]), str(values["origin"]), cases
-        )
+        numbered = enumerate(values["cases"], start=1)
+        cases = tuple(_case(case, *_pictures(folder, number)) for number, case in numbered)
+        told = (str(values["layer"]), int(values["map_side"]), str(values["origin"]))
+        return Explanation(*told, cases)
 
 
 def picture_of(pixels: npt.NDArray[np.uint8]) -> _Picture:

@@ -56,15 +56,9 @@ def choose_cases(
 
     Nothing is drawn by chance: of equally confident images the earlier one is taken.
 
-    Parameters
-    ----------
-    labels : (N,) int64
-        True classes.
-    probabilities : (N, C) float64
-        Rows sum to one.
-    per_class : int
-        How many right ones, and how many wrong ones, of each class; at least 0. There may be
-        fewer.
+    `labels`: (N,) int64, true classes. `probabilities`: (N, C) float64, whose rows sum to one.
+    `per_class`: how many right ones, and how many wrong ones, of each class, at least 0; there may
+    be fewer.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     chosen: list[Case] = []

@@ -57,10 +57,7 @@ class NormFreeBottleneck(_resnet.Bottleneck):  # type: ignore[misc, name-defined
 def finish_norm_free(model: Any) -> None:
     """Make a ResNet of these blocks one without normalisation, in place.
 
-    Parameters
-    ----------
-    model : torchvision's ResNet
-        Of `NormFreeBasicBlock` or `NormFreeBottleneck`, `ScaleShift` for a norm.
+    `model`: of `NormFreeBasicBlock` or `NormFreeBottleneck`, with `ScaleShift` for a norm.
     """
     first = model.layer1[0]
     first.enter = nn.Identity()

@@ -83,6 +83,10 @@ def check_together(names: Collection[str]) -> None:
                 f"bundle has the entries {shown(first)} and {shown(path)}; expected one spelling "
                 "of a name, and no file that is also a folder"
             )
+    _check_modules(names, folders)
+
+
+def _check_modules(names: Collection[str], folders: Collection[str]) -> None:
     modules = {name[: name.rindex(".")].casefold(): name for name in names if name.endswith(".py")}
     for folder in folders:
         if folder.casefold() in modules:

@@ -146,14 +146,18 @@ def _checked(
             f"labels range from {y.min()} to {y.max()}; expected 0 to {len(classes) - 1}, "
             f"the indices of {', '.join(classes)}"
         )
+    _check_rows(p)
+    return y, p
+
+
+def _check_rows(p: FloatArray) -> None:
     bad = ~np.isfinite(p).all(axis=1) | (p < 0).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > 1e-3)
     if bad.any():
         raise DataError(
-            f"probabilities of {int(bad.sum())} of {len(y)} images (first: image "
+            f"probabilities of {int(bad.sum())} of {len(p)} images (first: image "
             f"{int(bad.argmax())}) are no probabilities; expected finite values of at least 0 that "
             "sum to 1; a model that diverged gives NaN: lower training.learning_rate"
         )
-    return y, p
 
 
 def _class_scores(confusion: IntArray, k: int, y: IntArray, p: FloatArray) -> ClassScores:

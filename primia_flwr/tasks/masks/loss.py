@@ -25,14 +25,9 @@ class SegmentationLoss(nn.Module):
 def unit_losses(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Return the loss of each image, (N,): mean cross entropy of its pixels, plus 1 - Dice.
 
-    Parameters
-    ----------
-    logits : Tensor
-        (N, C, H, W), C at least 2.
-    targets : Tensor
-        Classes (N, H, W), or shares of classes (N, C, H, W).
-    label_smoothing : float
-        Share that the cross entropy gives to all classes alike. Dice takes the targets as they are.
+    `logits`: (N, C, H, W), C at least 2. `targets`: classes (N, H, W), or shares of classes (N, C,
+    H, W). `label_smoothing`: share that the cross entropy gives to all classes alike. Dice takes
+    the targets as they are.
 
     Notes
     -----
