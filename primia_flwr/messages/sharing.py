@@ -29,6 +29,9 @@ Numbers = npt.NDArray[np.float32]
 def drawn_places(experiment: Experiment, entries: int, number: int, told: Places) -> Places:
     """Return the places of the numbers that all sites send in a round, in ascending order.
 
+    They are drawn without putting back: all get their turn before one comes twice. A model whose
+    numbers are of rounds far apart is none that any site has trained.
+
     Parameters
     ----------
     experiment : Experiment
@@ -41,8 +44,11 @@ def drawn_places(experiment: Experiment, entries: int, number: int, told: Places
         Places that are among them in any case; the others are drawn.
     """
     count = experiment.aggregation.num_shared(entries)
+    drawn = count - num_told(experiment, entries)
+    deal, turn = divmod(number - 1, -(-entries // drawn))
     order = np.zeros(entries, np.uint64)
-    add_mask(order, digest("primia shared numbers v1", experiment.seed, number))
+    add_mask(order, digest("primia shared numbers v2", experiment.seed, deal))
+    order -= np.partition(order, turn * drawn)[turn * drawn]  # those of earlier turns come last
     order |= np.uint64(1)
     order[told] = 0  # before all others
     return _first(order, count)

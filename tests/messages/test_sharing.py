@@ -29,20 +29,34 @@ def test_the_places_of_a_round_are_those_of_every_version() -> None:
     assert sharing.drawn_places(asking(), 10, 2, NOTHING).tolist() == SECOND
 
 
-# the five smallest of ten words of AES-256 in counter mode under the digest of seed and round
-FIRST = [0, 1, 3, 5, 8]
-SECOND = [0, 2, 3, 6, 8]
+# ten words of AES-256 in counter mode under the digest of seed and deal are ordered, from the least:
+# 5 8 6 3 7 9 4 1 2 0; round 1 takes the first five, round 2 the others
+FIRST = [3, 5, 6, 7, 8]
+SECOND = [0, 1, 2, 4, 9]
 
 
-def test_another_round_or_seed_draws_others_and_all_get_their_turn() -> None:
-    drawn = [sharing.drawn_places(asking(0.1), 1000, r, NOTHING) for r in range(1, 101)]
+def test_all_numbers_have_their_turn_before_one_comes_twice() -> None:
+    drawn = [sharing.drawn_places(asking(0.1), 1000, r, NOTHING) for r in range(1, 21)]
     assert {places.size for places in drawn} == {100}
     assert all((np.diff(places) > 0).all() for places in drawn)
-    seen = np.bincount(np.concatenate(drawn), minlength=1000)
-    # 100 draws at 1/10: mean 10, standard deviation 3
-    assert 0 < seen.min() < 10 < seen.max() < 10 + 7 * 3
+    for deal in (drawn[:10], drawn[10:]):
+        assert np.bincount(np.concatenate(deal), minlength=1000).tolist() == [1] * 1000
+    assert 0 < np.intersect1d(drawn[0], drawn[10]).size < 40, "the next deal is another one"
     other = sharing.drawn_places(asking(0.1, seed=2), 1000, 1, NOTHING)
     assert 0 < np.intersect1d(other, drawn[0]).size < 40
+
+
+def test_the_last_turn_is_filled_with_the_first_of_the_deal() -> None:
+    """By hand from the order above, three a round: 5 8 6, 3 7 9, 4 1 2, and 0 with 5 and 8."""
+    drawn = [sharing.drawn_places(asking(0.3), 10, r, NOTHING).tolist() for r in range(1, 5)]
+    assert drawn == [[5, 6, 8], [3, 7, 9], [1, 2, 4], [0, 5, 8]]
+
+
+def test_beside_those_that_are_told_the_others_have_their_turn() -> None:
+    """Two of four places are told, two a round drawn: 5 8, 6 3, 7 9, less those that are told."""
+    asked, told = asking(0.4, by="change"), np.array([6, 0])
+    drawn = [sharing.drawn_places(asked, 10, r, told).tolist() for r in (1, 2, 3)]
+    assert drawn == [[0, 5, 6, 8], [0, 3, 6, 7], [0, 6, 7, 9]]
 
 
 def test_the_places_that_are_told_are_among_them_and_the_rest_is_drawn() -> None:
