@@ -129,16 +129,9 @@ def shade(axes: Axes, values: npt.NDArray[Any], texts: npt.NDArray[Any], **font:
         np.ma.masked_invalid(values), cmap=dark(), vmin=0, vmax=1, edgecolor="white", linewidth=2
     )
     axes.invert_yaxis()
+    centred: dict[str, Any] = {"ha": "center", "va": "center", **font}
     for (i, j), value in np.ndenumerate(values):
-        axes.text(
-            j + 0.5,
-            i + 0.5,
-            str(texts[i, j]),
-            ha="center",
-            va="center",
-            color=on_shade(value),
-            **font,
-        )
+        axes.text(j + 0.5, i + 0.5, str(texts[i, j]), color=on_shade(value), **centred)
     axes.set_xticks(np.arange(values.shape[1]) + 0.5)
     axes.set_yticks(np.arange(values.shape[0]) + 0.5)
     axes.spines[:].set_visible(False)

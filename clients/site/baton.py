@@ -118,5 +118,4 @@ class Baton:
         ):
             told = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            members = tuple(told["members"].split("\n"))
-            return Held(int(told["cycle"]), members, arrays)
+            return Held(int(told["cycle"]), tuple(told["members"].split("\n")), arrays)

@@ -118,10 +118,8 @@ def _simulated(text: str, index: int) -> OpenSite:
     experiment = parsed(text)
     names = experiment.federation.sites
     data = _dealt(text).open(index)
-    folder, privacy = (
-        Path(experiment.output_dir or ".") / "sites" / names[index],
-        experiment.privacy,
-    )
+    folder = Path(experiment.output_dir or ".") / "sites" / names[index]
+    privacy = experiment.privacy
     # of several GPUs this process sees its own alone, whatever its number
     device = pick_device(experiment.training.device.partition(":")[0])
     make_folder(folder)
@@ -141,7 +139,7 @@ def _simulated(text: str, index: int) -> OpenSite:
 def _deployed(text: str, site_file: Path) -> OpenSite:
     experiment, policy = parsed(text), load_policy(site_file)
     own = policy.data_of(experiment.data)
-    limits = _limits(policy)
+    limits, unit, most = _limits(policy), policy.privacy_unit, policy.max_epsilon or None
     outside = limits.outside(private=bool(experiment.privacy.protected_unit))
     return OpenSite(
         name=policy.site,
@@ -150,12 +148,7 @@ def _deployed(text: str, site_file: Path) -> OpenSite:
         device=pick_device(policy.device),
         folder=policy.state_folder / "experiments",
         simulated=False,
-        budget=Budget(
-            policy.privacy_folder,
-            policy.privacy_unit,
-            policy.max_epsilon or None,
-            policy.privacy_delta,
-        ),
+        budget=Budget(policy.privacy_folder, unit, most, policy.privacy_delta),
         min_round_images=policy.min_round_images,
         initial_weights=tuple(policy.initial_weights),
         limits=limits.limited,

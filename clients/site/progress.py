@@ -21,12 +21,8 @@ def progress_writer(site: OpenSite, round_number: int) -> Callable[[Progress], N
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(progress: Progress) -> None:
-        values = {
-            "round": round_number,
-            "batch": progress.batch,
-            "batches": progress.num_batches,
-            "images_per_second": progress.images_per_second,
-        }
+        at = {"round": round_number, "batch": progress.batch, "batches": progress.num_batches}
+        values = {**at, "images_per_second": progress.images_per_second}
         write_atomic(path, json.dumps({k: v for k, v in values.items() if k in shown}))
 
     return write

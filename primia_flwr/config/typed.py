@@ -56,15 +56,20 @@ def is_key(word: str) -> bool:
     return bool(_KEY.fullmatch(word.partition("=")[0]))
 
 
-def _override(word: str, schema: type[Any], groups: bool, sweep: bool) -> str:
-    name, equals, value = word.partition("=")
+def _key_of(word: str) -> str:
+    name, equals, _ = word.partition("=")
     match = _KEY.fullmatch(name)
     if not match or (not equals and not name.startswith("~")):
         raise ConfigError(
             f"{printable(word, limit=200)!r} is not understood; expected key=value, e.g. "
             "federation.rounds=5"
         )
-    key = match.group(1)
+    return match.group(1)
+
+
+def _override(word: str, schema: type[Any], groups: bool, sweep: bool) -> str:
+    name, equals, value = word.partition("=")
+    key = _key_of(word)
     if sweep and key.partition(".")[0].partition("/")[0] in ("hydra", "sweep"):
         return _for_hydra(name, value) if equals else word
     kind = kind_of(schema, key)
@@ -136,9 +141,30 @@ def _text(value: str, sweep: bool) -> str:
             f"{printable(value, limit=200)!r} has a control character, e.g. a line break; "
             "expected text of one line"
         )
-    if sweep and "," in value and not Path(value).expanduser().exists():
+    _check_home(value)
+    if sweep and "," in value and not _is_there(value):
         return ",".join(_text(piece.strip(), False) for piece in _PIECE.findall(value))
     return quoted(value)
+
+
+def _check_home(value: str) -> None:
+    """Refuse a path in the home of nobody, which no command could look up."""
+    if not value.startswith("~"):
+        return
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{printable(value, limit=200)} begins with the home of a user who is none here; "
+            "expected a path: write it out, or ./~ for a folder of that name"
+        ) from None
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except OSError:  # of a name too long for any file
+        return False
 
 
 def _list(key: str, value: str) -> str:

@@ -251,12 +251,10 @@ def _federate(
             watcher.update()
 
         result = launch_again(experiment, run_dir, update, watcher.say)
-    except RunStopped as stop:
-        write_result(run_dir / "run.json", {**facts, **stop.facts})
-        raise
     except BaseException as error:
         status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        write_result(run_dir / "run.json", {**facts, "status": status})
+        ended = error.facts if isinstance(error, RunStopped) else {"status": status}
+        write_result(run_dir / "run.json", {**facts, **ended})
         raise
     return _learned(experiment, run_dir, result, facts["classes"])
 

@@ -70,6 +70,13 @@ def find_runs(root: Path) -> list[KnownRun]:
     return sorted(found, key=lambda run: (run.started, str(run.folder)), reverse=True)
 
 
+def _planned(config: Path) -> tuple[int, DeploymentConfig]:
+    """Return how many rounds a run was to have, and where."""
+    with reading(config, error=ConfigError, expected="the config.yaml as the run wrote it"):
+        content = load_mapping(read_text(config), what="it")
+        return int(content["federation"]["rounds"]), DeploymentConfig(**content["deployment"])
+
+
 def known_run(folder: Path) -> KnownRun:
     """Return the run of a folder.
 
@@ -84,15 +91,11 @@ def known_run(folder: Path) -> KnownRun:
             f"run={folder}; expected the output folder of a run (with config.yaml and run.json), "
             "e.g. run=outputs/2026-11-21/12-00-00-demo; primia runs list shows them"
         )
-    with reading(config, error=ConfigError, expected="the config.yaml as the run wrote it"):
-        content = load_mapping(read_text(config), what="it")
-        wanted = int(content["federation"]["rounds"])
-        deployment = DeploymentConfig(**content["deployment"])
+    wanted, deployment = _planned(config)
     sent, status = submitted(folder), str(facts.get("status", "unknown"))
     if status == "running" and (sent is None or sent.process() is None):
         status = INTERRUPTED
-    text = (str(facts.get(key, "")) for key in ("name", "started"))
-    name, started = (printable(one, limit=100) for one in text)
+    name, started = (printable(str(facts.get(k, "")), limit=100) for k in ("name", "started"))
     return KnownRun(folder, name, status, _rounds(folder), wanted, started, deployment, sent)
 
 

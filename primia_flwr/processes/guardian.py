@@ -19,6 +19,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 _GRACE = 5.0  # seconds between asking and killing
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
 def main() -> int:
     """Run a command; return its exit code once nothing of it is left.
 
@@ -34,11 +42,7 @@ def main() -> int:
     while process.poll() is None and not stop.wait(0.1):
         pass
     if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _end(process)
     _end_descendants()
     shutil.rmtree(folder, ignore_errors=True)
     return process.wait()

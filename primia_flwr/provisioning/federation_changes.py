@@ -185,8 +185,7 @@ class FederationFolder:
             for name, kit in kits.items():
                 os.replace(drafts / f"kit-{name}", kit)
                 os.replace(drafts / f"kit-{name}.zip", kit.with_suffix(".zip"))
-                key = self.folder / "keys" / f"{name}.pub"
-                write_atomic(key, made[name].supernode_key + "\n")
+                write_atomic(self.folder / "keys" / f"{name}.pub", made[name].supernode_key + "\n")
             self._write(roster)
         return {name: kit.with_suffix(".zip") for name, kit in kits.items()}
 

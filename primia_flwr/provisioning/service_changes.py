@@ -151,6 +151,9 @@ class ServiceFolder:
                     "another one, or renew=: an added party gets a new key"
                 )
             lower.add(name.lower())
+        self._check_known(renew, remove)
+
+    def _check_known(self, renew: Sequence[str], remove: Sequence[str]) -> None:
         for key, names in (("renew", renew), ("remove", remove)):
             for name in names:
                 if name not in self.peers or (key == "remove" and name in _LISTENING):

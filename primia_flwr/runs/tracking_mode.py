@@ -92,8 +92,8 @@ def _key() -> str:
     """Return the API key: of the environment, else of the login for this server."""
     if key := os.environ.get("WANDB_API_KEY"):
         return key
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    with suppress(OSError, netrc.NetrcParseError):
+    with suppress(OSError, RuntimeError, netrc.NetrcParseError):  # nobody need have a home
+        path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
         if known := netrc.netrc(str(path)).authenticators(urlparse(_server()).hostname or ""):
             return known[2] or ""
     return ""

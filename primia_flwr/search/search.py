@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -91,6 +92,10 @@ class Search:
         finally:
             found = record(study, self.space, self.cfg, self.folder, metric)
             write_result(self.folder / "sweep.json", found)
+        return self._finish(study, found, metric)
+
+    def _finish(self, study: optuna.Study, found: dict[str, Any], metric: Metric) -> dict[str, Any]:
+        """Write the best experiment and the report; print both."""
         if found["best"]:
             found["best"]["experiment"] = str(write_best(self.folder, self.base, found))
             write_result(self.folder / "sweep.json", found)
@@ -118,7 +123,9 @@ class Search:
                 f"{aim.name}: the search compares the {aim.best_words}, so each run has to keep "
                 "that round"
             )
-        resume = self.cfg.resume
+        self._check_resumed(self.cfg.resume)
+
+    def _check_resumed(self, resume: str) -> None:
         if resume and not (Path(resume) / STUDY_FILE).is_file():
             raise ConfigError(
                 f"sweep.resume={resume}; expected the folder of a search (with a {STUDY_FILE}), "

@@ -151,8 +151,11 @@ class SearchLoop:
             arrived = [trial for trial in climbers if trial.completed(rung.rounds)]
             if arrived:
                 return _ranked(arrived, rung.rounds)
+        raise self._diverged(field)
+
+    def _diverged(self, field: Sequence[Trial]) -> FederationError:
         reasons = "; ".join(f"{t.number}: {t.state.stopped}" for t in field if t.diverged)
-        raise FederationError(
+        return FederationError(
             f"all {len(field)} configurations of rung {self._rung + 1} of the search diverged "
             f"({reasons:.400}); expected at least one that trains; lower the learning rates in "
             "search.space, or set training.gradient_clip=1.0"

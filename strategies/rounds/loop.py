@@ -433,18 +433,7 @@ class RoundLoop:
             "best": state.best,
             "strategy": {k: v.copy() for k, v in self._aggregator.state().items()},
         }
-        values = {
-            "patience": state.patience.to_dict(),
-            "mean": list(state.mean),
-            "std": list(state.std),
-            "label_counts": state.label_counts,
-            "side_counts": state.side_counts,
-            "sites": state.sites,
-            "validated": state.validated,
-            "validation": state.validation,
-            "stopped": state.stopped,
-            "history": self._history.to_dict(),
-        }
+        values = {**_values(state), "history": self._history.to_dict()}
         self._writer.save(Checkpoint(self._cfg.config_hash, state.round, arrays, values))
         if self._cfg.private or self._cfg.relayed:
             self._writer.wait()  # what was paid for, or passed on, is not asked for again
@@ -459,6 +448,20 @@ class RoundLoop:
 
     def _event(self, name: str, **values: object) -> None:
         self._history.event(name, **values)
+
+
+def _values(state: RunState) -> dict[str, Any]:
+    return {
+        "patience": state.patience.to_dict(),
+        "mean": list(state.mean),
+        "std": list(state.std),
+        "label_counts": state.label_counts,
+        "side_counts": state.side_counts,
+        "sites": state.sites,
+        "validated": state.validated,
+        "validation": state.validation,
+        "stopped": state.stopped,
+    }
 
 
 def _with_earlier(rows: Sequence[SiteRow], earlier: Mapping[str, str]) -> list[SiteRow]:

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from primia_flwr.attacks.crafted.model import head_of
+from primia_flwr.attacks.site_recipe import recipe_at
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.experiment.training import EarlyStoppingConfig, SiteStoppingConfig
+from primia_flwr.config.experiment.training import SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow
-from primia_flwr.training.device import derive_seed
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import plan_round, steps_a_round
-from primia_flwr.training.recipe import Recipe
 
 _Arrays = dict[str, Tensor]
 
@@ -64,17 +63,9 @@ class Federation:
 
     def _trained(self, model: nn.Module, site: str, server_round: int) -> _Arrays:
         experiment, images = self.experiment, self.sites[site]
-        stopping = EarlyStoppingConfig(
-            SiteStoppingConfig(), experiment.training.early_stopping.federation
-        )
-        recipe = Recipe(
-            replace(experiment.training, early_stopping=stopping),
-            self.normalisation,
-            derive_seed(experiment.seed, "site", site),
-            augmentation=experiment.data.augmentation,
-            mixup=experiment.data.mixup,
-            device=self.device,
-        )
+        stopping = replace(experiment.training.early_stopping, site=SiteStoppingConfig())
+        recipe = recipe_at(site, experiment, self.normalisation, self.device)
+        recipe = replace(recipe, training=replace(recipe.training, early_stopping=stopping))
         plan = plan_round(
             experiment.training,
             num_examples=len(images),

@@ -85,10 +85,7 @@ class SitesData:
         rows = set[int]()
         for number in range(first, last + 1):
             plan = plan_round(
-                cfg,
-                num_examples=size,
-                round_number=number,
-                num_rounds=experiment.federation.rounds,
+                cfg, num_examples=size, round_number=number, num_rounds=experiment.federation.rounds
             )
             for step in range(plan.start_step, plan.start_step + plan.num_batches(an_epoch)):
                 batches = epoch_batches(size, cfg.batch_size, seed=seed, epoch=step // an_epoch)

@@ -10,6 +10,7 @@ from torch import nn
 
 from primia_flwr.attacks.poisoning.answers import Answer, Arrays, Sent
 from primia_flwr.attacks.poisoning.liars import Lie
+from primia_flwr.attacks.site_recipe import recipe_at
 from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.debug import DebugConfig
 from primia_flwr.config.experiment.privacy import PrivacyConfig
@@ -19,12 +20,11 @@ from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.data.dataset import LabelledImages, deal_sites, load_test
 from primia_flwr.errors import ConfigError, DivergenceError
 from primia_flwr.pipeline.first_model import first_model
-from primia_flwr.training.device import derive_seed, pick_device
+from primia_flwr.training.device import pick_device
 from primia_flwr.training.evaluate import evaluate, predict
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import plan_round
-from primia_flwr.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,8 @@ class Poisoned:
     def _sent(self, model: nn.Module, before: Arrays, site: int, number: int, lie: Lie) -> Sent:
         images, lies = self.sites[site], site < self.liars
         _load(model, before)
-        experiment = self.experiment
-        recipe = Recipe(
-            experiment.training,
-            self.normalisation,
-            derive_seed(experiment.seed, "site", experiment.federation.sites[site]),
-            augmentation=experiment.data.augmentation,
-            mixup=experiment.data.mixup,
-            device=self.device,
-        )
+        experiment, name = self.experiment, self.experiment.federation.sites[site]
+        recipe = recipe_at(name, experiment, self.normalisation, self.device)
         plan = plan_round(
             experiment.training,
             num_examples=len(images),

@@ -241,6 +241,17 @@ def _described(scored: Any) -> str:
     return f"Data: {source} ({scored.origin})."
 
 
+def _read_baseline(found: Gathered, path: Path, name: str) -> Predictions:
+    made = read_predictions(path, found.judge)
+    try:
+        return by_file(name, found.judge.aligned(name, made, found.images.names))
+    except DataError:
+        raise CheckpointError(
+            f"{path} does not belong to its run (other classes, or an image twice); expected "
+            "the file as the run wrote it; copy the run folder again"
+        ) from None
+
+
 def _join_baselines(found: Gathered, run: Run, wanted: Sequence[str]) -> None:
     """Add the run's baselines where their predictions are of the same images; else say so."""
     lacking = []
@@ -248,15 +259,8 @@ def _join_baselines(found: Gathered, run: Run, wanted: Sequence[str]) -> None:
         kind, _, site = path.stem.removeprefix("predictions-").partition("-")
         if kind not in wanted:
             continue
-        made = read_predictions(path, found.judge)
         name = f"{run.name}: {site} local" if site else f"{run.name}: {kind}"
-        try:
-            made = by_file(name, found.judge.aligned(name, made, found.images.names))
-        except DataError:
-            raise CheckpointError(
-                f"{path} does not belong to its run (other classes, or an image twice); expected "
-                "the file as the run wrote it; copy the run folder again"
-            ) from None
+        made = _read_baseline(found, path, name)
         if difference_of(found.images, made):
             lacking.append(site or kind)
         else:

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 _NONE = "(none)"  # of the findings is called
 
 
+def _called(card: "ModelCard", scores: "Tensor") -> tuple[str, list[float]]:
+    """Return what is called, in words, and the probability of each class."""
+    if card.several:
+        probabilities: list[float] = scores.sigmoid().tolist()
+        called = [c for c, p in zip(card.classes, probabilities, strict=True) if p >= 0.5]
+        return " | ".join(called) or _NONE, probabilities
+    probabilities = scores.softmax(dim=0).tolist()
+    most = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return card.classes[most], probabilities
+
+
 def finding(card: "ModelCard", scores: "Tensor | None") -> dict[str, Any]:
     """Return the columns that tell of a class; all empty where there are no scores.
 
@@ -24,13 +35,7 @@ def finding(card: "ModelCard", scores: "Tensor | None") -> dict[str, Any]:
         return _mask(card, scores)
     if scores is None:
         return {"prediction": None, **dict.fromkeys(f"p_{c}" for c in classes), "scores": None}
-    if card.several:
-        probabilities = scores.sigmoid().tolist()
-        called = [c for c, p in zip(classes, probabilities, strict=True) if p >= 0.5]
-        told = " | ".join(called) or _NONE
-    else:
-        probabilities = scores.softmax(dim=0).tolist()
-        told = classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
+    told, probabilities = _called(card, scores)
     return {
         "prediction": told,
         **{f"p_{c}": p for c, p in zip(classes, probabilities, strict=True)},

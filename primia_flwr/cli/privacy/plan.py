@@ -87,10 +87,15 @@ def _ledger(folder: str) -> "tuple[SiteFilter | None, Spent | None]":
         return ledger.account.constants.filter, ledger.most_used()
 
 
+_NOISE_HEADINGS = (
+    *("ceiling", "epochs", "steps", "noise\nmulti-\nplier", "Rényi\nalone", "filter's\nspend"),
+    *("PLD, all\nof delta", "noise on\nmean"),
+)
+
+
 def _noise_table(found: "list[Row]", facts: str) -> Table:
     table = Table(title=f"Noise that an epsilon needs: {facts}", title_justify="left")
-    headings = ("ceiling", "epochs", "steps", "noise\nmulti-\nplier", "Rényi\nalone")
-    for heading in (*headings, "filter's\nspend", "PLD, all\nof delta", "noise on\nmean"):
+    for heading in _NOISE_HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     last = None
     for row in found:

@@ -1,5 +1,6 @@
 """`primia site log`: who asked for what, when, and what left the house."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_range
-from primia_flwr.site.log import SiteLog
+from primia_flwr.site.log import LogEntry, SiteLog
 from primia_flwr.site.policy import load_policy
 from primia_flwr.storage.printable import printable
 
@@ -30,19 +31,23 @@ class _LogArguments:
         check_range("last", self.last, 1, 1_000_000, example=30)
 
 
-def _run(cfg: _LogArguments) -> dict[str, Any]:
-    """Check the whole log, print its newest entries, and return counts and the last hash."""
-    policy = load_policy(Path(cfg.site))
-    entries = list(SiteLog(policy.log_file).entries())
+def _table(title: str, entries: Sequence[LogEntry]) -> Table:
     columns = (Column(name, overflow="fold") for name in ("#", "time (UTC)", "event", "details"))
-    title = f"Log of site {policy.site}, {len(entries)} entries, chain unbroken"
     table = Table(*columns, title=title)
-    for entry in entries[-cfg.last :]:
+    for entry in entries:
         details = ", ".join(f"{key}={value}" for key, value in entry.details.items())
         event = Text(_safe(entry.event), style=_COLOURS.get(entry.event, "white"))
         time = Text(_safe(entry.time[:19]))
         table.add_row(str(entry.number), time, event, Text(_safe(details)))
-    Console(stderr=cfg.quiet, emoji=False).print(table)
+    return table
+
+
+def _run(cfg: _LogArguments) -> dict[str, Any]:
+    """Check the whole log, print its newest entries, and return counts and the last hash."""
+    policy = load_policy(Path(cfg.site))
+    entries = list(SiteLog(policy.log_file).entries())
+    title = f"Log of site {policy.site}, {len(entries)} entries, chain unbroken"
+    Console(stderr=cfg.quiet, emoji=False).print(_table(title, entries[-cfg.last :]))
     left = [entry.details for entry in entries if entry.event == "left"]
     return {
         "site": policy.site,

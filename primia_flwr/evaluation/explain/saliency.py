@@ -57,8 +57,7 @@ def choose_cases(
     Nothing is drawn by chance: of equally confident images the earlier one is taken.
 
     `labels`: (N,) int64, true classes. `probabilities`: (N, C) float64, whose rows sum to one.
-    `per_class`: how many right ones, and how many wrong ones, of each class, at least 0; there may
-    be fewer.
+    `per_class`: right ones, and wrong ones, of each class, at least 0; there may be fewer.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     chosen: list[Case] = []

@@ -74,14 +74,8 @@ def product(value: Tensor, weight: Tensor, geometry: Geometry | None) -> Tensor:
             return limbs.product(value.to(weight.device), weight, geometry).to(value.device)
     if geometry is None:
         return F.linear(value, weight)
-    return F.conv2d(
-        value,
-        weight,
-        stride=geometry.stride,
-        padding=geometry.padding,
-        dilation=geometry.dilation,
-        groups=geometry.groups,
-    )
+    moves = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    return F.conv2d(value, weight, None, *moves)
 
 
 def place(weight: Tensor, device: torch.device) -> Tensor:

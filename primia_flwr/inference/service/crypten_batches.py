@@ -113,9 +113,6 @@ class StockSession(ClosedAtTheEnd):
         with torch.no_grad():
             scores = run_data_owner(self._channel, self._provider, self._architecture, images)
         self.rounds = counts.frames_sent - frames
-        return Answer(
-            judged(scores.double(), self.offer.score_limit),
-            time.monotonic() - started,
-            counts.bytes_sent - sent,
-            counts.bytes_received - received,
-        )
+        found = judged(scores.double(), self.offer.score_limit)
+        seconds = time.monotonic() - started
+        return Answer(found, seconds, counts.bytes_sent - sent, counts.bytes_received - received)

@@ -76,8 +76,7 @@ class LedgerFile:
         self.folder, self.read_only, self._clock = folder, read_only, clock
         self.path = folder / LEDGER
         self.entries: list[Entry] = []
-        self.unfinished = b""
-        self._usable = False
+        self.unfinished, self._usable = b"", False
         self._journal = self._open(wait)
         try:
             self._verify()

@@ -12,6 +12,16 @@ from primia_flwr.storage.reading import reading
 _HEADINGS = ("Images", "Patients", "Coverage", "Mean size", "One class", "None")
 
 
+def _words(found: Mapping[str, Any]) -> str:
+    return (
+        f"Asked: {float(found['asked']):.0%} of patients, whose sets are to hold the true "
+        f"class; found: {figure(float(found['coverage']))} "
+        f"[{figure(float(found['low']))}, {figure(float(found['high']))}]. The threshold "
+        f"comes from {count(int(found['calibration_patients']))} validation patients of all "
+        f"sites, one image of each. {found['note']}"
+    )
+
+
 def sets_chapter(run_dir: Path) -> dict[str, Any]:
     """Return the table of sets in metrics.json, and what is said of it; nothing without any.
 
@@ -27,13 +37,7 @@ def sets_chapter(run_dir: Path) -> dict[str, Any]:
     with reading("metrics.json: sets", error=DataError, expected=expected):
         rows = [["All", *_cells(found)]]
         rows += [[name, *_cells(of)] for name, of in found["per_class"].items()]
-        words = (
-            f"Asked: {float(found['asked']):.0%} of patients, whose sets are to hold the true "
-            f"class; found: {figure(float(found['coverage']))} "
-            f"[{figure(float(found['low']))}, {figure(float(found['high']))}]. The threshold "
-            f"comes from {count(int(found['calibration_patients']))} validation patients of all "
-            f"sites, one image of each. {found['note']}"
-        )
+        words = _words(found)
     return {"set_rows": rows, "set_headings": ["Class", *_HEADINGS], "set_words": words.strip()}
 
 
