@@ -6,6 +6,7 @@ several times, in one process. Each time is that of a whole call, from the first
 to the last step on the device; `fit` also checks for NaN and hands back the weights.
 
     python -m primia_bench.training.throughput                              # ResNet-18, 64², CPU
+    python -m primia_bench.training.throughput --model efficientnet_lite0 mobilenet_v2 densenet121
     python -m primia_bench.training.throughput --device cuda --precision bf16 \
         --batch-size 128 --image-size 224 --images 5120 --workers 12      # one GPU
 
@@ -120,8 +121,8 @@ def ours(model: nn.Module, data: LabelledImages, args: argparse.Namespace) -> in
     return result.images_seen
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Run both loops `args.repeats` times, alternately, after one unmeasured warm-up each."""
+def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run both loops of a model `args.repeats` times, alternately, after one unmeasured warm-up each."""
     generator = torch.Generator().manual_seed(0)
     shape = (args.images, 1, args.image_size, args.image_size)
     labels = torch.arange(args.images) % 3
@@ -136,31 +137,28 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     )
     loops = {"fit": ours, "bare": bare_loop}
     models = {
-        name: build_model(ModelConfig(name=args.model), outputs=3, channels=1, seed=0)
-        for name in loops
+        loop: build_model(ModelConfig(name=name), outputs=3, channels=1, seed=0) for loop in loops
     }
     speeds: dict[str, list[float]] = {name: [] for name in loops}
     for repeat in range(args.repeats + 1):
         order = list(loops) if repeat % 2 else list(loops)[::-1]
-        for name in order:
+        for loop in order:
             started = time.perf_counter()
-            seen = loops[name](models[name], data, args)
+            seen = loops[loop](models[loop], data, args)
             if repeat:
-                speeds[name].append(seen / (time.perf_counter() - started))
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
+                speeds[loop].append(seen / (time.perf_counter() - started))
+    medians = {loop: statistics.median(values) for loop, values in speeds.items()}
     return {
-        "benchmark": "training_throughput",
-        "settings": {k: v for k, v in vars(args).items() if k != "output"},
-        "images_per_second": {name: round(value, 1) for name, value in medians.items()},
+        "model": name,
+        "images_per_second": {loop: round(value, 1) for loop, value in medians.items()},
         "ratio": round(medians["fit"] / medians["bare"], 4),
-        "all": {name: [round(value, 1) for value in values] for name, values in speeds.items()},
-        "machine": describe_machine(),
+        "all": {loop: [round(value, 1) for value in values] for loop, values in speeds.items()},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", choices=tuple(MODELS), default="resnet18")
+    parser.add_argument("--model", choices=tuple(MODELS), nargs="+", default=["resnet18"])
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -176,7 +174,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    publish(measure(args), args.output)
+    result = {
+        "benchmark": "training_throughput",
+        "settings": {key: value for key, value in vars(args).items() if key != "output"},
+        "models": [measure(name, args) for name in args.model],
+    }
+    publish({**result, "machine": describe_machine()}, args.output)
 
 
 if __name__ == "__main__":
