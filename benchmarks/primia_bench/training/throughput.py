@@ -122,7 +122,7 @@ def ours(model: nn.Module, data: LabelledImages, args: argparse.Namespace) -> in
 
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Run both loops of a model `args.repeats` times, alternately; the first pair does not count."""
+    """Run both loops of a model `args.repeats` times, alternately; the first pair is a warm-up."""
     generator = torch.Generator().manual_seed(0)
     shape = (args.images, 1, args.image_size, args.image_size)
     labels = torch.arange(args.images) % 3
