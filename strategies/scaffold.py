@@ -25,10 +25,11 @@ def _build(options: NoOptions, experiment: Any) -> "Strategy":
     return WeightedFedAvg(**ALL_SELECTED)
 
 
-def _check(options: NoOptions, experiment: Any) -> None:
+def _needed(experiment: Any) -> tuple[tuple[str, Any, Any, str], ...]:
+    """Return keys, their values, what they must be, and why."""
     training, aggregation = experiment.training, experiment.aggregation
     alike = "the mean of the control variates is over all sites alike"
-    for key, value, needed, reason in (
+    return (
         ("training.optimizer", training.optimizer, "sgd", _STEPS),
         ("training.momentum", training.momentum, 0, _STEPS),
         ("training.gradient_clip", training.gradient_clip, 0, _STEPS),
@@ -42,7 +43,11 @@ def _check(options: NoOptions, experiment: Any) -> None:
             "a control variate holds a site's own gradients of all rounds, which no clipping "
             "bounds and no noise hides",
         ),
-    ):  # fmt: skip
+    )  # fmt: skip
+
+
+def _check(options: NoOptions, experiment: Any) -> None:
+    for key, value, needed, reason in _needed(experiment):
         if value != needed:
             expected = str(needed).lower() if isinstance(needed, bool) else needed
             raise ConfigError(

@@ -138,13 +138,18 @@ def _report(site: SecureSite, metrics: MetricRecord, weight: int) -> dict[str, l
         "weighted-train-loss": [weight * _number(metrics, "train-loss")],
     }
     for prefix in (INCOMING, LOCAL):
-        if f"{prefix}-num-examples" not in metrics:
-            continue
-        values[f"{prefix}-examples"] = [_number(metrics, f"{prefix}-num-examples")]
-        values[f"{prefix}-loss-sum"] = [_number(metrics, f"{prefix}-loss-sum")]
-        for counted in site.experiment.task.sums(1):
-            values[f"{prefix}-{counted.name}"] = _list(metrics, f"{prefix}-{counted.name}")
+        if f"{prefix}-num-examples" in metrics:
+            values |= _verdict(site, metrics, prefix)
     return values
+
+
+def _verdict(site: SecureSite, metrics: MetricRecord, prefix: str) -> dict[str, list[float]]:
+    names = [f"{prefix}-{counted.name}" for counted in site.experiment.task.sums(1)]
+    return {
+        f"{prefix}-examples": [_number(metrics, f"{prefix}-num-examples")],
+        f"{prefix}-loss-sum": [_number(metrics, f"{prefix}-loss-sum")],
+        **{name: _list(metrics, name) for name in names},
+    }
 
 
 def statistics_vectors(site: SecureSite, plain: Message) -> _Encoded:

@@ -6,8 +6,10 @@ and leaving them out keeps one rule for plain and for secure aggregation.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 
@@ -16,6 +18,7 @@ from primia_flwr.messages.held import HeldArray, held, values_of
 from primia_flwr.tasks.task import Evaluation, Task
 
 _StateDict = Mapping[str, torch.Tensor]
+_Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def to_arrays(state: _StateDict) -> ArrayRecord:
@@ -51,21 +54,25 @@ def load_arrays(module: torch.nn.Module, arrays: ArrayRecord) -> None:
     own = module.state_dict()
     expected = {name: tensor for name, tensor in own.items() if tensor.is_floating_point()}
     received = values_of(arrays)
-    if received.keys() != expected.keys():
-        odd = sorted(received.keys() ^ expected.keys())
+    memory = {name: tensor.numpy() for name, tensor in expected.items()}
+    _check_arrays(received, memory)
+    for name, array in received.items():
+        np.copyto(memory[name], array)
+
+
+def _check_arrays(received: _Arrays, memory: _Arrays) -> None:
+    if received.keys() != memory.keys():
+        odd = sorted(received.keys() ^ memory.keys())
         raise ProtocolError(
             f"the model's arrays differ from the configured model in {odd[0]!r} "
             f"({len(odd)} names in all); expected the arrays of the same architecture"
         )
-    memory = {name: tensor.numpy() for name, tensor in expected.items()}
     for name, array in received.items():
         if (array.shape, array.dtype) != (memory[name].shape, memory[name].dtype):
             raise ProtocolError(
                 f"array {name!r} is {array.dtype} {array.shape}; "
                 f"expected {memory[name].dtype} {memory[name].shape}"
             )
-    for name, array in received.items():
-        np.copyto(memory[name], array)
 
 
 def num_bytes(arrays: ArrayRecord) -> int:

@@ -309,26 +309,28 @@ def _reported_sites(result: dict[str, Any], names: Sequence[str]) -> list[dict[s
     ]
 
 
+def _scorer(experiment: Experiment, test: LabelledImages) -> Scorer:
+    training, private = experiment.training, private_folder(experiment.data.cache_dir)
+
+    def scored(model: nn.Module, card: ModelCard, path: Path) -> ModelScores:
+        return score_model(
+            *(model, card, test, path),
+            batch_size=training.batch_size,
+            device=training.device,
+            precision=training.precision,
+            private=private,
+        )
+
+    return scored
+
+
 def _score(
     experiment: Experiment, run_dir: Path, test: LabelledImages | None, watcher: Watcher
 ) -> dict[str, Any]:
     """Return the content of metrics.json: scores of the federated model and of the baselines."""
     if test is None or experiment.aggregation.withheld:
         return {"test": None}
-    training, metrics = experiment.training, dict[str, Any](test={"n": len(test)})
-
-    def scored(model: nn.Module, card: ModelCard, path: Path) -> ModelScores:
-        return score_model(
-            model,
-            card,
-            test,
-            path,
-            batch_size=training.batch_size,
-            device=training.device,
-            precision=training.precision,
-            private=private_folder(experiment.data.cache_dir),
-        )
-
+    scored, metrics = _scorer(experiment, test), dict[str, Any](test={"n": len(test)})
     if experiment.model.keeps_layers:
         own = score_own_models(run_dir, experiment.federation.sites, scored)
         return {**metrics, "own": own}

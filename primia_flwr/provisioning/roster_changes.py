@@ -32,15 +32,7 @@ class RosterChange:
         return bool(self.came or self.left)
 
 
-def compare(new_file: Path, roster_file: Path, *, own: str) -> RosterChange:
-    """Compare a roster that came with a site's own.
-
-    Raises
-    ------
-    FederationError
-        If one cannot be read, they are of two federations, or the new one has another identity
-        for the site itself, or none.
-    """
+def _of_one_federation(new_file: Path, roster_file: Path) -> tuple[Roster, Roster]:
     new, old = load_roster(new_file), load_roster(roster_file)
     for key in ("federation", "ca_fingerprint"):
         found, expected = getattr(new, key), getattr(old, key)
@@ -50,6 +42,19 @@ def compare(new_file: Path, roster_file: Path, *, own: str) -> RosterChange:
                 f"{roster_file}; take in a renewed ca.crt first (primia site ca), or ask the "
                 "coordinator for the roster again"
             )
+    return new, old
+
+
+def compare(new_file: Path, roster_file: Path, *, own: str) -> RosterChange:
+    """Compare a roster that came with a site's own.
+
+    Raises
+    ------
+    FederationError
+        If one cannot be read, they are of two federations, or the new one has another identity
+        for the site itself, or none.
+    """
+    new, old = _of_one_federation(new_file, roster_file)
     before = {site.name: site.identity_fingerprint for site in old.sites}
     now = {site.name: site.identity_fingerprint for site in new.sites}
     if now.get(own) != before.get(own):

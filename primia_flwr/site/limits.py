@@ -44,15 +44,8 @@ class PatientLimits:
         return self.opted_out if private else frozenset(self.of)
 
 
-def read_limits(file: Path) -> PatientLimits:
-    """Read a site's table of limits.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read, has other columns, or a line names nobody, somebody twice, or no
-        number from 0 to 1000: then nobody takes part in anything.
-    """
+def _lines(file: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines below the first that are not empty, with their numbers."""
     expected = "a CSV file patient,epsilon in UTF-8, as patient_limits of site.yaml names it"
     with reading(file, error=ConfigError, expected=expected):
         text = read_text(file, at_most=_MOST_BYTES).removeprefix("\ufeff")
@@ -62,8 +55,20 @@ def read_limits(file: Path) -> PatientLimits:
     if not rows or rows[0][1] != _COLUMNS:
         first = printable(",".join(rows[0][1]) if rows else "nothing", limit=80)
         raise ConfigError(f"{file}: first line is {first}; expected {','.join(_COLUMNS)}")
+    return rows[1:]
+
+
+def read_limits(file: Path) -> PatientLimits:
+    """Read a site's table of limits.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, has other columns, or a line names nobody, somebody twice, or no
+        number from 0 to 1000: then nobody takes part in anything.
+    """
     found: dict[str, float] = {}
-    for number, cells in rows[1:]:
+    for number, cells in _lines(file):
         key, limit = _limit(f"{file}, line {number}", cells)
         if key in found:
             raise ConfigError(

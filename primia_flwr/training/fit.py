@@ -117,6 +117,10 @@ def _check(
             f"training.early_stopping.site.patience={cfg.early_stopping.site.patience} without "
             "validation images; expected some; raise data.val_fraction or set patience=0"
         )
+    _check_batches(model, train, cfg)
+
+
+def _check_batches(model: nn.Module, train: LabelledImages, cfg: TrainingConfig) -> None:
     smallest = len(train) // batches_an_epoch(len(train), cfg.batch_size)
     if smallest == 1 and any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
         raise ConfigError(

@@ -21,6 +21,7 @@ from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.data.pseudonyms import private_folder, told_patients
 from primia_flwr.errors import DataError
 from primia_flwr.numbers import figure, interval
+from primia_flwr.plotting import Plot
 from primia_flwr.reporting.page import render
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import PRIVATE, write_together, writing
@@ -163,18 +164,16 @@ def write_membership(
         write_together({folder / name: text for name, text in content.items()}, mode=PRIVATE)
 
 
+def _curves(found: Membership, level: str, claim: DpClaim | None) -> Plot:
+    shown = {name: levels[level] for name, levels in found.detections.items()}
+    own = claim if claim and claim.unit == level else None
+    return roc_on_log_axes(f"membership-{level}", shown, claim=own)
+
+
 def _page(found: Membership, values: Mapping[str, Any]) -> str:
     """Return `membership.html`."""
     privacy = values["privacy"]
     claim = DpClaim(*(privacy[k] for k in ("epsilon", "delta", "unit"))) if privacy else None
-    plots = [
-        roc_on_log_axes(
-            f"membership-{level}",
-            {name: levels[level] for name, levels in found.detections.items()},
-            claim=claim if claim and claim.unit == level else None,
-        )
-        for level in LEVELS
-    ]
     return render(
         "membership.html",
         values=values,
@@ -182,7 +181,7 @@ def _page(found: Membership, values: Mapping[str, Any]) -> str:
         headings=_HEADINGS,
         rows=_rows(found),
         bounds=_bounds(privacy) if privacy else [],
-        plots=plots,
+        plots=[_curves(found, level, claim) for level in LEVELS],
         levels=LEVELS,
     )
 

@@ -87,24 +87,16 @@ def _levels(cfg: AttackAdversarialConfig, model: Any, card: Any, images: Any) ->
     from primia_flwr.training.device import pick_device
     from primia_flwr.training.normalisation import Normalisation
 
-    attacked = Attacked(
-        model,
-        Normalisation(tuple(card.mean), tuple(card.std)),
-        pick_device(cfg.device, key="device"),
-        cfg.steps,
-        cfg.restarts,
-        torch.Generator().manual_seed(cfg.seed),
-    )
+    scale, device = Normalisation(card.mean, card.std), pick_device(cfg.device, key="device")
+    drawn = torch.Generator().manual_seed(cfg.seed)
+    attacked = Attacked(model, scale, device, cfg.steps, cfg.restarts, drawn)
 
     def left(method: str, levels: float) -> float:
         wrong = attacked.wrong(images, method, levels / 255, cfg.batch_size)
         return 1 - float(wrong.double().mean())
 
-    console = Console(stderr=True)
-    return [
-        Level(levels, len(images), left("fgsm", levels), left("pgd", levels))
-        for levels in track(cfg.levels, "levels", console=console, disable=cfg.quiet)
-    ]
+    shown = track(cfg.levels, "levels", console=Console(stderr=True), disable=cfg.quiet)
+    return [Level(n, len(images), left("fgsm", n), left("pgd", n)) for n in shown]
 
 
 COMMAND = Command(

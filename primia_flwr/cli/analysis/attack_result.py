@@ -51,10 +51,19 @@ def write(folder: Path, result: dict[str, Any], pairs: Sequence[Any], picture: b
     write_atomic(folder / "attack.json", json.dumps(result, indent=1) + "\n", mode=PRIVATE)
 
 
-def show(result: dict[str, Any], *, quiet: bool) -> None:
-    """Print the tables, and where the pictures are."""
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     from rich.table import Table
 
+    table = Table(title=title)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def show(result: dict[str, Any], *, quiet: bool) -> None:
+    """Print the tables, and where the pictures are."""
     from primia_flwr.attacks.inversion.page import rows_of, sums_rows, tests_rows
 
     console = Console(stderr=quiet, emoji=False)
@@ -65,10 +74,5 @@ def show(result: dict[str, Any], *, quiet: bool) -> None:
         ("SSIM against the control (one-sided for greater)", tests_rows(result)),
     ):
         if rows and not quiet:
-            table = Table(title=title)
-            for index, head in enumerate(heads):
-                table.add_column(head, justify="right" if index else "left")
-            for row in rows:
-                table.add_row(*row)
-            console.print(table)
+            console.print(_table(title, heads, rows))
     console.print(f"pictures: {result['output']}/grid.png", markup=False, soft_wrap=True)

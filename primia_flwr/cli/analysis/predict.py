@@ -195,13 +195,17 @@ def _facts(
         "bytes_received": 0,
         "basis": "computed in the clear, by the plain model",
         "classes": list(card.classes),
-        "model": {
-            "run": run_dir,
-            "round": card.round,
-            "config_hash": card.config_hash,
-            "synthetic": card.synthetic,
-            "calibrated": 0,
-        },
+        "model": _model(run_dir, card),
+    }
+
+
+def _model(run_dir: str, card: "ModelCard") -> dict[str, Any]:
+    return {
+        "run": run_dir,
+        "round": card.round,
+        "config_hash": card.config_hash,
+        "synthetic": card.synthetic,
+        "calibrated": 0,
     }
 
 

@@ -16,6 +16,8 @@ from primia_flwr.provisioning.federation import Federation, Plan, provision, wri
 from primia_flwr.provisioning.kit import units as systemd
 from primia_flwr.provisioning.kit.wheel import make_wheel
 
+_CONF = Path("federations") / "conf"
+
 
 @dataclass
 class _ProvisionArguments:
@@ -42,13 +44,8 @@ def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
     _check(cfg)
     wheel, content = make_wheel()
     output = Path(cfg.output or f"federations/{cfg.name}")
-    conf = Path("federations") / "conf"
-    if (conf / "deployment" / f"{cfg.name}.yaml").exists():
-        raise ConfigError(
-            f"name={cfg.name}; expected a new name, since {conf}/deployment/{cfg.name}.yaml exists"
-        )
     federation = provision(_plan_of(cfg), output)
-    deployment = write_deployment(federation, conf)
+    deployment = write_deployment(federation, _CONF)
     address = f"127.0.0.1:{cfg.port}" if cfg.loopback else federation.roster.superlink
     units = systemd.units(output, federation.roster, port=cfg.port, address=address)
     for name, text in units.items():
@@ -76,6 +73,10 @@ def _check(cfg: _ProvisionArguments) -> None:
         raise ConfigError(
             f"server={cfg.server!r}; expected the name at which the sites reach the SuperLink, "
             "e.g. server=fl.example.org"
+        )
+    if (_CONF / "deployment" / f"{cfg.name}.yaml").exists():
+        raise ConfigError(
+            f"name={cfg.name}; expected a new name, since {_CONF}/deployment/{cfg.name}.yaml exists"
         )
 
 

@@ -160,6 +160,14 @@ class Budget:
         PolicyRefusal
             If they are not left.
         """
+        self._take(num_bytes)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken -= num_bytes
+
+    def _take(self, num_bytes: int) -> None:
         with self._lock:
             if self._room is not None and self._taken + num_bytes > self._room:
                 left = max(self._room - self._taken, 0)
@@ -169,11 +177,6 @@ class Budget:
                     "batch, or later"
                 )
             self._taken += num_bytes
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._taken -= num_bytes
 
 
 def _weights(spec: CorrelationSpec) -> int:

@@ -199,22 +199,25 @@ class DataOwner(_Party):
         ProtocolError
             If the images have another shape, or the peer breaks the protocol.
         """
+        self._pending: list[Buffer] = []
+        self._values = {0: self._encoded(images)}
+        scores = self._run()
+        if scores is None:
+            return None
+        return judged(ring.decode(scores, ring.ACTIVATION_BITS), self._score_limit)
+
+    def _encoded(self, images: Tensor) -> Tensor:
         if tuple(images.shape) != self._plan.input_shape:
             raise ProtocolError(
                 f"images of shape {tuple(images.shape)}; expected {self._plan.input_shape}"
             )
-        self._pending: list[Buffer] = []
         encoded = ring.encode(images, ring.ACTIVATION_BITS)
         if self._plan.audit and beyond(encoded):
             raise ProtocolError(
                 f"normalised pixels of magnitude {float(images.abs().max()):g}; an audit expects "
                 "them below 262,144: is the standard deviation of the model's card right?"
             )
-        self._values = {0: encoded}
-        scores = self._run()
-        if scores is None:
-            return None
-        return judged(ring.decode(scores, ring.ACTIVATION_BITS), self._score_limit)
+        return encoded
 
     def _open(self, step: Open) -> None:
         masked = self._values[step.source] - self._prepared.openings[step.opening]

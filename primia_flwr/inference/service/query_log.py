@@ -188,6 +188,9 @@ class QueryLog:
             self._write(journal, b"\n")
             self._read += len(rest)
             return
+        self._cut_off(journal, rest)
+
+    def _cut_off(self, journal: JournalFile, rest: bytes) -> None:
         journal.cut_off(self._read)
         logger.warning(
             "query log %s: half a last line of %d bytes, for which nothing was answered, is cut "

@@ -14,6 +14,7 @@ from primia_flwr.reporting.chapters.privacy import PrivacyAccount
 from primia_flwr.reporting.chapters.summed import Summed
 from primia_flwr.runs.folder import RunFolder, read_object
 from primia_flwr.runs.secure_sums import totals
+from primia_flwr.tasks.judge import ModelScores
 
 _LOCAL = " local"
 
@@ -29,19 +30,24 @@ def answers(
     ]
 
 
+def _on_test_images(folder: RunFolder, scores: ModelScores) -> str:
+    aim, evidence = folder.task.aim, folder.evidence
+    known = evidence.figures["Federated"].get(aim.name) if evidence else None
+    value = interval(known) if known else figure(scores.figures()[aim.name])
+    if known and known.low is None and known.note:
+        value += f" (no interval: {known.note})"
+    patients = f" of {count(evidence.patients)} patients" if evidence else ""
+    others = compared(folder) or "; no baseline was trained to compare it with"
+    return (
+        f"On {count(scores.n)} test images{patients} that no site trained on, its {aim.words} "
+        f"is {value}{others}."
+    )
+
+
 def _good(folder: RunFolder, account: PrivacyAccount | None, summed: Summed | None) -> str:
-    aim, scores = folder.task.aim, folder.results.get("Federated")
+    scores = folder.results.get("Federated")
     if scores is not None:
-        known = folder.evidence.figures["Federated"].get(aim.name) if folder.evidence else None
-        value = interval(known) if known else figure(scores.figures()[aim.name])
-        if known and known.low is None and known.note:
-            value += f" (no interval: {known.note})"
-        patients = f" of {count(folder.evidence.patients)} patients" if folder.evidence else ""
-        others = compared(folder) or "; no baseline was trained to compare it with"
-        return (
-            f"On {count(scores.n)} test images{patients} that no site trained on, its {aim.words} "
-            f"is {value}{others}."
-        )
+        return _on_test_images(folder, scores)
     if summed is not None:
         return (
             f"On the sites' own {count(summed.images)} validation images, added up, the "

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -22,8 +24,20 @@ from primia_flwr.plotting import (
 )
 from primia_flwr.runs.cross_site import CrossSite
 from primia_flwr.statistics.arrays import FloatArray
+from primia_flwr.statistics.intervals import Interval
 from primia_flwr.tasks.judge import Evidence
 from primia_flwr.tasks.task import Metric
+
+
+def _draw_interval(axes: Axes, row: int, found: Interval, *, own: bool) -> None:
+    colour, face = (COLOURS[0], COLOURS[0]) if own else (MUTED, "white")
+    if found.low is not None and found.high is not None:
+        width = 2.4 if own else 1.4
+        ends = [found.low, found.high], [row, row]
+        axes.plot(*ends, "-|", color=colour, linewidth=width, markersize=8)
+    if found.value is not None:
+        mark: dict[str, Any] = {"color": colour, "markerfacecolor": face, "markersize": 7}
+        axes.plot(found.value, row, "o" if own else "s", **mark)
 
 
 def intervals(evidence: Evidence, metrics: Sequence[Metric], aim: Metric) -> Plot:
@@ -33,14 +47,8 @@ def intervals(evidence: Evidence, metrics: Sequence[Metric], aim: Metric) -> Plo
     with drawing(WIDE, height, 1, len(metrics), grid="x", **across) as (drawn, (panels,)):
         for axes, metric in zip(panels, metrics, strict=True):
             for row, name in enumerate(reversed(names)):
-                own, found = name == "Federated", evidence.figures[name][metric.name]
-                colour, face = (COLOURS[0], COLOURS[0]) if own else (MUTED, "white")
-                if found.low is not None and found.high is not None:
-                    axes.plot([found.low, found.high], [row, row], "-|", color=colour,
-                              linewidth=2.4 if own else 1.4, markersize=8)  # fmt: skip
-                if found.value is not None:
-                    axes.plot(found.value, row, "o" if own else "s", color=colour,
-                              markerfacecolor=face, markersize=7)  # fmt: skip
+                found = evidence.figures[name][metric.name]
+                _draw_interval(axes, row, found, own=name == "Federated")
             axes.set_title(metric.title)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.margins(x=0.08)

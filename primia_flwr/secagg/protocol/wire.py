@@ -218,6 +218,10 @@ def decode(raw: bytes, kind: type[_M]) -> _M:
     near = name == kind.__name__ + _NEAR and hasattr(kind, "membership_proof")
     if version != VERSION or not (near or name == kind.__name__):
         raise _malformed(f"{_shown(version)} {_shown(name)}", f"{VERSION!r} {kind.__name__!r}")
+    return kind(**_read_fields(parts, kind, near=near))
+
+
+def _read_fields(parts: Iterator[Part], kind: type[Any], *, near: bool) -> dict[str, Any]:
     try:
         read = [one for one in fields(kind) if near or one.name != "membership_proof"]
         values = {one.name: _READERS[str(one.type)](parts) for one in read}
@@ -225,7 +229,7 @@ def decode(raw: bytes, kind: type[_M]) -> _M:
         raise _malformed(f"a {kind.__name__} that ends early", "all its fields") from None
     if next(parts, None) is not None:
         raise _malformed(f"a {kind.__name__} with more after its end", "nothing more")
-    return kind(**values)
+    return values
 
 
 def _flatten(value: Any) -> list[Part]:
