@@ -29,7 +29,7 @@ def test_the_places_of_a_round_are_those_of_every_version() -> None:
     assert sharing.drawn_places(asking(), 10, 2, NOTHING).tolist() == SECOND
 
 
-# ten words of AES-256 in counter mode under the digest of seed and deal are ordered, from the least:
+# ten words of AES-256 in counter mode under the digest of seed and deal, in order from the least:
 # 5 8 6 3 7 9 4 1 2 0; round 1 takes the first five, round 2 the others
 FIRST = [3, 5, 6, 7, 8]
 SECOND = [0, 1, 2, 4, 9]
