@@ -106,7 +106,10 @@ RULES = Table(
     "strategies", "RULE", ("strategies", "strategy"), ("server_app", "registry", "weighted_fedavg")
 )
 TASKS = Table(
-    "primia_flwr/tasks", "TASK", ("tasks", "task"), ("task", "judge", "predictions", "image_csv")
+    "primia_flwr/tasks",
+    "TASK",
+    ("tasks", "task"),
+    ("task", "judge", "parts", "compared", "predictions", "image_csv"),
 )
 MODELS = Table("primia_flwr/models/architectures", "MODEL", ("models", "model"))
 LAYOUTS = Table(

@@ -56,7 +56,7 @@ class Evidence:
     patients: int
     resamples: int
     figures: dict[str, dict[str, Interval]]
-    within: ClassVar[str] = ""
+    within: str = ""
 
     def intervals(self) -> list[Interval]:
         """Return every interval."""

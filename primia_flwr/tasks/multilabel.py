@@ -8,8 +8,8 @@ import numpy as np
 
 from primia_flwr.errors import DataError
 from primia_flwr.tasks.findings import BINS, SCORES
-from primia_flwr.tasks.findings.counts import areas_of, binned, confusion_of, mean_or, rates_of
-from primia_flwr.tasks.task import LOSS, Counts, Metric, Sum, Task
+from primia_flwr.tasks.findings.counts import areas_of, binned, confusion_of, rates_of
+from primia_flwr.tasks.task import LOSS, Counts, Metric, Sum, Task, mean_or
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

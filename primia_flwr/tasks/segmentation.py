@@ -8,8 +8,8 @@ import numpy as np
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.tasks.masks import CASES, DICE, MILLIONTHS, PIXELS
-from primia_flwr.tasks.masks.counts import confusion_of, dice_of, iou_of, mean_or
-from primia_flwr.tasks.task import IMAGES, LOSS, Counts, Metric, Sum, Task
+from primia_flwr.tasks.masks.counts import confusion_of, dice_of, iou_of
+from primia_flwr.tasks.task import IMAGES, LOSS, Counts, Metric, Sum, Task, mean_or
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

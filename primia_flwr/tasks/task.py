@@ -276,3 +276,9 @@ class Evaluation:
         if wrong:
             raise ProtocolError(wrong)
         return cls(task, float(loss_sum), int(examples), counts)
+
+
+def mean_or(values: npt.NDArray[np.float64], nothing: float) -> float:
+    """Return the mean of the values that are defined, or `nothing` where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else nothing

@@ -45,10 +45,12 @@ def test_text_is_escaped_and_a_picture_is_not() -> None:
 def test_every_page_is_the_base_with_its_one_style_and_nothing_loaded() -> None:
     assert {p.name.split(".")[0] for p in PAGES} == {
         *("report", "sweep", "attack", "attack_table", "membership"),
-        *("classification_compare", "segmentation_compare", "multilabel_compare"),
+        *("classification_compare", "models_compare", "segmentation_compare", "multilabel_compare"),
     }
     for path in PAGES:
-        assert path.read_text().startswith('{% extends "base.html.jinja" %}'), path.name
+        shared = path.name.startswith(("segmentation", "multilabel"))
+        parent = "models_compare" if shared else "base"
+        assert path.read_text().startswith(f'{{% extends "{parent}.html.jinja" %}}'), path.name
     base = next(path for path in TEMPLATES if path.name == "base.html.jinja").read_text()
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in base
     for path in TEMPLATES:

@@ -52,7 +52,8 @@ def main() -> None:
         "sites": {},
     }
     for count in args.sites:
-        runs = result["sites"][str(count)] = {"runs": []}
+        runs: dict[str, Any] = {"runs": []}
+        result["sites"][str(count)] = runs
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as folder:
                 runs["runs"].append(_arms(Path(folder), count, seed, args))

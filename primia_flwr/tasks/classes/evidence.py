@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from primia_flwr.statistics.calibration import Bin, calibration
 from primia_flwr.statistics.intervals import Interval
 from primia_flwr.tasks.classes.readers.figures import reader_figures
 from primia_flwr.tasks.classes.readers.panel import panel_of
-from primia_flwr.tasks.judge import Evidence, intervals_of
+from primia_flwr.tasks.parts import PartEvidence
 from primia_flwr.tasks.predictions import MODEL, Predictions, Reading
 
 
@@ -23,31 +23,20 @@ class Reliability:
     bins: tuple[Bin, ...]
 
 
-@dataclass(frozen=True)
-class ClassEvidence(Evidence):
-    """`per_class`: of the federated model, by class, then sensitivity, specificity and roc_auc."""
+@dataclass(frozen=True, kw_only=True)
+class ClassEvidence(PartEvidence):
+    """Of a classification, with the federated model's calibration."""
 
-    per_class: dict[str, dict[str, Interval]]
     reliability: Reliability
-    within: ClassVar[str] = ", within classes"
 
     @classmethod
-    def read(cls, known: Evidence, values: Mapping[str, Any]) -> ClassEvidence:
-        """Add to what is known what `class_evidence` gave."""
-        of, per_class = values["calibration"], values["per_class"]
+    def read(cls, known: PartEvidence, values: Mapping[str, Any]) -> ClassEvidence:
+        """Add to what is known the calibration that `class_evidence` gave."""
+        of = values["calibration"]
         bins = tuple(Bin(**one) for one in of["bins"])
         return cls(
-            **vars(known),
-            per_class={name: intervals_of(figures) for name, figures in per_class.items()},
-            reliability=Reliability(float(of["ece"]), float(of["brier"]), bins),
+            **vars(known), reliability=Reliability(float(of["ece"]), float(of["brier"]), bins)
         )
-
-    def intervals(self) -> list[Interval]:
-        """Return those of the models, then those of the classes."""
-        return [
-            *super().intervals(),
-            *(one for of_class in self.per_class.values() for one in of_class.values()),
-        ]
 
 
 def class_evidence(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from primia_flwr.numbers import BRACKETS, count, figure, interval
+from primia_flwr.numbers import count
 from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.statistics.intervals import Interval
 from primia_flwr.storage.printable import printable
@@ -19,7 +19,8 @@ from primia_flwr.tasks.classes.evidence import ClassEvidence, class_evidence
 from primia_flwr.tasks.classes.readers.panel import aligned
 from primia_flwr.tasks.classes.scores import Scores, score
 from primia_flwr.tasks.classes.summed import summed_figures
-from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
+from primia_flwr.tasks.judge import Comparison, Settings
+from primia_flwr.tasks.parts import PartJudge
 from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
 
@@ -30,7 +31,7 @@ _PREFIX = "p_"
 _RATES = ("sensitivity", "specificity", "roc_auc")
 
 
-class ClassJudge(Judge):
+class ClassJudge(PartJudge):
     """Labels are indices of classes, outputs their probabilities."""
 
     tested = (
@@ -41,14 +42,11 @@ class ClassJudge(Judge):
     )
     headline = ("accuracy", "mcc", "roc_auc")
     template = "classification"
+    scores_type, shown, within = Scores, _RATES, ", within classes"
 
     def score(self, labels: Any, outputs: Any, names: Sequence[str]) -> Scores:
         """Judge probabilities."""
         return score(labels, outputs, names)
-
-    def read_scores(self, values: Mapping[str, Any]) -> Scores:
-        """Read the entries of one model in metrics.json."""
-        return Scores.from_dict(values)
 
     def summed(
         self, counts: Mapping[str, Any], names: Sequence[str]
@@ -138,25 +136,16 @@ class ClassJudge(Judge):
 
     def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return the table of the classes, with intervals where there are some."""
-        known, rows = evidence.per_class if evidence else {}, []
-        for name, one in scores.per_class.items():
-            found = [
-                interval(known[name][key], BRACKETS) if name in known else figure(getattr(one, key))
-                for key in _RATES
-            ]
-            rows.append([name, count(one.n), *found])
-        return {"class_rows": rows}
+        parts = scores.parts.items()
+        return {
+            "class_rows": [[n, count(one.n), *self.texts_of(n, one, evidence)] for n, one in parts]
+        }
 
     def card(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return counts, figures by class, and calibration."""
-        per_class = evidence.per_class if evidence else {}
         return {
             "confusion": scores.confusion,
-            "per_class_images": {name: one.n for name, one in scores.per_class.items()},
-            "per_class": {
-                name: {key: with_words(found) for key, found in figures.items()}
-                for name, figures in per_class.items()
-            },
+            **super().card(scores, evidence),
             "ece": evidence.reliability.ece if evidence else None,
             "brier": evidence.reliability.brier if evidence else None,
         }

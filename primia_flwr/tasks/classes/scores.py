@@ -6,9 +6,8 @@ defined (a class without images), and says so in words instead of a silent NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from sklearn import metrics as sk
 
 from primia_flwr.errors import DataError
 from primia_flwr.statistics.arrays import FloatArray, IntArray
-from primia_flwr.tasks.judge import ModelScores
+from primia_flwr.tasks.parts import ScoresByPart
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
-class Scores(ModelScores):
+class Scores(ScoresByPart):
     """All figures of one model on one set of images.
 
     `accuracy`, `balanced_accuracy` and `roc_auc` lie in [0, 1], `mcc` in [-1, 1], `loss` is the
@@ -52,37 +51,8 @@ class Scores(ModelScores):
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Return why figures are missing, one sentence per class concerned."""
-        return tuple(f"{name}: {s.note}" for name, s in self.per_class.items() if s.note)
-
-    def figures(self) -> dict[str, float | None]:
-        """Return the figures over all classes by name."""
-        names = ("loss", "accuracy", "balanced_accuracy", "mcc", "roc_auc")
-        return {name: getattr(self, name) for name in names}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """Read back what `to_dict` wrote.
-
-        Raises
-        ------
-        DataError
-            If a figure is missing or unknown.
-        """
-        try:
-            per_class = {k: ClassScores(**v) for k, v in values["per_class"].items()}
-            return cls(**{**values, "per_class": per_class})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"scores: {error}; expected the entries of one model in metrics.json; "
-                "write it again with primia evaluate"
-            ) from None
+    part_type = ClassScores
+    whole = ("loss", "accuracy", "balanced_accuracy", "mcc", "roc_auc")
 
 
 def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str]) -> Scores:

@@ -62,12 +62,6 @@ def rates_of(confusion: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     return sensitivity, specificity
 
 
-def mean_or(values: FloatArray, nothing: float) -> float:
-    """Return the mean of the values that are defined, or `nothing` where none is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else nothing
-
-
 def rarest_of(labels: IntArray) -> IntArray:
     """Return the index of the rarest finding present in each image, (N,); F where none is.
 

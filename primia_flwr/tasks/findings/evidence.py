@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray, mean_known
 from primia_flwr.statistics.auc import SortedScores
 from primia_flwr.statistics.bootstrap_t import class_area_interval
 from primia_flwr.statistics.intervals import (
@@ -23,29 +21,9 @@ from primia_flwr.statistics.intervals import (
 from primia_flwr.tasks.findings import UNKNOWN
 from primia_flwr.tasks.findings.counts import rarest_of
 from primia_flwr.tasks.findings.scores import FIGURES
-from primia_flwr.tasks.judge import Evidence, intervals_of
 from primia_flwr.tasks.predictions import Predictions
 
 RATES = ("sensitivity", "specificity")
-
-
-@dataclass(frozen=True)
-class FindingsEvidence(Evidence):
-    """`per_finding`: of the federated model, by finding, then auc and `RATES`."""
-
-    per_finding: dict[str, dict[str, Interval]]
-    within: ClassVar[str] = ", within the images of each rarest finding"
-
-    @classmethod
-    def read(cls, known: Evidence, values: Mapping[str, Any]) -> FindingsEvidence:
-        """Add to what is known what `findings_evidence` gave."""
-        found = {name: intervals_of(of) for name, of in values["per_finding"].items()}
-        return cls(**vars(known), per_finding=found)
-
-    def intervals(self) -> list[Interval]:
-        """Return those of the models, then those of the findings."""
-        own = [one for of_finding in self.per_finding.values() for one in of_finding.values()]
-        return [*super().intervals(), *own]
 
 
 def findings_evidence(
@@ -92,7 +70,8 @@ def findings_statistic(made: Predictions, strata: Strata) -> Statistic:
         found = np.stack([column.figures(weights) for column in columns])  # (F, 3, B)
         areas, rates = found[:, 0], found[:, 1:]
         both = np.isfinite(areas) & np.isfinite(rates).all(axis=1)
-        means = [_mean(one, both) for one in (areas, rates.mean(axis=1), rates[:, 0], rates[:, 1])]
+        shown = (areas, rates.mean(axis=1), rates[:, 0], rates[:, 1])
+        means = [mean_known(np.where(both, one, np.nan), axis=0) for one in shown]
         return np.concatenate([np.stack(means), rates.reshape(-1, weights.shape[0])])
 
     return statistic
@@ -119,13 +98,6 @@ class _Finding:
             sensitivity = right_present / (right_present + wrong_present)
             specificity = right_absent / (right_absent + wrong_absent)
         return np.stack([area, sensitivity, specificity])
-
-
-def _mean(values: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
-    """Return the mean of (F, B) over what is known, (B,)."""
-    with np.errstate(invalid="ignore"):
-        mean: FloatArray = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
-    return mean
 
 
 def _figure(row: FloatArray, strata: Strata) -> Interval:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from primia_flwr.numbers import BRACKETS, count, figure, interval
+from primia_flwr.numbers import count, figure
 from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.statistics.intervals import Interval
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reason_of
 from primia_flwr.tables import INTERVAL, NUMBER, TEXT, Cell, Sheet
 from primia_flwr.tasks.findings import BINS, SCORES, UNKNOWN
-from primia_flwr.tasks.findings.evidence import FindingsEvidence, findings_evidence
+from primia_flwr.tasks.findings.evidence import findings_evidence
 from primia_flwr.tasks.findings.scores import DEMANDED, FindingsScores, score_findings
 from primia_flwr.tasks.findings.summed import summed_figures, summed_mean
-from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
+from primia_flwr.tasks.judge import Comparison, Settings
+from primia_flwr.tasks.parts import PartJudge
 from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
 
@@ -32,7 +33,7 @@ _RATES = ("auc", "sensitivity", "specificity")
 _POINT = f"specificity at sensitivity {DEMANDED:g}"
 
 
-class FindingsJudge(Judge):
+class FindingsJudge(PartJudge):
     """Labels (F,) are 1, 0 or -1 (unknown), outputs (F,) probabilities, each by itself."""
 
     tested = (
@@ -43,14 +44,15 @@ class FindingsJudge(Judge):
     )
     headline = ("auc", "balanced_accuracy")
     template = "multilabel"
+    scores_type, shown, within = (
+        FindingsScores,
+        _RATES,
+        ", within the images of each rarest finding",
+    )
 
     def score(self, labels: Any, outputs: Any, names: Sequence[str]) -> FindingsScores:
         """Judge probabilities."""
         return score_findings(labels, outputs, names)
-
-    def read_scores(self, values: Mapping[str, Any]) -> FindingsScores:
-        """Read the entries of one model in metrics.json."""
-        return FindingsScores.from_dict(values)
 
     def summed(
         self, counts: Mapping[str, Any], names: Sequence[str]
@@ -116,10 +118,6 @@ class FindingsJudge(Judge):
         """Return intervals of every model; of the first by finding."""
         return findings_evidence(models, self.headline, seed=seed, resamples=resamples)
 
-    def read_evidence(self, values: Mapping[str, Any]) -> FindingsEvidence:
-        """Read the intervals."""
-        return FindingsEvidence.read(super().read_evidence(values), values)
-
     def sheets(self, scores: Any) -> list[Sheet]:
         """Return the table of the findings."""
         columns = (
@@ -146,32 +144,18 @@ class FindingsJudge(Judge):
 
     def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return the table of the findings, with intervals where there are some."""
-        known, rows = evidence.per_finding if evidence else {}, []
-        for name, one in scores.per_finding.items():
-            found = [
-                interval(known[name][key], BRACKETS) if name in known else figure(getattr(one, key))
-                for key in _RATES
-            ]
-            images = [count(n) for n in (one.present, one.absent, one.unknown)]
+        rows = []
+        for name, one in scores.parts.items():
+            images = [count(n) for n in self.images_of(one).values()]
             point = [figure(one.threshold), figure(one.specificity_there)]
-            rows.append([name, *images, *found, *point])
+            rows.append([name, *images, *self.texts_of(name, one, evidence), *point])
         headings = ["Finding", "Present", "Absent", "Unknown", "AUC", "Sensitivity"]
         headings += ["Specificity", "Threshold", "Specificity there"]
         return {"finding_rows": rows, "finding_headings": headings, "demanded": DEMANDED}
 
-    def card(self, scores: Any, evidence: Any) -> dict[str, Any]:
-        """Return counts and figures by finding."""
-        per_finding = evidence.per_finding if evidence else {}
-        return {
-            "per_finding_images": {
-                name: {"present": one.present, "absent": one.absent, "unknown": one.unknown}
-                for name, one in scores.per_finding.items()
-            },
-            "per_finding": {
-                name: {key: with_words(found) for key, found in figures.items()}
-                for name, figures in per_finding.items()
-            },
-        }
+    def images_of(self, part: Any) -> dict[str, int]:
+        """Return the images of a finding by label."""
+        return {key: getattr(part, key) for key in ("present", "absent", "unknown")}
 
     def compare(
         self,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,9 @@ from primia_flwr.errors import DataError
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.statistics.thresholds import threshold_for
 from primia_flwr.tasks.findings import UNKNOWN
-from primia_flwr.tasks.findings.counts import mean_or, rates_of
-from primia_flwr.tasks.judge import ModelScores
+from primia_flwr.tasks.findings.counts import rates_of
+from primia_flwr.tasks.parts import ScoresByPart
+from primia_flwr.tasks.task import mean_or
 
 FIGURES = ("auc", "balanced_accuracy", "sensitivity", "specificity")
 DEMANDED = 0.95
@@ -43,7 +43,7 @@ class FindingScores:
 
 
 @dataclass(frozen=True)
-class FindingsScores(ModelScores):
+class FindingsScores(ScoresByPart):
     """All figures of one model on `n` images: means over the findings that have both labels.
 
     `loss` is the mean over images of the binary cross-entropy of their known labels, in nats.
@@ -57,36 +57,9 @@ class FindingsScores(ModelScores):
     specificity: float | None
     per_finding: dict[str, FindingScores]
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Return why figures are missing, one sentence a finding concerned."""
-        return tuple(f"{name}: {one.note}" for name, one in self.per_finding.items() if one.note)
-
-    def figures(self) -> dict[str, float | None]:
-        """Return the figures over all findings by name."""
-        return {name: getattr(self, name) for name in ("loss", *FIGURES)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FindingsScores:
-        """Read back what `to_dict` wrote.
-
-        Raises
-        ------
-        DataError
-            If a figure is missing or unknown.
-        """
-        try:
-            per_finding = {k: FindingScores(**v) for k, v in values["per_finding"].items()}
-            return cls(**{**values, "per_finding": per_finding})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"scores: {error}; expected the entries of one model in metrics.json; "
-                "write it again with primia evaluate"
-            ) from None
+    part_key = "per_finding"
+    part_type = FindingScores
+    whole = ("loss", *FIGURES)
 
 
 def score_findings(

@@ -15,7 +15,8 @@ from scipy.special import ndtri
 
 from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.statistics.intervals import LEVEL, Interval, wilson
-from primia_flwr.tasks.findings.counts import areas_of, confusion_of, mean_or
+from primia_flwr.tasks.findings.counts import areas_of, confusion_of
+from primia_flwr.tasks.task import mean_or
 
 _WILSON, _AREA = "Wilson, by image", "DeLong by image, and the bins' largest error"
 _NONE = "no image in which it is present, or none in which it is absent"

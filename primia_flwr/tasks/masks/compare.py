@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.errors import ConfigError
-from primia_flwr.numbers import interval, p_value
-from primia_flwr.plotting import Plot
-from primia_flwr.statistics.agreement import holm
-from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.statistics.by_patient import patient_sums
 from primia_flwr.statistics.intervals import Interval, Statistic, bootstrap_limits, bootstrapped
-from primia_flwr.statistics.sign_flips import SignFlips, sign_flips
-from primia_flwr.tables import INTERVAL, NUMBER, P_VALUE, TEXT, Cell, Sheet
-from primia_flwr.tasks.judge import Comparison, Settings
+from primia_flwr.statistics.sign_flips import sign_flips
+from primia_flwr.tables import INTERVAL, NUMBER, TEXT, Cell, Sheet
+from primia_flwr.tasks.compared import ModelPair, ModelsCompared, corrected
+from primia_flwr.tasks.judge import Settings
 from primia_flwr.tasks.masks.evidence import (
     Judged,
     figures_with_intervals,
@@ -29,74 +26,53 @@ from primia_flwr.tasks.masks.evidence import (
 from primia_flwr.tasks.masks.scores import FIGURES
 from primia_flwr.tasks.predictions import Reading
 
-_LEVEL = 0.05
 _FEW = 10  # patients, below which a group is counted only
 _HEADS = ("Dice", "IoU", "Hausdorff 95 %, px", "Surface distance, px")
 _Figures = dict[tuple[str, str], Interval]
 
 
 @dataclass(frozen=True)
-class MaskPair:
-    """Two models; `dice` is the mean Dice of the first minus that of the second.
+class MaskPair(ModelPair):
+    """Two models; `dice` is the mean Dice of the first minus that of the second."""
 
-    `test`: whether the patients' differences lie around 0; `p_holm` corrects for all pairs.
-    """
-
-    first: str
-    second: str
     dice: Interval
-    test: SignFlips
-    p_holm: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
+    @property
+    def difference(self) -> Interval:
+        """The difference of Dice."""
+        return self.dice
 
 
 @dataclass(frozen=True)
-class MaskComparison(Comparison):
+class MaskComparison(ModelsCompared):
     """Figures of each model with intervals, of each two the difference, and of groups the Dice."""
 
-    readings: Sequence[Reading]
-    settings: Settings
     figures: dict[str, _Figures]
     pairs: list[MaskPair]
     groups: list[tuple[str, str, str, int, Interval]]
     notes: list[str] = field(default_factory=list)
     template = "segmentation_compare"
+    figure = ("dice", "Dice")
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes but the background."""
-        return self.readings[0].predictions.names[1:]
+        return self.made.names[1:]
 
     @property
-    def answer(self) -> str:
-        """Whether a model is shown to be better, in a sentence."""
-        made = self.readings[0].predictions
-        size = f"{len(made)} images of {len(set(made.patients))} patients"
-        if not self.pairs:
-            name, of = next(iter(self.figures.items()))
-            return f"{name} has a Dice of {interval(of['dice', ''])} on {size}; nothing compared."
-        clear = min(self.pairs, key=lambda pair: (pair.p_holm, pair.test.p))
-        tested = f"p = {p_value(clear.p_holm)} by patient".replace("= <", "<")
-        words = f"{clear.first} minus {clear.second}: Dice {interval(clear.dice)}, {tested}"
-        words += f", corrected for {len(self.pairs)} pairs" if len(self.pairs) > 1 else ""
-        if clear.p_holm < _LEVEL:
-            return f"Two models differ on {size} ({words})."
-        return f"No model is shown to be better than another on {size} ({words})."
+    def first_figures(self) -> dict[str, Interval]:
+        """The Dice of each model."""
+        return {name: of["dice", ""] for name, of in self.figures.items()}
+
+    @property
+    def tested(self) -> list[MaskPair]:
+        """Each two models."""
+        return self.pairs
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; no file name and no patient."""
-        made = self.readings[0].predictions
-        return {
-            "images": len(made),
-            "patients": len(set(made.patients)),
-            "classes": list(made.names),
-            "readers": [
-                {"name": r.name, "kind": r.kind, "origin": r.origin} for r in self.readings
-            ],
-            "settings": dict(vars(self.settings)),
+        return self.about() | {
+            "classes": list(self.made.names),
             "figures": {
                 name: {
                     figure: {one or "all": of[figure, one].to_dict() for one in ("", *self.classes)}
@@ -104,7 +80,7 @@ class MaskComparison(Comparison):
                 }
                 for name, of in self.figures.items()
             },
-            "pairs": [pair.to_dict() for pair in self.pairs],
+            "pairs": [asdict(pair) for pair in self.pairs],
             "groups": [
                 {
                     "column": column,
@@ -118,36 +94,11 @@ class MaskComparison(Comparison):
             "notes": self.notes,
         }
 
-    def summary(self) -> dict[str, Any]:
-        """Return the Dice of each model, the smallest p, and the answer in words."""
-        made = self.readings[0].predictions
-        return {
-            "images": len(made),
-            "patients": len(set(made.patients)),
-            "dice": {name: of["dice", ""].value for name, of in self.figures.items()},
-            "smallest_p_holm": min((pair.p_holm for pair in self.pairs), default=None),
-            "answer": self.answer,
-        }
-
     def sheets(self) -> list[Sheet]:
         """Return the tables that have rows."""
-        made = [self._figures(), self._classes(), self._differences(), self._groups()]
+        pairs = self.differences("Each two models")
+        made = [self._figures(), self._classes(), pairs, self._groups()]
         return [sheet for sheet in made if sheet.rows]
-
-    def plots(self) -> dict[str, Plot]:
-        """Return no picture."""
-        return {}
-
-    def page(self) -> dict[str, Any]:
-        """Return who segmented what."""
-        made = self.readings[0].predictions
-        return {
-            "images": len(made),
-            "patients": len(set(made.patients)),
-            "readers": [(one.name, one.kind, one.origin) for one in self.readings],
-            "settings": self.settings,
-            "answer": self.answer,
-        }
 
     def _figures(self) -> Sheet:
         rows: list[tuple[Cell, ...]] = [
@@ -162,21 +113,6 @@ class MaskComparison(Comparison):
             for name, of in self.figures.items()
         ]
         return Sheet("classes", "Each class", _columns("Class", "Model"), rows)
-
-    def _differences(self) -> Sheet:
-        columns = (
-            ("First", "first", TEXT),
-            ("Second", "second", TEXT),
-            ("Dice, first minus second", "dice", INTERVAL),
-            ("Patients who differ", "differing_patients", NUMBER),
-            ("p by patient", "p", P_VALUE),
-            ("p, Holm", "p_holm", P_VALUE),
-        )
-        rows: list[tuple[Cell, ...]] = [
-            (p.first, p.second, p.dice, p.test.differing_patients, p.test.p, p.p_holm)
-            for p in self.pairs
-        ]
-        return Sheet("differences", "Each two models", columns, rows)
 
     def _groups(self) -> Sheet:
         columns = (
@@ -226,14 +162,8 @@ def compare(
 
 
 def _pairs(judged: Mapping[str, Judged], *, seed: int, resamples: int) -> list[MaskPair]:
-    found = [
-        _pair(*couple, judged, seed=seed, resamples=resamples) for couple in combinations(judged, 2)
-    ]
-    corrected = holm([pair.test.p for pair in found])
-    return [
-        replace(pair, p_holm=1.0 if p is None else p)
-        for pair, p in zip(found, corrected, strict=True)
-    ]
+    found = combinations(judged, 2)
+    return corrected([_pair(*two, judged, seed=seed, resamples=resamples) for two in found])
 
 
 def _pair(
@@ -245,20 +175,15 @@ def _pair(
     rng = np.random.default_rng(seed)
     limits = bootstrap_limits(statistic, strata, rng=rng, resamples=resamples)
     row = np.stack(limits, axis=1)[0]
-    images = _image_dice(one) - _image_dice(other)
+    images = one.cases.image_dice() - other.cases.image_dice()
     test = sign_flips(patient_sums(images, made.patients))
     dice = bootstrapped(row, patients=strata.size, rate=False)
-    return MaskPair(first, second, dice, test, 1.0)
+    return MaskPair(first, second, test, 1.0, dice)
 
 
 def _difference(first: Statistic, second: Statistic) -> Statistic:
     """Return the difference of the first row of two statistics, the mean Dice."""
     return lambda weights: first(weights)[:1] - second(weights)[:1]
-
-
-def _image_dice(judged: Judged) -> FloatArray:
-    """Return the mean Dice of each image; 1 where nothing is there and nothing was called."""
-    return np.nan_to_num(judged.cases.of_image("dice"), nan=1.0)
 
 
 def _groups(

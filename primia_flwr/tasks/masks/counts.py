@@ -33,9 +33,3 @@ def iou_of(confusion: npt.NDArray[np.int64]) -> FloatArray:
     with np.errstate(invalid="ignore"):
         iou: FloatArray = right / (confusion.sum(axis=-1) + confusion.sum(axis=-2) - right)
     return iou
-
-
-def mean_or(values: FloatArray, nothing: float) -> float:
-    """Return the mean of the values that are defined, or `nothing` where none is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else nothing

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.arrays import FloatArray, IntArray, mean_known
 from primia_flwr.statistics.intervals import (
     Interval,
     Statistic,
@@ -18,32 +18,12 @@ from primia_flwr.statistics.intervals import (
     bootstrapped,
     stacked,
 )
-from primia_flwr.tasks.judge import Evidence, intervals_of
 from primia_flwr.tasks.masks.counts import confusion_of, iou_of
 from primia_flwr.tasks.masks.scores import FIGURES, CaseScores, score_cases
 from primia_flwr.tasks.predictions import Predictions
 
 RATES = ("dice", "iou")
 """The figures in [0, 1]; the others are distances."""
-
-
-@dataclass(frozen=True)
-class MaskEvidence(Evidence):
-    """`per_class`: of the federated model, by class, then by name of a figure."""
-
-    per_class: dict[str, dict[str, Interval]]
-    within: ClassVar[str] = ", within the images of each last class"
-
-    @classmethod
-    def read(cls, known: Evidence, values: Mapping[str, Any]) -> MaskEvidence:
-        """Add to what is known what `mask_evidence` gave."""
-        found = {name: intervals_of(of) for name, of in values["per_class"].items()}
-        return cls(**vars(known), per_class=found)
-
-    def intervals(self) -> list[Interval]:
-        """Return those of the models, then those of the classes."""
-        classes = [one for of_class in self.per_class.values() for one in of_class.values()]
-        return [*super().intervals(), *classes]
 
 
 @dataclass(frozen=True)
@@ -126,7 +106,7 @@ def mask_statistic(judged: Judged, strata: Strata) -> Statistic:
             else:
                 with np.errstate(invalid="ignore"):
                     of_class = (weights @ sums) / (weights @ counts)
-            rows += [_mean(of_class), *of_class.T]
+            rows += [mean_known(of_class, axis=1), *of_class.T]
         return np.array(rows)
 
     return statistic
@@ -137,14 +117,6 @@ def _of_patients(values: npt.NDArray[Any], strata: Strata) -> FloatArray:
     sums = np.zeros((strata.size, *values.shape[1:]))
     np.add.at(sums, strata.of, values)
     return sums
-
-
-def _mean(of_class: FloatArray) -> FloatArray:
-    """Return the mean of the classes that are defined, (B,)."""
-    known = ~np.isnan(of_class)
-    with np.errstate(invalid="ignore"):
-        mean: FloatArray = np.where(known, of_class, 0).sum(axis=1) / known.sum(axis=1)
-    return mean
 
 
 def _last_class(labels: npt.NDArray[Any]) -> IntArray:

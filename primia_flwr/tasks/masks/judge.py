@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from primia_flwr.numbers import BRACKETS, count, figure, interval
+from primia_flwr.numbers import count
 from primia_flwr.tables import NUMBER, TEXT, Cell, Sheet
-from primia_flwr.tasks.judge import Comparison, Judge, Settings, with_words
+from primia_flwr.tasks.judge import Comparison, Settings
 from primia_flwr.tasks.masks.counts import confusion_of, dice_of
-from primia_flwr.tasks.masks.evidence import MaskEvidence, mask_evidence
+from primia_flwr.tasks.masks.evidence import mask_evidence
 from primia_flwr.tasks.masks.runs import from_runs, to_runs
 from primia_flwr.tasks.masks.scores import FIGURES, MaskScores, score_masks
+from primia_flwr.tasks.parts import PartJudge
 from primia_flwr.tasks.predictions import Predictions, Reading
 from primia_flwr.tasks.task import Metric
 
@@ -25,7 +26,7 @@ _PREFIX = "dice_"
 _HEADS = ("Dice", "IoU", "Hausdorff 95 %, px", "Surface distance, px")
 
 
-class MaskJudge(Judge):
+class MaskJudge(PartJudge):
     """Labels and outputs are masks (H, W) of the indices of classes."""
 
     tested = (
@@ -36,15 +37,12 @@ class MaskJudge(Judge):
     )
     headline = ("dice", "iou", "hd95")
     template = "segmentation"
+    scores_type, shown, within = MaskScores, FIGURES, ", within the images of each last class"
     output_type: ClassVar[Any] = np.uint8
 
     def score(self, labels: Any, outputs: Any, names: Sequence[str]) -> MaskScores:
         """Judge called masks."""
         return score_masks(labels, outputs, names)
-
-    def read_scores(self, values: Mapping[str, Any]) -> MaskScores:
-        """Read the entries of one model in metrics.json."""
-        return MaskScores.from_dict(values)
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """Return both masks as runs, and the Dice of each class."""
@@ -81,10 +79,6 @@ class MaskJudge(Judge):
         """Return intervals of every model; of the first by class."""
         return mask_evidence(models, self.headline, seed=seed, resamples=resamples)
 
-    def read_evidence(self, values: Mapping[str, Any]) -> MaskEvidence:
-        """Read the intervals."""
-        return MaskEvidence.read(super().read_evidence(values), values)
-
     def sheets(self, scores: Any) -> list[Sheet]:
         """Return the table of the classes."""
         columns = (
@@ -108,25 +102,9 @@ class MaskJudge(Judge):
 
     def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return the table of the classes, with intervals where there are some."""
-        known, rows = evidence.per_class if evidence else {}, []
-        for name, one in scores.per_class.items():
-            found = [
-                interval(known[name][key], BRACKETS) if name in known else figure(getattr(one, key))
-                for key in FIGURES
-            ]
-            rows.append([name, count(one.n), *found])
+        parts = scores.parts.items()
+        rows = [[name, count(one.n), *self.texts_of(name, one, evidence)] for name, one in parts]
         return {"class_rows": rows, "class_headings": ["Class", "Images", *_HEADS]}
-
-    def card(self, scores: Any, evidence: Any) -> dict[str, Any]:
-        """Return the figures by class."""
-        per_class = evidence.per_class if evidence else {}
-        return {
-            "per_class_images": {name: one.n for name, one in scores.per_class.items()},
-            "per_class": {
-                name: {key: with_words(found) for key, found in figures.items()}
-                for name, figures in per_class.items()
-            },
-        }
 
     def compare(
         self,

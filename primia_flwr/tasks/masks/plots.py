@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from primia_flwr.plotting import COLOURS, DASHES, WIDE, Plot, drawing, line_style, to_plot
-from primia_flwr.statistics.arrays import FloatArray
 from primia_flwr.tasks.masks.scores import score_cases
 from primia_flwr.tasks.predictions import Predictions
 
@@ -37,7 +36,8 @@ def single_cases(predictions: Predictions) -> Plot:
 
     The masks alone, without the images. The number is the line in predictions.csv, 1 for the first.
     """
-    dice = _image_dice(predictions)
+    cases = score_cases(predictions.labels, predictions.outputs, len(predictions.names))
+    dice = cases.image_dice()
     order = np.argsort(dice, kind="stable")
     middle = len(order) // 2
     groups = {
@@ -55,13 +55,6 @@ def single_cases(predictions: Predictions) -> Plot:
                 axes.set_title(f"{row + 1}: Dice {dice[row]:.2f}", fontsize=9)
             words.append(f"{kind}: " + ", ".join(f"line {row + 1} {dice[row]:.2f}" for row in rows))
     return to_plot("cases", figure, f"Masks of single test images. {'; '.join(words)}.")
-
-
-def _image_dice(predictions: Predictions) -> FloatArray:
-    """Return the mean Dice of each image over its classes; 1 where there is nothing to find."""
-    names = predictions.names
-    cases = score_cases(predictions.labels, predictions.outputs, len(names))
-    return np.nan_to_num(cases.of_image("dice"), nan=1.0)
 
 
 def _draw(axes: Axes, predictions: Predictions, row: int) -> None:

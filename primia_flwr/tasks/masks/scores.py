@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.errors import DataError
-from primia_flwr.statistics.arrays import FloatArray
-from primia_flwr.tasks.judge import ModelScores
+from primia_flwr.statistics.arrays import FloatArray, mean_known
 from primia_flwr.tasks.masks.counts import confusion_of, dice_of, iou_of
 from primia_flwr.tasks.masks.surface import surface_distances
+from primia_flwr.tasks.parts import ScoresByPart
 
 FIGURES = ("dice", "iou", "hd95", "surface_distance")
 
@@ -29,8 +29,12 @@ class CaseScores:
 
     def of_image(self, name: str) -> FloatArray:
         """Return the mean of a figure over the classes of each image, (N,); NaN where none has."""
-        found: FloatArray = _mean(self.values[name], axis=1)
+        found: FloatArray = mean_known(self.values[name], axis=1)
         return found
+
+    def image_dice(self) -> FloatArray:
+        """Return the mean Dice of each image; 1 where nothing is there and nothing was called."""
+        return np.nan_to_num(self.of_image("dice"), nan=1.0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
-class MaskScores(ModelScores):
+class MaskScores(ScoresByPart):
     """All figures of one model on `n` images; each is the mean over the classes of `per_class`.
 
     `dice` in [0, 1] is the mean over images; `iou` in [0, 1] is that of all pixels together.
@@ -60,6 +64,8 @@ class MaskScores(ModelScores):
     surface_distance: float | None
     without: int
     per_class: dict[str, ClassScores]
+    part_type = ClassScores
+    whole = FIGURES
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -70,32 +76,6 @@ class MaskScores(ModelScores):
             f"in {self.without} case(s) a class is missed, or called where it is not: they have no "
             "distance, and Dice 0",
         )
-
-    def figures(self) -> dict[str, float | None]:
-        """Return the figures over all classes by name."""
-        return {name: getattr(self, name) for name in FIGURES}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MaskScores:
-        """Read back what `to_dict` wrote.
-
-        Raises
-        ------
-        DataError
-            If a figure is missing or unknown.
-        """
-        try:
-            per_class = {k: ClassScores(**v) for k, v in values["per_class"].items()}
-            return cls(**{**values, "per_class": per_class})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"scores: {error}; expected the entries of one model in metrics.json; "
-                "write it again with primia evaluate"
-            ) from None
 
 
 def score_masks(
@@ -115,7 +95,7 @@ def score_masks(
     """
     _check(labels, called, classes)
     cases = score_cases(labels, called, len(classes))
-    means = {name: _mean(values, axis=0) for name, values in cases.values.items()}
+    means = {name: mean_known(values, axis=0) for name, values in cases.values.items()}
     means["iou"] = iou_of(confusion_of(labels, called, len(classes)).sum(axis=0))[1:]
     shown = [(labels == k).any(axis=(1, 2)).sum() for k in range(1, len(classes))]
     per_class = {
@@ -123,7 +103,7 @@ def score_masks(
         for k, name in enumerate(classes[1:])
     }
     there, measured = (~np.isnan(cases.values[name]) for name in ("dice", "hd95"))
-    dice, iou, hd95, distance = (_or_none(_mean(means[figure], axis=0)) for figure in FIGURES)
+    dice, iou, hd95, distance = (_or_none(mean_known(means[figure], axis=0)) for figure in FIGURES)
     without = int((there & ~measured).sum())
     return MaskScores(len(labels), dice, iou, hd95, distance, without, per_class)
 
@@ -155,13 +135,6 @@ def _check(labels: npt.NDArray[Any], called: npt.NDArray[Any], classes: Sequence
                 f"{what} have values from {values.min()} to {values.max()}; expected 0 to "
                 f"{len(classes) - 1}, the indices of {', '.join(classes)}"
             )
-
-
-def _mean(values: FloatArray, *, axis: int) -> Any:
-    """Return the mean of what is defined along an axis; NaN where nothing is."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis)
 
 
 def _or_none(value: float) -> float | None:

@@ -44,7 +44,7 @@ def test_calibration_and_figures_by_hand(tmp_path: Path) -> None:
     assert (found.images, found.patients, found.resamples) == (5, 5, 50)
     assert found.figures["Federated"]["accuracy"].value == pytest.approx(0.8)
     assert found.figures["Federated"] == found.figures["Centralised"]
-    assert found.per_class["no"]["sensitivity"].value == pytest.approx(2 / 3)
+    assert found.parts["no"]["sensitivity"].value == pytest.approx(2 / 3)
     assert found.reliability.ece == pytest.approx(ECE)
     assert found.reliability.brier == pytest.approx(BRIER)
 

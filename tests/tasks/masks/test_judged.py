@@ -63,7 +63,7 @@ def test_evidence_goes_through_its_file() -> None:
     assert found["figures"]["Centralised"]["dice"]["value"] == 1
     about = {"images": 16, "patients": PATIENTS, "resamples": 100}
     evidence = JUDGE.read_evidence({**about, **found})
-    assert evidence.per_class["cloud"]["dice"].value == pytest.approx(0.75)
+    assert evidence.parts["cloud"]["dice"].value == pytest.approx(0.75)
     assert evidence.figures["Federated"]["hd95"].value == 1
     assert len(evidence.intervals()) == 2 * 3 + 2 * 4
 
