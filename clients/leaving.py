@@ -35,7 +35,7 @@ _Reply = Mapping[str, frozenset[str] | None]
 
 
 @dataclass(frozen=True)
-class Leaving:
+class _Leaving:
     """What may leave a site in one kind of run.
 
     `replies`: by type of message; all records of a reply are in it, but for arrays, which a site
@@ -102,7 +102,7 @@ _MASKED: _Reply = {
 }
 _PAID_FOR: _Reply = {**_MASKED, keys.LEDGER: frozenset({keys.HEADS})}
 
-_PLAIN = Leaving(
+_PLAIN = _Leaving(
     {
         STATISTICS: _MEASURED,
         _TRAIN: {**_MEASURED, keys.ARRAYS: None},
@@ -112,7 +112,7 @@ _PLAIN = Leaving(
     may_rest=True,
     says_why=True,
 )
-_SECURE = Leaving(
+_SECURE = _Leaving(
     {
         PROTOCOL: _STEPS,
         STATISTICS: _MASKED,
@@ -120,7 +120,7 @@ _SECURE = Leaving(
         _EVALUATE: _MASKED,
     }
 )
-_PRIVATE = Leaving(
+_PRIVATE = _Leaving(
     {PROTOCOL: _STEPS, STATISTICS: _PAID_FOR, _TRAIN: _PAID_FOR},
     noised=True,
     progress=frozenset({"round", "batch", "batches"}),
@@ -128,12 +128,12 @@ _PRIVATE = Leaving(
 _LINK: _Reply = {relay.LINEAGE: frozenset({relay.LINK})}
 _RELAY = replace(_PLAIN, replies={**_PLAIN.replies, _TRAIN: {**_PLAIN.replies[_TRAIN], **_LINK}})
 _HANDED_ON: _Reply = {relay.RELAY: frozenset({relay.KEYS}), relay.SEALED: None, **_NAME}
-_SEALED = Leaving(
+_SEALED = _Leaving(
     {relay.QUERY: {**_HANDED_ON, keys.ARRAYS: None}, _TRAIN: {**_HANDED_ON, **_LINK}},
     masked=False,
     says_why=True,
 )
-_PRIVATE_RELAY = Leaving(
+_PRIVATE_RELAY = _Leaving(
     {
         relay.QUERY: {relay.RELAY: frozenset({relay.KEYS}), **_NAME},
         _TRAIN: {
@@ -171,7 +171,7 @@ _TABLE = {
 }
 
 
-def leaving(experiment: Experiment) -> Leaving:
+def leaving(experiment: Experiment) -> _Leaving:
     """Return what may leave a site in a run of an experiment.
 
     Raises

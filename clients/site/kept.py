@@ -16,7 +16,7 @@ from primia_flwr.errors import DataError
 from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.storage.reading import reading
 
-KeptArrays = dict[str, npt.NDArray[Any]]
+_KeptArrays = dict[str, npt.NDArray[Any]]
 _ROUND = re.compile(r"\d{6,}")
 _RUN = "run"
 
@@ -39,7 +39,7 @@ class KeptRounds:
     def __init__(self, folder: Path, kind: str, *, run: str, keep: int) -> None:
         self._folder, self._kind, self._run, self._keep = folder, kind, run, keep
 
-    def load(self, number: int) -> KeptArrays:
+    def load(self, number: int) -> _KeptArrays:
         """Return what was kept after a round; nothing where the run kept nothing.
 
         Raises
@@ -59,7 +59,7 @@ class KeptRounds:
                 return {}
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
-    def newest(self, number: int) -> KeptArrays:
+    def newest(self, number: int) -> _KeptArrays:
         """Return what was kept last, after round `number` or one before; nothing where nothing was.
 
         Raises
@@ -70,7 +70,7 @@ class KeptRounds:
         known = [found for found in self._rounds() if found <= number]
         return next((kept for at in sorted(known, reverse=True) if (kept := self.load(at))), {})
 
-    def save(self, number: int, arrays: KeptArrays, *, needed: int = 0) -> None:
+    def save(self, number: int, arrays: _KeptArrays, *, needed: int = 0) -> None:
         """Write what is left after a round, and delete what is old, or of a later one.
 
         `needed`: a round that the next one may begin from, however old.

@@ -19,32 +19,32 @@ _LINE = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>(?: [^#]*)?)(
 _WIDEST = 34
 
 
-class Explained(Protocol):
+class _Explained(Protocol):
     """What help asks of a command."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
 
     @property
-    def summary(self) -> str: ...  # noqa: D102
+    def summary(self) -> str: ...
 
     @property
-    def examples(self) -> tuple[str, ...]: ...  # noqa: D102
+    def examples(self) -> tuple[str, ...]: ...
 
     @property
-    def config_name(self) -> str: ...  # noqa: D102
+    def config_name(self) -> str: ...
 
     @property
-    def groups(self) -> bool: ...  # noqa: D102
+    def groups(self) -> bool: ...
 
     @property
-    def most_used(self) -> tuple[str, ...]: ...  # noqa: D102
+    def most_used(self) -> tuple[str, ...]: ...
 
     def configured(self) -> Any:
         """Return its defaults as an instance of its dataclass."""
 
 
-def print_help(command: Explained, *, whole: bool) -> None:
+def print_help(command: _Explained, *, whole: bool) -> None:
     """Print what a command does, examples, and its keys: those that matter most, or all."""
     console = Console(emoji=False, highlight=False)
     console.print(f"[bold]primia {command.name}[/]: {_escaped(command.summary)}\n", soft_wrap=True)
@@ -68,12 +68,12 @@ def choices_of(group: str) -> list[str]:
     return sorted({path.stem for root in roots for path in (root / "conf" / group).glob("*.yaml")})
 
 
-def keys_of(command: Explained) -> dict[str, str]:
+def keys_of(command: _Explained) -> dict[str, str]:
     """Return the keys of a command, those that name a choice among them, with their defaults."""
     return {key: default for key, default, _ in _keys(command)}
 
 
-def _keys(command: Explained) -> Iterator[tuple[str, str, str]]:
+def _keys(command: _Explained) -> Iterator[tuple[str, str, str]]:
     """Yield each key with its default and meaning; a group that has choices before its keys."""
     file = app_root() / "conf" / f"{command.config_name}.yaml"
     groups = _groups(file) if command.groups or "/" not in command.config_name else []

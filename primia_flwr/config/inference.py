@@ -44,7 +44,7 @@ class ServeProviderArguments:
 
 
 @dataclass
-class StoreArguments:
+class _StoreArguments:
     """Randomness that is fetched ahead: `prefetch` batches, in `folder`, at most `gigabytes`."""
 
     folder: str = ""
@@ -55,7 +55,7 @@ class StoreArguments:
 
 
 @dataclass
-class PartyArguments:
+class _PartyArguments:
     """What model owner and data owner set alike; `provider` empty: the address in the kit.
 
     `audit`: the data owner asks for it, the model owner lets data owners ask. `max_memory`: GB that
@@ -66,7 +66,7 @@ class PartyArguments:
     provider: str = ""
     protocol: str = "fss"
     prefetch: int = 4
-    store: StoreArguments = field(default_factory=StoreArguments)
+    store: _StoreArguments = field(default_factory=_StoreArguments)
     timeout: float = 60.0
     patience: float = 900.0
     threads: int = 1
@@ -87,7 +87,7 @@ class PartyArguments:
 
 
 @dataclass
-class ServeModelArguments(PartyArguments):
+class ServeModelArguments(_PartyArguments):
     """`primia serve model-owner`; `listen` empty: the port of the kit, on all interfaces.
 
     `limit`, `life_limit`: images for each data owner, in `limit_hours` and of this model ever; 0:
@@ -136,7 +136,7 @@ class InferDataArguments:
 
 
 @dataclass
-class InferArguments(PartyArguments):
+class InferArguments(_PartyArguments):
     """`primia infer`; `server` empty: the address in the kit.
 
     `watch_seconds` and `idle_stop` in seconds; 0: no limit. `resume`: the output folder of an
@@ -260,7 +260,7 @@ def _check_device(device: str, protocol: str = "fss") -> None:
         )
 
 
-def settings_of(cfg: PartyArguments) -> dict[str, Any]:
+def settings_of(cfg: _PartyArguments) -> dict[str, Any]:
     """Return what a party's `Settings` takes from its arguments."""
     names = ("prefetch", "timeout", "patience", "threads", "protocol", "audit", "max_memory")
     values = {name: getattr(cfg, name) for name in names}

@@ -29,7 +29,7 @@ from primia_flwr.tasks.findings import UNKNOWN
 
 
 @dataclass(frozen=True)
-class FileFacts:
+class _FileFacts:
     """What one file turned out to be; `problem` is empty if it can be read.
 
     `last_class`: that its mask shows, where it has one.
@@ -119,9 +119,9 @@ def check_data(
 
 def examine(
     manifest: Manifest, *, workers: int = 0, progress: Callable[[int, int], None] | None = None
-) -> list[FileFacts]:
+) -> list[_FileFacts]:
     """Decode every file at full size, with its mask, in the manifest's order."""
-    found: list[FileFacts] = []
+    found: list[_FileFacts] = []
     for facts in in_parallel(partial(_examine_both, manifest), manifest.samples, workers=workers):
         found.append(facts)
         if progress:
@@ -129,7 +129,7 @@ def examine(
     return found
 
 
-def _examine_both(manifest: Manifest, sample: Sample) -> FileFacts:
+def _examine_both(manifest: Manifest, sample: Sample) -> _FileFacts:
     facts = _examine(manifest.root, sample.path)
     if facts.problem or not manifest.mask_values:
         return facts
@@ -137,14 +137,14 @@ def _examine_both(manifest: Manifest, sample: Sample) -> FileFacts:
     try:
         classes = decode_partner(manifest.root / sample.mask, manifest.mask_values, size)
     except DataError as error:
-        return FileFacts(sample.path, str(error))
+        return _FileFacts(sample.path, str(error))
     return replace(facts, last_class=int(classes.max()))
 
 
-def _examine(root: Path, path: str) -> FileFacts:
+def _examine(root: Path, path: str) -> _FileFacts:
     try:
         pixels = decode(root / path)
-        return FileFacts(
+        return _FileFacts(
             path,
             "",
             kind_of(read_head(root / path)) or "dicom",
@@ -156,10 +156,10 @@ def _examine(root: Path, path: str) -> FileFacts:
             depth_is_guessed(root / path),
         )
     except (DataError, OSError) as error:
-        return FileFacts(path, str(error))
+        return _FileFacts(path, str(error))
 
 
-def _describe(manifest: Manifest, readable: Manifest, facts: list[FileFacts]) -> Findings:
+def _describe(manifest: Manifest, readable: Manifest, facts: list[_FileFacts]) -> Findings:
     good = [fact for fact in facts if not fact.problem]
     label_of = {sample.path: sample.findings or sample.label for sample in readable.samples}
     groups = _duplicates(good)
@@ -213,7 +213,7 @@ def _counted(samples: Sequence[Sample]) -> dict[str, int]:
     return {"images": len(samples), "patients": len({sample.patient for sample in samples})}
 
 
-def _sizes(facts: Iterable[FileFacts]) -> dict[str, list[int]]:
+def _sizes(facts: Iterable[_FileFacts]) -> dict[str, list[int]]:
     """Smallest, median and largest height and width."""
     shapes = np.array([(fact.height, fact.width) for fact in facts])
     if not len(shapes):
@@ -228,7 +228,7 @@ def _sizes(facts: Iterable[FileFacts]) -> dict[str, list[int]]:
     }
 
 
-def _duplicates(facts: Iterable[FileFacts]) -> list[list[str]]:
+def _duplicates(facts: Iterable[_FileFacts]) -> list[list[str]]:
     """Group files with the same pixels, hence also those with the same bytes."""
     groups: dict[str, list[str]] = defaultdict(list)
     for fact in facts:
@@ -339,7 +339,7 @@ def _shown(manifest: Manifest, sample: Sample) -> list[str]:
     return [name for name, label in pairs if label == 1]
 
 
-def _guessed(facts: list[FileFacts]) -> list[str]:
+def _guessed(facts: list[_FileFacts]) -> list[str]:
     guessed = [fact.path for fact in facts if fact.depth_is_guessed]
     if not guessed:
         return []

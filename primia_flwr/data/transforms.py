@@ -32,7 +32,7 @@ from primia_flwr.data.files.clahe import equalise_tiles
 _Change = Callable[[Tensor, float], Tensor]
 
 
-class RandomStrength(nn.Module):
+class _RandomStrength(nn.Module):
     """Apply `change(image, strength)` with a strength drawn uniformly from [low, high]."""
 
     def __init__(self, change: _Change, low: float, high: float) -> None:
@@ -44,7 +44,7 @@ class RandomStrength(nn.Module):
         return _with(self.change(image, _uniform(self.low, self.high)), mask)
 
 
-class OnImage(nn.Module):
+class _OnImage(nn.Module):
     """Apply `change(image)`; a mask stays as it is."""
 
     def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
@@ -56,7 +56,7 @@ class OnImage(nn.Module):
         return _with(self.change(image), mask)
 
 
-class RandomCropBack(nn.Module):
+class _RandomCropBack(nn.Module):
     """Cut out a part with a random share of the area, of the image's own shape, and resize it."""
 
     def __init__(self, cfg: CropConfig) -> None:
@@ -94,21 +94,24 @@ def build_augmentation(cfg: AugmentationConfig) -> v2.Transform | None:
         (cfg.affine.probability, _affine(cfg.affine)),
         (cfg.flip.horizontal, v2.RandomHorizontalFlip(1.0)),
         (cfg.flip.vertical, v2.RandomVerticalFlip(1.0)),
-        (cfg.crop.probability, RandomCropBack(cfg.crop)),
+        (cfg.crop.probability, _RandomCropBack(cfg.crop)),
         (
             cfg.elastic.probability,
             v2.ElasticTransform(alpha=cfg.elastic.magnitude, sigma=cfg.elastic.smoothness),
         ),
-        (cfg.equalise.probability, OnImage(_equaliser(cfg.equalise))),
+        (cfg.equalise.probability, _OnImage(_equaliser(cfg.equalise))),
         *(
-            (tone.probability, RandomStrength(_TONES[name], 1 - tone.magnitude, 1 + tone.magnitude))
+            (
+                tone.probability,
+                _RandomStrength(_TONES[name], 1 - tone.magnitude, 1 + tone.magnitude),
+            )
             for name, tone in tones.items()
         ),
-        (cfg.blur.probability, RandomStrength(_blur, 0, cfg.blur.magnitude)),
-        (cfg.noise.probability, RandomStrength(_add_noise, 0, cfg.noise.magnitude)),
+        (cfg.blur.probability, _RandomStrength(_blur, 0, cfg.blur.magnitude)),
+        (cfg.noise.probability, _RandomStrength(_add_noise, 0, cfg.noise.magnitude)),
         (
             cfg.cutout.probability,
-            OnImage(v2.RandomErasing(1.0, scale=(cfg.cutout.area[0], cfg.cutout.area[1]))),
+            _OnImage(v2.RandomErasing(1.0, scale=(cfg.cutout.area[0], cfg.cutout.area[1]))),
         ),
     ]
     return v2.Compose([v2.RandomApply([step], p) for p, step in steps if p > 0])

@@ -25,12 +25,12 @@ from primia_flwr.tables import NUMBER, TEXT, Cell, Sheet
 from primia_flwr.tasks.judge import Judge
 
 COVERAGE = 0.9  # that a report asks for
-SETS_FILE = "sets.csv"
-BETWEEN = ";"
+_SETS_FILE = "sets.csv"
+_BETWEEN = ";"
 
 
 @dataclass(frozen=True)
-class SetRule:
+class _SetRule:
     """How sets of classes are made: `thresholds` (C,), the last bin of `bins` that is in.
 
     `patients`: from how many; `fewest`: of a class, where each has a threshold of its own.
@@ -59,7 +59,7 @@ class SetRule:
         )
 
 
-def set_rule(card: ModelCard, *, coverage: float, by_class: bool) -> SetRule:
+def set_rule(card: ModelCard, *, coverage: float, by_class: bool) -> _SetRule:
     """Return how the sets of a model are made.
 
     Raises
@@ -76,14 +76,14 @@ def set_rule(card: ModelCard, *, coverage: float, by_class: bool) -> SetRule:
     found = set_thresholds(counts, coverage=coverage, by_class=by_class)
     by_name = counts.sum(axis=1)
     fewest = int(by_name.min() if by_class else by_name.sum())
-    return SetRule(coverage, by_class, found, counts.shape[1], int(counts.sum()), fewest)
+    return _SetRule(coverage, by_class, found, counts.shape[1], int(counts.sum()), fewest)
 
 
 @dataclass(frozen=True)
-class JudgedSets:
+class _JudgedSets:
     """Sets of images whose class is known: all of them, and each class."""
 
-    rule: SetRule
+    rule: _SetRule
     whole: SetFigures
     per_class: dict[str, SetFigures | None]
 
@@ -115,7 +115,7 @@ class JudgedSets:
         return Sheet("sets", caption, columns, rows)
 
 
-def judge_sets(predictions: Path, judge: Judge, rule: SetRule) -> JudgedSets:
+def judge_sets(predictions: Path, judge: Judge, rule: _SetRule) -> _JudgedSets:
     """Judge the sets of a predictions.csv, and write sets.csv beside it.
 
     Raises
@@ -132,14 +132,14 @@ def judge_sets(predictions: Path, judge: Judge, rule: SetRule) -> JudgedSets:
         made.files, made.patients, made.labels, sets, strict=True
     ):
         writer.writerow([file, patient, made.names[label], in_words(made.names, chosen)])
-    write_atomic(predictions.with_name(SETS_FILE), text.getvalue(), mode=PRIVATE)
+    write_atomic(predictions.with_name(_SETS_FILE), text.getvalue(), mode=PRIVATE)
     whole = SetFigures.of(sets, made.labels, made.patients)
-    return JudgedSets(rule, whole, figures_by_class(sets, made.labels, made.patients, made.names))
+    return _JudgedSets(rule, whole, figures_by_class(sets, made.labels, made.patients, made.names))
 
 
 def in_words(names: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> str:
     """Return the classes of one set."""
-    return BETWEEN.join(name for name, one in zip(names, chosen, strict=True) if one)
+    return _BETWEEN.join(name for name, one in zip(names, chosen, strict=True) if one)
 
 
 def _row(name: str, of: SetFigures | None) -> tuple[Cell, ...]:

@@ -15,7 +15,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.processes.children import available_cores
 from primia_flwr.training.device import gpu_memory, pick_device
 
-GPU_BYTES_A_SITE = 8 << 30
+_GPU_BYTES_A_SITE = 8 << 30
 """Memory of a GPU that is set aside for a site: for a ResNet-18 at 224 pixels and 64 images."""
 
 _SERIAL = 0.25
@@ -119,7 +119,7 @@ def _of_gpus(federation: FederationConfig, cores: int, gpus: Sequence[int]) -> S
     if share:
         places = int(len(gpus) / share) if share > 1 else int(1 / share) * len(gpus)
     else:
-        by_memory = max(1, min(gpus) // GPU_BYTES_A_SITE) * len(gpus)
+        by_memory = max(1, min(gpus) // _GPU_BYTES_A_SITE) * len(gpus)
         places = min(by_memory, max(len(gpus), cores // 2))
     at_once = max(1, min(places, len(federation.sites), cores))
     each = min(federation.cpus_per_site or cores // at_once, cores)

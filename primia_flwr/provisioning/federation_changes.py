@@ -36,7 +36,7 @@ _REVOKED = "revoked"  # folder of the keys that the SuperLink shall take no more
 
 
 @dataclass(frozen=True)
-class Renewed:
+class _Renewed:
     """The SuperLink's new certificate; `ca`: the CA's own was renewed as well, for the same key."""
 
     certificate: x509.Certificate
@@ -117,7 +117,7 @@ class FederationFolder:
             self._put_aside(names)
             self._write(replace(self.roster, sites=left))
 
-    def renew(self, *, days: int) -> Renewed:
+    def renew(self, *, days: int) -> _Renewed:
         """Renew the SuperLink's certificate, and the CA's own where it would end before.
 
         Keys and names stay, so what the sites have goes on to hold.
@@ -139,7 +139,7 @@ class FederationFolder:
                 fingerprint = certs.certificate_fingerprint(ca)
                 self._write(replace(self.roster, ca_fingerprint=fingerprint))
             write_atomic(self.files.certificate, certificate.public_bytes(Encoding.PEM))
-        return Renewed(certificate, ca)
+        return _Renewed(certificate, ca)
 
     def revoked_keys(self) -> list[str]:
         """Return the public lines of all keys that were ever revoked.

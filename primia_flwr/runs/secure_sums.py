@@ -169,7 +169,7 @@ def _has_type(annotation: object, value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Totals:
+class _Totals:
     """What the sums of a run add up to.
 
     `rounds`: that gave a model. `smallest_sum`: sites in the smallest. `error_bound`: the
@@ -188,10 +188,10 @@ class Totals:
     bytes_down: int
 
 
-def totals(rows: Sequence[SumRow]) -> Totals:
+def totals(rows: Sequence[SumRow]) -> _Totals:
     """Add up."""
     good = [row for row in rows if row.good]
-    return Totals(
+    return _Totals(
         rounds=len({row.round for row in good if row.kind == TRAIN}),
         sums=len(good),
         given_up=len(rows) - len(good),

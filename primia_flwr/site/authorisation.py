@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Admission:
+class _Admission:
     """A message that the policy allows: its bundle and the name of its experiment.
 
     `varies`: the keys that a search may set anew in every round, within the experiment's space.
@@ -54,7 +54,7 @@ class UnknownBundle(PolicyRefusal):
     """The bundle is not among the approved ones."""
 
 
-def judge(request: Request, policy: SitePolicy) -> Admission:
+def judge(request: Request, policy: SitePolicy) -> _Admission:
     """Return the admission, or refuse with the first reason that applies.
 
     Raises
@@ -69,7 +69,7 @@ def judge(request: Request, policy: SitePolicy) -> Admission:
     content = _composed_config(request.run_config, policy)
     name = _check_experiment(content, policy)
     check_terms(content, policy, bundle.sha256)
-    return Admission(bundle, name, _check_search(content, policy))
+    return _Admission(bundle, name, _check_search(content, policy))
 
 
 def _check_bundle(request: Request, policy: SitePolicy) -> Bundle:

@@ -29,11 +29,11 @@ from primia_flwr.site.policy import load_policy
 from primia_flwr.site.straggler import MARK
 
 # By name: packages of Flower export functions that are called like their modules.
-superexec_runtime = importlib.import_module("flwr.supercore.superexec.run_superexec")
+_superexec_runtime = importlib.import_module("flwr.supercore.superexec.run_superexec")
 
 # An agent task has no place at a hospital; the gate answers it with a refusal, since a task
 # that nobody takes would block the SuperNode.
-GATED_TASKS = frozenset({TaskType.CLIENT_APP, TaskType.AGENT_APP})
+_GATED_TASKS = frozenset({TaskType.CLIENT_APP, TaskType.AGENT_APP})
 _PATIENCE = 10.0  # seconds that a gate has to end
 PRELOADED = ["primia_flwr.site.preloaded"]
 
@@ -55,14 +55,14 @@ class GateExecutor:
         self, supported_task_types: set[TaskType], **_: Any
     ) -> tuple[set[TaskType], set[str]]:
         """Return the task types that the gate can answer."""
-        return supported_task_types & GATED_TASKS, set()
+        return supported_task_types & _GATED_TASKS, set()
 
     def wait_for_capacity(self, task_type: TaskType | None = None, **_: Any) -> None:
         """Return at once: a SuperNode hands out one message at a time."""
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
         """Start the gate for one message."""
-        if spec.task_type not in GATED_TASKS:
+        if spec.task_type not in _GATED_TASKS:
             return LaunchResult.failed(f"task type {spec.task_type} is not answered at this site")
         arguments = [
             *("--runtime-api-address", spec.runtime_api_address),
@@ -96,7 +96,7 @@ class GateExecutor:
             process.terminate()
 
 
-def use_gate(policy_file: Path, runtime: ModuleType = superexec_runtime) -> None:
+def use_gate(policy_file: Path, runtime: ModuleType = _superexec_runtime) -> None:
     """Let Flower's SuperExec start tasks through the gate.
 
     Raises
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--parent-pid", type=int, required=True)
     args = parser.parse_args()
     use_gate(args.policy)
-    superexec_runtime.run_superexec(
+    _superexec_runtime.run_superexec(
         runtime_api_address=args.runtime_api_address,
         insecure=True,
         superexec_auth_secret=args.secret_file.read_bytes(),

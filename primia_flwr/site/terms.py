@@ -24,7 +24,7 @@ _BATCHES, _BATCH_SIZE = "training.sync_every_n_batches", "training.batch_size"
 
 
 @dataclass(frozen=True)
-class Term:
+class _Term:
     """One key of the run's configuration that reaches a protection.
 
     `fits` says whether the value is good enough for the policy, `expected` what would be.
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
 # --- The table ---------------------------------------------------------------------------------
 
 
-def _at_least(name: str) -> Term:
+def _at_least(name: str) -> _Term:
     """Return the term of `aggregation.<name>`: it may be higher than the policy's."""
 
     def fits(value: Any, config: _Config, policy: SitePolicy) -> bool:
@@ -105,7 +105,7 @@ def _at_least(name: str) -> Term:
         sparse = f", on a sparse graph {getattr(policy, f'sparse_{name}')}"
         return f"at least {getattr(policy, name)}" + (sparse if policy.allow_sparse_graph else "")
 
-    return Term(f"aggregation.{name}", fits, expected)
+    return _Term(f"aggregation.{name}", fits, expected)
 
 
 def _floor(name: str, config: _Config, policy: SitePolicy) -> int:
@@ -113,17 +113,17 @@ def _floor(name: str, config: _Config, policy: SitePolicy) -> int:
     return int(getattr(policy, f"sparse_{name}" if sparse else name))
 
 
-def _only_if(key: str, allowed: str, ordinary: Any, instead: str) -> Term:
+def _only_if(key: str, allowed: str, ordinary: Any, instead: str) -> _Term:
     """Return the term of a key that leaves its ordinary value only where the policy allows it."""
 
     def fits(value: Any, config: _Config, policy: SitePolicy) -> bool:
         same = type(value) is type(ordinary) and value == ordinary
         return same or getattr(policy, allowed) is True
 
-    return Term(key, fits, lambda policy: f"{instead}; this site's policy has {allowed}: false")
+    return _Term(key, fits, lambda policy: f"{instead}; this site's policy has {allowed}: false")
 
 
-def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) -> Term:
+def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) -> _Term:
     """Return the term of a key that must be as the policy has it, or be left to the policy."""
 
     def fits(value: Any, config: _Config, policy: SitePolicy) -> bool:
@@ -137,7 +137,7 @@ def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) ->
         also = f" or {ordinary!r}" if ordinary is not None else ""
         return f"what this site's policy has as {own}{also}"
 
-    return Term(key, fits, expected)
+    return _Term(key, fits, expected)
 
 
 def _reads_labels(value: Any, config: _Config, policy: SitePolicy) -> bool:
@@ -228,8 +228,8 @@ def _known_weights(policy: SitePolicy) -> str:
     )
 
 
-TERMS: tuple[Term, ...] = (
-    Term(
+TERMS: tuple[_Term, ...] = (
+    _Term(
         "aggregation.name",
         _may_see,
         lambda policy: (
@@ -238,21 +238,21 @@ TERMS: tuple[Term, ...] = (
             "(private: privacy.mode=dp_sgd and a max_epsilon)"
         ),
     ),
-    Term(
+    _Term(
         "aggregation.sealed",
         lambda value, config, policy: (
             type(value) is bool and (value or _in_the_open(config, policy))
         ),
         lambda _: f"true in a relay: {_INSISTS}",
     ),
-    Term(
+    _Term(
         "aggregation.reveal",
         lambda value, config, policy: (
             value == "never" or (value == "end" and _in_the_open(config, policy))
         ),
         lambda _: f"never in a relay: {_INSISTS}",
     ),
-    Term(
+    _Term(
         "privacy.mode",
         lambda value, _, policy: value in PRIVATE_MODES or policy.max_epsilon == 0,
         lambda policy: (
@@ -260,7 +260,7 @@ TERMS: tuple[Term, ...] = (
             "without differential privacy has no epsilon"
         ),
     ),
-    Term(
+    _Term(
         "federation.min_sites",
         lambda value, _, policy: _whole(value) >= policy.min_sites,
         lambda policy: f"at least {policy.min_sites}",
@@ -269,7 +269,7 @@ TERMS: tuple[Term, ...] = (
     _at_least("min_survivors"),
     _at_least("max_colluding"),
     _only_if("aggregation.accept_two", "accept_two", False, "false"),
-    Term(
+    _Term(
         "aggregation.allow_other_survivors",
         _any_list_may_be_asked,
         lambda policy: (
@@ -278,13 +278,13 @@ TERMS: tuple[Term, ...] = (
         ),
     ),
     _same("aggregation.member_lists_since", "member_lists_since", ordinary=""),
-    Term("debug.verify_sums", lambda value, *_: value is False, lambda _: "false"),
-    Term(
+    _Term("debug.verify_sums", lambda value, *_: value is False, lambda _: "false"),
+    _Term(
         "data.task",
         _reads_labels,
         lambda policy: f"one whose labels are those of data_task={policy.data_task} in this policy",
     ),
-    Term(
+    _Term(
         "data.classes",
         _known_classes,
         lambda policy: f"names, of data_classes in this site's policy={policy.data_classes!a}",
@@ -294,19 +294,19 @@ TERMS: tuple[Term, ...] = (
     _same("data.columns", "data_columns", ordinary={}),
     _same("privacy.unit", "privacy_unit", private=True),
     _same("privacy.delta", "privacy_delta", private=True),
-    Term(
+    _Term(
         "model.weights",
         _begins_with_known,
         _known_weights,
     ),
-    Term(
+    _Term(
         "privacy.max_knowing",
         _noise_counts_on,
         lambda policy: (
             f"at least {max(1, policy.max_colluding)} for privacy.mode={' or '.join(SUM_MODES)}"
         ),
     ),
-    Term(
+    _Term(
         _BATCHES,
         _enough_images,
         lambda policy: (

@@ -19,7 +19,7 @@ _SECONDS = 5.0  # for the SuperLink to show its certificate
 
 
 @dataclass(frozen=True)
-class Ending:
+class _Ending:
     """A certificate that is not valid, or not for long; `over`: it is not valid now."""
 
     what: str
@@ -34,14 +34,14 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Remedies:
+class _Remedies:
     """What to do about the CA's certificate, and about the SuperLink's."""
 
     ca: str
     superlink: str
 
 
-AT_SITE = Remedies(
+AT_SITE = _Remedies(
     ca="ask the coordinator for the ca.crt that `primia federation renew` writes, and take it in: "
     "primia site ca ca.crt",
     superlink="ask the coordinator to run `primia federation renew` and to start the SuperLink "
@@ -49,16 +49,16 @@ AT_SITE = Remedies(
 )
 
 
-def at_coordinator(name: str) -> Remedies:
+def at_coordinator(name: str) -> _Remedies:
     """Return what the coordinator of the federation `name` does about them."""
     verb = f"primia federation renew name={name}"
-    return Remedies(
+    return _Remedies(
         ca=f"run {verb}, and send the new ca.crt to the sites",
         superlink=f"run {verb}, and start the SuperLink again",
     )
 
 
-def ca_ending(file: Path, remedies: Remedies, *, now: datetime | None = None) -> Ending | None:
+def ca_ending(file: Path, remedies: _Remedies, *, now: datetime | None = None) -> _Ending | None:
     """Return that a CA's certificate is not valid, or not for long; None where all is well.
 
     Raises
@@ -71,8 +71,8 @@ def ca_ending(file: Path, remedies: Remedies, *, now: datetime | None = None) ->
 
 
 def superlink_ending(
-    address: str, ca_file: Path, remedies: Remedies, *, now: datetime | None = None
-) -> Ending | None:
+    address: str, ca_file: Path, remedies: _Remedies, *, now: datetime | None = None
+) -> _Ending | None:
     """Return that the certificate which a SuperLink shows is not valid, or not for long.
 
     None where all is well, nobody answers, or the certificate is not one of this CA.
@@ -92,7 +92,7 @@ def superlink_ending(
     return None
 
 
-def check_endings(address: str, ca_file: Path, remedies: Remedies) -> list[str]:
+def check_endings(address: str, ca_file: Path, remedies: _Remedies) -> list[str]:
     """Return warnings of certificates that end within 30 days; the CA's first.
 
     Raises
@@ -130,18 +130,18 @@ def _of_ca(pem: str, ca: x509.Certificate) -> x509.Certificate:
 
 def _ending(
     what: str, certificate: x509.Certificate, remedy: str, now: datetime | None
-) -> Ending | None:
+) -> _Ending | None:
     now = now or datetime.now(UTC)
     since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now < since:
         when = f"is valid from {since:%Y-%m-%d %H:%M} UTC on, and it is {now:%Y-%m-%d %H:%M} here"
-        return Ending(what, when, "set the clocks of both computers", over=True)
+        return _Ending(what, when, "set the clocks of both computers", over=True)
     if now > until:
         when = f"expired on {until:%Y-%m-%d %H:%M} UTC ({_days(now - until)} ago)"
-        return Ending(what, when, remedy, over=True)
+        return _Ending(what, when, remedy, over=True)
     if until - now < _AHEAD:
         when = f"ends on {until:%Y-%m-%d %H:%M} UTC, in {_days(until - now)}"
-        return Ending(what, when, remedy, over=False)
+        return _Ending(what, when, remedy, over=False)
     return None
 
 

@@ -24,7 +24,7 @@ from primia_flwr.statistics.by_patient import patient_sums, student_reach
 from primia_flwr.statistics.intervals import Interval
 from primia_flwr.statistics.sign_flips import sign_flips
 
-METHOD = "McNemar by patient, exact mid-p"
+_METHOD = "McNemar by patient, exact mid-p"
 _KAPPA = "Fleiss-Cohen-Everitt by patient, Fisher's scale"
 
 
@@ -44,7 +44,7 @@ class McNemar:
     p: float
     smallest_p: float
     differing_patients: int
-    method: str = METHOD
+    method: str = _METHOD
 
     @property
     def p_by_patient(self) -> float:

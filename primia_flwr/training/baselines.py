@@ -49,7 +49,7 @@ class BaselineRound:
 
 
 @dataclass(frozen=True)
-class BaselineResult:
+class _BaselineResult:
     """The best state (on the CPU), its round and validation, and all rounds."""
 
     state: dict[str, Tensor]
@@ -69,7 +69,7 @@ def train_centralised(
     num_sites: int,
     num_rounds: int,
     on_round: _OnRound | None = None,
-) -> BaselineResult:
+) -> _BaselineResult:
     """Train on the union of all sites' images, as if no border were between them.
 
     With `sync_every_n_batches` a federated round is that many batches at each of `num_sites`
@@ -88,7 +88,7 @@ def train_local(
     *,
     num_rounds: int,
     on_round: _OnRound | None = None,
-) -> BaselineResult:
+) -> _BaselineResult:
     """Train on one site's images without a federation: one training in `num_rounds` stretches.
 
     Parameters
@@ -133,7 +133,7 @@ def train_local(
         if patience.should_stop:
             break
     model.load_state_dict(best_state)
-    return BaselineResult(best_state, best_round, rounds[best_round - 1].val, tuple(rounds))
+    return _BaselineResult(best_state, best_round, rounds[best_round - 1].val, tuple(rounds))
 
 
 def _central(cfg: TrainingConfig) -> TrainingConfig:

@@ -162,7 +162,7 @@ class SentPart(_Since):
         return sharing.drawn_places(self._experiment, self._entries, number, self._changed)
 
 
-class SentVariates(_Since):
+class _SentVariates(_Since):
     """Sites send an update and the change of a control variate, see `strategies/scaffold.py`."""
 
     def __init__(self, experiment: Experiment, model: ArrayMap, parameters: Iterable[str]) -> None:
@@ -228,6 +228,6 @@ def _read(
 def sent_by(experiment: Experiment, model: ArrayMap, parameters: Iterable[str]) -> SentModel:
     """Return what the sites of an experiment send."""
     if experiment.strategy.rule.variates:
-        return SentVariates(experiment, model, parameters)
+        return _SentVariates(experiment, model, parameters)
     kind = SentPart if experiment.aggregation.shares_a_part else SentModel
     return kind(experiment, model)

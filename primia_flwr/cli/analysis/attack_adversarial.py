@@ -16,7 +16,7 @@ from primia_flwr.errors import ConfigError
 
 
 @dataclass
-class AttackAdversarialConfig:
+class _AttackAdversarialConfig:
     """Which model on which images, how far they may change, and how long to search."""
 
     run: str = ""
@@ -44,7 +44,7 @@ class AttackAdversarialConfig:
         check_range("seed", self.seed, 0, 2**32 - 1, example=1)
 
 
-def _run(cfg: AttackAdversarialConfig) -> dict[str, Any]:
+def _run(cfg: _AttackAdversarialConfig) -> dict[str, Any]:
     """Attack, and write `adversarial.json`, `adversarial.html` and `adversarial.png`."""
     run_dir = run_folder("run", cfg.run)
     from primia_flwr.attacks.adversarial.report import page_of, picture
@@ -78,7 +78,7 @@ def _run(cfg: AttackAdversarialConfig) -> dict[str, Any]:
     return {key: values[key] for key in ("run", "output", "levels", "synthetic")}
 
 
-def _levels(cfg: AttackAdversarialConfig, model: Any, card: Any, images: Any) -> list[Any]:
+def _levels(cfg: _AttackAdversarialConfig, model: Any, card: Any, images: Any) -> list[Any]:
     """Return the accuracy that each method leaves at each distance."""
     import torch
 
@@ -111,7 +111,7 @@ COMMAND = Command(
         "primia attack adversarial run=outputs/a levels=[0,0.5,1,2] steps=50 restarts=5",
     ),
     config_name="commands/analysis/attack_adversarial",
-    schema=AttackAdversarialConfig,
+    schema=_AttackAdversarialConfig,
     run=_run,
     positional="run",
 )

@@ -22,7 +22,7 @@ _VARIANCES = ("auto", "pooled", "per_image")
 
 
 @dataclass
-class RunDataConfig:
+class _RunDataConfig:
     """Where the run's images are on this machine; a key left None is as in the run."""
 
     root: Optional[str] = None
@@ -36,7 +36,7 @@ class AttackMembershipConfig:
     """Which run, who attacks, and with how many shadow models."""
 
     run: str = ""
-    data: RunDataConfig = field(default_factory=RunDataConfig)
+    data: _RunDataConfig = field(default_factory=_RunDataConfig)
     site: str = ""
     shadows: int = 8
     variance: str = "auto"
@@ -108,7 +108,7 @@ def _output(cfg: AttackMembershipConfig, folder: Path) -> Path:
     return path
 
 
-def _with_data(attacked: "AttackedRun", data: RunDataConfig) -> "AttackedRun":
+def _with_data(attacked: "AttackedRun", data: _RunDataConfig) -> "AttackedRun":
     from primia_flwr.config.experiment.data import with_absolute_paths
 
     given = {item.name: getattr(data, item.name) for item in fields(data)}

@@ -18,7 +18,7 @@ _RULES = ("fedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan",
 
 
 @dataclass
-class AttackPoisoningConfig:
+class _AttackPoisoningConfig:
     """Which run's images and training, how many lie and how, and which rules answer."""
 
     run: str = ""
@@ -53,7 +53,7 @@ class AttackPoisoningConfig:
                 raise ConfigError(f"{key}={given}; expected each once, e.g. [{','.join(known)}]")
 
 
-def _run(cfg: AttackPoisoningConfig) -> dict[str, Any]:
+def _run(cfg: _AttackPoisoningConfig) -> dict[str, Any]:
     """Lie, and write `poisoning.json`, `poisoning.html` and `poisoning.png`."""
     from primia_flwr.attacks.membership.attacked_run import open_run
     from primia_flwr.attacks.poisoning.report import page_of, picture
@@ -80,7 +80,7 @@ def _run(cfg: AttackPoisoningConfig) -> dict[str, Any]:
     return {key: values[key] for key in ("run", "output", "sites", "liars", "rounds", "synthetic")}
 
 
-def _prepared(cfg: AttackPoisoningConfig, run: Any) -> tuple[Any, dict[str, Any]]:
+def _prepared(cfg: _AttackPoisoningConfig, run: Any) -> tuple[Any, dict[str, Any]]:
     """Deal the images; return the federation, and what the lies and the rounds will be."""
     from primia_flwr.attacks.poisoning.federation import Poisoned
     from primia_flwr.training.normalisation import Normalisation
@@ -112,7 +112,7 @@ def _prepared(cfg: AttackPoisoningConfig, run: Any) -> tuple[Any, dict[str, Any]
     }
 
 
-def _cells(cfg: AttackPoisoningConfig, poisoned: Any, facts: dict[str, Any]) -> list[Any]:
+def _cells(cfg: _AttackPoisoningConfig, poisoned: Any, facts: dict[str, Any]) -> list[Any]:
     """Run every lie under every rule; `clip` of the facts is filled in."""
     from primia_flwr.attacks.poisoning.answers import fitting
     from primia_flwr.attacks.poisoning.liars import Lie
@@ -152,7 +152,7 @@ COMMAND = Command(
         "primia attack poisoning run=outputs/a dry_run=true",
     ),
     config_name="commands/analysis/attack_poisoning",
-    schema=AttackPoisoningConfig,
+    schema=_AttackPoisoningConfig,
     run=_run,
     positional="run",
 )

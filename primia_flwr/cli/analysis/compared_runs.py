@@ -47,7 +47,7 @@ class Run:
 
 
 @dataclass
-class Gathered:
+class _Gathered:
     """Models on the same images, and what belongs to these; `site`: of a file, if known."""
 
     judge: Judge
@@ -99,7 +99,7 @@ def gather(
     *,
     batch_size: int,
     device: str,
-) -> Gathered:
+) -> _Gathered:
     """Return all models' predictions of the same images.
 
     Without other data these are the predictions on the runs' own test sets that lie in their
@@ -124,7 +124,7 @@ def gather(
 
 
 def validation_of(
-    run: Run, found: Gathered, *, batch_size: int, device: str
+    run: Run, found: _Gathered, *, batch_size: int, device: str
 ) -> tuple[Predictions | None, str]:
     """Score a simulated run's validation images; None, and why, where they are not at hand."""
     from primia_flwr.data.dataset import load_pooled
@@ -153,7 +153,7 @@ def validation_of(
     return found.judge.aligned(run.name, made, found.images.names), ""
 
 
-def _own_tests(runs: Sequence[Run]) -> Gathered:
+def _own_tests(runs: Sequence[Run]) -> _Gathered:
     first, judge = None, TASKS[runs[0].task].judge
     for run in runs:
         path = run.path / "predictions.csv"
@@ -166,7 +166,7 @@ def _own_tests(runs: Sequence[Run]) -> Gathered:
         if first is None:
             synthetic = bool(read_json(run.path / "run.json").get("synthetic"))
             data = "The test set that no site of the runs trained on."
-            first = Gathered(judge, [own], data, synthetic, own_test=True)
+            first = _Gathered(judge, [own], data, synthetic, own_test=True)
             continue
         _check_same(runs[0], run, first.images, own.predictions)
         first.readings.append(own)
@@ -174,7 +174,7 @@ def _own_tests(runs: Sequence[Run]) -> Gathered:
     return first
 
 
-def _reading(judge: Judge, first: Gathered | None, run: Run, made: Predictions) -> Reading:
+def _reading(judge: Judge, first: _Gathered | None, run: Run, made: Predictions) -> Reading:
     """Return what a run's model made of the images, in the order of the first run's."""
     made = judge.aligned(run.name, made, first.images.names if first else made.names)
     return Reading(run.name, MODEL, str(run.path), by_file(run.name, made))
@@ -204,7 +204,9 @@ def _source(run: Run) -> str | None:
     return f"{data.manifest or data.root}"
 
 
-def _scored(runs: Sequence[Run], asked: ScoredDataConfig, batch_size: int, device: str) -> Gathered:
+def _scored(
+    runs: Sequence[Run], asked: ScoredDataConfig, batch_size: int, device: str
+) -> _Gathered:
     first, judge = None, TASKS[runs[0].task].judge
     with tempfile.TemporaryDirectory(prefix="primia-compare-") as folder:
         for index, run in enumerate(runs):
@@ -219,7 +221,7 @@ def _scored(runs: Sequence[Run], asked: ScoredDataConfig, batch_size: int, devic
             )
             own = _reading(judge, first, run, read_predictions(path, judge))
             if first is None:
-                first = Gathered(judge, [own], _described(scored), scored.images.synthetic, False)
+                first = _Gathered(judge, [own], _described(scored), scored.images.synthetic, False)
                 first.site = {s.path: s.site for s in scored.manifest.samples if s.site}
             else:
                 difference = difference_of(first.images, own.predictions)
@@ -241,7 +243,7 @@ def _described(scored: Any) -> str:
     return f"Data: {source} ({scored.origin})."
 
 
-def _read_baseline(found: Gathered, path: Path, name: str) -> Predictions:
+def _read_baseline(found: _Gathered, path: Path, name: str) -> Predictions:
     made = read_predictions(path, found.judge)
     try:
         return by_file(name, found.judge.aligned(name, made, found.images.names))
@@ -252,7 +254,7 @@ def _read_baseline(found: Gathered, path: Path, name: str) -> Predictions:
         ) from None
 
 
-def _join_baselines(found: Gathered, run: Run, wanted: Sequence[str]) -> None:
+def _join_baselines(found: _Gathered, run: Run, wanted: Sequence[str]) -> None:
     """Add the run's baselines where their predictions are of the same images; else say so."""
     lacking = []
     for path in sorted(run.path.glob("predictions-*.csv")):

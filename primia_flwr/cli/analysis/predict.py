@@ -31,7 +31,7 @@ class _Images:
 
 
 @dataclass
-class PredictConfig:
+class _PredictConfig:
     """Which model, which images, and where the tables go."""
 
     run: str = ""
@@ -50,7 +50,7 @@ class PredictConfig:
         check_range("batch_size", self.batch_size, 1, 65536, example=128)
 
 
-def run(cfg: PredictConfig) -> dict[str, Any]:
+def run(cfg: _PredictConfig) -> dict[str, Any]:
     """Classify the images; write predictions.csv and predictions.json as `primia infer` does.
 
     A model with outputs at each pixel gives masks instead: `masks/<file>.png`, a table beside them.
@@ -124,7 +124,7 @@ def _check_task(run_dir: Any, card: "ModelCard") -> None:
         )
 
 
-def _masks(cfg: PredictConfig, card: "ModelCard", output: Any) -> Any:
+def _masks(cfg: _PredictConfig, card: "ModelCard", output: Any) -> Any:
     """Return what writes the masks of a model with outputs at each pixel; None for others."""
     from primia_flwr.config.rows import MODELS
 
@@ -160,7 +160,7 @@ def _row(card: "ModelCard", opinion: "Opinion") -> dict[str, Any]:
     }
 
 
-def _sets(cfg: PredictConfig, card: "ModelCard") -> "Callable[[Opinion], dict[str, str]]":
+def _sets(cfg: _PredictConfig, card: "ModelCard") -> "Callable[[Opinion], dict[str, str]]":
     """Return what gives the column with an image's set of classes; no column without sets."""
     if not card.set_scores:
         return lambda _: {}
@@ -220,7 +220,7 @@ COMMAND = Command(
         "primia predict run=outputs/a data.root=series frames=each  # or frames=mean",
     ),
     config_name="commands/analysis/predict",
-    schema=PredictConfig,
+    schema=_PredictConfig,
     run=run,
     positional="run",
 )

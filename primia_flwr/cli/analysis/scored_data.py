@@ -48,7 +48,7 @@ class ScoredDataConfig:
 
 
 @dataclass(frozen=True)
-class ScoredImages:
+class _ScoredImages:
     """Images to score: `origin` says which of the data, `warning` that some were trained on.
 
     The warning also says what was left out, or taken for one.
@@ -86,7 +86,7 @@ def experiment_of(run_dir: Path) -> Experiment | None:
     return read_config(path) if path.is_file() else None
 
 
-def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImages:
+def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> _ScoredImages:
     """Load the images that a model of the run is to be scored on.
 
     `run_dir`: the run's folder. `card`: of the model: its classes and how its images are prepared.
@@ -102,7 +102,7 @@ def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> ScoredImage
     wanted = replace(own, image_size=card.image_size, channels=card.channels, resize=card.resize)
     images, manifest, origin = _images(wanted, asked, own_split=base.split, seed=seed)
     doubts = filter(None, (_overlap(base, wanted, origin), *manifest.notes))
-    return ScoredImages(images, manifest, wanted, origin, "; ".join(doubts))
+    return _ScoredImages(images, manifest, wanted, origin, "; ".join(doubts))
 
 
 def _data_of_run(run_dir: Path, asked: ScoredDataConfig) -> tuple[DataConfig, int]:

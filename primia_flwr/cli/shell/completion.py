@@ -20,7 +20,7 @@ from primia_flwr.cli.help import choices_of, keys_of
 from primia_flwr.config.checks import check_choice
 from primia_flwr.errors import PrimiaError
 
-VARIABLE = "_PRIMIA_COMPLETE"
+_VARIABLE = "_PRIMIA_COMPLETE"
 _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _FOLDERS = ("root", "output_dir", "resume", "run", "cache_dir", "kit", "output", "model")
 _SWITCHES = ("dry_run", "quiet")
@@ -28,7 +28,7 @@ _FILES = ("manifest", "site", "file", "space_file")
 
 
 @dataclass
-class CompletionConfig:
+class _CompletionConfig:
     """The shell that the script is for."""
 
     shell: str = "bash"
@@ -37,7 +37,7 @@ class CompletionConfig:
         check_choice("shell", self.shell, _SHELLS)
 
 
-def _print_script(cfg: CompletionConfig) -> None:
+def _print_script(cfg: _CompletionConfig) -> None:
     """Print the script of a shell."""
     text = _of(cfg.shell, {}).source()
     # A key waits for its value: no blank after it.
@@ -52,7 +52,7 @@ def answer(commands: Mapping[str, tuple[str, str]]) -> int:
     commands : mapping
         The words of every command, with its module and one line of help.
     """
-    shell, _, asked = os.environ.get(VARIABLE, "").partition("_")
+    shell, _, asked = os.environ.get(_VARIABLE, "").partition("_")
     if shell not in _SHELLS or asked != "complete":
         return 1
     print(_of(shell, commands).complete())
@@ -83,7 +83,7 @@ def candidates(
 def _of(shell: str, commands: Mapping[str, tuple[str, str]]) -> ShellComplete:
     """Return Click's script and protocol of a shell, with our candidates."""
     kind = type("_Complete", (_SHELLS[shell],), {"get_completions": _completions})
-    found: ShellComplete = kind(ClickCommand("primia"), {"known": commands}, "primia", VARIABLE)
+    found: ShellComplete = kind(ClickCommand("primia"), {"known": commands}, "primia", _VARIABLE)
     return found
 
 
@@ -137,7 +137,7 @@ COMMAND = Command(
         "primia completion fish > ~/.config/fish/completions/primia.fish",
     ),
     config_name="commands/shell/completion",
-    schema=CompletionConfig,
+    schema=_CompletionConfig,
     run=_print_script,
     positional="shell",
 )

@@ -19,9 +19,9 @@ SPLIT_NAMES = ("auto", "all", "train", "val", "test")
 RESIZE_NAMES = ("squash", "pad", "crop")
 _PARTITION_NAMES = ("iid", "dirichlet", "quantity", "manifest")
 _NORMALISATION_NAMES = ("federated", "fixed")
-UNCERTAIN_NAMES = ("keep", "refuse", "drop", "negative", "positive")
+_UNCERTAIN_NAMES = ("keep", "refuse", "drop", "negative", "positive")
 _UNMENTIONED_NAMES = ("unknown", "negative")
-BURNED_IN_NAMES = ("keep", "drop", "refuse")
+_BURNED_IN_NAMES = ("keep", "drop", "refuse")
 
 
 @dataclass
@@ -62,7 +62,7 @@ class SelectConfig:
     burned_in: str = "keep"
 
     def __post_init__(self) -> None:
-        check_choice("data.select.burned_in", self.burned_in, BURNED_IN_NAMES)
+        check_choice("data.select.burned_in", self.burned_in, _BURNED_IN_NAMES)
         for key in ("modality", "view", "intent"):
             check_length(f"data.select.{key}", getattr(self, key), 0, 20, example=_EXAMPLES[key])
 
@@ -182,7 +182,7 @@ class SigmaConfig:
 
 
 @dataclass
-class ElasticConfig:
+class _ElasticConfig:
     """Displacements up to `magnitude` pixels, smooth over `smoothness` pixels."""
 
     probability: float = 0.0
@@ -231,7 +231,7 @@ class AugmentationConfig:
     affine: AffineConfig = field(default_factory=AffineConfig)
     flip: FlipConfig = field(default_factory=FlipConfig)
     crop: CropConfig = field(default_factory=CropConfig)
-    elastic: ElasticConfig = field(default_factory=ElasticConfig)
+    elastic: _ElasticConfig = field(default_factory=_ElasticConfig)
     equalise: EqualiseConfig = field(default_factory=EqualiseConfig)
     gamma: ToneConfig = field(default_factory=ToneConfig)
     brightness: ToneConfig = field(default_factory=ToneConfig)
@@ -353,7 +353,7 @@ class DataConfig:
         check_column("data.patient_column", self.patient_column)
         self.columns = {column: name for column, name in self.columns.items() if name}
         check_columns("data.columns", self.columns)
-        check_choice("data.uncertain", self.uncertain, UNCERTAIN_NAMES)
+        check_choice("data.uncertain", self.uncertain, _UNCERTAIN_NAMES)
         check_choice("data.unmentioned", self.unmentioned, _UNMENTIONED_NAMES)
         check_mask_values("data.mask_values", self.mask_values, "data.classes", self.classes)
         check_range("data.image_size", self.image_size, 16, 2048, example=64)

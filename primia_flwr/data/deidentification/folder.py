@@ -20,7 +20,7 @@ _REMEDY = "expected a writable folder with free space; give another one as outpu
 
 
 @dataclass(frozen=True)
-class Copied:
+class _Copied:
     """What became of one image: its copy's path, or a problem, and what was removed of it.
 
     `burned_in` says why somebody should look for text in its pixels.
@@ -40,12 +40,12 @@ class Outcome:
     """What became of all images, and of the files that are none (by suffix)."""
 
     root: Path
-    copied: list[Copied] = field(default_factory=list)
+    copied: list[_Copied] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     no_images: dict[str, int] = field(default_factory=dict)
 
     @property
-    def done(self) -> list[Copied]:
+    def done(self) -> list[_Copied]:
         """Those that were copied."""
         return [one for one in self.copied if not one.problem]
 
@@ -153,19 +153,19 @@ def _copy_all(
     outcome: Outcome,
     tell: Callable[[int, int], None],
 ) -> None:
-    def copy(place: Place) -> Copied:
+    def copy(place: Place) -> _Copied:
         source = planned.root / place.source
         try:
             bare = bare_copy(source, scratch, place.patient, pseudonyms)
         except DataError as error:
-            return Copied(place, problem=str(error))
+            return _Copied(place, problem=str(error))
         if bare.burned_in and burned_in == LEAVE_OUT:
-            return Copied(place, problem=f"{source}: {bare.burned_in}; burned_in=flag copies it")
+            return _Copied(place, problem=f"{source}: {bare.burned_in}; burned_in=flag copies it")
         path = place.target + bare.suffix
         if draft is not None:
             _write(draft, path, bare.content)
         checked = bare.suffix == ".dcm" and not bare.burned_in
-        return Copied(place, path, "", bare.removed, bare.replaced, bare.burned_in, checked)
+        return _Copied(place, path, "", bare.removed, bare.replaced, bare.burned_in, checked)
 
     for one in in_parallel(copy, planned.places, workers=cfg.workers):
         outcome.copied.append(one)

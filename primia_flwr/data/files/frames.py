@@ -12,7 +12,7 @@ from primia_flwr.data.files.listing import is_dicom
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reading
 
-MAX_FRAMES = 10_000
+_MAX_FRAMES = 10_000
 _EXPECTED = "an intact DICOM image: export its frames one by one"
 
 
@@ -33,13 +33,13 @@ def single_frames(path: Path, folder: Path) -> Iterator[Path]:
     Raises
     ------
     DataError
-        If the file cannot be read, or has more than MAX_FRAMES frames or fewer than it says.
+        If the file cannot be read, or has more than _MAX_FRAMES frames or fewer than it says.
     """
     with reading(path, error=DataError, expected=_EXPECTED), open_dicom(path) as file:
         dataset = file.header.dataset
         count = file.header.integer("NumberOfFrames", 1)
-        if count > MAX_FRAMES:
-            raise DataError(f"{path}: has {count} frames; expected at most {MAX_FRAMES}")
+        if count > _MAX_FRAMES:
+            raise DataError(f"{path}: has {count} frames; expected at most {_MAX_FRAMES}")
         whole, vr = file.pixels(), file.vr or "OW"
         groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
         dataset.file_meta = FileMetaDataset()

@@ -90,7 +90,7 @@ class Listing:
         elif _claims_to_be_image(path):
             self.images.append(path)
         else:
-            suffix = suffix_of(path.name)
+            suffix = _suffix_of(path.name)
             self.unread[suffix] += 1
             self.first.setdefault(suffix, path)
 
@@ -114,7 +114,7 @@ def image_files(folder: Path, *, known: Container[Path] = ()) -> list[Path]:
     return list_folder(folder, known=known).images
 
 
-def suffix_of(name: str) -> str:
+def _suffix_of(name: str) -> str:
     """Return a file's suffix as people say it, without the dot: png, nii.gz; or nothing."""
     lower = name.lower()
     parts = lower.split(".")

@@ -25,14 +25,14 @@ _NEAR = 1e-3  # of affines that are the same, in mm
 
 
 @dataclass(frozen=True)
-class Slices:
+class _Slices:
     """Axial slices (Z, H, W): uint8 pixels, and the value of each voxel's label."""
 
     pixels: Pixels
     labels: npt.NDArray[np.int64]
 
 
-def load_slices(image: Path, label: Path, window: tuple[float, float] | None) -> Slices:
+def load_slices(image: Path, label: Path, window: tuple[float, float] | None) -> _Slices:
     """Read a volume and its labels.
 
     Parameters
@@ -63,7 +63,7 @@ def load_slices(image: Path, label: Path, window: tuple[float, float] | None) ->
             f"{label}: has labels that are no whole numbers; expected one number a class: "
             "resample with nearest neighbours"
         )
-    return Slices(_toned(values, window), whole.astype(np.int64))
+    return _Slices(_toned(values, window), whole.astype(np.int64))
 
 
 def _loaded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:

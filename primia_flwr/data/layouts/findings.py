@@ -22,7 +22,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.storage import plain_csv
 
 FINDINGS = ("cardiomegaly", "consolidation", "effusion", "interstitial", "nodule")
-TABLE = "labels.csv"
+_TABLE = "labels.csv"
 _UNKNOWN = 0.1
 """Share of the labels that nobody knows."""
 
@@ -43,7 +43,7 @@ def read_drawn(root: Path, cfg: DataConfig) -> Manifest:
             f"data.classes names {other[0]!r:.80}; expected findings that are drawn: "
             f"{', '.join(FINDINGS)}; set data.classes=[]"
         )
-    table = replace(cfg, layout="manifest", manifest=str(root / TABLE), root=str(root),
+    table = replace(cfg, layout="manifest", manifest=str(root / _TABLE), root=str(root),
                     classes=names, columns={}, patient_column="patient")  # fmt: skip
     return replace(read_table(table, seed=0), synthetic=True)
 
@@ -62,7 +62,7 @@ def write_drawn(cfg: SyntheticConfig, folder: Path) -> None:
             pixels, labels = _draw(cfg, patient, number)
             Image.fromarray(pixels).save(folder / name, compress_level=1)
             writer.writerow((name, f"patient{patient:05d}", *labels))
-    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8", newline="")
+    (folder / _TABLE).write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
 def _draw(cfg: SyntheticConfig, patient: int, number: int) -> tuple[np.ndarray, list[str]]:

@@ -48,7 +48,7 @@ def read_rows(path: Path, cfg: DataConfig) -> Table:
     with reading(f"data.manifest={path}:", error=DataError, expected=_EXPECTED):
         header, lines, delimiter = _lines(read_bytes(path, at_most=_MAX_BYTES))
     where = _places(path, header, cfg)
-    needed = ("path", label_column(cfg))
+    needed = ("path", _label_column(cfg))
     rows = [_row(path, number, line, header, where, needed) for number, line in lines]
     if not rows:
         raise DataError(f"{path}: has no rows; expected one line for each image")
@@ -186,7 +186,7 @@ def _places(path: Path, header: Sequence[str], cfg: DataConfig) -> dict[str, int
                 f"{path}: first line is {list(header)!r:.200}; expected a column {name!r}, which "
                 f"data.{key} names"
             )
-    what = label_column(cfg)
+    what = _label_column(cfg)
     if {"path", what} <= set(found):
         return found
     raise DataError(
@@ -196,7 +196,7 @@ def _places(path: Path, header: Sequence[str], cfg: DataConfig) -> dict[str, int
     )
 
 
-def label_column(cfg: DataConfig) -> str:
+def _label_column(cfg: DataConfig) -> str:
     """Return the column that holds what is learned of an image."""
     return "mask" if TASKS[cfg.task].masked else "label"
 

@@ -15,7 +15,7 @@ from primia_flwr.models.layers.weight_standardisation import WSConv2d
 NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)
 
 
-class GlobalMaxPool(nn.Module):
+class _GlobalMaxPool(nn.Module):
     """The maximum over the whole map: (N, C, H, W) -> (N, C, 1, 1).
 
     Unlike `nn.AdaptiveMaxPool2d(1)` its gradient is deterministic on a GPU too.
@@ -40,7 +40,7 @@ def norm_layer(cfg: ModelConfig) -> Callable[[int], nn.Module]:
 
 def global_pool(cfg: ModelConfig) -> nn.Module:
     """Return the pooling that leaves one number a channel."""
-    return GlobalMaxPool() if cfg.pool == "max" else nn.AdaptiveAvgPool2d(1)
+    return _GlobalMaxPool() if cfg.pool == "max" else nn.AdaptiveAvgPool2d(1)
 
 
 def activation(cfg: ModelConfig, *, most: int = 0) -> nn.Module:

@@ -22,7 +22,7 @@ from primia_flwr.models.layers.norm_free_resnet import (
 _resnet = torchvision.models.resnet
 
 
-class OutOfPlaceBasicBlock(_resnet.BasicBlock):  # type: ignore[misc, name-defined]
+class _OutOfPlaceBasicBlock(_resnet.BasicBlock):  # type: ignore[misc, name-defined]
     """torchvision's basic block without in-place changes, as per-sample hooks need it."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class OutOfPlaceBasicBlock(_resnet.BasicBlock):  # type: ignore[misc, name-defin
         return cast(Tensor, self.relu(out + identity))
 
 
-class OutOfPlaceBottleneck(_resnet.Bottleneck):  # type: ignore[misc, name-defined]
+class _OutOfPlaceBottleneck(_resnet.Bottleneck):  # type: ignore[misc, name-defined]
     """torchvision's bottleneck block without in-place changes."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,12 +49,12 @@ class OutOfPlaceBottleneck(_resnet.Bottleneck):  # type: ignore[misc, name-defin
 BLOCKS = {
     ("basic", "batch"): _resnet.BasicBlock,
     ("bottleneck", "batch"): _resnet.Bottleneck,
-    ("basic", "group"): OutOfPlaceBasicBlock,
-    ("bottleneck", "group"): OutOfPlaceBottleneck,
+    ("basic", "group"): _OutOfPlaceBasicBlock,
+    ("bottleneck", "group"): _OutOfPlaceBottleneck,
     ("basic", "none"): NormFreeBasicBlock,
     ("bottleneck", "none"): NormFreeBottleneck,
-    ("basic", "frozen"): OutOfPlaceBasicBlock,
-    ("bottleneck", "frozen"): OutOfPlaceBottleneck,
+    ("basic", "frozen"): _OutOfPlaceBasicBlock,
+    ("bottleneck", "frozen"): _OutOfPlaceBottleneck,
 }
 
 

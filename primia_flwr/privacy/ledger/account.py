@@ -53,7 +53,7 @@ _Groups = Mapping[Person, int]
 
 
 @dataclass(frozen=True)
-class Constants:
+class _Constants:
     """The first entry: what can never change in a ledger."""
 
     id: str
@@ -91,7 +91,7 @@ class Account:
 
     def __init__(self, entries: Iterable[Entry], path: Path) -> None:
         self._path = path
-        self._constants: Constants | None = None
+        self._constants: _Constants | None = None
         self.versions: dict[str, int] = {}
         self.charges: list[Charge] = []
         self.runs = PlannedRuns()
@@ -101,7 +101,7 @@ class Account:
             self.add(entry)
 
     @property
-    def constants(self) -> Constants:
+    def constants(self) -> _Constants:
         """The first entry.
 
         Raises
@@ -202,7 +202,7 @@ class Account:
             raise ValueError(f"format {body['format']}, unit {body['unit']}")
         rdp = RdpFilter(body["delta"], tuple(body["orders"]), tuple(body["shares"]))
         found = SiteFilter(rdp, 0.0 if old else body["runs"])
-        self._constants = Constants(body["id"], body["site"], body["unit"], found, body["key"])
+        self._constants = _Constants(body["id"], body["site"], body["unit"], found, body["key"])
 
     def _data(self, entry: Entry) -> None:
         body = _checked(entry)

@@ -11,7 +11,7 @@ from primia_flwr.privacy.ledger.view import LedgerView
 
 
 @dataclass(frozen=True)
-class VersionLine:
+class _VersionLine:
     """One version of the data.
 
     `alone`: epsilon of the charges on it. `worst`: epsilon of its most used unit, with the charges
@@ -61,7 +61,7 @@ class Statement:
     seq: int
     head: str
     unfinished: int
-    versions: tuple[VersionLine, ...]
+    versions: tuple[_VersionLine, ...]
     plans: tuple[PlanLine, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def statement(ledger: LedgerView, *, ceiling: float | None = None) -> Statement:
     )
 
 
-def _line(ledger: LedgerView, version: str, ceiling: float | None) -> VersionLine:
+def _line(ledger: LedgerView, version: str, ceiling: float | None) -> _VersionLine:
     account = ledger.account
     worst = ledger.spent(version)
-    return VersionLine(
+    return _VersionLine(
         version,
         account.versions[version],
         sum(charge.version == version for charge in account.charges),

@@ -46,14 +46,14 @@ _NAMES_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Chapter:
+class _Chapter:
     """A heading and what there is to say under it, one point after the other."""
 
     title: str
     points: list[str]
 
 
-def account(rows: Sequence[SumRow], task: Task, *, one_machine: bool) -> list[Chapter]:
+def account(rows: Sequence[SumRow], task: Task, *, one_machine: bool) -> list[_Chapter]:
     """Return what the coordinator saw, what it could not see, if what holds, and what is open.
 
     Parameters
@@ -66,10 +66,10 @@ def account(rows: Sequence[SumRow], task: Task, *, one_machine: bool) -> list[Ch
         Whether one machine held all sites: a simulation, or a trial of a federation.
     """
     return [
-        Chapter("What the coordinator saw", _saw(rows, task)),
-        Chapter("What it could not see", _unseen(task)),
-        Chapter("Under which conditions this holds", _conditions(rows, one_machine=one_machine)),
-        Chapter("What is not protected", _unprotected(rows, task)),
+        _Chapter("What the coordinator saw", _saw(rows, task)),
+        _Chapter("What it could not see", _unseen(task)),
+        _Chapter("Under which conditions this holds", _conditions(rows, one_machine=one_machine)),
+        _Chapter("What is not protected", _unprotected(rows, task)),
     ]
 
 

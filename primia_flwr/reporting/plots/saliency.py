@@ -37,7 +37,7 @@ def saliency_plots(explanation: Explanation) -> list[Plot]:
     ]
 
 
-def without_outline(case: ExplainedCase, map_side: int) -> str:
+def _without_outline(case: ExplainedCase, map_side: int) -> str:
     """Return why a case's map is not drawn; empty where it is."""
     if case.heat.max() == 0:
         return "nothing spoke for it"
@@ -64,7 +64,7 @@ def _of_class(name: str, cases: Sequence[ExplainedCase], map_side: int) -> Plot:
                     _draw(plain, mapped, case, map_side)
     words = "; ".join(
         f"line {c.row} of the predictions, predicted {c.predicted} with {100 * c.confidence:.0f} %"
-        + (f" ({why})" if (why := without_outline(c, map_side)) else "")
+        + (f" ({why})" if (why := _without_outline(c, map_side)) else "")
         for c in cases
     )
     return to_plot(
@@ -80,7 +80,7 @@ def _draw(plain: Axes, mapped: Axes, case: ExplainedCase, map_side: int) -> None
         axes.imshow(case.image, cmap="gray", vmin=0, vmax=255, interpolation="none")
     verdict = "right" if case.right else f"wrong: {case.predicted}"
     plain.set_title(f"{verdict}, {100 * case.confidence:.0f} %", color=INK)
-    why = without_outline(case, map_side)
+    why = _without_outline(case, map_side)
     title = why or f"image {case.row}, inside hatched"
     mapped.set_title(title, color=MUTED, fontweight="normal", fontsize=9 if why else 10)
     if not why:

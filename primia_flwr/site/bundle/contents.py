@@ -25,7 +25,6 @@ from primia_flwr.storage.printable import hidden, printable, shown
 __all__ = [
     "MAX_BUNDLE_BYTES",
     "Bundle",
-    "BundleFile",
     "BundleStore",
     "inspect",
     "read_file",
@@ -37,7 +36,7 @@ _SAFE_PART = re.compile(r"[A-Za-z0-9_+-]([A-Za-z0-9_.+-]{0,98}[A-Za-z0-9_+-])?")
 
 
 @dataclass(frozen=True)
-class BundleFile:
+class _BundleFile:
     """One file of a bundle: its path and its unpacked size in bytes."""
 
     path: str
@@ -52,7 +51,7 @@ class Bundle:
     publisher: str
     name: str
     version: str
-    files: tuple[BundleFile, ...]
+    files: tuple[_BundleFile, ...]
 
     @property
     def app_id(self) -> str:
@@ -87,7 +86,7 @@ def inspect(content: bytes) -> Bundle:
                 f"bundle's {key}={shown(value)} in {PROJECT_FILE}; expected letters, digits, '-' "
                 "or '.'"
             )
-    sizes = tuple(BundleFile(name, len(raw)) for name, raw in files.items())
+    sizes = tuple(_BundleFile(name, len(raw)) for name, raw in files.items())
     return Bundle(sha256(content), **described, files=sizes)
 
 

@@ -18,7 +18,7 @@ _Values = Sequence[float]
 
 
 @dataclass(frozen=True)
-class Anova:
+class _Anova:
     """`f` with its degrees of freedom; `eta_squared`: between-arm share of the sum of squares."""
 
     f: float
@@ -29,7 +29,7 @@ class Anova:
 
 
 @dataclass(frozen=True)
-class AgainstControl:
+class _AgainstControl:
     """One arm against the control, tested for greater values.
 
     `t`, `degrees`, `p_value`: Welch's t-test, one-sided; `p_holm`: after Holm's correction over
@@ -49,7 +49,7 @@ class AgainstControl:
     p_mann_whitney: float
 
 
-def anova(arms: Mapping[str, _Values]) -> Anova:
+def anova(arms: Mapping[str, _Values]) -> _Anova:
     """Test that all arms have one mean.
 
     Raises
@@ -63,7 +63,7 @@ def anova(arms: Mapping[str, _Values]) -> Anova:
     everything = np.concatenate(groups)
     total = float(((everything - everything.mean()) ** 2).sum())
     inside = float(sum(((group - group.mean()) ** 2).sum() for group in groups))
-    return Anova(
+    return _Anova(
         f=float(found.statistic),
         between=len(groups) - 1,
         within=len(everything) - len(groups),
@@ -72,7 +72,7 @@ def anova(arms: Mapping[str, _Values]) -> Anova:
     )
 
 
-def against_control(arms: Mapping[str, _Values], control: str) -> list[AgainstControl]:
+def against_control(arms: Mapping[str, _Values], control: str) -> list[_AgainstControl]:
     """Test each arm for values greater than the control's.
 
     Raises
@@ -91,7 +91,7 @@ def against_control(arms: Mapping[str, _Values], control: str) -> list[AgainstCo
     }
     holm = multipletests([float(test.pvalue) for test in tests.values()], method="holm")[1]
     return [
-        AgainstControl(
+        _AgainstControl(
             arm=name,
             n=len(values),
             mean=float(values.mean()),
@@ -108,7 +108,7 @@ def against_control(arms: Mapping[str, _Values], control: str) -> list[AgainstCo
 
 
 @dataclass(frozen=True)
-class AgainstStrangers:
+class _AgainstStrangers:
     """Whether reconstructions are more like their own originals than like other patients'.
 
     `own`, `strangers`: mean SSIM; `t`, `p_value`: paired t-test over the reconstructions, one-sided
@@ -122,7 +122,7 @@ class AgainstStrangers:
     p_value: float | None
 
 
-def against_strangers(own: _Values, strangers: _Values) -> AgainstStrangers:
+def against_strangers(own: _Values, strangers: _Values) -> _AgainstStrangers:
     """Test each reconstruction's SSIM with its original against that with other patients' images.
 
     Unlike the control it does not ask whether the search got anywhere: an update may tell what an
@@ -140,7 +140,7 @@ def against_strangers(own: _Values, strangers: _Values) -> AgainstStrangers:
     a, b = np.asarray(own, dtype=float), np.asarray(strangers, dtype=float)
     varies = float(np.ptp(a - b)) > 0
     test = stats.ttest_rel(a, b, alternative="greater") if varies else None
-    return AgainstStrangers(
+    return _AgainstStrangers(
         n=len(a),
         own=float(a.mean()),
         strangers=float(b.mean()),
