@@ -91,10 +91,7 @@ class _Leaving:
 
 _MEASURED: _Reply = {keys.METRICS: None, keys.SITE: frozenset({keys.SITE_NAME, keys.OUTPUTS})}
 _NAME: _Reply = {keys.SITE: frozenset({keys.SITE_NAME})}
-_STEPS: _Reply = {
-    wire.SECAGG: frozenset({wire.KEYS, wire.SHARES, wire.SIGN, wire.UNMASK}),
-    **_NAME,
-}
+_STEPS: _Reply = {wire.SECAGG: frozenset({wire.KEYS, wire.SHARES, wire.SIGN, wire.UNMASK}), **_NAME}
 _MASKED: _Reply = {
     wire.SECAGG: frozenset({wire.KEYS}),
     wire.MASKED: frozenset({wire.UPDATE, wire.NUMBERS}),
@@ -103,23 +100,12 @@ _MASKED: _Reply = {
 _PAID_FOR: _Reply = {**_MASKED, keys.LEDGER: frozenset({keys.HEADS})}
 
 _PLAIN = _Leaving(
-    {
-        STATISTICS: _MEASURED,
-        _TRAIN: {**_MEASURED, keys.ARRAYS: None},
-        _EVALUATE: _MEASURED,
-    },
+    {STATISTICS: _MEASURED, _TRAIN: {**_MEASURED, keys.ARRAYS: None}, _EVALUATE: _MEASURED},
     masked=False,
     may_rest=True,
     says_why=True,
 )
-_SECURE = _Leaving(
-    {
-        PROTOCOL: _STEPS,
-        STATISTICS: _MASKED,
-        _TRAIN: _MASKED,
-        _EVALUATE: _MASKED,
-    }
-)
+_SECURE = _Leaving({PROTOCOL: _STEPS, STATISTICS: _MASKED, _TRAIN: _MASKED, _EVALUATE: _MASKED})
 _PRIVATE = _Leaving(
     {PROTOCOL: _STEPS, STATISTICS: _PAID_FOR, _TRAIN: _PAID_FOR},
     noised=True,

@@ -26,9 +26,7 @@ def arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalis
         raise ProtocolError("the message has no arrays or no config; expected both")
     experiment = site.experiment
     model = empty_model(
-        experiment.model,
-        outputs=len(site.data.train.classes),
-        channels=experiment.data.channels,
+        experiment.model, outputs=len(site.data.train.classes), channels=experiment.data.channels
     )
     records.load_arrays(model, arrays)
     try:
@@ -36,8 +34,7 @@ def arrived_model(site: OpenSite, message: Message) -> tuple[nn.Module, Normalis
     except ProtocolError as error:
         raise DivergenceError(str(error)) from None
     normalisation = Normalisation(
-        mean=records.floats(config, keys.PIXEL_MEAN),
-        std=records.floats(config, keys.PIXEL_STD),
+        mean=records.floats(config, keys.PIXEL_MEAN), std=records.floats(config, keys.PIXEL_STD)
     )
     return model, normalisation
 

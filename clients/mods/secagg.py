@@ -18,15 +18,7 @@ from clients.site.identity import SecureSite, open_member
 from clients.site.node import experiment_of
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import secure as wire
-from primia_flwr.messages.keys import (
-    ARRAYS,
-    CONFIG,
-    LEDGER,
-    METRICS,
-    RESULT,
-    ROUND,
-    TRIAL,
-)
+from primia_flwr.messages.keys import ARRAYS, CONFIG, LEDGER, METRICS, RESULT, ROUND, TRIAL
 from primia_flwr.primitives.keys import digest
 from primia_flwr.processes.cores import own_cores
 from primia_flwr.secagg.payload.layout import Layout

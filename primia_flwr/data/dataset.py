@@ -126,12 +126,7 @@ def load_images(manifest: Manifest, cfg: DataConfig) -> LabelledImages:
 
 
 def load_site(
-    cfg: DataConfig,
-    *,
-    seed: int,
-    site_index: int,
-    num_sites: int,
-    site_names: Sequence[str] = (),
+    cfg: DataConfig, *, seed: int, site_index: int, num_sites: int, site_names: Sequence[str] = ()
 ) -> SiteData:
     """Load one site of a simulation.
 
@@ -298,12 +293,7 @@ def hold_out_test(
 
 
 def named_sites(
-    develop: Manifest,
-    cfg: DataConfig,
-    *,
-    seed: int,
-    num_sites: int,
-    site_names: Sequence[str] = (),
+    develop: Manifest, cfg: DataConfig, *, seed: int, num_sites: int, site_names: Sequence[str] = ()
 ) -> dict[str, Manifest]:
     """Deal the patients to the sites; without names they are called site-1, site-2 and so on.
 

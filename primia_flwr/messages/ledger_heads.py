@@ -31,10 +31,7 @@ from primia_flwr.storage.reading import parse_json, read_text, reading
 FILE = "ledger-heads.json"
 _MAX_CHARACTERS = 1 << 20
 _ANSWERS, _ENTRIES = "answers", "seq"  # what a head counts
-_PURPOSES = {
-    _ANSWERS: "primia privacy v2 ledger head",
-    _ENTRIES: "primia privacy v1 ledger head",
-}
+_PURPOSES = {_ANSWERS: "primia privacy v2 ledger head", _ENTRIES: "primia privacy v1 ledger head"}
 
 
 @dataclass(frozen=True)

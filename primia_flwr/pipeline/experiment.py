@@ -52,13 +52,7 @@ from primia_flwr.provisioning.readiness import roster_notes, with_roster
 from primia_flwr.reporting.model_card import write_model_card
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
-from primia_flwr.runs.metadata import (
-    continued,
-    data_facts,
-    read_json,
-    run_facts,
-    trained_on,
-)
+from primia_flwr.runs.metadata import continued, data_facts, read_json, run_facts, trained_on
 from primia_flwr.runs.track import Curves
 from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.printable import printable

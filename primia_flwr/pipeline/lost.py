@@ -15,10 +15,7 @@ _ENDED = "without a result"  # of Flower's own end: Ray, or the process of the r
 
 
 def launch_again(
-    experiment: Experiment,
-    run_dir: Path,
-    update: Callable[[], None],
-    say: Callable[[str], None],
+    experiment: Experiment, run_dir: Path, update: Callable[[], None], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run the federated part; a simulation whose processes die is started anew, twice at most.
 

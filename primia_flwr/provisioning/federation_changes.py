@@ -22,11 +22,7 @@ from primia_flwr.flower.superlink import SuperLinkFiles
 from primia_flwr.provisioning import certificates as certs
 from primia_flwr.provisioning.federation import CA_DAYS, complete_kit, make_keys
 from primia_flwr.provisioning.kits import check_name, zip_kit
-from primia_flwr.provisioning.renewal import (
-    load_authority,
-    renewed_authority,
-    renewed_certificate,
-)
+from primia_flwr.provisioning.renewal import load_authority, renewed_authority, renewed_certificate
 from primia_flwr.provisioning.roster import Roster, RosterSite, load_roster
 from primia_flwr.site.validity import read_certificate
 from primia_flwr.storage.atomic import write_atomic, writing

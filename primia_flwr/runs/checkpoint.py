@@ -199,10 +199,7 @@ def _decode(path: Path) -> Checkpoint:
 
 
 def _check_origin(
-    path: Path,
-    checkpoint: Checkpoint,
-    config_hash: str,
-    model: Mapping[str, npt.NDArray[Any]],
+    path: Path, checkpoint: Checkpoint, config_hash: str, model: Mapping[str, npt.NDArray[Any]]
 ) -> None:
     _check_hash(path, checkpoint, config_hash)
     stored = checkpoint.arrays.get(GLOBAL, {})

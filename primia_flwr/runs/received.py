@@ -113,10 +113,7 @@ def read_received(run_dir: Path, server_round: int, name: str) -> Received:
     """
     path = path_of(run_dir, server_round, name)
     expected = "a file that primia train wrote; record the run again"
-    with (
-        reading(path, error=DataError, expected=expected),
-        safe_open(path, framework="pt") as file,
-    ):
+    with reading(path, error=DataError, expected=expected), safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata() or {})
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     kind = metadata.get(KIND, "")

@@ -140,8 +140,7 @@ def _check_experiment(content: Mapping[str, Any], policy: SitePolicy) -> str:
     name = content.get("name")
     if not isinstance(name, str) or not {name, ANY} & set(policy.allowed_experiments):
         raise _refusal(
-            policy,
-            f"experiment {shown(name)}; allowed here: {_listed(policy.allowed_experiments)}",
+            policy, f"experiment {shown(name)}; allowed here: {_listed(policy.allowed_experiments)}"
         )
     return name
 

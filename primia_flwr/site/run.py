@@ -69,10 +69,7 @@ def _executor_command(policy: SitePolicy, policy_file: Path, *, port: int) -> li
 
 
 def run_site(
-    policy_file: Path,
-    *,
-    stop: threading.Event,
-    say: Callable[[str], None] = print,
+    policy_file: Path, *, stop: threading.Event, say: Callable[[str], None] = print
 ) -> None:
     """Run the site until `stop` is set.
 
@@ -181,11 +178,7 @@ def _start(policy: SitePolicy, policy_file: Path, children: Children) -> tuple[C
 
 
 def _watch(
-    policy: SitePolicy,
-    supernode: Child,
-    executor: Child,
-    stop: threading.Event,
-    staff: "_Staff",
+    policy: SitePolicy, supernode: Child, executor: Child, stop: threading.Event, staff: "_Staff"
 ) -> None:
     connected = told = False
     began = looked = time.monotonic()

@@ -294,11 +294,7 @@ TERMS: tuple[_Term, ...] = (
     _same("data.columns", "data_columns", ordinary={}),
     _same("privacy.unit", "privacy_unit", private=True),
     _same("privacy.delta", "privacy_delta", private=True),
-    _Term(
-        "model.weights",
-        _begins_with_known,
-        _known_weights,
-    ),
+    _Term("model.weights", _begins_with_known, _known_weights),
     _Term(
         "privacy.max_knowing",
         _noise_counts_on,

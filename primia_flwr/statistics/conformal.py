@@ -96,10 +96,7 @@ def smallest_patients(coverage: float) -> int:
 
 
 def figures_by_class(
-    sets: npt.NDArray[np.bool_],
-    labels: IntArray,
-    patients: Sequence[str],
-    names: Sequence[str],
+    sets: npt.NDArray[np.bool_], labels: IntArray, patients: Sequence[str], names: Sequence[str]
 ) -> dict[str, SetFigures | None]:
     """Return the figures of the images of each class by its name."""
     who = np.asarray(patients)

@@ -68,9 +68,7 @@ def swapped_sums(
     above_negatives = _above(both, np.sort(both[:, ~positive].ravel()))
     above_positives = _above(both, np.sort(both[:, positive].ravel()))
     own = np.where(
-        positive,
-        above_negatives[0] - above_negatives[1],
-        above_positives[1] - above_positives[0],
+        positive, above_negatives[0] - above_negatives[1], above_positives[1] - above_positives[0]
     )
     pairs = int(positive.sum()) * int((~positive).sum())
     return np.asarray(np.bincount(of, weights=own) / (2 * pairs))

@@ -45,11 +45,7 @@ class Chain(Generic[_E]):
     """
 
     def __init__(
-        self,
-        kind: type[_E],
-        *,
-        separators: tuple[str, str] = (",", ":"),
-        allow_nan: bool = False,
+        self, kind: type[_E], *, separators: tuple[str, str] = (",", ":"), allow_nan: bool = False
     ) -> None:
         self._make: Callable[..., _E] = kind
         self._json = json.JSONEncoder(

@@ -44,12 +44,7 @@ class JournalFile:
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        read_only: bool = False,
-        wait: float | None = None,
-        mode: int = PRIVATE,
+        self, path: Path, *, read_only: bool = False, wait: float | None = None, mode: int = PRIVATE
     ) -> None:
         self.path = path
         how = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND

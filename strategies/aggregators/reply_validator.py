@@ -32,15 +32,7 @@ from primia_flwr.messages.keys import (
 from primia_flwr.messages.records import get_evaluation
 from primia_flwr.messages.refusals import failure_reason, has_diverged, refusal_reason
 from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import (
-    DIVERGED,
-    EVALUATED,
-    FAILED,
-    OK,
-    REFUSED,
-    REJECTED,
-    SiteRow,
-)
+from primia_flwr.runs.history import DIVERGED, EVALUATED, FAILED, OK, REFUSED, REJECTED, SiteRow
 from primia_flwr.storage.reading import reason_of
 from primia_flwr.tasks.task import Evaluation, Task
 

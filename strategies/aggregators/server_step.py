@@ -47,11 +47,7 @@ def check_needs(needs: Need) -> None:
 
 
 def move_by_mean(
-    strategy: Strategy,
-    server_round: int,
-    model: ArrayMap,
-    mean: Any,
-    parameters: Collection[str],
+    strategy: Strategy, server_round: int, model: ArrayMap, mean: Any, parameters: Collection[str]
 ) -> ArrayMap:
     """Let a strategy move the model by the mean update; buffers move by the mean itself.
 

@@ -25,12 +25,7 @@ from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import LABEL_COUNTS, OWN_ROUND, PIXEL_MEAN, PIXEL_STD, RESULT
 from primia_flwr.privacy.mechanisms.averaging import averaged
-from primia_flwr.runs.checkpoint import (
-    GLOBAL,
-    ArrayMap,
-    Checkpoint,
-    load_latest,
-)
+from primia_flwr.runs.checkpoint import GLOBAL, ArrayMap, Checkpoint, load_latest
 from primia_flwr.runs.checkpoint_writer import CheckpointWriter
 from primia_flwr.runs.cross_site import FEDERATED, FILE, Cell, write_matrix
 from primia_flwr.runs.history import OK, History, RoundRow, SiteRow, flat

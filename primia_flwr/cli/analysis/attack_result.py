@@ -21,10 +21,7 @@ def given_networks(lpips: str, inception: str, image_size: int) -> Given:
     """Load the networks of which the user gave weights; empty paths: none."""
     if not (lpips or inception):
         return Given()
-    from primia_flwr.attacks.inversion.scoring.given_networks import (
-        InceptionFeatures,
-        lpips_of,
-    )
+    from primia_flwr.attacks.inversion.scoring.given_networks import InceptionFeatures, lpips_of
 
     return Given(
         lpips_of(Path(lpips).expanduser(), image_size=image_size) if lpips else None,

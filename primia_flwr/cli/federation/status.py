@@ -100,10 +100,7 @@ def _print_table(states: list[NodeStatus], superlink: str, console: Console) -> 
 COMMAND = Command(
     words=("federation", "status"),
     summary="which sites of a provisioned federation are registered and online",
-    examples=(
-        "primia federation status",
-        "primia federation status name=fl register=true",
-    ),
+    examples=("primia federation status", "primia federation status name=fl register=true"),
     config_name="commands/federation/status",
     schema=_StatusArguments,
     run=_run,

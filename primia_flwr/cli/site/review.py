@@ -11,12 +11,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.errors import DataError, FederationError, PolicyRefusal
 from primia_flwr.flower.bundle import stage_bundle
 from primia_flwr.site.bundle.contents import Bundle, BundleStore, inspect, read_file
-from primia_flwr.site.bundle.difference import (
-    Difference,
-    approved_before,
-    changed_lines,
-    differs,
-)
+from primia_flwr.site.bundle.difference import Difference, approved_before, changed_lines, differs
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.storage.printable import printable
 

@@ -62,7 +62,5 @@ def _as_trial(experiment: Experiment, folder: Path) -> Experiment:
     """Return the experiment as a trial: tracked with the others, without baselines."""
     group = experiment.tracking.group or folder.parent.name[:128]
     return replace(
-        experiment,
-        baselines=[],
-        tracking=replace(experiment.tracking, group=group, model=False),
+        experiment, baselines=[], tracking=replace(experiment.tracking, group=group, model=False)
     )

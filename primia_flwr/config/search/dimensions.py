@@ -64,11 +64,7 @@ Dimension = Interval | Choices
 
 def distribution(dimension: Dimension) -> BaseDistribution:
     """Return Optuna's distribution of a dimension."""
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(dimension, Choices):
         return CategoricalDistribution([encoded(value) for value in dimension.values])

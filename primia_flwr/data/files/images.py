@@ -13,12 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from primia_flwr.data.files.decoding.claims import MAX_PIXELS, check_ratio
-from primia_flwr.data.files.decoding.deep import (
-    NotReadError,
-    is_deep,
-    read_deep,
-    told_bits,
-)
+from primia_flwr.data.files.decoding.deep import NotReadError, is_deep, read_deep, told_bits
 from primia_flwr.data.files.decoding.png import check_pixels
 from primia_flwr.data.files.dicom import read_dicom
 from primia_flwr.data.files.listing import is_dicom, kind_of, read_head

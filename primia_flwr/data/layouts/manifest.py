@@ -13,12 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.rows import TASKS
-from primia_flwr.data.layouts.common import (
-    SPLIT_FOLDERS,
-    existing_root,
-    find_classes,
-    is_synthetic,
-)
+from primia_flwr.data.layouts.common import SPLIT_FOLDERS, existing_root, find_classes, is_synthetic
 from primia_flwr.data.layouts.folder import PatientOf, header_patient, patient_reader
 from primia_flwr.data.layouts.labels import Labelled, finding_names, label_in, labelled_manifest
 from primia_flwr.data.layouts.paired import mask_values
@@ -168,11 +163,7 @@ def _uncertain_labels(rows: Sequence[Row]) -> set[str]:
 
 
 def _sample(
-    table: Path,
-    root: Path,
-    row: Row,
-    label_of: Mapping[str, int] | None,
-    pattern: PatientOf | None,
+    table: Path, root: Path, row: Row, label_of: Mapping[str, int] | None, pattern: PatientOf | None
 ) -> Sample:
     path = inside(root, row["path"], where=str(table))
     split = key_of(row.get("split", ""))

@@ -31,11 +31,7 @@ Plane = npt.NDArray[np.floating[Any]]
 
 
 def draw(
-    finding: int,
-    patient: np.random.Generator,
-    image: np.random.Generator,
-    *,
-    severity: float = 1.0,
+    finding: int, patient: np.random.Generator, image: np.random.Generator, *, severity: float = 1.0
 ) -> npt.NDArray[np.uint8]:
     """Draw one radiograph.
 
@@ -52,11 +48,7 @@ def draw(
 
 
 def draw_with_mask(
-    finding: int,
-    patient: np.random.Generator,
-    image: np.random.Generator,
-    *,
-    severity: float = 1.0,
+    finding: int, patient: np.random.Generator, image: np.random.Generator, *, severity: float = 1.0
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Draw one radiograph and its mask, both (SIZE, SIZE) uint8; arguments as `draw`.
 

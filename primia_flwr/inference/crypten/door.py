@@ -15,7 +15,7 @@ import sys
 
 # what CrypTen asks for: where PyTorch has it now
 _MOVED = {
-    "torch.onnx._internal.registration": "torch.onnx._internal.torchscript_exporter.registration",
+    "torch.onnx._internal.registration": "torch.onnx._internal.torchscript_exporter.registration"
 }
 
 

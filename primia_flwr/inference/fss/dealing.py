@@ -7,13 +7,7 @@ from primia_flwr.inference.fss import choice, digits, dpf
 from primia_flwr.inference.fss.keys import Dealt, Sizes, Tree
 from primia_flwr.inference.fss.parts import check_words, in_parts
 from primia_flwr.inference.fss.prg import WORD, Words
-from primia_flwr.inference.fss.seeded import (
-    cipher_key_of,
-    masks_of,
-    pairs_of,
-    roots_of,
-    tables_of,
-)
+from primia_flwr.inference.fss.seeded import cipher_key_of, masks_of, pairs_of, roots_of, tables_of
 
 
 def deal(r: Words, bits: int, seeds: tuple[bytes, bytes], *, threads: int = 1) -> Dealt:

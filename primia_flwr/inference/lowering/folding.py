@@ -74,12 +74,7 @@ def _scaling(norm: nn.BatchNorm2d) -> nn.Conv2d:
 @torch.no_grad()
 def _averaging(pool: nn.AvgPool2d, channels: int) -> nn.Conv2d:
     layer = nn.Conv2d(
-        channels,
-        channels,
-        pool.kernel_size,
-        pool.stride,
-        groups=channels,
-        bias=False,
+        channels, channels, pool.kernel_size, pool.stride, groups=channels, bias=False
     )
     layer.weight.fill_(1 / layer.weight[0, 0].numel())
     return layer.eval()

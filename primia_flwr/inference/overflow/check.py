@@ -127,12 +127,7 @@ class Ledger:
         self._party, self._hash = party, sha256()
 
     def add(
-        self,
-        bits: int,
-        opened: _Words,
-        inside: _Bits,
-        sa: _Words,
-        checks: Checks | None,
+        self, bits: int, opened: _Words, inside: _Bits, sa: _Words, checks: Checks | None
     ) -> None:
         """Take in one comparison step; see `residues`.
 

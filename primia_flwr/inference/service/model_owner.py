@@ -255,11 +255,7 @@ class Server:
         with supply.block(number, settings.patience) as prepared:
             channel.send(Kind.BEGIN)
             party = ModelOwner(
-                lowered.plan,
-                prepared,
-                Online(channel),
-                lowered.weights,
-                threads=settings.threads,
+                lowered.plan, prepared, Online(channel), lowered.weights, threads=settings.threads
             )
             del prepared
             with torch.inference_mode():

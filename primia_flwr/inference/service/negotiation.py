@@ -129,10 +129,6 @@ def plan_of(card: ModelCard, offer: Offer, batch: int, *, audit: bool = False) -
 def build_architecture(card: ModelCard) -> nn.Module:
     """Return the offered architecture, in evaluation mode, with weights that mean nothing."""
     model = build_model(
-        card.model,
-        outputs=len(card.classes),
-        channels=card.channels,
-        seed=0,
-        first_weights=False,
+        card.model, outputs=len(card.classes), channels=card.channels, seed=0, first_weights=False
     )
     return model.eval()

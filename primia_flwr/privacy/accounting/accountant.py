@@ -131,11 +131,7 @@ def noise_multiplier_for(
     if by is not None:
         return found
     return least_noise(
-        lambda noise: _coarse(events(noise), delta),
-        epsilon,
-        relative,
-        start=found,
-        stride=1.15,
+        lambda noise: _coarse(events(noise), delta), epsilon, relative, start=found, stride=1.15
     )
 
 

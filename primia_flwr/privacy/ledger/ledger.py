@@ -197,12 +197,7 @@ class Ledger(LedgerView):
             self._write(version, run, Wish((event,)).solve(chosen, ceiling=self.ceiling))
 
     def afford(
-        self,
-        version: str,
-        *,
-        run: str,
-        events: Sequence[AnyEvent],
-        plan: RunPlan | None = None,
+        self, version: str, *, run: str, events: Sequence[AnyEvent], plan: RunPlan | None = None
     ) -> float:
         """Return the worst unit's epsilon after these events; refuse if it passes the ceiling.
 
@@ -235,14 +230,7 @@ class Ledger(LedgerView):
         return after
 
     def charge(
-        self,
-        version: str,
-        *,
-        run: str,
-        instance: int,
-        request: bytes,
-        event: AnyEvent,
-        what: str,
+        self, version: str, *, run: str, instance: int, request: bytes, event: AnyEvent, what: str
     ) -> Receipt:
         """Charge every unit of a version for one release; on the disk when this returns.
 

@@ -113,11 +113,7 @@ class NoisyGradient:
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        *,
-        mechanism: Mechanism,
-        generator: np.random.Generator | None = None,
+        self, engine: Engine, *, mechanism: Mechanism, generator: np.random.Generator | None = None
     ) -> None:
         if engine.clip_norm != mechanism.clip_norm:
             raise PrimiaError(

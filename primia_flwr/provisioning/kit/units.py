@@ -4,11 +4,7 @@ import getpass
 import shlex
 from pathlib import Path
 
-from primia_flwr.flower.superlink import (
-    SuperLinkFiles,
-    superexec_arguments,
-    superlink_arguments,
-)
+from primia_flwr.flower.superlink import SuperLinkFiles, superexec_arguments, superlink_arguments
 from primia_flwr.processes.programs import flower_program
 from primia_flwr.provisioning.roster import Roster
 

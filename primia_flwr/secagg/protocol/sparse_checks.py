@@ -61,8 +61,7 @@ class Neighbourhood(ClientChecks):
         given = self._placed(request.membership_proof, keys_leaf(me, own.to_bytes()))
         if given.size > len(session.identities):
             raise self.refusal(
-                f"U1 of {given.size} sites",
-                f"at most the {len(session.identities)} of the roster",
+                f"U1 of {given.size} sites", f"at most the {len(session.identities)} of the roster"
             )
         near = len(request.keys.keys() - {me})
         expected = min(self._degree, given.size - 1)

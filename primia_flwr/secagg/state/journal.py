@@ -59,11 +59,7 @@ class Journal:
     """
 
     def __init__(
-        self,
-        path: Path | None,
-        *,
-        allow_other_list: bool = False,
-        rule: MemberRule | None = None,
+        self, path: Path | None, *, allow_other_list: bool = False, rule: MemberRule | None = None
     ) -> None:
         self._path = path
         self._allow, self._rule = allow_other_list, rule

@@ -8,11 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from primia_flwr.errors import ConfigError, DataError, PrimiaError
-from primia_flwr.site.bundle.contents import (
-    MAX_BUNDLE_BYTES,
-    BundleStore,
-    inspect,
-)
+from primia_flwr.site.bundle.contents import MAX_BUNDLE_BYTES, BundleStore, inspect
 from primia_flwr.site.bundle.store import check_whole_hash, locked
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy, parse_policy

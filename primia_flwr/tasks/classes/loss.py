@@ -29,10 +29,7 @@ class ClassificationLoss(nn.Module):
         logits = logits.float()
         if targets.dtype == torch.int64 or self.class_weights is None:
             return functional.cross_entropy(
-                logits,
-                targets,
-                weight=self.class_weights,
-                label_smoothing=self.label_smoothing,
+                logits, targets, weight=self.class_weights, label_smoothing=self.label_smoothing
             )
         total = functional.cross_entropy(
             logits,

@@ -29,11 +29,7 @@ class FindingsLoss(nn.Module):
 
 
 def unit_losses(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    weights: Tensor | None = None,
-    label_smoothing: float = 0.0,
+    logits: Tensor, targets: Tensor, *, weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
     """Return the loss of each image, (N,): the mean over its known labels, 0 where it has none.
 

@@ -13,13 +13,7 @@ import numpy as np
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import config_hash
 from primia_flwr.errors import CheckpointError
-from primia_flwr.runs.checkpoint import (
-    GLOBAL,
-    ArrayMap,
-    Checkpoint,
-    load_latest,
-    save_checkpoint,
-)
+from primia_flwr.runs.checkpoint import GLOBAL, ArrayMap, Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.history import OK, SiteRow
 from primia_flwr.storage.reading import reading
 from primia_flwr.training.device import derive_seed

@@ -195,10 +195,7 @@ class SealedRelay(ClosedRelay):
         rows = {row.site: row for row in outcome.rows}
         rows[self._lost] = SiteRow(number, self._lost, FAILED, why)
         return replace(
-            outcome,
-            arrays=None,
-            rows=[rows[site] for site in sorted(rows)],
-            wait_for=[self._lost],
+            outcome, arrays=None, rows=[rows[site] for site in sorted(rows)], wait_for=[self._lost]
         )
 
     def _hand_out(self, outcome: Outcome, request: Request, grid: RosterGrid) -> Outcome:

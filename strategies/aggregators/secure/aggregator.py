@@ -11,12 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    MessageType,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, MessageType, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.config.experiment.schema import Experiment
@@ -26,14 +21,7 @@ from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages import secure as wire
 from primia_flwr.messages.held import held
-from primia_flwr.messages.keys import (
-    ARRAYS,
-    CONFIG,
-    DECLINED,
-    HEADS,
-    STATISTICS,
-    WEIGHT,
-)
+from primia_flwr.messages.keys import ARRAYS, CONFIG, DECLINED, HEADS, STATISTICS, WEIGHT
 from primia_flwr.messages.ledger_heads import LedgerHeads
 from primia_flwr.pipeline.verify_sums import largest_error
 from primia_flwr.processes.children import available_cores

@@ -11,11 +11,7 @@ MAX_PIXELS = 100_000_000
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 _UNCHECKED, _HIGHEST_RATIO = 32 << 20, 300
-_ALLOCATED = {
-    "PixelData": (1, 8, 16, 32),
-    "FloatPixelData": (32,),
-    "DoubleFloatPixelData": (64,),
-}
+_ALLOCATED = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
 
 
 @dataclass(frozen=True)

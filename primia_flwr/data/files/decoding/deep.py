@@ -29,10 +29,7 @@ for _order, _deep in ((_II, "I;16"), (_MM, "I;16B")):  # what Pillow could read,
             ((_order, _white, (1,), 1, (12,), ()), ("I;16", "I;12")),
             ((_order, _white, (1,), 1, (16,), ()), (_deep, _deep)),
             ((_order, _white, (2,), 1, (16,), ()), ("I", _deep + "S")),
-            (
-                (_order, _white, (1,), 1, (32,), ()),
-                ("I", "I;32N" if _order == _II else "I;32B"),
-            ),
+            ((_order, _white, (1,), 1, (32,), ()), ("I", "I;32N" if _order == _II else "I;32B")),
         ):
             TiffImagePlugin.OPEN_INFO.setdefault(_key, _mode)
 

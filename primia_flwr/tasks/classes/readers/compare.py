@@ -16,17 +16,8 @@ import numpy as np
 from primia_flwr.plotting import Plot
 from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.statistics.by_patient import effective_number
-from primia_flwr.statistics.calibration import (
-    BINS,
-    calibration,
-    fit_temperature,
-    with_temperature,
-)
-from primia_flwr.statistics.intervals import (
-    Strata,
-    bootstrap_limits,
-    bootstrapped,
-)
+from primia_flwr.statistics.calibration import BINS, calibration, fit_temperature, with_temperature
+from primia_flwr.statistics.intervals import Strata, bootstrap_limits, bootstrapped
 from primia_flwr.statistics.thresholds import threshold_for
 from primia_flwr.tables import Sheet
 from primia_flwr.tasks.classes.readers.answer import answer
