@@ -14,7 +14,7 @@ from statistics import mean
 from typing import Any
 
 from primia_bench.machine import describe_machine, publish, save
-from primia_bench.topologies.arms import baselines, federated, gap, words_of
+from primia_bench.topologies.arms import baselines, federated, gap, size_of, words_of
 from primia_flwr.tasks.findings.evidence import findings_statistic, strata_of
 from primia_flwr.tasks.findings.scores import score_findings
 from primia_flwr.tasks.predictions import Predictions
@@ -27,17 +27,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--sites", type=int, default=3)
-    parser.add_argument("--patients", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=32, help="pixels along each side")
-    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--words", nargs="*", default=[], help="more words of the experiment")
     parser.add_argument("--output", default="")
     args = parser.parse_args()
-    keys = ("sites", "patients", "size", "rounds", "words")
     result: dict[str, Any] = {
         "benchmark": "findings_federated",
         "machine": describe_machine(),
-        **{key: getattr(args, key) for key in keys},
+        "sites": args.sites,
+        "words": args.words,
         "bound": _BOUND,
         "runs": [],
     }
@@ -55,8 +52,7 @@ def _arms(folder: Path, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     words = words_of(
         folder, args.sites, seed,
-        "experiment=multilabel", "aggregation=secure", f"federation.rounds={args.rounds}",
-        f"data.synthetic.patients={args.patients}", f"data.image_size={args.size}", *args.words,
+        "experiment=multilabel", "aggregation=secure", *args.words,
     )  # fmt: skip
     experiment, made, facts = federated(folder / "secure", words)
     ((_, pooled),) = baselines(experiment, ["centralised"])
@@ -64,6 +60,7 @@ def _arms(folder: Path, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     one, other = (findings_statistic(of, strata) for of in (made, pooled))
     return {
         "seed": seed,
+        **size_of(experiment),
         "test_images": len(made),
         "federated": _areas(made) | facts,
         "pooled": _areas(pooled),

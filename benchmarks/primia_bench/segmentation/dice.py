@@ -19,7 +19,7 @@ from statistics import mean
 from typing import Any
 
 from primia_bench.machine import describe_machine, publish, save
-from primia_bench.topologies.arms import baselines, federated, gap, words_of
+from primia_bench.topologies.arms import baselines, federated, gap, size_of, words_of
 from primia_flwr.tasks.masks.evidence import Judged, mask_statistic, strata_of
 from primia_flwr.tasks.masks.scores import MaskScores, score_masks
 from primia_flwr.tasks.predictions import Predictions
@@ -38,16 +38,13 @@ def main() -> None:
     parser.add_argument("--epsilon", type=float, default=0.0, help="of a private arm; 0: none")
     parser.add_argument("--relays", action="store_true", help="also cyclic and single")
     parser.add_argument("--local", action="store_true", help="also each site by itself")
-    parser.add_argument("--patients", type=int, default=480)
-    parser.add_argument("--size", type=int, default=32, help="pixels along each side")
-    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--words", nargs="*", default=[], help="more words of the experiment")
     parser.add_argument("--output", default="")
     args = parser.parse_args()
     result: dict[str, Any] = {
         "benchmark": "segmentation_dice",
         "machine": describe_machine(),
-        **{key: getattr(args, key) for key in ("patients", "size", "rounds", "words")},
+        "words": args.words,
         "bound": BOUND,
         "sites": {},
     }
@@ -68,15 +65,12 @@ def _arms(folder: Path, count: int, seed: int, args: argparse.Namespace) -> dict
     began = time.monotonic()
 
     def run(name: str, *more: str) -> tuple[Any, Predictions, dict[str, Any]]:
-        asked = [
-            "experiment=segmentation", f"federation.rounds={args.rounds}",
-            f"data.synthetic.patients={args.patients}", f"data.image_size={args.size}",
-            *args.words, *more,
-        ]  # fmt: skip
+        asked = ["experiment=segmentation", *args.words, *more]
         return federated(folder / name, words_of(folder, count, seed, *asked))
 
     experiment, made, facts = run("secure", "aggregation=secure")
-    found = {"seed": seed, "test_images": len(made), "federated": _figures(made) | facts}
+    found = {"seed": seed, **size_of(experiment), "test_images": len(made)}
+    found["federated"] = _figures(made) | facts
     names = ["local"] * args.local + ["centralised"]
     others = dict(baselines(experiment, names))
     pooled = others.pop("centralised")
@@ -86,7 +80,7 @@ def _arms(folder: Path, count: int, seed: int, args: argparse.Namespace) -> dict
         found["local"] = {"dice": mean(one["dice"] for one in local), "each": local}
     if args.relays:
         found["cyclic"] = _figures(run("cyclic", "strategy=cyclic")[1])
-        once = ("federation.rounds=1", f"training.local_epochs={args.rounds}")
+        once = ("federation.rounds=1", f"training.local_epochs={found['rounds']}")
         found["single"] = _figures(run("single", "strategy=single", *once)[1])
     if args.epsilon:
         _, private, claim = run("private", *_PRIVATE, f"privacy.epsilon={args.epsilon}")

@@ -35,6 +35,15 @@ def words_of(folder: Path, sites: int, seed: int, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+def size_of(experiment: Experiment) -> dict[str, int]:
+    """Return how much was trained on, and how long."""
+    return {
+        "patients": experiment.data.synthetic.patients,
+        "pixels": experiment.data.image_size,
+        "rounds": experiment.federation.rounds,
+    }
+
+
 def federated(folder: Path, words: list[str]) -> tuple[Experiment, Predictions, dict[str, Any]]:
     """Train with all sites; return the experiment, the test predictions, and facts of the run."""
     experiment, _, _ = train(folder, words, Failing(0, 0))
