@@ -9,6 +9,7 @@ from rich.console import Console
 
 from primia_flwr import __version__
 from primia_flwr.cli.plugins import with_plugins
+from primia_flwr.cli.system import open_streams, refused
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
 from primia_flwr.processes.children import loopback_without_proxy
@@ -81,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     What stays on this machine goes through no proxy.
     """
     os.umask(0o077)
+    try:
+        open_streams()
+    except ConfigError as error:
+        from primia_flwr.cli.command import mistake
+
+        sys.exit(mistake(error))
     os.environ.update(loopback_without_proxy(os.environ))
     if "_PRIMIA_COMPLETE" in os.environ:  # a shell asks how a line goes on
         from primia_flwr.cli.shell.completion import answer
@@ -91,6 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run `primia` and return the exit code: 0 only for success."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except (OSError, MemoryError) as error:
+        return refused(error)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         _print_overview()
         return 0
@@ -103,6 +119,10 @@ def run(arguments: list[str]) -> int:
         from primia_flwr.cli.command import mistake
 
         return mistake(error)
+    return _find_and_run(arguments)
+
+
+def _find_and_run(arguments: list[str]) -> int:
     for length in (2, 1):
         words = " ".join(arguments[:length])
         if len(arguments) >= length and words in COMMANDS:

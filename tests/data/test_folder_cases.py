@@ -709,3 +709,36 @@ def test_burned_in_text_may_be_refused_and_nothing_may_not_remain(tmp_path: Path
 def test_pictures_are_what_they_should_be() -> None:
     assert (picture(1) != picture(2)).any()
     assert isinstance(Manifest(Path(), (), ()).people(), tuple)
+
+
+def test_images_that_lie_elsewhere_are_told(tmp_path: Path) -> None:
+    assert check(tmp_path).errors[0].startswith(f"{tmp_path}: found no images; expected folders")
+    for number in range(3):
+        (tmp_path / f"{number}.bmp").write_bytes(b"BM")
+    assert (
+        "found no images, but 3 file(s) .bmp, which are not read" in check(tmp_path).errors[0]
+    )
+    for number in range(4):
+        put(tmp_path / f"{number}.png", number)
+    assert "but 4 elsewhere, e.g. 0.png; expected folders" in check(tmp_path).errors[0]
+
+
+def test_linked_images_outside_of_the_root_are_said(tmp_path: Path) -> None:
+    root = png_set(tmp_path / "s")
+    put(tmp_path / "elsewhere.png", 99)
+    (root / "ill" / "p77").mkdir()
+    (root / "ill" / "p77" / "x.png").symlink_to(tmp_path / "elsewhere.png")
+    (root / "ill" / "p78").mkdir()
+    (root / "ill" / "p78" / "x.png").symlink_to(next((root / "normal").rglob("*.png")))  # inside
+    found = check(root)
+    assert found.images == 20
+    assert "1 linked image(s) lie outside of data.root and are read, e.g. ill/p77/x.png" in [
+        text for text in found.warnings if "linked image" in text
+    ]
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "Thumbs.db", "thumbs.db"])
+def test_the_by_catch_of_disks_is_passed_over(tmp_path: Path, name: str) -> None:
+    root = png_set(tmp_path)
+    (root / "ill" / name).write_bytes(bytes(128) + b"DICM" + bytes(200))
+    assert (check(root).ok, check(root).images) == (True, 18)

@@ -52,6 +52,13 @@ _WORDS = (
     (("train", "-m", "sweep=demo", "seed=1,2"), "lists several values"),
 )
 _VALUES = (
+    (("data", "check", "seed=-1"), "expected a number of at least 0"),
+    (("data", "check", "limit=-1"), "expected a number of at least 0"),
+    (("data", "check", "data.root=" + "n" * 300), "File name too long"),
+    (("data", "check", "data.root=~nobodyatall/x"), "the home of a user who is none here"),
+    (("data", "deidentify", "seed=-1"), "expected a number of at least 0"),
+    (("data", "partition", "seed=99999999999"), "expected a number of at least 0"),
+    (("evaluate", "run=x", "data.workers=-1"), "data.workers=-1; expected"),
     (("train", "federation.rounds=abc"), "expected a whole number"),
     (("train", "federation.rounds=1.5"), "expected a whole number"),
     (("train", "federation.rounds=fünf"), "expected a whole number"),

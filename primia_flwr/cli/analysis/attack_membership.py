@@ -30,6 +30,10 @@ class _RunDataConfig:
     cache_dir: Optional[str] = None
     workers: Optional[int] = None
 
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            check_range("data.workers", self.workers, 0, 256, example=0)
+
 
 @dataclass
 class AttackMembershipConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from primia_flwr.config.checks import check_choice
+from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.data import SPLIT_NAMES, DataConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.rows import LAYOUTS, TASKS
@@ -40,6 +40,8 @@ class ScoredDataConfig:
             check_choice("data.layout", self.layout, LAYOUTS)
         if self.split is not None:
             check_choice("data.split", self.split, SPLIT_NAMES)
+        if self.workers is not None:
+            check_range("data.workers", self.workers, 0, 256, example=0)
 
     @property
     def is_new(self) -> bool:

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from primia_flwr.cli.command import Command
+from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.storage.printable import printable
 
@@ -26,6 +27,10 @@ class _DataCheckConfig:
     quiet: bool = False
     limit: int = 10
     data: DataConfig = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        check_range("seed", self.seed, 0, 2**32 - 1, example=1)
+        check_range("limit", self.limit, 0, 1_000_000, example=10)
 
 
 def _run(cfg: _DataCheckConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from primia_flwr.cli.command import Command
-from primia_flwr.config.checks import check_choice
+from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError
 
@@ -29,6 +29,8 @@ class _DeidentifyConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
+        check_range("seed", self.seed, 0, 2**32 - 1, example=1)
+        check_range("limit", self.limit, 0, 1_000_000, example=10)
         check_choice("burned_in", self.burned_in, ("flag", "leave_out"))
 
 

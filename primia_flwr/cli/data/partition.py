@@ -36,6 +36,7 @@ class _DataPartitionConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
+        check_range("seed", self.seed, 0, 2**32 - 1, example=1)
         check_range("sites", self.sites, 1, 10_000, example=3)
         if not self.output:
             raise ConfigError("output is empty; expected a folder, e.g. output=partition")
@@ -58,6 +59,7 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     from primia_flwr.data.layouts.readers import read_manifest
     from primia_flwr.data.pictures import pictures_of
 
+    _check_output(Path(cfg.output))
     whole = read_manifest(cfg.data, seed=cfg.seed)
     store = open_store(whole, cfg.data)  # decoded as a run will want them, once
     whole = replace(whole, digests=pictures_of(store))
@@ -86,6 +88,19 @@ def _words(whole: "Manifest", cfg: DataConfig) -> str:
     names += [f"data.task={cfg.task}"] if cfg.task != "classification" else []
     root = f"data.layout=manifest data.root={whole.root}"
     return " ".join((root, *names, "data.manifest=<file>"))
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse a folder of other tables: with those of another deal, patients would be twice."""
+    try:
+        found = sorted(path.name for path in folder.expanduser().glob("*.csv"))
+    except OSError:
+        found = []  # writing says why
+    if found:
+        raise ConfigError(
+            f"output={folder}: holds {printable(found[0], limit=80)}; expected a new folder, since "
+            "tables of two deals share patients: give another one, or remove it"
+        )
 
 
 def _labelled(manifest: "Manifest", *, site: str = "", split: str = "") -> "Manifest":

@@ -19,7 +19,7 @@ from primia_flwr.storage.reading import reason_of
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dcm", ".dicom"})
 _Id = tuple[int, int]
-_NOT_SCANNED = frozenset({"__MACOSX", "DICOMDIR", "Thumbs.db"})
+_NOT_SCANNED = frozenset({"__macosx", "dicomdir", "thumbs.db"})
 
 
 def kind_of(head: bytes) -> str:
@@ -67,9 +67,9 @@ class Listing:
     """The image files below a folder, and what there is beside them.
 
     `unread` counts files by suffix, `first` names one of each; `hidden` counts images and folders
-    whose name begins with a dot; `links` are linked folders that were read, `loops` links back to
-    a folder above, `special` pipes and other things that are no files, `closed` folders that may
-    not be read.
+    whose name begins with a dot; `links` are linked folders that were read, `linked` linked images,
+    `loops` links back to a folder above, `special` pipes and other things that are no files,
+    `closed` folders that may not be read.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -77,6 +77,7 @@ class Listing:
     first: dict[str, Path] = field(default_factory=dict)
     hidden: int = 0
     links: list[Path] = field(default_factory=list)
+    linked: list[Path] = field(default_factory=list)
     loops: list[Path] = field(default_factory=list)
     special: list[Path] = field(default_factory=list)
     closed: list[Path] = field(default_factory=list)
@@ -89,6 +90,7 @@ class Listing:
             self.special.append(path)
         elif _claims_to_be_image(path):
             self.images.append(path)
+            self.linked += [path] if path.is_symlink() else []
         else:
             suffix = _suffix_of(path.name)
             self.unread[suffix] += 1
@@ -124,7 +126,7 @@ def _suffix_of(name: str) -> str:
 
 def is_hidden(name: str) -> bool:
     """Whether files of this name are passed over: hidden ones, and the by-catch of archives."""
-    return name.startswith(".") or name in _NOT_SCANNED
+    return name.startswith(".") or name.lower() in _NOT_SCANNED
 
 
 def leads_back(link: Path) -> bool:

@@ -59,6 +59,10 @@ def _notes(
             "data.root",
         ),
         some(
+            (p for one in every for p in one.linked if not p.resolve().is_relative_to(root)),
+            "linked image(s) lie outside of data.root and are read",
+        ),
+        some(
             (folder for folder, one in listings.items() if not one.images),
             "folder(s) beside the classes have no image that is read",
         ),

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.files.listing import leads_back
+from primia_flwr.data.files.listing import leads_back, list_folder
 from primia_flwr.data.names import key_of, one_spelling
 from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.storage.printable import printable
 
 _WHOLE = re.compile(r"(-?[0-9]{1,300})(?:\.0*)?")
 SYNTHETIC_NOTE = "SYNTHETIC.txt"
@@ -145,7 +146,22 @@ def class_names(cfg: DataConfig, found: Iterable[str], *, where: str) -> tuple[s
 
 def no_images(root: Path, expected: str) -> DataError:
     """Error for a folder in which a layout finds nothing."""
-    return DataError(f"{root}: found no images; expected {expected}: correct data.root")
+    what = f"found no images{_instead(root)}"
+    return DataError(f"{root}: {what}; expected {expected}: correct data.root")
+
+
+def _instead(root: Path) -> str:
+    """Say what a folder has where nothing was looked for, or that is not read."""
+    found = list_folder(root)
+    if found.images:
+        first = printable(found.images[0].relative_to(root).as_posix(), limit=200)
+        return f" where they should lie, but {len(found.images)} elsewhere, e.g. {first}"
+    if not found.unread:
+        return ""
+    suffix, count = found.unread.most_common(1)[0]
+    return (
+        f", but {count} file(s) {'.' + suffix if suffix else 'without suffix'}, which are not read"
+    )
 
 
 def _by_value(name: str) -> tuple[float, str]:

@@ -31,4 +31,6 @@ def draw_noise(
     try:
         write(figure, output)
     except OSError as error:
-        raise DataError(f"output={output} cannot be written ({error.strerror})") from None
+        raise DataError(
+            f"output={output} cannot be written ({error.strerror}); expected a writable folder"
+        ) from None
