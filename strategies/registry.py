@@ -1,7 +1,8 @@
 """From an experiment to its parts: the rule's row, what feeds it, and the rounds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def build_strategy(experiment: Experiment) -> Strategy:
     rule = experiment.strategy.rule
     built: Strategy = rule.build(rule.read(experiment.strategy.options), experiment)
     return built
+
+
+def _relay(experiment: Experiment, folder: Path | None) -> Callable[..., Aggregator]:
+    """Return what sends one model from site to site, as open as the experiment lets it be."""
+    asked: dict[str, Any] = {"experiment": experiment, "folder": folder}
+    if not experiment.reports_nothing:
+        return partial(RelayAggregator, **asked)
+    session = session_of(experiment, identity_keys(experiment))
+    closed = SealedRelay if experiment.aggregation.sealed else ClosedRelay
+    return partial(closed, session=session, **asked)
 
 
 def build_aggregator(
@@ -98,12 +109,7 @@ def build_aggregator(
     if experiment.strategy.keeps_models:
         return EnsembleAggregator(strategy, model, parameters, **described)
     if aggregation.relayed:
-        described |= {"experiment": experiment, "folder": folder}
-        if experiment.reports_nothing:
-            session = session_of(experiment, identity_keys(experiment))
-            closed = SealedRelay if aggregation.sealed else ClosedRelay
-            return closed(strategy, model, parameters, session=session, **described)
-        return RelayAggregator(strategy, model, parameters, **described)
+        return _relay(experiment, folder)(strategy, model, parameters, **described)
     if aggregation.float_mean or needs is not Need.MEAN:
         return PlainAggregator(strategy, model, parameters, **described)
     layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)

@@ -19,10 +19,10 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.records import load_arrays, to_arrays
 from primia_flwr.models import save_model
-from primia_flwr.models.card import ENSEMBLE
+from primia_flwr.models.card import ENSEMBLE, ModelCard
 from primia_flwr.models.ensemble import Ensemble
 from primia_flwr.models.frozen_arrays import frozen_of, without
-from primia_flwr.models.origin import origin_of
+from primia_flwr.models.origin import Origin, origin_of
 from primia_flwr.models.provenance import FILE, arrays_digest
 from primia_flwr.models.votes import Votes
 from primia_flwr.pipeline.earlier_sums import check_earlier_sums
@@ -68,13 +68,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
         If the run cannot start or go on; what was done so far can be resumed.
     """
     classes = class_names(experiment)
-    start = check_first_weights(experiment)
-    model = first_model(experiment, len(classes))
-    initial = values_of(to_arrays(model.state_dict()))
-    origin = origin_of(experiment.model, arrays_sha256=arrays_digest(initial))
-    facts = {**origin.to_dict(), "source": experiment.model.weights}
-    write_result(folder / FILE, {**facts, "added": start.to_dict()})
-    check_earlier_sums(experiment, folder, origin.arrays_sha256)
+    model, initial, origin = _first(experiment, len(classes), folder)
     aggregator = build_aggregator(
         experiment,
         model=without(initial, frozen_of(experiment.model, model)),
@@ -89,11 +83,10 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     begin = beside(dict.fromkeys(sites, initial)) if ensemble else initial
     done = run_rounds(experiment, roster, aggregator, folder, begin, resume=resume)
     state, experiment = done.state, done.experiment
-    normalisation = Normalisation(state.mean, state.std)
-    card = model_card(experiment, classes, normalisation, state.best_round)
     if experiment.aggregation.withheld:
         write_result(folder / "result.json", {**_result(state), "model": "at the sites"})
         return state
+    card = _card(experiment, folder, state, classes, origin)
     if ensemble:
         members = members_of(state.best, initial)
         votes = votes_of(experiment, members, state.sites, folder)
@@ -101,21 +94,39 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
         model = _ensemble(model, members, votes)
     else:
         load_arrays(model, held(state.best))
-    account = privacy_account(folder, asdict(experiment))
-    epsilon = account.epsilon_of_run if account else None
-    save_model(
-        folder,
-        model,
-        replace(
-            card,
-            privacy=account.statement if account else "",
-            provenance=trained_provenance(experiment, epsilon=epsilon),
-            origin=origin,
-            set_scores=_set_scores(state, len(classes)),
-        ),
-    )
+    save_model(folder, model, card)
     write_result(folder / "result.json", {**_result(state), **done.found})
     return state
+
+
+def _first(
+    experiment: Experiment, outputs: int, folder: Path
+) -> tuple[nn.Module, ArrayMap, Origin]:
+    """Return the model that the run begins with, its arrays, and where they come from."""
+    start = check_first_weights(experiment)
+    model = first_model(experiment, outputs)
+    initial = values_of(to_arrays(model.state_dict()))
+    origin = origin_of(experiment.model, arrays_sha256=arrays_digest(initial))
+    facts = {**origin.to_dict(), "source": experiment.model.weights}
+    write_result(folder / FILE, {**facts, "added": start.to_dict()})
+    check_earlier_sums(experiment, folder, origin.arrays_sha256)
+    return model, initial, origin
+
+
+def _card(
+    experiment: Experiment, folder: Path, state: RunState, classes: tuple[str, ...], origin: Origin
+) -> ModelCard:
+    """Return the card of the run's result, with what its privacy cost."""
+    account = privacy_account(folder, asdict(experiment))
+    epsilon = account.epsilon_of_run if account else None
+    scale = Normalisation(state.mean, state.std)
+    return replace(
+        model_card(experiment, classes, scale, state.best_round),
+        privacy=account.statement if account else "",
+        provenance=trained_provenance(experiment, epsilon=epsilon),
+        origin=origin,
+        set_scores=_set_scores(state, len(classes)),
+    )
 
 
 def _ensemble(model: nn.Module, members: dict[str, ArrayMap], votes: Votes) -> Ensemble:

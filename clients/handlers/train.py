@@ -1,6 +1,8 @@
 """`train`: one round on a site's own images, after a verdict on the model as it arrives."""
 
-from flwr.app import Context, Message, MetricRecord
+from collections.abc import Sequence
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord
 
 from clients.handlers.first_weights import check_known_weights
 from clients.handlers.local_round import recipe_of, train_round
@@ -46,11 +48,7 @@ def answer_train(message: Message, context: Context) -> Message:
     if rests and leaving(site.experiment).may_rest:
         site.state.save(number, RoundState(before.optimizer, stopping.to_dict()))
         return measured(message, site, metrics)
-    unknown = site.experiment.reports_nothing  # of a sealed relay nobody counts the labels
-    counts = () if unknown else records.floats(config, keys.LABEL_COUNTS)
-    recipe = recipe_of(
-        site, normalisation, site.experiment.task.label_weights(counts) if sum(counts) else None
-    )
+    recipe = recipe_of(site, normalisation, _label_weights(site.experiment, config))
     val = site.data.val if _validates_itself(site.experiment) else None
     try:
         result = train_round(site, model, recipe, number, before, train=site.data.train, val=val)
@@ -64,6 +62,12 @@ def answer_train(message: Message, context: Context) -> Message:
     keep_own_layers(site, model, result.state, number)
     trained = without(result.state, frozen_of(site.experiment.model, model))
     return measured(message, site, metrics, records.to_arrays(trained))
+
+
+def _label_weights(experiment: Experiment, config: ConfigRecord) -> Sequence[float] | None:
+    unknown = experiment.reports_nothing  # of a sealed relay nobody counts the labels
+    counts = () if unknown else records.floats(config, keys.LABEL_COUNTS)
+    return experiment.task.label_weights(counts) if sum(counts) else None
 
 
 def _validates_itself(experiment: Experiment) -> bool:

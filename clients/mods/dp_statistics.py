@@ -37,18 +37,7 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
         )
     account = Account(site, open_member(context), instance=0, request=b"statistics")
     config = message.content.config_records.get(keys.CONFIG, ConfigRecord())
-    with account.ledger() as ledger:
-        account.check_witnesses(ledger, config.get(keys.HEADS, "[]"))
-        raw = account.stored(ledger)
-        if raw is None:
-            cost = statistics.cost(noise)
-            account.plan(ledger, _wish(site, account))
-            account.cover(ledger, cost)
-            raw = json.dumps(asdict(_noisy_sums(site, account, noise))).encode()
-            what = "noisy pixel statistics and class counts"
-            ledger.store(account.charge(ledger, cost, what), raw)
-        account.sign_head(ledger)
-    sums = statistics.UnitSums(**json.loads(raw))
+    sums = _charged_sums(site, account, noise, config.get(keys.HEADS, "[]"))
     values: dict[str, list[float] | int] = {
         "count": [float(sums.units)],
         "total": list(sums.levels),
@@ -61,6 +50,24 @@ def answer_noisy_statistics(message: Message, context: Context) -> Message:
     heads = ConfigRecord({keys.HEADS: account.heads.to_text()})
     parts = {keys.METRICS: metrics, keys.LEDGER: heads}
     return reply_to(message, site.name, parts, outputs=len(account.images.classes))
+
+
+def _charged_sums(
+    site: OpenSite, account: Account, noise: float, heads: object
+) -> statistics.UnitSums:
+    """Return the sums of the run: drawn and charged for at the first call, then what was kept."""
+    with account.ledger() as ledger:
+        account.check_witnesses(ledger, heads)
+        raw = account.stored(ledger)
+        if raw is None:
+            cost = statistics.cost(noise)
+            account.plan(ledger, _wish(site, account))
+            account.cover(ledger, cost)
+            raw = json.dumps(asdict(_noisy_sums(site, account, noise))).encode()
+            what = "noisy pixel statistics and class counts"
+            ledger.store(account.charge(ledger, cost, what), raw)
+        account.sign_head(ledger)
+    return statistics.UnitSums(**json.loads(raw))
 
 
 def _wish(site: OpenSite, account: Account) -> Wish:

@@ -83,14 +83,17 @@ def secagg_mod(message: Message, context: Context, call_next: ClientAppCallable)
             f"aggregation.name={experiment.aggregation.name}, but the message asks for the "
             "opposite; expected both alike: nothing leaves this site in the clear by mistake"
         )
-    if not masked:
-        return call_next(message, context)
+    return _masked(message, context, call_next) if masked else call_next(message, context)
+
+
+def _masked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Have the message answered; mask the answer, and send the keys that were asked for."""
     site = open_member(context)
     asked = message.content.config_records[wire.SECAGG]
     request = decode(wire.part(asked, wire.MASK) or b"", MaskRequest)
     site.vault.load(request.instance)  # before the long work, to refuse early
     content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
-    search = experiment.search.enabled
+    search = experiment_of(context).search.enabled
     step = _Step.of(message.metadata.message_type, content, search=search)
     step.check(site)
     plain = call_next(message, context)

@@ -24,6 +24,16 @@ from primia_flwr.processes.cores import SHARE_OF_CORES
 from primia_flwr.processes.programs import flower_program
 
 
+def _shared(ray_folder: str, shared: Shares) -> dict[str, str]:
+    return {
+        "RAY_TMPDIR": ray_folder,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": str(shared.cores),
+        SHARE_OF_CORES: str(shared.cores),
+        **shared.visible,
+    }
+
+
 @contextmanager
 def simulation_superlink(folder: Path, shared: Shares) -> Iterator[Connection]:
     """Start a SuperLink with the simulation runtime and stop it at the end.
@@ -40,13 +50,7 @@ def simulation_superlink(folder: Path, shared: Shares) -> Iterator[Connection]:
     connection.write()
     # Ray's sockets need a short path (107 bytes), so its folder cannot be the run's.
     ray_folder = tempfile.mkdtemp(prefix="primia-ray-")
-    environment = flower_environment(home) | {
-        "RAY_TMPDIR": ray_folder,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": str(shared.cores),
-        SHARE_OF_CORES: str(shared.cores),
-        **shared.visible,
-    }
+    environment = flower_environment(home) | _shared(ray_folder, shared)
     command = isolated_module(
         "primia_flwr.processes.guardian",
         ray_folder,

@@ -170,6 +170,9 @@ class SitePolicy:
         check_range(
             "privacy_delta", self.privacy_delta, 0, 1, example=1e-5, open_low=True, open_high=True
         )
+        self._check_lists()
+
+    def _check_lists(self) -> None:
         if self.patient_limits and self.privacy_unit != "patient":
             raise ConfigError(
                 f"patient_limits={shown(self.patient_limits, limit=80)} with privacy_unit="

@@ -201,10 +201,9 @@ class PlainAggregator(Aggregator):
         for node in (message.metadata.dst_node_id for message in outgoing):
             site = grid.name_of(node)
             if site not in validated:
-                validated[site] = ValidatedReply(
-                    _missing(request, site, sent=node not in grid.unsent)
-                )
-                on_row(validated[site].row)
+                row = _missing(request, site, sent=node not in grid.unsent)
+                validated[site] = ValidatedReply(row)
+                on_row(row)
         ordered = [validated[site] for site in sorted(validated)]
         _take_in(outcome, ordered)
         outcome.training_seconds = _covered(busy)

@@ -73,18 +73,10 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         device=cfg.device,
         private=private_folder(wanted.cache_dir),
     )
-    about = {
-        "run": str(run_dir),
-        "round": card.round,
-        "config_hash": card.config_hash,
-        "data": {"root": wanted.root, "manifest": wanted.manifest, "split": origin},
-        "synthetic": images.synthetic,
-        "warning": warning,
-    }
     sets = _sets(cfg, card, path, images.task.judge)
     found_sets = {"sets": sets.to_dict()} if sets else {}
-    values = {**scores.to_dict(), "notes": scores.notes, **found_sets, **about}
-    write_result(target / "metrics.json", values)
+    values = {**scores.to_dict(), "notes": scores.notes, **found_sets}
+    write_result(target / "metrics.json", {**values, **_about(run_dir, card, found)})
     if cfg.saliency:
         how: Any = {"per_class": cfg.saliency, "device": cfg.device}
         how["origin"] = f"{len(images)} images scored by primia evaluate as {target.name}"
@@ -99,6 +91,19 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         **{metric.name: scores.figures()[metric.name] for metric in images.task.judge.tested},
         **({"coverage": sets.whole.coverage, "set_size": sets.whole.mean_size} if sets else {}),
         "synthetic": images.synthetic,
+    }
+
+
+def _about(run_dir: Path, card: Any, found: Any) -> dict[str, Any]:
+    """Return whose figures these are, and of which images."""
+    wanted = found.data
+    return {
+        "run": str(run_dir),
+        "round": card.round,
+        "config_hash": card.config_hash,
+        "data": {"root": wanted.root, "manifest": wanted.manifest, "split": found.origin},
+        "synthetic": found.images.synthetic,
+        "warning": found.warning,
     }
 
 

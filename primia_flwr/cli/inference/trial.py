@@ -76,6 +76,17 @@ def _asked(
         return ask(service, images, output, *options, f"batch={cfg.batch}", quiet)
 
 
+def _with_scores(facts: dict[str, Any], output: Path) -> list[dict[str, Any]]:
+    rows = [row for row in facts["predictions"] if row["scores"] is not None]
+    if not rows:
+        raise ServiceError(
+            f"no image has scores: {facts['outside']} have a number outside the ring of "
+            f"compare_bits={facts['model']['compare_bits']}, {facts['implausible']} have scores "
+            f"that cannot be right; run primia inference calibrate; see {output}"
+        )
+    return rows
+
+
 def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     """Compare encrypted predictions with those of the same model in the clear.
 
@@ -93,13 +104,7 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
 
     facts = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     model, card = load_model(model_dir, single=True)
-    rows = [row for row in facts["predictions"] if row["scores"] is not None]
-    if not rows:
-        raise ServiceError(
-            f"no image has scores: {facts['outside']} have a number outside the ring of "
-            f"compare_bits={facts['model']['compare_bits']}, {facts['implausible']} have scores "
-            f"that cannot be right; run primia inference calibrate; see {output}"
-        )
+    rows = _with_scores(facts, output)
     with torch.inference_mode():
         plain = torch.cat([model(_image(images, row["file"], card)) for row in rows]).double()
     found = torch.tensor([row["scores"] for row in rows], dtype=torch.float64)
@@ -110,13 +115,10 @@ def compare(model_dir: Path, images: Path, output: Path) -> dict[str, Any]:
     masks = other.dim() == 3
     if masks:
         margins, other = margins.flatten(1).amin(dim=1), other.flatten(1).any(dim=1)
+    images_of = zip(rows, margins.tolist(), other.tolist(), strict=True)
     differing = [
-        {
-            "file": row["file"],
-            "margin": margin,
-            "encrypted": "a mask" if masks else row["prediction"],
-        }
-        for row, margin, differs in zip(rows, margins.tolist(), other.tolist(), strict=True)
+        {"file": row["file"], "margin": m, "encrypted": "a mask" if masks else row["prediction"]}
+        for row, m, differs in images_of
         if differs
     ]
     precision = precision_of(plain, found, wrong_cuts=0.0, several=card.several)
