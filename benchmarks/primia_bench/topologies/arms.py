@@ -52,14 +52,21 @@ def federated(folder: Path, words: list[str]) -> tuple[Experiment, Predictions, 
     return experiment, _predicted(model, card, _test(experiment)), facts
 
 
-def baselines(experiment: Experiment, names: Sequence[str]) -> Iterator[tuple[str, Predictions]]:
-    """Train `local` and `centralised` models; yields their names and test predictions."""
+def baselines(
+    experiment: Experiment, names: Sequence[str], rate: float = 0.0, rounds: int = 0
+) -> Iterator[tuple[str, Predictions]]:
+    """Train `local` and `centralised` models; yields their names and test predictions.
+
+    `rate`, `rounds`: the learning rate and the rounds; 0: the experiment's.
+    """
     sites, test = experiment.federation.sites, _test(experiment)
     dealt = deal_sites(
         experiment.data, seed=experiment.seed, num_sites=len(sites), site_names=sites
     )
     opened = [dealt.open(index) for index in range(len(sites))]
-    asked = replace(experiment, baselines=list(names))
+    training = replace(experiment.training, learning_rate=rate or experiment.training.learning_rate)
+    federation = replace(experiment.federation, rounds=rounds or experiment.federation.rounds)
+    asked = replace(experiment, baselines=list(names), training=training, federation=federation)
     for name, model, card in train_baselines(asked, opened, lambda *_: None):
         yield name, _predicted(model, card, test)
 
