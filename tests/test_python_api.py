@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import primia_flwr
+from tests.e2e.in_memory import without_processes
 from tests.e2e.runner import TINY
 
 PAGE = Path(__file__).parents[1] / "docs" / "python-api.md"
@@ -78,11 +79,11 @@ def test_the_import_loads_nothing_heavy() -> None:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the first two blocks leave: a real federation of the demo, with small images."""
+    """What the first two blocks leave: the demo's federation, with small images."""
     folder = tmp_path_factory.mktemp("page")
     small = {"federation.rounds": 1, "report.saliency": 0}
     names: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, without_processes():
         patch.chdir(folder)
         patch.setattr(primia_flwr, "train", partial(primia_flwr.train, *TINY, small))
         patch.setattr(primia_flwr, "compare", partial(_quick, primia_flwr.compare))

@@ -13,6 +13,7 @@ import pytest
 from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.accounting.accountant import epsilon
 from primia_flwr.privacy.ledger.view import read_ledger
+from tests.e2e.in_memory import without_processes
 from tests.e2e.runner import TINY, InProcess, Primia, events, last_json, processes_of
 from tests.e2e.test_simulation import _wait
 
@@ -40,7 +41,8 @@ def test_a_killed_private_run_goes_on_and_every_round_was_paid_for(primia: Primi
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.communicate()
     _wait(lambda: not processes_of(primia.folder), 60)
-    resumed = InProcess(primia.folder)("train", f"resume={broken}")
+    with without_processes():
+        resumed = InProcess(primia.folder)("train", f"resume={broken}")
     assert resumed.returncode == 0, resumed.stderr
     assert last_json(resumed.stdout)["rounds"] == 3
     for site, rounds in ledgers(broken).items():

@@ -20,6 +20,7 @@ from primia_flwr.flower import shares
 from primia_flwr.models.saved import load_model
 from tests import class_predictions
 from tests.conftest import stand_in_with_a_space
+from tests.e2e.in_memory import without_processes
 from tests.e2e.runner import TINY, InProcess, Primia, events, last_json, processes_of
 
 
@@ -142,7 +143,8 @@ def test_killed_launcher_resumes_bit_for_bit(primia: Primia, finished: Finished)
     _wait(lambda: not processes_of(primia.folder), 60)
     assert not (broken / "result.json").exists()
     began = json.loads((broken / "run.json").read_text())["started"]
-    resumed = InProcess(primia.folder)("train", f"resume={broken}")
+    with without_processes():  # the same bits as over real ones
+        resumed = InProcess(primia.folder)("train", f"resume={broken}")
     assert resumed.returncode == 0, resumed.stderr
     assert last_json(resumed.stdout)["rounds"] == 3
     assert any(e["event"] == "resumed" for e in events(broken))
@@ -164,7 +166,8 @@ def test_killed_launcher_resumes_bit_for_bit(primia: Primia, finished: Finished)
 
 def test_sweep_runs_every_job_and_one_that_fails_hides_no_other(primia: Primia) -> None:
     options = (*TINY, "report.saliency=0", "federation.rounds=1", "hydra.sweep.dir=many")
-    done = InProcess(primia.folder)("train", "-m", *options, "training.learning_rate=-1,5e-4")
+    with without_processes():
+        done = InProcess(primia.folder)("train", "-m", *options, "training.learning_rate=-1,5e-4")
     assert done.returncode == 1, done.stderr
     result = last_json(done.stdout)
     failed, last = result["runs"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,16 @@ from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import load_model
+from tests.e2e.in_memory import without_processes
 from tests.e2e.runner import TINY, InProcess, last_json
 
 QUICK = (*TINY, "report.saliency=0", "federation.rounds=1", "federation.min_sites=3")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_one_process() -> Iterator[None]:
+    with without_processes():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -166,11 +166,12 @@ class FakeGrid(Grid):
 def _fast_and_in_a_run():
     """No waiting, not for the disk either; the identity that Flower gives every ServerApp."""
     with pytest.MonkeyPatch.context() as patch:
-        _hasten(patch)
+        hasten(patch)
         yield
 
 
-def _hasten(monkeypatch):
+def hasten(monkeypatch):
+    """No waiting, not for the disk either; the identity that Flower gives every app."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr(participation, "PAUSE", 0.001)
     monkeypatch.setattr(participation, "GRACE", 0.0)

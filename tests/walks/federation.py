@@ -31,11 +31,13 @@ class Site:
     numbers in `lost`, from 1, arrive nowhere.
     """
 
-    def __init__(self, text: str, index: int, lost: Collection[int] = ()) -> None:
+    def __init__(
+        self, text: str, index: int, lost: Collection[int] = (), *, sites: int = 3
+    ) -> None:
         self.walk: list[str] = []
         self.sent: list[RecordDict] = []
         self.lost = lost
-        self._index = index
+        self._index, self._sites = index, sites
         self.tell(text)
 
     def tell(self, text: str) -> None:
@@ -43,7 +45,7 @@ class Site:
         self._context = Context(
             run_id=1,
             node_id=self._index,
-            node_config={"partition-id": self._index, "num-partitions": 3},
+            node_config={"partition-id": self._index, "num-partitions": self._sites},
             state=RecordDict(),
             run_config={"config": text},
         )
