@@ -53,11 +53,11 @@ def federated(folder: Path, words: list[str]) -> tuple[Experiment, Predictions, 
 
 
 def baselines(
-    experiment: Experiment, names: Sequence[str], rate: float = 0.0, rounds: int = 0
+    experiment: Experiment, names: Sequence[str], rate: float = 0.0
 ) -> Iterator[tuple[str, Predictions]]:
     """Train `local` and `centralised` models; yields their names and test predictions.
 
-    `rate`, `rounds`: the learning rate and the rounds; 0: the experiment's.
+    `rate`: the learning rate; 0: the experiment's.
     """
     sites, test = experiment.federation.sites, _test(experiment)
     dealt = deal_sites(
@@ -65,8 +65,7 @@ def baselines(
     )
     opened = [dealt.open(index) for index in range(len(sites))]
     training = replace(experiment.training, learning_rate=rate or experiment.training.learning_rate)
-    federation = replace(experiment.federation, rounds=rounds or experiment.federation.rounds)
-    asked = replace(experiment, baselines=list(names), training=training, federation=federation)
+    asked = replace(experiment, baselines=list(names), training=training)
     for name, model, card in train_baselines(asked, opened, lambda *_: None):
         yield name, _predicted(model, card, test)
 
