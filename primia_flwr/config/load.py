@@ -189,6 +189,7 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
     del settings["aggregation"]["run"]
     if not experiment.aggregation.shares_a_part:
         del settings["aggregation"]["share"], settings["aggregation"]["share_by"]
+    del settings["aggregation"]["receive"]
     if not experiment.model.adapted:
         del settings["model"]["lora_rank"], settings["model"]["lora_alpha"]
     if not experiment.model.keeps_layers:

@@ -14,6 +14,7 @@ PART = "aggregation.share=0.1"
         (["aggregation.share=0"], r"aggregation.share=0.*above 0"),
         (["aggregation.share=1.5"], r"aggregation.share=1.5"),
         (["aggregation.share=nan"], r"aggregation.share=nan"),
+        (["aggregation.receive=0.1"], r"aggregation.receive=0.1; expected 1: every site"),
         (["aggregation.share_by=largest"], r"aggregation.share_by=largest; expected one of random"),
         ([PART, "aggregation.share_by=own"], r"masks add up only.*aggregation=plain"),
         (

@@ -29,7 +29,7 @@ class AggregationConfig:
     site sends in a round; it keeps the others, and goes on from them. `share_by`: which
     they are: `random`, drawn by seed and round, alike at all sites; `change`, half of them those
     that the last round changed most, the others drawn; `own`, each site's own largest, in plain
-    runs.
+    runs. `receive`: which part of the model a site gets: all of it.
 
     Of a relay, in which the model goes from site to site through the coordinator: `sealed`, each
     site encrypts its model for the next one; `reveal`: whether the coordinator is given the model
@@ -53,6 +53,7 @@ class AggregationConfig:
     float_mean: bool = False
     share: float = 1.0
     share_by: str = "random"
+    receive: float = 1.0
     sealed: bool = False
     reveal: str = "end"
     min_survivors: int = 3
@@ -79,6 +80,12 @@ class AggregationConfig:
         self._check_together()
 
     def _check_together(self) -> None:
+        if self.receive != 1:
+            raise ConfigError(
+                f"aggregation.receive={self.receive:g}; expected 1: every site gets the whole "
+                "model, because one that missed a round would need other numbers than the rest, "
+                "and masks add up only where all were sent the same"
+            )
         if self.reveal == "never" and not self.sealed:
             raise ConfigError(
                 "aggregation.reveal=never with aggregation.sealed=false; expected sealed=true: "
