@@ -54,7 +54,9 @@ def train_round(
     training, rounds = site.experiment.training, site.experiment.federation.rounds
     plan = plan_round(training, num_examples=len(train), round_number=number, num_rounds=rounds)
     add_unsent(site, model)
-    kept, moved, told = before.optimizer or None, site.correction, progress_writer(site, number)
     return fit(
-        *(model, train, val, recipe, plan), optimizer_state=kept, correction=moved, on_progress=told
+        *(model, train, val, recipe, plan),
+        optimizer_state=before.optimizer or None,
+        correction=site.correction,
+        on_progress=progress_writer(site, number),
     )

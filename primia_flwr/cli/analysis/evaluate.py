@@ -78,9 +78,13 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     values = {**scores.to_dict(), "notes": scores.notes, **found_sets}
     write_result(target / "metrics.json", {**values, **_about(run_dir, card, found)})
     if cfg.saliency:
-        how: Any = {"per_class": cfg.saliency, "device": cfg.device}
-        how["origin"] = f"{len(images)} images scored by primia evaluate as {target.name}"
-        explain_model(model, card, images, target, **how)
+        origin_of_maps = f"{len(images)} images scored by primia evaluate as {target.name}"
+        explain_model(
+            *(model, card, images, target),
+            per_class=cfg.saliency,
+            origin=origin_of_maps,
+            device=cfg.device,
+        )
         if (run_dir / "run.json").is_file() and run_dir in target.parents:
             write_report(run_dir)
     _show(cfg, images, scores, origin, warning, sets)
