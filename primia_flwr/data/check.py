@@ -25,6 +25,7 @@ from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.misfits import misfits
 from primia_flwr.data.names import is_own
 from primia_flwr.errors import DataError, PrimiaError
+from primia_flwr.storage.printable import printable
 from primia_flwr.tasks.findings import UNKNOWN
 
 
@@ -111,6 +112,7 @@ def check_data(
     findings.warnings += manifest.notes
     findings.warnings += _warnings(findings, readable, cfg)
     findings.warnings += _class_warnings(readable, cfg)
+    findings.warnings += _absent(readable)
     findings.warnings += _one_class(findings, cfg)
     findings.warnings += _guessed(facts)
     findings.warnings += misfits(headers, findings.census)
@@ -358,6 +360,18 @@ def _one_class(findings: Findings, cfg: DataConfig) -> list[str]:
         f"all images are of the class {present[0]!r:.80}: enough for one site of a "
         "federation whose experiment names all classes, not to train alone"
     ]
+
+
+def _absent(manifest: Manifest) -> list[str]:
+    """Warn of classes that nothing shows; the label of a mask is the last class in it."""
+    shown = {sample.label for sample in manifest.samples}
+    if manifest.several or len(shown) < (1 if manifest.mask_values else 2):
+        return []
+    first, what = (max(shown), "mask") if manifest.mask_values else (-1, "image")
+    none = [name for k, name in enumerate(manifest.classes) if k > first and k not in shown]
+    if not none:
+        return []
+    return [f"no {what} shows {printable(', '.join(none), limit=200)}: it cannot be learned here"]
 
 
 def _class_warnings(manifest: Manifest, cfg: DataConfig) -> list[str]:

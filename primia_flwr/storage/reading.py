@@ -12,6 +12,7 @@ surrogate, no depth without end. YAML is read by `config.plain_yaml`.
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,14 @@ MAX_BYTES = 64 << 20
 _MAX_KEY_BYTES = 1 << 20
 MAX_DEPTH = 64
 _LONGEST_REASON = 200
+_NO_NUMBER = re.compile(r"(?:invalid literal for int.*|could not convert string.*): ('.*')$")
+_OF_PYTHON = re.compile(
+    r"\b(?:ind(?:ices|ex) (?:must be|out of range)|object (?:is not|has no|does not|cannot)|"
+    r"unpack|values? to unpack|unhashable|positional argument|keyword argument|"
+    r"argument (?:must be|\d)|unsupported operand|not (?:iterable|subscriptable)|"
+    r"not supported between)"
+)
+"""What Python says of a value that is none of its kind, which helps nobody who did not write it."""
 
 
 @contextmanager
@@ -59,6 +68,12 @@ def reason_of(error: Exception) -> str:
         text = "it is nested too deeply"
     elif isinstance(error, KeyError):
         text = f"it has no {error}"
+    elif isinstance(error, json.JSONDecodeError):
+        text = f"it is no JSON at line {error.lineno}, column {error.colno}"
+    elif found := _NO_NUMBER.search(str(error)):
+        text = f"{found[1]} is no number"
+    elif isinstance(error, AttributeError) or _OF_PYTHON.search(str(error)):
+        text = "it is not built as it should be"
     else:
         text = " ".join(str(error).split()) or type(error).__name__
     shown = "".join(letter if letter.isprintable() else "?" for letter in text)

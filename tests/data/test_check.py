@@ -204,3 +204,24 @@ def test_a_depth_that_is_guessed_is_said(tmp_path: Path) -> None:
             Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
     found = check_data(DataConfig(layout="folder", root=str(tmp_path)), seed=1)
     assert any(text.startswith("4 image(s) of more than 8 bits") for text in found.warnings)
+
+
+def test_a_class_that_nothing_shows_is_said(class_folders: DataConfig) -> None:
+    named = replace(class_folders, classes=["ill", "rare", "well"])
+    found = check_data(named, seed=1)
+    assert (found.ok, found.warnings) == (
+        True, ["no image shows rare: it cannot be learned here"],
+    )  # fmt: skip
+
+
+def test_masks_of_the_background_alone_are_said(tmp_path: Path, write_image: WriteImage) -> None:
+    for number in range(4):
+        name = f"p{number}/x.png"
+        write_image(tmp_path / "images" / name, seed=number)
+        (tmp_path / "masks" / name).parent.mkdir(parents=True)
+        size = Image.open(tmp_path / "images" / name).size
+        Image.new("L", size).save(tmp_path / "masks" / name)
+    cfg = DataConfig(
+        layout="paired", task="segmentation", root=str(tmp_path), classes=["none", "lesion"]
+    )
+    assert "no mask shows lesion: it cannot be learned here" in check_data(cfg, seed=1).warnings

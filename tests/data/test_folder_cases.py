@@ -715,9 +715,7 @@ def test_images_that_lie_elsewhere_are_told(tmp_path: Path) -> None:
     assert check(tmp_path).errors[0].startswith(f"{tmp_path}: found no images; expected folders")
     for number in range(3):
         (tmp_path / f"{number}.bmp").write_bytes(b"BM")
-    assert (
-        "found no images, but 3 file(s) .bmp, which are not read" in check(tmp_path).errors[0]
-    )
+    assert "found no images, but 3 file(s) .bmp, which are not read" in check(tmp_path).errors[0]
     for number in range(4):
         put(tmp_path / f"{number}.png", number)
     assert "but 4 elsewhere, e.g. 0.png; expected folders" in check(tmp_path).errors[0]

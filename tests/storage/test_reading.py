@@ -102,3 +102,24 @@ def test_a_file_is_not_read_further_than_allowed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="more than 10 bytes"):
         read_bytes(tmp_path / "long", at_most=10)
     assert read_bytes(tmp_path / "long", at_most=11) == bytes(11)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: int("x"), "'x' is no number"),
+        (lambda: float("1,5"), "'1,5' is no number"),
+        (lambda: [][0], "it is not built as it should be"),
+        (lambda: parse_json("[1]")["labels"], "it is not built as it should be"),
+        (lambda: "a".items(), "it is not built as it should be"),
+        (lambda: dict(**{"a": 1}, **{"b": 2})["c"], "it has no 'c'"),
+        (lambda: parse_json("{"), "it is no JSON at line 1, column 2"),
+        (lambda: (lambda one: one)(), "it is not built as it should be"),
+        (lambda: sorted([1, "a"]), "it is not built as it should be"),
+        (lambda: [a + b for a, b in [(1,)]], "it is not built as it should be"),
+    ],
+)
+def test_no_words_of_python_reach_a_person(build, says: str) -> None:
+    with pytest.raises(DataError) as caught, reading("f", error=DataError, expected="else"):
+        build()
+    assert str(caught.value) == f"f cannot be read ({says}); expected else"

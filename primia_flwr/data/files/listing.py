@@ -226,6 +226,11 @@ def _is_hidden_image(path: Path) -> bool:
     return stat.S_ISDIR(_mode(path)) or path.suffix.lower() in SUFFIXES
 
 
+def holds_images(folder: Path) -> bool:
+    """Say whether any file below a folder claims to be an image; links to folders do not count."""
+    return any(map(_claims_to_be_image, folder.rglob("*")))
+
+
 def _claims_to_be_image(path: Path) -> bool:
     if path.suffix.lower() in SUFFIXES:
         return True

@@ -18,6 +18,7 @@ from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reason_of
 
 _FORMATS = {"png": "PNG", "tiff": "TIFF"}
+_PHOTOMETRIC = 262
 _WHOLE = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
 
 
@@ -121,6 +122,11 @@ def _format_of(path: Path) -> str:
 def _stored(path: Path) -> npt.NDArray[np.int64]:
     """Return the values of a mask as the file holds them, (H, W)."""
     with opened_image(path, _format_of(path)) as (image, content):
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+            raise DataError(
+                f"{path}: the mask has PhotometricInterpretation 0, white is zero, so that what is "
+                "stored and what is shown differ; expected 1, black is zero: export it as a PNG"
+            )
         image.load()
         check_pixels(image, content)
         turned = ImageOps.exif_transpose(image)
@@ -129,7 +135,8 @@ def _stored(path: Path) -> npt.NDArray[np.int64]:
             return array.astype(np.int64)
         if turned.mode == "RGB" and (array == array[..., :1]).all():
             return array[..., 0].astype(np.int64)
+        kind = "of floats" if turned.mode == "F" else f"a coloured image ({turned.mode})"
         raise DataError(
-            f"{path}: the mask is a coloured image ({turned.mode}); expected one value a pixel: "
-            "export it as a grey PNG"
+            f"{path}: the mask is {kind}; expected one whole number a pixel: export it as a grey "
+            "PNG"
         )

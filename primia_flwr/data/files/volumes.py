@@ -81,10 +81,18 @@ def _loaded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64
                 f"{path}: a grid of {shape}; expected three axes and at most {_MAX_VOXELS:,} "
                 "voxels: store one volume a file"
             )
+        if volume.get_data_dtype().kind not in "iufb":
+            raise DataError(
+                f"{path}: has several numbers a voxel ({volume.get_data_dtype().kind!r}); expected "
+                "one: export it as grey values"
+            )
         turned: Any = nibabel.as_closest_canonical(volume)  # type: ignore[no-untyped-call]
         grid = np.asarray(turned.dataobj, dtype=np.float32)
         if not np.isfinite(grid).all():
-            raise DataError(f"{path}: has numbers that are not finite; expected finite ones")
+            raise DataError(
+                f"{path}: has numbers that are not finite; expected finite ones: put a value of "
+                "the background in their place"
+            )
     # From x to the right, y to the front, z up, to rows from the front and columns from the right.
     return grid[::-1, ::-1].transpose(2, 1, 0), np.asarray(turned.affine, np.float64)
 

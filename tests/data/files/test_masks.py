@@ -23,6 +23,7 @@ from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.transforms import build_augmentation, move_both
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.training.loader import augmented
+from tests.data.files.writers import tiff
 
 MASK = np.array([[0, 1, 2, 0]] * 3, np.uint8)
 _GEOMETRY = {"affine", "flip", "crop", "elastic"}
@@ -68,6 +69,7 @@ def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
         ("JPEG", MASK, "no PNG or TIFF by its content"),
         ("PNG", np.dstack([MASK, MASK, 2 * MASK]), "coloured image"),
         ("PNG", np.dstack([MASK] * 4), "coloured image"),
+        ("TIFF", MASK.astype(np.float32), "the mask is of floats; expected one whole number"),
     ],
 )
 def test_what_changes_values_is_no_mask(
@@ -76,6 +78,16 @@ def test_what_changes_values_is_no_mask(
     Image.fromarray(array).save(tmp_path / "mask", format=form)
     with pytest.raises(DataError, match=words):
         decode_mask(tmp_path / "mask", (0, 1, 2))
+
+
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_a_mask_whose_white_is_zero_is_not_guessed(tmp_path: Path, bits: int) -> None:
+    array = (MASK > 0).astype(np.uint16)
+    stored = tiff(tmp_path / "plain.tif", array, bits=bits)
+    assert np.array_equal(decode_mask(stored, (0, 1)), array)
+    turned = tiff(tmp_path / "white.tif", array, bits=bits, photometric=0)
+    with pytest.raises(DataError, match=r"white\.tif: .*PhotometricInterpretation 0"):
+        decode_mask(turned, (0, 1))
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\x89PNG\r\n\x1a\n"])

@@ -93,6 +93,15 @@ def _fractions(root: Path) -> None:
     saved(root / "label.nii.gz", np.full(SIZE, 0.5, np.float32))
 
 
+def _of_colours(root: Path) -> None:
+    colours = np.zeros(SIZE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), root / "label.nii.gz")
+
+
+def _of_complex(root: Path) -> None:
+    saved(root / "label.nii.gz", np.zeros(SIZE, np.complex64))
+
+
 def _not_finite(root: Path) -> None:
     saved(root / "label.nii.gz", np.full(SIZE, np.nan, np.float32))
 
@@ -107,6 +116,8 @@ def _not_finite(root: Path) -> None:
         (_four_axes, "expected three axes"),
         (_fractions, "no whole numbers"),
         (_not_finite, "not finite"),
+        (_of_colours, r"label\.nii\.gz: has several numbers a voxel"),
+        (_of_complex, r"label\.nii\.gz: has several numbers a voxel"),
     ],
 )
 def test_what_is_no_pair_of_volumes_is_named(tmp_path: Path, harm, words: str) -> None:
