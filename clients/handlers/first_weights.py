@@ -17,7 +17,7 @@ from flwr.app import ConfigRecord, Message
 from clients.site.opened import OpenSite
 from primia_flwr.errors import ConfigError, PolicyRefusal, PrivacyBudgetError
 from primia_flwr.messages import keys, records
-from primia_flwr.messages.relay import ANCESTORS
+from primia_flwr.messages.relay import ANCESTORS, FIRST
 from primia_flwr.messages.secure import numpy_arrays
 from primia_flwr.models.origin import is_here
 from primia_flwr.models.provenance import arrays_digest, same_arrays
@@ -51,7 +51,8 @@ def check_first_weights(site: OpenSite, message: Message, number: int) -> None:
     if site.simulated:
         return
     arrived, known = numpy_arrays(message.content.array_records[keys.ARRAYS]), _origins(message)
-    if _is_listed(site, known) or _is_first(site, arrived, known, published=False):
+    first = _first_sent(message) or arrived
+    if _is_listed(site, known) or _is_first(site, first, known, published=False):
         return
     raise PrivacyBudgetError(
         f"the model of round {number}, with which this private run begins here, has SHA-256 "
@@ -76,7 +77,8 @@ def check_known_weights(site: OpenSite, message: Message, number: int) -> None:
     if site.simulated or not site.known_weights or _has_begun(site):
         return
     arrived, known = numpy_arrays(message.content.array_records[keys.ARRAYS]), _origins(message)
-    if not (_is_listed(site, known) or _is_first(site, arrived, known, published=True)):
+    first = _first_sent(message) or arrived
+    if not (_is_listed(site, known) or _is_first(site, first, known, published=True)):
         raise PolicyRefusal(
             f"the model of round {number}, with which this run begins here, has SHA-256 "
             f"{arrays_digest(arrived)}, which is of no weights that this site knows; expected "
@@ -105,15 +107,21 @@ def _origins(message: Message) -> set[str]:
     return {arrived, *(map(str, before) if isinstance(before, list) else ())}
 
 
+def _first_sent(message: Message) -> _Arrays:
+    """Return the first weights of a relay, which the mod has found to be those it came from."""
+    record = message.content.array_records.get(FIRST)
+    return {} if record is None else numpy_arrays(record)
+
+
 def _is_listed(site: OpenSite, known: set[str]) -> bool:
     return not known.isdisjoint(site.initial_weights)
 
 
-def _is_first(site: OpenSite, arrived: _Arrays, known: set[str], *, published: bool) -> bool:
+def _is_first(site: OpenSite, first: _Arrays, known: set[str], *, published: bool) -> bool:
     """Say whether one is what this site makes of the run's configuration itself.
 
-    The model that arrived may differ by what another processor rounds otherwise; of those before
-    it in a relay only digests are known.
+    `first`: the model that arrived, or, of a relay, that it came from; it may differ by what
+    another processor rounds otherwise. `known`: digests, where no more is known.
     """
     experiment = site.experiment
     public = is_here(experiment.model) if published else experiment.model.weights == "none"
@@ -125,4 +133,4 @@ def _is_first(site: OpenSite, arrived: _Arrays, known: set[str], *, published: b
         logger.warning("the first weights cannot be compared: %s", error)
         return False
     own = numpy_arrays(records.to_arrays(drawn.state_dict()))
-    return same_arrays(arrived, own) or arrays_digest(own) in known
+    return same_arrays(first, own) or arrays_digest(own) in known

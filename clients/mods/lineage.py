@@ -6,8 +6,9 @@ from flwr.clientapp.typing import ClientAppCallable
 from clients.site.identity import SecureSite
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import relay as wire
-from primia_flwr.messages.held import values_of
+from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.keys import ARRAYS, CONFIG
+from primia_flwr.messages.packing import unpack
 from primia_flwr.secagg.protocol.lineage import ancestors, link
 from primia_flwr.secagg.protocol.wire import RelayLineage, decode
 
@@ -31,7 +32,10 @@ def signed(
     links = decode(raw, RelayLineage).links if isinstance(raw, bytes) else {}
     found = [one.hex() for one in ancestors(links, digest, site.member.session)]
     told = {key: value for key, value in config.items() if key != wire.LINEAGE}
-    others = {key: value for key, value in message.content.items() if key != CONFIG}
+    others = {k: v for k, v in message.content.items() if k not in (CONFIG, wire.FIRST)}
+    first = unpack(message.content.array_records.get(wire.FIRST, ArrayRecord()))
+    if found and arrays_digest({**before, **values_of(first)}) == found[-1]:
+        others[wire.FIRST] = held({**before, **values_of(first)})
     config = ConfigRecord({**told, wire.ANCESTORS: found})
     message.content = RecordDict({**others, CONFIG: config})
     reply = call_next(message, context)
@@ -53,5 +57,6 @@ def refuse_lineage(message: Message) -> None:
         If it has one.
     """
     config = message.content.config_records.get(CONFIG, ConfigRecord())
-    if wire.LINEAGE in config or wire.ANCESTORS in config:
-        raise ProtocolError(f"{wire.LINEAGE} in a run that is no relay; expected nothing of it")
+    for key in (wire.LINEAGE, wire.ANCESTORS, wire.FIRST):
+        if key in config or key in message.content:
+            raise ProtocolError(f"{key} in a run that is no relay; expected nothing of it")

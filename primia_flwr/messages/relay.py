@@ -19,6 +19,7 @@ SEALED = "sealed"  # the record with a model that only the receiver can read
 LINEAGE = "lineage"  # the record with a site's link in a reply, the key of all links in a message
 LINK = "link"
 ANCESTORS = "relay-ancestors"  # hexadecimal digests that the mod has found the links to lead to
+FIRST = "first-weights"  # the record with the run's first weights, for who has not trained yet
 _MODEL, _RAW = "model", "raw"
 
 _Arrays = Mapping[str, npt.NDArray[Any]]

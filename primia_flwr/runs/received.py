@@ -24,7 +24,9 @@ SUM = "sum"
 KIND = "kind"  # key of a file's metadata
 # kinds of a file: what its arrays are
 GLOBAL_MODEL, SITE_MODEL, MASKED, MEAN_UPDATE = "global-model", "site-model", "masked", "mean"
+_EXPECTED = "a file that primia train wrote; record the run again"
 _KINDS = (GLOBAL_MODEL, SITE_MODEL, MASKED, MEAN_UPDATE)
+AFTER = "after"  # key of a model's metadata in a relay: whose model it was trained from
 SURVIVORS = "survivors"  # key of the sum's metadata: the sites in it, joined by commas
 
 
@@ -103,6 +105,22 @@ def sites_of_round(run_dir: Path, server_round: int) -> list[str]:
     return sorted(name for name in names if name not in (MODEL, SUM))
 
 
+def trained_from(run_dir: Path, server_round: int, name: str) -> str:
+    """Return the site whose model a site of a relay was handed; none where it was the round's.
+
+    Raises
+    ------
+    DataError
+        As `read_received`.
+    """
+    path = path_of(run_dir, server_round, name)
+    with (
+        reading(path, error=DataError, expected=_EXPECTED),
+        safe_open(path, framework="numpy") as file,
+    ):
+        return str((file.metadata() or {}).get(AFTER, ""))
+
+
 def read_received(run_dir: Path, server_round: int, name: str) -> Received:
     """Read one file.
 
@@ -112,8 +130,10 @@ def read_received(run_dir: Path, server_round: int, name: str) -> Received:
         If it is missing, damaged, or not of a kind in the table.
     """
     path = path_of(run_dir, server_round, name)
-    expected = "a file that primia train wrote; record the run again"
-    with reading(path, error=DataError, expected=expected), safe_open(path, framework="pt") as file:
+    with (
+        reading(path, error=DataError, expected=_EXPECTED),
+        safe_open(path, framework="pt") as file,
+    ):
         metadata = dict(file.metadata() or {})
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     kind = metadata.get(KIND, "")

@@ -52,9 +52,13 @@ class Recording:
             stale.unlink()
         self._write(server_round, received.MODEL, received.GLOBAL_MODEL, model)
 
-    def site_model(self, server_round: int, site: str, arrays: _Arrays) -> None:
-        """Keep a site's model as it came in a plain run."""
-        self._write(server_round, site, received.SITE_MODEL, arrays)
+    def site_model(self, server_round: int, site: str, arrays: _Arrays, *, after: str = "") -> None:
+        """Keep a site's model as it came in a plain run.
+
+        `after`: of a relay, whose model it was trained from; none where it was the round's.
+        """
+        told = {received.AFTER: after} if after else {}
+        self._write(server_round, site, received.SITE_MODEL, arrays, **told)
 
     def masked(self, server_round: int, site: str, vectors: list[Vector]) -> None:
         """Keep a site's masked update as it came in a secure run; uint32."""

@@ -22,7 +22,7 @@ from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.held import chosen, held
-from primia_flwr.messages.keys import ARRAYS, CONFIG, LOSS, METRICS, WEIGHT
+from primia_flwr.messages.keys import ARRAYS, LOSS, METRICS, WEIGHT
 from primia_flwr.messages.records import num_bytes
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
@@ -91,6 +91,7 @@ class PlainAggregator(Aggregator):
         self._sent_vector = sent
         self._validator = ReplyValidator(sent.form, task=task, outputs=outputs)
         self._recording = recording
+        self._before = ""  # in a relay: the site whose model the next one trains
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()
         self._ask_statistics = partial(
@@ -190,7 +191,8 @@ class PlainAggregator(Aggregator):
             validated[site] = self._validated(request, site, answer.message)
             update = validated[site].update
             if self._recording and update is not None:
-                self._recording.site_model(request.server_round, site, update.arrays)
+                arrays, after = update.arrays, self._before
+                self._recording.site_model(request.server_round, site, arrays, after=after)
             outcome.bytes_up += _bytes_of(answer.message)
             row = validated[site].row
             busy.append((max(answer.arrived - (row.seconds or 0.0), started), answer.arrived))
@@ -277,7 +279,7 @@ def _take_in(outcome: Outcome, replies: Sequence[ValidatedReply]) -> None:
 
 def _complete(message: Message, arrays: ArrayRecord, server_round: int) -> Message:
     """Give a strategy's message the whole model, buffers included."""
-    message.content = RecordDict({ARRAYS: arrays, CONFIG: message.content.config_records[CONFIG]})
+    message.content = RecordDict({**message.content, ARRAYS: arrays})
     message.metadata.group_id = str(server_round)
     return message
 

@@ -165,9 +165,15 @@ class AttackRunner:
         return [Job(arm, name, number) for arm in arms for name, number in chosen]
 
     def seen(self, name: str, server_round: int) -> Seen:
-        """Return an update as the coordinator saw it."""
+        """Return an update as the coordinator, or the next hospital of a relay, saw it."""
         return read_seen(
-            self._run_dir, name, server_round, self.experiment, self.data.size_of, self._final
+            self._run_dir,
+            name,
+            server_round,
+            self.experiment,
+            self.data.size_of,
+            self._final,
+            relayed=self.settings.target == "relayed_model",
         )
 
     def truth(self, seen: Seen) -> GroundTruth:

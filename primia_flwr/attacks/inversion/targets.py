@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from primia_flwr.attacks.inversion.relayed import handed_on, known_before
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
 from primia_flwr.runs.received import (
@@ -24,9 +25,16 @@ from primia_flwr.runs.received import (
     read_received,
     rounds_of,
     sites_of_round,
+    trained_from,
 )
 from primia_flwr.training.plan import batches_an_epoch, steps_a_round
 
+_CLEAR, _SECURE = ("plain", "relay"), ("secure",)
+_FITTING = {
+    "plain": "received_update",
+    "relay": "relayed_model",
+    "secure": "masked_update, secure_sum or crafted_model",
+}
 _SizeOf = Callable[[str], int]  # a site's number of training images
 
 
@@ -34,24 +42,25 @@ _SizeOf = Callable[[str], int]  # a site's number of training images
 class Target:
     """One row of the table.
 
-    `secure`: whether it is of a secure or a plain run. `one_step`: whether a site must have taken
+    `ways`: of aggregation that have it; none: any. `one_step`: whether a site must have taken
     one step only. `one_image`: on one image.
     """
 
     meaning: str
-    secure: bool | None
+    ways: tuple[str, ...] = ()
     one_step: bool = False
     one_image: bool = False
 
 
 TARGETS: dict[str, Target] = {
-    "single_image": Target("one site's step on one image", False, one_step=True, one_image=True),
-    "batch": Target("one site's step on a batch", False, one_step=True),
-    "received_update": Target("one site's round update, in the clear", False),
-    "masked_update": Target("one site's masked update", True),
-    "secure_sum": Target("the opened sum over the sites, honest model", True),
-    "crafted_model": Target("the opened sum over a crafted model", True),
-    "local_model": Target("a published model, against what it started from", None),
+    "single_image": Target("one site's step on one image", _CLEAR, one_step=True, one_image=True),
+    "batch": Target("one site's step on a batch", _CLEAR, one_step=True),
+    "received_update": Target("one site's round update, in the clear", _CLEAR),
+    "relayed_model": Target("a model as the next hospital of a relay gets it", ("relay",)),
+    "masked_update": Target("one site's masked update", _SECURE),
+    "secure_sum": Target("the opened sum over the sites, honest model", _SECURE),
+    "crafted_model": Target("the opened sum over a crafted model", _SECURE),
+    "local_model": Target("a published model, against what it started from"),
 }
 
 
@@ -95,13 +104,12 @@ def check_target(target: str, experiment: Experiment, size_of: _SizeOf) -> None:
         Naming what the run is like and with which keys to simulate it for this target.
     """
     row = TARGETS[target]
-    secure = experiment.aggregation.secure
-    if row.secure is not None and secure != row.secure:
-        wanted = "aggregation=secure" if row.secure else "aggregation=plain"
-        fitting = "masked_update, secure_sum or crafted_model" if secure else "received_update"
+    way = experiment.aggregation.name
+    if row.ways and way not in row.ways:
+        wanted = "strategy=cyclic" if row.ways == ("relay",) else f"aggregation={row.ways[0]}"
         raise ConfigError(
-            f"target={target} of a {'secure' if secure else 'plain'} run; expected a run with "
-            f"{wanted}; simulate one, or set target={fitting}"
+            f"target={target} of a {way} run; expected a run with {wanted}; simulate one, or set "
+            f"target={_FITTING[way]}"
         )
     if target == "local_model" and len(experiment.federation.sites) != 1:
         raise ConfigError(
@@ -137,6 +145,8 @@ def updates_of(run_dir: Path, target: str) -> list[tuple[str, int]]:
     rounds = rounds_of(run_dir)
     if target == "local_model":
         return [(MODEL, rounds[-1])]
+    if target == "relayed_model":
+        return handed_on(run_dir)
     if target == "secure_sum":
         return [(SUM, r) for r in rounds if path_of(run_dir, r, SUM).is_file()]
     return [(site, number) for number in rounds for site in sites_of_round(run_dir, number)]
@@ -149,29 +159,54 @@ def read_seen(
     experiment: Experiment,
     size_of: _SizeOf,
     final: Mapping[str, Tensor],
+    *,
+    relayed: bool = False,
 ) -> Seen:
-    """Read one update; `final` is the run's published model, for `local_model` only.
+    """Read one update.
+
+    `final` is the run's published model, for `local_model` only. `relayed`: as the next hospital of
+    a relay sees it, not its coordinator, who knows every model that was handed on.
 
     Raises
     ------
     DataError
         If a file is missing or damaged.
     """
-    first = rounds_of(run_dir)[0] if name == MODEL else server_round
-    base = read_received(run_dir, first, MODEL).arrays
     if name == MODEL:
-        found = Received(SITE_MODEL, {n: final[n] for n in base}, {})
-    else:
-        found = read_received(run_dir, server_round, name)
-    sites = _sites_in(name, found, experiment)
-    rounds = server_round - first + 1
-    steps = rounds * max(steps_a_round(experiment.training, size_of(site)) for site in sites)
-    label = (
-        f"rounds-{first:03d}-{server_round:03d}" if name == MODEL else f"round-{server_round:03d}"
+        return _published(run_dir, server_round, experiment, size_of, final)
+    found = read_received(run_dir, server_round, name)
+    known, sites = (
+        known_before(run_dir, name, server_round)
+        if relayed
+        else (trained_from(run_dir, server_round, name) or MODEL, _sites_in(name, found))
     )
-    return Seen(
-        f"{label}-{name}", server_round, sites, base, found.change(base), steps, name == MODEL
-    )
+    before = read_received(run_dir, server_round, known).arrays
+    base = before if known == MODEL else _whole(run_dir, server_round, before)
+    steps = [steps_a_round(experiment.training, size_of(site)) for site in sites]
+    taken = sum(steps) if relayed else max(steps)
+    label = f"round-{server_round:03d}-{name}"
+    return Seen(label, server_round, sites, base, found.change(base), taken)
+
+
+def _published(
+    run_dir: Path,
+    last: int,
+    experiment: Experiment,
+    size_of: _SizeOf,
+    final: Mapping[str, Tensor],
+) -> Seen:
+    """Return what a published model tells beside what it started from."""
+    first, sites = rounds_of(run_dir)[0], tuple(experiment.federation.sites)
+    base = read_received(run_dir, first, MODEL).arrays
+    found = Received(SITE_MODEL, {name: final[name] for name in base}, {})
+    steps = max(steps_a_round(experiment.training, size_of(site)) for site in sites)
+    label, taken = f"rounds-{first:03d}-{last:03d}-{MODEL}", (last - first + 1) * steps
+    return Seen(label, last, sites, base, found.change(base), taken, published=True)
+
+
+def _whole(run_dir: Path, number: int, trained: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a site's model with the arrays that no site trains."""
+    return {**read_received(run_dir, number, MODEL).arrays, **trained}
 
 
 def gradient_of_change(
@@ -197,10 +232,8 @@ def random_gradient(like: tuple[Tensor, ...], generator: torch.Generator) -> tup
     return tuple(drawn)
 
 
-def _sites_in(name: str, found: Received, experiment: Experiment) -> tuple[str, ...]:
-    if name == SUM:
-        return tuple(found.metadata[SURVIVORS].split(","))
-    return tuple(experiment.federation.sites) if name == MODEL else (name,)
+def _sites_in(name: str, found: Received) -> tuple[str, ...]:
+    return tuple(found.metadata[SURVIVORS].split(",")) if name == SUM else (name,)
 
 
 def _batch(experiment: Experiment, num_examples: int) -> int:

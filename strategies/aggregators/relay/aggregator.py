@@ -8,13 +8,16 @@ et al. 2018, https://doi.org/10.1093/jamia/ocy017
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp.strategy import Strategy
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.held import held
 from primia_flwr.messages.keys import CONFIG, ROUND
-from primia_flwr.messages.relay import LINEAGE, LINK
+from primia_flwr.messages.packing import pack
+from primia_flwr.messages.relay import FIRST, LINEAGE, LINK
+from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED
 from primia_flwr.secagg.protocol.wire import RelayLineage, encode
 from strategies.aggregators.aggregator import OnRow, Outcome, Request
@@ -28,7 +31,7 @@ class RelayAggregator(PlainAggregator):
 
     Parameters
     ----------
-    *args, **described
+    strategy, model, *args, **described
         As `PlainAggregator`.
     experiment : Experiment
         Says the order of the sites.
@@ -37,10 +40,16 @@ class RelayAggregator(PlainAggregator):
     """
 
     def __init__(
-        self, *args: Any, experiment: Experiment, folder: Path | None = None, **described: Any
+        self,
+        strategy: Strategy,
+        model: ArrayMap,
+        *args: Any,
+        experiment: Experiment,
+        folder: Path | None = None,
+        **described: Any,
     ) -> None:
-        super().__init__(*args, **described)
-        self._experiment = experiment
+        super().__init__(strategy, model, *args, **described)
+        self._experiment, self._first = experiment, model
         self._log = CycleLog(folder, experiment)
         self._signed: dict[str, str] = {}
 
@@ -51,7 +60,7 @@ class RelayAggregator(PlainAggregator):
         """
         outcome = self._verdict(request, grid)
         cycle = self._cycle(request)
-        if self._recording:
+        if self._recording and not cycle.holder:
             self._recording.begin(request.server_round, request.arrays)
         nodes = {grid.name_of(node): node for node in grid.get_node_ids()}
         for site in order_of(self._experiment, cycle.number):
@@ -84,7 +93,10 @@ class RelayAggregator(PlainAggregator):
         self, cycle: Cycle, node: int, request: Request, grid: RosterGrid, on_row: OnRow
     ) -> None:
         """Have one site train the newest model; take its model where it sends a good one."""
-        message = self._message(cycle, node, request)
+        message, self._before = (
+            self._message(cycle, node, grid.name_of(node), request),
+            cycle.holder,
+        )
         outcome, updates = self._send([message], held(cycle.model), request, grid, on_row)
         for update in updates:
             cycle.model = {**cycle.model, **update.arrays}
@@ -96,12 +108,25 @@ class RelayAggregator(PlainAggregator):
         cycle.images += outcome.images
         cycle.training_seconds += outcome.training_seconds
 
-    def _message(self, cycle: Cycle, node: int, request: Request) -> Message:
+    def _message(self, cycle: Cycle, node: int, site: str, request: Request) -> Message:
         """Return what asks a site to train, without the model."""
         links = {name: bytes.fromhex(raw) for name, raw in cycle.links.items()}
         told = {**request.config, ROUND: cycle.number, LINEAGE: encode(RelayLineage(links))}
-        config = ConfigRecord(told)
-        return Message(RecordDict({CONFIG: config}), node, MessageType.TRAIN)
+        records = {CONFIG: ConfigRecord(told), **self._for_a_newcomer(cycle, site)}
+        return Message(RecordDict(records), node, MessageType.TRAIN)
+
+    def _for_a_newcomer(self, cycle: Cycle, site: str) -> dict[str, ArrayRecord]:
+        """Return the first weights for a real site that gets a trained model before it trains.
+
+        It compares them with those that it draws itself, which its processor may round otherwise.
+        """
+        began = any(name.endswith(f" {site}") for name in cycle.links)
+        known = began or not cycle.links or not self._real_sites
+        return {} if known else {FIRST: pack(held(self._first))}
+
+    @property
+    def _real_sites(self) -> bool:
+        return self._experiment.deployment.kind != "simulation"
 
     def _validated(self, request: Request, site: str, reply: Message) -> ValidatedReply:
         self._note_link(site, reply)

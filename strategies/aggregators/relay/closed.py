@@ -73,9 +73,9 @@ class ClosedRelay(RelayAggregator):
     def _verdict(self, request: Request, grid: RosterGrid) -> Outcome:
         return Outcome()
 
-    def _message(self, cycle: Cycle, node: int, request: Request) -> Message:
+    def _message(self, cycle: Cycle, node: int, site: str, request: Request) -> Message:
         """Return what asks a site to train, the newest heads of all ledgers in it."""
-        message = super()._message(cycle, node, request)
+        message = super()._message(cycle, node, site, request)
         if self._heads:
             message.content.config_records[CONFIG][HEADS] = self._heads.to_text()
         return message

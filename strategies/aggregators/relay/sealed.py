@@ -115,7 +115,8 @@ class SealedRelay(ClosedRelay):
             return None
         following, started = self._following(cycle, site), time.monotonic()
         message = self._hop(cycle, node, request, site, following)
-        size = num_bytes(message.content.array_records[ARRAYS])
+        clear = message.content.array_records
+        size = sum(num_bytes(clear[key]) for key in (ARRAYS, wire.FIRST) if key in clear)
         cycle.bytes_down += size + (len(self._blob.sealed) if self._blob else 0)
         blob: list[bytes] = []
 
@@ -145,7 +146,7 @@ class SealedRelay(ClosedRelay):
         return able[0] if able else ""
 
     def _hop(self, cycle: Cycle, node: int, request: Request, site: str, following: str) -> Message:
-        message = self._message(cycle, node, request)
+        message = self._message(cycle, node, site, request)
         hop = RelayHop(
             cycle.number,
             len(cycle.trained),

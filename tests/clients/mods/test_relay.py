@@ -11,7 +11,8 @@ from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import keys
 from primia_flwr.messages import relay as wire
-from primia_flwr.messages.held import values_of
+from primia_flwr.messages.held import held, values_of
+from primia_flwr.messages.packing import pack, unpack
 from primia_flwr.models.provenance import arrays_digest
 from primia_flwr.secagg.protocol.wire import RelayLineage, encode
 from tests.clients.handlers.test_answers import config_text, simulated, train_message
@@ -55,11 +56,14 @@ def test_the_share_is_what_is_trained_and_the_reply_has_the_sites_word(text):
     assert (len(link), link[:32].hex()) == (128, before)
 
 
-@pytest.mark.parametrize("key", [wire.LINEAGE, wire.ANCESTORS])
+@pytest.mark.parametrize("key", [wire.LINEAGE, wire.ANCESTORS, wire.FIRST])
 def test_in_a_run_that_is_no_relay_its_keys_are_refused(tmp_path, key):
     plain = config_text(tmp_path, "aggregation=plain")
     message = train_message(plain)
-    message.content[keys.CONFIG][key] = ["ab" * 32]
+    if key == wire.FIRST:
+        message.content[key] = message.content[keys.ARRAYS]
+    else:
+        message.content[keys.CONFIG][key] = ["ab" * 32]
     with pytest.raises(ProtocolError, match="in a run that is no relay; expected nothing of it"):
         relay_mod(message, simulated(plain), lambda *_: pytest.fail("it was handed on"))
 
@@ -75,6 +79,32 @@ def test_ancestors_that_a_coordinator_writes_are_not_believed(text):
     with pytest.raises(RuntimeError):
         relay_mod(message, simulated(text), note)
     assert seen == [[]]
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_first_weights_come_along_only_if_the_model_came_of_them(text, honest):
+    """What others trained comes with what they began from; another model for it is dropped."""
+    message, seen = train_message(text), []
+    before = values_of(message.content.array_records[keys.ARRAYS])
+    message.content[keys.CONFIG][wire.LINEAGE] = encode(RelayLineage({}))
+    message.metadata.__dict__["_message_id"] = "m"
+    reply = app(message, simulated(text))
+    after = {**before, **values_of(unpack(reply.content.array_records[keys.ARRAYS]))}
+    link = reply.content.config_records[wire.LINEAGE][wire.LINK]
+    second = train_message(text)
+    second.content[keys.ARRAYS] = held(after)
+    second.content[keys.CONFIG][wire.LINEAGE] = encode(RelayLineage({"000000 site-1": link}))
+    second.content[wire.FIRST] = pack(held(before if honest else after))
+
+    def note(message, context):
+        seen.append(message.content.array_records.get(wire.FIRST))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        relay_mod(second, simulated(text, 1), note)
+    assert (seen[0] is not None) is honest
+    if honest:
+        assert arrays_digest(values_of(seen[0])) == arrays_digest(before)
 
 
 @pytest.mark.parametrize("sealed", [True, False])

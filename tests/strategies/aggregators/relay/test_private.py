@@ -3,22 +3,24 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from clients.handlers.first_weights import check_first_weights
+from clients.handlers.first_weights import check_first_weights, check_known_weights
 from clients.handlers.train import open_site
 from primia_flwr.config.load import load_experiment
-from primia_flwr.errors import ConfigError, PrivacyBudgetError
+from primia_flwr.errors import ConfigError, PolicyRefusal, PrivacyBudgetError
 from primia_flwr.messages import keys
 from primia_flwr.messages import relay as wire
-from primia_flwr.messages.held import values_of
+from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.records import to_arrays
 from primia_flwr.models.provenance import arrays_digest
 from primia_flwr.pipeline.experiment import simulated_sites
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.pipeline.planned_privacy import planned_privacy
 from primia_flwr.privacy.ledger.view import read_ledger
+from strategies.aggregators.relay.aggregator import RelayAggregator
 from tests.clients.handlers.test_answers import config_text, simulated
 from tests.strategies.aggregators.relay.app_grid import experiment_in, run, sites_of
 
@@ -31,6 +33,10 @@ PRIVATE = (
     "federation.rounds=2",
     "federation.wait_for_sites=0",
     "federation.round_timeout=1",
+)
+OPEN = (
+    *("training.sync_every_n_batches=1", "training.batch_size=8", "federation.rounds=2"),
+    *("federation.wait_for_sites=0", "federation.round_timeout=1"),
 )
 
 
@@ -103,21 +109,55 @@ def deployed(tmp_path_factory):
     site = replace(open_site(simulated(text)), simulated=False)
     first = values_of(to_arrays(first_model(asked, 3).state_dict()))
     trained = {name: array + 1 for name, array in first.items()}
-    return site, arrays_digest(first), trained
+    return site, first, trained
 
 
-def message_of(arrays, ancestors):
-    from primia_flwr.messages.held import held
-
+def message_of(arrays, ancestors, first=None):
+    """What the handler gets of the mod: `first` only where its digest is the last ancestor."""
     config = ConfigRecord({keys.ROUND: 1, wire.ANCESTORS: ancestors})
-    return Message(RecordDict({keys.ARRAYS: held(arrays), keys.CONFIG: config}), 1, "train")
+    more = {wire.FIRST: held(first)} if first else {}
+    return Message(RecordDict({keys.ARRAYS: held(arrays), keys.CONFIG: config, **more}), 1, "train")
 
 
 def test_a_private_relay_begins_with_what_came_of_the_first_weights(deployed):
     site, first, trained = deployed
-    check_first_weights(site, message_of(trained, ["ab" * 32, first]), 1)
+    check_first_weights(site, message_of(trained, ["ab" * 32, arrays_digest(first)]), 1)
     listed = replace(site, initial_weights=("cd" * 32,))
     check_first_weights(listed, message_of(trained, ["cd" * 32]), 1)
     for ancestors in ([], ["ab" * 32]):
         with pytest.raises(PrivacyBudgetError, match="is not what the run's seed gives"):
             check_first_weights(site, message_of(trained, ancestors), 1)
+
+
+@pytest.mark.parametrize("check", [check_first_weights, check_known_weights])
+def test_first_weights_that_another_processor_rounds_otherwise_are_let_in(deployed, check):
+    """Of a relay's later sites the digest is another one; the weights themselves come along."""
+    site, first, trained = deployed
+    site = replace(site, known_weights=True, folder=site.folder / check.__name__)
+    rounded = {name: np.nextafter(array, np.float32(2)) for name, array in first.items()}
+    ancestors = ["ab" * 32, arrays_digest(rounded)]
+    with pytest.raises((PrivacyBudgetError, PolicyRefusal)):
+        check(site, message_of(trained, ancestors), 1)
+    with pytest.raises((PrivacyBudgetError, PolicyRefusal)):
+        check(site, message_of(trained, ancestors, trained), 1)
+    check(site, message_of(trained, ancestors, rounded), 1)
+
+
+def test_a_newcomer_gets_the_first_weights_beside_the_model(grid_of, tmp_path):
+    """Over real sites only: a simulated one lets them through."""
+    asked = experiment_in(tmp_path, *OPEN)
+    fake, sent = grid_of(sites_of(asked)), []
+    for site in fake.sites.values():
+
+        def heard(message, answer=site.answer, name=site.name):
+            if message.metadata.message_type == "train":
+                sent.append((name, wire.FIRST in message.content))
+            return answer(message)
+
+        site.answer = heard
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RelayAggregator, "_real_sites", property(lambda self: True))
+        run(asked, fake, tmp_path)
+    names = ("site-1", "site-2", "site-3")
+    later = [(name, False) for name in names]
+    assert sent == [("site-1", False), ("site-2", True), ("site-3", True), *later]
