@@ -1,15 +1,19 @@
 """What a run needs of the coordinator's machine, asked before anything is written."""
 
+from itertools import islice
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.rows import LAYOUTS
+from primia_flwr.data.files.listing import holds_images
 from primia_flwr.data.layouts.common import existing_root
+from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.extras import need
 from primia_flwr.runs.tracking_mode import check_server
 
+_FEW, _SMALL_TABLE = 1000, 100_000  # files; bytes
 _TRACES = ("run.json", "events.jsonl", "*/run.json", "*/events.jsonl")
 
 
@@ -82,5 +86,14 @@ def _check_data(cfg: DataConfig) -> None:
     if cfg.layout == "manifest" and not cfg.manifest:
         raise ConfigError("data.manifest is empty; expected a CSV file, e.g. data.manifest=a.csv")
     reads_files = cfg.layout != "synthetic" and cfg.layout not in LAYOUTS.plugins()
-    if cfg.root or (reads_files and not cfg.manifest):
-        existing_root(cfg)
+    root = existing_root(cfg) if cfg.root or (reads_files and not cfg.manifest) else None
+    if reads_files and _is_soon_listed(root, cfg.manifest):
+        read_manifest(cfg, seed=0)
+
+
+def _is_soon_listed(root: Path | None, table: str) -> bool:
+    """Say whether images are so few that a mistake can be told before PyTorch is imported."""
+    if table:
+        return Path(table).expanduser().stat().st_size <= _SMALL_TABLE
+    few = len(list(islice(root.rglob("*"), _FEW + 1))) <= _FEW if root else False
+    return root is not None and (few or not holds_images(root))

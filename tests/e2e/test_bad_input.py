@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +140,33 @@ def test_patient_at_two_sites(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
     assert "shared" in sentence
     assert "site" in sentence
+
+
+def test_a_mistake_in_the_data_is_told_before_pytorch_and_leaves_nothing(tmp_path: Path) -> None:
+    image_folder(tmp_path / "one", classes=("only",))
+    program = (
+        "import sys; from primia_flwr.cli.main import run; "
+        "code = run(sys.argv[1:]); print(code, 'torch' in sys.modules)"
+    )
+    words = ["train", "data=folder", "data.root=one"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["2", "False"]
+    assert "found 1 class(es) ['only']" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"one"}
+
+
+def test_a_run_that_never_began_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image_folder(tmp_path / "images") / "a" / "text.png").write_text("no picture")
+    words = ("data=folder", "data.image_size=32", "data.root=images", "tracking=disabled")
+    assert "text.png" in mistake(capsys, "train", *words)
+    (tmp_path / "mine").mkdir()
+    assert "text.png" in mistake(capsys, "train", *words, "output_dir=mine/run")
+    assert not list((tmp_path / "mine").iterdir())

@@ -1,5 +1,7 @@
 """`primia train`: one experiment from its data to its report, or a sweep of them."""
 
+import contextlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,7 @@ def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Train one experiment in a folder, with the live view and the table at the end."""
     with writing(f"output_dir={run_dir}", error=ConfigError, remedy=_WRITABLE):
         make_folder(run_dir)
+    new = not any(run_dir.iterdir())
     rounds, sites = experiment.federation.rounds, experiment.federation.sites
     with LiveView(run_dir, rounds, sites, experiment.task.aim, quiet=experiment.quiet) as view:
         view.say(f"run folder: {run_dir}")
@@ -113,8 +116,20 @@ def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
             except KeyboardInterrupt:
                 view.say(_stopped(run_dir))
                 raise
+            except PrimiaError:
+                if new and not (run_dir / "run.json").exists():
+                    _forget(run_dir, named=bool(experiment.output_dir))
+                raise
     show_result(experiment, run_dir)
     return result
+
+
+def _forget(run_dir: Path, *, named: bool) -> None:
+    """Remove the folder of a run that never began; `named`: the user chose where it lies."""
+    shutil.rmtree(run_dir)
+    for folder in () if named else run_dir.parents[:2]:  # outputs/<date>, where it is empty
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _stopped(run_dir: Path) -> str:
