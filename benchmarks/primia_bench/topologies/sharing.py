@@ -44,6 +44,7 @@ def measure(work: Path, share: float, by: str, seed: int, args: argparse.Namespa
         f"aggregation.share_by={by}",
         "training.optimizer=sgd",
         "training.learning_rate=0.05",
+        f"model.norm={args.norm}",
         f"seed={seed}",
         f"output_dir={folder}",
     ]
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--by", nargs="+", default=["random", "change"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--norm", default="batch", choices=["batch", "group"])
     parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -86,6 +88,11 @@ def main() -> None:
                 runs = [measure(Path(work), share, by, seed, args) for seed in args.seeds]
                 rows.append(row(share, by, runs))
                 print(json.dumps(rows[-1]), flush=True)
+                write(rows, args)
+
+
+def write(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """Write what is measured so far."""
     if args.output:
         asked = {k: v for k, v in vars(args).items() if k != "output"}
         values = {"machine": describe_machine(), "asked": asked, "rows": rows}
