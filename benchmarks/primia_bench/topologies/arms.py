@@ -53,19 +53,19 @@ def federated(folder: Path, words: list[str]) -> tuple[Experiment, Predictions, 
 
 
 def baselines(
-    experiment: Experiment, names: Sequence[str], rate: float = 0.0
+    experiment: Experiment, names: Sequence[str], **training: Any
 ) -> Iterator[tuple[str, Predictions]]:
     """Train `local` and `centralised` models; yields their names and test predictions.
 
-    `rate`: the learning rate; 0: the experiment's.
+    `training`: what they have otherwise than the federation.
     """
     sites, test = experiment.federation.sites, _test(experiment)
     dealt = deal_sites(
         experiment.data, seed=experiment.seed, num_sites=len(sites), site_names=sites
     )
     opened = [dealt.open(index) for index in range(len(sites))]
-    training = replace(experiment.training, learning_rate=rate or experiment.training.learning_rate)
-    asked = replace(experiment, baselines=list(names), training=training)
+    own = replace(experiment.training, **training)
+    asked = replace(experiment, baselines=list(names), training=own)
     for name, model, card in train_baselines(asked, opened, lambda *_: None):
         yield name, _predicted(model, card, test)
 
