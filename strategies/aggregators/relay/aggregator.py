@@ -112,7 +112,7 @@ class RelayAggregator(PlainAggregator):
         """Return what asks a site to train, without the model."""
         links = {name: bytes.fromhex(raw) for name, raw in cycle.links.items()}
         told = {**request.config, ROUND: cycle.number, LINEAGE: encode(RelayLineage(links))}
-        records = {CONFIG: ConfigRecord(told), **self._for_a_newcomer(cycle, site)}
+        records: dict[str, Any] = {CONFIG: ConfigRecord(told), **self._for_a_newcomer(cycle, site)}
         return Message(RecordDict(records), node, MessageType.TRAIN)
 
     def _for_a_newcomer(self, cycle: Cycle, site: str) -> dict[str, ArrayRecord]:
