@@ -21,8 +21,9 @@ from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.data.dataset import load_test
 from primia_flwr.models.saved import load_model
 from primia_flwr.pipeline.experiment import settle
+from primia_flwr.tasks.classes.scores import score
 from primia_flwr.training.device import pick_device
-from primia_flwr.training.evaluate import evaluate
+from primia_flwr.training.evaluate import predict
 from primia_flwr.training.normalisation import Normalisation
 from strategies.server_app import run
 
@@ -137,12 +138,19 @@ def _at_once(fd: Any) -> None:
 
 def final_mcc(experiment: Experiment, folder: Path) -> float:
     """Return the MCC of a run's final model on the test images."""
+    return round(final_figures(experiment, folder)["mcc"], 4)
+
+
+def final_figures(experiment: Experiment, folder: Path) -> dict[str, float]:
+    """Return MCC and ROC-AUC of a run's final model on the test images."""
     model, card = load_model(folder)
-    figures = evaluate(
+    test = load_test(experiment.data, seed=experiment.seed)
+    probabilities = predict(
         model,
-        load_test(experiment.data, seed=experiment.seed),
+        test,
         normalisation=Normalisation(card.mean, card.std),
         batch_size=128,
         device=pick_device("cpu"),
-    ).figures()
-    return round(figures["mcc"], 4)
+    )
+    found = score(test.labels.numpy(), probabilities, experiment.data.classes)
+    return {"mcc": float(found.mcc), "roc_auc": float(found.roc_auc or 0.0)}

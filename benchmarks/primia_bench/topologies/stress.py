@@ -1,7 +1,7 @@
-"""Many sites of which some fail at random points, plain and with secure aggregation.
+"""Many sites of which some fail at random points: plain, secure, and each its own model.
 
 Usage: python -m primia_bench.topologies.stress [--sites 100] [--rounds 10] [--shares 0 0.1 0.3]
-    [--ways plain secure] [--output benchmarks/results/stress.json]
+    [--ways plain secure ensemble] [--output benchmarks/results/stress.json]
 The failing of Amir-Khalili et al. 2017, on the digits: each site and round anew, before, in or
 after its training.
 """
@@ -29,7 +29,7 @@ def measure(work: Path, way: str, share: float, args: argparse.Namespace) -> dic
         f"federation.min_sites={max(3, args.sites // 2)}",
         f"federation.rounds={args.rounds}",
         "federation.round_timeout=1",
-        f"aggregation={way}",
+        "strategy=ensemble" if way == "ensemble" else f"aggregation={way}",
         f"aggregation.allow_other_survivors={str(args.other_lists).lower()}",
         "training.optimizer=sgd",
         "training.learning_rate=0.05",
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.1, 0.3])
-    parser.add_argument("--ways", nargs="+", default=["plain", "secure"])
+    parser.add_argument("--ways", nargs="+", default=["plain", "secure", "ensemble"])
     parser.add_argument("--other-lists", action="store_true", help="allow_other_survivors=true")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
