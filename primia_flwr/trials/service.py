@@ -21,6 +21,7 @@ from primia_flwr.provisioning.service import ServicePlan, provision_service
 
 _CLINIC = "clinic"
 _START_SECONDS = 120.0
+_CERTIFICATE_DAYS = 60  # their end is warned of 30 days ahead
 # All three parties are one person here: nobody could copy what is not theirs.
 UNLIMITED = ("limit=1000000", "life_limit=1000000", "accept_extraction=true")
 
@@ -101,7 +102,7 @@ def _kits(
         data_owners=data_owners,
         model_owner_port=owner_port,
         crypto_provider_port=provider_port,
-        days=1,
+        days=_CERTIFICATE_DAYS,
         loopback=True,
     )
     return provision_service(plan, folder).kits
