@@ -68,7 +68,7 @@ def _asked(
 
     device, audit = f"device={cfg.device}", f"audit={str(cfg.audit).lower()}"
     options = (f"prefetch={cfg.prefetch}", f"protocol={cfg.protocol}", device, audit)
-    limits = (*UNLIMITED, f"max_batch={cfg.batch}", "max_sessions=2")
+    limits = (*UNLIMITED, f"max_batch={cfg.batch}", "max_sessions=1")
     of_owner = (*options, *limits, f"compare_bits={cfg.compare_bits}")
     with running_service(model, options=of_owner, provider_options=(device,)) as service:
         console.print(f"three processes on loopback, TLS, model {model}", markup=False)
