@@ -1,29 +1,14 @@
 """`primia federation add`: start-up kits for more sites, under the same CA."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
 from primia_flwr.cli.command import Command
 from primia_flwr.cli.federation import changes
-from primia_flwr.config.checks import check_range
 
 
-@dataclass
-class _AddArguments:
-    """Arguments of `primia federation add`; `min_sites`: what the new policies start with."""
-
-    name: str = "fl"
-    sites: list[str] = field(default_factory=list)
-    min_sites: int = 2
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        check_range("min_sites", self.min_sites, 1, 1000, example=3)
-
-
-def _run(cfg: _AddArguments) -> dict[str, Any]:
+def _run(cfg: changes.KitArguments) -> dict[str, Any]:
     """Make the kits, register their keys, and say what to do next."""
     folder, section = changes.open_folder(cfg.name)
     kits = folder.add(cfg.sites, min_sites=cfg.min_sites, software=True)
@@ -48,6 +33,6 @@ COMMAND = Command(
         "primia federation add name=fl sites=[rome,oslo] min_sites=3",
     ),
     config_name="commands/federation/add",
-    schema=_AddArguments,
+    schema=changes.KitArguments,
     run=_run,
 )

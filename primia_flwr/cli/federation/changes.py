@@ -1,14 +1,29 @@
 """What `primia federation add`, `reissue`, `revoke` and `renew` have in common."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from primia_flwr.cli.federation.status import deployment_of
+from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.errors import FederationError
 from primia_flwr.provisioning.federation_changes import FederationFolder
 from primia_flwr.provisioning.nodes import register_sites
+
+
+@dataclass
+class KitArguments:
+    """Which sites get kits, of which federation; `min_sites`: what their policies start with."""
+
+    name: str = "fl"
+    sites: list[str] = field(default_factory=list)
+    min_sites: int = 2
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("min_sites", self.min_sites, 1, 1000, example=3)
 
 
 def open_folder(name: str) -> tuple[FederationFolder, DeploymentConfig]:

@@ -1,29 +1,14 @@
 """`primia federation reissue`: other keys for a site whose old ones were lost or stolen."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
 from primia_flwr.cli.command import Command
 from primia_flwr.cli.federation import changes
-from primia_flwr.config.checks import check_range
 
 
-@dataclass
-class _ReissueArguments:
-    """Arguments of `primia federation reissue`."""
-
-    name: str = "fl"
-    sites: list[str] = field(default_factory=list)
-    min_sites: int = 2
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        check_range("min_sites", self.min_sites, 1, 1000, example=3)
-
-
-def _run(cfg: _ReissueArguments) -> dict[str, Any]:
+def _run(cfg: changes.KitArguments) -> dict[str, Any]:
     """Make the kits, exchange the keys at the SuperLink, and say what to do next."""
     folder, section = changes.open_folder(cfg.name)
     kits = folder.reissue(cfg.sites, min_sites=cfg.min_sites, software=True)
@@ -46,6 +31,6 @@ COMMAND = Command(
     summary="make a kit with other keys for a site; its old keys open nothing any more",
     examples=("primia federation reissue sites=[paris]",),
     config_name="commands/federation/reissue",
-    schema=_ReissueArguments,
+    schema=changes.KitArguments,
     run=_run,
 )

@@ -80,6 +80,18 @@ def ring_elements(
     return bit_strings(size, _WORD_BITS, generator, device)
 
 
+def _stream(generator: Stream | None, device: torch.device | str | None) -> Stream:
+    if device is not None and torch.device(device) != _CPU:
+        raise ServiceError(f"masks on {device}; expected the CPU, where their streams are")
+    stream = generator if generator is not None else crypten.generators["local"].get(_CPU)
+    if not isinstance(stream, Stream):
+        raise ServiceError(
+            f"masks from {type(stream).__name__}; expected a stream of AES; masks are drawn only "
+            "between the beginning and the end of an encrypted computation"
+        )
+    return stream
+
+
 def bit_strings(
     size: Iterable[int],
     bitlength: int | None = None,
@@ -93,15 +105,7 @@ def bit_strings(
     ServiceError
         If they are not to come from a `Stream`, or are to be on a GPU.
     """
-    if device is not None and torch.device(device) != _CPU:
-        raise ServiceError(f"masks on {device}; expected the CPU, where their streams are")
-    stream = generator if generator is not None else crypten.generators["local"].get(_CPU)
-    if not isinstance(stream, Stream):
-        raise ServiceError(
-            f"masks from {type(stream).__name__}; expected a stream of AES; masks are drawn only "
-            "between the beginning and the end of an encrypted computation"
-        )
-    words = stream.uint64(tuple(size))
+    words = _stream(generator, device).uint64(tuple(size))
     bits = _WORD_BITS if bitlength is None else bitlength
     if bits < _WORD_BITS:
         words = words & np.uint64(2**bits - 1)

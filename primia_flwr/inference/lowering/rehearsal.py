@@ -14,24 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from primia_flwr.errors import ConfigError
+from primia_flwr.inference import plan as steps
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.lowering.builder import Weights
 from primia_flwr.inference.lowering.lowering import Lowered
-from primia_flwr.inference.plan import (
-    Add,
-    Average,
-    Concat,
-    Difference,
-    Enlarge,
-    Flatten,
-    Fork,
-    Linear,
-    MaxLevel,
-    Open,
-    Pad,
-    Relu,
-    Reveal,
-)
 
 _PRODUCT_LIMIT = 2.0**62  # of the ring's 2^63, which would come back as any number
 
@@ -69,15 +55,15 @@ class Rehearsal:
         """
         self._values = {0: ring.encode(images, ring.ACTIVATION_BITS).double()}
         for step in self._plan.steps:
-            if isinstance(step, Reveal):
+            if isinstance(step, steps.Reveal):
                 return self._values[step.source] * 2.0**-ring.ACTIVATION_BITS
             _STEPS[type(step)](self, step)
         raise ConfigError("the plan reveals nothing; expected a last step that does")
 
-    def _open(self, step: Open) -> None:
+    def _open(self, step: steps.Open) -> None:
         self._opened[step.opening] = self._values[step.source]
 
-    def _linear(self, step: Linear) -> None:
+    def _linear(self, step: steps.Linear) -> None:
         weights, geometry = self._weights[step.weight], step.geometry
         product = ring.product(self._opened[step.opening], weights.weight, geometry)
         product += weights.bias if geometry is None else weights.bias[:, None, None]
@@ -96,56 +82,56 @@ class Rehearsal:
         drawn = torch.rand(product.shape, dtype=torch.float64, generator=self._generator)
         return torch.floor((product + torch.floor(drawn * by)) / by)
 
-    def _relu(self, step: Relu) -> None:
+    def _relu(self, step: steps.Relu) -> None:
         self._values[step.target] = self._values[step.source].clamp(min=0)
 
-    def _maxima(self, step: MaxLevel) -> None:
+    def _maxima(self, step: steps.MaxLevel) -> None:
         source, pairs = self._values[step.source], torch.tensor(step.pairs, dtype=torch.int64)
         result = source.index_select(step.axis, torch.tensor(step.first))
         other = source.index_select(step.axis, torch.tensor([step.second[i] for i in step.pairs]))
         larger = torch.maximum(result.index_select(step.axis, pairs), other)
         self._values[step.target] = result.index_copy_(step.axis, pairs, larger)
 
-    def _average(self, step: Average) -> None:
+    def _average(self, step: steps.Average) -> None:
         sums, cells = ring.window_sums(self._values[step.source], step)
         self._values[step.target] = self._cut(sums, cells)
 
-    def _add(self, step: Add) -> None:
+    def _add(self, step: steps.Add) -> None:
         self._values[step.target] = self._values[step.left] + self._values[step.right]
 
-    def _flatten(self, step: Flatten) -> None:
+    def _flatten(self, step: steps.Flatten) -> None:
         self._values[step.target] = self._values[step.source].reshape(step.shape)
 
-    def _pad(self, step: Pad) -> None:
+    def _pad(self, step: steps.Pad) -> None:
         self._values[step.target] = functional.pad(self._values[step.source], step.cells)
 
-    def _enlarge(self, step: Enlarge) -> None:
+    def _enlarge(self, step: steps.Enlarge) -> None:
         self._values[step.target] = ring.enlarge(self._values[step.source], step.factor)
 
-    def _concat(self, step: Concat) -> None:
+    def _concat(self, step: steps.Concat) -> None:
         self._values[step.target] = torch.cat([self._values[one] for one in step.sources], dim=1)
 
-    def _fork(self, step: Fork) -> None:
+    def _fork(self, step: steps.Fork) -> None:
         source = self._values[step.source]
         limit = step.limit * 2.0**ring.ACTIVATION_BITS
         self._values[step.target] = torch.cat([source, source - limit])
 
-    def _difference(self, step: Difference) -> None:
+    def _difference(self, step: steps.Difference) -> None:
         first, second = self._values[step.source].chunk(2)
         self._values[step.target] = first - second
 
 
 _STEPS: dict[type, Callable[[Rehearsal, Any], None]] = {
-    Open: Rehearsal._open,
-    Linear: Rehearsal._linear,
-    Relu: Rehearsal._relu,
-    MaxLevel: Rehearsal._maxima,
-    Average: Rehearsal._average,
-    Add: Rehearsal._add,
-    Flatten: Rehearsal._flatten,
-    Pad: Rehearsal._pad,
-    Enlarge: Rehearsal._enlarge,
-    Concat: Rehearsal._concat,
-    Fork: Rehearsal._fork,
-    Difference: Rehearsal._difference,
+    steps.Open: Rehearsal._open,
+    steps.Linear: Rehearsal._linear,
+    steps.Relu: Rehearsal._relu,
+    steps.MaxLevel: Rehearsal._maxima,
+    steps.Average: Rehearsal._average,
+    steps.Add: Rehearsal._add,
+    steps.Flatten: Rehearsal._flatten,
+    steps.Pad: Rehearsal._pad,
+    steps.Enlarge: Rehearsal._enlarge,
+    steps.Concat: Rehearsal._concat,
+    steps.Fork: Rehearsal._fork,
+    steps.Difference: Rehearsal._difference,
 }

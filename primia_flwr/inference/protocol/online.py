@@ -18,27 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from primia_flwr.errors import ProtocolError
+from primia_flwr.inference import plan as steps
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.fss import compare
 from primia_flwr.inference.lowering.builder import Weights
 from primia_flwr.inference.overflow import check as audit
 from primia_flwr.inference.overflow.limits import beyond
-from primia_flwr.inference.plan import (
-    Add,
-    Average,
-    Concat,
-    Difference,
-    Enlarge,
-    Flatten,
-    Fork,
-    Linear,
-    MaxLevel,
-    Open,
-    Pad,
-    Plan,
-    Relu,
-    Reveal,
-)
+from primia_flwr.inference.plan import Plan
 from primia_flwr.inference.preprocessing.dealing import Selection, Words, tensor, words
 from primia_flwr.inference.preprocessing.prepared import Prepared
 from primia_flwr.inference.protocol.plausibility import HONEST_LIMIT, judged
@@ -73,61 +59,61 @@ class _Party:
     def _run(self) -> Tensor | None:
         for step in self._plan.steps:
             match step:
-                case Open():
+                case steps.Open():
                     self._open(step)
-                case Linear():
+                case steps.Linear():
                     self._values[step.target] = self._linear(step)
-                case Relu():
+                case steps.Relu():
                     self._values[step.target] = self._relu(
                         self._values[step.source], self._prepared.selections[step.comparison]
                     )
-                case MaxLevel():
+                case steps.MaxLevel():
                     self._values[step.target] = self._maxima(step)
-                case Average():
+                case steps.Average():
                     share = self._values[step.source]
                     self._values[step.target] = ring.average(share, step, self.party)
-                case Add():
+                case steps.Add():
                     self._values[step.target] = self._values[step.left] + self._values[step.right]
-                case Flatten():
+                case steps.Flatten():
                     self._values[step.target] = self._values[step.source].reshape(step.shape)
-                case Pad():
+                case steps.Pad():
                     share = self._values[step.source]
                     self._values[step.target] = functional.pad(share, step.cells)
-                case Enlarge():
+                case steps.Enlarge():
                     share = self._values[step.source]
                     self._values[step.target] = ring.enlarge(share, step.factor)
-                case Concat():
+                case steps.Concat():
                     shares = [self._values[source] for source in step.sources]
                     self._values[step.target] = torch.cat(shares, dim=1)
-                case Fork():
+                case steps.Fork():
                     self._values[step.target] = self._fork(step)
-                case Difference():
+                case steps.Difference():
                     first, second = self._values[step.source].chunk(2)
                     self._values[step.target] = first - second
-                case Reveal():
+                case steps.Reveal():
                     return self._reveal(step)
         raise ProtocolError("the plan reveals nothing; expected a last step that does")
 
-    def _fork(self, step: Fork) -> Tensor:
+    def _fork(self, step: steps.Fork) -> Tensor:
         """Return x and x - limit; the model owner alone subtracts the public number."""
         share = self._values[step.source]
         limit = step.limit << ring.ACTIVATION_BITS if self.party == ring.MODEL_OWNER else 0
         return torch.cat([share, share - limit])
 
-    def _open(self, step: Open) -> None:
+    def _open(self, step: steps.Open) -> None:
         raise NotImplementedError
 
-    def _linear(self, step: Linear) -> Tensor:
+    def _linear(self, step: steps.Linear) -> Tensor:
         raise NotImplementedError
 
-    def _reveal(self, step: Reveal) -> Tensor | None:
+    def _reveal(self, step: steps.Reveal) -> Tensor | None:
         raise NotImplementedError
 
     def _open_masked(self, mine: Words) -> Words:
         """Return the sum of both parties' masked shares."""
         raise NotImplementedError
 
-    def _maxima(self, step: MaxLevel) -> Tensor:
+    def _maxima(self, step: steps.MaxLevel) -> Tensor:
         """Return b + relu(a - b) for each pair of cells."""
         source, pairs = self._values[step.source], step.pairs
         result = source.index_select(step.axis, torch.tensor(step.first))
@@ -219,11 +205,11 @@ class DataOwner(_Party):
             )
         return encoded
 
-    def _open(self, step: Open) -> None:
+    def _open(self, step: steps.Open) -> None:
         masked = self._values[step.source] - self._prepared.openings[step.opening]
         self._pending.append(_bytes(words(masked)))
 
-    def _linear(self, step: Linear) -> Tensor:
+    def _linear(self, step: steps.Linear) -> Tensor:
         share = self._prepared.products[step.weight]
         return ring.truncate(share, ring.WEIGHT_BITS, self.party)
 
@@ -233,7 +219,7 @@ class DataOwner(_Party):
         opened: Words = mine + _array(theirs, np.uint64, mine.size)
         return opened
 
-    def _reveal(self, step: Reveal) -> Tensor | None:
+    def _reveal(self, step: steps.Reveal) -> Tensor | None:
         mine = words(self._values[step.source])
         if self._plan.audit:
             return self._reveal_audited(mine)
@@ -287,7 +273,7 @@ class ModelOwner(_Party):
         self._opened: dict[int, Tensor] = {}
         self._frame: Words = np.zeros(0, np.uint64)
         self._at_most = 8 * sum(
-            int(np.prod(step.shape)) for step in plan.steps if not isinstance(step, Linear)
+            int(np.prod(step.shape)) for step in plan.steps if not isinstance(step, steps.Linear)
         )
         self._at_most += 8 * audit.DIGEST_WORDS * plan.audit
 
@@ -302,11 +288,11 @@ class ModelOwner(_Party):
         self._values = {0: torch.zeros(self._plan.input_shape, dtype=torch.int64)}
         self._run()
 
-    def _open(self, step: Open) -> None:
+    def _open(self, step: steps.Open) -> None:
         masked = self._next(int(np.prod(step.shape))).reshape(step.shape)
         self._opened[step.opening] = tensor(masked) + self._values[step.source]
 
-    def _linear(self, step: Linear) -> Tensor:
+    def _linear(self, step: steps.Linear) -> Tensor:
         weights = self._weights[step.weight]
         value = self._opened[step.opening]
         product = ring.product(value, weights.weight, step.geometry)
@@ -320,7 +306,7 @@ class ModelOwner(_Party):
         self._link.send(_bytes(mine))
         return theirs + mine
 
-    def _reveal(self, step: Reveal) -> None:
+    def _reveal(self, step: steps.Reveal) -> None:
         mine = words(self._values[step.source])
         if self._plan.audit:
             self._reveal_audited(mine)

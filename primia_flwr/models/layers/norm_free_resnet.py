@@ -21,13 +21,17 @@ from primia_flwr.models.layers.scale_shift import ScaleShift
 _resnet = torchvision.models.resnet
 
 
-class NormFreeBasicBlock(_resnet.BasicBlock):  # type: ignore[misc, name-defined]
-    """Two convolutions beside a shortcut; `enter` is the ReLU before them."""
+class _Entered:
+    """A block with a ReLU, `enter`, before its convolutions, and one of its own between them."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.enter: nn.Module = nn.ReLU()
         self.relu = nn.ReLU()
+
+
+class NormFreeBasicBlock(_Entered, _resnet.BasicBlock):  # type: ignore[misc, name-defined]
+    """Two convolutions beside a shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""
@@ -37,13 +41,8 @@ class NormFreeBasicBlock(_resnet.BasicBlock):  # type: ignore[misc, name-defined
         return cast(Tensor, self.bn2(self.conv2(out)) + identity)
 
 
-class NormFreeBottleneck(_resnet.Bottleneck):  # type: ignore[misc, name-defined]
-    """Three convolutions beside a shortcut; `enter` is the ReLU before them."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.enter: nn.Module = nn.ReLU()
-        self.relu = nn.ReLU()
+class NormFreeBottleneck(_Entered, _resnet.Bottleneck):  # type: ignore[misc, name-defined]
+    """Three convolutions beside a shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""
