@@ -8,7 +8,6 @@ same passes; differences within a seed with a 95 % interval of Student's t. The 
 
 import argparse
 import logging
-from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
@@ -56,11 +55,12 @@ def row(sites: int, dirichlet: float, seeds: list[int], most: int) -> dict[str, 
     """Return what relay and mean reach with so many sites."""
     deals = [Deal(sites, dirichlet, seed) for seed in seeds]
     counts = [n for n in (1, 2, 4, 8, 16, 32) if n <= most]
-    relay = {n: _each(deals, lambda d, n=n: d.of("cyclic", n, n)) for n in counts}
-    means = {n: _each(deals, lambda d, n=n: d.of("fedavg", n, n)) for n in counts}
-    steps = _each(deals, lambda d: d.of("fedavg", most * sites, most * sites))
-    travels = {n: _each(deals, lambda d, n=n: d.of("cyclic", most, n)) for n in counts}
-    single, local = _each(deals, lambda d: d.of("single", most, 1)), _each(deals, _alone(most))
+    relay = {n: [deal.of("cyclic", n, n) for deal in deals] for n in counts}
+    means = {n: [deal.of("fedavg", n, n) for deal in deals] for n in counts}
+    steps = [deal.of("fedavg", most * sites, most * sites) for deal in deals]
+    travels = {n: [deal.of("cyclic", most, n) for deal in deals] for n in counts}
+    single = [deal.of("single", most, 1) for deal in deals]
+    local = [deal.local(most) for deal in deals]
     model = sum(array.nbytes for array in arrays_of(network(0)).values())
     return {
         "relay_mcc_by_passes": {n: _summary(found) for n, found in relay.items()},
@@ -74,14 +74,6 @@ def row(sites: int, dirichlet: float, seeds: list[int], most: int) -> dict[str, 
         "single_less_local": _paired(single, local),
         "bytes_a_site_and_round": {"relay": 2 * model, "mean": 2 * model},
     }
-
-
-def _alone(passes: int) -> Callable[[Deal], float]:
-    return lambda deal: deal.local(passes)
-
-
-def _each(deals: list[Deal], of: Callable[[Deal], float]) -> list[float]:
-    return [of(deal) for deal in deals]
 
 
 def _first(by_passes: dict[int, list[float]]) -> int | None:

@@ -35,7 +35,7 @@ from primia_flwr.reporting.chapters.search import overrides, ranked, read_search
 from primia_flwr.runs.cross_site import CrossSite, ModelRow, read_matrix, write_matrix
 from primia_flwr.runs.evidence import write_evidence
 from primia_flwr.runs.folder import plain_values, read_run_folder
-from primia_flwr.runs.received import MODEL, path_of, read_received
+from primia_flwr.runs.received import MODEL, path_of, read_received, trained_from
 from primia_flwr.runs.recording import Recording
 from primia_flwr.runs.secure_sums import SumRow, read_sum_file, totals
 from primia_flwr.runs.sum_log import SumLog
@@ -272,6 +272,7 @@ def received(folder: Path) -> Made:
 
     def load(raw: bytes) -> None:
         put(file, raw)
+        trained_from(folder, 1, MODEL)
         found = read_received(folder, 1, MODEL)
         found.change(found.arrays)
 
