@@ -39,7 +39,7 @@ def check_extras(experiment: Experiment, *, own_sites: bool = False, scored: boo
         If online tracking is asked for and there is no key, or the server refuses it.
     """
     here = own_sites or experiment.deployment.kind == "simulation"
-    shown = experiment.report.saliency
+    shown = experiment.report.saliency if experiment.task.explained else 0
     if here and not own_sites:
         need("ray", "deployment=simulation")
         _check_gpu(experiment)

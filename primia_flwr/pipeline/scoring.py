@@ -18,6 +18,7 @@ from primia_flwr.evaluation.explain.cases import (
     picture_of,
     write_cases,
 )
+from primia_flwr.evaluation.explain.pictures import write_pictures
 from primia_flwr.evaluation.explain.saliency import Case, choose_cases, explained_layer, grad_cam
 from primia_flwr.evaluation.predictions import read_predictions, write_predictions
 from primia_flwr.models.card import CARD_FILE, ModelCard
@@ -96,7 +97,7 @@ def check_explained(task: Task, key: str, value: int) -> None:
     ConfigError
         If maps are asked for.
     """
-    if value and not task.explained:
+    if value and not (task.explained or task.masked):
         raise ConfigError(
             f"{key}={value} with data.task={task.name}; expected 0: a map shows what spoke for the "
             f"class that a model called, and this task calls none; set {key}=0"
@@ -114,6 +115,8 @@ def explain_model(
     device: str,
 ) -> None:
     """Write Grad-CAM maps of the most confident right and wrong images into `folder/saliency`.
+
+    Of a task with masks, instead, the images that its pictures draw on: `per_class` of each kind.
 
     Parameters
     ----------
@@ -134,6 +137,10 @@ def explain_model(
         If the folder cannot be read or written.
     """
     known = read_predictions(folder / "predictions.csv", test.task.judge)
+    if test.task.masked:
+        rows = test.task.judge.pictured(known, per_class)
+        pictures = {row: picture_of(test.images[row].numpy()) for row in rows}
+        return write_pictures(folder / FOLDER, pictures)
     cases = choose_cases(known.labels, known.outputs, per_class=per_class)
     chosen = test.select([case.index for case in cases])
     maps = grad_cam(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import DataError
 from primia_flwr.evaluation.explain.cases import FILE as CASES
 from primia_flwr.evaluation.explain.cases import FOLDER, Explanation, read_cases
+from primia_flwr.evaluation.explain.pictures import read_pictures
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.runs.cross_site import CrossSite, read_matrix
 from primia_flwr.runs.evidence import read_evidence
@@ -86,7 +87,7 @@ def read_run_folder(path: Path) -> RunFolder:
             f"{path}: no run.json there; expected the output folder of a run, e.g. "
             "outputs/2026-11-21/12-00-00-demo"
         )
-    config, predictions = _read_config(path / "config.yaml"), path / "predictions.csv"
+    config = _read_config(path / "config.yaml")
     task = _task_of(config)
     judge = task.judge
     return RunFolder(
@@ -97,14 +98,21 @@ def read_run_folder(path: Path) -> RunFolder:
         sites=_read_csv(path / "sites.csv"),
         task=task,
         results=results_by_name(read_object(path / "metrics.json"), judge),
-        predictions=(
-            read_predictions(predictions, judge).numbered() if predictions.is_file() else None
-        ),
+        predictions=_predictions(path, judge),
         secure=read_sum_file(path),
         evidence=read_evidence(path, judge),
         matrix=read_matrix(path),
         explanation=read_cases(path / FOLDER) or _evaluated_cases(path),
     )
+
+
+def _predictions(path: Path, judge: Judge) -> Predictions | None:
+    """Return the federated model's, with the images that the run has put beside them."""
+    file = path / "predictions.csv"
+    if not file.is_file():
+        return None
+    made = read_predictions(file, judge).numbered()
+    return replace(made, pictures=read_pictures(path / FOLDER))
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -185,6 +185,13 @@ class Judge(ABC):
         """Return pictures of one model."""
         return []
 
+    def pictured(self, predictions: Predictions, count: int) -> Sequence[int]:
+        """Return the rows of images on which pictures draw, where images may be shown.
+
+        `count`: images of each kind.
+        """
+        return ()
+
     def chapter(self, scores: ModelScores, evidence: Evidence | None) -> dict[str, Any]:
         """Return what the chapter of the report is given, beside `scores`, `evidence`, `plots`."""
         return {}

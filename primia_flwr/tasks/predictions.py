@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class Predictions:
     """N images: `labels` (N, ...) and a model's `outputs` (N, ...), as its task has them.
 
     Of a classification: indices (N,) into `names`, and probabilities (N, C). Of a segmentation:
-    masks (N, H, W) both. `names` are those of the outputs.
+    masks (N, H, W) both. `names` are those of the outputs. `pictures`: images that may be shown, by
+    row: (S, S) or (S, S, 3) uint8.
     """
 
     files: tuple[str, ...]
@@ -27,6 +29,7 @@ class Predictions:
     labels: npt.NDArray[Any]
     outputs: npt.NDArray[Any]
     names: tuple[str, ...]
+    pictures: Mapping[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -46,6 +49,7 @@ class Predictions:
             patients=tuple(self.patients[int(row)] for row in rows),
             labels=self.labels[rows],
             outputs=self.outputs[rows],
+            pictures={},
         )
 
 

@@ -104,8 +104,8 @@ def _arms(folder: Path, count: int, seed: int, args: argparse.Namespace) -> dict
         found["local"] = {"dice": mean(one["dice"] for one in each), "each": each}
     if {"federated", "pooled"} <= made.keys():
         strata = strata_of(made["pooled"])
-        pair = (mask_statistic(Judged.of(made[arm]), strata) for arm in ("federated", "pooled"))
-        found["gap"] = gap(*pair, strata)
+        one, other = (Judged.of(made[arm]) for arm in ("federated", "pooled"))
+        found["gap"] = gap(mask_statistic(one, strata), mask_statistic(other, strata), strata)
     return found
 
 

@@ -46,15 +46,14 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     """Score the model and write `evaluation/<name>/metrics.json` and `predictions.csv`.
 
     With `saliency`, also Grad-CAM maps of as many right and wrong images of each class into
-    `evaluation/<name>/saliency`; the report of the run, where it lies beside, is written anew.
+    `evaluation/<name>/saliency`, or the images of which masks are shown; the report of the run,
+    where it lies beside, is written anew.
 
     Raises
     ------
     ConfigError, CheckpointError, DataError
         If the run, its model or the data cannot be used together.
     """
-    if cfg.saliency:
-        need("captum", f"saliency={cfg.saliency}", instead="saliency=0")
     run_dir = run_folder("run", cfg.run)
     from primia_flwr.data.pseudonyms import private_folder
     from primia_flwr.models.saved import load_model
@@ -65,6 +64,8 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     found = images_for(run_dir, card, cfg.data)
     images, wanted, origin, warning = found.images, found.data, found.origin, found.warning
     check_explained(images.task, "saliency", cfg.saliency)
+    if cfg.saliency and images.task.explained:
+        need("captum", f"saliency={cfg.saliency}", instead="saliency=0")
     target = _target(run_dir, cfg, wanted, origin)
     path = target / "predictions.csv"
     scores = score_model(

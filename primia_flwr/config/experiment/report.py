@@ -10,7 +10,8 @@ class ReportConfig:
     """What is drawn into the report.
 
     `saliency`: of each class, how many of the most confident right and how many of the most
-    confident wrong test images are shown with their Grad-CAM maps; 0: none. It needs test images
+    confident wrong test images are shown with their Grad-CAM maps, or of a segmentation how many of
+    the worst, the middle and the best (5 at most) with their masks; 0: none. It needs test images
     where the report is written, and puts them into the page.
     """
 

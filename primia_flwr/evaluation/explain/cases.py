@@ -22,7 +22,7 @@ from primia_flwr.storage.atomic import make_folder, only_for_owner, write_result
 from primia_flwr.storage.reading import parse_json, read_bytes, read_text, reading
 
 FOLDER, FILE = "saliency", "cases.json"
-_Picture = npt.NDArray[np.uint8]
+Picture = npt.NDArray[np.uint8]
 _LARGEST_SIDE = 4096
 ENOUGH_CELLS = 7
 """Along a side: a map of fewer says little more than which quarter, and is not drawn."""
@@ -41,8 +41,8 @@ class ExplainedCase:
     label: str
     predicted: str
     confidence: float
-    image: _Picture
-    heat: _Picture
+    image: Picture
+    heat: Picture
 
     @property
     def right(self) -> bool:
@@ -110,7 +110,7 @@ def read_cases(folder: Path) -> Explanation | None:
         return Explanation(*told, cases)
 
 
-def picture_of(pixels: npt.NDArray[np.uint8]) -> _Picture:
+def picture_of(pixels: npt.NDArray[np.uint8]) -> Picture:
     """Turn (C, S, S) pixels, C 1 or 3, into a picture (S, S) or (S, S, 3)."""
     return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
@@ -129,7 +129,7 @@ def _to_dict(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _case(values: Mapping[str, Any], image: _Picture, heat: _Picture) -> ExplainedCase:
+def _case(values: Mapping[str, Any], image: Picture, heat: Picture) -> ExplainedCase:
     return ExplainedCase(
         row=int(values["row"]),
         label=str(values["label"]),
@@ -140,14 +140,15 @@ def _case(values: Mapping[str, Any], image: _Picture, heat: _Picture) -> Explain
     )
 
 
-def _pictures(folder: Path, number: int) -> tuple[_Picture, _Picture]:
-    image, heat = (_picture(folder / name) for name in _names(number))
+def _pictures(folder: Path, number: int) -> tuple[Picture, Picture]:
+    image, heat = (read_picture(folder / name) for name in _names(number))
     if heat.ndim != 2 or image.shape[:2] != heat.shape:
         raise ValueError(f"case {number}: image {image.shape} and map {heat.shape} do not fit")
     return image, heat
 
 
-def _picture(file: Path) -> _Picture:
+def read_picture(file: Path) -> Picture:
+    """Read a PNG of bounded size."""
     content = io.BytesIO(read_bytes(file))  # a file would give memory for any length it claims
     with Image.open(content, formats=("PNG",)) as image:
         if max(image.size) > _LARGEST_SIDE:

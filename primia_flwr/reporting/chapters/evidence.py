@@ -20,6 +20,10 @@ _NO_CASES = {
         "Not shown: the images lie at the sites, and the coordinator has none. Where images are at "
         "hand, primia evaluate run=… data.root=… saliency=2 writes this chapter."
     ),
+    "unexplained": (
+        "No map is drawn: it shows what spoke for the class that a model called, and this task "
+        "calls none of a whole image."
+    ),
     "untested": "Not shown: the run has no test set.",
     "off": (
         "Not asked for; primia evaluate run=… saliency=2 writes it, and so does training with "
@@ -32,10 +36,12 @@ def cases_chapter(folder: RunFolder) -> dict[str, Any]:
     """Return the explained cases with a heading for each picture, or why there are none."""
     found = folder.explanation
     why = "deployment" if folder.run.get("deployment") == "deployment" else "untested"
+    why = "off" if folder.results else why
+    why = why if folder.task.explained else "unexplained"
     return {
         "explanation": found,
         "case_labels": list(dict.fromkeys(case.label for case in found.cases)) if found else [],
-        "no_cases": _NO_CASES["off" if folder.results else why],
+        "no_cases": _NO_CASES[why],
     }
 
 

@@ -100,6 +100,13 @@ class MaskJudge(PartJudge):
 
         return [dice_of_images(predictions), single_cases(predictions)] if predictions else []
 
+    def pictured(self, predictions: Predictions, count: int) -> list[int]:
+        """Return the first of the worst, the middle and the best images."""
+        from primia_flwr.tasks.masks.plots import chosen_cases
+
+        _, groups = chosen_cases(predictions)
+        return sorted({int(row) for rows in groups.values() for row in rows[:count]})
+
     def chapter(self, scores: Any, evidence: Any) -> dict[str, Any]:
         """Return the table of the classes, with intervals where there are some."""
         parts = scores.parts.items()

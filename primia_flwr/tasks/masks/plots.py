@@ -1,9 +1,14 @@
 """The pictures of one segmentation: Dice of each image, and the masks of single ones."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from primia_flwr.plotting import COLOURS, DASHES, WIDE, Plot, drawing, line_style, to_plot
+from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.tasks.masks.scores import score_cases
 from primia_flwr.tasks.predictions import Predictions
 
@@ -31,20 +36,26 @@ def dice_of_images(predictions: Predictions) -> Plot:
     return to_plot("dice", figure, f"Dice of each image, sorted. {'; '.join(words)}.")
 
 
-def single_cases(predictions: Predictions) -> Plot:
-    """Draw the worst, the middle and the best images by Dice: true regions, and called outlines.
-
-    The masks alone, without the images. The number is the line in predictions.csv, 1 for the first.
-    """
+def chosen_cases(predictions: Predictions) -> tuple[FloatArray, dict[str, IntArray]]:
+    """Return the Dice of each image, and the rows of the worst, the middle and the best."""
     cases = score_cases(predictions.labels, predictions.outputs, len(predictions.names))
     dice = cases.image_dice()
     order = np.argsort(dice, kind="stable")
     middle = len(order) // 2
-    groups = {
+    return dice, {
         "worst": order[:_SHOWN],
         "middle": order[max(0, middle - _SHOWN // 2) : middle + (_SHOWN + 1) // 2],
         "best": order[::-1][:_SHOWN],
     }
+
+
+def single_cases(predictions: Predictions) -> Plot:
+    """Draw the worst, the middle and the best images by Dice: what is true, and what was called.
+
+    The masks alone, or outlines on the images that may be shown. The number is the line in
+    predictions.csv, 1 for the first.
+    """
+    dice, groups = chosen_cases(predictions)
     words = []
     with drawing(WIDE, 6.4, len(groups), _SHOWN, grid="", squeeze=False) as (figure, panels):
         for axes in panels.flat:
@@ -54,14 +65,26 @@ def single_cases(predictions: Predictions) -> Plot:
                 _draw(axes, predictions, int(row))
                 axes.set_title(f"{row + 1}: Dice {dice[row]:.2f}", fontsize=9)
             words.append(f"{kind}: " + ", ".join(f"line {row + 1} {dice[row]:.2f}" for row in rows))
-    return to_plot("cases", figure, f"Masks of single test images. {'; '.join(words)}.")
+    name = "overlays" if predictions.pictures else "cases"
+    return to_plot(name, figure, f"Masks of single test images. {'; '.join(words)}.")
 
 
 def _draw(axes: Axes, predictions: Predictions, row: int) -> None:
     true, called = predictions.labels[row], predictions.outputs[row]
-    axes.imshow(true, cmap="Greys", vmin=0, vmax=2 * len(predictions.names), interpolation="none")
-    for k in range(1, len(predictions.names)):
-        region = (called == k).astype(float)
+    picture, classes = predictions.pictures.get(row), len(predictions.names)
+    if picture is None:
+        axes.imshow(true, cmap="Greys", vmin=0, vmax=2 * classes, interpolation="none")
+    else:
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+        _outlines(axes, true, classes, ["white"], width=2.6)
+    _outlines(axes, called, classes, COLOURS, width=1.4)
+
+
+def _outlines(
+    axes: Axes, mask: npt.NDArray[Any], classes: int, colours: Sequence[str], *, width: float
+) -> None:
+    for k in range(1, classes):
+        region = (mask == k).astype(float)
         if 0 < region.sum() < region.size:
-            colour, dash = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
-            axes.contour(region, levels=[0.5], linewidths=1.4, colors=[colour], linestyles=[dash])
+            colour, dash = colours[k % len(colours)], DASHES[k % len(DASHES)]
+            axes.contour(region, levels=[0.5], linewidths=width, colors=[colour], linestyles=[dash])
