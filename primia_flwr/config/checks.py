@@ -5,6 +5,7 @@ Each message names the key, the value, what was expected and an example that wor
 """
 
 import difflib
+import ipaddress
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +13,30 @@ from datetime import date
 
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.printable import printable
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+def check_host(key: str, value: str, *, example: str) -> None:
+    """Refuse what is neither a name in the DNS nor an IP address at which others reach a server.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, or an address of no machine, such as 0.0.0.0.
+    """
+    try:
+        if not ipaddress.ip_address(value).is_unspecified:
+            return
+    except ValueError:
+        labels = value.split(".")
+        is_name = all(map(_LABEL.fullmatch, labels)) and len(value) <= 253
+        if is_name and not labels[-1].isdigit():
+            return
+    raise ConfigError(
+        f"{key}={printable(value, limit=80)!r}; expected the name or address at which the others "
+        f"reach it, without a port and in ASCII, e.g. {key}={example}"
+    )
 
 
 def check_range(

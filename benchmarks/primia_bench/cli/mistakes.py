@@ -52,6 +52,9 @@ _WORDS = (
     (("train", "-m", "sweep=demo", "seed=1,2"), "lists several values"),
 )
 _VALUES = (
+    (("provision", "sites=[a,b]", "server=fl.example.org:9391"), "without a port"),
+    (("provision", "sites=[a,b]", "server=0.0.0.0"), "at which the others reach it"),
+    (("provision", "service", "model_owner=a..b"), "at which the others reach it"),
     (("data", "check", "seed=-1"), "expected a number of at least 0"),
     (("data", "check", "limit=-1"), "expected a number of at least 0"),
     (("data", "check", "data.root=" + "n" * 300), "File name too long"),

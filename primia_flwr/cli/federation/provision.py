@@ -1,7 +1,6 @@
 """`primia provision`: everything that a real federation needs before it starts."""
 
 import hashlib
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from primia_flwr.cli.command import Command
-from primia_flwr.config.checks import check_range
+from primia_flwr.config.checks import check_host, check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.federation import Federation, Plan, provision, write_deployment
 from primia_flwr.provisioning.kit import units as systemd
@@ -69,11 +68,7 @@ def _check(cfg: _ProvisionArguments) -> None:
         )
     if not cfg.sites:
         raise ConfigError("sites=[]; expected the names of the sites, e.g. sites=[munich,paris]")
-    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", cfg.server):
-        raise ConfigError(
-            f"server={cfg.server!r}; expected the name at which the sites reach the SuperLink, "
-            "e.g. server=fl.example.org"
-        )
+    check_host("server", cfg.server, example="fl.example.org")
     if (_CONF / "deployment" / f"{cfg.name}.yaml").exists():
         raise ConfigError(
             f"name={cfg.name}; expected a new name, since {_CONF}/deployment/{cfg.name}.yaml exists"

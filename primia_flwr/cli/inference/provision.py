@@ -3,7 +3,6 @@
 With `add`, `renew` or `remove` a service that exists is changed.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from primia_flwr.cli.command import Command
-from primia_flwr.config.checks import check_range
+from primia_flwr.config.checks import check_host, check_range
 from primia_flwr.errors import ConfigError
 from primia_flwr.provisioning.service import Service, ServicePlan, command, provision_service
 
@@ -63,12 +62,7 @@ def _run(cfg: ProvisionServiceArguments) -> dict[str, Any]:
     if cfg.changes:
         return _change(cfg)
     for key in ("model_owner", "crypto_provider"):
-        host = getattr(cfg, key)
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", host):
-            raise ConfigError(
-                f"{key}={host!r}; expected the name or address at which the others reach the "
-                f"{key.replace('_', ' ')}, e.g. {key}={key.split('_')[0]}.example.org"
-            )
+        check_host(key, getattr(cfg, key), example=f"{key.split('_')[0]}.example.org")
     plan = _plan_of(cfg)
     service = provision_service(plan, Path(cfg.output or f"services/{cfg.name}"))
     _explain(service, plan, Console(stderr=cfg.quiet, emoji=False))
