@@ -1,6 +1,7 @@
 """Flower's own command line, called as a user would: submit a run, ask for its status."""
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,16 @@ class Connection:
         FederationError
             If the command fails or does not end; the message carries Flower's own reason.
         """
+        done = self._run(arguments)
+        answer = _last_json(done.stdout)
+        if done.returncode == 0 and answer and answer.get("success", True):
+            return answer
+        reason = answer.get("error-message") or done.stderr or done.stdout
+        raise FederationError(f"flwr {' '.join(arguments[:2])} failed: {' '.join(reason.split())}")
+
+    def _run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [flower_program("flwr"), *arguments, "--format", "json"],
                 env=flower_environment(self.home),
                 capture_output=True,
@@ -51,11 +60,6 @@ class Connection:
                 f"flwr {' '.join(arguments[:2])} did not end within {_COMMAND_SECONDS} s; expected "
                 f"an answer of the SuperLink at {self.address}; is it there, or the machine busy?"
             ) from None
-        answer = _last_json(done.stdout)
-        if done.returncode == 0 and answer and answer.get("success", True):
-            return answer
-        reason = answer.get("error-message") or done.stderr or done.stdout
-        raise FederationError(f"flwr {' '.join(arguments[:2])} failed: {' '.join(reason.split())}")
 
     def submit(self, app: Path, run_config: Path, *, federation_options: str = "") -> int:
         """Submit the app and return the run's id."""

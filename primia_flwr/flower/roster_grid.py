@@ -80,15 +80,7 @@ class RosterGrid(Grid):
             If the roster does not have the name, has it for another node, or another node that
             still answers has it.
         """
-        if name not in self._sites:
-            raise ProtocolError(
-                f"site name {name!r}; expected one of federation.sites "
-                f"({', '.join(sorted(self._sites))})"
-            )
-        if self._closed and self._roster.get(node) != name:
-            raise ProtocolError(
-                f"answers as {name!r}; expected {self._roster.get(node)!r}, whose key it holds"
-            )
+        self._check_listed(node, name)
         for other in [known for known, site in self._names.items() if site == name]:
             if other == node:
                 continue
@@ -98,6 +90,17 @@ class RosterGrid(Grid):
                 )
             del self._names[other]
         self._names[node] = name
+
+    def _check_listed(self, node: int, name: str) -> None:
+        if name not in self._sites:
+            raise ProtocolError(
+                f"site name {name!r}; expected one of federation.sites "
+                f"({', '.join(sorted(self._sites))})"
+            )
+        if self._closed and self._roster.get(node) != name:
+            raise ProtocolError(
+                f"answers as {name!r}; expected {self._roster.get(node)!r}, whose key it holds"
+            )
 
     def select(self) -> list[str]:
         """Fix the nodes that are asked from now on: those online with a name. Returns names."""

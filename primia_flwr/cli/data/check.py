@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from primia_flwr.cli.command import Command
+from primia_flwr.cli.data.listed import show_list
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.storage.printable import printable
@@ -60,20 +61,23 @@ def _show(findings: "Findings", console: Console, limit: int) -> None:
     if findings.left_out:
         console.print(f"left out: {_counted(findings.left_out)}", soft_wrap=True)
     _show_census(console, findings)
-    problems = {
-        "unreadable": list(findings.unreadable.values()),
-        "identical images": [" = ".join(group) for group in findings.duplicates],
-        "patient in several splits": _places(findings.patients_on_both_sides),
-        "patient at several sites": _places(findings.patients_at_two_sites),
-    }
-    for title, lines in problems.items():
-        _show_list(console, title, lines, limit)
+    for title, lines in _problems(findings).items():
+        show_list(console, title, lines, limit)
     for text in findings.warnings:
         console.print(f"[yellow]warning:[/] {_text(text)}", soft_wrap=True)
     for text in findings.errors:
         console.print(f"[bold red]error:[/] {_text(text)}", soft_wrap=True)
     if findings.ok:
         console.print("[green]ready for training[/]")
+
+
+def _problems(findings: "Findings") -> dict[str, list[str]]:
+    return {
+        "unreadable": list(findings.unreadable.values()),
+        "identical images": [" = ".join(group) for group in findings.duplicates],
+        "patient in several splits": _places(findings.patients_on_both_sides),
+        "patient at several sites": _places(findings.patients_at_two_sites),
+    }
 
 
 def _counts_table(findings: "Findings") -> Table:
@@ -116,16 +120,6 @@ def _text(text: str) -> str:
 
 def _places(patients: dict[str, list[str]]) -> list[str]:
     return [f"{patient}: {', '.join(places)}" for patient, places in patients.items()]
-
-
-def _show_list(console: Console, title: str, lines: list[str], limit: int) -> None:
-    if not lines:
-        return
-    console.print(f"[bold]{title}[/]: {len(lines)}")
-    for line in lines[:limit]:
-        console.print(f"  {_text(line)}", soft_wrap=True)
-    if len(lines) > limit:
-        console.print(f"  … and {len(lines) - limit} more (limit={len(lines)} shows all)")
 
 
 COMMAND = Command(

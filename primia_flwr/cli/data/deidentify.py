@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from primia_flwr.cli.command import Command
+from primia_flwr.cli.data.listed import show_list
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError
@@ -94,9 +94,11 @@ def _show(
         )
     if counts["patient_unknown"]:
         say(f"nobody knows whose {counts['patient_unknown']} image(s) are")
-    _list(console, "left out", [f"{n}: {why}" for n, why in problems(outcome).items()], cfg.limit)
+    show_list(
+        console, "left out", [f"{n}: {why}" for n, why in problems(outcome).items()], cfg.limit
+    )
     lines = [f"{path}: {why}" for path, why in outcome.burned_in.items()]
-    _list(console, "look for text in their pixels", lines, cfg.limit)
+    show_list(console, "look for text in their pixels", lines, cfg.limit)
     if counts["burned_in_unchecked"]:
         say(
             f"no pixel was searched for burned-in text; {counts['burned_in_unchecked']} image(s) "
@@ -104,16 +106,6 @@ def _show(
         )
     if counts["no_images"]:
         say(f"files that are no images stay behind: {counts['no_images']}")
-
-
-def _list(console: Console, title: str, lines: list[str], limit: int) -> None:
-    if not lines:
-        return
-    console.print(f"[bold]{title}[/]: {len(lines)}")
-    for line in lines[:limit]:
-        console.print(f"  {escape(line)}", soft_wrap=True)
-    if len(lines) > limit:
-        console.print(f"  … and {len(lines) - limit} more (limit={len(lines)} shows all)")
 
 
 COMMAND = Command(

@@ -44,6 +44,17 @@ def _at_superlink(name: str) -> dict[str, str]:
     return runs_at(section.superlink, Path(section.root_certificates), name)
 
 
+def _cells(run: dict[str, Any]) -> list[str]:
+    status = str(run.get("status", ""))
+    return [
+        escape(run["run"] or f"run {run['run_id']}, without a folder here"),
+        escape(str(run.get("name", ""))),
+        f"[{_COLOURS.get(status, 'white')}]{escape(status)}[/]",
+        f"{run['rounds']}/{run['of']}" if "of" in run else "",
+        str(run.get("started", ""))[:19],
+    ]
+
+
 def _print(
     runs: list[dict[str, Any]], known: list[KnownRun], cfg: _ListArguments, console: Console
 ) -> None:
@@ -52,16 +63,7 @@ def _print(
     for column in columns:
         table.add_column(column, overflow="fold")
     for run in runs:
-        status = str(run.get("status", ""))
-        cells = [
-            escape(run["run"] or f"run {run['run_id']}, without a folder here"),
-            escape(str(run.get("name", ""))),
-            f"[{_COLOURS.get(status, 'white')}]{escape(status)}[/]",
-            f"{run['rounds']}/{run['of']}" if "of" in run else "",
-            str(run.get("started", ""))[:19],
-            *([str(run.get("superlink", ""))] if cfg.name else []),
-        ]
-        table.add_row(*cells)
+        table.add_row(*_cells(run), *([str(run.get("superlink", ""))] if cfg.name else []))
     console.print(table)
     for one in known:
         if one.status == INTERRUPTED:

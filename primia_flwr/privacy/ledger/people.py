@@ -162,6 +162,16 @@ def keep_version(folder: Path, version: str) -> None:
     _settle(_file_of(folder, version))
 
 
+def _read_units(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); expected the units of a version that the "
+            "ledger names; nothing is released; put the file back from a backup"
+        ) from None
+
+
 def read_version(folder: Path, version: str) -> list[_Row]:
     """Return the rows of a version; those of an old one are names alone.
 
@@ -173,13 +183,7 @@ def read_version(folder: Path, version: str) -> list[_Row]:
     path = _file_of(folder, version)
     if not path.exists() and pending(path).exists():  # a crash; a reader leaves it as it is
         path = pending(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); expected the units of a version that the "
-            "ledger names; nothing is released; put the file back from a backup"
-        ) from None
+    content = _read_units(path)
     if hashlib.sha256(content).hexdigest() != version or not _LINES.fullmatch(content):
         raise DataError(
             f"{path} was changed; expected content with the SHA-256 that names it; nothing is "

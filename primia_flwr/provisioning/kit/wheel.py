@@ -8,7 +8,7 @@ import base64
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -32,13 +32,7 @@ def make_wheel() -> tuple[str, bytes]:
     FederationError
         If the software is not installed, or not whole.
     """
-    try:
-        found = metadata.distribution(_PACKAGE)
-    except metadata.PackageNotFoundError:
-        raise FederationError(
-            f"{_PACKAGE} is not installed here; expected an installation of which a wheel can be "
-            "made; run pip install -e . in the checkout"
-        ) from None
+    found = _installed()
     stem = f"{_PACKAGE.replace('-', '_')}-{found.version}"
     info = f"{stem}.dist-info"
     files = dict(_files())
@@ -46,13 +40,28 @@ def make_wheel() -> tuple[str, bytes]:
         files[f"{info}/{name}"] = (found.read_text(name) or "").encode()
     files[f"{info}/WHEEL"] = _WHEEL.encode()
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
+    return f"{stem}-py3-none-any.whl", _zipped(files)
+
+
+def _installed() -> metadata.Distribution:
+    try:
+        return metadata.distribution(_PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise FederationError(
+            f"{_PACKAGE} is not installed here; expected an installation of which a wheel can be "
+            "made; run pip install -e . in the checkout"
+        ) from None
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip file that is the same for the same files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name, _DATE)
             entry.external_attr = _MODE
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    return f"{stem}-py3-none-any.whl", buffer.getvalue()
+    return buffer.getvalue()
 
 
 def _files() -> Iterator[tuple[str, bytes]]:

@@ -84,15 +84,16 @@ class Vault:
                 f"{self._member.name} knows nothing of instance {number}; expected one that it "
                 "began and that has not ended; it takes part again from the next setup on"
             ) from None
+        return ClientInstance.from_bytes(self._member, self._opened(number, raw))
+
+    def _opened(self, number: int, raw: bytes) -> bytes:
+        nonce, sealed = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:]
         try:
-            plain = self._cipher.decrypt(
-                raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], bind(self._context, number)
-            )
+            return self._cipher.decrypt(nonce, sealed, bind(self._context, number))
         except (InvalidTag, ValueError):  # the latter: too short for a nonce
             raise ProtocolError(
                 f"{self._path(number)} was altered, or sealed under another identity key"
             ) from None
-        return ClientInstance.from_bytes(self._member, plain)
 
     def save(self, instance: ClientInstance) -> None:
         """Keep an instance for the next message; a spent one is deleted instead."""

@@ -82,11 +82,17 @@ def run_command(policy: SitePolicy, entry: LogEntry) -> None:
     OSError, SubprocessError
         If it cannot be started, or does not end within a minute.
     """
-    told = {"site": policy.site, **vars(entry)}
+    done = _run(policy, json.dumps({"site": policy.site, **vars(entry)}).encode("ascii"))
+    if done.returncode:
+        said = printable(done.stderr.decode("utf-8", "replace"), limit=_KEPT_TEXT)
+        raise ConfigError(f"on_event ended with exit code {done.returncode}: {said}")
+
+
+def _run(policy: SitePolicy, told: bytes) -> subprocess.CompletedProcess[bytes]:
     environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
-    done = subprocess.run(
+    return subprocess.run(
         command_of(policy),
-        input=json.dumps(told).encode("ascii"),
+        input=told,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment,
@@ -95,9 +101,6 @@ def run_command(policy: SitePolicy, entry: LogEntry) -> None:
         check=False,
         start_new_session=True,
     )
-    if done.returncode:
-        said = printable(done.stderr.decode("utf-8", "replace"), limit=_KEPT_TEXT)
-        raise ConfigError(f"on_event ended with exit code {done.returncode}: {said}")
 
 
 def command_of(policy: SitePolicy) -> Sequence[str]:
