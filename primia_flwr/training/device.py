@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from primia_flwr.errors import ConfigError
 
@@ -66,6 +66,13 @@ def pick_device(
 def cpu_copy(value: Tensor) -> Tensor:
     """Return a tensor's values on the CPU, row by row, in memory that nothing else shares."""
     return torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
+
+
+def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> None:
+    """Move a model to a device, its kernels with the channels last if that is asked for."""
+    model.to(device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.tasks.task import Evaluation
-from primia_flwr.training.device import compute_settings, derive_seed, pick_device
+from primia_flwr.training.device import compute_settings, derive_seed, pick_device, place
 from primia_flwr.training.evaluate import evaluate
 from primia_flwr.training.loader import BatchPreparation, training_batches
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch
@@ -69,32 +69,23 @@ def fit(
         threads=cfg.threads,
         deterministic=cfg.deterministic,
     ):
+        place(model, device, channels_last=cfg.channels_last)
+        loss = train.task.loss(cfg, _class_weights(recipe, train))
+        step = TrainingStep(
+            model, cfg, device, loss=loss, optimizer_state=optimizer_state, correction=correction
+        )
         a_round = Round(
-            _on_device(model, cfg, device),
+            model,
             cfg,
             plan,
             num_examples=len(train),
-            step=TrainingStep(
-                model,
-                cfg,
-                device,
-                loss=train.task.loss(cfg, _class_weights(recipe, train)),
-                optimizer_state=optimizer_state,
-                correction=correction,
-            ),
+            step=step,
             prepare=BatchPreparation(recipe, device, train),
             validate=_validation(model, val, recipe, device),
             on_progress=on_progress,
         )
         steps = range(plan.start_step, plan.start_step + a_round.num_batches)
         return a_round.run(training_batches(train, recipe, steps, pin_memory=device.type == "cuda"))
-
-
-def _on_device(model: nn.Module, cfg: TrainingConfig, device: torch.device) -> nn.Module:
-    model.to(device)
-    if cfg.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
 
 
 def _check(

@@ -31,7 +31,7 @@ from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient, clipped_total
 from primia_flwr.privacy.mechanisms.randomness import fresh_seed, view_seeds
 from primia_flwr.privacy.mechanisms.units import Units, units_of
-from primia_flwr.training.device import compute_settings, cpu_copy, pick_device
+from primia_flwr.training.device import compute_settings, cpu_copy, pick_device, place
 from primia_flwr.training.loader import BatchPreparation, augmented
 from primia_flwr.training.optimizer import (
     build_optimizer,
@@ -235,9 +235,7 @@ def _clipping(
     with compute_settings(
         device, seed=fresh_seed(), threads=cfg.threads, deterministic=cfg.deterministic
     ):
-        model.to(device)
-        if cfg.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place(model, device, channels_last=cfg.channels_last)
         model.train()
         loss = images.task.unit_loss(cfg)
         engine = build_engine(
