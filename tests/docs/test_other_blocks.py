@@ -15,7 +15,7 @@ from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.config.search.space import parse_space
 from primia_flwr.models.registry import build_model
-from primia_flwr.site.policy import parse_policy
+from primia_flwr.site.policy import SitePolicy, parse_policy
 from tests.docs.blocks import Block, all_blocks
 
 BLOCKS = [block for block in all_blocks() if not block.why]
@@ -46,8 +46,22 @@ def swept(text: str, folder: Path) -> None:
     assert len(parse_space(yaml.safe_load(text)).dimensions) == 4
 
 
+def site(text: str, folder: Path) -> SitePolicy:
+    return parse_policy("site: munich\nsuperlink: fl.example.org:9391\n" + text, folder=folder)
+
+
+def masks(text: str, folder: Path) -> None:
+    found = site(text, folder)
+    assert (found.data_task, found.data_mask_values) == ("segmentation", [0, 255])
+
+
+def findings(text: str, folder: Path) -> None:
+    found = site(text, folder)
+    assert (found.data_task, len(found.data_classes)) == ("multilabel", 3)
+
+
 def policy(text: str, folder: Path) -> None:
-    found = parse_policy("site: munich\nsuperlink: fl.example.org:9391\n" + text, folder=folder)
+    found = site(text, folder)
     assert (found.min_sites, found.privacy_delta, found.allowed_experiments) == (
         *(2, 1e-5, ["pneumonia"]),
     )
@@ -57,7 +71,9 @@ READ_AS = {
     "docs/configuration.md": experiment,
     "docs/federated-search.md": searched,
     "docs/guide-hospital.md": policy,
+    "docs/multilabel.md": findings,
     "docs/search.md": swept,
+    "docs/segmentation.md": masks,
 }
 
 
