@@ -3,6 +3,7 @@
 A SuperLink knows a node by an id and a public key; the roster gives ids their names.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from primia_flwr.provisioning.certificates import public_key
 from primia_flwr.provisioning.roster import Roster
 from primia_flwr.site.validity import at_coordinator, check_endings
 from primia_flwr.storage.printable import printable
-from primia_flwr.storage.reading import reading
+from primia_flwr.storage.reading import reading, reason_of
 
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _GONE = "unregistered"
 FINISHED = "finished"
 
@@ -161,8 +163,9 @@ def _control(
         ) from None
     except (httpx.HTTPError, FlowerError, OSError) as error:
         check_endings(superlink, root_certificates, at_coordinator(federation))
+        why = _ERRNO.sub("", reason_of(error))
         raise FederationError(
-            f"superlink={superlink} cannot be reached ({error}); expected a running SuperLink "
+            f"superlink={superlink} cannot be reached ({why}); expected a running SuperLink "
             f"with a certificate signed by {root_certificates}"
         ) from None
     finally:

@@ -68,8 +68,10 @@ def check_key(policy: SitePolicy, key: str) -> Finding:
     kind, label = _KEY_KINDS[key]
     try:
         private = load_ssh_private_key(file.read_bytes(), None)
-    except Exception as error:  # of algorithms that nobody knows almost anything comes
+    except OSError as error:
         return Finding(key, False, f"{file}: {_short(error)}", "unzip the start-up kit again")
+    except Exception:  # of algorithms that nobody knows almost anything comes
+        return Finding(key, False, f"{file} is no private key", "unzip the start-up kit again")
     if not isinstance(private, kind):
         return Finding(key, False, f"{file} is no {label} key", "use the key of the start-up kit")
     mode = file.stat().st_mode & 0o777

@@ -26,6 +26,7 @@ _MAX_KEY_BYTES = 1 << 20
 MAX_DEPTH = 64
 _LONGEST_REASON = 200
 _NO_NUMBER = re.compile(r"(?:invalid literal for int.*|could not convert string.*): ('.*')$")
+_OF_KEYS = re.compile("load PEM|PEM file|Could not deserialize|OpenSSH private key format")
 _OF_PYTHON = re.compile(
     r"\b(?:ind(?:ices|ex) (?:must be|out of range)|object (?:is not|has no|does not|cannot)|"
     r"unpack|values? to unpack|unhashable|positional argument|keyword argument|"
@@ -72,6 +73,8 @@ def reason_of(error: Exception) -> str:
         text = f"it is no JSON at line {error.lineno}, column {error.colno}"
     elif found := _NO_NUMBER.search(str(error)):
         text = f"{found[1]} is no number"
+    elif _OF_KEYS.search(str(error)):
+        text = "it holds no key or certificate that can be read"
     elif isinstance(error, AttributeError) or _OF_PYTHON.search(str(error)):
         text = "it is not built as it should be"
     else:

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from primia_flwr.cli.command import Command
 from primia_flwr.config.checks import check_host, check_range
-from primia_flwr.errors import ConfigError
+from primia_flwr.errors import ConfigError, FederationError
 from primia_flwr.provisioning.federation import Federation, Plan, provision, write_deployment
 from primia_flwr.provisioning.kit import units as systemd
 from primia_flwr.provisioning.kit.wheel import make_wheel
+from primia_flwr.storage.atomic import writing
 
 _CONF = Path("federations") / "conf"
 
@@ -38,17 +39,21 @@ class _ProvisionArguments:
         check_range("min_sites", self.min_sites, 1, 1000, example=3)
 
 
+_WRITABLE = "expected a writable folder with free space; give another by output=<folder>"
+
+
 def _run(cfg: _ProvisionArguments) -> dict[str, Any]:
     """Make the federation, print what to do next, and return the written files."""
     _check(cfg)
     wheel, content = make_wheel()
     output = Path(cfg.output or f"federations/{cfg.name}")
-    federation = provision(_plan_of(cfg), output)
-    deployment = write_deployment(federation, _CONF)
-    address = f"127.0.0.1:{cfg.port}" if cfg.loopback else federation.roster.superlink
-    units = systemd.units(output, federation.roster, port=cfg.port, address=address)
-    for name, text in units.items():
-        (output / name).write_text(text)
+    with writing(f"output={output}", error=FederationError, remedy=_WRITABLE):
+        federation = provision(_plan_of(cfg), output)
+        deployment = write_deployment(federation, _CONF)
+        address = f"127.0.0.1:{cfg.port}" if cfg.loopback else federation.roster.superlink
+        units = systemd.units(output, federation.roster, port=cfg.port, address=address)
+        for name, text in units.items():
+            (output / name).write_text(text)
     _explain(federation, cfg, address, deployment, Console(stderr=cfg.quiet, emoji=False))
     return {
         "federation": str(output),

@@ -15,6 +15,9 @@ from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site.check import Finding, check_site
 from primia_flwr.site.policy import SitePolicy, load_policy
 
+_KEYS = {"identity_key": "identity_fingerprint", "supernode_key": "supernode_fingerprint"}
+"""What the roster has of each of a site's keys."""
+
 
 def _run(cfg: SiteArguments) -> dict[str, Any]:
     """Check the site, print a table, and return the findings; not ok if one is not."""
@@ -29,7 +32,7 @@ def _run(cfg: SiteArguments) -> dict[str, Any]:
 
 
 def check_roster(policy: SitePolicy) -> Finding:
-    """Check that the roster has this site under its own identity, and show all fingerprints.
+    """Check that the roster has this site under its own two keys, and show all fingerprints.
 
     In secure aggregation a site believes signatures by the keys of this list, so the sites
     compare its fingerprints by phone.
@@ -37,13 +40,14 @@ def check_roster(policy: SitePolicy) -> Finding:
     file = policy.path(policy.roster)
     try:
         sites = {site.name: site for site in load_roster(file).sites}
-        own = fingerprint(public_line_of(policy.path(policy.identity_key)))
+        own = {key: fingerprint(public_line_of(policy.path(getattr(policy, key)))) for key in _KEYS}
     except FederationError as error:
         return Finding("roster", False, str(error), "unzip the start-up kit again")
-    listed = sites[policy.site].identity_fingerprint if policy.site in sites else "nothing"
-    if listed != own:
-        found = f"{file} has {listed} for {policy.site}; identity_key is {own}"
-        return Finding("roster", False, found, "ask the coordinator for the kit again")
+    for key, attribute in _KEYS.items():
+        listed = getattr(sites.get(policy.site), attribute, "nothing")
+        if listed != own[key]:
+            found = f"{file} has {listed} for {policy.site}; {key} is {own[key]}"
+            return Finding("roster", False, found, "ask the coordinator for the kit again")
     keys = [site.identity_fingerprint for site in sites.values()]
     if len(set(keys)) < len(keys):
         found = f"{file} gives two sites the same identity"

@@ -46,6 +46,18 @@ def test_another_identity_than_its_own_is_found(federation: Federation, policy: 
     assert munich.identity_fingerprint in finding.found
 
 
+def test_another_supernode_key_than_its_own_is_found(
+    federation: Federation, policy: SitePolicy
+) -> None:
+    paris = federation.kits["paris"] / "supernode.key"
+    policy.path(policy.supernode_key).write_bytes(paris.read_bytes())
+    finding = check_roster(policy)
+    assert not finding.ok
+    munich, other = federation.roster.sites
+    assert f"has {munich.supernode_fingerprint} for munich" in finding.found
+    assert f"supernode_key is {other.supernode_fingerprint}" in finding.found
+
+
 def test_one_identity_for_two_sites_is_found(federation: Federation, policy: SitePolicy) -> None:
     munich, _ = federation.roster.sites
     twice = (munich, replace(munich, name="paris"))
