@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from primia_flwr.config.experiment.data import DataConfig
@@ -94,20 +95,22 @@ def _one_name_each(manifest: Manifest) -> Manifest:
     name_of = {**best, **dict.fromkeys(nobody, NOBODY)}
     samples = [replace(s, patient=name_of.get(s.spelled, s.patient)) for s in manifest.samples]
     merged = sorted(f"{name!a} as {kept!a}" for name, kept in best.items() if name != kept)
-    spelled = (
-        f"{len(merged)} spelling(s) of patients differ from another in case, white space, form or "
-        f"leading zeros only, e.g. {printable(merged[0], limit=200)}: each is taken for one patient"
-        if merged
-        else ""
-    )
-    placeholders = (
-        f"the patient of {sum(nobody.values())} image(s) is a placeholder, e.g. "
-        f"{printable(min(nobody) or 'nothing', limit=40)!r}: all count as one patient, {NOBODY!r}; "
-        "name the patients, or set data.patient_pattern"
-        if nobody
-        else ""
-    )
-    return manifest.with_samples(samples).noting(spelled, placeholders)
+    return manifest.with_samples(samples).noting(*_on_names(merged, nobody))
+
+
+def _on_names(merged: Sequence[str], nobody: Mapping[str, int]) -> Iterator[str]:
+    if merged:
+        yield (
+            f"{len(merged)} spelling(s) of patients differ from another in case, white space, form "
+            f"or leading zeros only, e.g. {printable(merged[0], limit=200)}: each is taken for one "
+            "patient"
+        )
+    if nobody:
+        yield (
+            f"the patient of {sum(nobody.values())} image(s) is a placeholder, e.g. "
+            f"{printable(min(nobody) or 'nothing', limit=40)!r}: all count as one patient, "
+            f"{NOBODY!r}; name the patients, or set data.patient_pattern"
+        )
 
 
 def _is_combined(name: str, classes: frozenset[str]) -> bool:

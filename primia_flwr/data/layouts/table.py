@@ -93,13 +93,8 @@ def read_columns(
     missing = [name for key, name in names.items() if not places[key]]
     twice = [wanted[key] for key, hits in places.items() if len(hits) > 1]
     if missing or twice or not lines:
-        problem = (
-            f"has no column {missing[0]!r:.80}"
-            if missing
-            else f"has {twice[0]!r:.80} twice"
-            if twice
-            else "has no rows"
-        )
+        problem = f"has {twice[0]!r:.80} twice" if twice else "has no rows"
+        problem = f"has no column {missing[0]!r:.80}" if missing else problem
         raise DataError(
             f"{path}: {problem}; expected one line for each image below a first line with "
             f"{printable(', '.join(names.values()), limit=300)}, each once; the first line is "

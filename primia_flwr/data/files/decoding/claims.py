@@ -43,18 +43,31 @@ def read_claims(file: DicomStream, *, at_most: int) -> Claims:
     DataError
         If it has none, several frames, more than `at_most` pixels, or contradicts itself.
     """
-    header = file.header
-    photometric = header.text("PhotometricInterpretation").upper()
+    photometric = file.header.text("PhotometricInterpretation").upper()
+    _check_single(file)
+    sides = _sides(file, at_most)
+    samples = _samples(file, photometric)
+    bits = _bits(file)
+    signed, planar = _flag(file, "PixelRepresentation"), _flag(file, "PlanarConfiguration")
+    claims = Claims(*sides, samples, photometric, *bits, signed, planar)
+    check_ratio(file.header.path, claims.bytes, file.size)
+    return claims
+
+
+def _check_single(file: DicomStream) -> None:
+    path = file.header.path
     if not file.keyword:
         raise DataError(
-            f"{header.path}: a DICOM file without pixels; expected an image: leave reports and "
+            f"{path}: a DICOM file without pixels; expected an image: leave reports and "
             "presentation states out of the folder"
         )
-    frames = header.integer("NumberOfFrames", 1)
+    frames = file.header.integer("NumberOfFrames", 1)
     if frames not in (0, 1):
-        raise DataError(
-            f"{header.path}: has {frames} frames; expected a single image: export one frame"
-        )
+        raise DataError(f"{path}: has {frames} frames; expected a single image: export one frame")
+
+
+def _sides(file: DicomStream, at_most: int) -> tuple[int, int]:
+    header = file.header
     rows, columns = header.integer("Rows", 0), header.integer("Columns", 0)
     for keyword, sides in (("Rows", rows), ("Columns", columns)):
         if sides < 1:
@@ -64,19 +77,14 @@ def read_claims(file: DicomStream, *, at_most: int) -> Claims:
             f"{header.path}: claims {rows} x {columns} pixels; expected at most {at_most:,}: "
             "export it smaller"
         )
-    samples = _samples(file, photometric)
-    allocated, stored, shift = _bits(file)
-    signed = header.integer("PixelRepresentation", 0)
-    if signed not in (0, 1):
-        raise header.refuse("PixelRepresentation", signed, "0 or 1")
-    planar = header.integer("PlanarConfiguration", 0)
-    if planar not in (0, 1):
-        raise header.refuse("PlanarConfiguration", planar, "0 or 1")
-    claims = Claims(
-        rows, columns, samples, photometric, allocated, stored, shift, bool(signed), bool(planar)
-    )
-    check_ratio(header.path, claims.bytes, file.size)
-    return claims
+    return rows, columns
+
+
+def _flag(file: DicomStream, keyword: str) -> bool:
+    found = file.header.integer(keyword, 0)
+    if found not in (0, 1):
+        raise file.header.refuse(keyword, found, "0 or 1")
+    return bool(found)
 
 
 def check_ratio(path: Path, claimed: int, stored: int) -> None:
