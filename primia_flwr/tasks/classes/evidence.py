@@ -8,7 +8,7 @@ from typing import Any
 
 from primia_flwr.statistics.calibration import Bin, calibration
 from primia_flwr.statistics.intervals import Interval
-from primia_flwr.tasks.classes.readers.figures import reader_figures
+from primia_flwr.tasks.classes.readers.figures import ReaderFigures, reader_figures
 from primia_flwr.tasks.classes.readers.panel import panel_of
 from primia_flwr.tasks.parts import PartEvidence
 from primia_flwr.tasks.predictions import MODEL, Predictions, Reading
@@ -39,6 +39,14 @@ class ClassEvidence(PartEvidence):
         )
 
 
+def _of_class(own: ReaderFigures, name: str) -> dict[str, Any]:
+    return {
+        "sensitivity": own.sensitivity[name].to_dict(),
+        "specificity": own.specificity[name].to_dict(),
+        "roc_auc": own.roc_auc_per_class[name].to_dict(),
+    }
+
+
 def class_evidence(
     models: Mapping[str, Predictions], figures: Sequence[str], *, seed: int, resamples: int
 ) -> dict[str, Any]:
@@ -52,14 +60,7 @@ def class_evidence(
             name: {key: _interval(getattr(of_model, key)).to_dict() for key in figures}
             for name, of_model in found.items()
         },
-        "per_class": {
-            name: {
-                "sensitivity": own.sensitivity[name].to_dict(),
-                "specificity": own.specificity[name].to_dict(),
-                "roc_auc": own.roc_auc_per_class[name].to_dict(),
-            }
-            for name in panel.classes
-        },
+        "per_class": {name: _of_class(own, name) for name in panel.classes},
         "calibration": calibration(made.labels, made.outputs, made.patients).to_dict(),
     }
 

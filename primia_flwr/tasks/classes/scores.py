@@ -100,8 +100,7 @@ def roc_curve(labels: IntArray, probabilities: FloatArray, k: int) -> tuple[Floa
 def _checked(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str]
 ) -> tuple[IntArray, FloatArray]:
-    y = np.asarray(labels, np.int64)
-    p = np.asarray(probabilities, np.float64)
+    y, p = np.asarray(labels, np.int64), np.asarray(probabilities, np.float64)
     if y.ndim != 1 or len(y) == 0:
         raise DataError(
             f"labels have shape {y.shape}; expected one per image and at least one image"

@@ -91,18 +91,23 @@ def _differences(
     return list(np.split(np.stack(limits, axis=1), len(couples)))
 
 
+def _area_test(panel: Panel, first: Reader, second: Reader) -> tuple[Interval | None, float | None]:
+    """Return the difference of two areas and its p-value, where both readers have one."""
+    areas = [areas_of(panel, reader) for reader in (first, second)]
+    if areas[0] is None or areas[1] is None:
+        return None, None
+    assert first.probabilities is not None
+    assert second.probabilities is not None
+    variance = difference_variance(areas[0], areas[1], panel.units)
+    scores = first.probabilities, second.probabilities
+    p = swap_test(panel.labels, *scores, panel.units, variance=variance).p
+    return area_difference(areas[0], areas[1], panel.units), p
+
+
 def _pair(panel: Panel, first: Reader, second: Reader, row: FloatArray) -> Pair:
     units: IntArray = panel.units
     accuracy, mcc = (bootstrapped(one, patients=panel.num_patients, rate=False) for one in row)
-    areas = [areas_of(panel, reader) for reader in (first, second)]
-    difference, p = None, None
-    if areas[0] is not None and areas[1] is not None:
-        difference = area_difference(areas[0], areas[1], units)
-        assert first.probabilities is not None
-        assert second.probabilities is not None
-        variance = difference_variance(areas[0], areas[1], units)
-        scores = first.probabilities, second.probabilities
-        p = swap_test(panel.labels, *scores, units, variance=variance).p
+    difference, p = _area_test(panel, first, second)
     return Pair(
         first=first.name,
         second=second.name,

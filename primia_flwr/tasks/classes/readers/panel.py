@@ -118,12 +118,9 @@ def aligned(who: str, predictions: Predictions, classes: Sequence[str]) -> Predi
         )
     columns = [predictions.names.index(one) for one in classes]
     position = np.argsort(np.array(columns))  # of the model's index in the common order
-    return replace(
-        predictions,
-        labels=position[predictions.labels].astype(np.int64),
-        outputs=predictions.outputs[:, columns],
-        names=tuple(classes),
-    )
+    labels = position[predictions.labels].astype(np.int64)
+    outputs = predictions.outputs[:, columns]
+    return replace(predictions, labels=labels, outputs=outputs, names=tuple(classes))
 
 
 def check_size(panel: Panel) -> None:

@@ -53,8 +53,9 @@ def subgroups(
 
 
 def _subgroup(part: Panel, column: str, name: str, *, seed: int, resamples: int) -> Subgroup:
-    if part.num_patients < MIN_PATIENTS:
-        return Subgroup(column, name, len(part), part.num_patients, {}, {})
+    n = part.num_patients
+    if n < MIN_PATIENTS:
+        return Subgroup(column, name, len(part), n, {}, {})
     strata = Strata.by_class(part.patients, part.labels)
     limits = bootstrap_limits(
         stacked([_accuracy_and_mcc(part, reader.predicted, strata) for reader in part.readers]),
@@ -66,13 +67,10 @@ def _subgroup(part: Panel, column: str, name: str, *, seed: int, resamples: int)
     one_class = len(np.unique(part.labels)) == 1
     accuracy, mcc = {}, {}
     for reader, (first, second) in zip(part.readers, rows, strict=True):
-        accuracy[reader.name] = bootstrapped(first, patients=part.num_patients, rate=True)
-        mcc[reader.name] = (
-            Interval(None, note="images of one class only")
-            if one_class
-            else bootstrapped(second, patients=part.num_patients, rate=False)
-        )
-    return Subgroup(column, name, len(part), part.num_patients, accuracy, mcc)
+        accuracy[reader.name] = bootstrapped(first, patients=n, rate=True)
+        none = Interval(None, note="images of one class only")
+        mcc[reader.name] = none if one_class else bootstrapped(second, patients=n, rate=False)
+    return Subgroup(column, name, len(part), n, accuracy, mcc)
 
 
 def _accuracy_and_mcc(part: Panel, predicted: IntArray, strata: Strata) -> Statistic:
