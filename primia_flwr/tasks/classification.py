@@ -61,7 +61,7 @@ class Classification(Task):
         return {
             "accuracy": float(np.trace(matrix)) / int(matrix.sum()),
             "balanced_accuracy": float(np.mean(np.diag(matrix)[present] / images[present])),
-            "mcc": matthews(matrix),
+            "mcc": _matthews(matrix),
         }
 
     def loss(
@@ -120,7 +120,7 @@ class Classification(Task):
         return logits.softmax(dim=1)
 
 
-def matthews(matrix: npt.NDArray[Any]) -> float:
+def _matthews(matrix: npt.NDArray[Any]) -> float:
     """Return the Matthews correlation in [-1, 1]; 0 if all images or predictions are alike.
 
     Source: Gorodkin 2004, the R_K statistic.

@@ -23,7 +23,7 @@ IMAGES = 1e9
 """That a site holds, at most."""
 
 LOSS = "loss"
-OBJECTIVE = "objective"  # a monitor: whichever metric is the objective of the task
+_OBJECTIVE = "objective"  # a monitor: whichever metric is the objective of the task
 
 
 @dataclass(frozen=True)
@@ -204,13 +204,13 @@ class Task(ABC):
 
     def metric(self, name: str) -> Metric:
         """Return a metric by its name, or that of the objective as `objective`."""
-        wanted = self.objective if name == OBJECTIVE else name
+        wanted = self.objective if name == _OBJECTIVE else name
         return next(metric for metric in self.metrics if metric.name == wanted)
 
     @property
     def aim(self) -> Metric:
         """The metric that is the objective."""
-        return self.metric(OBJECTIVE)
+        return self.metric(_OBJECTIVE)
 
     @property
     def counted(self) -> str:

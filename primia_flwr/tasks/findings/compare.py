@@ -26,7 +26,7 @@ _FEW = 2  # patients with a label, below which two areas have no difference
 
 
 @dataclass(frozen=True)
-class FindingPair(ModelPair):
+class _FindingPair(ModelPair):
     """Two models on one finding; `auc` is the area of the first minus that of the second."""
 
     finding: str
@@ -44,7 +44,7 @@ class FindingPair(ModelPair):
 
 
 @dataclass(frozen=True)
-class FindingsComparison(ModelsCompared):
+class _FindingsComparison(ModelsCompared):
     """Figures of each model with intervals, over findings and by finding, and of each two the test.
 
     `means`: by model, then by name of `FIGURES`. `of_finding`: by model, finding, name.
@@ -52,7 +52,7 @@ class FindingsComparison(ModelsCompared):
 
     means: dict[str, dict[str, Interval]]
     of_finding: dict[str, dict[str, dict[str, Interval]]]
-    pairs: list[FindingPair]
+    pairs: list[_FindingPair]
     notes: list[str] = field(default_factory=list)
     template = "multilabel_compare"
     figure = ("auc", "AUC")
@@ -63,7 +63,7 @@ class FindingsComparison(ModelsCompared):
         return {name: of["auc"] for name, of in self.means.items()}
 
     @property
-    def tested(self) -> list[FindingPair]:
+    def tested(self) -> list[_FindingPair]:
         """Each two models on each finding."""
         return self.pairs
 
@@ -116,7 +116,7 @@ def compare(
     *,
     groups: Mapping[str, Mapping[str, str]],
     experts: Path | None,
-) -> FindingsComparison:
+) -> _FindingsComparison:
     """Compute the tables; arguments as of `Judge.compare`.
 
     Raises
@@ -136,7 +136,7 @@ def compare(
         )
         for one in readings
     }
-    return FindingsComparison(
+    return _FindingsComparison(
         readings,
         settings,
         {name: intervals_of(of["figures"][name]) for name, of in found.items()},
@@ -148,13 +148,13 @@ def compare(
     )
 
 
-def _all_pairs(readings: Sequence[Reading]) -> list[FindingPair]:
+def _all_pairs(readings: Sequence[Reading]) -> list[_FindingPair]:
     names = readings[0].predictions.names
     asked = (_pair(*two, k) for two in combinations(readings, 2) for k in range(len(names)))
     return corrected([pair for pair in asked if pair is not None])
 
 
-def _pair(first: Reading, second: Reading, k: int) -> FindingPair | None:
+def _pair(first: Reading, second: Reading, k: int) -> _FindingPair | None:
     """Compare two models on finding `k`; None where too few patients have one of its labels."""
     one, other = first.predictions, second.predictions
     known = np.flatnonzero(one.labels[:, k] != UNKNOWN)
@@ -172,4 +172,4 @@ def _pair(first: Reading, second: Reading, k: int) -> FindingPair | None:
         variance=difference_variance(of_first, of_second, patients),
     )
     difference = area_difference(of_first, of_second, patients)
-    return FindingPair(first.name, second.name, test, 1.0, one.names[k], difference)
+    return _FindingPair(first.name, second.name, test, 1.0, one.names[k], difference)

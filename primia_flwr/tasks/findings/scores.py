@@ -23,7 +23,7 @@ DEMANDED = 0.95
 
 
 @dataclass(frozen=True)
-class FindingScores:
+class _FindingScores:
     """One finding: its images by label, and figures in [0, 1].
 
     `sensitivity` and `specificity` are at a probability of 0.5. `threshold` is the largest with a
@@ -55,10 +55,10 @@ class FindingsScores(ScoresByPart):
     balanced_accuracy: float | None
     sensitivity: float | None
     specificity: float | None
-    per_finding: dict[str, FindingScores]
+    per_finding: dict[str, _FindingScores]
 
     part_key = "per_finding"
-    part_type = FindingScores
+    part_type = _FindingScores
     whole = ("loss", *FIGURES)
 
 
@@ -116,7 +116,7 @@ def _checked(
     return y, p
 
 
-def _of_finding(labels: IntArray, probabilities: FloatArray) -> FindingScores:
+def _of_finding(labels: IntArray, probabilities: FloatArray) -> _FindingScores:
     known = labels != UNKNOWN
     y, p = labels[known], probabilities[known]
     present, absent = int((y == 1).sum()), int((y == 0).sum())
@@ -126,11 +126,11 @@ def _of_finding(labels: IntArray, probabilities: FloatArray) -> FindingScores:
     if not (present and absent):
         missing = "present" if absent else "absent" if present else "known"
         note = f"no image in which it is {missing}"
-        return FindingScores(*counted, None, sensitivity, specificity, None, None, note)
+        return _FindingScores(*counted, None, sensitivity, specificity, None, None, note)
     threshold = threshold_for(y, p, DEMANDED)
     there = float((p[y == 0] < threshold).mean())
     area = float(roc_auc_score(y, p))
-    return FindingScores(*counted, area, sensitivity, specificity, threshold, there)
+    return _FindingScores(*counted, area, sensitivity, specificity, threshold, there)
 
 
 def _loss(labels: IntArray, probabilities: FloatArray) -> float:

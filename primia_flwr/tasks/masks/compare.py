@@ -32,7 +32,7 @@ _Figures = dict[tuple[str, str], Interval]
 
 
 @dataclass(frozen=True)
-class MaskPair(ModelPair):
+class _MaskPair(ModelPair):
     """Two models; `dice` is the mean Dice of the first minus that of the second."""
 
     dice: Interval
@@ -44,11 +44,11 @@ class MaskPair(ModelPair):
 
 
 @dataclass(frozen=True)
-class MaskComparison(ModelsCompared):
+class _MaskComparison(ModelsCompared):
     """Figures of each model with intervals, of each two the difference, and of groups the Dice."""
 
     figures: dict[str, _Figures]
-    pairs: list[MaskPair]
+    pairs: list[_MaskPair]
     groups: list[tuple[str, str, str, int, Interval]]
     notes: list[str] = field(default_factory=list)
     template = "segmentation_compare"
@@ -65,7 +65,7 @@ class MaskComparison(ModelsCompared):
         return {name: of["dice", ""] for name, of in self.figures.items()}
 
     @property
-    def tested(self) -> list[MaskPair]:
+    def tested(self) -> list[_MaskPair]:
         """Each two models."""
         return self.pairs
 
@@ -137,7 +137,7 @@ def compare(
     *,
     groups: Mapping[str, Mapping[str, str]],
     experts: Path | None,
-) -> MaskComparison:
+) -> _MaskComparison:
     """Compute the tables; arguments as of `Judge.compare`.
 
     Raises
@@ -152,7 +152,7 @@ def compare(
         )
     judged = {one.name: Judged.of(one.predictions) for one in readings}
     draws = {"seed": settings.seed, "resamples": settings.resamples}
-    return MaskComparison(
+    return _MaskComparison(
         readings,
         settings,
         figures_with_intervals(judged, **draws),
@@ -161,14 +161,14 @@ def compare(
     )
 
 
-def _pairs(judged: Mapping[str, Judged], *, seed: int, resamples: int) -> list[MaskPair]:
+def _pairs(judged: Mapping[str, Judged], *, seed: int, resamples: int) -> list[_MaskPair]:
     found = combinations(judged, 2)
     return corrected([_pair(*two, judged, seed=seed, resamples=resamples) for two in found])
 
 
 def _pair(
     first: str, second: str, judged: Mapping[str, Judged], *, seed: int, resamples: int
-) -> MaskPair:
+) -> _MaskPair:
     made, one, other = judged[first].made, judged[first], judged[second]
     strata = strata_of(made)
     statistic = _difference(mask_statistic(one, strata), mask_statistic(other, strata))
@@ -178,7 +178,7 @@ def _pair(
     images = one.cases.image_dice() - other.cases.image_dice()
     test = sign_flips(patient_sums(images, made.patients))
     dice = bootstrapped(row, patients=strata.size, rate=False)
-    return MaskPair(first, second, test, 1.0, dice)
+    return _MaskPair(first, second, test, 1.0, dice)
 
 
 def _difference(first: Statistic, second: Statistic) -> Statistic:

@@ -41,12 +41,12 @@ from primia_flwr.tasks.predictions import Predictions, Reading
 VALIDATION, COMPARED = "validation", "compared"
 Held = tuple[IntArray, FloatArray]
 """Labels (M,) and a model's probabilities (M, C) of validation images."""
-FEW_EFFECTIVE = 10
-FEW_PATIENTS = 30
+_FEW_EFFECTIVE = 10
+_FEW_PATIENTS = 30
 """Below, intervals of areas near 1 are too short: see benchmarks/results/interval_coverage.json."""
 
 
-class ReadersComparison(Compared):
+class _ReadersComparison(Compared):
     """A comparison of readers with its tables, its pictures and its page."""
 
     template = "classification_compare"
@@ -89,7 +89,7 @@ def compare(
     validation: Mapping[str, Predictions],
     groups: Mapping[str, Mapping[str, str]],
     experts: Path | None,
-) -> ReadersComparison:
+) -> _ReadersComparison:
     """Compute every table of a comparison.
 
     Parameters
@@ -119,7 +119,7 @@ def compare(
     draws = {"seed": settings.seed, "resamples": settings.resamples}
     held = {name: (one.labels, one.outputs) for name, one in validation.items()}
     models = [reader for reader in panel.readers if reader.probabilities is not None]
-    return ReadersComparison(
+    return _ReadersComparison(
         panel=panel,
         settings=settings,
         figures=reader_figures(panel, **draws),
@@ -137,11 +137,11 @@ def _few_patients(panel: Panel) -> list[str]:
     counts = {
         name: len(np.unique(panel.units[panel.labels == k])) for k, name in enumerate(panel.classes)
     }
-    few = [f"{name} ({n})" for name, n in counts.items() if 0 < n < FEW_PATIENTS]
+    few = [f"{name} ({n})" for name, n in counts.items() if 0 < n < _FEW_PATIENTS]
     if not few:
         return []
     return [
-        f"Fewer than {FEW_PATIENTS} patients of {', '.join(few)}: intervals of an area near 1 are "
+        f"Fewer than {_FEW_PATIENTS} patients of {', '.join(few)}: intervals of an area near 1 are "
         "then too short (about 90 instead of 95 % coverage with 20 patients and an area of 0.955)."
     ]
 
@@ -150,7 +150,7 @@ def _one_rules(panel: Panel) -> list[str]:
     """Return a sentence where some patients have so many images that the others hardly count."""
     images = np.bincount(panel.units)
     effective = effective_number(images)
-    if effective >= FEW_EFFECTIVE:
+    if effective >= _FEW_EFFECTIVE:
         return []
     return [
         f"The largest patient has {images.max()} of {len(panel)} images, so the {len(images)} "

@@ -12,7 +12,7 @@ from primia_flwr.statistics.arrays import FloatArray, IntArray
 from primia_flwr.tasks.predictions import Predictions, Reading
 
 EXPERT = "expert"
-MIN_IMAGES = 10
+_MIN_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def check_size(panel: Panel) -> None:
     DataError
         If there are fewer than 10 images, or all are of one class.
     """
-    if len(panel) < MIN_IMAGES or len(np.unique(panel.labels)) < 2:
+    if len(panel) < _MIN_IMAGES or len(np.unique(panel.labels)) < 2:
         raise DataError(
             f"{len(panel)} images of {len(np.unique(panel.labels))} class(es) are read by all; "
-            f"expected at least {MIN_IMAGES} of at least 2 classes: name more data, or readers "
+            f"expected at least {_MIN_IMAGES} of at least 2 classes: name more data, or readers "
             "of more images"
         )

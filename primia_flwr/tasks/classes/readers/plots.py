@@ -38,7 +38,7 @@ _FIGURES = {"Accuracy": "accuracy", "MCC": "mcc", "ROC-AUC": "roc_auc"}
 
 def draw(found: Compared) -> dict[str, Plot]:
     """Return every plot that the comparison has figures for, by name."""
-    drawn = [forest(found), kappa_matrix(found), roc_curves(found), reliability(found)]
+    drawn = [forest(found), _kappa_matrix(found), roc_curves(found), reliability(found)]
     return {plot.name: plot for plot in drawn if plot}
 
 
@@ -59,7 +59,7 @@ def forest(found: Compared) -> Plot:
     )
 
 
-def kappa_matrix(found: Compared) -> Plot | None:
+def _kappa_matrix(found: Compared) -> Plot | None:
     """Draw Cohen's kappa between each two readers and with the truth; the darker, the higher."""
     names = [*(reader.name for reader in found.panel.readers), "truth"]
     entries = [(p.first, p.second, p.kappa.value) for p in found.pairs]
@@ -121,7 +121,7 @@ def reliability(found: Compared) -> Plot | None:
     )
 
 
-def roc_band(panel: Panel, reader: Reader, k: int, *, seed: int) -> tuple[FloatArray, FloatArray]:
+def _roc_band(panel: Panel, reader: Reader, k: int, *, seed: int) -> tuple[FloatArray, FloatArray]:
     """Return the pointwise 95 % band of the true positive rate, patients resampled.
 
     Both limits are (101,), at false positive rates 0, 0.01 ... 1 (percentile bootstrap, patients
@@ -153,7 +153,7 @@ def _roc_panel(axes: Any, found: Compared, models: list[Reader], k: int) -> None
         assert reader.probabilities is not None
         style = line_style(index, marker=False)
         if index < len(_HATCHES):
-            low, high = roc_band(panel, reader, k, seed=found.settings.seed)
+            low, high = _roc_band(panel, reader, k, seed=found.settings.seed)
             band = {"edgecolor": style["color"], "hatch": _HATCHES[index], "linewidth": 0}
             axes.fill_between(_GRID, low, high, facecolor="none", alpha=0.35, **band)
         axes.plot(*roc_curve(panel.labels, reader.probabilities, k), label=reader.name, **style)

@@ -20,7 +20,7 @@ from primia_flwr.statistics.intervals import (
 from primia_flwr.tasks.classes.bootstrap import confusion_statistic
 from primia_flwr.tasks.classes.readers.panel import Panel
 
-MIN_PATIENTS = 10
+_MIN_PATIENTS = 10
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def subgroups(
 
 def _subgroup(part: Panel, column: str, name: str, *, seed: int, resamples: int) -> Subgroup:
     n = part.num_patients
-    if n < MIN_PATIENTS:
+    if n < _MIN_PATIENTS:
         return Subgroup(column, name, len(part), n, {}, {})
     strata = Strata.by_class(part.patients, part.labels)
     limits = bootstrap_limits(
