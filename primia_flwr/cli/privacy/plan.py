@@ -88,8 +88,14 @@ def _ledger(folder: str) -> "tuple[SiteFilter | None, Spent | None]":
 
 
 _NOISE_HEADINGS = (
-    *("ceiling", "epochs", "steps", "noise\nmulti-\nplier", "Rényi\nalone", "filter's\nspend"),
-    *("PLD, all\nof delta", "noise on\nmean"),
+    "ceiling",
+    "epochs",
+    "steps",
+    "noise\nmulti-\nplier",
+    "Rényi\nalone",
+    "filter's\nspend",
+    "PLD, all\nof delta",
+    "noise on\nmean",
 )
 
 
