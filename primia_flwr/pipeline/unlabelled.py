@@ -80,9 +80,18 @@ class Reader:
                 return self._prepared.load(file)[None]
             with tempfile.TemporaryDirectory() as folder:
                 single = single_frames(file, Path(folder))
-                return torch.stack([self._prepared.load(frame) for frame in single])
+                return torch.stack(
+                    [self._frame(file, number, one) for number, one in enumerate(single, start=1)]
+                )
         except DataError as error:
             return DataError(str(error))
+
+    def _frame(self, file: Path, number: int, single: Path) -> Tensor:
+        """Return one frame's image; what is wrong with it is said of the file that holds it."""
+        try:
+            return self._prepared.load(single)
+        except DataError as error:
+            raise DataError(str(error).replace(str(single), f"{file}, frame {number}")) from None
 
     def _ask(self, images: Tensor, device: torch.device) -> Tensor:
         normalised = Normalisation(self.card.mean, self.card.std)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
-from primia_flwr.data.files.decoding.stream import open_dicom
+from primia_flwr.data.files.decoding.compressed import frames_of
+from primia_flwr.data.files.decoding.stream import NATIVE, DicomStream, open_dicom
 from primia_flwr.data.files.listing import is_dicom
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reading
@@ -40,33 +41,41 @@ def single_frames(path: Path, folder: Path) -> Iterator[Path]:
         count = file.header.integer("NumberOfFrames", 1)
         if count > _MAX_FRAMES:
             raise DataError(f"{path}: has {count} frames; expected at most {_MAX_FRAMES}")
-        whole, vr = file.pixels(), file.vr or "OW"
+        frames, vr = _frames(file, count), file.vr or "OW"
         groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+        if len(groups) not in (0, count):
+            raise ValueError(f"it describes {len(groups)} frames, and has {count}")
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = UID(file.syntax)
         dataset.NumberOfFrames = 1
-    for index in range(count):
+    for index, frame in enumerate(frames):
         target = folder / f"{index}.dcm"
         with reading(path, error=DataError, expected=_EXPECTED):
-            dataset.add_new("PixelData", vr, _frame(dataset, whole, index, count))
-            if len(groups) == count:
+            dataset.add_new(file.keyword, vr, frame)
+            if groups:
                 dataset.PerFrameFunctionalGroupsSequence = [groups[index]]
             dataset.save_as(target, enforce_file_format=True)
         try:
             yield target
         finally:
-            target.unlink()
+            target.unlink(missing_ok=True)  # its folder may be gone first
 
 
-def _frame(dataset: Any, whole: bytes, index: int, count: int) -> bytes:
-    from pydicom.encaps import encapsulate, get_frame
-
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        return encapsulate([get_frame(whole, index, number_of_frames=count)])
-    size = len(whole) // count
-    if dataset.BitsAllocated == 1 and (dataset.Rows * dataset.Columns) % 8:
+def _frames(file: DicomStream, count: int) -> list[bytes]:
+    """Return the bytes of each frame; uncompressed ones are as long as the header says."""
+    header, whole = file.header, file.pixels()
+    if file.syntax not in NATIVE:
+        return [encapsulate([frame]) for frame in frames_of(whole, count)]
+    bits = header.integer("BitsAllocated", 0)
+    pixels = header.integer("Rows", 0) * header.integer("Columns", 0)
+    samples = header.integer("SamplesPerPixel", 1)
+    in_pairs = header.text("PhotometricInterpretation") == "YBR_FULL_422"
+    if in_pairs and len(whole) < 3 * pixels * count:
+        samples = 2
+    size, rest = divmod(pixels * samples * bits, 8)
+    if rest:
         raise ValueError("its frames do not begin with a byte")
-    if (len(whole) - size * count) > 1 or size == 0:
+    if not 0 < size * count <= len(whole) < size * (count + 1):
         raise ValueError(f"its {len(whole)} bytes of pixels are not {count} frames")
-    frame = whole[index * size : (index + 1) * size]
-    return frame + b"\0" * (len(frame) % 2)
+    parts = (whole[at : at + size] for at in range(0, size * count, size))
+    return [part + b"\0" * (len(part) % 2) for part in parts]

@@ -201,6 +201,16 @@ def test_frames_are_refused_unless_asked_for(tmp_path: Path, predict: Any) -> No
     assert "has 3 frames" in predict.told
 
 
+def test_a_frame_that_cannot_be_shown_is_said_of_its_file(tmp_path: Path, predict: Any) -> None:
+    root = make_images(tmp_path / "scans", {"today": 1})
+    path = radiograph(root / "cine.dcm", FRAMES)
+    found = pydicom.dcmread(path)
+    found.RescaleSlope, found.RescaleIntercept = 0, 0
+    found.save_as(path)
+    assert predict(root, "frames=each")[0] == 1
+    assert f"{path}, frame 1: RescaleSlope is 0" in " ".join(predict.told.split())
+
+
 def test_fewer_frames_than_said_are_refused(tmp_path: Path) -> None:
     path = radiograph(tmp_path / "a.dcm", FRAMES)
     found = pydicom.dcmread(path)

@@ -88,7 +88,36 @@ def _decoded(
 
 
 def one_frame(content: bytes) -> bytes:
-    """Join the fragments of a frame; the first item is a table of offsets."""
+    """Join the fragments of a frame.
+
+    Raises
+    ------
+    ValueError
+        If there are several frames: a decoder would show the first, and say nothing.
+    """
+    (frame, *others) = _joined(_fragments(content))
+    if others:
+        raise ValueError("it has more than one frame, which NumberOfFrames does not say")
+    return frame
+
+
+def frames_of(content: bytes, count: int) -> list[bytes]:
+    """Return each frame, whatever the table of offsets says, which is often wrong.
+
+    Raises
+    ------
+    ValueError
+        If they are not so many.
+    """
+    fragments = _fragments(content)
+    frames = fragments if len(fragments) == count else _joined(fragments)
+    if len(frames) != count:
+        raise ValueError(f"its {len(fragments)} compressed fragments are not {count} frames")
+    return frames
+
+
+def _fragments(content: bytes) -> list[bytes]:
+    """Return the fragments of encapsulated pixels; the first item is a table of offsets."""
     fragments, at = list[bytes](), 0
     while content[at : at + 4] == _ITEM:
         (length,) = struct.unpack_from("<L", content, at + 4)
@@ -99,16 +128,18 @@ def one_frame(content: bytes) -> bytes:
         at += 8 + length
     if content[at : at + 4] not in (_END, b"") or len(fragments) < 2:
         raise ValueError("its compressed pixels are no row of items")
-    _refuse_several(fragments[1:])
-    return b"".join(fragments[1:])
+    return fragments[1:]
 
 
-def _refuse_several(fragments: list[bytes]) -> None:
-    """Refuse a second frame: a decoder would show the first, and say nothing."""
+def _joined(fragments: list[bytes]) -> list[bytes]:
+    """Join fragments to frames: one begins where a codestream does, after the end of another."""
+    frames = [[fragments[0]]]
     for before, fragment in pairwise(fragments):
         has_ended = b"\xff\xd9" in before[-_TAIL:] and fragment.startswith(_STARTS)
         if has_ended or (_is_rle(before) and _is_rle(fragment)):
-            raise ValueError("it has more than one frame, which NumberOfFrames does not say")
+            frames.append([])
+        frames[-1].append(fragment)
+    return [b"".join(parts) for parts in frames]
 
 
 def _is_rle(fragment: bytes) -> bool:
