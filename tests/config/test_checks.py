@@ -8,8 +8,8 @@ from primia_flwr.errors import ConfigError
 
 @pytest.mark.parametrize(
     "host",
-    ["fl.example.org", "FL", "localhost", "10.0.0.1", "::1", "fe80::1", "a_b.de", "xn--mnchen-3ya.de"],
-)  # fmt: skip
+    ["fl.example.org", "FL", "localhost", "10.0.0.1", "::1", "fe80::1", "a_b.de", "xn--mnchen-3ya"],
+)
 def test_a_host(host: str) -> None:
     check_host("server", host, example="fl.example.org")
 
