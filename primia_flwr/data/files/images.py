@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from primia_flwr.data.files.decoding.claims import MAX_PIXELS, check_ratio
+from primia_flwr.data.files.decoding.codestream import check_jpeg
 from primia_flwr.data.files.decoding.deep import NotReadError, is_deep, read_deep, told_bits
 from primia_flwr.data.files.decoding.png import check_pixels
 from primia_flwr.data.files.dicom import read_dicom
@@ -130,6 +131,8 @@ def _decode_with_pillow(path: Path, format_name: str, at_least: int) -> Pixels:
             image.draft(None, (2 * at_least, 2 * at_least))
         image.load()
         check_pixels(image, content)
+        if format_name == "JPEG":
+            check_jpeg(content)
         return _to_uint8(ImageOps.exif_transpose(image))
 
 

@@ -183,3 +183,60 @@ def test_shrinking_is_antialiased() -> None:
     small = resize(stripes, 16, mode="squash", channels=1)
     assert abs(float(small.mean()) - 127.5) < 3
     assert small.std() < 10
+
+
+JPEGS = {
+    "grey": ("L", {}),
+    "progressive": ("L", {"progressive": True}),
+    "restart markers": ("L", {"restart_marker_blocks": 4}),
+    "colour": ("RGB", {}),
+    "colour 4:4:4": ("RGB", {"subsampling": 0}),
+    "CMYK": ("CMYK", {}),
+    "rgb stored": ("RGB", {"keep_rgb": True}),
+}
+
+
+def _jpeg(kind: str) -> bytes:
+    mode, how = JPEGS[kind]
+    ramp = np.add.outer(np.arange(120), np.arange(130)).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(ramp).convert(mode).save(stream, "JPEG", quality=95, **how)
+    return stream.getvalue()
+
+
+def _scan_of(content: bytes) -> int:
+    """Return where the entropy-coded data of the last scan begin."""
+    start = content.rindex(b"\xff\xda")
+    return start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_an_intact_one_is_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(_jpeg(kind))
+    assert decode(path).shape[:2] == (120, 130)
+    assert decode(path, at_least=16).shape[0] >= 32
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_one_whose_data_stop_before_its_end_is_named(kind: str, tmp_path: Path) -> None:
+    """As a copy that was cut off and closed again: Pillow shows grey where nothing came."""
+    whole = _jpeg(kind)
+    half = (_scan_of(whole) + len(whole)) // 2
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(whole[:half] + b"\xff\xd9")
+    with pytest.raises(DataError, match=r"cut\.jpg: damaged or cut off; expected an intact JPEG"):
+        decode(path)
+    with pytest.raises(DataError, match=r"cut\.jpg: damaged or cut off"):
+        decode(path, at_least=16)
+
+
+def test_one_with_a_piece_of_zeros_is_named(tmp_path: Path) -> None:
+    """As a disk that lost a block."""
+    whole = bytearray(_jpeg("grey"))
+    start = _scan_of(whole) + 200
+    whole[start : start + 128] = bytes(128)
+    path = tmp_path / "hole.jpg"
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"hole\.jpg: damaged"):
+        decode(path)

@@ -21,6 +21,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.cli.help._default": CONF,
     "primia_flwr.cli.help._groups": CONF,
     "primia_flwr.cli.help._notes": CONF,
+    "primia_flwr.cli.system.open_streams": "opens the standard streams of this process",
     "primia_flwr.cli.new.write._run": "reads a template of this package",
     "primia_flwr.attacks.inversion.page.page": OWN,
     "primia_flwr.inference.overflow.check.Ledger.digest": OWN,

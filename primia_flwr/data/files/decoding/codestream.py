@@ -69,3 +69,23 @@ def _jpeg_2000(stream: bytes) -> Frame:
     right, low, left, top = struct.unpack_from(">4L", stream, 8)
     samples, depth = struct.unpack_from(">HB", stream, 40)
     return Frame("JPEG 2000", low - top, right - left, samples, (depth & 0x7F) + 1)
+
+
+def check_jpeg(content: bytes) -> None:
+    """Refuse a JPEG of 8 bits of which the decoder itself says that it is corrupt.
+
+    Pillow and pydicom fill up what is missing, without a word. JPEG has no checksum: damage that
+    gives another valid stream is seen by nobody.
+
+    Raises
+    ------
+    ValueError
+        With the decoder's words.
+    """
+    import simplejpeg  # where a JPEG is read only
+
+    colours = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}
+    _, _, stored, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+    kind = colours.get(stored, "RGB")
+    # Every coefficient is read; of the pixels an eighth a side is enough.
+    simplejpeg.decode_jpeg(content, colorspace=kind, min_height=1, min_width=1, strict=True)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from primia_flwr.data.files.decoding.claims import Claims
-from primia_flwr.data.files.decoding.codestream import Frame, read_frame
+from primia_flwr.data.files.decoding.codestream import Frame, check_jpeg, read_frame
 from primia_flwr.data.files.decoding.stored import Array, Words
 from primia_flwr.data.files.decoding.stream import DicomStream
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+_JPEG_8 = ("1.2.840.10008.1.2.4.50", _JPEG_EXTENDED)
 _KINDS = {
     _RLE: "RLE",
     **{f"1.2.840.10008.1.2.4.{number}": "JPEG" for number in (50, 51, 57, 70)},
@@ -50,6 +51,8 @@ def compressed_words(file: DicomStream, claims: Claims) -> tuple[Words, str]:
     if file.syntax == _JPEG_EXTENDED and frame and frame.precision > 8 and not find_spec("libjpeg"):
         raise ValueError("a JPEG of 12 bits needs pylibjpeg-libjpeg, which is the extra jpeg12")
     pixels, photometric = _decoded(file.syntax, kind, stream, frame, claims)
+    if file.syntax in _JPEG_8 and frame and frame.precision == 8:
+        _check_words(stream)
     words = np.ascontiguousarray(pixels).view(f"u{pixels.dtype.itemsize}")
     shift = 0 if frame is not None and frame.precision <= claims.stored else claims.shift
     stored = min(claims.stored, 8 * words.dtype.itemsize)
@@ -85,6 +88,13 @@ def _decoded(
     except Exception:  # of several libraries, whose words help nobody
         raise ValueError(f"its {kind} codestream is damaged") from None
     return found, str(told["photometric_interpretation"])
+
+
+def _check_words(stream: bytes) -> None:
+    try:
+        check_jpeg(stream)
+    except ValueError:
+        raise ValueError("its JPEG codestream is damaged") from None
 
 
 def one_frame(content: bytes) -> bytes:

@@ -27,9 +27,9 @@ from tests.fuzz.loaders.target import Made, put, target
 PIXELS = np.arange(24 * 20, dtype=np.uint16).reshape(24, 20)
 
 
-def _image(form: str) -> bytes:
+def _image(form: str, *, light: int = 1) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray((PIXELS % 256).astype(np.uint8)).save(stream, form)
+    Image.fromarray((light * PIXELS % 256).astype(np.uint8)).save(stream, form)
     return stream.getvalue()
 
 
@@ -39,6 +39,7 @@ def image(folder: Path) -> Made:
     make_dicom(folder / "y", PIXELS, PatientID="p")
     known = image_files()
     seeds = [*map(_image, ("PNG", "JPEG", "TIFF")), (folder / "y").read_bytes()]
+    seeds.append(_image("PNG", light=0))  # black, as where rows are missing
     seeds += [known[name] for name in _NO_WORKER]
 
     def load(raw: bytes) -> None:
