@@ -38,7 +38,6 @@ SENTENCES = [
     ("crypten", ("inference", "trial", "protocol=crypten"), "protocol=crypten needs crypten"),
     ("captum", DEMO, "report.saliency=2 needs captum"),
     ("captum", ("federation", "trial", "experiment=demo"), "report.saliency=2 needs captum"),
-    ("captum", ("evaluate", "run=outputs/a", "saliency=3"), "saliency=3 needs captum"),
     ("statsmodels", ("compare", "runs=[outputs/a]"), "primia compare needs statsmodels"),
     ("statsmodels", ("attack", "run=outputs/a"), "primia attack needs statsmodels"),
     ("torchmetrics", ("attack", "run=outputs/a"), "primia attack needs torchmetrics"),
@@ -132,6 +131,7 @@ DOORS = (
     "primia_flwr.reporting.compare_page",
     "primia_flwr.search.",
     "primia_flwr.tasks.classes.readers.",
+    "primia_flwr.tasks.compared",
     "primia_flwr.tasks.findings.compare",
     "primia_flwr.tasks.masks.compare",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.load import compose, parse, to_yaml
-from primia_flwr.errors import CheckpointError, ConfigError, DataError
+from primia_flwr.errors import CheckpointError, ConfigError, DataError, MissingExtraError
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model
@@ -60,6 +61,15 @@ def evaluate(run_dir: Path, **changes: object) -> dict[str, object]:
     data = ScoredDataConfig(**changes.pop("data", {}))  # type: ignore[arg-type]
     settings = {"run": str(run_dir), "device": "cpu", "quiet": True, **changes}
     return run(EvaluateConfig(data=data, **settings))  # type: ignore[arg-type]
+
+
+def test_maps_without_their_package_are_refused_before_anything_is_written(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "captum", None)
+    with pytest.raises(MissingExtraError, match="saliency=3 needs captum"):
+        evaluate(run_dir, saliency=3)
+    assert not (run_dir / "evaluation").exists()
 
 
 def test_a_folder_is_scored_and_the_files_agree_with_each_other(
