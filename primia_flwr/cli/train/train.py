@@ -114,7 +114,7 @@ def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
             try:
                 result = run_experiment(experiment, run_dir, view)
             except KeyboardInterrupt:
-                view.say(_stopped(run_dir))
+                view.say(_stopped(run_dir, rounds))
                 raise
             except PrimiaError:
                 if new and not (run_dir / "run.json").exists():
@@ -132,14 +132,15 @@ def _forget(run_dir: Path, *, named: bool) -> None:
             folder.rmdir()
 
 
-def _stopped(run_dir: Path) -> str:
+def _stopped(run_dir: Path, planned: int) -> str:
     """Return what is left of a run that the user has stopped, and how to go on."""
-    rounds = sorted(run_dir.glob("checkpoints/checkpoint-*"))
-    if not rounds:
+    saved = sorted(run_dir.glob("checkpoints/checkpoint-*"))
+    if not saved:
         return "stopped before the first round was complete; no site goes on, and nothing is kept"
+    done = min(int(saved[-1].name.rpartition("-")[2]), planned)  # one more: the last verdict
     return (
-        f"stopped after round {int(rounds[-1].name.rpartition('-')[2])}; no site goes on; the best "
-        f"model so far is in the checkpoint; go on with primia train resume={run_dir}"
+        f"stopped after round {done}; no site goes on; the best model so far is in the checkpoint; "
+        f"go on with primia train resume={run_dir}"
     )
 
 
