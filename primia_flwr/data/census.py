@@ -33,7 +33,7 @@ class Header:
     """Of one DICOM file, as text; empty where it does not say.
 
     `uid` and `study` are the SOP and the study instance UID, `view` the view position, `intent` the
-    presentation intent type.
+    presentation intent type; `sides` height and width of a pixel where they differ, e.g. `2 : 1`.
     """
 
     patient: str = ""
@@ -46,6 +46,7 @@ class Header:
     manufacturer: str = ""
     uid: str = ""
     study: str = ""
+    sides: str = ""
 
 
 _KEYWORDS = {
@@ -60,6 +61,8 @@ _KEYWORDS = {
     "uid": "SOPInstanceUID",
     "study": "StudyInstanceUID",
 }
+_SIDES = ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SQUARE = 0.01  # how much the sides of a square pixel may differ
 _CAPITALS = ("modality", "view", "intent", "burned_in", "body_part", "photometric")
 
 
@@ -84,6 +87,7 @@ def _read(path: str, *_: int) -> Header | None:
             dataset = _parse(path)
             found = {name: _text(dataset, key) for name, key in _KEYWORDS.items()}
             found["view"] = found["view"] or _coded_view(dataset)
+            found["sides"] = next(filter(None, (_uneven(dataset, key) for key in _SIDES)), "")
     except Exception:  # on arbitrary bytes the parser raises almost anything
         return Header()
     return Header(**{k: v.upper() if k in _CAPITALS else v for k, v in found.items()})
@@ -94,7 +98,7 @@ def _parse(path: str) -> Any:
     import pydicom
     from pydicom.filereader import read_dataset, read_file_meta_info
 
-    tags = [*_KEYWORDS.values(), "ViewCodeSequence", "SpecificCharacterSet"]
+    tags = [*_KEYWORDS.values(), *_SIDES, "ViewCodeSequence", "SpecificCharacterSet"]
     with Path(path).open("rb") as file:
         is_whole = file.read(132).endswith(b"DICM")
     meta: Any = read_file_meta_info(path) if is_whole else {}
@@ -121,6 +125,16 @@ def _text(dataset: Any, keyword: str) -> str:
     except Exception:  # values are converted when they are asked for
         return ""
     return text.replace("\0", "").strip()[:_LONGEST]
+
+
+def _uneven(dataset: Any, keyword: str) -> str:
+    """Return height and width of a pixel where an element says that they differ."""
+    try:
+        height, width = map(float, _text(dataset, keyword).split("\\"))
+    except ValueError:
+        return ""
+    uneven = min(height, width) > 0 and abs(height - width) > _SQUARE * max(height, width)
+    return f"{height:g} : {width:g}" if uneven else ""
 
 
 def _coded_view(dataset: Any) -> str:

@@ -44,6 +44,11 @@ def misfits(headers: Mapping[str, Header | None], census: Census) -> list[str]:
                 of(lambda h: bool(part) and h.body_part not in ("", part)),
                 f"image(s) of another body part than {_shown(part)}, that of most: take them out",
             ),
+            (
+                of(lambda h: bool(h.sides)),
+                f"image(s) have pixels that are not square ({_first_sides(said)}) and are shown as "
+                "if they were: resample them, or take them out",
+            ),
             ([p for twins in census.twins for p in twins], "image(s) share a SOP instance UID"),
         )
         if (sentence := _some(paths, what))
@@ -52,6 +57,10 @@ def misfits(headers: Mapping[str, Header | None], census: Census) -> list[str]:
 
 def _some(paths: list[str], what: str) -> str:
     return f"{len(paths)} {what} (e.g. {printable(paths[0], limit=200)})" if paths else ""
+
+
+def _first_sides(headers: Mapping[str, Header]) -> str:
+    return printable(next((h.sides for h in headers.values() if h.sides), ""), limit=40)
 
 
 def _shared_study(census: Census) -> list[str]:

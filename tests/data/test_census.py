@@ -170,6 +170,8 @@ def test_what_belongs_together_is_not_warned_of(headers: tuple[Header | None, ..
         ([Header(view="PA"), Header(view="LEFT LATERAL")], "1 lateral view(s) among frontal ones"),
         ([Header(intent="FOR PROCESSING")], "1 image(s) FOR PROCESSING"),
         ([Header(burned_in="YES")], "1 image(s) say that text is burned in"),
+        ([Header(sides="2 : 1"), Header()],
+         "1 image(s) have pixels that are not square (2 : 1) and are shown as if they were"),
         ([Header(uid="1")] * 3, "3 image(s) share a SOP instance UID"),
         ([Header(study="1")] * 2, "1 study(ies) of several patients, e.g. of p0 and p1"),
         ([Header(body_part="CHEST")] * 2 + [Header(body_part="HAND")],
@@ -179,3 +181,25 @@ def test_what_belongs_together_is_not_warned_of(headers: tuple[Header | None, ..
 def test_what_does_not_belong_is_named(headers: list[Header], said: str) -> None:
     (sentence,) = sentences(*headers)
     assert sentence.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "sides"),
+    [
+        ({}, ""),
+        ({"PixelAspectRatio": [1, 1]}, ""),
+        ({"PixelAspectRatio": [2, 1]}, "2 : 1"),
+        ({"PixelSpacing": [0.2, 0.1]}, "0.2 : 0.1"),
+        ({"ImagerPixelSpacing": [0.143, 0.143]}, ""),
+        ({"ImagerPixelSpacing": [0.143, 0.1435]}, ""),  # less than one in a hundred
+        ({"NominalScannedPixelSpacing": [0.1, 0.3]}, "0.1 : 0.3"),
+        ({"PixelSpacing": [0, 0.1]}, ""),
+    ],
+)
+def test_pixels_that_are_not_square_are_known(
+    tmp_path: Path, said: dict[str, list[float]], sides: str
+) -> None:
+    path = dicom(tmp_path / "a.dcm", 1, **said)
+    header = read_header(path)
+    assert header is not None
+    assert header.sides == sides
