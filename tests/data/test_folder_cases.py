@@ -740,3 +740,13 @@ def test_the_by_catch_of_disks_is_passed_over(tmp_path: Path, name: str) -> None
     root = png_set(tmp_path)
     (root / "ill" / name).write_bytes(bytes(128) + b"DICM" + bytes(200))
     assert (check(root).ok, check(root).images) == (True, 18)
+
+
+@pytest.mark.parametrize("hidden", [".old/a.png", ".b.png"])
+def test_a_hidden_class_and_a_hidden_image_beside_the_classes_are_said(
+    tmp_path: Path, hidden: str
+) -> None:
+    png_set(tmp_path)
+    put(tmp_path / hidden, 1)
+    (tmp_path / ".git").mkdir()  # nothing that could be an image
+    assert "1 hidden image(s) or folder(s) are not read" in check(tmp_path).warnings

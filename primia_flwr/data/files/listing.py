@@ -221,9 +221,14 @@ def _mode(path: Path) -> int:
 
 
 def _is_hidden_image(path: Path) -> bool:
-    if path.name.startswith("._"):  # what macOS keeps beside a file
-        return False
-    return stat.S_ISDIR(_mode(path)) or path.suffix.lower() in SUFFIXES
+    return is_image_name(path.name) or (
+        stat.S_ISDIR(_mode(path)) and not path.name.startswith("._")
+    )
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name is an image's, and not of what macOS keeps beside one."""
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith("._")
 
 
 def holds_images(folder: Path) -> bool:

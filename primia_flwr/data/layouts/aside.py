@@ -4,7 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from primia_flwr.data.files.listing import Listing, is_hidden, leads_back
+from primia_flwr.data.files.listing import (
+    Listing,
+    holds_images,
+    is_hidden,
+    is_image_name,
+    leads_back,
+)
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.storage.printable import printable
 
@@ -21,7 +27,9 @@ def with_aside(
     """Add what is not read: in class folders, by their listings, and beside them in `parents`."""
     beside = Listing()
     for path in (path for parent in parents for path in sorted(parent.iterdir())):
-        if not path.is_dir() and not is_hidden(path.name):
+        if path.name.startswith("."):
+            beside.hidden += holds_images(path) if path.is_dir() else is_image_name(path.name)
+        elif not path.is_dir() and not is_hidden(path.name):
             beside.look_at(path)
     every = [beside, *listings.values()]
     unread: Counter[str] = Counter()
