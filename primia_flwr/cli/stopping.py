@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for a command that is meant to be stopped."""
+"""Ctrl-C, SIGTERM and a closed terminal, for a command that is meant to be stopped."""
 
 import signal
 import threading
@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
+from primia_flwr.processes.stop_signals import stop_signals
+
 
 class Stopping:
-    """Turns the first Ctrl-C or SIGTERM into a `KeyboardInterrupt` where that does no harm.
+    """Turns the first signal to stop into a `KeyboardInterrupt` where that does no harm.
 
     A context manager; signals come to the main thread only, so in another one it does nothing.
     Within `breaks()` the interrupt comes at once; else when the next `breaks()` begins, so that
@@ -23,7 +25,7 @@ class Stopping:
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             self._before[number] = signal.signal(number, self._hear)
         return self
 

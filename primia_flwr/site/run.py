@@ -23,6 +23,7 @@ from primia_flwr.processes.children import (
     free_port,
     isolated_module,
 )
+from primia_flwr.processes.stop_signals import stop_signals
 from primia_flwr.site.bundle.first_look import check_supernode
 from primia_flwr.site.ended import NOT_ACTIVATED, why_ended
 from primia_flwr.site.gate import check_flower
@@ -147,9 +148,9 @@ def _check_certificates(policy: SitePolicy) -> None:
 
 
 def main() -> None:
-    """Run the site whose policy file is the one argument, until SIGTERM or SIGINT."""
+    """Run the site whose policy file is the one argument, until it is asked to stop."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, lambda *_: stop.set())
     try:
         run_site(Path(sys.argv[1]), stop=stop, say=lambda line: print(line, flush=True))

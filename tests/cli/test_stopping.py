@@ -10,7 +10,7 @@ import pytest
 from primia_flwr.cli.stopping import Stopping
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_one_waits_for_what_is_in_hand(number: signal.Signals) -> None:
     done: list[str] = []
     with Stopping() as stopping:
@@ -67,3 +67,14 @@ def test_in_another_thread_than_the_main_one_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert failed == []
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping() as stopping, stopping.breaks():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.05)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

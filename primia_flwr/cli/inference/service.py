@@ -15,6 +15,7 @@ from primia_flwr.errors import ConfigError
 from primia_flwr.inference.transport.channel import Channel
 from primia_flwr.inference.transport.credentials import Credentials, Role, load_credentials
 from primia_flwr.inference.transport.listener import Listener, Places
+from primia_flwr.processes.stop_signals import stop_signals
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,7 @@ def listen(
     quiet: bool,
     greeting: str = "",
 ) -> None:
-    """Serve every party that comes, each on a thread, until Ctrl-C or SIGTERM.
+    """Serve every party that comes, each on a thread, until it is asked to stop.
 
     `greeting` is what the party that listens is told before anybody comes.
     """
@@ -83,7 +84,7 @@ def listen(
     logging.getLogger("primia_flwr").addHandler(handler)
     logging.getLogger("primia_flwr").setLevel(logging.INFO)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, lambda *_: stop.set())
     where = address or _everywhere(credentials.own.address)
     listener = Listener(where, credentials, accept=tuple(places), places=places, timeout=timeout)

@@ -9,16 +9,17 @@ from rich.console import Console
 
 from primia_flwr.cli.command import Command
 from primia_flwr.cli.site.policy import SiteArguments
+from primia_flwr.processes.stop_signals import stop_signals
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.run import run_site
 
 
 def _run(cfg: SiteArguments) -> dict[str, Any]:
-    """Run the site until Ctrl-C or SIGTERM."""
+    """Run the site until Ctrl-C, SIGTERM or the end of the terminal."""
     policy = load_policy(Path(cfg.site))
     console = Console(stderr=cfg.quiet, emoji=False)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, lambda *_: stop.set())
 
     def say(line: str) -> None:
