@@ -32,7 +32,7 @@ _PRETRAINED = (
     ("densenet121", "batch"),
     ("resnet18", "batch"),
 )
-_NETWORK = ("model.norm=group", "model.norm_groups=8")
+_NETWORK = ("model.norm=group", "model.norm_groups=8", "model.weight_standardisation=false")
 
 
 def pretrained(folder: Path, patients: int) -> Path:
