@@ -170,3 +170,7 @@ def test_a_run_that_never_began_leaves_no_folder(
     (tmp_path / "mine").mkdir()
     assert "text.png" in mistake(capsys, "train", *words, "output_dir=mine/run")
     assert not list((tmp_path / "mine").iterdir())
+    (tmp_path / "linked").symlink_to(tmp_path / "mine")
+    assert "text.png" in mistake(capsys, "train", *words, "output_dir=linked")
+    assert (tmp_path / "linked").is_symlink()  # what the user made stays, as it was
+    assert not list((tmp_path / "mine").iterdir())

@@ -102,6 +102,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
 def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Train one experiment in a folder, with the live view and the table at the end."""
+    made = _folders_made(experiment, run_dir)
     with writing(f"output_dir={run_dir}", error=ConfigError, remedy=_WRITABLE):
         make_folder(run_dir)
     new = not any(run_dir.iterdir())
@@ -118,16 +119,30 @@ def _train_in(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
                 raise
             except PrimiaError:
                 if new and not (run_dir / "run.json").exists():
-                    _forget(run_dir, named=bool(experiment.output_dir))
+                    _forget(run_dir, made)
                 raise
     show_result(experiment, run_dir)
     return result
 
 
-def _forget(run_dir: Path, *, named: bool) -> None:
-    """Remove the folder of a run that never began; `named`: the user chose where it lies."""
-    shutil.rmtree(run_dir)
-    for folder in () if named else run_dir.parents[:2]:  # outputs/<date>, where it is empty
+def _folders_made(experiment: Experiment, run_dir: Path) -> int:
+    """Return how many folders a run is given: outputs/<date>/<run>, its own alone, or none."""
+    if not experiment.output_dir:
+        return 3
+    return 0 if run_dir.exists() else 1
+
+
+def _forget(run_dir: Path, made: int) -> None:
+    """Empty the folder of a run that never began, and remove the `made` folders it was given.
+
+    A folder that the user made stays: it may be a link, or the one that the command runs in.
+    """
+    for path in run_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for folder in (run_dir, *run_dir.parents[:2])[:made]:  # outputs/<date>/<run>, where empty
         with contextlib.suppress(OSError):
             folder.rmdir()
 

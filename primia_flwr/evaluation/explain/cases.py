@@ -8,7 +8,8 @@ and for their owner only.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ class Explanation:
     cases: tuple[ExplainedCase, ...]
 
 
-def write_cases(folder: Path, explanation: Explanation) -> None:
-    """Write the pictures, then cases.json, so that the list never names what is not there.
+@contextmanager
+def drawing_into(folder: Path) -> Iterator[None]:
+    """Make a folder for the block's pictures of test images, for its owner only.
 
     Raises
     ------
@@ -74,17 +76,29 @@ def write_cases(folder: Path, explanation: Explanation) -> None:
     """
     try:
         make_folder(folder)
-        for old in (folder / FILE, *folder.glob("case-*.png")):
-            old.unlink(missing_ok=True)
-        for number, case in enumerate(explanation.cases, start=1):
-            for name, picture in zip(_names(number), (case.image, case.heat), strict=True):
-                Image.fromarray(picture).save(folder / name)
+        yield
         only_for_owner(folder)
     except OSError as error:
         raise DataError(
             f"{folder} cannot be written ({error.strerror or error}); expected a writable folder "
             "with free space; make room, or run with report.saliency=0"
         ) from None
+
+
+def write_cases(folder: Path, explanation: Explanation) -> None:
+    """Write the pictures, then cases.json, so that the list never names what is not there.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written.
+    """
+    with drawing_into(folder):
+        for old in (folder / FILE, *folder.glob("case-*.png")):
+            old.unlink(missing_ok=True)
+        for number, case in enumerate(explanation.cases, start=1):
+            for name, picture in zip(_names(number), (case.image, case.heat), strict=True):
+                Image.fromarray(picture).save(folder / name)
     write_result(folder / FILE, _to_dict(explanation))
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from primia_flwr.errors import DataError
-from primia_flwr.evaluation.explain.cases import Picture, read_picture
-from primia_flwr.storage.atomic import make_folder, only_for_owner
+from primia_flwr.evaluation.explain.cases import Picture, drawing_into, read_picture
 from primia_flwr.storage.reading import reading
 
 
@@ -24,18 +23,11 @@ def write_pictures(folder: Path, pictures: Mapping[int, Picture]) -> None:
     DataError
         If the folder cannot be written.
     """
-    try:
-        make_folder(folder)
+    with drawing_into(folder):
         for old in folder.glob("line-*.png"):
             old.unlink()
         for row, picture in pictures.items():
             Image.fromarray(picture).save(folder / f"line-{row + 1}.png")
-        only_for_owner(folder)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written ({error.strerror or error}); expected a writable folder "
-            "with free space; make room, or run with report.saliency=0"
-        ) from None
 
 
 def read_pictures(folder: Path) -> dict[int, Picture]:
