@@ -4,6 +4,11 @@ import signal
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return Ctrl-C, SIGTERM and a closed terminal, but for what is ignored, as `nohup` has it."""
-    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return tuple(one for one in asked if signal.getsignal(one) is not signal.SIG_IGN)
+    """Return Ctrl-C, SIGTERM and a closed terminal; not the last one under `nohup`.
+
+    Ctrl-C counts where a shell has it ignored, too, as in a script's background job: it is how
+    `primia runs stop` asks.
+    """
+    always = (signal.SIGINT, signal.SIGTERM)
+    outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return always if outlives else (*always, signal.SIGHUP)
