@@ -84,7 +84,6 @@ def test_ctrl_c_counts_where_a_script_has_it_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Stopping() as stopping, pytest.raises(KeyboardInterrupt), stopping.breaks():
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
+            interrupted_twice()
     finally:
         signal.signal(signal.SIGINT, before)
