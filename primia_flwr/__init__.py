@@ -17,7 +17,7 @@ _ROOMS = {
     "config.experiment.schema": ("Experiment",),
     "config.load": ("compose_experiment", "load_experiment", "to_yaml"),
     "data.dataset": ("LabelledImages", "SiteData", "load_images", "load_site", "load_test"),
-    "data.layouts.readers": ("read_manifest",),
+    "data.reading.any_layout": ("read_manifest",),
     "data.manifest": ("Manifest",),
     "errors": ("ConfigError", "DataError", "PrimiaError"),
     "models.card": ("ModelCard",),

@@ -18,8 +18,8 @@ from primia_flwr.data.dataset import SiteData as SiteData
 from primia_flwr.data.dataset import load_images as load_images
 from primia_flwr.data.dataset import load_site as load_site
 from primia_flwr.data.dataset import load_test as load_test
-from primia_flwr.data.layouts.readers import read_manifest as read_manifest
 from primia_flwr.data.manifest import Manifest as Manifest
+from primia_flwr.data.reading.any_layout import read_manifest as read_manifest
 from primia_flwr.errors import ConfigError as ConfigError
 from primia_flwr.errors import DataError as DataError
 from primia_flwr.errors import PrimiaError as PrimiaError

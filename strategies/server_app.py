@@ -12,7 +12,7 @@ from torch import nn
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import load_experiment
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.data.size_bins import side_bins
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.flower.roster_grid import RosterGrid

@@ -112,12 +112,7 @@ TASKS = Table(
     ("task", "judge", "parts", "compared", "predictions", "image_csv"),
 )
 MODELS = Table("primia_flwr/models/architectures", "MODEL", ("models", "model"))
-LAYOUTS = Table(
-    "primia_flwr/data/layouts",
-    "LAYOUT",
-    ("layouts", "data"),
-    ("aside", "common", "findings", "labels", "radiograph", "readers", "table"),
-)
+LAYOUTS = Table("primia_flwr/data/layouts", "LAYOUT", ("layouts", "data"))
 TABLES = (RULES, TASKS, MODELS, LAYOUTS)
 
 

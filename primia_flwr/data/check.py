@@ -18,12 +18,12 @@ from primia_flwr.data.files.images import decode, depth_is_guessed
 from primia_flwr.data.files.listing import file_digest, kind_of, read_head
 from primia_flwr.data.files.masks import decode_partner
 from primia_flwr.data.files.store import describe_unreadable, in_parallel
-from primia_flwr.data.layouts.common import split_folders, split_of, sub_folders
-from primia_flwr.data.layouts.labels import check_findings
-from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.misfits import misfits
 from primia_flwr.data.names import is_own
+from primia_flwr.data.reading.any_layout import in_split, read_manifest
+from primia_flwr.data.reading.common import split_folders, split_of, sub_folders
+from primia_flwr.data.reading.labels import check_findings
 from primia_flwr.errors import DataError, PrimiaError
 from primia_flwr.storage.printable import printable
 from primia_flwr.tasks.findings import UNKNOWN

@@ -15,11 +15,11 @@ from torch import Tensor
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.rows import TASKS
 from primia_flwr.data.files.store import Store, open_store
-from primia_flwr.data.layouts.labels import check_findings
-from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.names import key_of
 from primia_flwr.data.pictures import pictures_of
+from primia_flwr.data.reading.any_layout import in_split, read_manifest
+from primia_flwr.data.reading.labels import check_findings
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.tasks.task import Task

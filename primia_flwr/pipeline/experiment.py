@@ -26,8 +26,8 @@ from primia_flwr.data.dataset import (
     load_test,
 )
 from primia_flwr.data.files.progress import telling
-from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pseudonyms import private_folder
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.evaluation.sets import COVERAGE, judge_sets, set_rule
 from primia_flwr.flower.launcher import RunStopped
 from primia_flwr.flower.shares import shares

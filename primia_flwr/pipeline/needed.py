@@ -7,8 +7,8 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.rows import LAYOUTS
 from primia_flwr.data.files.listing import holds_images
-from primia_flwr.data.layouts.common import existing_root
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.reading.any_layout import read_manifest
+from primia_flwr.data.reading.common import existing_root
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.extras import need
 from primia_flwr.runs.tracking_mode import check_server

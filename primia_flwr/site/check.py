@@ -226,8 +226,8 @@ def _data_command(cfg: "DataConfig") -> str:
 
 def _with_another_class(cfg: "DataConfig") -> "DataConfig":
     """Name a second class where there is one only: an experiment names them all."""
-    from primia_flwr.data.layouts.common import OneClassError
-    from primia_flwr.data.layouts.readers import read_manifest
+    from primia_flwr.data.reading.any_layout import read_manifest
+    from primia_flwr.data.reading.common import OneClassError
 
     try:
         read_manifest(cfg, seed=0)

@@ -13,8 +13,8 @@ from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.data.dataset import hold_out_test, named_sites
 from primia_flwr.data.files.store import open_store
-from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pictures import pictures_of
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.flower.bundle import stage_bundle
 from primia_flwr.pipeline.experiment import Watcher, run_experiment, settle, test_set
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import LabelledImages, load_images
-from primia_flwr.data.layouts.readers import in_split, read_manifest
+from primia_flwr.data.reading.any_layout import in_split, read_manifest
 
 
 def load_all(cfg: DataConfig, *, seed: int) -> LabelledImages:

@@ -25,8 +25,8 @@ from primia_flwr.data.dataset import (
 )
 from primia_flwr.data.files import store
 from primia_flwr.data.files.images import decode, resize
-from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.errors import ConfigError, DataError
 from tests.data.everything import load_all
 

@@ -18,9 +18,9 @@ from primia_flwr.cli.data.partition import COMMAND as PARTITION
 from primia_flwr.config.experiment.data import DataConfig, SelectConfig
 from primia_flwr.data.check import Findings, check_data
 from primia_flwr.data.dataset import data_notes, load_own_site, load_site, load_test
-from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.names import NOBODY
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.errors import DataError
 from tests.data.folder_maker import dicom, dicom_set, picture, png_set, put, table
 

@@ -7,8 +7,8 @@ import pytest
 
 from primia_flwr.config.experiment.data import DataConfig, PartitionConfig
 from primia_flwr.data.check import check_data
-from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import shared_patients
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.data.split.partition import partition_over_sites
 
 ROOT = Path(

@@ -14,7 +14,7 @@ from PIL import Image
 from primia_flwr.cli import main
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.data.files.store import open_store
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.evaluation.explain.cases import ExplainedCase, Explanation, write_cases
 from primia_flwr.evaluation.predictions import write_predictions
 from primia_flwr.storage.atomic import write_result

@@ -13,7 +13,7 @@ from sklearn.metrics import matthews_corrcoef
 from primia_bench.models.scanners import SITES
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import LabelledImages, load_images
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.models import load_model
 from primia_flwr.storage import plain_csv
 from primia_flwr.training.device import pick_device

@@ -144,7 +144,7 @@ def _images(
 ) -> tuple[Any, Any, str]:
     """Return the images, the manifest of all, and which of the data they are."""
     from primia_flwr.data.dataset import load_images, load_test
-    from primia_flwr.data.layouts.readers import in_split
+    from primia_flwr.data.reading.any_layout import in_split
 
     manifest = _manifest(cfg, seed=seed)
     if not asked.is_new and asked.split in (None, "auto", "test"):
@@ -157,7 +157,7 @@ def _images(
 
 def _manifest(cfg: DataConfig, *, seed: int) -> Any:
     """List the images with the model's classes; classes without an image are allowed."""
-    from primia_flwr.data.layouts.readers import read_manifest
+    from primia_flwr.data.reading.any_layout import read_manifest
 
     try:
         manifest = read_manifest(cfg, seed=seed)

@@ -56,8 +56,8 @@ def _run(cfg: _DataPartitionConfig) -> dict[str, Any]:
     """
     from primia_flwr.data.dataset import hold_out_test, named_sites  # heavy
     from primia_flwr.data.files.store import open_store
-    from primia_flwr.data.layouts.readers import read_manifest
     from primia_flwr.data.pictures import pictures_of
+    from primia_flwr.data.reading.any_layout import read_manifest
 
     _check_output(Path(cfg.output))
     whole = read_manifest(cfg.data, seed=cfg.seed)

@@ -12,10 +12,10 @@ from pathlib import Path
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.dicom import read_patient
 from primia_flwr.data.files.listing import Listing, is_dicom, list_folder
-from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import is_own
 from primia_flwr.data.pseudonyms import Pseudonyms
+from primia_flwr.data.reading.any_layout import in_split, read_manifest
 from primia_flwr.errors import ConfigError, DataError
 
 _PLAIN = re.compile(r"[^\W_][\w .+-]{0,63}")

@@ -1,5 +1,5 @@
-"""The layouts in which image folders come, one a file; a layout lists and decodes nothing.
+"""The layouts in which image folders come, one a file; a layout decodes nothing.
 
-`readers` finds the one that an experiment names. Imports manifest and files of `data`;
-`data.dataset` and the commands on data import it.
+`data.reading.any_layout` finds the one that an experiment names. Imports `reading`, `drawing`,
+manifest and files of `data`; nothing imports a layout by its module but another layout.
 """

@@ -2,12 +2,12 @@
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.rows import TASKS
-from primia_flwr.data.layouts.common import existing_root
 from primia_flwr.data.layouts.folder import read_folder
 from primia_flwr.data.layouts.manifest import read_table
 from primia_flwr.data.layouts.paired import read_paired
 from primia_flwr.data.layouts.pneumonia import is_pneumonia, read_pneumonia
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.reading.common import existing_root
 
 
 def _read_auto(cfg: DataConfig, *, seed: int) -> Manifest:

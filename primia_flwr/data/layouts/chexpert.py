@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.layouts.common import existing_root
-from primia_flwr.data.layouts.labels import (
+from primia_flwr.data.layouts.manifest import inside
+from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.reading.common import existing_root
+from primia_flwr.data.reading.labels import (
     UNMENTIONED,
     Labelled,
     finding_names,
     label_in,
     labelled_manifest,
 )
-from primia_flwr.data.layouts.manifest import inside
-from primia_flwr.data.layouts.table import read_columns
-from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.reading.table import read_columns
 from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
 

@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.census import read_header
 from primia_flwr.data.files.listing import list_folder
-from primia_flwr.data.layouts.aside import with_aside
-from primia_flwr.data.layouts.common import (
+from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.names import is_placeholder, key_of, own_patient
+from primia_flwr.data.reading.aside import with_aside
+from primia_flwr.data.reading.common import (
     existing_root,
     find_classes,
     is_synthetic,
@@ -19,8 +21,6 @@ from primia_flwr.data.layouts.common import (
     split_of,
     sub_folders,
 )
-from primia_flwr.data.manifest import Manifest, Sample
-from primia_flwr.data.names import is_placeholder, key_of, own_patient
 from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
 

@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.config.rows import TASKS
-from primia_flwr.data.layouts.common import SPLIT_FOLDERS, existing_root, find_classes, is_synthetic
 from primia_flwr.data.layouts.folder import PatientOf, header_patient, patient_reader
-from primia_flwr.data.layouts.labels import Labelled, finding_names, label_in, labelled_manifest
 from primia_flwr.data.layouts.paired import mask_values
-from primia_flwr.data.layouts.table import Row, Table, read_columns, read_rows
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import is_placeholder, key_of, own_patient, spellings
+from primia_flwr.data.reading.common import SPLIT_FOLDERS, existing_root, find_classes, is_synthetic
+from primia_flwr.data.reading.labels import Labelled, finding_names, label_in, labelled_manifest
+from primia_flwr.data.reading.table import Row, Table, read_columns, read_rows
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
 

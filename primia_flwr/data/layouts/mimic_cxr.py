@@ -9,10 +9,10 @@ from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.layouts.chexpert import HEALTHY, columns_of, labels_of
-from primia_flwr.data.layouts.common import existing_root
-from primia_flwr.data.layouts.labels import Labelled, finding_names, labelled_manifest
-from primia_flwr.data.layouts.table import Row, read_columns
 from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.reading.common import existing_root
+from primia_flwr.data.reading.labels import Labelled, finding_names, labelled_manifest
+from primia_flwr.data.reading.table import Row, read_columns
 from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
 

@@ -18,9 +18,9 @@ from PIL import Image
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.listing import cache_folder, locked
 from primia_flwr.data.files.volumes import load_slices
-from primia_flwr.data.layouts.common import existing_root
 from primia_flwr.data.layouts.paired import read_paired
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.reading.common import existing_root
 from primia_flwr.errors import DataError
 from primia_flwr.extras import need
 from primia_flwr.storage.reading import parse_json, read_text, reading

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.layouts.common import existing_root
-from primia_flwr.data.layouts.labels import Labelled, finding_names, labelled_manifest
 from primia_flwr.data.layouts.manifest import inside
-from primia_flwr.data.layouts.table import read_columns
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import key_of
+from primia_flwr.data.reading.common import existing_root
+from primia_flwr.data.reading.labels import Labelled, finding_names, labelled_manifest
+from primia_flwr.data.reading.table import read_columns
 from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
 

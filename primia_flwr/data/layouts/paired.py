@@ -5,10 +5,10 @@ from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.listing import SUFFIXES, Listing, list_folder
-from primia_flwr.data.layouts.aside import with_aside
-from primia_flwr.data.layouts.common import existing_root, is_synthetic, no_images, split_folders
 from primia_flwr.data.layouts.folder import patients_by_path
 from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.reading.aside import with_aside
+from primia_flwr.data.reading.common import existing_root, is_synthetic, no_images, split_folders
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.listing import image_files, is_dicom, list_folder
-from primia_flwr.data.layouts.aside import with_aside
-from primia_flwr.data.layouts.common import (
+from primia_flwr.data.manifest import Manifest, Sample
+from primia_flwr.data.reading.aside import with_aside
+from primia_flwr.data.reading.common import (
     class_names,
     existing_root,
     is_synthetic,
     no_images,
     split_folders,
 )
-from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 
 _CLASSES = ("bacterial", "normal", "viral")

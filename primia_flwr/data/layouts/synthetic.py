@@ -15,14 +15,15 @@ from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.rows import TASKS
+from primia_flwr.data.drawing import radiograph
+from primia_flwr.data.drawing.findings import FINDINGS, TABLE, write_drawn
 from primia_flwr.data.files.listing import cache_folder, locked
-from primia_flwr.data.layouts import radiograph
-from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
-from primia_flwr.data.layouts.findings import read_drawn, write_drawn
+from primia_flwr.data.layouts.manifest import read_table
 from primia_flwr.data.layouts.pneumonia import FOLDERS, read_pneumonia
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.reading.common import note_synthetic
 from primia_flwr.data.seeding import generator
-from primia_flwr.errors import DataError
+from primia_flwr.errors import ConfigError, DataError
 
 MASKS = "masks"
 _REGIONS = ("background", "lung", "consolidation")
@@ -47,7 +48,7 @@ class _Picture:
 def _read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
     """Draw the radiographs of `data.synthetic` unless they lie in the cache, and read them."""
     if TASKS[cfg.task].several:
-        return read_drawn(_findings(cfg), cfg)
+        return _read_findings(cfg)
     masked = TASKS[cfg.task].masked
     root = write_synthetic(cfg.synthetic, Path(cfg.cache_dir).expanduser().resolve(), masked=masked)
     known = [] if masked else cfg.classes
@@ -89,10 +90,25 @@ def write_synthetic(cfg: SyntheticConfig, cache: Path, *, masked: bool = False) 
     return _kept(cache, kind, cfg, lambda draft: _write_all(cfg, draft, masked=masked))
 
 
-def _findings(cfg: DataConfig) -> Path:
-    """Write the radiographs with several findings, and return their folder."""
+def _read_findings(cfg: DataConfig) -> Manifest:
+    """Read the radiographs with several findings, or those of them that `data.classes` names.
+
+    Raises
+    ------
+    ConfigError
+        If `data.classes` names another finding.
+    """
+    names = list(cfg.classes) or list(FINDINGS)
+    if other := [name for name in names if name not in FINDINGS]:
+        raise ConfigError(
+            f"data.classes names {other[0]!r:.80}; expected findings that are drawn: "
+            f"{', '.join(FINDINGS)}; set data.classes=[]"
+        )
     cache, drawn = Path(cfg.cache_dir).expanduser().resolve(), cfg.synthetic
-    return _kept(cache, "synthetic-findings", drawn, lambda draft: write_drawn(drawn, draft))
+    root = _kept(cache, "synthetic-findings", drawn, lambda draft: write_drawn(drawn, draft))
+    table = replace(cfg, layout="manifest", manifest=str(root / TABLE), root=str(root),
+                    classes=names, columns={}, patient_column="patient")  # fmt: skip
+    return replace(read_table(table, seed=0), synthetic=True)
 
 
 def _kept(cache: Path, kind: str, cfg: SyntheticConfig, write: Callable[[Path], None]) -> Path:
@@ -111,8 +127,7 @@ def _write_all(cfg: SyntheticConfig, folder: Path, *, masked: bool) -> None:
         (folder / name).mkdir()
         if masked:
             (folder / MASKS / name).mkdir(parents=True)
-    note = "Drawn by formula, of no patient: for demonstrations and tests only.\n"
-    (folder / SYNTHETIC_NOTE).write_text(note, encoding="utf-8")
+    note_synthetic(folder)
     for picture in _pictures(cfg):
         pixels, mask = radiograph.draw_with_mask(
             picture.finding,

@@ -16,8 +16,8 @@ from PIL import Image
 from primia_flwr.cli.main import run
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.deidentification import folder as folder_module
-from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.pseudonyms import open_pseudonyms
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.errors import DataError
 from primia_flwr.storage import plain_csv
 from tests.data.deidentification.headers import (

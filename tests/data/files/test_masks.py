@@ -19,7 +19,7 @@ from primia_flwr.config.experiment.data import (
 from primia_flwr.data.check import check_data
 from primia_flwr.data.dataset import load_own_site, load_site, load_test
 from primia_flwr.data.files.masks import decode_mask, resize_mask, restore_mask
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.data.transforms import build_augmentation, move_both
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.training.loader import augmented

@@ -16,9 +16,9 @@ from primia_flwr.config.load import compose_experiment
 from primia_flwr.config.rows import TASKS
 from primia_flwr.data.check import check_data
 from primia_flwr.data.dataset import load_site, load_test
-from primia_flwr.data.layouts.findings import FINDINGS
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.drawing.findings import FINDINGS
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.errors import ConfigError, DataError
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from primia_flwr.config.experiment.data import DataConfig, VolumesConfig
 from primia_flwr.data.dataset import load_own_site
 from primia_flwr.data.files.volumes import load_slices
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.errors import ConfigError, DataError
 
 SIZE = (10, 12, 6)  # to the right, to the front, up

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from tests.data.layouts import test_findings as honest
 from tests.fuzz.loaders.target import Made, put, target
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from primia_flwr.config.experiment.data import DataConfig
-from primia_flwr.data.layouts.common import is_synthetic
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import key_of
+from primia_flwr.data.reading.common import is_synthetic
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
 from primia_flwr.tasks.findings import UNKNOWN

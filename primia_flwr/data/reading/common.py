@@ -13,7 +13,7 @@ from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
 
 _WHOLE = re.compile(r"(-?[0-9]{1,300})(?:\.0*)?")
-SYNTHETIC_NOTE = "SYNTHETIC.txt"
+_SYNTHETIC_NOTE = "SYNTHETIC.txt"
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -45,9 +45,15 @@ def existing_root(cfg: DataConfig) -> Path:
     return root
 
 
+def note_synthetic(folder: Path) -> None:
+    """Write into a folder that its images were drawn by formula."""
+    note = "Drawn by formula, of no patient: for demonstrations and tests only.\n"
+    (folder / _SYNTHETIC_NOTE).write_text(note, encoding="utf-8")
+
+
 def is_synthetic(root: Path) -> bool:
     """Whether a folder, or the one it lies in, says that its images were drawn by formula."""
-    return any((folder / SYNTHETIC_NOTE).is_file() for folder in (root, root.parent))
+    return any((folder / _SYNTHETIC_NOTE).is_file() for folder in (root, root.parent))
 
 
 def sub_folders(folder: Path) -> list[Path]:

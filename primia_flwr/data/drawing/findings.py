@@ -6,52 +6,28 @@ consolidation with effusion. They are drawn into the lungs of the radiographs of
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
-from primia_flwr.data.layouts.common import SYNTHETIC_NOTE
-from primia_flwr.data.layouts.manifest import read_table
-from primia_flwr.data.layouts.radiograph import Plane, draw_with, markings, soft_edge, texture
-from primia_flwr.data.manifest import Manifest
+from primia_flwr.config.experiment.data import SyntheticConfig
+from primia_flwr.data.drawing.radiograph import Plane, draw_with, markings, soft_edge, texture
+from primia_flwr.data.reading.common import note_synthetic
 from primia_flwr.data.seeding import generator
-from primia_flwr.errors import ConfigError
 from primia_flwr.storage import plain_csv
 
 FINDINGS = ("cardiomegaly", "consolidation", "effusion", "interstitial", "nodule")
-_TABLE = "labels.csv"
+TABLE = "labels.csv"
 _UNKNOWN = 0.1
 """Share of the labels that nobody knows."""
 
 _Rng = np.random.Generator
 
 
-def read_drawn(root: Path, cfg: DataConfig) -> Manifest:
-    """Read what `write_drawn` wrote.
-
-    Raises
-    ------
-    ConfigError
-        If `data.classes` names another finding.
-    """
-    names = list(cfg.classes) or list(FINDINGS)
-    if other := [name for name in names if name not in FINDINGS]:
-        raise ConfigError(
-            f"data.classes names {other[0]!r:.80}; expected findings that are drawn: "
-            f"{', '.join(FINDINGS)}; set data.classes=[]"
-        )
-    table = replace(cfg, layout="manifest", manifest=str(root / _TABLE), root=str(root),
-                    classes=names, columns={}, patient_column="patient")  # fmt: skip
-    return replace(read_table(table, seed=0), synthetic=True)
-
-
 def write_drawn(cfg: SyntheticConfig, folder: Path) -> None:
     """Write PNG files and the table of their labels."""
-    note = "Drawn by formula, of no patient: for demonstrations and tests only.\n"
-    (folder / SYNTHETIC_NOTE).write_text(note, encoding="utf-8")
+    note_synthetic(folder)
     text = io.StringIO(newline="")
     writer = plain_csv.writer(text)
     writer.writerow(("path", "patient", *FINDINGS))
@@ -62,7 +38,7 @@ def write_drawn(cfg: SyntheticConfig, folder: Path) -> None:
             pixels, labels = _draw(cfg, patient, number)
             Image.fromarray(pixels).save(folder / name, compress_level=1)
             writer.writerow((name, f"patient{patient:05d}", *labels))
-    (folder / _TABLE).write_text(text.getvalue(), encoding="utf-8", newline="")
+    (folder / TABLE).write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
 def _draw(cfg: SyntheticConfig, patient: int, number: int) -> tuple[np.ndarray, list[str]]:

@@ -12,9 +12,10 @@ from sklearn.metrics import balanced_accuracy_score
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.data.dataset import load_site, load_test
-from primia_flwr.data.layouts import radiograph, synthetic
-from primia_flwr.data.layouts.readers import read_manifest
+from primia_flwr.data.drawing import radiograph
+from primia_flwr.data.layouts import synthetic
 from primia_flwr.data.layouts.synthetic import write_synthetic
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.data.seeding import generator
 from primia_flwr.errors import DataError
 from tests.data.everything import load_all

@@ -8,8 +8,8 @@ import pytest
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.layouts.pneumonia import parse_name
-from primia_flwr.data.layouts.readers import in_split, read_manifest
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.reading.any_layout import in_split, read_manifest
 from primia_flwr.errors import ConfigError, DataError
 
 WriteImage = Callable[..., Path]

@@ -11,8 +11,8 @@ import pytest
 from primia_flwr.config.experiment.data import DataConfig, SelectConfig
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.data.check import check_data
-from primia_flwr.data.layouts.readers import read_manifest
 from primia_flwr.data.manifest import Manifest
+from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.errors import ConfigError, DataError
 from tests.data.folder_maker import put
 
