@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def _build(options: RelayOrder, experiment: Any) -> "Strategy":
     """Return what asks for validation; nothing is averaged."""
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
 
     return WeightedFedAvg(**ALL_SELECTED)
 

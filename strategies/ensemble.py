@@ -31,7 +31,7 @@ class Vote:
 
 
 def _build(options: Vote, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
 
     return WeightedFedAvg(**ALL_SELECTED)
 

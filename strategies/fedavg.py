@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def _build(options: NoOptions, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
 
     return WeightedFedAvg(**ALL_SELECTED)
 

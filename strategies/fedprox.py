@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def _build(options: NoOptions, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedProx
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED, WeightedFedProx
 
     return WeightedFedProx(**ALL_SELECTED, proximal_mu=experiment.training.proximal_mu)
 

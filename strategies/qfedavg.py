@@ -33,7 +33,8 @@ class Fairness:
 
 
 def _build(options: Fairness, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedQFedAvg
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
+    from strategies.averaging.weighted_qfedavg import WeightedQFedAvg
 
     curvature = options.curvature or 1 / experiment.training.learning_rate
     return WeightedQFedAvg(**ALL_SELECTED, q=options.q, curvature=curvature)

@@ -20,7 +20,7 @@ _STEPS = "a control variate is the mean of plain gradients"
 
 
 def _build(options: NoOptions, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
 
     return WeightedFedAvg(**ALL_SELECTED)
 

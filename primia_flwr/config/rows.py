@@ -36,12 +36,15 @@ class Table(Mapping[str, Any]):
         their YAML, e.g. `("strategies", "strategy")`.
     others : tuple of str
         Files of the folder that are no rows, without `.py`.
+    families : tuple of str
+        Folders below it that hold further rows, and nothing else.
     """
 
     folder: str
     attribute: str
     kind: tuple[str, str]
     others: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str]:
         yield from self._own()
@@ -54,8 +57,8 @@ class Table(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._own():
-            return getattr(importlib.import_module(f"{self._package()}.{name}"), self.attribute)
+        if module := self._own().get(name):
+            return getattr(importlib.import_module(f"{self._package()}.{module}"), self.attribute)
         file = self.plugins()[name]
         try:
             return getattr(_loaded(f"primia_plugins.{self.kind[0]}.{name}", file), self.attribute)
@@ -72,11 +75,15 @@ class Table(Mapping[str, Any]):
             for name in _names(root / self.kind[0], ())
         }
 
-    def _own(self) -> tuple[str, ...]:
+    def _own(self) -> dict[str, str]:
+        """Return the app's own rows, each with its module below the folder."""
         # In an installed wheel the package itself does not lie below the app's root.
         library = self.folder.startswith("primia_flwr/")
-        root = Path(__file__).parents[2] if library else app_root()
-        return _names(root / self.folder, self.others)
+        folder = (Path(__file__).parents[2] if library else app_root()) / self.folder
+        found = {name: name for name in _names(folder, self.others)}
+        for family in self.families:
+            found |= {name: f"{family}.{name}" for name in _names(folder / family, ())}
+        return dict(sorted(found.items()))
 
     def _package(self) -> str:
         package = self.folder.replace("/", ".")
@@ -103,7 +110,11 @@ def _loaded(name: str, file: Path) -> Any:
 
 
 RULES = Table(
-    "strategies", "RULE", ("strategies", "strategy"), ("server_app", "registry", "weighted_fedavg")
+    "strategies",
+    "RULE",
+    ("strategies", "strategy"),
+    ("server_app", "registry"),
+    families=("robust", "fedopt"),
 )
 TASKS = Table(
     "primia_flwr/tasks",

@@ -45,7 +45,7 @@ from strategies.aggregators.reply_validator import (
 from strategies.aggregators.sent_vector import SentModel
 from strategies.aggregators.server_step import aggregate, check_finite, load_moments, moments
 from strategies.aggregators.statistics_query import SiteSums, ask_statistics
-from strategies.weighted_fedavg import weighted_mean
+from strategies.averaging.weighted_fedavg import weighted_mean
 
 
 class PlainAggregator(Aggregator):

@@ -35,7 +35,7 @@ class Options:
 def build(options, experiment):
     from flwr.app import Array, ArrayRecord
 
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED, WeightedFedAvg
 
     class Bounded(WeightedFedAvg):
         fed = ()

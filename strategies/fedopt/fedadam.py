@@ -1,4 +1,4 @@
-"""Yogi on the mean update (Reddi et al. 2021)."""
+"""Adam on the mean update (Reddi et al. 2021)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,10 @@ if TYPE_CHECKING:
 
 
 def _build(options: ServerOptimizer, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedYogi
+    from strategies.averaging.server_optimisers import WeightedFedAdam
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
-    return WeightedFedYogi(**ALL_SELECTED, **options.numbers())
+    return WeightedFedAdam(**ALL_SELECTED, **options.numbers())
 
 
 RULE = Rule(_build, needs=Need.MEAN, options=ServerOptimizer)

@@ -1,7 +1,7 @@
 """Multi-Krum's choice, then a trimmed mean of each number (El Mhamdi et al. 2018).
 
 It stands against lies in few numbers too, which a distance over all of them does not see. What
-`strategies/krum.py` says of normalisation buffers holds here too.
+`strategies/robust/krum.py` says of normalisation buffers holds here too.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Bulyan:
 def _build(options: Bulyan, experiment: Any) -> "Strategy":
     from flwr.serverapp import strategy
 
-    from strategies.weighted_fedavg import ALL_SELECTED
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
     return strategy.Bulyan(**ALL_SELECTED, num_malicious_nodes=options.num_malicious)
 

@@ -30,7 +30,7 @@ class Krum:
 def _build(options: Krum, experiment: Any) -> "Strategy":
     from flwr.serverapp import strategy
 
-    from strategies.weighted_fedavg import ALL_SELECTED
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
     return strategy.Krum(**ALL_SELECTED, num_malicious_nodes=options.num_malicious)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def _build(options: NoOptions, experiment: Any) -> "Strategy":
     from flwr.serverapp.strategy import FedMedian
 
-    from strategies.weighted_fedavg import ALL_SELECTED
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
     return FedMedian(**ALL_SELECTED)
 

@@ -27,7 +27,7 @@ class TrimmedMean:
 def _build(options: TrimmedMean, experiment: Any) -> "Strategy":
     from flwr.serverapp.strategy import FedTrimmedAvg
 
-    from strategies.weighted_fedavg import ALL_SELECTED
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
     sites = len(experiment.federation.sites)
     if int(options.trim_fraction * sites) == 0:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primia_flwr.errors import ProtocolError
-from strategies.weighted_fedavg import WeightedFedAvg, weighted_mean
+from strategies.averaging.weighted_fedavg import WeightedFedAvg, weighted_mean
 
 
 def reply(weight, **arrays):

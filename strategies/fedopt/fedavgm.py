@@ -25,7 +25,8 @@ class Momentum:
 
 
 def _build(options: Momentum, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAvgM
+    from strategies.averaging.server_optimisers import WeightedFedAvgM
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
     return WeightedFedAvgM(
         **ALL_SELECTED,

@@ -1,7 +1,7 @@
 """The mean of the updates that are nearest to their neighbours (Blanchard et al. 2017).
 
-Of one update it is Krum; of all, the weighted mean. What `strategies/krum.py` says of normalisation
-buffers holds here too.
+Of one update it is Krum; of all, the weighted mean. What `strategies/robust/krum.py` says of
+normalisation buffers holds here too.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class MultiKrum:
 def _build(options: MultiKrum, experiment: Any) -> "Strategy":
     from flwr.serverapp import strategy
 
-    from strategies.weighted_fedavg import ALL_SELECTED
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
     return strategy.MultiKrum(
         **ALL_SELECTED,

@@ -24,7 +24,8 @@ class Adagrad:
 
 
 def _build(options: Adagrad, experiment: Any) -> "Strategy":
-    from strategies.weighted_fedavg import ALL_SELECTED, WeightedFedAdagrad
+    from strategies.averaging.server_optimisers import WeightedFedAdagrad
+    from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
     return WeightedFedAdagrad(**ALL_SELECTED, eta=options.server_learning_rate, tau=options.tau)
 
