@@ -46,20 +46,21 @@ def test_nobody_else_says_what_only_a_task_knows():
 
 def metrics_in(text):
     """The metrics of classification that stand as words of their own in a module's code."""
+    tree = ast.parse(text)
     docs = {
         id(node.body[0].value)
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(tree)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
     return {
         node.value
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and node.value in METRICS and id(node) not in docs
     } | {
         node.attr
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in METRICS - {"accuracy"}
     }
 
