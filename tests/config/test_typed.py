@@ -59,6 +59,11 @@ def test_text_needs_no_quotes(path: str) -> None:
     assert read_back(path) == path
 
 
+def test_a_home_of_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError, match="^~0/x begins with the home of a user who is none here"):
+        read_back("~0/x")
+
+
 def test_so_it_arrives() -> None:
     found = compose_experiment(["output_dir=Ä (1), [x]=it's\\", "data.root=007"])
     assert (found.output_dir, found.data.root) == ("Ä (1), [x]=it's\\", "007")
