@@ -3,6 +3,7 @@
 Source: Irvin et al. 2019; the columns are those of the released files.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,8 +32,8 @@ _PATIENT = re.compile(r"(?:^|/)(patient\d+)/")
 def _read_chexpert(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read the tables in `data.root`, or the one that `data.manifest` names.
 
-    Paths may begin with the name of the release's folder, whether the root is that folder or holds
-    it. The patient is in the path.
+    Paths may begin with the name of the release's folder, whether the root is that folder, however
+    it is called, or holds it. The patient is in the path. Tables may be compressed, `.csv.gz`.
 
     Raises
     ------
@@ -42,18 +43,30 @@ def _read_chexpert(cfg: DataConfig, *, seed: int) -> Manifest:
         If a table is missing or does not follow the layout.
     """
     findings, root = finding_names(cfg), existing_root(cfg)
-    tables = {root / name: split for name, split in _FILES.items()}
-    if cfg.manifest:
-        given = Path(cfg.manifest).expanduser().resolve()
-        tables = {given: _FILES.get(given.name, "")}
-    found = {path: split for path, split in tables.items() if cfg.manifest or path.is_file()}
+    found = _named(cfg.manifest) if cfg.manifest else _tables(root)
+    rows = [row for path, split in found.items() for row in _rows(path, root, split, findings)]
+    return labelled_manifest(cfg, root, rows, where=" and ".join(map(str, found)))
+
+
+def _named(manifest: str) -> dict[Path, str]:
+    path = Path(manifest).expanduser().resolve()
+    return {path: _FILES.get(path.name.lower().removesuffix(".gz"), "")}
+
+
+def _tables(root: Path) -> dict[Path, str]:
+    """Return the tables of a folder, each with its split, in any case of letters."""
+    files = {path.name.lower(): path for path in root.iterdir() if path.is_file()}
+    found = {
+        path: split
+        for name, split in _FILES.items()
+        if (path := files.get(name) or files.get(f"{name}.gz"))
+    }
     if not found:
         raise DataError(
-            f"{root}: has none of {', '.join(_FILES)}; expected CheXpert's tables: correct "
-            "data.root, or name one in data.manifest"
+            f"{root}: has none of {', '.join(_FILES)} or .csv.gz; expected CheXpert's tables: "
+            "correct data.root, or name one in data.manifest"
         )
-    rows = [row for path, split in found.items() for row in _rows(path, root, split, findings)]
-    return labelled_manifest(cfg, root, rows, where=str(next(iter(found))))
+    return found
 
 
 def _rows(path: Path, root: Path, split: str, findings: Sequence[str]) -> list[Labelled]:
@@ -89,17 +102,21 @@ def labels_of(row: Mapping[str, str], findings: Sequence[str], where: str) -> tu
 
 
 def _sample(root: Path, text: str, split: str, where: str) -> Sample:
-    path = inside(root, text, where=where)
-    first, _, rest = path.partition("/")
-    if rest and first == root.name and not (root / first).exists():
-        path = rest
-    patient = _PATIENT.search(path)
+    whole = inside(root, text, where=where)
+    patient = _PATIENT.search(whole)
     if not patient:
         raise DataError(
             f"{where}: the path {printable(text, limit=200)} names no patient; expected e.g. "
             "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"
         )
-    return Sample(path, 0, patient[1], split=split)
+    return Sample(_below(root, whole), 0, patient[1], split=split)
+
+
+def _below(root: Path, path: str) -> str:
+    """Return a path without the folders at its beginning that the root does not hold."""
+    parts = path.split("/")
+    held = (k for k in range(len(parts)) if os.path.exists(root / parts[k]))
+    return "/".join(parts[next(held, 0) :])
 
 
 LAYOUT = _read_chexpert

@@ -26,7 +26,8 @@ _SUFFIXES = (".jpg", ".dcm", ".png")
 def _read_mimic_cxr(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read `mimic-cxr-2.0.0-chexpert.csv` and `-split.csv` in `data.root`, perhaps `.gz`.
 
-    An image is `files/p10/p10000032/s50414267/<dicom_id>.jpg`, or `.dcm`. Images of a study without
+    `data.manifest` may name another table of labels with the same columns, e.g. NegBio's. An image
+    is `files/p10/p10000032/s50414267/<dicom_id>.jpg`, or `.dcm`. Images of a study without
     labels are left out, and counted.
 
     Raises
@@ -37,7 +38,8 @@ def _read_mimic_cxr(cfg: DataConfig, *, seed: int) -> Manifest:
         If a table is missing or does not follow the layout.
     """
     findings, root = finding_names(cfg), existing_root(cfg)
-    of_study = _study_labels(_table(root, "chexpert"), findings)
+    labels = Path(cfg.manifest).expanduser().resolve() if cfg.manifest else _table(root, "chexpert")
+    of_study = _study_labels(labels, findings)
     path = _table(root, "split")
     rows, without = [], 0
     for number, row in read_columns(path, _SPLIT_COLUMNS):
@@ -56,7 +58,7 @@ def _read_mimic_cxr(cfg: DataConfig, *, seed: int) -> Manifest:
         image = Sample(_place(root, *study, row["dicom_id"]), 0, study[0], split=split)
         rows.append(Labelled(image, of_study[study]))
     note = f"{without} image(s) of studies without labels are left out" if without else ""
-    manifest = labelled_manifest(cfg, root, rows, where=str(path))
+    manifest = labelled_manifest(cfg, root, rows, where=f"{path} with {labels.name}")
     return manifest.noting(note).leaving({"study without labels": without})
 
 

@@ -4,7 +4,7 @@ Source: Wang et al. 2017; names and columns are those of the released files.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
@@ -34,7 +34,7 @@ def _read_nih(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read the table in `data.root`, or the one that `data.manifest` names.
 
     Images lie in the root, in `images`, or in `images_001/images` and so on. Where both lists of
-    the official split are there, it is taken.
+    the official split are there, it is taken; one alone is said, as are files of one name.
 
     Raises
     ------
@@ -50,7 +50,8 @@ def _read_nih(cfg: DataConfig, *, seed: int) -> Manifest:
             f"data.layout=nih: {', '.join(_FINDINGS)}"
         )
     path = Path(cfg.manifest).expanduser().resolve() if cfg.manifest else _table(root)
-    places, splits = _places(root), _splits(root)
+    found, splits = _places(root), _splits(root)
+    places = {name: folders[0] for name, folders in found.items()}
     rows = []
     for number, row in read_columns(path, _COLUMNS):
         where, name = f"{path}, line {number}", row["Image Index"]
@@ -66,16 +67,16 @@ def _read_nih(cfg: DataConfig, *, seed: int) -> Manifest:
             split=splits.get(name, ""),
         )  # fmt: skip
         rows.append(Labelled(image, _labels(row["Finding Labels"], findings, where)))
-    return labelled_manifest(cfg, root, rows, where=str(path))
+    return labelled_manifest(cfg, root, rows, where=str(path)).noting(_alone(root), _twice(found))
 
 
 def _table(root: Path) -> Path:
-    found = sorted(root.glob("Data_Entry_2017*.csv"))
+    found = sorted([*root.glob("Data_Entry_2017*.csv"), *root.glob("Data_Entry_2017*.csv.gz")])
     if len(found) == 1:
         return found[0]
     raise DataError(
-        f"{root}: has {len(found)} tables Data_Entry_2017*.csv; expected one: correct data.root, "
-        "or name it in data.manifest"
+        f"{root}: has {len(found)} tables Data_Entry_2017*.csv or .csv.gz; expected one: correct "
+        "data.root, or name it in data.manifest"
     )
 
 
@@ -91,16 +92,32 @@ def _labels(cell: str, findings: Sequence[str], where: str) -> tuple[int, ...]:
     return tuple(int(name in named) for name in findings)
 
 
-def _places(root: Path) -> dict[str, str]:
+def _places(root: Path) -> dict[str, list[str]]:
     """Return where each image file lies, by its name."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     folders = [root, *sorted(root.glob("images*")), *sorted(root.glob("images*/images"))]
-    for folder in folders:
-        if folder.is_dir():
-            below = folder.relative_to(root)
-            names = (entry.name for entry in os.scandir(folder) if entry.is_file())
-            found = {name: (below / name).as_posix() for name in names} | found
+    for folder in (folder for folder in folders if folder.is_dir()):
+        below = folder.relative_to(root)
+        for entry in os.scandir(folder):
+            if entry.is_file():
+                found.setdefault(entry.name, []).append((below / entry.name).as_posix())
     return found
+
+
+def _twice(places: Mapping[str, Sequence[str]]) -> str:
+    twice = [found for found in places.values() if len(found) > 1]
+    if not twice:
+        return ""
+    first = printable(" and ".join(min(twice)), limit=200)
+    return f"{len(twice)} image(s) lie in two folders, e.g. {first}: the first is read"
+
+
+def _alone(root: Path) -> str:
+    """Say that one list is there, of which no split can be made."""
+    there = [name for name in _LISTS if (root / name).is_file()]
+    if len(there) != 1:
+        return ""
+    return f"{there[0]} is there without the other list: the official split is not taken"
 
 
 def _splits(root: Path) -> dict[str, str]:
@@ -110,7 +127,12 @@ def _splits(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, split in _LISTS.items():
         with reading(root / name, error=DataError, expected="one name of an image a line"):
-            listed = read_text(root / name).split()
+            listed = read_text(root / name).removeprefix("\ufeff").split()
+        if not listed:
+            raise DataError(
+                f"{root / name}: names no image; expected one name a line, or neither list in "
+                "data.root"
+            )
         both = [one for one in listed if found.get(one, split) != split]
         if both:
             raise DataError(

@@ -3,6 +3,7 @@
 Source: Bustos et al. 2020; the columns are those of the released table.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from primia_flwr.data.layouts.manifest import inside
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import key_of
 from primia_flwr.data.reading.common import existing_root
-from primia_flwr.data.reading.labels import Labelled, finding_names, labelled_manifest
+from primia_flwr.data.reading.labels import MISSING, Labelled, finding_names, labelled_manifest
 from primia_flwr.data.reading.table import read_columns
 from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
@@ -69,7 +70,7 @@ def _table(root: Path) -> Path:
 
 def _names(cell: str, where: str) -> Sequence[str]:
     """Return the labels of a list, in one spelling; nothing is executed."""
-    if cell in ("", "nan"):
+    if key_of(cell) in MISSING:
         return ()
     if not _LIST.fullmatch(cell):
         raise DataError(
@@ -81,9 +82,10 @@ def _names(cell: str, where: str) -> Sequence[str]:
 
 
 def _place(root: Path, row: dict[str, str]) -> str:
-    folder = row.get("ImageDir", "")
-    below = f"{folder}/{row['ImageID']}"
-    return below if folder and (root / below).exists() else row["ImageID"]
+    """Return where an image lies; a folder's number may have been saved as 3.0."""
+    folders = (row.get("ImageDir", ""), key_of(row.get("ImageDir", "")))
+    paths = [f"{folder}/{row['ImageID']}" for folder in folders if folder]
+    return next((path for path in paths if os.path.exists(root / path)), row["ImageID"])
 
 
 LAYOUT = _read_padchest

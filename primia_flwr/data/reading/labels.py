@@ -1,5 +1,6 @@
 """From labels of several findings as tables hold them to a manifest."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,9 @@ from primia_flwr.tasks.findings.counts import rarest_of
 UNCERTAIN, UNMENTIONED = -2, -3
 """What a label is beside 1 (present), 0 (absent) and `UNKNOWN`; neither stays in a manifest."""
 
-_MISSING = ("", "nan", "na", "n/a", "none", "null")
+MISSING = ("", "nan", "na", "n/a", "none", "null")
+"""What a cell of nothing says, by `key_of`."""
+
 _NUMBER = re.compile(r"([-+]?)0*([01])(?:[.,]0*)?")
 
 
@@ -63,7 +66,7 @@ def label_in(cell: str, where: str) -> int:
         If it says something else; `where` begins the sentence.
     """
     key = key_of(cell)
-    if key in _MISSING:
+    if key in MISSING:
         return UNMENTIONED
     number = _NUMBER.fullmatch(key)
     if number and not (number[1] == "-" and number[2] == "0"):
@@ -88,9 +91,10 @@ def labelled_manifest(
     Raises
     ------
     DataError
-        If an image is named twice, a label is uncertain and may not be, or nothing is left.
+        If an image is named twice, none lies below the root, a label is uncertain and may not be,
+        or nothing is left.
     """
-    _refuse_repeated(where, rows)
+    _check_rows(where, root, rows)
     settled, notes = _settled(cfg, rows, where)
     known = [row for row in settled if any(label >= 0 for label in row.labels)]
     if not known:
@@ -130,12 +134,24 @@ def check_findings(manifest: Manifest) -> None:
         )
 
 
-def _refuse_repeated(where: str, rows: Sequence[Labelled]) -> None:
-    path, count = Counter(row.sample.path for row in rows).most_common(1)[0] if rows else ("", 0)
+def _check_rows(where: str, root: Path, rows: Sequence[Labelled]) -> None:
+    """Refuse what no label can mend: no image with labels, one twice, or all somewhere else."""
+    if not rows:
+        raise DataError(
+            f"{where}: none of its images has labels; expected a list of labels that is not empty, "
+            "and tables of one release"
+        )
+    path, count = Counter(row.sample.path for row in rows).most_common(1)[0]
     if count > 1:
         raise DataError(
             f"{where}: names {printable(path, limit=200)} {count} times; expected each image once: "
             "take the other lines out"
+        )
+    if not any(os.path.exists(root / row.sample.path) for row in rows):
+        raise DataError(
+            f"{where}: none of its {len(rows)} image(s) lies below {root}, e.g. "
+            f"{printable(path, limit=200)}; expected them there: correct data.root, from which the "
+            "paths count"
         )
 
 

@@ -83,11 +83,12 @@ def read_columns(
     Raises
     ------
     DataError
-        If the file cannot be read, lacks a column, has one twice, a line too long, or no rows.
+        If the file cannot be read, lacks a column, has one twice, a line too long or too short,
+        or no rows.
     """
     with reading(path, error=DataError, expected=_EXPECTED):
         content = read_bytes(path, at_most=_MAX_BYTES)
-        header, lines, _ = _lines(_unpacked(content) if path.suffix == ".gz" else content)
+        header, lines, _ = _lines(_unpacked(content) if path.suffix.lower() == ".gz" else content)
     wanted = {**names, **(optional or {})}
     places = {key: _hits(header, name) for key, name in wanted.items()}
     missing = [name for key, name in names.items() if not places[key]]
@@ -102,7 +103,22 @@ def read_columns(
         )
     found = {key: hits[0] for key, hits in places.items() if hits}
     first = tuple(names)[:1]
+    for number, line in lines:
+        _check_length(path, number, line, header, {names[key]: found[key] for key in names})
     return [(number, _row(path, number, line, header, found, first)) for number, line in lines]
+
+
+def _check_length(
+    path: Path, number: int, line: Sequence[str], header: Sequence[str], places: Mapping[str, int]
+) -> None:
+    """Refuse a line that ends before a column: a label that was cut off is not one left empty."""
+    missing = [name for name, place in places.items() if place >= len(line)]
+    if missing:
+        raise DataError(
+            f"{path}, line {number}: ends before {missing[0]!r:.80}, with {len(line)} value(s) for "
+            f"{len(header)} column(s); expected one value for each, perhaps empty: is the file "
+            "whole?"
+        )
 
 
 def _hits(header: Sequence[str], name: str) -> list[int]:

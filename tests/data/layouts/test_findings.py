@@ -44,6 +44,7 @@ OWN = "path,edema,nodule,patient,site\na.png,1,0,P1,x\nb.png,,1.0,P2,x\nc.png,-1
 
 def own(folder: Path, text: str = OWN, **changes: Any) -> Manifest:
     (folder / "t.csv").write_text(text, encoding="utf-8")
+    put(folder, "a.png")
     classes = changes.pop("classes", ["edema", "nodule"])
     return read("manifest", folder, *classes, manifest=str(folder / "t.csv"), **changes)
 
@@ -143,8 +144,12 @@ CheXpert-v1.0-small/train/patient00002/study1/view1_lateral.jpg,F,83,Lateral,,,1
 """
 
 
+FIRST = "train/patient00001/study1/view1_frontal.jpg"
+
+
 def chexpert(root: Path, text: str = CHEXPERT) -> None:
     (root / "train.csv").write_text(text, encoding="utf-8")
+    put(root, FIRST)
     valid = text.replace("train/patient", "valid/patient6").replace("train/", "valid/")
     (root / "valid.csv").write_text(valid, encoding="utf-8")
 
@@ -154,23 +159,70 @@ def test_chexpert(tmp_path: Path) -> None:
     root.mkdir()
     chexpert(root)
     manifest = read("chexpert", root, "Edema", "Fracture", "Support Devices")
-    first = "train/patient00001/study1/view1_frontal.jpg"
     # A report without a finding denies edema and fracture, and says nothing of devices.
-    assert found(manifest)[first] == (0, 0, -1)
+    assert found(manifest)[FIRST] == (0, 0, -1)
     assert found(manifest)["train/patient00002/study2/view1_frontal.jpg"] == (-1, 1, -1)
     assert found(manifest)["train/patient00002/study1/view1_lateral.jpg"] == (1, 0, 1)
     of = {sample.path: sample for sample in manifest.samples}
-    assert (of[first].patient, of[first].split) == ("patient00001", "train")
+    assert (of[FIRST].patient, of[FIRST].split) == ("patient00001", "train")
     assert sorted({sample.split for sample in manifest.samples}) == ["train", "val"]
     assert len(manifest) == 6
     ones = read("chexpert", root, "Edema", "Fracture", uncertain="positive", unmentioned="negative")
     assert found(ones)["train/patient00002/study2/view1_frontal.jpg"] == (1, 1)
     # The root may hold the release's folder, which the paths begin with.
-    put(root, first)
     for name in ("train.csv", "valid.csv"):
         (tmp_path / name).write_bytes((root / name).read_bytes())
     above = read("chexpert", tmp_path, "Edema", "Fracture")
-    assert f"CheXpert-v1.0-small/{first}" in found(above)
+    assert f"CheXpert-v1.0-small/{FIRST}" in found(above)
+
+
+@pytest.mark.parametrize("called", ["chex", "CheXpert-v1.0", "Daten"])
+def test_chexpert_below_a_root_of_another_name(tmp_path: Path, called: str) -> None:
+    root = tmp_path / called
+    root.mkdir()
+    chexpert(root)
+    put(root, "valid/patient600001/study1/view1_frontal.jpg")
+    assert sorted(found(read("chexpert", root, "Edema", "Fracture"))) == [
+        FIRST,
+        "train/patient00002/study1/view1_lateral.jpg",
+        "train/patient00002/study2/view1_frontal.jpg",
+        "valid/patient600001/study1/view1_frontal.jpg",
+        "valid/patient600002/study1/view1_lateral.jpg",
+        "valid/patient600002/study2/view1_frontal.jpg",
+    ]
+
+
+def test_every_table_of_chexpert_is_read_also_compressed_and_in_capitals(tmp_path: Path) -> None:
+    chexpert(tmp_path)
+    packed = gzip.compress((tmp_path / "train.csv").read_bytes())
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train.csv.gz").write_bytes(packed)
+    (tmp_path / "valid.csv").rename(tmp_path / "Valid.CSV")
+    manifest = read("chexpert", tmp_path, "Edema", "Fracture")
+    assert sorted(s.split for s in manifest.samples) == ["train"] * 3 + ["val"] * 3
+
+
+def test_an_image_in_two_tables_is_said_with_both(tmp_path: Path) -> None:
+    chexpert(tmp_path)
+    (tmp_path / "valid.csv").write_text(CHEXPERT)
+    with pytest.raises(DataError, match=r"train.csv and .*valid.csv: names .*frontal.jpg 2 times"):
+        read("chexpert", tmp_path, "Edema", "Fracture")
+
+
+def test_tables_of_images_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
+    chexpert(tmp_path)
+    (tmp_path / FIRST).unlink()
+    words = r"none of its 6 image\(s\) lies below .*, e.g. train/patient00001.*: correct data.root"
+    with pytest.raises(DataError, match=words):
+        read("chexpert", tmp_path, "Edema", "Fracture")
+
+
+@pytest.mark.parametrize("cut", ["1.0,0.0,1.0\n", ",0.0,1.0\n", ",1.0\n"])
+def test_a_table_that_was_cut_off_is_refused(tmp_path: Path, cut: str) -> None:
+    chexpert(tmp_path, CHEXPERT.removesuffix(cut))
+    assert CHEXPERT.endswith(cut)
+    with pytest.raises(DataError, match=r"line 4: ends before .* for 9 column\(s\); .* whole"):
+        read("chexpert", tmp_path, "Edema", "Fracture", "Support Devices")
 
 
 @pytest.mark.parametrize(
@@ -261,6 +313,48 @@ def test_nih_has_its_own_findings_and_one_table(tmp_path: Path) -> None:
         read("nih", tmp_path, "Mass", "Hernia")
 
 
+LISTS = {
+    "train_val_list.txt": "00000001_000.png\n00000001_001.png\n",
+    "test_list.txt": "00000002_000.png\n",
+}
+
+
+def test_lists_of_nih_may_begin_with_a_mark_and_the_table_be_compressed(tmp_path: Path) -> None:
+    (tmp_path / "Data_Entry_2017.csv.gz").write_bytes(gzip.compress(NIH.encode()))
+    put(tmp_path, "images/00000002_000.png")
+    for name, text in LISTS.items():
+        (tmp_path / name).write_text(f"\ufeff{text}", encoding="utf-8")
+    splits = [s.split for s in read("nih", tmp_path, *NIH_NAMES).samples]
+    assert splits == ["train", "train", "test"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_nih_without_the_other_is_said_and_an_empty_one_refused(
+    tmp_path: Path, name: str
+) -> None:
+    nih(tmp_path)
+    put(tmp_path, "images/00000002_000.png")
+    (tmp_path / name).write_text(LISTS[name])
+    alone = f"{name} is there without the other list: the official split is not taken"
+    assert alone in read("nih", tmp_path, *NIH_NAMES).notes
+    for other in LISTS:
+        (tmp_path / other).write_text("\n" if other == name else LISTS[other])
+    with pytest.raises(DataError, match=rf"{name}: names no image; expected one name a line"):
+        read("nih", tmp_path, *NIH_NAMES)
+
+
+def test_an_image_of_nih_in_two_folders_is_said(tmp_path: Path) -> None:
+    nih(tmp_path)
+    name = "00000002_000.png"
+    put(tmp_path, f"images/{name}", f"images_001/images/{name}")
+    manifest = read("nih", tmp_path, *NIH_NAMES)
+    assert f"images/{name}" in found(manifest)
+    assert (
+        f"1 image(s) lie in two folders, e.g. images/{name} and images_001/images/{name}: the "
+        "first is read"
+    ) in manifest.notes
+
+
 # --- PadChest ---
 
 PADCHEST = """,ImageID,ImageDir,StudyID,PatientID,Labels
@@ -301,6 +395,26 @@ def test_a_cell_that_is_no_list_of_names_is_refused(tmp_path: Path, cell: str) -
     quoted = '"' + cell.replace('"', '""') + '"'
     padchest(tmp_path, PADCHEST.replace("['normal']", quoted))
     with pytest.raises(DataError, match=r"line 4: Labels is .*expected a list of names"):
+        read("padchest", tmp_path, "cardiomegaly", "pleural effusion")
+
+
+def test_padchest_as_a_spreadsheet_saves_it_again(tmp_path: Path) -> None:
+    padchest(tmp_path, PADCHEST.replace("b.png,3", "b.png,3.0").replace("s5,p5,", "s5,p5,NaN"))
+    put(tmp_path, "3/b.png", "a.png")
+    manifest = read("padchest", tmp_path, "cardiomegaly", "pleural effusion")
+    assert "3/b.png" in found(manifest)
+    assert manifest.left_out == {"label exclude": 1, "no label": 1}
+
+
+def test_a_folder_that_no_system_could_hold_is_none_of_padchest(tmp_path: Path) -> None:
+    padchest(tmp_path, PADCHEST.replace("b.png,3", f"b.png,{'3' * 5000}"))
+    put(tmp_path, "a.png")
+    assert "b.png" in found(read("padchest", tmp_path, "cardiomegaly", "pleural effusion"))
+
+
+def test_padchest_without_any_list_is_refused_with_what_helps(tmp_path: Path) -> None:
+    padchest(tmp_path, PADCHEST.partition("\n")[0] + "\n0,a.png,0,s1,p1,\n")
+    with pytest.raises(DataError, match=r"none of its images has labels; expected a list of lab"):
         read("padchest", tmp_path, "cardiomegaly", "pleural effusion")
 
 
@@ -352,6 +466,24 @@ def test_mimic_cxr(tmp_path: Path) -> None:
 )
 def test_another_mimic_cxr_is_refused(tmp_path: Path, studies: str, split: str, words: str) -> None:
     mimic(tmp_path, studies, split)
+    with pytest.raises(DataError, match=words):
+        read("mimic_cxr", tmp_path, "Edema", "Fracture")
+
+
+def test_another_table_of_labels_of_mimic_cxr_may_be_named(tmp_path: Path) -> None:
+    mimic(tmp_path)
+    put(tmp_path, "files/p10/p10000764/s57375967/096052b7-d256dc40.png")
+    other = tmp_path / "mimic-cxr-2.0.0-negbio.csv"
+    other.write_text(STUDIES.replace("57375967,-1.0,1.0", "57375967,1.0,0.0"))
+    manifest = read("mimic_cxr", tmp_path, "Edema", "Fracture", manifest=str(other))
+    assert list(found(manifest).values()) == [(0, 0), (0, 0), (1, 0)]
+    with pytest.raises(DataError, match=r"nope.csv cannot be read"):
+        read("mimic_cxr", tmp_path, "Edema", "Fracture", manifest=str(tmp_path / "nope.csv"))
+
+
+def test_tables_of_two_releases_of_mimic_cxr_are_refused(tmp_path: Path) -> None:
+    mimic(tmp_path, split=SPLIT.replace(",5", ",6"))
+    words = r"split.csv with mimic-cxr-2.0.0-chexpert.csv.gz: none of its images has labels"
     with pytest.raises(DataError, match=words):
         read("mimic_cxr", tmp_path, "Edema", "Fracture")
 
