@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from primia_flwr.cli.site.check import check_roster
+from primia_flwr.provisioning.certificates import certificate_fingerprint, make_authority
 from primia_flwr.provisioning.federation import Federation, Plan, provision
+from primia_flwr.provisioning.renewal import load_authority, renewed_authority, take_in_ca
 from primia_flwr.provisioning.roster import Roster
 from primia_flwr.site.policy import SitePolicy, load_policy
 
@@ -63,6 +66,31 @@ def test_one_identity_for_two_sites_is_found(federation: Federation, policy: Sit
     twice = (munich, replace(munich, name="paris"))
     _write(policy, replace(federation.roster, sites=twice))
     assert "two sites the same identity" in check_roster(policy).found
+
+
+def test_a_certificate_of_another_ca_than_the_rosters_is_found(
+    federation: Federation, policy: SitePolicy
+) -> None:
+    other = make_authority("fl", days=10).certificate
+    policy.path(policy.root_certificates).write_bytes(other.public_bytes(Encoding.PEM))
+    finding = check_roster(policy)
+    assert not finding.ok
+    assert f"has the CA {federation.roster.ca_fingerprint}; root_certificates=" in finding.found
+    assert finding.found.endswith(f"ca.crt is {certificate_fingerprint(other)}")
+    policy.path(policy.root_certificates).write_text("none")
+    assert "ca.crt cannot be read" in check_roster(policy).found
+
+
+def test_a_renewed_certificate_that_was_taken_in_is_the_rosters(
+    federation: Federation, policy: SitePolicy, tmp_path: Path
+) -> None:
+    renewed = renewed_authority(load_authority(federation.folder), days=40)
+    (tmp_path / "ca.crt").write_bytes(renewed.public_bytes(Encoding.PEM))
+    ca_file = policy.path(policy.root_certificates)
+    take_in_ca(tmp_path / "ca.crt", ca_file, policy.path(policy.roster))
+    assert check_roster(policy).ok
+    _write(policy, federation.roster)  # only one of the two files was renewed
+    assert not check_roster(policy).ok
 
 
 def test_a_roster_without_this_site_and_no_roster_are_named(
