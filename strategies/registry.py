@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flwr.serverapp.strategy import Strategy
 
@@ -16,7 +15,6 @@ from primia_flwr.messages.secure import report_layout, session_of
 from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.recording import Recording
-from primia_flwr.secagg.payload.fixed_point import Overflow
 from strategies.aggregators.aggregator import Aggregator
 from strategies.aggregators.ensemble import EnsembleAggregator
 from strategies.aggregators.fixed_point import FixedPointAggregator
@@ -27,7 +25,9 @@ from strategies.aggregators.relay.sealed import SealedRelay
 from strategies.aggregators.secure.aggregator import SecureAggregator
 from strategies.aggregators.sent_vector import sent_by
 from strategies.fedsearch.loop import SearchLoop
-from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
+from strategies.rounds.state import RunState
 
 
 def build_strategy(experiment: Experiment) -> Strategy:
@@ -35,16 +35,6 @@ def build_strategy(experiment: Experiment) -> Strategy:
     rule = experiment.strategy.rule
     built: Strategy = rule.build(rule.read(experiment.strategy.options), experiment)
     return built
-
-
-def _relay(experiment: Experiment, folder: Path | None) -> Callable[..., Aggregator]:
-    """Return what sends one model from site to site, as open as the experiment lets it be."""
-    asked: dict[str, Any] = {"experiment": experiment, "folder": folder}
-    if not experiment.reports_nothing:
-        return partial(RelayAggregator, **asked)
-    session = session_of(experiment, identity_keys(experiment))
-    closed = SealedRelay if experiment.aggregation.sealed else ClosedRelay
-    return partial(closed, session=session, **asked)
 
 
 def build_aggregator(
@@ -81,42 +71,57 @@ def build_aggregator(
     PrimiaError
         If the aggregation cannot give what the rule needs, or lacks the identity of a site.
     """
-    strategy, aggregation = build_strategy(experiment), experiment.aggregation
-    parameters = frozenset(parameters)
-    sent = sent_by(experiment, dict(model), parameters)
-    needs = experiment.strategy.rule.needs
-    if aggregation.secure:
-        return SecureAggregator(
-            strategy,
-            model,
-            parameters,
-            needs=needs,
-            experiment=experiment,
-            session=session_of(experiment, identity_keys(experiment)),
-            outputs=outputs,
-            folder=folder,
-            flower_run=flower_run,
-            sent=sent,
+    strategy, names = build_strategy(experiment), frozenset(parameters)
+    sent = sent_by(experiment, dict(model), names)
+    if experiment.aggregation.secure:
+        build = partial(_secure(experiment), folder=folder, flower_run=flower_run)
+    else:
+        build = partial(
+            _in_the_clear(experiment, model, outputs, folder),
+            task=experiment.task,
+            channels=experiment.data.channels,
+            keep_models=experiment.debug.cross_site,
+            recording=Recording.of(experiment, folder),
         )
-    described: dict[str, Any] = {
-        "task": experiment.task,
-        "outputs": outputs,
-        "channels": experiment.data.channels,
-        "keep_models": experiment.debug.cross_site,
-        "recording": Recording.of(experiment, folder),
-        "sent": sent,
-    }
-    if experiment.strategy.keeps_models:
-        return EnsembleAggregator(strategy, model, parameters, **described)
-    if aggregation.relayed:
-        return _relay(experiment, folder)(strategy, model, parameters, **described)
-    if aggregation.float_mean or needs is not Need.MEAN:
-        return PlainAggregator(strategy, model, parameters, **described)
-    layout = report_layout(experiment, sum(a.size for a in model.values()), outputs)
-    overflow: Overflow = "clip" if aggregation.overflow == "clip" else "decline"
-    return FixedPointAggregator(
-        strategy, model, parameters, needs=needs, layout=layout, overflow=overflow, **described
+    return build(strategy, model, names, outputs=outputs, sent=sent)
+
+
+def _secure(experiment: Experiment) -> Callable[..., Aggregator]:
+    """Return what learns sums only."""
+    return partial(
+        SecureAggregator,
+        needs=experiment.strategy.rule.needs,
+        experiment=experiment,
+        session=session_of(experiment, identity_keys(experiment)),
     )
+
+
+def _in_the_clear(
+    experiment: Experiment, model: ArrayMap, outputs: int, folder: Path | None
+) -> Callable[..., Aggregator]:
+    """Return what is sent each update, or models."""
+    aggregation, needs = experiment.aggregation, experiment.strategy.rule.needs
+    if experiment.strategy.keeps_models:
+        return EnsembleAggregator
+    if aggregation.relayed:
+        return _relay(experiment, folder)
+    if aggregation.float_mean or needs is not Need.MEAN:
+        return PlainAggregator
+    return partial(
+        FixedPointAggregator,
+        needs=needs,
+        layout=report_layout(experiment, sum(a.size for a in model.values()), outputs),
+        overflow="clip" if aggregation.overflow == "clip" else "decline",
+    )
+
+
+def _relay(experiment: Experiment, folder: Path | None) -> Callable[..., Aggregator]:
+    """Return what sends one model from site to site, as open as the experiment lets it be."""
+    if not experiment.reports_nothing:
+        return partial(RelayAggregator, experiment=experiment, folder=folder)
+    closed = SealedRelay if experiment.aggregation.sealed else ClosedRelay
+    session = session_of(experiment, identity_keys(experiment))
+    return partial(closed, experiment=experiment, folder=folder, session=session)
 
 
 @dataclass(frozen=True)

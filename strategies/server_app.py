@@ -40,7 +40,7 @@ from primia_flwr.tasks.classes import SET_SCORES
 from primia_flwr.training.normalisation import Normalisation
 from strategies.aggregators.ensemble import beside, members_of, votes_of
 from strategies.registry import build_aggregator, run_rounds
-from strategies.rounds.loop import RunState
+from strategies.rounds.state import RunState
 
 app = ServerApp()
 

@@ -63,12 +63,8 @@ def fit(
     cfg = recipe.training
     device = recipe.device or pick_device(cfg.device)
     _check(model, train, val, cfg, device)
-    with compute_settings(
-        device,
-        seed=derive_seed(recipe.seed, "fit", plan.start_step),
-        threads=cfg.threads,
-        deterministic=cfg.deterministic,
-    ):
+    seed = derive_seed(recipe.seed, "fit", plan.start_step)
+    with compute_settings(device, seed=seed, threads=cfg.threads, deterministic=cfg.deterministic):
         place(model, device, channels_last=cfg.channels_last)
         loss = train.task.loss(cfg, _class_weights(recipe, train))
         step = TrainingStep(

@@ -27,7 +27,7 @@ from strategies.aggregators.aggregator import Aggregator
 from strategies.fedsearch.population import Values, draw_population
 from strategies.fedsearch.record import account
 from strategies.fedsearch.trial import Trial
-from strategies.rounds.loop import LoopConfig
+from strategies.rounds.config import LoopConfig
 from strategies.rounds.participation import Participation
 
 _FILE, _FOLDER = "search.json", "search"

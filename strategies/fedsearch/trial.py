@@ -1,10 +1,10 @@
 """One configuration of a search: rounds of its own, from its own weights, in a run with others."""
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,17 @@ from primia_flwr.messages.keys import TRIAL, VALUES
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import DIVERGED, RoundRow, SiteRow
 from primia_flwr.tasks.task import Task
-from primia_flwr.training.stopping.early import Patience
 from strategies.aggregators.aggregator import Aggregator, Outcome, Request
-from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
+from strategies.rounds.config import LoopConfig
 from strategies.rounds.participation import Participation
+from strategies.rounds.record import RunRecord
+from strategies.rounds.state import RunState
+from strategies.rounds.steps import RoundSteps
 
 _OnEvent = Callable[..., None]
 
 
-class Trial(RoundLoop):
+class Trial(RoundSteps):
     """The rounds of one configuration.
 
     They are those of an ordinary run: numbered from 1, with the same first weights, seeds and
@@ -37,8 +39,8 @@ class Trial(RoundLoop):
     values : mapping
         What differs from the experiment, by key.
     cfg, grid, aggregator
-        As `RoundLoop`; the aggregator is shared with the other configurations.
-    attendance : Participation
+        As `RoundSteps`; the aggregator is shared with the other configurations.
+    participation : Participation
         Shared too.
     folder : Path
         Of this configuration: history and checkpoints.
@@ -58,9 +60,8 @@ class Trial(RoundLoop):
         folder: Path,
         on_event: _OnEvent,
     ) -> None:
-        super().__init__(cfg, grid, aggregator, folder)
-        self._participation = participation
-        self._on_event = on_event
+        record = RunRecord(cfg, folder, partial(on_event, configuration=number))
+        super().__init__(cfg, grid, aggregator, record=record, participation=participation)
         self._server: ArrayMap = {}  # the server optimiser's moments, of this configuration
         self._state: RunState | None = None
         self.number, self.values = number, dict(values)
@@ -69,7 +70,7 @@ class Trial(RoundLoop):
 
     def resume(self, model: ArrayMap) -> bool:
         """Go on from the last checkpoint; tell whether there is one."""
-        if not self._checkpoints.is_dir():
+        if not self._record.checkpoints.is_dir():
             return False
         self._state = self._resume(model)
         self._server = self._aggregator.state()
@@ -81,12 +82,11 @@ class Trial(RoundLoop):
 
     def begin_like(self, other: "Trial", model: ArrayMap) -> None:
         """Begin with the statistics that another configuration has been told."""
-        stopping, known = self._cfg.stopping, other.state
         self._state = replace(
-            known,
+            other.state,
             model=model,
             best=model,
-            patience=Patience(stopping.monitor, stopping.patience, stopping.min_delta),
+            patience=self._cfg.patience(),
             sites=[],
             round=0,
             validated=0,
@@ -97,7 +97,7 @@ class Trial(RoundLoop):
 
     def train(self) -> None:
         """Train one round, or find that the configuration diverges."""
-        self._mark = time.monotonic()
+        self._record.start_clock()
         self._aggregator.load_state(self._server)
         with self._until_it_diverges():
             self._round(self.state)
@@ -124,7 +124,7 @@ class Trial(RoundLoop):
                     f"{self._federation.min_sites} sites; see to the sites and go on with "
                     "`primia train resume=<output folder>`"
                 )
-            self._take_validation(state, outcome.validation)
+            self._record.take_validation(state, outcome.validation)
             self._save(state)
 
     # --- What is known of it ----------------------------------------------------------------
@@ -154,12 +154,12 @@ class Trial(RoundLoop):
     @property
     def rows(self) -> list[RoundRow]:
         """Its rounds."""
-        return self._history.rounds
+        return self._record.history.rounds
 
     @property
     def site_rows(self) -> list[SiteRow]:
         """What each site answered in them."""
-        return self._history.sites
+        return self._record.history.sites
 
     @property
     def task(self) -> Task:
@@ -198,11 +198,8 @@ class Trial(RoundLoop):
         super()._check(outcome)
         diverged = [row for row in outcome.rows if row.status == DIVERGED]
         if diverged:
-            self._history.sites.extend(outcome.rows)
+            self._record.history.sites.extend(outcome.rows)
             raise DivergenceError("; ".join(f"{row.site}: {row.reason}" for row in diverged))
-
-    def _event(self, name: str, **values: object) -> None:
-        self._on_event(name, configuration=self.number, **values)
 
     @contextmanager
     def _until_it_diverges(self) -> Iterator[None]:
@@ -212,4 +209,4 @@ class Trial(RoundLoop):
         except DivergenceError as error:
             self.state.stopped = f"{DIVERGED}: {error}"
             self._save(self.state)
-            self._event("configuration_diverged", reason=str(error))
+            self._record.event("configuration_diverged", reason=str(error))

@@ -19,7 +19,8 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.cross_site import read_matrix
 from strategies.aggregators.ensemble import beside, members_of, model_of, votes_of
 from strategies.registry import build_aggregator
-from strategies.rounds.loop import LoopConfig, RoundLoop
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
 
 NAMES = ["berlin", "london", "munich"]
 

@@ -21,7 +21,8 @@ from primia_flwr.provisioning.identities import prepare_secure
 from strategies.fedsearch.loop import SearchLoop
 from strategies.fedsearch.population import draw_population
 from strategies.registry import build_aggregator
-from strategies.rounds.loop import LoopConfig, RoundLoop
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
 
 NAMES = ["berlin", "london", "munich"]
 RATE = "training.learning_rate"

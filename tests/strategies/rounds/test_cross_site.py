@@ -16,7 +16,8 @@ from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.cross_site import read_matrix
 from primia_flwr.tasks.classification import TASK
 from strategies.registry import build_aggregator
-from strategies.rounds.loop import LoopConfig, RoundLoop
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
 
 NAMES = ["london", "munich"]
 

@@ -12,13 +12,16 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import FederationStoppingConfig
+from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import CheckpointError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs import checkpoint as checkpoint_module
 from primia_flwr.tasks.classification import TASK
 from strategies.registry import build_aggregator
-from strategies.rounds import loop as rounds
-from strategies.rounds.loop import LoopConfig, RoundLoop
+from strategies.rounds import steps
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
+from strategies.rounds.state import normalisation_of
 
 NAMES = ["berlin", "london", "munich"]
 
@@ -340,7 +343,7 @@ def test_a_repeated_round_gives_the_undisturbed_result(
 
 def test_after_three_attempts_the_run_ends_and_can_be_resumed(start, sites, make_grid, make_site):
     for site in sites.values():
-        for n in range(2, 2 + rounds.MAX_ATTEMPTS):
+        for n in range(2, 2 + steps.MAX_ATTEMPTS):
             site.tricks["train", n] = lambda content, message: Error(2, "out of memory")
     with pytest.raises(FederationError, match="round 2: 0 good updates in each of 3 attempts"):
         start(make_grid(sites))
@@ -419,9 +422,7 @@ def test_fixed_normalisation_is_taken_as_given():
         config_hash="",
         task=TASK,
     )
-    loop = RoundLoop.__new__(RoundLoop)
-    loop._cfg = cfg
-    fixed = loop._normalisation(None)
+    fixed = normalisation_of(cfg, PixelSums(0, (), (), (), ()))
     assert (fixed.mean, fixed.std) == ((0.4,) * 3, (0.2,) * 3)
 
 

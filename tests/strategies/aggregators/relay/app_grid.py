@@ -19,7 +19,9 @@ from primia_flwr.models.frozen_arrays import frozen_of, without
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.provisioning.identities import prepare_secure
 from strategies.registry import build_aggregator
-from strategies.rounds.loop import LoopConfig, RoundLoop, RunState
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
+from strategies.rounds.state import RunState
 from tests.clients.handlers.test_answers import config_text, simulated
 
 

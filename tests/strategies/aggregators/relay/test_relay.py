@@ -22,7 +22,8 @@ from primia_flwr.errors import CheckpointError, ConfigError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.aggregators.relay.cycle import order_of
 from strategies.registry import build_aggregator
-from strategies.rounds.loop import LoopConfig, RoundLoop
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
 
 NAMES = ["berlin", "london", "munich"]
 

@@ -41,7 +41,9 @@ from primia_flwr.secagg.protocol.wire import (
 )
 from primia_flwr.tasks.classification import TASK
 from strategies.registry import build_aggregator
-from strategies.rounds.loop import SITES_STOPPED, LoopConfig, RoundLoop
+from strategies.rounds.config import LoopConfig
+from strategies.rounds.loop import RoundLoop
+from strategies.rounds.steps import SITES_STOPPED
 
 NAMES = ["berlin", "london", "munich", "paris", "rome"]
 NOT_THERE = "not there"
@@ -151,7 +153,7 @@ class Federation:
             self.sites[name].lost = {("unmask", 3)}  # of the statistics, round 1, round 2
 
     def rows(self, server_round):
-        rows = self.loop._history.sites
+        rows = self.loop._record.history.sites
         return {row.site: row for row in rows if row.round == server_round}
 
 
@@ -231,7 +233,7 @@ def test_statistics_and_measurements_are_sums(federation):
     assert state.label_counts == [5, 5]
     assert state.side_counts == [0, 0, 5, 5, 0, 0, 0]
     assert state.sites == [{"site": name} for name in sorted(NAMES)]
-    row = run.loop._history.rounds[0]
+    row = run.loop._record.history.rounds[0]
     # train loss |target| weighted by 10, 20, 30, 40, 50
     assert row.train_loss == pytest.approx((0 * 10 + 20 + 2 * 30 + 3 * 40 + 4 * 50) / 150, abs=1e-5)
     assert (row.sites, row.failed) == (5, 0)
@@ -252,8 +254,8 @@ def test_nothing_of_a_single_site_is_written_down(federation):
 def check_books(run):
     """The sites' rows, the history and the secure sums name the same sites for each round."""
     sums = {row.round: row for row in read_sums(run.folder) if row.good and row.kind == "train"}
-    assert sorted(sums) == [row.round for row in run.loop._history.rounds]
-    for row in run.loop._history.rounds:
+    assert sorted(sums) == [row.round for row in run.loop._record.history.rounds]
+    for row in run.loop._record.history.rounds:
         booked = run.rows(row.round)
         roster = set(run.experiment.federation.sites)
         assert roster <= set(booked)
@@ -518,7 +520,7 @@ def test_who_declines_is_counted_and_spoils_the_sum(federation, bounds):
     (row,) = [row for row in read_sums(run.folder) if row.kind == "train"]
     assert row.survivors == sorted(NAMES), "nobody is told apart"
     assert (row.good, row.weight_sum) == (False, 0)
-    assert not run.loop._history.rounds
+    assert not run.loop._record.history.rounds
 
 
 def test_sites_that_would_rather_rest_are_counted_in_the_sum(federation):
