@@ -16,7 +16,7 @@ from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.pipeline.experiment import settle
 from strategies.server_app import run
 from tests.strategies.conftest import FakeGrid
-from tests.walks.tracer import traced
+from tests.walks.tracer import Walk, traced
 
 SMALL = (
     "data.synthetic.patients=40", "data.image_size=32", "data.workers=1", "model=simpleconv",
@@ -34,7 +34,7 @@ class Site:
     def __init__(
         self, text: str, index: int, lost: Collection[int] = (), *, sites: int = 3
     ) -> None:
-        self.walk: list[str] = []
+        self.walk = Walk()
         self.sent: list[RecordDict] = []
         self.lost = lost
         self._index, self._sites = index, sites
@@ -52,7 +52,7 @@ class Site:
 
     def answer(self, message: Message) -> Message | None:
         kind = message.metadata.message_type
-        with traced() if kind == "train" and not self.walk else nullcontext([]) as found:
+        with traced() if kind == "train" and not self.walk else nullcontext(self.walk) as found:
             reply = app(message, self._context)
         if kind == "train":
             self.walk = self.walk or found
