@@ -98,6 +98,34 @@ class ServerOptimizer:
         return {"eta": self.server_learning_rate, **betas, "tau": self.tau}
 
 
+@dataclass(frozen=True)
+class Liars:
+    """`num_malicious`: how many sites may lie, f."""
+
+    num_malicious: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("strategy.options.num_malicious", self.num_malicious, 0, example=1)
+
+
+def outnumbered(options: Liars, experiment: Any, *, times: int) -> None:
+    """Refuse a federation whose rounds may have fewer than `times` f + 3 updates.
+
+    Raises
+    ------
+    ConfigError
+        If some sites may lie, and `federation.min_sites` is below that.
+    """
+    liars, sites = options.num_malicious, experiment.federation.min_sites
+    needed = times * liars + 3
+    if liars > 0 and sites < needed:
+        raise ConfigError(
+            f"strategy.options.num_malicious={liars} with federation.min_sites={sites}; "
+            f"{experiment.strategy.name} needs {times}*{liars}+3 updates in every round; set "
+            f"federation.min_sites={needed} or more"
+        )
+
+
 def _fits(options: Any, experiment: Any) -> None:
     """Find nothing wrong."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from primia_flwr.config.checks import check_range
-from primia_flwr.config.rules import Rule
+from primia_flwr.config.rules import Liars, Rule
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MultiKrum:
-    """`num_malicious`: how many sites may lie, f; `num_selected`: how many updates are averaged, m.
+class MultiKrum(Liars):
+    """`num_selected`: how many updates are averaged, m.
 
     The guarantee needs n >= 2 f + 3 updates, and m <= n - f - 2.
     """
 
-    num_malicious: int = 0
     num_selected: int = 2
 
     def __post_init__(self) -> None:
-        check_range("strategy.options.num_malicious", self.num_malicious, 0, example=1)
+        super().__post_init__()
         check_range("strategy.options.num_selected", self.num_selected, 1, example=2)
 
 
