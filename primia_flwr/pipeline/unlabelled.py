@@ -19,7 +19,7 @@ from primia_flwr.training.device import pick_device
 from primia_flwr.training.normalisation import Normalisation
 
 _SMALLEST = 1e-15  # probability, and distance from 1, of which the logit is a number
-REFUSE, EACH, MEAN = FRAMES = ("refuse", "each", "mean")
+REFUSE, EACH, MEAN = ("refuse", "each", "mean")
 
 
 @dataclass(frozen=True)

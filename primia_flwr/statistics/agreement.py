@@ -46,11 +46,6 @@ class McNemar:
     differing_patients: int
     method: str = _METHOD
 
-    @property
-    def p_by_patient(self) -> float:
-        """Return `p`, which counts patients."""
-        return self.p
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)

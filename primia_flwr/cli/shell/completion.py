@@ -23,7 +23,6 @@ from primia_flwr.errors import PrimiaError
 _VARIABLE = "_PRIMIA_COMPLETE"
 _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _FOLDERS = ("root", "output_dir", "resume", "run", "cache_dir", "kit", "output", "model")
-_SWITCHES = ("dry_run", "quiet")
 _FILES = ("manifest", "site", "file", "space_file")
 
 
