@@ -27,13 +27,15 @@ from primia_flwr.processes.stop_signals import stop_signals
 from primia_flwr.site.bundle.first_look import check_supernode
 from primia_flwr.site.ended import NOT_ACTIVATED, why_ended
 from primia_flwr.site.gate import check_flower
-from primia_flwr.site.log import LogTail, SiteLog
+from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.validity import AT_SITE, check_endings
-from primia_flwr.site.watch.alerts import Alerts, command_of
-from primia_flwr.site.watch.lines import line_of
+from primia_flwr.site.watch.alerts import command_of
+from primia_flwr.site.watch.staff import Staff
 from primia_flwr.storage.atomic import PRIVATE, write_atomic
+from primia_flwr.storage.journal import JournalFile
 from primia_flwr.storage.printable import printable
+from primia_flwr.storage.reading import reason_of
 
 _POLL_SECONDS = 0.5
 _SILENT_AFTER = 20.0
@@ -79,8 +81,9 @@ def run_site(
     ConfigError
         If the policy is wrong.
     FederationError
-        If a key file is missing, a certificate has expired, this Flower has no place for the gate
-        or the first look, or the SuperNode ends (wrong certificate, unregistered key).
+        If a file of the kit is missing, a certificate has expired, another process runs the site
+        already, this Flower has no place for the gate or the first look, or the SuperNode ends
+        (wrong certificate, unregistered key).
     """
     policy_file = policy_file.resolve()
     policy = load_policy(policy_file)
@@ -89,10 +92,40 @@ def run_site(
     check_flower()
     check_supernode()
     _check_key_files(policy)
-    policy.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _only_one(policy):
+        _run(policy, policy_file, stop, say)
+
+
+def _only_one(policy: SitePolicy) -> JournalFile:
+    """Keep the site's state for this process; a second one would take the first one's secret.
+
+    Raises
+    ------
+    FederationError
+        If another process has it, or it cannot be written.
+    """
+    folder = policy.state_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return JournalFile(folder / "running.lock", wait=0)
+    except TimeoutError:
+        raise FederationError(
+            f"state={folder} is in use: `primia site run` runs for {policy.site} already; expected "
+            "one for each site; stop that one first"
+        ) from None
+    except OSError as error:
+        raise FederationError(
+            f"state={folder} cannot be written ({reason_of(error)}); expected a folder of this "
+            "user's with room; correct state in site.yaml, or the folder's owner"
+        ) from None
+
+
+def _run(
+    policy: SitePolicy, policy_file: Path, stop: threading.Event, say: Callable[[str], None]
+) -> None:
     secret = policy.state_folder / "executor.secret"
     write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
-    log, staff = SiteLog(policy.log_file), _Staff(policy, policy_file, say)
+    log, staff = SiteLog(policy.log_file), Staff(policy, policy_file, say)
     _check_certificates(policy)
     log.append("started", superlink=policy.superlink, pid=os.getpid())
     say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")
@@ -104,7 +137,7 @@ def run_site(
         staff.alerts.finish()
 
 
-def _connect(policy: SitePolicy, policy_file: Path, stop: threading.Event, staff: "_Staff") -> None:
+def _connect(policy: SitePolicy, policy_file: Path, stop: threading.Event, staff: Staff) -> None:
     """Run SuperNode and executor; try again while the SuperLink holds an earlier connection."""
     started = time.monotonic()
     while True:
@@ -124,20 +157,19 @@ def _connect(policy: SitePolicy, policy_file: Path, stop: threading.Event, staff
 
 
 def _check_key_files(policy: SitePolicy) -> None:
-    """Refuse missing key files and private keys that other users may read."""
-    for key in ("root_certificates", "supernode_key"):
+    """Refuse missing files of the kit and private keys that other users may read."""
+    for key in ("root_certificates", "supernode_key", "identity_key", "roster"):
         file = policy.path(getattr(policy, key))
         if not file.is_file():
             raise FederationError(
                 f"{key}={file} not found; expected the file of the start-up kit; unzip it again"
             )
-    private = policy.path(policy.supernode_key)
-    mode = private.stat().st_mode & 0o777
-    if mode & 0o077:
-        raise FederationError(
-            f"supernode_key={private} has mode {mode:o}; expected 600, readable by its owner "
-            f"only; run chmod 600 {private}"
-        )
+        mode = file.stat().st_mode & 0o777
+        if key.endswith("_key") and mode & 0o077:
+            raise FederationError(
+                f"{key}={file} has mode {mode:o}; expected 600, readable by its owner only; run "
+                f"chmod 600 {file}"
+            )
 
 
 def _check_certificates(policy: SitePolicy) -> None:
@@ -179,7 +211,7 @@ def _start(policy: SitePolicy, policy_file: Path, children: Children) -> tuple[C
 
 
 def _watch(
-    policy: SitePolicy, supernode: Child, executor: Child, stop: threading.Event, staff: "_Staff"
+    policy: SitePolicy, supernode: Child, executor: Child, stop: threading.Event, staff: Staff
 ) -> None:
     connected = told = False
     began = looked = time.monotonic()
@@ -224,21 +256,6 @@ def _check_command(policy: SitePolicy) -> None:
 def _connected_before(policy: SitePolicy) -> Path:
     """Return the file that says that the SuperLink once took this site's key."""
     return policy.state_folder / "connected-before"
-
-
-class _Staff:
-    """Tells the staff of each entry of the log: a line here, and the command of `on_event`."""
-
-    def __init__(self, policy: SitePolicy, policy_file: Path, say: Callable[[str], None]) -> None:
-        self.say = say
-        self.alerts = Alerts(policy_file)
-        self._tail = LogTail(policy.log_file)
-
-    def look(self) -> None:
-        """Tell what is new."""
-        for entry in self._tail.new():
-            self.say(line_of(entry))
-            self.alerts.tell(entry)
 
 
 class _NotActivatedError(FederationError):

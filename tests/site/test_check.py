@@ -16,7 +16,7 @@ from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site import check
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
-from primia_flwr.site.run import run_site
+from primia_flwr.site.run import _only_one, run_site
 from tests.provisioning.shown_certificate import shown_certificate
 
 
@@ -123,6 +123,46 @@ def test_a_site_does_not_start_on_an_expired_certificate(policy: SitePolicy) -> 
     assert "ask the coordinator to run `primia federation renew`" in str(found.value)
     assert said == []
     assert list(SiteLog(policy.log_file).entries()) == []
+
+
+@pytest.mark.parametrize("key", ["root_certificates", "supernode_key", "identity_key", "roster"])
+def test_a_site_does_not_start_without_a_file_of_its_kit(policy: SitePolicy, key: str) -> None:
+    file = policy.path(getattr(policy, key))
+    kept = file.rename(file.with_suffix(".kept"))
+    try:
+        with pytest.raises(FederationError, match=rf"^{key}=.*{file.name} not found; expected"):
+            run_site(policy.folder / "site.yaml", stop=threading.Event())
+    finally:
+        kept.rename(file)
+
+
+@pytest.mark.parametrize("key", ["supernode_key", "identity_key"])
+def test_a_site_does_not_start_on_a_key_that_others_can_read(policy: SitePolicy, key: str) -> None:
+    file = policy.path(getattr(policy, key))
+    file.chmod(0o640)
+    try:
+        with pytest.raises(FederationError, match=rf"^{key}=.* has mode 640; .*chmod 600"):
+            run_site(policy.folder / "site.yaml", stop=threading.Event())
+    finally:
+        file.chmod(0o600)
+
+
+def test_a_site_runs_once(policy: SitePolicy) -> None:
+    with _only_one(policy):
+        secret = policy.state_folder / "executor.secret"
+        secret.write_bytes(b"of the first")
+        with pytest.raises(FederationError, match=r"state=.* is in use: .* runs for munich alre"):
+            run_site(policy.folder / "site.yaml", stop=threading.Event())
+        assert secret.read_bytes() == b"of the first"
+        assert list(SiteLog(policy.log_file).entries()) == []
+    _only_one(policy).close()
+
+
+def test_a_state_that_cannot_be_written_is_named(policy: SitePolicy, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    policy.state = str(tmp_path / "file" / "state")
+    with pytest.raises(FederationError, match=r"state=.*file/state cannot be written \(Not a dir"):
+        _only_one(policy)
 
 
 def test_silent_port_is_not_ready(policy: SitePolicy) -> None:
