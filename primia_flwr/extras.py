@@ -18,6 +18,7 @@ EXTRAS = {
     "statsmodels": "analysis",
     "torchmetrics": "analysis",
     "nibabel": "nifti",
+    "highdicom": "segmentations",
     "opacus": "dev",
 }
 

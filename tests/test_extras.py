@@ -116,7 +116,7 @@ def test_every_package_is_in_its_extra_and_in_all() -> None:
         assert [line for line in extras[extra] if line.startswith(wanted)], package
         assert not [line for line in project["dependencies"] if line.startswith(wanted)], package
     assert extras["all"] == [
-        "primia-flwr[simulation,tracking,search,inference,pretrained,analysis,nifti]"
+        "primia-flwr[simulation,tracking,search,inference,pretrained,analysis,nifti,segmentations]"
     ]
 
 

@@ -137,7 +137,7 @@ def _examine_both(manifest: Manifest, sample: Sample) -> _FileFacts:
         return facts
     size = facts.height, facts.width
     try:
-        classes = decode_partner(manifest.root / sample.mask, manifest.mask_values, size)
+        classes = decode_partner(manifest, sample, size)
     except DataError as error:
         return _FileFacts(sample.path, str(error))
     return replace(facts, last_class=int(classes.max()))

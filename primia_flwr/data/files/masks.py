@@ -1,10 +1,11 @@
-"""One mask file to the class of each pixel: PNG or TIFF, whose values are never changed.
+"""One mask file to the class of each pixel: PNG, TIFF or DICOM SEG; values are never changed.
 
 A mask of 1, 8 or 16 bits is read as it is stored, one with a palette by its indices, and a coloured
-one where its channels are equal. JPEG changes values, so it is no format of masks.
+one where its channels are equal. Of a segmentation the numbers of its segments are the values. JPEG
+changes values, so it is no format of masks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image, ImageOps
 from primia_flwr.data.files.decoding.png import check_pixels
 from primia_flwr.data.files.images import Pixels, opened_image
 from primia_flwr.data.files.listing import kind_of, read_head
+from primia_flwr.data.files.segments import read_segments
+from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import reason_of
 
@@ -22,7 +25,9 @@ _PHOTOMETRIC = 262
 _WHOLE = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
 
 
-def decode_mask(path: Path, values: Sequence[int]) -> Pixels:
+def decode_mask(
+    path: Path, values: Sequence[int], *, image: Path, classes: Sequence[str] = ()
+) -> Pixels:
     """Return the index of each pixel's class: (H, W) uint8.
 
     Parameters
@@ -31,13 +36,17 @@ def decode_mask(path: Path, values: Sequence[int]) -> Pixels:
         The file; its name's suffix is not trusted.
     values
         The value of each class in the file, in the order of the classes.
+    image
+        The image that it is the mask of; a segmentation may belong to several.
+    classes
+        Their names: a segment that is called like another class than its number's is refused.
 
     Raises
     ------
     DataError
         If the file is missing, damaged, of another kind, or has a value that is none of them.
     """
-    stored = _stored(path)
+    stored = _stored(path, values, image, classes)
     found = np.unique(stored)
     strange = [int(value) for value in found if value not in values]
     if strange:
@@ -51,7 +60,7 @@ def decode_mask(path: Path, values: Sequence[int]) -> Pixels:
     return index
 
 
-def decode_partner(mask: Path, values: Sequence[int], size: tuple[int, int]) -> Pixels:
+def decode_partner(manifest: Manifest, sample: Sample, size: tuple[int, int]) -> Pixels:
     """Return `decode_mask` of an image's mask; `size` is the image's height and width.
 
     Raises
@@ -59,7 +68,9 @@ def decode_partner(mask: Path, values: Sequence[int], size: tuple[int, int]) -> 
     DataError
         As `decode_mask`, or if the mask has another size.
     """
-    classes, (height, width) = decode_mask(mask, values), size
+    mask, image = manifest.root / sample.mask, manifest.root / sample.path
+    classes = decode_mask(mask, manifest.mask_values, image=image, classes=manifest.classes)
+    height, width = size
     if classes.shape != size:
         raise DataError(
             f"{mask}: the mask has {classes.shape[1]} x {classes.shape[0]} pixels; expected "
@@ -104,24 +115,47 @@ def _half(length: int) -> int:
     return round(length / 2)
 
 
-def _format_of(path: Path) -> str:
+def _kind_of(path: Path) -> str:
     try:
-        kind = kind_of(read_head(path))
+        return kind_of(read_head(path))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be opened ({reason_of(error)}); expected a readable mask"
         ) from error
-    if kind not in _FORMATS:
-        raise DataError(
-            f"{path}: is no PNG or TIFF by its content; expected one of them, which keep the "
-            "values of a mask: export it again"
-        )
-    return _FORMATS[kind]
 
 
-def _stored(path: Path) -> npt.NDArray[np.int64]:
+def _stored(
+    path: Path, values: Sequence[int], image: Path, classes: Sequence[str]
+) -> npt.NDArray[np.int64]:
     """Return the values of a mask as the file holds them, (H, W)."""
-    with opened_image(path, _format_of(path)) as (image, content):
+    kind = _kind_of(path)
+    if kind == "dicom":
+        found = read_segments(path, image)
+        _check_labels(path, found.labels, dict(zip(classes, values, strict=False)))
+        return found.numbers
+    if kind in _FORMATS:
+        return _values(path, _FORMATS[kind])
+    raise DataError(
+        f"{path}: is no PNG, TIFF or DICOM SEG by its content; expected one of them, which keep "
+        "the values of a mask: export it again"
+    )
+
+
+def _check_labels(path: Path, labels: Mapping[int, str], classes: Mapping[str, int]) -> None:
+    """Refuse a segmentation that numbers the classes in another way than asked."""
+    numbers = {name.casefold(): number for name, number in classes.items()}
+    for number, label in labels.items():
+        expected = numbers.get(label.casefold(), number)
+        if expected != number:
+            raise DataError(
+                f"{path}: segment {number} is called {label!r:.100}, and data.classes has "
+                f"that as the value {expected}; expected the same number: set data.mask_values, "
+                "or number the segments alike"
+            )
+
+
+def _values(path: Path, form: str) -> npt.NDArray[np.int64]:
+    with opened_image(path, form) as (image, content):
         if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
             raise DataError(
                 f"{path}: the mask has PhotometricInterpretation 0, white is zero, so that what is "

@@ -143,7 +143,7 @@ def _image(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
 def _mask(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
     file = manifest.root / sample.mask
     height, width = decode(manifest.root / sample.path).shape[:2]
-    classes = decode_partner(file, manifest.mask_values, (height, width))
+    classes = decode_partner(manifest, sample, (height, width))
     pixels = resize_mask(classes, cfg.image_size, mode=cfg.resize)
     return pixels, min(classes.shape), file_digest(file)
 

@@ -26,6 +26,7 @@ from primia_flwr.training.loader import augmented
 from tests.data.files.writers import tiff
 
 MASK = np.array([[0, 1, 2, 0]] * 3, np.uint8)
+IMAGE = Path("image.png")  # only a segmentation asks for it
 _GEOMETRY = {"affine", "flip", "crop", "elastic"}
 
 
@@ -47,26 +48,26 @@ def saved(path: Path, array: np.ndarray, mode: str = "L", **how: object) -> Path
 )
 def test_values_are_those_of_the_file(tmp_path: Path, mode: str, form: str) -> None:
     file = saved(tmp_path / "mask", MASK, mode, format=form)
-    assert np.array_equal(decode_mask(file, (0, 1, 2)), MASK)
+    assert np.array_equal(decode_mask(file, (0, 1, 2), image=IMAGE), MASK)
 
 
 def test_values_stand_for_classes_in_the_order_given(tmp_path: Path) -> None:
     file = saved(tmp_path / "mask.png", np.array([[0, 255], [128, 255]], np.uint8))
-    assert decode_mask(file, (255, 0, 128)).tolist() == [[1, 0], [2, 0]]
+    assert decode_mask(file, (255, 0, 128), image=IMAGE).tolist() == [[1, 0], [2, 0]]
     black = saved(tmp_path / "bit.png", np.array([[0, 255]], np.uint8), "1")
-    assert decode_mask(black, (0, 1)).tolist() == [[0, 1]]
+    assert decode_mask(black, (0, 1), image=IMAGE).tolist() == [[0, 1]]
 
 
 def test_a_value_that_is_no_class_is_named(tmp_path: Path) -> None:
     file = saved(tmp_path / "mask.png", np.array([[0, 255]], np.uint8))
     with pytest.raises(DataError, match=r"mask\.png: the mask has the value 255; expected one of"):
-        decode_mask(file, (0, 1))
+        decode_mask(file, (0, 1), image=IMAGE)
 
 
 @pytest.mark.parametrize(
     ("form", "array", "words"),
     [
-        ("JPEG", MASK, "no PNG or TIFF by its content"),
+        ("JPEG", MASK, "no PNG, TIFF or DICOM SEG by its content"),
         ("PNG", np.dstack([MASK, MASK, 2 * MASK]), "coloured image"),
         ("PNG", np.dstack([MASK] * 4), "coloured image"),
         ("TIFF", MASK.astype(np.float32), "the mask is of floats; expected one whole number"),
@@ -77,26 +78,26 @@ def test_what_changes_values_is_no_mask(
 ) -> None:
     Image.fromarray(array).save(tmp_path / "mask", format=form)
     with pytest.raises(DataError, match=words):
-        decode_mask(tmp_path / "mask", (0, 1, 2))
+        decode_mask(tmp_path / "mask", (0, 1, 2), image=IMAGE)
 
 
 @pytest.mark.parametrize("bits", [1, 8, 16])
 def test_a_mask_whose_white_is_zero_is_not_guessed(tmp_path: Path, bits: int) -> None:
     array = (MASK > 0).astype(np.uint16)
     stored = tiff(tmp_path / "plain.tif", array, bits=bits)
-    assert np.array_equal(decode_mask(stored, (0, 1)), array)
+    assert np.array_equal(decode_mask(stored, (0, 1), image=IMAGE), array)
     turned = tiff(tmp_path / "white.tif", array, bits=bits, photometric=0)
     with pytest.raises(DataError, match=r"white\.tif: .*PhotometricInterpretation 0"):
-        decode_mask(turned, (0, 1))
+        decode_mask(turned, (0, 1), image=IMAGE)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\x89PNG\r\n\x1a\n"])
 def test_a_damaged_mask_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mask.png").write_bytes(content)
     with pytest.raises(DataError, match=r"mask\.png"):
-        decode_mask(tmp_path / "mask.png", (0, 1))
+        decode_mask(tmp_path / "mask.png", (0, 1), image=IMAGE)
     with pytest.raises(DataError, match=r"none\.png"):
-        decode_mask(tmp_path / "none.png", (0, 1))
+        decode_mask(tmp_path / "none.png", (0, 1), image=IMAGE)
 
 
 def test_resizing_gives_no_class_that_was_not_there() -> None:

@@ -70,7 +70,7 @@ def test_a_wrong_checksum_of_pixels_is_damage(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png: damaged or cut off"):
         decode(path)
     with pytest.raises(DataError, match=r"a\.png: damaged or cut off"):
-        decode_mask(path, range(256))
+        decode_mask(path, range(256), image=path)
 
 
 @pytest.mark.parametrize("turn", range(2, 9))

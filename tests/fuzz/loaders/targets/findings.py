@@ -22,6 +22,7 @@ def _read(layout: str, root: Path, *classes: str) -> None:
 
 @target("findings of chexpert")
 def chexpert(folder: Path) -> Made:
+    honest.put(folder, honest.FIRST)
     file = folder / "train.csv"
     return Made(
         lambda raw: (put(file, raw), _read("chexpert", folder, "Edema", "Fracture")),
@@ -31,6 +32,7 @@ def chexpert(folder: Path) -> Made:
 
 @target("findings of padchest")
 def padchest(folder: Path) -> Made:
+    honest.put(folder, "0/a.png")
     file = folder / "PADCHEST.csv"
     return Made(
         lambda raw: (put(file, raw), _read("padchest", folder, "cardiomegaly", "normal")),
@@ -42,6 +44,7 @@ def padchest(folder: Path) -> Made:
 def nih(folder: Path) -> Made:
     """A list of the official split, beside an honest table."""
     honest.nih(folder)
+    honest.put(folder, "images/00000001_000.png")
     put(folder / "train_val_list.txt", b"00000001_000.png\n00000001_001.png\n")
     file = folder / "test_list.txt"
     return Made(
@@ -54,6 +57,7 @@ def nih(folder: Path) -> Made:
 def mimic(folder: Path) -> Made:
     """A packed table of labels, beside an honest split."""
     honest.mimic(folder)
+    honest.put(folder, "files/p10/p10000032/s50414267/02aa804e-bde0afdd.jpg")
     file = folder / "mimic-cxr-2.0.0-chexpert.csv.gz"
     return Made(
         lambda raw: (put(file, raw), _read("mimic_cxr", folder, "Edema", "Fracture")),

@@ -15,6 +15,7 @@ from primia_flwr.data.files.masks import decode_mask
 from primia_flwr.data.files.volumes import load_slices
 from primia_flwr.data.layouts.msd import _listed
 from primia_flwr.tasks.masks.runs import from_runs, to_runs
+from tests.data.files.segments.writing import KINDS, write_image, write_segments
 from tests.data.layouts.test_msd import decathlon, marked, saved
 from tests.fuzz.loaders.target import Made, put, target
 
@@ -32,9 +33,12 @@ def mask(folder: Path) -> Made:
     file = folder / "x"
 
     def load(raw: bytes) -> None:
-        assert decode_mask(put(file, raw), (0, 1, 2)).max() <= 2
+        assert decode_mask(put(file, raw), (0, 1, 2), image=image).max() <= 2
 
-    return Made(load, [_mask("PNG"), _mask("TIFF")])
+    image = write_image(folder / "image.dcm", MASK.shape)
+    seeds = [write_segments(folder / kind, [image], MASK, kind=kind) for kind in KINDS]
+    segmentations = [path.read_bytes() for path in seeds]
+    return Made(load, [_mask("PNG"), _mask("TIFF"), *segmentations])
 
 
 @target("mask as runs")
