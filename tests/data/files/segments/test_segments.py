@@ -148,7 +148,8 @@ def test_a_folder_of_pairs_is_read_and_checked(tmp_path: Path) -> None:
         write_segments(tmp_path / f"masks/{number}.dcm", [image], pixels, labels=("lesion",))
     cfg = DataConfig(
         layout="paired", task="segmentation", root=str(tmp_path), image_size=16,
-        classes=("background", "lesion"), cache_dir=str(tmp_path / "cache"), test_fraction=0.0, val_fraction=0.17,
+        classes=("background", "lesion"), cache_dir=str(tmp_path / "cache"),
+        test_fraction=0.0, val_fraction=0.17,
     )  # fmt: skip
     assert check_data(cfg, seed=1).unreadable == {}
     site = load_own_site(cfg, name="a", seed=1)
