@@ -31,6 +31,15 @@ PARAMETERS = {
     + 4 * (16 + 32 + 64 + 128 + 64 + 32 + 16)
     + 16 * 3
     + 3,
+    # resnet18 without its classifier; on the way up, two numbers a norm channel, head
+    "unet_resnet18": 11_689_512
+    - 513_000
+    - 2 * 64 * 49
+    + 9 * (768 * 256 + 256**2 + 384 * 128 + 128**2 + 192 * 64 + 64**2 + 128 * 32 + 32**2)
+    + 9 * (32 * 16 + 16**2)
+    + 4 * (256 + 128 + 64 + 32 + 16)
+    + 16 * 3
+    + 3,
     # 1 + 2*8 + 8*8 maps of 8 x 8, a linear layer
     "scattering": 81 * 64 * 3 + 3,
 }

@@ -16,28 +16,9 @@ from torch import Tensor, nn
 
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.models.architecture import Architecture
-from primia_flwr.models.layers.common import activation, norm_layer, standardise_kernels
-from primia_flwr.models.layers.norm_free import scale_kernel
-from primia_flwr.models.layers.weight_standardisation import WSConv2d
+from primia_flwr.models.layers.double_convolution import DoubleConvolution
 
 _WIDTHS = (16, 32, 64, 128)
-
-
-class _Block(nn.Sequential):
-    """Twice a convolution, a norm and a ReLU; `pooled`: from how many cells its input is."""
-
-    def __init__(self, cfg: ModelConfig, inputs: int, outputs: int, *, pooled: int) -> None:
-        layers: list[nn.Module] = []
-        for width in (inputs, outputs):
-            convolution = nn.Conv2d(width, outputs, kernel_size=3, padding=1, bias=False)
-            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-            layers += [convolution, norm_layer(cfg)(outputs), activation(cfg)]
-        super().__init__(*layers)
-        if cfg.norm == "none":
-            standardise_kernels(self)
-            for layer, cells in zip((self[0], self[3]), (pooled, 1), strict=True):
-                assert isinstance(layer, WSConv2d)
-                scale_kernel(layer, pooled=cells)
 
 
 class UNet(nn.Module):
@@ -47,11 +28,14 @@ class UNet(nn.Module):
         self, cfg: ModelConfig, outputs: int, channels: int, widths: Sequence[int] = _WIDTHS
     ) -> None:
         super().__init__()
-        first = _Block(cfg, channels, widths[0], pooled=0)
+        first = DoubleConvolution(cfg, channels, widths[0], pooled=0)
         pairs = list(pairwise(widths))
-        down = [_Block(cfg, upper, lower, pooled=4) for upper, lower in pairs]
+        down = [DoubleConvolution(cfg, upper, lower, pooled=4) for upper, lower in pairs]
         self.down = nn.ModuleList([first, *down])
-        up = [_Block(cfg, upper + lower, upper, pooled=1) for upper, lower in reversed(pairs)]
+        up = [
+            DoubleConvolution(cfg, upper + lower, upper, pooled=1)
+            for upper, lower in reversed(pairs)
+        ]
         self.up = nn.ModuleList(up)
         self.pool = nn.MaxPool2d(2)
         self.enlarge = nn.Upsample(scale_factor=2, mode="nearest")
