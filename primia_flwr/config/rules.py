@@ -114,11 +114,11 @@ def outnumbered(options: Liars, experiment: Any, *, times: int) -> None:
     Raises
     ------
     ConfigError
-        If some sites may lie, and `federation.min_sites` is below that.
+        If `federation.min_sites` is below that.
     """
     liars, sites = options.num_malicious, experiment.federation.min_sites
     needed = times * liars + 3
-    if liars > 0 and sites < needed:
+    if sites < needed:
         raise ConfigError(
             f"strategy.options.num_malicious={liars} with federation.min_sites={sites}; "
             f"{experiment.strategy.name} needs {times}*{liars}+3 updates in every round; set "

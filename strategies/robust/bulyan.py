@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 def _build(options: Liars, experiment: Any) -> "Strategy":
     from flwr.serverapp import strategy
 
+    from strategies.averaging.nearest import nearest
     from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
-    return strategy.Bulyan(**ALL_SELECTED, num_malicious_nodes=options.num_malicious)
+    return strategy.Bulyan(
+        **ALL_SELECTED, num_malicious_nodes=options.num_malicious, selection_rule=nearest
+    )
 
 
 RULE = Rule(_build, options=Liars, check=partial(outnumbered, times=4))

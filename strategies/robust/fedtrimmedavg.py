@@ -29,13 +29,13 @@ def _build(options: TrimmedMean, experiment: Any) -> "Strategy":
 
     from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
-    sites = len(experiment.federation.sites)
-    if int(options.trim_fraction * sites) == 0:
+    fewest = experiment.federation.min_sites
+    if int(options.trim_fraction * fewest) == 0:
         logger.warning(
-            "strategy.options.trim_fraction=%s cuts no one off among %d sites: fedtrimmedavg is "
-            "the plain unweighted mean here",
+            "strategy.options.trim_fraction=%s cuts no one off among federation.min_sites=%d: "
+            "fedtrimmedavg is the plain unweighted mean of a round with so few",
             options.trim_fraction,
-            sites,
+            fewest,
         )
     return FedTrimmedAvg(**ALL_SELECTED, beta=options.trim_fraction)
 

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 
 def _build(options: Liars, experiment: Any) -> "Strategy":
-    from flwr.serverapp import strategy
-
+    from strategies.averaging.nearest import NearestUpdates
     from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
-    return strategy.Krum(**ALL_SELECTED, num_malicious_nodes=options.num_malicious)
+    return NearestUpdates(**ALL_SELECTED, num_malicious=options.num_malicious, num_selected=1)
 
 
 RULE = Rule(_build, options=Liars, check=partial(outnumbered, times=2))

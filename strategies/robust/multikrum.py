@@ -30,21 +30,18 @@ class MultiKrum(Liars):
 
 
 def _build(options: MultiKrum, experiment: Any) -> "Strategy":
-    from flwr.serverapp import strategy
-
+    from strategies.averaging.nearest import NearestUpdates
     from strategies.averaging.weighted_fedavg import ALL_SELECTED
 
-    return strategy.MultiKrum(
-        **ALL_SELECTED,
-        num_malicious_nodes=options.num_malicious,
-        num_nodes_to_select=options.num_selected,
+    return NearestUpdates(
+        **ALL_SELECTED, num_malicious=options.num_malicious, num_selected=options.num_selected
     )
 
 
 def _check(options: MultiKrum, experiment: Any) -> None:
     liars, chosen = options.num_malicious, options.num_selected
     sites = experiment.federation.min_sites
-    needed = max(2 * liars + 3, chosen + liars + 2) if liars else chosen
+    needed = max(2 * liars + 3, chosen + liars + 2) if liars or chosen == 1 else chosen
     if sites < needed:
         raise ConfigError(
             f"strategy.options.num_malicious={liars} and .num_selected={chosen} with "

@@ -54,6 +54,10 @@ def plain(name, options):
         ("multikrum", "{num_malicious: 1, num_selected: 4}", "multikrum needs 7 updates"),
         ("multikrum", "{num_selected: 4}", "multikrum needs 4 updates in every round"),
         ("bulyan", "{num_malicious: 1}", "bulyan needs 4*1+3 updates in every round"),
+        # Flower's Bulyan makes no model of two, and of two none is nearer to its neighbours
+        ("bulyan", "{}", "bulyan needs 4*0+3 updates in every round; set federation.min_sites=3"),
+        ("krum", "{}", "krum needs 2*0+3 updates in every round; set federation.min_sites=3"),
+        ("multikrum", "{num_selected: 1}", "multikrum needs 3 updates in every round"),
     ],
 )
 def test_a_mistake_in_the_options_is_one_sentence(name, options, sentence):

@@ -10,10 +10,10 @@ from primia_flwr.config.experiment.training import TrainingConfig
 from strategies.registry import build_strategy
 
 
-def build(name, *, sites="abcd", proximal_mu=0.0, **options):
+def build(name, *, sites="abcd", min_sites=0, proximal_mu=0.0, **options):
     experiment = Experiment(
         strategy=StrategyConfig(name=name, options=options),
-        federation=FederationConfig(sites=list(sites), min_sites=len(sites)),
+        federation=FederationConfig(sites=list(sites), min_sites=min_sites or len(sites)),
         aggregation=AggregationConfig(name="plain"),
         training=TrainingConfig(proximal_mu=proximal_mu),
     )
@@ -24,8 +24,9 @@ def test_fedprox_gets_its_term():
     assert build("fedprox", proximal_mu=0.5).proximal_mu == 0.5
 
 
-def test_krum_knows_how_many_may_lie():
-    assert build("krum", sites="abcde", num_malicious=1).num_malicious_nodes == 1
+def test_krum_knows_how_many_may_lie_and_takes_one():
+    rule = build("krum", sites="abcde", num_malicious=1)
+    assert (rule._num_malicious, rule._num_selected) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["fedadam", "fedyogi"])
@@ -40,4 +41,7 @@ def test_a_trim_that_cuts_nobody_is_said(caplog):
         assert build("fedtrimmedavg", trim_fraction=0.25).beta == 0.25
         assert caplog.text == ""
         build("fedtrimmedavg", trim_fraction=0.2)
-    assert "cuts no one off among 4 sites" in caplog.text
+        assert "cuts no one off among federation.min_sites=4" in caplog.text
+        caplog.clear()
+        build("fedtrimmedavg", sites="abcdef", min_sites=4, trim_fraction=0.2)
+    assert "cuts no one off among federation.min_sites=4" in caplog.text
