@@ -19,6 +19,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 import clients.handlers.train as train_handler
+from clients.mods import dp_update
 from primia_flwr.messages.keys import ARRAYS
 from primia_flwr.messages.packing import unpack
 from strategies.rounds import participation
@@ -34,6 +35,9 @@ SHORT = (
 )  # fmt: skip
 PLAIN, SECURE, RELAY = "aggregation=plain", "aggregation=secure", "strategy=cyclic"
 SEALED = (RELAY, "aggregation.sealed=true")
+PRIVATE = (
+    "privacy=dp_sgd", "privacy.epsilon=8", "privacy.delta=1e-3", "privacy.expected_batch=8",
+)  # fmt: skip
 TOPOLOGIES: dict[str, tuple[str, ...]] = {
     "averaging, secure": (SECURE,),
     "averaging, plain": (PLAIN,),
@@ -48,11 +52,14 @@ TOPOLOGIES: dict[str, tuple[str, ...]] = {
     "relay, sealed, `reveal=never`": (*SEALED, "aggregation.reveal=never"),
     "ensemble": ("strategy=ensemble",),
     "ensemble, `vote=insulearn`": ("strategy=ensemble", "strategy.options.vote=insulearn"),
+    "averaging, secure, `privacy=dp_sgd`": (SECURE, *PRIVATE),
+    "relay in the open, `privacy=dp_sgd`": (RELAY, *PRIVATE),
+    "relay, sealed, `reveal=end`, `privacy=dp_sgd`": (*SEALED, *PRIVATE),
 }
 # Each has another's way of sending; they are looked at where there is time.
 LIKE_OTHERS = (
     *("selective sharing, each site's own choice", "SCAFFOLD, plain", "ensemble"),
-    "relay, sealed, `reveal=end`",
+    *("relay, sealed, `reveal=end`", "relay, sealed, `reveal=end`, `privacy=dp_sgd`"),
 )
 SLOW = pytest.mark.slow
 ROUNDS, SITES = (1, 2), (1, 2, 3)
@@ -130,6 +137,14 @@ def run(folder: Path, words: Collection[str], patch: pytest.MonkeyPatch) -> Seen
         seen.trained[number, int(site.name[-1])] = _numbers(result.state)
         return result
 
+    def trains_privately(answer: Any) -> Any:
+        state = noisy(answer)
+        seen.trained[answer.number, int(answer.site.name[-1])] = _numbers(state)
+        return state
+
+    noisy = dp_update._NoisySteps.train
+    patch.setattr(dp_update._NoisySteps, "train", trains_privately)
+    patch.setattr(dp_update, "arrived_model", arrives)
     patch.setattr(train_handler, "arrived_model", arrives)
     patch.setattr(train_handler, "train_round", trains)
     federation.run()
