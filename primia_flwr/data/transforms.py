@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from primia_flwr.compat import torchvision  # noqa: F401  (makes torchvision importable)
+from primia_flwr.compat import compiler_later
 
-# isort: split
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
-from torchvision.tv_tensors import Mask
+with compiler_later():
+    from torchvision.transforms import v2
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+    from torchvision.tv_tensors import Mask
 
 from primia_flwr.config.experiment.data import (
     AffineConfig,
