@@ -19,6 +19,7 @@ PRELOADED = (
     "randomgen",
     "safetensors.numpy",
     "safetensors.torch",
+    "torch._dynamo",  # which an optimiser imports at its first step
     "torchvision.transforms.v2",
 )
 
