@@ -1,19 +1,22 @@
+import re
 import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from primia_flwr.errors import FederationError
-from primia_flwr.processes.children import free_port
+from primia_flwr.processes.children import Child, free_port
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.roster import load_roster
 from primia_flwr.site import check
+from primia_flwr.site.ended import why_ended
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.run import _only_one, run_site
@@ -163,6 +166,45 @@ def test_a_state_that_cannot_be_written_is_named(policy: SitePolicy, tmp_path: P
     policy.state = str(tmp_path / "file" / "state")
     with pytest.raises(FederationError, match=r"state=.*file/state cannot be written \(Not a dir"):
         _only_one(policy)
+
+
+class _Ended:
+    """A child that has ended: what `why_ended` looks at."""
+
+    def __init__(self, text: str, name: str = "supernode") -> None:
+        self.name, self.text, self.log_file = name, text, Path("supernode.log")
+
+    def log_tail(self, lines: int) -> str:
+        return self.text
+
+    def poll(self) -> int:
+        return 0
+
+
+GRACEFUL = "INFO :      SuperNode terminated gracefully.\nINFO:     Finished server process [7]\n"
+
+
+def ended(policy: SitePolicy, text: str, name: str = "supernode") -> str:
+    return why_ended(policy, cast(Child, _Ended(text, name)))
+
+
+def test_a_supernode_that_ends_by_a_wrong_clock_says_so(
+    policy: SitePolicy, server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "set the clock" not in ended(policy, GRACEFUL)
+    monkeypatch.setattr(check, "_MAX_CLOCK_DIFFERENCE", timedelta(seconds=-1))
+    assert re.fullmatch(
+        r"the clock of this computer is \d s from the SuperLink's; set the clock \(NTP\): .*",
+        ended(policy, GRACEFUL),
+    )
+
+
+def test_an_end_without_a_known_reason_shows_no_line_that_is_none(policy: SitePolicy) -> None:
+    text = f"ValueError: no such device\n{GRACEFUL}"
+    assert ended(policy, text).endswith("supernode.log: ValueError: no such device")
+    found = ended(policy, GRACEFUL, "executor")
+    assert found.endswith("supernode.log: (no reason)")
+    assert "`primia site check` says what is not ready" in found
 
 
 def test_silent_port_is_not_ready(policy: SitePolicy) -> None:
