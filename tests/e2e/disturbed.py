@@ -18,8 +18,8 @@ from primia_flwr.pipeline.experiment import run_experiment, settle
 from primia_flwr.runs.secure_sums import SumRow, read_sums
 from primia_flwr.trials.federation import deployed, loopback_federation
 from primia_flwr.trials.loopback import LoopbackFederation
-from tests.crashes import kill_site
 from tests.e2e.runner import TINY, events, processes_of
+from tests.faults.crashes import kill_site
 
 
 class _Silent:

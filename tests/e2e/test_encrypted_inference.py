@@ -24,8 +24,8 @@ from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model, write_bounds
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
-from tests.crashes import kill_leader
 from tests.e2e.runner import InProcess, Primia, called, last_json
+from tests.faults.crashes import kill_leader
 
 CLASSES = ("bacterial", "normal", "viral")
 

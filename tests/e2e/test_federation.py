@@ -13,9 +13,9 @@ from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.site.log import SiteLog
 from primia_flwr.trials.loopback import LoopbackFederation
-from tests.crashes import kill_leader
 from tests.e2e.disturbed import Disturbance, Disturbed, kill
 from tests.e2e.runner import TINY, Primia, last_json
+from tests.faults.crashes import kill_leader
 
 pytestmark = pytest.mark.timeout(600)
 ROUNDS = 4

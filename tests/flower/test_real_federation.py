@@ -17,7 +17,7 @@ from primia_flwr.provisioning.nodes import node_states, runs_at, stop_run
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
 from primia_flwr.trials.loopback import LoopbackFederation, LoopbackSite
-from tests.crashes import kill_leader, kill_site, last_words
+from tests.faults.crashes import kill_leader, kill_site, last_words
 from tests.flower import light_app
 
 pytestmark = pytest.mark.timeout(180)

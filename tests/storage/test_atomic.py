@@ -19,8 +19,8 @@ from primia_flwr.storage.atomic import (
     write_together,
     writing,
 )
-from tests.full_disk import full_disk
-from tests.killed import run_killed
+from tests.faults.full_disk import full_disk
+from tests.faults.killed import run_killed
 
 OLD, NEW = b"old content", b"new content, which is longer"
 

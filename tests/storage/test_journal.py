@@ -13,8 +13,8 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.site.log import SiteLog
 from primia_flwr.storage.journal import JournalFile, append_line
-from tests.full_disk import full_disk
-from tests.killed import run_killed
+from tests.faults.full_disk import full_disk
+from tests.faults.killed import run_killed
 
 
 def append(path: Path, line: bytes) -> None:

@@ -19,7 +19,6 @@ from PIL import Image
 from primia_flwr.processes.children import is_listening
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
-from tests.crashes import kill_leader
 from tests.e2e.runner import Primia, called, last_json
 from tests.e2e.test_encrypted_inference import (
     CLASSES,
@@ -32,6 +31,7 @@ from tests.e2e.test_encrypted_inference import (
     write_model,
     write_too_small_bounds,
 )
+from tests.faults.crashes import kill_leader
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from primia_flwr.errors import PolicyRefusal, ServiceError
 from primia_flwr.inference.service.query_log import QueryLog
-from tests.full_disk import full_disk
+from tests.faults.full_disk import full_disk
 
 
 def test_the_limit_holds_over_restarts(tmp_path: Path) -> None:

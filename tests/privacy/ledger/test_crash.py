@@ -13,7 +13,7 @@ import pytest
 
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.ledger.file import HEAD, LEDGER
-from tests.killed import run_killed
+from tests.faults.killed import run_killed
 from tests.privacy.ledgers import PATIENTS, charge, open_ledger
 
 _ROUNDS = 2
