@@ -24,6 +24,12 @@ def check_sharing(experiment: Any) -> None:
             "or change: masks add up only where all sites send the same numbers; or take "
             "aggregation=plain, in which the coordinator sees each site's update"
         )
+    if aggregation.share_by == "own" and experiment.strategy.rule.needs is Need.EACH_UPDATE:
+        raise ConfigError(
+            f"aggregation.share_by=own with strategy.name={experiment.strategy.name}; expected "
+            "random or change: a rule that compares the sites' updates takes what one site did not "
+            "choose for no change; or take strategy=fedavg"
+        )
     if privacy.mode == "dp_sgd_shared":
         raise ConfigError(
             f"{share} with privacy.mode=dp_sgd_shared; expected 1: a unit's part of a step would "

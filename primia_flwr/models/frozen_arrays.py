@@ -16,6 +16,7 @@ from torch import nn
 
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.rows import MODELS
+from primia_flwr.errors import ConfigError
 from primia_flwr.models.layers.common import NORM_LAYERS
 from primia_flwr.models.registry import build_model
 
@@ -29,9 +30,30 @@ def frozen_arrays(cfg: ModelConfig, *, outputs: int, channels: int) -> frozenset
     """
     if cfg.sends_all:
         return frozenset()
+    return frozen_of(cfg, _without_numbers(cfg, outputs=outputs, channels=channels))
+
+
+def check_shared(cfg: ModelConfig, *, channels: int) -> None:
+    """Refuse a model of which each site would keep all that is trained.
+
+    Raises
+    ------
+    ConfigError
+        If nothing would be shared.
+    """
+    if not cfg.keeps_layers:
+        return
+    model = _without_numbers(cfg, outputs=2, channels=channels)
+    if not without(dict(model.named_parameters()), frozen_of(cfg, model)):
+        raise ConfigError(
+            f"model.shared={cfg.shared} with model.name={cfg.name}; expected all: each site would "
+            "keep all that is trained of this model, and share nothing"
+        )
+
+
+def _without_numbers(cfg: ModelConfig, *, outputs: int, channels: int) -> nn.Module:
     with torch.device("meta"):
-        model = build_model(cfg, outputs=outputs, channels=channels, first_weights=False)
-    return frozen_of(cfg, model)
+        return build_model(cfg, outputs=outputs, channels=channels, first_weights=False)
 
 
 def frozen_of(cfg: ModelConfig, model: nn.Module) -> frozenset[str]:

@@ -326,9 +326,9 @@ def _score(
         return {"test": None}
     scored, metrics = _scorer(experiment, test), dict[str, Any](test={"n": len(test)})
     if experiment.model.keeps_layers:
-        own = score_own_models(run_dir, experiment.federation.sites, scored)
-        return {**metrics, "own": own}
-    metrics |= _score_federated(experiment, run_dir, test, scored)
+        metrics["own"] = score_own_models(run_dir, experiment.federation.sites, scored)
+    else:
+        metrics |= _score_federated(experiment, run_dir, test, scored)
     if experiment.deployment.kind == "simulation" and experiment.baselines:
         metrics |= _score_baselines(experiment, run_dir, scored, watcher)
     return metrics

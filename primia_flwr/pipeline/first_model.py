@@ -7,6 +7,7 @@ from primia_flwr.config.load import config_hash
 from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
 from primia_flwr.models import ModelCard, build_model
+from primia_flwr.models.frozen_arrays import check_shared
 from primia_flwr.models.provenance import UNKNOWN, Provenance, after_run
 from primia_flwr.models.weights_card import check_start, provenance_of
 from primia_flwr.training.device import derive_seed
@@ -29,7 +30,8 @@ def check_outputs(experiment: Experiment) -> None:
     Raises
     ------
     ConfigError
-        If one has outputs at each pixel and the other of each image, or sides do not fit.
+        If one has outputs at each pixel and the other of each image, sides do not fit, or nothing
+        of the model would be shared.
     """
     model, task, size = experiment.model.name, experiment.task, experiment.data.image_size
     multiple = MODELS[model].dense
@@ -45,6 +47,7 @@ def check_outputs(experiment: Experiment) -> None:
             f"e.g. data.image_size={multiple * max(1, round(size / multiple))}"
         )
     task.loss(experiment.training)
+    check_shared(experiment.model, channels=experiment.data.channels)
 
 
 def check_first_weights(experiment: Experiment) -> Provenance:

@@ -3,7 +3,8 @@
 import pytest
 
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.models.frozen_arrays import frozen_arrays, without
+from primia_flwr.errors import ConfigError
+from primia_flwr.models.frozen_arrays import check_shared, frozen_arrays, without
 from primia_flwr.models.registry import build_model
 
 KERNELS = {f"features.{4 * n}.weight" for n in range(4)}
@@ -36,3 +37,10 @@ def test_of_a_frozen_norm_the_bias_of_its_convolution_stays_too() -> None:
     cfg = ModelConfig(name="simpleconv", norm="frozen", trainable="norm", weights="w.pth")
     biases = {name.replace("weight", "bias") for name in KERNELS}
     assert frozen_arrays(cfg, outputs=3, channels=1) == KERNELS | biases
+
+
+def test_a_model_of_which_nothing_would_be_shared_is_refused() -> None:
+    check_shared(ModelConfig(name="simpleconv", shared="body"), channels=1)
+    check_shared(ModelConfig(name="scattering"), channels=1)
+    with pytest.raises(ConfigError, match=r"shared=body with model\.name=scattering; expected all"):
+        check_shared(ModelConfig(name="scattering", shared="body"), channels=1)

@@ -106,6 +106,7 @@ def own_norms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a secure run whose sites have norm layers of their own."""
     primia = InProcess(tmp_path_factory.mktemp("own"))
     options = [*QUICK, "federation.rounds=2", "model.shared=no_norm", "output_dir=run"]
+    options.append("baselines=[local]")
     done = primia("train", *options)
     assert done.returncode == 0, done.stderr
     return primia.folder / "run"
@@ -139,7 +140,7 @@ def test_the_model_of_the_coordinator_says_what_it_lacks(own_norms: Path) -> Non
     assert model.training is False
     assert json.loads((own_norms / "model.json").read_text())["lacks"] == "norm layers"
     metrics = json.loads((own_norms / "metrics.json").read_text())
-    assert set(metrics["own"]) == {"site-1", "site-2", "site-3"}
+    assert set(metrics["own"]) == set(metrics["local"]) == {"site-1", "site-2", "site-3"}
     assert "federated" not in metrics
     inside = InProcess(own_norms.parent)
     done = inside("evaluate", "run=run/sites/site-2/model")

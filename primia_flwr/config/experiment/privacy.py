@@ -89,9 +89,20 @@ class PrivacyConfig:
         check_range("privacy.statistics_noise", self.statistics_noise, 0, 10, example=5)
         check_range("privacy.averaging", self.averaging, 0, 1, example=0.9, open_high=True)
         check_range("privacy.max_knowing", self.max_knowing, 1, 1000, example=1)
+        self._check_off()
         self._check_target()
         self._check_shared()
         self._check_patient_steps()
+
+    def _check_off(self) -> None:
+        """Refuse a run that asks for a guarantee, and would claim none."""
+        for key in ("epsilon", "noise_multiplier", "statistics_noise", "averaging"):
+            value = getattr(self, key)
+            if value and not self.enabled:
+                raise ConfigError(
+                    f"privacy.{key}={value:g} with privacy.mode=none; expected 0, or a mode: a run "
+                    "without one adds no noise and claims nothing; set privacy=dp_sgd"
+                )
 
     def _check_target(self) -> None:
         if self.enabled and (self.epsilon > 0) == (self.noise_multiplier > 0):

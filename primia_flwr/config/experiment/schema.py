@@ -14,6 +14,7 @@ from primia_flwr.config.experiment.guarantee import check_guarantee
 from primia_flwr.config.experiment.own_layers import check_own_layers
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.report import ReportConfig
+from primia_flwr.config.experiment.sealed import check_sealed
 from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
@@ -24,6 +25,7 @@ from primia_flwr.config.sharing import check_sharing
 from primia_flwr.errors import ConfigError
 
 BASELINES = ("local", "ensemble", "centralised")
+_OF_NO_MODEL = "each site validates a model of its own, and the counts of all are of none of them"
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Experiment:
         self._check_monitors()
         self._check_rule()
         self._check_secure()
-        self._check_sealed()
+        check_sealed(self)
         self._check_debug()
         check_sharing(self)
         check_own_layers(self)
@@ -113,12 +115,22 @@ class Experiment:
         return self.aggregation.shares_a_part or self.strategy.rule.variates
 
     def _check_task(self) -> None:
-        if self.task.counts_patients and self.reports_nothing:
-            raise ConfigError(
-                f"data.task={self.data.task} in a run whose sites report no validation; expected "
-                "another task, e.g. task=classification: sets of classes need counts of validation "
-                "patients, which a private run or a sealed relay does not send"
-            )
+        if not self.task.counts_patients:
+            return
+        for found, where, why in (
+            (
+                self.reports_nothing, "in a run whose sites report no validation",
+                "sets of classes need counts of validation patients, which a private run or a "
+                "sealed relay does not send",
+            ),
+            (self.strategy.keeps_models, f"with strategy.name={self.strategy.name}", _OF_NO_MODEL),
+            (self.model.keeps_layers, f"with model.shared={self.model.shared}", _OF_NO_MODEL),
+        ):  # fmt: skip
+            if found:
+                raise ConfigError(
+                    f"data.task={self.data.task} {where}; expected another task, e.g. "
+                    f"task=classification: {why}"
+                )
 
     def _check_monitors(self) -> None:
         stopping = self.training.early_stopping
@@ -150,21 +162,13 @@ class Experiment:
                 f"many; set federation.min_sites={aggregation.min_survivors}"
             )
 
-    def _check_sealed(self) -> None:
-        if not self.aggregation.sealed:
-            return
-        why = "in a sealed relay no site tells the coordinator a number about its images"
-        for key, value, needed in (
-            ("data.normalisation.kind", self.data.normalisation.kind, "fixed"),
-            ("training.class_weights", self.training.class_weights, "none"),
-        ):
-            if value != needed:
-                raise ConfigError(
-                    f"{key}={value} with aggregation.sealed=true; expected {needed}: {why}"
-                )
-
     def _check_debug(self) -> None:
         debug, aggregation = self.debug, self.aggregation
+        if debug.verify_sums and not aggregation.secure:
+            raise ConfigError(
+                f"debug.verify_sums=true with aggregation.name={aggregation.name}; expected false, "
+                "or aggregation=secure: without masks there is no sum to verify"
+            )
         if debug.cross_site and Need.EACH_UPDATE not in GIVES[aggregation.name]:
             raise ConfigError(
                 f"debug.cross_site=true with aggregation.name={aggregation.name}; expected "

@@ -35,7 +35,7 @@ def test_one_update_has_no_neighbour():
 
 
 def test_the_chosen_are_averaged_by_weight_and_each_once():
-    # Of 1, 1, 2 and 50 with f = 0 the sums of the two nearest are 0 + 1, 0 + 1, 1 + 1 and 48^2 + ...
+    # Of 1, 1, 2 and 50 with f = 0 the sums of the two nearest are 1, 1, 2 and 48^2 + 49^2
     rule = NearestUpdates(num_malicious=0, num_selected=3, weighted_by_key="weight")
     sent = [content(w, w=[v]) for w, v in ((1.0, 1), (2.0, 1), (1.0, 2), (9.0, 50))]
     arrays, _ = rule.aggregate_train(1, [Message(one, 0, "train") for one in sent])
