@@ -14,13 +14,13 @@ from primia_flwr.config.experiment.guarantee import check_guarantee
 from primia_flwr.config.experiment.own_layers import check_own_layers
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.report import ReportConfig
-from primia_flwr.config.experiment.sealed import check_sealed
 from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.config.rows import TASKS
 from primia_flwr.config.rules import Need
+from primia_flwr.config.sealed import check_sealed
 from primia_flwr.config.sharing import check_sharing
 from primia_flwr.errors import ConfigError
 
