@@ -24,13 +24,14 @@ from flwr.supercore.error import FlowerError
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from primia_flwr.errors import FederationError
+from primia_flwr.processes.proxies import through_proxy
 from primia_flwr.provisioning.certificates import public_key
 from primia_flwr.provisioning.roster import Roster
 from primia_flwr.site.validity import at_coordinator, check_endings
 from primia_flwr.storage.printable import printable
 from primia_flwr.storage.reading import reading, reason_of
 
-_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_ERRNO = re.compile(r"\[Errno -?\d+\] |_ssl\.c:\d+: ")
 _GONE = "unregistered"
 FINISHED = "finished"
 
@@ -165,8 +166,8 @@ def _control(
         check_endings(superlink, root_certificates, at_coordinator(federation))
         why = _ERRNO.sub("", reason_of(error))
         raise FederationError(
-            f"superlink={superlink} cannot be reached ({why}); expected a running SuperLink "
-            f"with a certificate signed by {root_certificates}"
+            f"superlink={superlink} cannot be reached{through_proxy(superlink)} ({why}); expected "
+            f"a running SuperLink with a certificate signed by {root_certificates}"
         ) from None
     finally:
         client.close()

@@ -4,6 +4,7 @@ Every check returns a finding and never raises for a site's mistake, so that the
 all of them at once.
 """
 
+import re
 import shlex
 import shutil
 import socket
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import FederationError, PrimiaError
+from primia_flwr.processes.proxies import proxy_to, through_proxy
 from primia_flwr.site.limits import read_limits
 from primia_flwr.site.policy import SitePolicy
 from primia_flwr.site.validity import AT_SITE, ca_ending, read_certificate, superlink_ending
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from primia_flwr.config.experiment.data import DataConfig
 
 MIN_FREE_BYTES = 2 * 2**30
+_OF_LIBRARY = re.compile(r"\[[A-Z_]+(: [A-Z_]+)?\] |\(?_ssl\.c:\d+\)?:? ?")
 _MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _KEY_KINDS = {
     "supernode_key": (ec.EllipticCurvePrivateKey, "P-384"),
@@ -97,34 +100,42 @@ def check_certificate(policy: SitePolicy, *, now: datetime | None = None) -> Fin
 
 
 def check_link(policy: SitePolicy, *, timeout: float = 5.0) -> list[Finding]:
-    """Try TCP and TLS to the SuperLink with the CA of the kit, and its clock against ours."""
-    host, _, port = policy.superlink.rpartition(":")
+    """Try TCP and TLS to the SuperLink with the CA of the kit, and its clock against ours.
+
+    It goes through a proxy where the SuperNode does.
+    """
     try:
         context = ssl.create_default_context(cafile=str(policy.path(policy.root_certificates)))
     except (OSError, ValueError) as error:
         return [
             Finding("link", False, f"root_certificates: {_short(error)}", "unzip the kit again")
         ]
-    connection = HTTPSConnection(host.strip("[]"), int(port), timeout=timeout, context=context)
+    connection = _connection(policy.superlink, context, timeout)
     try:
         connection.request("GET", "/")
         date = connection.getresponse().getheader("Date", "")
     except ssl.SSLError as error:
         return [_tls_finding(policy, error)]
     except socket.gaierror:
-        return [Finding("link", False, f"no address for {host}", "check superlink and your DNS")]
+        found = f"no address for {connection.host}{through_proxy(policy.superlink)}"
+        return [Finding("link", False, found, "check superlink and your DNS")]
     except (OSError, HTTPException) as error:
-        return [
-            Finding(
-                "link",
-                False,
-                f"{policy.superlink}: {_short(error)}",
-                "is the SuperLink running, and may this computer connect out to that port?",
-            )
-        ]
+        found = f"{policy.superlink}{through_proxy(policy.superlink)}: {_short(error)}"
+        remedy = "is the SuperLink running, and may this computer connect out to that port?"
+        return [Finding("link", False, found, remedy)]
     finally:
         connection.close()
     return [_link_finding(policy), _clock_finding(date)]
+
+
+def _connection(address: str, context: ssl.SSLContext, timeout: float) -> HTTPSConnection:
+    host, _, port = address.rpartition(":")
+    proxy = proxy_to(address)
+    ends = (proxy.host, proxy.port) if proxy else (host.strip("[]"), int(port))
+    connection = HTTPSConnection(*ends, timeout=timeout, context=context)
+    if proxy:
+        connection.set_tunnel(host.strip("[]"), int(port), headers=proxy.headers)
+    return connection
 
 
 def check_policy(policy: SitePolicy) -> Finding:
@@ -297,4 +308,4 @@ def _clock_finding(date: str, *, now: datetime | None = None) -> Finding:
 
 def _short(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:160]
+    return " ".join(_OF_LIBRARY.sub("", str(text)).split())[:160]

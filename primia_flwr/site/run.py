@@ -23,6 +23,7 @@ from primia_flwr.processes.children import (
     free_port,
     isolated_module,
 )
+from primia_flwr.processes.proxies import through_proxy
 from primia_flwr.processes.stop_signals import stop_signals
 from primia_flwr.site.bundle.first_look import check_supernode
 from primia_flwr.site.ended import NOT_ACTIVATED, why_ended
@@ -233,8 +234,9 @@ def _watch(
         elif not (connected or told) and time.monotonic() - began > _SILENT_AFTER:
             told = True
             staff.say(
-                f"site {policy.site}: no answer from {policy.superlink} yet; is the SuperLink "
-                "running, and may this computer connect out to that port? trying on"
+                f"site {policy.site}: no answer from {policy.superlink}"
+                f"{through_proxy(policy.superlink)} yet; is the SuperLink running, and may this "
+                "computer connect out to that port? trying on"
             )
 
 

@@ -8,9 +8,11 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose_experiment, config_hash
 from primia_flwr.errors import FederationError
+from primia_flwr.processes.children import free_port
 from primia_flwr.provisioning import readiness
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.federation_changes import FederationFolder
+from primia_flwr.provisioning.nodes import runs_at
 from primia_flwr.site.members import members_digest
 from tests.provisioning.test_federation_changes import shorten_ca
 
@@ -120,3 +122,15 @@ def test_the_members_are_those_of_the_whole_roster(
 def test_a_simulation_is_another_experiment_with_other_sites() -> None:
     one, other = compose_experiment(), compose_experiment(["federation.sites=[a,b,c]"])
     assert config_hash(one) != config_hash(other)
+
+
+def test_a_proxy_on_the_way_to_the_superlink_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(name="fl", sites=["munich"], server="fl.example.org", port=9391)
+    ca = provision(plan, tmp_path / "fl").files.ca
+    proxy = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy}")
+    words = rf"superlink=fl.example.org:9391 cannot be reached through the proxy {proxy} of HTTPS_P"
+    with pytest.raises(FederationError, match=words):
+        runs_at("fl.example.org:9391", ca, "fl")

@@ -1,4 +1,5 @@
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -212,6 +213,61 @@ def test_silent_port_is_not_ready(policy: SitePolicy) -> None:
     (link,) = check.check_link(policy)
     assert not link.ok
     assert "Connection refused" in link.found
+
+
+def test_a_proxy_that_is_wrong_is_named(
+    policy: SitePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://anna:secret@127.0.0.1:{port}")
+    policy.superlink = "fl.example.org:9391"
+    (link,) = check.check_link(policy)
+    assert link.found == (
+        f"fl.example.org:9391 through the proxy 127.0.0.1:{port} of HTTPS_PROXY (without it: set "
+        "NO_PROXY=fl.example.org): Connection refused"
+    )
+
+
+def test_the_link_goes_through_the_proxy_that_the_supernode_takes(
+    policy: SitePolicy, server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[bytes]()
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        policy.superlink, ends = "fl.example.org:9391", policy.superlink.rpartition(":")
+
+        def carry() -> None:
+            here, _ = proxy.accept()
+            with here, socket.create_connection((ends[0], int(ends[2]))) as there:
+                asked.append(here.recv(4096))
+                here.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                there.sendall(here.recv(4096))
+                here.sendall(there.recv(4096))
+                here.recv(4096)
+
+        threading.Thread(target=carry, daemon=True).start()
+        (link,) = check.check_link(policy)
+    assert asked[0].startswith(b"CONNECT fl.example.org:9391 ")
+    # The certificate is of 127.0.0.1: it came, and is not of the name that was asked for.
+    assert link.found.startswith("the certificate of fl.example.org:9391 is not one of this")
+
+
+def test_a_link_that_speaks_no_tls_is_told_without_words_of_a_library(policy: SitePolicy) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        policy.superlink = f"127.0.0.1:{plain.getsockname()[1]}"
+
+        def answer() -> None:
+            here, _ = plain.accept()
+            with here:
+                here.recv(4096)
+                here.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        (link,) = check.check_link(policy)
+    found = re.search(r"does not speak TLS \((.*)\)$", link.found)
+    assert found
+    assert found[1].islower()
+    assert "_ssl" not in found[1]
 
 
 @pytest.mark.parametrize(("seconds", "ok"), [(0, True), (4, True), (90, False), (-90, False)])
