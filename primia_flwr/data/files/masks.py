@@ -100,15 +100,21 @@ def restore_mask(classes: Pixels, size: tuple[int, int], *, mode: str) -> Pixels
     What `crop` cut off is class 0.
     """
     height, width = size
-    if mode == "squash":
-        shape, corner = (width, height), (0, 0)
-    else:
-        side = max(size) if mode == "pad" else min(size)
-        shape, corner = (side, side), (_half(width - side), _half(height - side))
-    large = Image.fromarray(classes).resize(shape, Image.Resampling.NEAREST)
+    image, nearest = Image.fromarray(classes), Image.Resampling.NEAREST
+    if mode != "crop":
+        shown = image.crop(_shown_of(image.size, (width, height))) if mode == "pad" else image
+        return np.asarray(shown.resize((width, height), nearest))
+    side = min(size)
     canvas = Image.new("L", (width, height), 0)
-    canvas.paste(large, corner)
+    canvas.paste(image.resize((side, side), nearest), (_half(width - side), _half(height - side)))
     return np.asarray(canvas)
+
+
+def _shown_of(square: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the part of a padded square in which an image of `size` (W, H) is, as a box."""
+    width, height = ImageOps.contain(Image.new("1", size), square).size
+    left, top = _half(square[0] - width), _half(square[1] - height)
+    return left, top, left + width, top + height
 
 
 def _half(length: int) -> int:

@@ -304,6 +304,16 @@ def test_a_mask_comes_back_to_the_size_of_its_image(size: tuple[int, int], mode:
     assert (back == mask).mean() > 0.98
 
 
+def test_what_is_padded_comes_back_from_where_the_image_was() -> None:
+    """Of 64 columns 41 show an image of 640 x 1000, from the 12th on: round(64 * 0.64), 23 / 2."""
+    square = np.zeros((64, 64), np.uint8)
+    square[:, 12:53] = 1
+    square[:, 32] = 2  # the middle one of the 41: columns 20/41 * 640 to 21/41 * 640
+    back = restore_mask(square, (1000, 640), mode="pad")
+    assert (back != 0).all()
+    assert np.flatnonzero(back[0] == 2).tolist() == list(range(312, 328))
+
+
 def table(root: Path, *, drop: str = "") -> DataConfig:
     cfg = folder(root)
     lines = ["image,segmentation,person"]
