@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from primia_flwr.errors import ConfigError, FederationError, PrimiaError
@@ -33,10 +34,9 @@ from primia_flwr.site.policy import SitePolicy, load_policy
 from primia_flwr.site.validity import AT_SITE, check_endings
 from primia_flwr.site.watch.alerts import command_of
 from primia_flwr.site.watch.staff import Staff
-from primia_flwr.storage.atomic import PRIVATE, write_atomic
+from primia_flwr.storage.atomic import PRIVATE, write_atomic, writing
 from primia_flwr.storage.journal import JournalFile
 from primia_flwr.storage.printable import printable
-from primia_flwr.storage.reading import reason_of
 
 _POLL_SECONDS = 0.5
 _SILENT_AFTER = 20.0
@@ -106,29 +106,34 @@ def _only_one(policy: SitePolicy) -> JournalFile:
         If another process has it, or it cannot be written.
     """
     folder = policy.state_folder
-    try:
+    with _writing_state(policy):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return JournalFile(folder / "running.lock", wait=0)
-    except TimeoutError:
-        raise FederationError(
-            f"state={folder} is in use: `primia site run` runs for {policy.site} already; expected "
-            "one for each site; stop that one first"
-        ) from None
-    except OSError as error:
-        raise FederationError(
-            f"state={folder} cannot be written ({reason_of(error)}); expected a folder of this "
-            "user's with room; correct state in site.yaml, or the folder's owner"
-        ) from None
+        try:
+            return JournalFile(folder / "running.lock", wait=0)
+        except TimeoutError:
+            raise FederationError(
+                f"state={folder} is in use: `primia site run` runs for {policy.site} already; "
+                "expected one for each site; stop that one first"
+            ) from None
+
+
+def _writing_state(policy: SitePolicy) -> AbstractContextManager[None]:
+    remedy = (
+        "expected a folder of this user's, on a disk with 2 GiB of room: free some, or correct "
+        "state in site.yaml"
+    )
+    return writing(f"state={policy.state_folder}", error=FederationError, remedy=remedy)
 
 
 def _run(
     policy: SitePolicy, policy_file: Path, stop: threading.Event, say: Callable[[str], None]
 ) -> None:
     secret = policy.state_folder / "executor.secret"
-    write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
     log, staff = SiteLog(policy.log_file), Staff(policy, policy_file, say)
-    _check_certificates(policy)
-    log.append("started", superlink=policy.superlink, pid=os.getpid())
+    with _writing_state(policy):
+        write_atomic(secret, secrets.token_bytes(32), mode=PRIVATE)
+        _check_certificates(policy)
+        log.append("started", superlink=policy.superlink, pid=os.getpid())
     say(f"site {policy.site}: connecting to {policy.superlink}; logs in {_logs(policy)}")
     try:
         _connect(policy, policy_file, stop, staff)

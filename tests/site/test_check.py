@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 import socket
 import ssl
@@ -16,7 +18,7 @@ from primia_flwr.errors import FederationError
 from primia_flwr.processes.children import Child, free_port
 from primia_flwr.provisioning.federation import Federation, Plan, provision
 from primia_flwr.provisioning.roster import load_roster
-from primia_flwr.site import check
+from primia_flwr.site import check, run
 from primia_flwr.site.ended import why_ended
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
@@ -206,6 +208,18 @@ def test_an_end_without_a_known_reason_shows_no_line_that_is_none(policy: SitePo
     found = ended(policy, GRACEFUL, "executor")
     assert found.endswith("supernode.log: (no reason)")
     assert "`primia site check` says what is not ready" in found
+
+
+def test_a_disk_that_is_full_at_the_start_is_named_with_the_state(
+    policy: SitePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run, "write_atomic", full)
+    words = rf"state={policy.state_folder} cannot be written \(No space left .*: free some, or corr"
+    with pytest.raises(FederationError, match=words):
+        run_site(policy.folder / "site.yaml", stop=threading.Event())
 
 
 def test_silent_port_is_not_ready(policy: SitePolicy) -> None:
