@@ -13,6 +13,7 @@ docs/adr/0003):
 If this Flower does not have these steps, the gate does not open: nothing runs.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -28,7 +29,13 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 from flwr.supernode.cli import flwr_clientapp
 
-from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal, PrimiaError
+from primia_flwr.errors import (
+    FAILED_AT_SITE,
+    DataError,
+    FederationError,
+    PolicyRefusal,
+    PrimiaError,
+)
 from primia_flwr.processes.children import BUNDLE_VARIABLE
 from primia_flwr.processes.pace import hasten_transfers
 from primia_flwr.site.authorisation import Request, UnknownBundle, judge
@@ -119,7 +126,8 @@ class Gate:
     def leaving(self, reply: Message) -> None:
         """Write down what is about to leave the house; no record, no reply.
 
-        A refusal leaves in any case: it holds nothing but the gate's own sentence.
+        A refusal or a failure leaves in any case, as it holds nothing but the gate's own sentence:
+        where the disk is full the coordinator would wait for a site that cannot answer.
         """
         refused = reply.has_error() and not self._admitted
         if self._log is None and not refused:
@@ -129,8 +137,8 @@ class Gate:
         error = {"error": reply.error.reason} if reply.has_error() else {}
         try:
             self._log.append("left", message=reply.metadata.message_type, **_size(reply), **error)
-        except OSError:
-            if not refused:
+        except (OSError, DataError):
+            if not refused and error.get("error") != FAILED_AT_SITE:
                 raise
 
     def without_details(self, reply: Message) -> Message:
@@ -143,13 +151,21 @@ class Gate:
         if not (reply.has_error() and self._pulled) or self._is_own_refusal(reply):
             return reply
         reason = reply.error.reason or ""
-        if self._log is None:
-            print(f"[gate] {printable(reason, limit=2000)}", flush=True)
-        elif (
-            FAILED_AT_SITE not in reason
-        ):  # else the app has logged why (clients/mods/discretion.py)
-            self._log.append("failed", message=reply.metadata.message_type, reason=reason)
+        if FAILED_AT_SITE not in reason:  # else the app has logged why (clients/mods/discretion.py)
+            self._note_failure(reply.metadata.message_type, reason)
         return Message(Error(FAILED_CODE, FAILED_AT_SITE), reply_to=self._pulled[0])
+
+    def _note_failure(self, message: str, reason: str) -> None:
+        """Write a reason into the site's log; where that fails, to the process's output."""
+        unwritten = ""
+        try:
+            if self._log is not None:
+                self._log.append("failed", message=message, reason=reason)
+                return
+        except (OSError, DataError) as error:
+            unwritten = f"; not logged: {error}"
+        with contextlib.suppress(OSError):  # the output is a file on the same disk
+            print(f"[gate] {printable(reason + unwritten, limit=2000)}", flush=True)
 
     def _is_own_refusal(self, reply: Message) -> bool:
         """Say whether a failed reply is this gate's refusal, in Flower's words for an exception."""

@@ -1,5 +1,6 @@
 """The gate against a stand-in of Flower's ClientApp process with the same steps."""
 
+import contextlib
 import os
 import types
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from primia_flwr.site.executor import GateExecutor, use_gate
 from primia_flwr.site.gate import FAILED_CODE, Gate, check_flower, close
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import load_policy
+from tests.faults.full_disk import full_disk
 from tests.site.bundle_maker import make_bundle
 
 BUNDLE = make_bundle()
@@ -190,16 +192,20 @@ def test_policy_that_cannot_be_read_refuses_without_telling_details(policy_file:
     assert "secret_word" not in step
 
 
-def test_log_that_cannot_be_written_lets_nothing_run(policy_file: Path) -> None:
+def test_log_that_cannot_be_written_lets_nothing_run(
+    policy_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     approve(policy_file, HASH)
     log = load_policy(policy_file).log_file
-    log.write_text(log.read_text()[:-5])
+    cut = log.read_text()[:-5]
+    log.write_text(cut)
     steps: list[str] = []
     module = flower(steps)
     close(Gate(policy_file), module)
-    with pytest.raises(Exception, match="newest entry"):
-        module.run_clientapp()
-    assert steps == []
+    module.run_clientapp()
+    assert steps == [FAILED]
+    assert log.read_text() == cut
+    assert "the newest entry does not follow" in capsys.readouterr().out
 
 
 def test_load_without_admission_is_refused(policy_file: Path) -> None:
@@ -336,6 +342,45 @@ def test_a_failure_of_the_gate_itself_tells_no_path(
     module.run_clientapp()
     assert steps == [FAILED]
     assert "mueller_anna" in failed_reasons(policy_file)[0]
+
+
+def test_a_disk_that_is_full_when_a_message_comes_lets_the_failure_leave(policy_file: Path) -> None:
+    approve(policy_file, HASH)
+    steps: list[str] = []
+    module = flower(steps)
+    close(Gate(policy_file), module)
+    with full_disk(10):
+        module.run_clientapp()
+    assert steps == [FAILED]
+
+
+def test_a_disk_that_fills_up_lets_the_failure_leave(
+    policy_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    approve(policy_file, HASH)
+    steps: list[str] = []
+    module = flower(steps)
+    with contextlib.ExitStack() as stack:
+
+        def answer(message: Message) -> Message:
+            stack.enter_context(full_disk(10))
+            raise ValueError("mueller_anna.dcm: cut off")
+
+        module.answer = answer
+        close(Gate(policy_file), module)
+        module.run_clientapp()
+    assert steps == ["install", "load", FAILED]
+    assert (
+        "mueller_anna.dcm: cut off'>; not logged: [Errno 27] File too l" in capsys.readouterr().out
+    )
+
+
+def test_a_reply_of_numbers_that_cannot_be_logged_stays(policy_file: Path) -> None:
+    approve(policy_file, HASH)
+    gate, message = Gate(policy_file), arrived()
+    gate._log, gate._admitted = SiteLog(load_policy(policy_file).log_file), True
+    with full_disk(10), pytest.raises(OSError, match="File too large"):
+        gate.leaving(reply_of(message, ""))
 
 
 def test_a_failure_before_the_gate_could_judge_tells_nothing(
