@@ -78,7 +78,6 @@ class FederationFolder:
                     f"sites={name} is on the roster already; expected a new name; for other keys "
                     f"of the same site run primia federation reissue sites=[{name}]"
                 )
-            known.add(name.lower())
         return self._issue(names, min_sites, software)
 
     def reissue(
@@ -150,7 +149,7 @@ class FederationFolder:
 
     def _free(self, names: Sequence[str]) -> dict[str, Path]:
         """Return where the kits of new sites go; refuse to write over others."""
-        if not names or len(set(names)) != len(names):
+        if not names or len({name.lower() for name in names}) != len(names):
             raise FederationError(
                 f"sites=[{','.join(names)}]; expected different names, e.g. [rome]"
             )

@@ -55,7 +55,8 @@ def test_a_site_more_has_a_kit_and_the_others_keep_their_keys(federation: Federa
     [
         ("add", ["paris"], "is on the roster already"),
         ("add", ["PARIS"], "is on the roster already"),
-        ("add", ["rome", "Rome"], "is on the roster already"),
+        ("add", ["rome", "Rome"], r"sites=\[rome,Rome\]; expected different names"),
+        ("add", ["rome", "rome"], r"sites=\[rome,rome\]; expected different names"),
         ("add", ["../rome"], "expected 1 to 32 letters"),
         ("add", [], r"sites=\[\]; expected"),
         ("reissue", ["rome"], r"sites=\[rome\]; expected sites of the roster: munich"),
