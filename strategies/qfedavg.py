@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from primia_flwr.config.checks import check_range
 from primia_flwr.config.rules import Rule
+from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
@@ -40,4 +41,19 @@ def _build(options: Fairness, experiment: Any) -> "Strategy":
     return WeightedQFedAvg(**ALL_SELECTED, q=options.q, curvature=curvature)
 
 
-RULE = Rule(_build, options=Fairness)
+def _check(options: Fairness, experiment: Any) -> None:
+    """Refuse 1 / learning rate where a step is not so many gradients: it would stop the model."""
+    if options.q == 0 or options.curvature:
+        return
+    training = experiment.training
+    for key, needed in (("optimizer", "sgd"), ("momentum", 0)):
+        if getattr(training, key) != needed:
+            raise ConfigError(
+                f"training.{key}={getattr(training, key)} with strategy.name=qfedavg and "
+                f"strategy.options.curvature=0; expected {needed}: 1 / training.learning_rate "
+                "bounds the curvature for plain steps only, and others would hardly move the "
+                "model; or set strategy.options.curvature, e.g. 1"
+            )
+
+
+RULE = Rule(_build, options=Fairness, check=_check)

@@ -54,6 +54,8 @@ def plain(name, options):
         ("multikrum", "{num_malicious: 1, num_selected: 4}", "multikrum needs 7 updates"),
         ("multikrum", "{num_selected: 4}", "multikrum needs 4 updates in every round"),
         ("bulyan", "{num_malicious: 1}", "bulyan needs 4*1+3 updates in every round"),
+        # 1 / learning rate: of AdamW's steps, which are no gradients, next to nothing would be taken
+        ("qfedavg", "{}", "training.optimizer=adamw with strategy.name=qfedavg and strategy.options"),
         # Flower's Bulyan makes no model of two, and of two none is nearer to its neighbours
         ("bulyan", "{}", "bulyan needs 4*0+3 updates in every round; set federation.min_sites=3"),
         ("krum", "{}", "krum needs 2*0+3 updates in every round; set federation.min_sites=3"),
@@ -75,6 +77,11 @@ def test_whole_numbers_are_numbers_and_what_is_left_out_has_its_default():
     assert load_experiment(to_yaml(found)) == found
     assert StrategyConfig("krum").options == {"num_malicious": 0}
     assert StrategyConfig("fedavg").options == {}
+
+
+@pytest.mark.parametrize("options", ["{q: 0}", "{curvature: 1}"])
+def test_a_bound_of_its_own_or_none_goes_with_any_optimiser(options):
+    load_experiment(plain("qfedavg", options))
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -122,7 +122,7 @@ def test_without_a_loss_of_its_own_a_site_has_no_part_in_fairness(sites, make_gr
 
     sites[13].always = lambda c, m: silent(c, m) if "arrays" in c else c
     with pytest.raises(ProtocolError, match=r"loss is nan.*data.val_fraction"):
-        train(build(model, "qfedavg"), introduced(make_grid(sites)), model)
+        train(build(model, "qfedavg", curvature=1.0), introduced(make_grid(sites)), model)
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedadam", "fedmedian"])
