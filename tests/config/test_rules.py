@@ -54,8 +54,8 @@ def plain(name, options):
         ("multikrum", "{num_malicious: 1, num_selected: 4}", "multikrum needs 7 updates"),
         ("multikrum", "{num_selected: 4}", "multikrum needs 4 updates in every round"),
         ("bulyan", "{num_malicious: 1}", "bulyan needs 4*1+3 updates in every round"),
-        # 1 / learning rate: of AdamW's steps, which are no gradients, next to nothing would be taken
-        ("qfedavg", "{}", "training.optimizer=adamw with strategy.name=qfedavg and strategy.options"),
+        # of AdamW's steps, which are no gradients, 1 / learning rate would take next to nothing
+        ("qfedavg", "{}", "training.optimizer=adamw with strategy.name=qfedavg and strategy.opt"),
         # Flower's Bulyan makes no model of two, and of two none is nearer to its neighbours
         ("bulyan", "{}", "bulyan needs 4*0+3 updates in every round; set federation.min_sites=3"),
         ("krum", "{}", "krum needs 2*0+3 updates in every round; set federation.min_sites=3"),
