@@ -113,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="primia-small-") as name:
         folder = Path(name)
         weights = pretrained(folder, arguments.patients) if arguments.seeds else Path()
-        for seed in arguments.seeds:
+        for place, seed in enumerate(arguments.seeds, 1):
             data = write_sites(folder / f"data-{seed}", patients=arguments.patients, seed=seed)
             runs.setdefault("as it arrives", []).append({"mcc": mcc(weights.parent, data)})
             for epsilon in (0.0, arguments.epsilon):
@@ -122,7 +122,7 @@ def main() -> None:
                     run = folder / f"run-{seed}-{trainable}-{epsilon:g}"
                     words = words_of(trainable, weights, seed, arguments.rounds, epsilon)
                     runs.setdefault(kind, []).append(one_run(data, run, *words))
-                    document |= {"found": summary(runs), "seeds": arguments.seeds}
+                    document |= {"found": summary(runs), "seeds": arguments.seeds[:place]}
                     save(document, arguments.output)
     publish(document, arguments.output)
 
