@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.card import ModelCard, weights_digest
 from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import save_model, write_bounds
+from primia_flwr.processes.children import Child, Children, free_port, is_listening, wait_until
 from primia_flwr.provisioning.service import ServicePlan, provision_service
 from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
 from tests.e2e.runner import InProcess, Primia, called, last_json
@@ -155,17 +159,37 @@ def write_too_small_bounds(model: Path) -> Path:
     return model
 
 
-@contextmanager
-def service_of(model: Path, *options: str) -> Iterator[RunningService]:
-    with running_service(model, options=options) as service:
-        yield service
-
-
 @pytest.fixture(scope="module")
 def served(model: Path) -> Iterator[RunningService]:
     """Run a service that no test ends."""
-    with service_of(model, "prefetch=2", *UNLIMITED) as service:
+    with running_service(model, options=("prefetch=2", *UNLIMITED)) as service:
         yield service
+
+
+@contextmanager
+def beside(
+    service: RunningService, folder: Path, model: Path, *options: str
+) -> Iterator[RunningService]:
+    """Run another model owner, with kits and records of its own, and the provider of `service`."""
+    kits = shutil.copytree(service.clinic_kit.parent, folder / "kits")
+    for log in kits.rglob("queries.jsonl*"):
+        log.unlink()
+    owner, port = kits / "kit-model-owner", free_port()
+    words = command_line("serve", "model-owner", f"kit={owner}", f"listen=127.0.0.1:{port}")
+    words += [f"model={model}", f"store.folder={folder}", f"log={owner / 'queries.jsonl'}"]
+    with Children() as children:
+        known = {"environment": os.environ, "folder": Path.cwd()}
+        log = folder / "model-owner.log"
+        child = children.add(Child("model-owner", [*words, *options], log_file=log, **known))
+        start = f"the start of the {child.name}"
+        wait_until(lambda: is_listening("127.0.0.1", port), what=start, timeout=120, child=child)
+        yield replace(
+            service,
+            folder=folder,
+            clinic_kit=kits / service.clinic_kit.name,
+            model_owner_port=port,
+            model_owner=child,
+        )
 
 
 def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
@@ -176,7 +200,7 @@ def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
     assert not (tmp_path / "a").exists()
     done = infer(served, images, tmp_path / "a", "audit=true", "protocol=crypten")
     assert "audit=true with protocol=crypten" in one_sentence(done)
-    with service_of(model, "audit=true") as service:
+    with beside(served, tmp_path / "audited", model, "audit=true") as service:
         done = infer(service, images, tmp_path / "within", "audit=true")
         assert done.returncode == 0, done.stderr
         assert last_json(done.stdout)["outside"] == 0
@@ -186,7 +210,7 @@ def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
         rows = list(csv.DictReader((tmp_path / "off" / "predictions.csv").open()))
         assert [row["audit"] for row in rows] == ["off"] * 3
     dark = write_too_small_bounds(write_model(tmp_path / "dark"))
-    with service_of(dark, "audit=true", "compare_bits=8") as service:
+    with beside(served, tmp_path / "too-dark", dark, "audit=true", "compare_bits=8") as service:
         done = infer(service, images, tmp_path / "outside", "audit=true", "quiet=false")
     assert done.returncode == 1, done.stderr
     assert last_json(done.stdout)["images"] == last_json(done.stdout)["outside"] == 3
@@ -202,11 +226,11 @@ def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
 
 
 def test_scores_that_cannot_be_right_are_no_diagnosis_without_any_audit(
-    images: Path, tmp_path: Path
+    served: RunningService, images: Path, tmp_path: Path
 ) -> None:
     absurd = write_model(tmp_path / "model", bias=3e5)
     output = tmp_path / "out"
-    with service_of(absurd) as service:
+    with beside(served, tmp_path, absurd) as service:
         done = infer(service, images, output, "quiet=false", "batch=2")
         asked = queries(service)
     assert done.returncode == 1, done.stderr
@@ -229,11 +253,11 @@ def test_scores_that_cannot_be_right_are_no_diagnosis_without_any_audit(
 
 
 def test_faults_of_the_clinic_and_of_strangers(
-    primia: Primia, model: Path, images: Path, tmp_path: Path
+    primia: Primia, model: Path, served: RunningService, images: Path, tmp_path: Path
 ) -> None:
     other = ServicePlan("trial", "localhost", "localhost", ["clinic"], loopback=True)
     stranger_kit = provision_service(other, tmp_path / "other").kits["kit-clinic"]
-    with service_of(model, "limit=5") as service:
+    with beside(served, tmp_path, model, "limit=5") as service:
         # A stranger that says nothing, and one that does not speak TLS, hold up nobody.
         silent = socket.create_connection(("127.0.0.1", service.model_owner_port))
         with socket.create_connection(("127.0.0.1", service.model_owner_port)) as loud:
@@ -251,7 +275,7 @@ def test_faults_of_the_clinic_and_of_strangers(
         assert "expected an image or a folder with images" in one_sentence(done)
         (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
         done = infer(service, images, tmp_path / "b", "batch=2")
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 1, done.stderr
         assert last_json(done.stdout)["images"] == 3
         assert last_json(done.stdout)["skipped"] == 1
         # Two batches of two were counted: one image is left of the limit of five.
@@ -266,7 +290,7 @@ def test_faults_of_the_clinic_and_of_strangers(
 
 def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
     many = write_images(tmp_path / "many", 60)
-    with service_of(model, "prefetch=2", *UNLIMITED) as service:
+    with running_service(model, options=("prefetch=2", *UNLIMITED)) as service:
         # The clinic dies: the service goes on.
         words = infer_words(service, many, tmp_path / "a", "prefetch=2")
         clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -293,9 +317,11 @@ def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
         assert "crypto-provider" in one_sentence(done)
 
 
-def test_a_model_owner_that_dies_is_named(primia: Primia, model: Path, tmp_path: Path) -> None:
+def test_a_model_owner_that_dies_is_named(
+    primia: Primia, model: Path, served: RunningService, tmp_path: Path
+) -> None:
     many = write_images(tmp_path / "many", 300)
-    with service_of(model, "prefetch=2", *UNLIMITED) as service:
+    with beside(served, tmp_path, model, "prefetch=2", *UNLIMITED) as service:
         # First Ctrl-C at the clinic: what is done by then is kept.
         stopped = tmp_path / "stopped"
         words = infer_words(service, many, stopped, "prefetch=2")
@@ -326,7 +352,8 @@ def rows_of(output: Path) -> list[dict[str, object]]:
 def test_a_call_that_was_killed_goes_on_with_the_rest(
     served: RunningService, tmp_path: Path
 ) -> None:
-    many, output = write_images(tmp_path / "many", 30), tmp_path / "out"
+    count, output = 16, tmp_path / "out"
+    many = write_images(tmp_path / "many", count)
     start = queries(served)
     words = infer_words(served, many, output, "prefetch=2")
     clinic = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -334,7 +361,7 @@ def test_a_call_that_was_killed_goes_on_with_the_rest(
     clinic.kill()
     clinic.wait()
     before, asked = rows_of(output), queries(served)
-    assert 3 <= len(before) < 30
+    assert 3 <= len(before) < count
     done = infer(served, many, output)  # not by chance: it must be said
     assert f"resume={output} goes on with it" in one_sentence(done)
     words = [word for word in infer_arguments(served, many, output) if "output=" not in word]
@@ -343,16 +370,16 @@ def test_a_call_that_was_killed_goes_on_with_the_rest(
     assert done.returncode == 0, done.stderr
     rows, facts = rows_of(output), json.loads((output / "predictions.json").read_text())
     assert rows[: len(before)] == before  # kept, to the last digit
-    assert [row["file"] for row in rows] == [f"{number:02d}.png" for number in range(30)]
-    assert (facts["complete"], facts["images"], len(facts["sessions"])) == (True, 30, 2)
-    assert len(list(csv.DictReader((output / "predictions.csv").open()))) == 30
+    assert [row["file"] for row in rows] == [f"{number:02d}.png" for number in range(count)]
+    assert (facts["complete"], facts["images"], len(facts["sessions"])) == (True, count, 2)
+    assert len(list(csv.DictReader((output / "predictions.csv").open()))) == count
     # Each image was asked about once, but one that was on its way when the clinic was killed.
-    assert queries(served) - asked == 30 - len(before)
+    assert queries(served) - asked == count - len(before)
     assert asked - start - len(before) <= 1
     # All is done: nobody is asked.
     done = called(*again)
-    assert last_json(done.stdout)["images"] == 30
-    assert queries(served) - asked == 30 - len(before)
+    assert last_json(done.stdout)["images"] == count
+    assert queries(served) - asked == count - len(before)
     # An image in the place of one that has a result.
     (many / "00.png").write_bytes((many / "01.png").read_bytes())
     done = called(*again)

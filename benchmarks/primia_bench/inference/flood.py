@@ -37,13 +37,16 @@ _AGAIN = 1.0  # seconds after which a line that ended is opened anew
 
 
 @contextlib.contextmanager
-def flooding(service: RunningService) -> Iterator["subprocess.Popen[str]"]:
+def flooding(
+    service: RunningService, *, again: float = _AGAIN
+) -> Iterator["subprocess.Popen[str]"]:
     """Flood both servers from a process of its own; it prints what it held when it is told to end.
 
-    It has been turned away at least once when this begins.
+    It has been turned away at least once when this begins. `again`: seconds after which a line that
+    ended is opened anew.
     """
     ports = str(service.model_owner_port), str(service.provider_port)
-    words = (sys.executable, "-m", "primia_bench.inference.flood", "--flood")
+    words = (sys.executable, "-m", "primia_bench.inference.flood", "--again", str(again), "--flood")
     with subprocess.Popen(
         [*words, str(service.kit(FLOOD)), *ports],
         stdin=subprocess.PIPE,
@@ -69,8 +72,9 @@ def held(flood: "subprocess.Popen[str]") -> dict[str, Any]:
 class Flood:
     """Keeps as many silent lines open to one server as it gets."""
 
-    def __init__(self, kit: Path, role: Role, port: int) -> None:
+    def __init__(self, kit: Path, role: Role, port: int, again: float) -> None:
         self._credentials, self._role, self._port = load_credentials(kit), role, port
+        self._again = again
         self._lock = threading.Lock()
         self._open = 0
         self.most = self.refused = self.refused_as_a_stranger = 0
@@ -92,7 +96,7 @@ class Flood:
                     line.timeout = 3600
                     line.receive(1, at_most=0)  # and says nothing
                 self._count(-1)
-            time.sleep(_AGAIN)
+            time.sleep(self._again)
 
     def _stranger(self) -> None:
         while True:
@@ -101,7 +105,7 @@ class Flood:
                 line.settimeout(3600)
                 line.recv(1)
             self.refused_as_a_stranger += 1
-            time.sleep(_AGAIN)
+            time.sleep(self._again)
 
     def _count(self, change: int) -> None:
         with self._lock:
@@ -109,11 +113,11 @@ class Flood:
             self.most = max(self.most, self._open)
 
 
-def flood_until_told(kit: Path, model_owner: int, provider: int) -> None:
+def flood_until_told(kit: Path, model_owner: int, provider: int, again: float) -> None:
     """Flood until standard input ends."""
     floods = {
-        "model_owner": Flood(kit, "model-owner", model_owner),
-        "crypto_provider": Flood(kit, "crypto-provider", provider),
+        "model_owner": Flood(kit, "model-owner", model_owner, again),
+        "crypto_provider": Flood(kit, "crypto-provider", provider, again),
     }
     while not all(flood.refused and flood.most for flood in floods.values()):
         time.sleep(0.05)
@@ -207,10 +211,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", default="")
+    parser.add_argument("--again", type=float, default=_AGAIN, help="seconds, of the flood")
     parser.add_argument("--flood", nargs=3, metavar=("KIT", "PORT", "PORT"), help="be the flood")
     args = parser.parse_args()
     if args.flood:
-        flood_until_told(Path(args.flood[0]), int(args.flood[1]), int(args.flood[2]))
+        kit, owner, provider = args.flood
+        flood_until_told(Path(kit), int(owner), int(provider), args.again)
         return
     publish(measure(args), args.output)
 

@@ -16,7 +16,7 @@ def test_one_clinic_floods_and_two_others_are_served(tmp_path: Path) -> None:
     owners = (FLOOD, *CLINICS)
     with (
         running_service(model, options=OPTIONS, data_owners=owners) as service,
-        flooding(service) as flood,
+        flooding(service, again=5.0) as flood,
     ):
         served(service, images, tmp_path)
         figures = held(flood)
