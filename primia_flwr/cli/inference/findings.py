@@ -70,7 +70,7 @@ def summary(facts: dict[str, Any]) -> dict[str, Any]:
         "implausible": facts["implausible"],
         "calibrated": facts["model"]["calibrated"],
         "audit": facts["audit"],
-        "ok": facts["outside"] == facts["implausible"] == 0,
+        "ok": facts["outside"] == facts["implausible"] == len(facts["skipped"]) == 0,
     }
 
 

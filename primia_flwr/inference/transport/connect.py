@@ -45,7 +45,7 @@ def connect(
             f"the {expect} at {address} cannot be reached ({reason(error)}); expected it to run "
             "there, with the certificate of this service for that host"
         ) from None
-    channel = _identified(link, credentials, [expect], timeout)
+    channel = _identified(link, credentials, [expect], timeout, where=f" at {address}")
     try:
         spoken = bytes(channel.receive(WELCOME, at_most=64))
         if spoken != VERSION:
@@ -103,7 +103,8 @@ def split_address(address: str) -> tuple[str, int]:
     found = _ADDRESS.fullmatch(address)
     if not found or int(found[3]) > 65535:
         raise ConfigError(
-            f"address={address!r}; expected host:port, e.g. diagnosis.example.org:9700"
+            f"address={address!r}; expected host:port, e.g. diagnosis.example.org:9700: correct "
+            "server=, provider= or listen="
         )
     return found[1] or found[2], int(found[3])
 
@@ -128,12 +129,17 @@ def _secured(plain: socket.socket, context: ssl.SSLContext, host: str | None) ->
 
 
 def _identified(
-    link: ssl.SSLSocket, credentials: Credentials, roles: Collection[Role], timeout: float
+    link: ssl.SSLSocket,
+    credentials: Credentials,
+    roles: Collection[Role],
+    timeout: float,
+    *,
+    where: str = "",
 ) -> Channel:
     try:
         peer = credentials.identify(link.getpeercert(binary_form=True), roles)
     except ServiceError as error:
-        sentence = f"the other side {error}"
-        Channel(link, _UNKNOWN, timeout=timeout).fail(sentence)
-        raise ServiceError(sentence) from None
+        Channel(link, _UNKNOWN, timeout=timeout).fail(f"the other side {error}")
+        remedy = ": correct server= or provider=, or ask who runs it" if where else ""
+        raise ServiceError(f"the other side{where} {error}{remedy}") from None
     return Channel(link, peer, timeout=timeout)

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from primia_flwr.config.plain_yaml import MAX_ROSTER_CHARACTERS, load_mapping
 from primia_flwr.errors import ServiceError
-from primia_flwr.storage.reading import read_bytes, read_private, read_text, reading
+from primia_flwr.storage.reading import read_bytes, read_private, read_text, reading, reason_of
 
 Role = Literal["data-owner", "model-owner", "crypto-provider"]
 _ROLES: tuple[Role, ...] = get_args(Role)
@@ -313,10 +313,17 @@ def _context(folder: Path, side: int) -> ssl.SSLContext:
         context.load_cert_chain(folder / CERTIFICATE_FILE, folder / KEY_FILE, password=_no_password)
     except (OSError, ValueError) as error:
         raise ServiceError(
-            f"{folder / KEY_FILE} cannot be used ({error}); expected the unencrypted key of "
-            f"{CERTIFICATE_FILE} beside it"
+            f"{folder / KEY_FILE} cannot be used ({_reason(error)}); expected the unencrypted key "
+            f"of {CERTIFICATE_FILE} beside it"
         ) from None
     return context
+
+
+def _reason(error: Exception) -> str:
+    """Return what OpenSSL says, without its codes."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return reason_of(error)
 
 
 def _no_password() -> str:

@@ -166,15 +166,21 @@ def test_what_the_clinician_reads() -> None:
     assert "no comparison was audited" in basis(500, audit=False)
 
 
-@pytest.mark.parametrize(("outside", "implausible"), [(0, 0), (1, 0), (0, 1)])
-def test_an_image_without_a_diagnosis_is_no_success(outside: int, implausible: int) -> None:
+@pytest.mark.parametrize(
+    ("outside", "implausible", "skipped"),
+    [(0, 0, {}), (1, 0, {}), (0, 1, {}), (0, 0, {"a.png": "damaged"})],
+)
+def test_an_image_without_a_diagnosis_is_no_success(
+    outside: int, implausible: int, skipped: dict[str, str]
+) -> None:
     facts = {
         **dict.fromkeys(("images", "seconds_per_image", "bytes_sent", "rounds"), 1),
-        **{"skipped": {}, "outside": outside, "implausible": implausible, "audit": False},
+        **{"skipped": skipped, "outside": outside, "implausible": implausible, "audit": False},
         "model": {"calibrated": 7},
     }
     told = summary(facts)
-    assert told["ok"] is (outside == implausible == 0)
+    assert told["ok"] is (outside + implausible + len(skipped) == 0)
+    assert told["skipped"] == len(skipped)
     assert (told["calibrated"], told["audit"], told["implausible"]) == (7, False, implausible)
 
 

@@ -324,7 +324,8 @@ def served(kit: Credentials, *, role: Role = "data-owner") -> Listener:
 
 def test_the_party_there_has_another_role() -> None:
     there = served(credentials("crypto-provider"))
-    with there, pytest.raises(ServiceError, match="has the role crypto-provider; expected model"):
+    words = r"at 127.0.0.1:\d+ has the role crypto-provider; expected model-owner: correct server="
+    with there, pytest.raises(ServiceError, match=words):
         knock(there, credentials("data-owner"))
 
 
