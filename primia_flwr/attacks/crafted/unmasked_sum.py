@@ -6,7 +6,7 @@ added modulo 2^32 and decoded as secure aggregation does it; masks cancel, so th
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch.nn import functional
 from primia_flwr.attacks.crafted.model import head_of
 from primia_flwr.attacks.site_recipe import recipe_at
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.experiment.training import SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.secagg.payload.fixed_point import FixedPoint, Overflow
 from primia_flwr.training.fit import fit
@@ -63,9 +62,7 @@ class Federation:
 
     def _trained(self, model: nn.Module, site: str, server_round: int) -> _Arrays:
         experiment, images = self.experiment, self.sites[site]
-        stopping = replace(experiment.training.early_stopping, site=SiteStoppingConfig())
         recipe = recipe_at(site, experiment, self.normalisation, self.device)
-        recipe = replace(recipe, training=replace(recipe.training, early_stopping=stopping))
         plan = plan_round(
             experiment.training,
             num_examples=len(images),

@@ -60,7 +60,8 @@ class Poisoned:
         Raises
         ------
         ConfigError
-            If the labels are no classes, or not fewer than half of the sites lie.
+            If the labels are no classes, not fewer than half of the sites lie, or the run's images
+            are dealt to its own sites only.
         """
         if run.data.task != "classification":
             raise ConfigError(
@@ -71,7 +72,7 @@ class Poisoned:
             raise ConfigError(
                 f"liars={liars} of sites={sites}; expected 1 or more, and fewer than half"
             )
-        names = [f"site-{number}" for number in range(1, sites + 1)]
+        names = _names(run, sites)
         experiment = replace(
             run,
             federation=replace(run.federation, sites=names, min_sites=sites),
@@ -155,6 +156,20 @@ class Poisoned:
             float((judge(marked) == lie.target).mean()),
             float((judge(others) == lie.target).mean()),
         )
+
+
+def _names(run: Experiment, sites: int) -> list[str]:
+    """Return the names of so many sites: the run's own, where it has as many."""
+    own, partition = list(run.federation.sites), run.data.partition
+    if len(own) == sites:
+        return own
+    if partition.kind == "manifest" or partition.shares:
+        how = "its manifest" if partition.kind == "manifest" else "data.partition.shares"
+        raise ConfigError(
+            f"sites={sites} of a run whose images {how} deals to {len(own)} sites; expected "
+            f"sites={len(own)}"
+        )
+    return [f"site-{number}" for number in range(1, sites + 1)]
 
 
 def _arrays_of(model: nn.Module) -> Arrays:

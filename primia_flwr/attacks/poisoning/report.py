@@ -95,7 +95,7 @@ def answer(cells: Sequence[Cell]) -> str:
             continue
         worst = min(found, key=lambda attack: found[attack] or 0.0)
         lines.append(f"{rule}: MCC {figure(honest)}, {figure(found[worst])} with {_WORDS[worst]}")
-    return "; ".join(lines) + "."
+    return ("; ".join(lines) or "Nothing was compared: no lie, or no rule without one") + "."
 
 
 def picture(cells: Sequence[Cell]) -> tuple[Figure, str]:
