@@ -56,7 +56,7 @@ def _headers(parts: SplitResult) -> dict[str, str]:
     if not parts.username:
         return {}
     user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+    return {"Proxy-Authorization": f"Basic {str(base64.b64encode(user.encode()), 'ascii')}"}
 
 
 def _host(address: str) -> str:

@@ -10,6 +10,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.cli.data.listed import show_list
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def _show(
         console.print(sentence, markup=False, soft_wrap=True)
 
     verb = "would be copied" if cfg.dry_run else "copied"
+    masks = f" with {counts['masks']} masks" if counts["masks"] else ""
     say(
-        f"{counts['images']} images of {counts['patients']} patients {verb}; "
+        f"{counts['images']} images{masks} of {counts['patients']} patients {verb}; "
         f"{len(counts['removed'])} kinds of metadata removed"
     )
     if not (cfg.data.classes or cfg.data.manifest):
@@ -92,6 +94,8 @@ def _show(
             "the names of all folders are pseudonyms now, since nothing tells a class from a "
             "patient; with data.classes=[...] the folders of classes keep theirs"
         )
+    if TASKS[cfg.data.task].several:
+        say("manifest.csv of the copies has their findings: data=manifest reads it")
     if counts["patient_unknown"]:
         say(f"nobody knows whose {counts['patient_unknown']} image(s) are")
     show_list(
@@ -116,6 +120,8 @@ COMMAND = Command(
         "primia data deidentify data.root=scans output_dir=shared data.classes=[NORMAL,PNEUMONIA]",
         "primia data deidentify data.manifest=site.csv data.root=/images output_dir=shared",
         "primia data deidentify data.root=scans output_dir=shared burned_in=leave_out",
+        "primia data deidentify data=paired data.task=segmentation data.root=scans "
+        "'data.classes=[background,lesion]' output_dir=shared",
     ),
     config_name="commands/data/deidentify",
     groups=True,

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.deidentification.copies import bare_copy
+from primia_flwr.data.deidentification.masks import SUFFIX as MASK_SUFFIX
+from primia_flwr.data.deidentification.masks import bare_mask
 from primia_flwr.data.deidentification.places import Place, Plan, manifest_of, plan
 from primia_flwr.data.files.store import in_parallel
+from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.pseudonyms import Pseudonyms, private_folder
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.atomic import PRIVATE, atomic_folder, write_atomic, writing
@@ -23,7 +26,8 @@ _REMEDY = "expected a writable folder with free space; give another one as outpu
 class _Copied:
     """What became of one image: its copy's path, or a problem, and what was removed of it.
 
-    `burned_in` says why somebody should look for text in its pixels.
+    `mask`: the path of its mask's copy, where it has one: pairs stay pairs. `burned_in` says why
+    somebody should look for text in its pixels.
     """
 
     place: Place
@@ -33,6 +37,7 @@ class _Copied:
     replaced: tuple[str, ...] = ()
     burned_in: str = ""
     checked: bool = False
+    mask: str = ""
 
 
 @dataclass
@@ -130,8 +135,8 @@ def deidentify(
                     f"data.root={planned.root}: none of {len(planned.places)} images can be "
                     f"copied; the first: {outcome.copied[0].problem}"
                 )
-            if cfg.manifest:
-                _write_manifest(draft, outcome)
+            if cfg.manifest or planned.data.several:
+                _write_manifest(draft, outcome, planned.data)
     return outcome
 
 
@@ -157,15 +162,21 @@ def _copy_all(
         source = planned.root / place.source
         try:
             bare = bare_copy(source, scratch, place.patient, pseudonyms)
+            mask = bare_mask(planned.data, place.source, place.mask) if place.mask else b""
         except DataError as error:
             return _Copied(place, problem=str(error))
         if bare.burned_in and burned_in == LEAVE_OUT:
             return _Copied(place, problem=f"{source}: {bare.burned_in}; burned_in=flag copies it")
         path = place.target + bare.suffix
+        partner = place.mask_target + MASK_SUFFIX if place.mask else ""
         if draft is not None:
             _write(draft, path, bare.content)
+            if partner:
+                _write(draft, partner, mask)
         checked = bare.suffix == ".dcm" and not bare.burned_in
-        return _Copied(place, path, "", bare.removed, bare.replaced, bare.burned_in, checked)
+        return _Copied(
+            place, path, "", bare.removed, bare.replaced, bare.burned_in, checked, partner
+        )
 
     for one in in_parallel(copy, planned.places, workers=cfg.workers):
         outcome.copied.append(one)
@@ -180,8 +191,8 @@ def _write(draft: Path, path: str, content: bytes) -> None:
     write_atomic(draft / path, content, mode=PRIVATE)
 
 
-def _write_manifest(draft: Path, outcome: Outcome) -> None:
-    labels = sorted({one.place.label for one in outcome.done})
-    found = manifest_of(((one.place, one.path) for one in outcome.done), draft, labels)
+def _write_manifest(draft: Path, outcome: Outcome, data: Manifest) -> None:
+    copies = ((one.place, one.path, one.mask) for one in outcome.done)
+    found = manifest_of(copies, data, draft)
     found.write_csv(draft / "manifest.csv")
     (draft / "manifest.csv").chmod(PRIVATE)

@@ -1,11 +1,12 @@
 """Where copies go: names of folders and files that name nobody, and keep who belongs together.
 
-With classes a copy is `[split/]class/[patient/]image`, without them it lies as deep as its original
-and every folder has a pseudonym, since nothing tells a class from a patient.
+With classes a copy is `[split/]class/[patient/]image`, with masks `[split/]images/[patient/]image`
+and `masks` alike, with several findings an image `[split/][patient/]image`. Without any it lies as
+deep as its original and every folder has a pseudonym, since nothing tells a class from a patient.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from primia_flwr.data.pseudonyms import Pseudonyms
 from primia_flwr.data.reading.any_layout import in_split, read_manifest
 from primia_flwr.errors import ConfigError, DataError
 
+Copy = tuple["Place", str, str]
+"""A place with the paths of its image's copy and of its mask's, or nothing."""
+
 _PLAIN = re.compile(r"[^\W_][\w .+-]{0,63}")
 
 
@@ -25,8 +29,8 @@ _PLAIN = re.compile(r"[^\W_][\w .+-]{0,63}")
 class Place:
     """An original, by its path below the root, and its copy, by that without a suffix.
 
-    `patient` is the pseudonym, empty where nobody knows whose image it is. `label`, `site` and
-    `split` are those of a manifest.
+    `patient` is the pseudonym, empty where nobody knows whose image it is. `label`, `site`, `split`
+    and `findings` are those of a manifest. `mask` and `mask_target`: of its mask, where it has one.
     """
 
     source: str
@@ -35,16 +39,27 @@ class Place:
     label: str = ""
     site: str = ""
     split: str = ""
+    findings: tuple[int, ...] = ()
+    mask: str = ""
+    mask_target: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every image below a root with its place, and files that get none, by path with the reason."""
+    """Every image below a root with its place, and files that get none, by path with the reason.
 
-    root: Path
+    `data`: the root, and what labels are; it has no samples.
+    """
+
+    data: Manifest
     places: tuple[Place, ...]
     left_out: dict[str, str]
     no_images: dict[str, int]
+
+    @property
+    def root(self) -> Path:
+        """The folder of the originals."""
+        return self.data.root
 
 
 def plan(cfg: DataConfig, pseudonyms: Pseudonyms, *, seed: int) -> Plan:
@@ -69,35 +84,42 @@ def plan(cfg: DataConfig, pseudonyms: Pseudonyms, *, seed: int) -> Plan:
     if not listing.images:
         raise DataError(f"data.root={cfg.root}; expected images (JPEG, PNG, TIFF, DICOM) below it")
     places = tuple(_unlabelled(path, root, cfg, pseudonyms) for path in listing.images)
-    return Plan(root, places, _closed(listing, root), dict(sorted(listing.unread.items())))
+    unread = dict(sorted(listing.unread.items()))
+    return Plan(Manifest(root, (), ()), places, _closed(listing, root), unread)
 
 
 def _labelled(manifest: Manifest, cfg: DataConfig, pseudonyms: Pseudonyms) -> Plan:
-    if manifest.several or manifest.mask_values:
+    if cfg.layout == "msd":
         raise ConfigError(
-            f"data.task={cfg.task}; expected classification: copies lie in folders of one class an "
-            "image; leave out data.classes and data.manifest, and every image is copied as it is "
-            "named, without labels"
+            "data.layout=msd; expected images as files: headers of volumes are not cleaned here; "
+            "export the slices with their masks as PNG, and set data=paired"
         )
     listing = list_folder(manifest.root)
-    listed = {sample.path for sample in manifest.samples}
+    listed = {name for sample in manifest.samples for name in (sample.path, sample.mask)}
     left_out = _closed(listing, manifest.root)
     for path in listing.images:
         name = path.relative_to(manifest.root).as_posix()
         if name not in listed:
             left_out[name] = "it is in no class of the data"
-    places = tuple(_place(s, manifest.classes[s.label], pseudonyms) for s in manifest.samples)
-    return Plan(manifest.root, places, left_out, dict(sorted(listing.unread.items())))
+    places = tuple(_place(sample, manifest, pseudonyms) for sample in manifest.samples)
+    unread = dict(sorted(listing.unread.items()))
+    return Plan(manifest.with_samples(()), places, left_out, unread)
 
 
-def _place(sample: Sample, label: str, pseudonyms: Pseudonyms) -> Place:
+def _place(sample: Sample, manifest: Manifest, pseudonyms: Pseudonyms) -> Place:
     patient = pseudonyms.patient(sample.patient)
-    folders = [sample.split, _plain(label, pseudonyms)]
-    folders += [patient] if patient and not is_own(sample.patient) else []
-    image = pseudonyms.of("image", sample.path)
-    target = "/".join(filter(None, (*folders, image)))
     known = "" if is_own(sample.patient) else patient
-    return Place(sample.path, target, known, label, sample.site, sample.split)
+    name = [*([known] if known else []), pseudonyms.of("image", sample.path)]
+    label = "" if manifest.several or sample.mask else manifest.classes[sample.label]
+    kind = "images" if sample.mask else _plain(label, pseudonyms) if label else ""
+
+    def below(folder: str) -> str:
+        return "/".join(filter(None, (sample.split, folder, *name)))
+
+    return Place(
+        sample.path, below(kind), known, label, sample.site, sample.split, sample.findings,
+        sample.mask, below("masks") if sample.mask else "",
+    )  # fmt: skip
 
 
 def _unlabelled(path: Path, root: Path, cfg: DataConfig, pseudonyms: Pseudonyms) -> Place:
@@ -128,12 +150,29 @@ def _plain(label: str, pseudonyms: Pseudonyms) -> str:
     return label if _PLAIN.fullmatch(label) else pseudonyms.of("class", label)
 
 
-def manifest_of(places: Iterator[tuple[Place, str]], root: Path, classes: list[str]) -> Manifest:
-    """Return the manifest of the copies: each place with the path that its copy got."""
-    from primia_flwr.data.manifest import Sample
+def manifest_of(copies: Iterable[Copy], data: Manifest, root: Path) -> Manifest:
+    """Return the manifest of the copies, with labels as the originals have them.
 
-    samples = [
-        Sample(path, classes.index(place.label), place.patient, place.site, place.split)
-        for place, path in places
-    ]
-    return replace(Manifest(root, tuple(classes), ()), samples=tuple(samples))
+    Parameters
+    ----------
+    copies : iterable
+        Each place with the paths of its image's and its mask's copy.
+    data : Manifest
+        What labels are.
+    root : Path
+        The folder of the copies.
+    """
+    known = list(copies)
+    classes = tuple(sorted({place.label for place, *_ in known})) if _by_class(data) else ()
+    samples = tuple(
+        Sample(
+            path, classes.index(place.label) if classes else 0, place.patient, place.site,
+            place.split, mask, place.findings,
+        )
+        for place, path, mask in known
+    )  # fmt: skip
+    return replace(data, root=root, classes=classes or data.classes, samples=samples)
+
+
+def _by_class(data: Manifest) -> bool:
+    return not (data.several or data.mask_values)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from primia_flwr.data.deidentification.folder import Outcome
+from primia_flwr.data.deidentification.masks import REMOVED
 from primia_flwr.errors import DataError
 from primia_flwr.storage import plain_csv
 from primia_flwr.storage.atomic import PRIVATE, make_folder, write_together, writing
@@ -53,6 +54,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
     tags = Counter(tag for one in outcome.done for tag in one.removed)
     return {
         "images": len(outcome.done),
+        "masks": sum(bool(one.mask) for one in outcome.done),
         "patients": len({one.place.patient for one in outcome.done} - {""}),
         "patient_unknown": sum(not one.place.patient for one in outcome.done),
         "left_out": len(outcome.copied) - len(outcome.done) + len(outcome.left_out),
@@ -70,7 +72,7 @@ def problems(outcome: Outcome) -> dict[str, str]:
 
 
 def _files(outcome: Outcome) -> dict[str, Any]:
-    return {
+    files = {
         one.path: {
             "removed": list(one.removed),
             "replaced": list(one.replaced),
@@ -78,6 +80,8 @@ def _files(outcome: Outcome) -> dict[str, Any]:
         }
         for one in outcome.done
     }
+    of_masks = {"removed": [REMOVED], "replaced": list[str](), "burned_in": ""}
+    return files | {one.mask: of_masks for one in outcome.done if one.mask}
 
 
 def _tags(outcome: Outcome) -> str:
@@ -87,6 +91,7 @@ def _tags(outcome: Outcome) -> str:
         for action, tags in (("removed", one.removed), ("replaced", one.replaced))
         for tag in tags
     ]
+    rows += [(one.mask, REMOVED, "removed") for one in outcome.done if one.mask]
     return _table(("file", "tag", "action"), rows)
 
 
@@ -94,6 +99,11 @@ def _originals(outcome: Outcome) -> str:
     rows = [
         (one.place.source, one.path, one.place.patient, one.burned_in, one.problem)
         for one in outcome.copied
+    ]
+    rows += [
+        (one.place.mask, one.mask, one.place.patient, "", one.problem)
+        for one in outcome.copied
+        if one.place.mask
     ]
     rows += [(path, "", "", "", why) for path, why in outcome.left_out.items()]
     return _table(("original", "copy", "patient", "burned_in", "left_out"), rows)
