@@ -179,6 +179,25 @@ def _may_see(value: Any, config: _Config, policy: SitePolicy) -> bool:
     return bool(value == "secure") or policy.require_secure_aggregation is False
 
 
+def _no_matrix(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether no other site is given this site's model at the end, or may be given it."""
+    return value is False or (value is True and policy.allow_relay == "yes")
+
+
+def _no_verdicts(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether the sites of an ensemble judge no model of another, or may be given it."""
+    if not isinstance(value, Mapping):
+        return False
+    return value.get("vote", "mean") in ("mean", "size") or policy.allow_relay == "yes"
+
+
+def _no_other_site(instead: str) -> Callable[[SitePolicy], str]:
+    return lambda policy: (
+        f"{instead}: else other hospitals get this site's model, which needs allow_relay: yes in "
+        f"its policy, and it is {policy.allow_relay}"
+    )
+
+
 def _in_the_open(config: _Config, policy: SitePolicy) -> bool:
     """Say whether the coordinator may see the model of a relay, or the run is none."""
     return not _relayed(config) or policy.require_secure_aggregation is False
@@ -278,6 +297,8 @@ TERMS: tuple[_Term, ...] = (
         ),
     ),
     _same("aggregation.member_lists_since", "member_lists_since", ordinary=""),
+    _Term("debug.cross_site", _no_matrix, _no_other_site("false")),
+    _Term("strategy.options", _no_verdicts, _no_other_site("vote=mean or vote=size")),
     _Term("debug.verify_sums", lambda value, *_: value is False, lambda _: "false"),
     _Term(
         "data.task",

@@ -18,6 +18,7 @@ HASH = "ab" * 32
 PRIVATE = {"privacy.mode": "dp_sgd", "aggregation.name": "secure"}
 IN_THE_SUM = {"privacy.mode": "dp_aggregate", "aggregation.name": "secure"}
 SECURE = {"aggregation.name": "secure"}
+OPEN = {"aggregation.name": "plain"}
 RELAY = {"aggregation.name": "relay", "aggregation.sealed": True, "aggregation.reveal": "never"}
 
 
@@ -59,6 +60,13 @@ CASES = [
         {"member_lists_since": "2026-11-29"},
     ),
     ("debug.verify_sums", SECURE, True, False, {}),
+    ("debug.cross_site", OPEN, True, False, {"require_secure_aggregation": False}),
+    ("debug.cross_site", OPEN, "no", False,
+     {"require_secure_aggregation": False, "allow_relay": "private", "max_epsilon": 0.0}),
+    ("strategy.options", OPEN, {"vote": "insulearn"}, {"vote": "size"},
+     {"require_secure_aggregation": False}),
+    ("strategy.options", OPEN, {"vote": "Insulearn"}, {"q": 2.0},
+     {"require_secure_aggregation": False}),
     ("data.task", SECURE, "segmentation", "classification", {}),
     ("data.task", SECURE, "multilabel", "conformal", {}),
     ("data.task", SECURE, "classification", "multilabel", {"data_task": "multilabel"}),
@@ -121,6 +129,12 @@ def test_noise_counts_on_as_many_that_know_theirs_as_the_site():
     check_terms(nested(wishes | {"privacy.mode": "dp_sgd"}), policy(), HASH)
 
 
+def test_other_hospitals_get_a_model_where_the_policy_lets_them():
+    own = {"require_secure_aggregation": False, "allow_relay": "yes"}
+    wishes = {"debug.cross_site": True, "strategy.options": {"vote": "insulearn"}}
+    check_terms(nested(OPEN | wishes), policy(**own), HASH)
+
+
 @pytest.mark.parametrize(
     ("also", "own", "allowed"),
     [
@@ -161,8 +175,9 @@ def test_a_private_run_begins_with_other_weights_where_the_policy_lists_some():
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.key)
 @pytest.mark.parametrize("rubbish", ["x", -1, [], {}, 1.5, "true", None, "${oc.env:HOME}"])
 def test_what_has_another_type_is_never_good_enough(term, rubbish):
-    # of their own type, and left to the site
-    if (term.key, rubbish) in [("data.columns", {}), ("data.classes", [])]:
+    # of their own type, and left to the site or with nothing in it
+    allowed = [("data.columns", {}), ("data.classes", []), ("strategy.options", {})]
+    if (term.key, rubbish) in allowed:
         return
     also = IN_THE_SUM | {"training.batch_size": 1}
     with pytest.raises(PolicyRefusal):
