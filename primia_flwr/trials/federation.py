@@ -104,10 +104,11 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
 
 def _policy(experiment: Experiment) -> dict[str, Any]:
     """Return what the sites of a trial insist on: what the experiment promises them."""
+    handed_on = experiment.aggregation.relayed or experiment.crosses_sites
     return {
         "data_task": experiment.data.task,
         "require_secure_aggregation": experiment.aggregation.secure,
-        "allow_relay": "yes" if experiment.aggregation.relayed else "no",
+        "allow_relay": "yes" if handed_on else "no",
         "max_epsilon": experiment.privacy.promised_epsilon,
         "privacy_delta": experiment.privacy.delta,
         "privacy_unit": experiment.privacy.unit,

@@ -58,7 +58,7 @@ class LoopConfig:
             task=experiment.task,
             private=bool(experiment.privacy.protected_unit),
             averaging=experiment.privacy.averaging,
-            cross_site=experiment.debug.cross_site or experiment.strategy.vote == "insulearn",
+            cross_site=experiment.crosses_sites,
             own_layers=experiment.model.keeps_layers,
             relayed=experiment.aggregation.relayed,
             sealed=experiment.aggregation.sealed,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose_experiment
 from primia_flwr.data.dataset import load_site, load_test
 from primia_flwr.pipeline.experiment import settle
-from primia_flwr.trials.federation import _forget_keys, deployed, loopback_federation
+from primia_flwr.site.policy import SitePolicy
+from primia_flwr.site.terms import check_terms
+from primia_flwr.trials.federation import _forget_keys, _policy, deployed, loopback_federation
 
 
 def noise_image(path: Path, *, seed: int) -> None:
@@ -34,6 +38,21 @@ def experiment_of(folder: Path, *words: str) -> Experiment:
     shutil.copyfile(folder / "scans" / "ill" / "p3" / "a.png", twin)
     data = ["data.layout=folder", f"data.root={folder / 'scans'}", "data.image_size=16"]
     return compose_experiment([*data, f"data.cache_dir={folder / 'cache'}", *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["strategy=ensemble", "strategy.options.vote=insulearn"],
+        ["aggregation=plain", "debug.cross_site=true"],
+        ["aggregation=plain"],
+    ],
+)
+def test_the_policies_of_a_trial_allow_what_it_asks(words: list[str]) -> None:
+    experiment = compose_experiment(words)
+    policy = SitePolicy("munich", "127.0.0.1:9391", **_policy(experiment))
+    check_terms(asdict(experiment), policy, "")
+    assert (policy.allow_relay == "yes") == experiment.crosses_sites
 
 
 def test_sites_of_a_trial_hold_what_simulated_ones_do(tmp_path: Path) -> None:

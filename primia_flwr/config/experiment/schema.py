@@ -102,6 +102,11 @@ class Experiment:
         """Whether sites report nothing but their updates: no statistics, no validation."""
         return self.privacy.enabled or self.aggregation.sealed
 
+    @property
+    def crosses_sites(self) -> bool:
+        """Whether each site's own model is validated at the others at the end."""
+        return self.debug.cross_site or self.strategy.vote == "insulearn"
+
     def num_sent(self, entries: int) -> int:
         """Return how many numbers a site sends of an update of `entries` into a mean."""
         aggregation = self.aggregation

@@ -36,8 +36,8 @@ allowed_messages: [train, evaluate, query]
 min_sites: {min_sites}
 # Refuse runs in which the coordinator sees this site's own update (plain averaging).
 require_secure_aggregation: true
-# Take part where the next hospital is given the model that this site has trained (a relay):
-# no | private (with differential privacy at each site, within max_epsilon) | yes
+# Take part where other hospitals are given the model that this site has trained (relays, and what
+# compares models across sites): no | private (a relay with privacy=dp_sgd, within max_epsilon) | yes
 allow_relay: no
 # In a secure run: sites in any sum, and sites that may work together with the coordinator.
 min_survivors: 3
