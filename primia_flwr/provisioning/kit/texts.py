@@ -37,7 +37,7 @@ min_sites: {min_sites}
 # Refuse runs in which the coordinator sees this site's own update (plain averaging).
 require_secure_aggregation: true
 # Take part where other hospitals are given the model that this site has trained (relays, and what
-# compares models across sites): no | private (a relay with privacy=dp_sgd, within max_epsilon) | yes
+# compares models across sites): no | private (a relay with dp_sgd, within max_epsilon) | yes
 allow_relay: no
 # In a secure run: sites in any sum, and sites that may work together with the coordinator.
 min_survivors: 3
