@@ -10,6 +10,7 @@ from primia_flwr.cli.inference.findings import summary
 from primia_flwr.cli.inference.predictions import output_folder, write_tables
 from primia_flwr.cli.inference.resumed import Kept, read_kept
 from primia_flwr.cli.inference.work import Work, bars
+from primia_flwr.cli.stopping import Stopping
 from primia_flwr.config.inference import InferArguments, check_installed
 from primia_flwr.errors import PrimiaError, ServiceError
 
@@ -33,10 +34,11 @@ def _run(cfg: InferArguments) -> dict[str, Any]:
     with bars(console, quiet=cfg.quiet) as progress:
         work = Work(cfg, progress, root, kept.left(files, root), kept)
         try:
-            for _ in work.classify():
-                work.save_in_time(output)
+            with Stopping() as stopping, stopping.breaks():
+                for _ in work.classify():
+                    work.save_in_time(output)
         except PrimiaError as error:
-            raise _stopped(error, work, output) from None
+            raise _stopped(error, work, kept) from None
         except KeyboardInterrupt:
             if work.rows():
                 write_tables(output, work.rows(), work.facts())
@@ -59,10 +61,10 @@ def _kept(cfg: InferArguments) -> Kept:
     return read_kept(Path(cfg.resume).expanduser().resolve(), audit=cfg.audit)
 
 
-def _stopped(error: PrimiaError, work: Work, output: Path) -> PrimiaError:
+def _stopped(error: PrimiaError, work: Work, kept: Kept) -> PrimiaError:
     """Keep what was classified before an error; return the error, with where that is."""
-    done = len(work.rows())
-    if not done:
+    done, output = len(work.rows()), kept.folder
+    if done == len(kept.rows):
         return error
     write_tables(output, work.rows(), work.facts())
     return ServiceError(

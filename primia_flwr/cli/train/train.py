@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import DictConfig
@@ -195,12 +196,29 @@ def _one_job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Run one job of a sweep in the folder that Hydra made for it."""
     from primia_flwr.pipeline.experiment import settle
 
-    experiment = settle(parse(Experiment, cfg), folder)
-    if experiment.dry_run:
-        from primia_flwr.cli.train.dry_run import make_plan
+    if cfg.dry_run:
+        return _planned(cfg, folder)
+    return _train_in(settle(parse(Experiment, cfg), folder), folder)
 
-        return {**make_plan(experiment), "config_hash": config_hash(experiment)}
-    return _train_in(experiment, folder)
+
+def _planned(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Plan one job of a sweep; the folders that Hydra has made for it go again."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from primia_flwr.cli.train.dry_run import make_plan
+    from primia_flwr.pipeline.experiment import settle
+
+    words = HydraConfig.get().overrides.hydra
+    own = any(word.startswith("hydra.sweep.dir=") for word in words)
+    try:
+        with TemporaryDirectory(prefix="primia-plan-") as scratch:
+            experiment = settle(parse(Experiment, cfg), Path(scratch))
+            return {**make_plan(experiment), "config_hash": config_hash(experiment)}
+    finally:
+        (folder.parent / "multirun.yaml").unlink(missing_ok=True)
+        for made in (folder, *folder.parents[: 0 if own else 3]):  # outputs/<date>/<sweep>/<job>
+            with contextlib.suppress(OSError):
+                made.rmdir()
 
 
 COMMAND = Command(

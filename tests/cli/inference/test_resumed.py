@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from primia_flwr.cli.inference.infer import _stopped
 from primia_flwr.cli.inference.predictions import write_tables
 from primia_flwr.cli.inference.resumed import Kept, read_kept
+from primia_flwr.cli.inference.work import Work
 from primia_flwr.config.inference import InferArguments
-from primia_flwr.errors import ConfigError, DataError
+from primia_flwr.errors import ConfigError, DataError, ServiceError
 
 MODEL = {"sha256": "ab" * 32, "calibrated": 3}
 FACTS: dict[str, Any] = {
@@ -54,6 +57,31 @@ def test_what_has_a_row_is_not_asked_again(tmp_path: Path) -> None:
     assert kept.left(files, tmp_path) == [files[1]]
     assert kept.left(files[:1], tmp_path) == []
     assert "sha256" not in (tmp_path / "out" / "predictions.csv").read_text()
+
+
+@dataclass
+class Done:
+    """What a call has done: so many rows, of which the tables are written."""
+
+    count: int
+    done: list[dict[str, Any]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.done
+
+    def facts(self) -> dict[str, Any]:
+        return {**FACTS, "complete": False}
+
+
+def test_resume_is_advised_where_a_call_has_done_something(tmp_path: Path) -> None:
+    error = ServiceError("the model owner serves another model now")
+    rows = [row("a.png"), row("b.png")]
+    kept = Kept(tmp_path / "out", rows, FACTS)
+    assert _stopped(error, cast(Work, Done(5, rows)), kept) is error
+    assert not (tmp_path / "out").exists()
+    found = str(_stopped(error, cast(Work, Done(5, [*rows, row("c.png")])), kept))
+    assert f"; 3 of 5 images are done, see {tmp_path / 'out'}; resume={tmp_path / 'out'}" in found
+    assert len(read_kept(tmp_path / "out", audit=False).rows) == 3
 
 
 def test_a_file_that_has_changed_ends_it(tmp_path: Path) -> None:
