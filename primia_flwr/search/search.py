@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import deciding_settings
-from primia_flwr.config.search.dimensions import Choices
+from primia_flwr.config.load import deciding_settings, parse
+from primia_flwr.config.search.dimensions import Choices, Dimension
 from primia_flwr.config.search.space import Space
 from primia_flwr.config.search.space_keys import check_options
 from primia_flwr.config.search.sweep import COMMAND_FILE, SweepConfig
@@ -123,7 +123,38 @@ class Search:
                 f"{aim.name}: the search compares the {aim.best_words}, so each run has to keep "
                 "that round"
             )
+        self._check_ends()
         self._check_resumed(self.cfg.resume)
+
+    def _check_ends(self) -> None:
+        """Refuse an end or a choice that no run can have, before a trial is spent on it."""
+        for name, dimension in self.space.dimensions.items():
+            for value in _ends(dimension):
+                if why := self._refused(name, value):
+                    raise ConfigError(f"sweep.space has a value that no run can have: {why}")
+
+    def _refused(self, name: str, value: object) -> str:
+        """Return why no experiment of the space can have a value; nothing if one may."""
+        told = self._why_not({name: value})
+        others = {key: _ends(one) for key, one in self.space.dimensions.items() if key != name}
+        with_another = (
+            self._why_not({name: value, key: end}) for key, ends in others.items() for end in ends
+        )
+        if not told.startswith(f"{name}="):
+            return ""
+        return told if all(why.startswith(f"{name}=") for why in with_another) else ""
+
+    def _why_not(self, values: Mapping[str, object]) -> str:
+        """Return the sentence that refuses the experiment with other values; nothing if it goes."""
+        tree = OmegaConf.structured(self.base)
+        for name, value in values.items():
+            if not name.startswith("strategy.options."):  # which `check_options` looks at
+                OmegaConf.update(tree, name, value, merge=False)
+        try:
+            parse(Experiment, tree)
+        except ConfigError as error:
+            return str(error)
+        return ""
 
     def _check_resumed(self, resume: str) -> None:
         if resume and not (Path(resume) / STUDY_FILE).is_file():
@@ -131,6 +162,11 @@ class Search:
                 f"sweep.resume={resume}; expected the folder of a search (with a {STUDY_FILE}), "
                 "e.g. sweep.resume=outputs/2026-11-21/12-00-00-pneumonia"
             )
+
+
+def _ends(dimension: Dimension) -> tuple[Any, ...]:
+    """Return what a dimension can give at its ends, or all of its choices."""
+    return dimension.values if isinstance(dimension, Choices) else (dimension.low, dimension.high)
 
 
 def _values(base: Experiment, space: Space) -> Mapping[str, Any]:

@@ -167,6 +167,47 @@ def test_a_question_that_a_search_must_not_answer(
 
 
 @pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            {"training.learning_rate": {"low": -1.0, "high": 1.0}},
+            "training.learning_rate=-1.0; ",
+        ),
+        ({"training.learning_rate": {"choices": [0.1, 0.0]}}, "training.learning_rate=0.0; "),
+        (
+            {"training.optimizer": {"choices": ["sgd", "adamm"]}},
+            "training.optimizer=adamm; ",
+        ),
+        ({"training.label_smoothing": {"low": 0.0, "high": 2.0}}, "training.label_smoothing=2.0; "),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused_before_the_first_trial(
+    tmp_path: Path, space: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"sweep.space has a value that no run can have: {said}"):
+        search(tmp_path / "new", space=space).run(half)
+    assert not (tmp_path / "new").exists()
+
+
+def test_values_that_fit_with_others_of_the_space_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    # A smallest rate of 0.01 is above the experiment's rate of 0.001, and below some of the space.
+    space = {
+        "training.min_learning_rate": {"choices": [0.0001, 0.01]},
+        "training.learning_rate": {"choices": [0.001, 0.1]},
+    }
+    asked = []
+
+    def run(trial: optuna.Trial, values: dict[str, Any]) -> Outcome:
+        asked.append(values)
+        fits = values["training.min_learning_rate"] <= values["training.learning_rate"]
+        return Outcome("complete", 0.5, 2) if fits else Outcome("invalid", None, 0, "too high")
+
+    line = search(tmp_path, space=space, trials=4).run(run)
+    assert len(asked) == 4
+    assert line["complete"] + line["invalid"] == 4
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"trials": 0}, "sweep.trials=0"),
