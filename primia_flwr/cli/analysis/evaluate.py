@@ -14,6 +14,7 @@ from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.errors import ConfigError
 from primia_flwr.extras import need
 from primia_flwr.storage.atomic import write_result
+from primia_flwr.storage.printable import printable
 
 
 @dataclass
@@ -130,6 +131,7 @@ def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{source or data.layout}{part}").strip("-.")
     base = Path(cfg.output).expanduser().resolve() if cfg.output else run_dir
     target = base / "evaluation" / (name or "data")
+    _check_same_data(target, data)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -138,6 +140,20 @@ def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -
             "give one as output=<folder>"
         ) from None
     return target
+
+
+def _check_same_data(target: Path, data: DataConfig) -> None:
+    """Refuse to put figures in the place of those of other images: folders may be called alike."""
+    from primia_flwr.runs.metadata import read_json
+
+    before = read_json(target / "metrics.json").get("data")
+    for key in ("root", "manifest") if isinstance(before, dict) else ():
+        was, now = str(before.get(key) or ""), getattr(data, key)
+        if was != now and (not was or not now or resolved(was) != resolved(now)):
+            raise ConfigError(
+                f"{target} has the figures of data.{key}={printable(was, limit=200)}; expected "
+                f"those of {printable(now, limit=200)}: give them a name of their own, name=<name>"
+            )
 
 
 def _show(

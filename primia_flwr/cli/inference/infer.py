@@ -57,7 +57,7 @@ def _run(cfg: InferArguments) -> dict[str, Any]:
 def _kept(cfg: InferArguments) -> Kept:
     """Return where the tables go, and what an interrupted call has left there."""
     if not cfg.resume:
-        return Kept(output_folder(cfg.output))
+        return Kept(output_folder(cfg.output, resumable=True))
     return read_kept(Path(cfg.resume).expanduser().resolve(), audit=cfg.audit)
 
 

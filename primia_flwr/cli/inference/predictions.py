@@ -18,8 +18,10 @@ _JSON_ONLY = ("scores", "sha256")
 _NO_ROWS = ["file", "prediction"]
 
 
-def output_folder(name: str) -> Path:
+def output_folder(name: str, *, resumable: bool = False) -> Path:
     """Return where the tables will go; the folder itself is made with them.
+
+    `resumable`: whether the command can go on with an interrupted call.
 
     Raises
     ------
@@ -35,9 +37,10 @@ def output_folder(name: str) -> Path:
             "a new one can be made"
         )
     if any((output / table).exists() for table in (JSON_TABLE, _CSV_TABLE)):
+        advice = f"; if that call was interrupted, resume={name} goes on with it"
         raise ConfigError(
             f"output={name} holds the predictions of another call; expected a new folder: "
-            f"nothing is overwritten; if that call was interrupted, resume={name} goes on with it"
+            f"nothing is overwritten{advice if resumable else ''}"
         )
     return output
 

@@ -63,6 +63,20 @@ def evaluate(run_dir: Path, **changes: object) -> dict[str, object]:
     return run(EvaluateConfig(data=data, **settings))  # type: ignore[arg-type]
 
 
+def test_figures_of_other_images_are_not_replaced(run_dir: Path, tmp_path: Path) -> None:
+    here, there = (
+        make_images(tmp_path / place / "test", {"dark": 3, "light": count})
+        for place, count in (("a", 3), ("b", 5))
+    )
+    assert evaluate(run_dir, data={"root": str(here)})["n"] == 6
+    assert evaluate(run_dir, data={"root": str(here)})["n"] == 6
+    written = (run_dir / "evaluation" / "test" / "metrics.json").read_bytes()
+    with pytest.raises(ConfigError, match=rf"has the figures of data.root={here}; .*name=<name>"):
+        evaluate(run_dir, data={"root": str(there)})
+    assert (run_dir / "evaluation" / "test" / "metrics.json").read_bytes() == written
+    assert evaluate(run_dir, data={"root": str(there)}, name="test-b")["n"] == 8
+
+
 def test_maps_without_their_package_are_refused_before_anything_is_written(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

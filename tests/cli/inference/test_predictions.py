@@ -45,8 +45,10 @@ def test_a_full_disk_leaves_the_tables_as_they_were(
 
 def test_an_older_result_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "predictions.csv").write_text("")
-    with pytest.raises(ConfigError, match="holds the predictions of another call"):
+    with pytest.raises(ConfigError, match=r"predictions of another call.*nothing is overwritten$"):
         output_folder(str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"resume={tmp_path} goes on with it$"):
+        output_folder(str(tmp_path), resumable=True)
     with pytest.raises(ConfigError, match="cannot be written"):
         output_folder(str(tmp_path / "predictions.csv" / "below"))
     assert output_folder(str(tmp_path / "new")) == tmp_path / "new"
