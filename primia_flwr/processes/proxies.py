@@ -7,7 +7,7 @@ import base64
 import os
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from primia_flwr.processes.children import loopback_without_proxy
 
@@ -31,7 +31,7 @@ def proxy_to(address: str) -> Proxy | None:
     known = getproxies_environment() | {"no": loopback_without_proxy(os.environ)["no_proxy"]}
     url = known.get("https") or known.get("all", "")
     everywhere = "*" in known["no"].split(",")
-    if not url or everywhere or proxy_bypass_environment(_host(address), known):
+    if not url or everywhere or proxy_bypass(_host(address), known):
         return None
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:

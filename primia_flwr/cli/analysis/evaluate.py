@@ -147,7 +147,9 @@ def _check_same_data(target: Path, data: DataConfig) -> None:
     from primia_flwr.runs.metadata import read_json
 
     before = read_json(target / "metrics.json").get("data")
-    for key in ("root", "manifest") if isinstance(before, dict) else ():
+    if not isinstance(before, dict):
+        return
+    for key in ("root", "manifest"):
         was, now = str(before.get(key) or ""), getattr(data, key)
         if was != now and (not was or not now or resolved(was) != resolved(now)):
             raise ConfigError(

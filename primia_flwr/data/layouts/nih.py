@@ -104,7 +104,7 @@ def _places(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def _twice(places: Mapping[str, Sequence[str]]) -> str:
+def _twice(places: Mapping[str, list[str]]) -> str:
     twice = [found for found in places.values() if len(found) > 1]
     if not twice:
         return ""
