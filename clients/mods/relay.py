@@ -16,6 +16,7 @@ from clients.reply import reply_to
 from clients.site.baton import Baton, Held
 from clients.site.identity import SecureSite, open_member
 from clients.site.node import experiment_of
+from primia_flwr.config.load import config_hash
 from primia_flwr.errors import DivergenceError, PolicyRefusal, ProtocolError
 from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import held, values_of
@@ -99,7 +100,7 @@ def _hop(message: Message, context: Context, call_next: ClientAppCallable) -> Me
     if trained is None:
         raise DivergenceError("this site has trained nothing that it could hand on")
     members = tuple(sorted({*before.members, site.name}))
-    kept = Held(hop.cycle, members, values_of(trained))
+    kept = Held(hop.cycle, members, values_of(trained), config_hash(site.experiment))
     with site.exclusive():
         _baton(site).keep(kept)
         sealed = _seal(site, onward, pair, kept) if hop.receiver else None
@@ -202,6 +203,11 @@ def _held(site: SecureSite, hop: RelayHop) -> Held:
         raise ProtocolError(
             f"the model of cycle {kept.cycle} is asked for in cycle {hop.cycle}; expected that one "
             "or the one after it"
+        )
+    if kept.experiment != config_hash(site.experiment):
+        raise PolicyRefusal(
+            f"the model of cycle {kept.cycle} is of this run with other settings; expected the "
+            "same, federation.rounds too: with more rounds the last model would be given out twice"
         )
     return kept
 

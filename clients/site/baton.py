@@ -24,11 +24,15 @@ _EXPECTED = "what this site wrote; delete the folder, and the site is skipped fo
 
 @dataclass(frozen=True)
 class Held:
-    """A model that this site has trained: in which cycle, and which sites are in it."""
+    """A model that this site has trained: in which cycle, and which sites are in it.
+
+    `experiment`: its hash, because a run of more rounds would have the last model given out twice.
+    """
 
     cycle: int
     members: tuple[str, ...]
     arrays: Mapping[str, npt.NDArray[Any]]
+    experiment: str = ""
 
 
 class Baton:
@@ -96,6 +100,7 @@ class Baton:
     def keep(self, held: Held) -> None:
         """Keep a trained model, in place of the one before."""
         described = {"cycle": str(held.cycle), "members": "\n".join(held.members)}
+        described["experiment"] = held.experiment
         make_folder(self._folder)
         write_atomic(self._folder / _MODEL, save(dict(held.arrays), described), mode=PRIVATE)
 
@@ -118,4 +123,5 @@ class Baton:
         ):
             told = file.metadata()
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Held(int(told["cycle"]), tuple(told["members"].split("\n")), arrays)
+            members = tuple(told["members"].split("\n"))
+            return Held(int(told["cycle"]), members, arrays, told["experiment"])

@@ -17,7 +17,7 @@ from clients.site.kept import KeptRounds
 from clients.site.node import node_of, parsed
 from clients.site.state import SiteState
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import config_hash
+from primia_flwr.config.load import kept_hash
 from primia_flwr.data.dataset import DealtSites, SiteData, deal_sites, load_own_site
 from primia_flwr.runs.metadata import DEVICE_FILE
 from primia_flwr.site.limits import PatientLimits, read_limits
@@ -79,7 +79,7 @@ class OpenSite:
 
     @property
     def _own_folder(self) -> str:
-        name = config_hash(self.experiment)
+        name = kept_hash(self.experiment)
         return name if self.trial is None else f"{name}/configuration-{self.trial:03d}"
 
 

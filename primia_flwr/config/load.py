@@ -203,5 +203,19 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
 
 def config_hash(experiment: Experiment) -> str:
     """Return 16 hexadecimal digits that change when anything changes that decides the result."""
-    text = json.dumps(deciding_settings(experiment), sort_keys=True)
+    return _hash_of(deciding_settings(experiment))
+
+
+def kept_hash(experiment: Experiment) -> str:
+    """Return a hash as `config_hash`, but for the number of rounds, which a resumed run may raise.
+
+    Under it lies what sites and coordinator keep of a run besides checkpoints.
+    """
+    settings = deciding_settings(experiment)
+    del settings["federation"]["rounds"]
+    return _hash_of(settings)
+
+
+def _hash_of(settings: dict[str, Any]) -> str:
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,7 +14,14 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
-from primia_flwr.config.load import compose, config_hash, load_experiment, parse, to_yaml
+from primia_flwr.config.load import (
+    compose,
+    config_hash,
+    kept_hash,
+    load_experiment,
+    parse,
+    to_yaml,
+)
 from primia_flwr.errors import ConfigError
 
 names = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
@@ -73,6 +80,14 @@ def test_the_hash_is_of_what_decides_the_result() -> None:
     other: dict[str, Any]
     for other in ({"seed": 2}, {"name": "z"}, {"training": TrainingConfig(learning_rate=0.1)}):
         assert config_hash(replace(one, **other)) != config_hash(one)
+
+
+def test_what_is_kept_of_a_run_is_found_again_after_more_rounds() -> None:
+    one = experiment()
+    more = replace(one, federation=replace(one.federation, rounds=one.federation.rounds + 1))
+    assert kept_hash(more) == kept_hash(one)
+    assert config_hash(more) != config_hash(one)
+    assert kept_hash(replace(one, seed=2)) != kept_hash(one)
 
 
 def test_where_the_images_lie_does_not_change_the_hash() -> None:

@@ -90,6 +90,7 @@ def _check_longer(before: Experiment, rounds: int) -> None:
             f"{asked}; expected at least the {before.federation.rounds} rounds of that run; "
             "start a new run for fewer"
         )
-    bound = before.privacy.bound_to_its_rounds or before.search.bound_to_its_rounds
+    parts = (before.privacy, before.search, before.aggregation)
+    bound = next((part.bound_to_its_rounds for part in parts if part.bound_to_its_rounds), "")
     if bound and rounds > before.federation.rounds:
         raise ConfigError(f"{asked}; expected {before.federation.rounds}: {bound}")

@@ -155,6 +155,16 @@ class AggregationConfig:
         return self.sealed and self.reveal == "never"
 
     @property
+    def bound_to_its_rounds(self) -> str:
+        """Why the run cannot be lengthened; nothing where it can."""
+        if not self.sealed:
+            return ""
+        return (
+            "the sites of a sealed relay give the last model once, after the rounds that they "
+            "began with; start a new run, with that model as model.weights"
+        )
+
+    @property
     def named(self) -> bool:
         """Whether a run has a name of its own, and its sites the identities of a roster."""
         return self.secure or self.relayed

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import config_hash
+from primia_flwr.config.load import kept_hash
 from primia_flwr.errors import CheckpointError
 from primia_flwr.runs.checkpoint import GLOBAL, ArrayMap, Checkpoint, load_latest, save_checkpoint
 from primia_flwr.runs.history import OK, SiteRow
@@ -71,7 +71,7 @@ class CycleLog:
 
     def __init__(self, folder: Path | None, experiment: Experiment) -> None:
         self._folder = folder and folder / "checkpoints" / "cycle"
-        self._hash = config_hash(experiment)
+        self._hash = kept_hash(experiment)
         self._newest: Cycle | None = None
         if self._folder is not None and not experiment.resume:
             shutil.rmtree(self._folder, ignore_errors=True)

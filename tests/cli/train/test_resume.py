@@ -82,6 +82,11 @@ def test_a_run_whose_sites_would_get_other_images_is_refused(
         ((), ("federation.rounds=0",), "federation.rounds=0; expected a number of at least 1"),
         (("privacy=dp_sgd",), ("federation.rounds=9",), "noise of a private run is planned"),
         (("search=demo",), ("federation.rounds=9",), "a search has spent its rounds"),
+        (
+            ("strategy=cyclic", "aggregation.sealed=true", "data.normalisation.kind=fixed"),
+            ("federation.rounds=9",),
+            "give the last model once",
+        ),
         ((), ("seed=2",), "expected no other keys but federation.rounds"),
     ],
 )

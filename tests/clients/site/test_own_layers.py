@@ -77,6 +77,9 @@ def test_those_of_another_run_or_model_are_not_used(site: OpenSite) -> None:
     aggregation = replace(site.experiment.aggregation, run="b" * 32)
     other = replace(site, experiment=replace(site.experiment, aggregation=aggregation))
     assert _head(other, 5) == first
+    rounds = replace(site.experiment.federation, rounds=site.experiment.federation.rounds + 1)
+    longer = replace(site, experiment=replace(site.experiment, federation=rounds))
+    assert _head(longer, 5) == 1.0, "a run may go on for more rounds"
     site.kept("own-layers").save(4, {"classifier.bias": np.zeros(7, np.float32)})
     with pytest.raises(DataError, match="those of another model; expected 2 arrays of this run"):
         _head(site, 4)

@@ -18,8 +18,10 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import FederationStoppingConfig, TrainingConfig
+from primia_flwr.config.load import config_hash
 from primia_flwr.errors import CheckpointError, ConfigError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.runs.checkpoint import adopt
 from strategies.aggregators.relay.cycle import order_of
 from strategies.registry import build_aggregator
 from strategies.rounds.config import LoopConfig
@@ -101,6 +103,14 @@ def test_two_cycles_by_hand(start, sites, make_grid, tmp_path):
     assert [(row["site"], row["status"]) for row in rows(tmp_path, "sites")] == [
         (name, "ok") for name in NAMES * 2
     ]
+
+
+def test_a_relay_that_has_ended_goes_on_for_more_cycles(start, sites, make_grid, tmp_path):
+    short, longer = experiment(rounds=1), experiment(rounds=2)
+    assert w(start(make_grid(sites), short)) == [3.0, 3.0]
+    known = {"before": config_hash(short), "after": config_hash(longer)}
+    adopt(tmp_path / "checkpoints", **known, stopped="")
+    assert w(start(make_grid(sites), longer, resume=True)) == [3.375, 3.375]
 
 
 def test_the_model_of_a_cycle_is_validated_by_all_sites(start, sites, make_grid, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from clients.site.baton import Baton
-from primia_flwr.config.load import config_hash, load_experiment
+from primia_flwr.config.load import config_hash, kept_hash, load_experiment
 from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import values_of
@@ -153,8 +153,9 @@ def test_a_crash_repeats_one_site_and_leaves_no_model_on_the_coordinators_disk(
     with pytest.raises(Crash):
         run(asked, fake, tmp_path)
     first = values_of(to_arrays(first_model(asked, 3).state_dict()))
-    for place in ("checkpoints", "checkpoints/cycle"):
-        found = load_latest(tmp_path / place, config_hash=config_hash(asked), model=first)
+    places = {"checkpoints": config_hash(asked), "checkpoints/cycle": kept_hash(asked)}
+    for place, known in places.items():
+        found = load_latest(tmp_path / place, config_hash=known, model=first)
         for name, array in first.items():
             np.testing.assert_array_equal(found.arrays[GLOBAL][name], array)
     state = run(asked, fake, tmp_path, resume=True)
@@ -271,6 +272,17 @@ def reveal(fake, node, cycle):
     query = relay_query(node, {wire.HOP: encode(hop)})
     query.metadata.__dict__["_message_id"] = "reveal"
     return fake.sites[node].answer(query)
+
+
+def test_a_run_that_is_made_longer_gets_no_model_a_second_time(grid_of, tmp_path):
+    asked = experiment_in(tmp_path, *SEALED)
+    fake = grid_of(sites_of(asked))
+    run(asked, fake, tmp_path)
+    assert not reveal(fake, 12, 2).has_error()
+    longer = replace(asked, federation=replace(asked.federation, rounds=3))
+    fake.sites = sites_of(longer)
+    said = reveal(fake, 12, 3).error.reason
+    assert "the model of cycle 2 is of this run with other settings; expected the same" in said
 
 
 def test_no_model_is_kept_for_good_where_the_last_one_is_revealed(second_message):
