@@ -60,7 +60,7 @@ def test_text_needs_no_quotes(path: str) -> None:
 
 
 def test_a_home_of_nobody_is_refused() -> None:
-    with pytest.raises(ConfigError, match="^~0/x begins with the home of a user who is none here"):
+    with pytest.raises(ConfigError, match=r"^~0/x begins with the home of a user who is none here"):
         read_back("~0/x")
 
 
