@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,22 @@ def processes_of(folder: Path) -> list[psutil.Process]:
         if any(str(folder) in text for text in texts):
             found.append(process)
     return found
+
+
+def wait(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def killed_launcher(primia: Primia, run_dir: Path, *arguments: str) -> None:
+    """Run `primia` over real processes into `run_dir`, and kill the launcher after a round."""
+    launcher = primia.start(*arguments, f"output_dir={run_dir}")
+    wait(lambda: any(event["event"] == "round_finished" for event in events(run_dir)))
+    launcher.kill()
+    launcher.communicate()
+    wait(lambda: not processes_of(primia.folder), 60)
 
 
 def called(*arguments: str) -> subprocess.CompletedProcess[str]:

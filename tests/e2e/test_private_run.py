@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,17 @@ import pytest
 from primia_flwr.models.saved import load_model
 from primia_flwr.privacy.accounting.accountant import epsilon
 from primia_flwr.privacy.ledger.view import read_ledger
-from tests.e2e.in_memory import without_processes
-from tests.e2e.runner import TINY, InProcess, Primia, events, last_json, processes_of
-from tests.e2e.test_simulation import _wait
+from tests.e2e.in_memory import killed_in_memory, without_processes
+from tests.e2e.runner import (
+    TINY,
+    InProcess,
+    Primia,
+    events,
+    killed_launcher,
+    last_json,
+    processes_of,
+    wait,
+)
 
 PRIVATE = (*TINY, "model.norm=group", "privacy.expected_batch=8", "privacy.steps=2")
 
@@ -33,14 +42,15 @@ def ledgers(run_dir: Path) -> dict[str, list[int]]:
     return found
 
 
-def test_a_killed_private_run_goes_on_and_every_round_was_paid_for(primia: Primia) -> None:
+@pytest.mark.parametrize(
+    "killed", [killed_in_memory, pytest.param(killed_launcher, marks=pytest.mark.slow)]
+)
+def test_a_killed_private_run_goes_on_and_every_round_was_paid_for(
+    primia: Primia, killed: Callable[..., None]
+) -> None:
     options = [*PRIVATE, "privacy=dp_sgd", "federation.rounds=3", "privacy.repeats=2"]
     broken = primia.folder / "broken"
-    launcher = primia.start("train", *options, f"output_dir={broken}")
-    _wait(lambda: any(e["event"] == "round_finished" for e in events(broken)))
-    os.kill(launcher.pid, signal.SIGKILL)
-    launcher.communicate()
-    _wait(lambda: not processes_of(primia.folder), 60)
+    killed(primia, broken, "train", *options)
     with without_processes():
         resumed = InProcess(primia.folder)("train", f"resume={broken}")
     assert resumed.returncode == 0, resumed.stderr
@@ -95,14 +105,14 @@ def test_a_site_whose_ledger_was_put_back_is_left_out_and_says_why(primia: Primi
     broken = primia.folder / "broken"
     launcher = primia.start("train", *options, f"output_dir={broken}")
     ledger = broken / "sites" / "site-2" / "privacy" / "ledger.jsonl"
-    _wait(lambda: ledger.exists() and ledger.read_text().count('"kind":"charge"') == 1)
+    wait(lambda: ledger.exists() and ledger.read_text().count('"kind":"charge"') == 1)
     saved = {path: path.read_bytes() for path in ledger.parent.rglob("*") if path.is_file()}
-    _wait(
+    wait(
         lambda: any(e.get("round") == 2 and e["event"] == "round_finished" for e in events(broken))
     )
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.communicate()
-    _wait(lambda: not processes_of(primia.folder), 60)
+    wait(lambda: not processes_of(primia.folder), 60)
     shutil.rmtree(ledger.parent)  # what is newer would tell the site itself
     for path, content in saved.items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,9 @@ import json
 import os
 import shutil
 import signal
-import time
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,23 +18,24 @@ from typing import Any
 
 import pytest
 
-from primia_flwr.flower import shares
 from primia_flwr.models.saved import load_model
 from tests import class_predictions
 from tests.conftest import stand_in_with_a_space
-from tests.e2e.in_memory import without_processes
-from tests.e2e.runner import TINY, InProcess, Primia, events, last_json, processes_of
+from tests.e2e.in_memory import killed_in_memory, without_processes
+from tests.e2e.runner import (
+    TINY,
+    InProcess,
+    Primia,
+    events,
+    killed_launcher,
+    last_json,
+    processes_of,
+    wait,
+)
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _wait(condition, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
 
 
 WHOLE = (*TINY, "federation.rounds=3", "training.optimizer_state=keep")
@@ -96,13 +99,11 @@ def test_a_checkout_and_its_environment_may_have_any_name(finished: Finished) ->
 
 
 def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_themselves(
-    primia: Primia, finished: Finished, monkeypatch: pytest.MonkeyPatch
+    primia: Primia, finished: Finished
 ) -> None:
-    # On a machine that says it has two GPUs: Ray hides all from who asks for no share of one.
-    monkeypatch.setattr(shares, "gpu_memory", lambda: [80 << 30, 80 << 30])
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     options = [*WHOLE, "report.saliency=0", "aggregation=plain", "strategy.weight_digits=2"]
-    done = InProcess(primia.folder)("train", *options, "output_dir=plain")
+    with without_processes():  # the same bits as over real ones
+        done = InProcess(primia.folder)("train", *options, "output_dir=plain")
     assert done.returncode == 0, done.stderr
     secure, plain = finished.folder, primia.folder / "plain"
     weights = {_sha256(run / "model.safetensors") for run in (secure, plain)}
@@ -112,18 +113,31 @@ def test_secure_aggregation_gives_the_plain_model_and_keeps_single_sites_to_them
     assert any(row["train_loss"] for row in csv.DictReader((plain / "sites.csv").open()))
     assert "Secure aggregation" in (secure / "report.html").read_text()
     assert "No secure aggregation" in (plain / "report.html").read_text()
-    said = [json.loads(file.read_text()) for file in plain.glob("sites/*/device.json")]
-    assert len(said) == 3
-    assert {one["visible_gpus"] for one in said} <= {"0", "1"}
     devices = json.loads((plain / "run.json").read_text())["devices"]
     assert set(devices) == {"site-1", "site-2", "site-3"}
-    assert {name.split()[0] for name in devices.values()} == {"cpu"}  # no GPU is really here
+    assert {name.split()[0] for name in devices.values()} == {"cpu"}
 
 
-def test_who_stops_a_run_is_told_how_to_go_on(primia: Primia) -> None:
+class OnTwoGpus(Primia):
+    """Runs `primia` on a machine that says it has two GPUs, though none is really here."""
+
+    def command(self, *arguments: str) -> list[str]:
+        code = (
+            "from primia_flwr.flower import shares; "
+            "shares.gpu_memory = lambda: [80 << 30, 80 << 30]; "
+            "from primia_flwr.cli.main import main; main()"
+        )
+        return [sys.executable, "-c", code, *arguments]
+
+
+def test_who_stops_a_run_is_told_how_to_go_on(
+    primia: Primia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     stopped = primia.folder / "stopped"
-    launcher = primia.start("train", *WHOLE, "federation.rounds=50", f"output_dir={stopped}")
-    _wait(lambda: any(e["event"] == "round_finished" for e in events(stopped)))
+    options = (*WHOLE, "federation.rounds=50", f"output_dir={stopped}")
+    launcher = OnTwoGpus(primia.folder).start("train", *options)
+    wait(lambda: any(e["event"] == "round_finished" for e in events(stopped)))
     launcher.send_signal(signal.SIGTERM)  # as Ctrl-C: tests/cli/test_stopping.py
     _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
@@ -131,16 +145,22 @@ def test_who_stops_a_run_is_told_how_to_go_on(primia: Primia) -> None:
     assert "stopped by the user" in said
     assert "Traceback" not in said
     assert json.loads((stopped / "run.json").read_text())["status"] == "stopped"
-    _wait(lambda: not processes_of(primia.folder), 60)
+    wait(lambda: not processes_of(primia.folder), 60)
+    # Ray hides all GPUs from who asks for no share of one.
+    found = [json.loads(file.read_text()) for file in stopped.glob("sites/*/device.json")]
+    assert len(found) == 3
+    assert {one["visible_gpus"] for one in found} <= {"0", "1"}
+    assert {one["device"].split()[0] for one in found} == {"cpu"}
 
 
-def test_killed_launcher_resumes_bit_for_bit(primia: Primia, finished: Finished) -> None:
+@pytest.mark.parametrize(
+    "killed", [killed_in_memory, pytest.param(killed_launcher, marks=pytest.mark.slow)]
+)
+def test_a_killed_run_resumes_bit_for_bit(
+    primia: Primia, finished: Finished, killed: Callable[..., None]
+) -> None:
     broken = primia.folder / "broken"
-    launcher = primia.start("train", *WHOLE, f"output_dir={broken}")
-    _wait(lambda: any(e["event"] == "round_finished" for e in events(broken)))
-    os.kill(launcher.pid, signal.SIGKILL)
-    launcher.communicate()
-    _wait(lambda: not processes_of(primia.folder), 60)
+    killed(primia, broken, "train", *WHOLE)
     assert not (broken / "result.json").exists()
     began = json.loads((broken / "run.json").read_text())["started"]
     with without_processes():  # the same bits as over real ones
@@ -204,12 +224,18 @@ def test_dry_run_plans_and_writes_nothing(primia: Primia) -> None:
     assert not (primia.folder / "outputs").exists()
 
 
-def test_run_folder_of_another_model(primia: Primia, finished: Finished) -> None:
+@pytest.mark.parametrize(
+    "where", [without_processes, pytest.param(nullcontext, marks=pytest.mark.slow)]
+)
+def test_run_folder_of_another_model(
+    primia: Primia, finished: Finished, where: Callable[[], AbstractContextManager[None]]
+) -> None:
     done = primia.folder / "done"
     shutil.copytree(finished.folder, done)
     config = done / "config.yaml"
     config.write_text(config.read_text().replace("name: simpleconv", "name: resnet18"))
-    refused = InProcess(primia.folder)("train", f"resume={done}")
+    with where():
+        refused = InProcess(primia.folder)("train", f"resume={done}")
     assert refused.returncode == 2
     assert "checkpoint" in refused.stderr
     assert "Traceback" not in refused.stderr
