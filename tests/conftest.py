@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -21,6 +22,11 @@ remember()
 
 # Hydra closes every handler before a sweep, and absl's would close what pytest captures with.
 PythonHandler.close = logging.StreamHandler.close
+
+# What a net's gradients lay in is kept for the next ones: a page given back costs a fault again.
+_KEEP = {-3: 1 << 30, -1: 1 << 30}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in bytes
+for _parameter, _value in _KEEP.items() if hasattr(ctypes.CDLL(None), "mallopt") else ():
+    ctypes.CDLL(None).mallopt(_parameter, _value)
 
 # A slow machine is no failure: no example of a property is timed.
 settings.register_profile("untimed", deadline=None)

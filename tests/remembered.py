@@ -1,25 +1,32 @@
 """Pure functions that the product calls once a process and the tests thousands of times.
 
-Each is computed once a session for the same arguments; a copy is returned from then on.
+Each is computed once a session for the same arguments; a copy is returned from then on, until
+`forget` is called.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dp_accounting.pld import privacy_loss_distribution
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from omegaconf import OmegaConf
 
 from primia_flwr.config import load, plain_yaml
 from primia_flwr.config.rows import plugin_folders
 from primia_flwr.data.layouts import synthetic
+from primia_flwr.plotting import Plot
 from primia_flwr.privacy.accounting import accountant
+from primia_flwr.reporting.plots import evidence, run
+from primia_flwr.tasks.classes import plots
 
 DRAW_ALL = synthetic._write_all
+_PLOTS = dict[Any, Plot]()
 
 
 def _compose() -> Callable[..., Any]:
@@ -122,6 +129,22 @@ def _draw_all() -> Callable[..., None]:
     return draw_all
 
 
+def _plot(real: Callable[..., Plot]) -> Callable[..., Plot]:
+    @functools.wraps(real)
+    def plot(*args: Any) -> Plot:
+        asked = (real, pickle.dumps(args))
+        if asked not in _PLOTS:
+            _PLOTS[asked] = real(*args)
+        return _PLOTS[asked]
+
+    return plot
+
+
+def forget_plots() -> None:
+    """Have every plot drawn anew from here on."""
+    _PLOTS.clear()
+
+
 def remember() -> None:
     """Put the remembering functions in place; call it before the product binds their names."""
     plain_yaml.load_mapping = load.load_mapping = _load_mapping()
@@ -131,3 +154,9 @@ def remember() -> None:
     FileConfigSource.load_config = _load_config()  # type: ignore[method-assign]
     accountant._pld_epsilon = _pld_epsilon()
     synthetic._write_all = _draw_all()
+    of_mechanism = privacy_loss_distribution.from_gaussian_mechanism
+    privacy_loss_distribution.from_gaussian_mechanism = functools.lru_cache(256)(of_mechanism)
+    for module in (run, evidence, plots):
+        for name, real in list(vars(module).items()):
+            if getattr(real, "__annotations__", {}).get("return") is Plot:
+                setattr(module, name, _plot(real))

@@ -17,6 +17,7 @@ from primia_flwr.config.rows import TASKS
 from primia_flwr.errors import DataError
 from primia_flwr.reporting.report import write_report
 from primia_flwr.runs.evidence import write_evidence
+from tests.remembered import forget_plots
 
 Maker = Callable[..., Path]
 _VOID = {"meta", "br", "path", "use", "rect", "circle", "line", "hr", "img", "input", "link"}
@@ -162,6 +163,7 @@ def test_the_plots_lie_beside_the_page_and_are_the_same_every_time(folder: Path)
         f"{n}.svg" for n in ("rounds", "sites", "confusion", "roc", "comparison", "timings")
     }
     page = (folder / "report.html").read_bytes()
+    forget_plots()
     write_report(folder)
     assert {p.name: p.read_bytes() for p in (folder / "plots").iterdir()} == before
     assert (folder / "report.html").read_bytes() == page
