@@ -564,8 +564,9 @@ def test_a_check_counts_each_finding(tmp_path: Path) -> None:
 
 
 def test_a_check_of_a_public_set_needs_no_word_of_the_task(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the record lies below the current folder
     root = tmp_path / "nih"
     root.mkdir()
     nih(root)
@@ -577,7 +578,10 @@ def test_a_check_of_a_public_set_needs_no_word_of_the_task(
     told = capsys.readouterr()
     assert '"Hernia: present": {"images": 1, "patients": 1}' in told.out
     output = f"output_dir={tmp_path / 'copies'}"
-    assert main(["data", "deidentify", *words[2:4], output]) == 2
-    told = capsys.readouterr()
-    assert "data.task=multilabel; expected classification" in told.err
-    assert not (tmp_path / "copies").exists()
+    assert main(["data", "deidentify", *words[2:4], output]) == 0
+    copies = (tmp_path / "copies/manifest.csv").read_text(encoding="utf-8").splitlines()
+    assert sorted(line.split(",", 1)[1].rsplit(",", 3)[0] for line in copies[1:]) == [
+        "0,0,0,0,0,0,0,0,0,0,0,0,0,0",  # No Finding
+        "0,0,0,0,0,0,0,0,0,0,0,0,0,1",  # Hernia
+        "0,1,0,0,0,0,0,0,0,0,1,0,0,0",  # Cardiomegaly, Emphysema
+    ]
