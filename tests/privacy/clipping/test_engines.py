@@ -86,13 +86,15 @@ def test_the_others_are_torch_func(name: str, standardised: bool, views: int) ->
     ],
 )
 def test_engines_agree_on_the_models_of_the_table(name: str, norm: str, standardised: bool) -> None:
-    """In float64, with channels_last: gradient for gradient."""
+    """In float64, with channels_last: gradient for gradient, of two units each."""
     cfg = ModelConfig(name=name, norm=norm, weight_standardisation=standardised, weights="w.pth")
     model = build_model(cfg, outputs=3, channels=1, seed=0, first_weights=False).double()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, targets = batch(4, size=32, channels=1)
+    views = 1 if name in ("resnet50", "vgg16") else 2  # of the largest, Opacus takes gigabytes
+    images, targets = batch(2 * views, size=32, channels=1)
     images = images.to(memory_format=torch.channels_last)
-    engines = {e: build_engine(e, model, cross_entropy, clip_norm=20.0, views=2) for e in ENGINES}
+    how = {"clip_norm": 20.0, "views": views}
+    engines = {e: build_engine(e, model, cross_entropy, **how) for e in ENGINES}
     sums = {e: engine.clipped_sum(images, targets) for e, engine in engines.items()}
     for ghost, loop, opacus in zip(*sums.values(), strict=True):
         torch.testing.assert_close(ghost, opacus, **EXACT)
