@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dp_accounting.pld import privacy_loss_distribution
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
 from primia_flwr.config import load, plain_yaml
@@ -29,17 +30,66 @@ DRAW_ALL = synthetic._write_all
 _PLOTS = dict[Any, Plot]()
 
 
+class _Choices:
+    """What Hydra makes of the same choices of files in `conf/`, before it sets single values."""
+
+    def __init__(self) -> None:
+        self.asked = False  # whether it is `conf/` alone that is composed
+        self._lists, self._merged = dict[Any, bytes](), dict[Any, bytes]()
+        self._choose = defaults_list._create_defaults_list
+        self._merge = ConfigLoaderImpl._compose_config_from_defaults_list
+        defaults_list._create_defaults_list = self.chosen
+
+        def merged(loader: ConfigLoaderImpl, defaults: Any, repo: Any) -> Any:
+            return self.merged(loader, defaults, repo)
+
+        ConfigLoaderImpl._compose_config_from_defaults_list = merged  # type: ignore[method-assign]
+
+    def chosen(
+        self, repo: Any, config_name: str, overrides: Any, prepend_hydra: bool, skip_missing: bool
+    ) -> Any:
+        how = (config_name, overrides, prepend_hydra, skip_missing)
+        if not self.asked:
+            return self._choose(repo, *how)
+        state = {key: value for key, value in vars(overrides).items() if key != "config_overrides"}
+        asked = (_folders(repo), config_name, prepend_hydra, skip_missing, repr(state))
+        if asked not in self._lists:
+            found = self._choose(repo, *how)
+            self._lists[asked] = pickle.dumps((found, state))
+        found, known = pickle.loads(self._lists[asked])
+        vars(overrides).update(known)
+        return found
+
+    def merged(self, loader: ConfigLoaderImpl, defaults: Any, repo: Any) -> Any:
+        if not self.asked:
+            return self._merge(loader, defaults, repo)
+        asked = (_folders(repo), repr(defaults))
+        if asked not in self._merged:
+            self._merged[asked] = pickle.dumps(self._merge(loader, defaults, repo))
+        return pickle.loads(self._merged[asked])
+
+
+def _folders(repo: Any) -> tuple[str, ...]:
+    return tuple(source.path for source in repo.get_sources())
+
+
 def _compose() -> Callable[..., Any]:
-    real, root, known = load.compose, load.app_root(), dict[Any, bytes]()
+    real, root, known, choices = load.compose, load.app_root(), dict[Any, bytes](), _Choices()
 
     def compose(name: str = "config", overrides: Sequence[str] = (), **how: bool) -> Any:
         words = tuple(overrides)
-        beside = any(word.endswith(".yaml") for word in words) or Path("federations/conf").exists()
-        if beside or plugin_folders() or load.app_root() != root:
+        beside = any(word.endswith(".yaml") or "hydra." in word for word in words)
+        if beside or Path("federations/conf").exists() or plugin_folders():
+            return real(name, words, **how)
+        if load.app_root() != root:
             return real(name, words, **how)
         asked = (name, words, *how.items())
         if asked not in known:
-            known[asked] = pickle.dumps(real(name, words, **how))
+            choices.asked = True
+            try:
+                known[asked] = pickle.dumps(real(name, words, **how))
+            finally:
+                choices.asked = False
         return pickle.loads(known[asked])
 
     return compose
@@ -96,21 +146,6 @@ def _pld_epsilon() -> Callable[..., float]:
     return pld_epsilon
 
 
-def _load_config() -> Callable[..., Any]:
-    real, known = FileConfigSource.load_config, dict[Any, bytes]()
-    conf = str(load.app_root() / "conf")
-
-    def load_config(self: FileConfigSource, config_path: str) -> Any:
-        if not self.path.startswith(conf):
-            return real(self, config_path)
-        asked = (self.path, self.provider, config_path)
-        if asked not in known:
-            known[asked] = pickle.dumps(real(self, config_path))
-        return pickle.loads(known[asked])
-
-    return load_config
-
-
 def _draw_all() -> Callable[..., None]:
     known = dict[Any, dict[Path, bytes]]()
 
@@ -151,7 +186,6 @@ def remember() -> None:
     load.compose = _compose()  # type: ignore[assignment]
     load.load_experiment = _load_experiment()
     OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
-    FileConfigSource.load_config = _load_config()  # type: ignore[method-assign]
     accountant._pld_epsilon = _pld_epsilon()
     synthetic._write_all = _draw_all()
     of_mechanism = privacy_loss_distribution.from_gaussian_mechanism
