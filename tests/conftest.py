@@ -35,7 +35,11 @@ settings.load_profile("untimed")
 
 # Long files first: no core waits for the other one's last file, and what measures time comes when
 # no federation runs beside it.
-LONG = ("tests/e2e/", "tests/flower/", "tests/inference/service/", "tests/cli/inference/")
+LONG = (
+    *("tests/e2e/", "tests/flower/", "tests/inference/service/", "tests/cli/inference/"),
+    *("tests/docs/test_tutorial.py", "tests/privacy/", "tests/security/", "tests/site/bundle/"),
+    *("tests/strategies/aggregators/", "tests/strategies/fedsearch/", "tests/tasks/masks/"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
