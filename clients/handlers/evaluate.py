@@ -24,6 +24,6 @@ def answer_evaluate(message: Message, context: Context) -> Message:
     put_own_layers(site, model, own_round)
     if keys.RESULT in config and site.experiment.model.keeps_layers:
         save_own_model(site, model, normalisation, own_round)
-    metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.val)})
+    metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.val.cases())})
     put(metrics, keys.INCOMING, verdict(site, model, normalisation))
     return measured(message, site, metrics)

@@ -12,4 +12,4 @@ def answer_statistics(message: Message, context: Context) -> Message:
     """Answer with sums that add up over sites, and nothing about one image."""
     site = open_site(context)
     sums = PixelSums.of(site.data.train).to_dict()
-    return measured(message, site, MetricRecord({**sums, keys.NUM_VAL: len(site.data.val)}))
+    return measured(message, site, MetricRecord({**sums, keys.NUM_VAL: len(site.data.val.cases())}))

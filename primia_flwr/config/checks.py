@@ -135,7 +135,7 @@ def check_column(key: str, value: str) -> None:
         )
 
 
-COLUMNS = ("path", "label", "patient", "site", "split", "mask")
+COLUMNS = ("path", "label", "patient", "site", "split", "mask", "study")
 
 
 def check_columns(key: str, value: Mapping[str, str]) -> None:

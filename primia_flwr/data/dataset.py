@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.experiment.data import STUDY, DataConfig
 from primia_flwr.config.rows import TASKS
+from primia_flwr.data.cases import Cases, cases_of
 from primia_flwr.data.files.store import Store, open_store
 from primia_flwr.data.manifest import Manifest, shared_patients
 from primia_flwr.data.names import key_of
 from primia_flwr.data.pictures import pictures_of
 from primia_flwr.data.reading.any_layout import in_split, read_manifest
-from primia_flwr.data.reading.labels import check_findings
+from primia_flwr.data.reading.labels import check_findings, study_of
 from primia_flwr.data.split.partition import partition_over_sites, sites_of, split_by_patient
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.tasks.task import Task
@@ -47,6 +48,8 @@ class LabelledImages:
         whatever its name, its size here and the layout are. Empty where that is not known.
     task
         Whose labels they are.
+    studies
+        Examination of every image, where all images of one are judged together; else empty.
     synthetic
         Whether the images were drawn by formula; to be said wherever a result is shown.
     """
@@ -60,6 +63,7 @@ class LabelledImages:
     sides: tuple[int, ...] = ()
     digests: tuple[str, ...] = ()
     task: Task = field(default_factory=lambda: TASKS["classification"])
+    studies: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -78,6 +82,7 @@ class LabelledImages:
             tuple(self.sides[row] for row in rows) if self.sides else (),
             tuple(self.digests[row] for row in rows) if self.digests else (),
             self.task,
+            tuple(self.studies[row] for row in rows) if self.studies else (),
         )
 
     def joined(self, other: "LabelledImages") -> "LabelledImages":
@@ -92,7 +97,12 @@ class LabelledImages:
             self.sides + other.sides,
             self.digests + other.digests,
             self.task,
+            self.studies + other.studies,
         )
+
+    def cases(self) -> Cases:
+        """Return what is judged: each image, or each study."""
+        return cases_of(self.studies or self.files)
 
     def label_counts(self) -> list[int]:
         """Images of every class, or what else the task counts of labels."""
@@ -120,9 +130,9 @@ def load_images(manifest: Manifest, cfg: DataConfig) -> LabelledImages:
     store = open_store(manifest, cfg)
     readable = _readable(manifest, store)
     if store.masks and store.unreadable:
-        return _picked(readable, store, cfg.task)
+        return _picked(readable, store, cfg)
     masks = store.masks.mapped() if store.masks else None
-    return _labelled(readable, store, store.mapped(), masks, cfg.task)
+    return _labelled(readable, store, store.mapped(), masks, cfg)
 
 
 def load_site(
@@ -236,7 +246,7 @@ def load_test(cfg: DataConfig, *, seed: int) -> LabelledImages:
             f"data.test_fraction={cfg.test_fraction} and {develop.root} has no test folder; "
             "expected a test set: set data.test_fraction, e.g. 0.2"
         )
-    return _picked(test, store, cfg.task)
+    return _picked(test, store, cfg)
 
 
 def load_pooled(
@@ -248,7 +258,7 @@ def load_pooled(
     parts = [_train_and_val(site, cfg, seed, name) for name, site in sites.items()]
     train = develop.with_samples([s for part in parts for s in part["train"].samples])
     val = develop.with_samples([s for part in parts for s in part["val"].samples])
-    return SiteData("pooled", _picked(train, store, cfg.task), _picked(val, store, cfg.task))
+    return SiteData("pooled", _picked(train, store, cfg), _picked(val, store, cfg))
 
 
 def data_notes(cfg: DataConfig, *, seed: int) -> tuple[str, ...]:
@@ -331,9 +341,7 @@ def _held_out(cfg: DataConfig, seed: int) -> tuple[Store, Manifest, Manifest | N
 
 def _site_data(name: str, manifest: Manifest, store: Store, cfg: DataConfig, seed: int) -> SiteData:
     parts = _train_and_val(manifest, cfg, seed, name)
-    return SiteData(
-        name, _picked(parts["train"], store, cfg.task), _picked(parts["val"], store, cfg.task)
-    )
+    return SiteData(name, _picked(parts["train"], store, cfg), _picked(parts["val"], store, cfg))
 
 
 def _train_and_val(
@@ -355,15 +363,15 @@ def _readable(manifest: Manifest, store: Store) -> Manifest:
     return manifest.with_samples(kept)
 
 
-def _picked(manifest: Manifest, store: Store, task: str) -> LabelledImages:
+def _picked(manifest: Manifest, store: Store, cfg: DataConfig) -> LabelledImages:
     kept = _readable(manifest, store)
     paths = [sample.path for sample in kept.samples]
     masks = store.masks.rows(paths) if store.masks else None
-    return _labelled(kept, store, store.rows(paths), masks, task)
+    return _labelled(kept, store, store.rows(paths), masks, cfg)
 
 
 def _labelled(
-    manifest: Manifest, store: Store, images: Tensor, masks: Tensor | None, task: str
+    manifest: Manifest, store: Store, images: Tensor, masks: Tensor | None, cfg: DataConfig
 ) -> LabelledImages:
     if masks is not None:
         labels = masks[:, 0]
@@ -380,7 +388,8 @@ def _labelled(
         manifest.synthetic,
         tuple(store.sides[sample.path] for sample in manifest.samples),
         tuple(store.digests[sample.path] for sample in manifest.samples),
-        TASKS[task],
+        TASKS[cfg.task],
+        tuple(map(study_of, manifest.samples)) if cfg.case == STUDY else (),
     )
 
 

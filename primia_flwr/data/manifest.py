@@ -23,6 +23,8 @@ class Sample:
     `mask`: the path of its mask, where the label is one; `label` then is by what images are dealt.
     So it is where there are several: `findings` says of each class 1, 0, or -1 (unknown).
 
+    `study`: the examination that it belongs to, of its patient, where that is known.
+
     Names of patients that differ only in their Unicode form or in outer white space are one: a
     split or a privacy ledger must not take one patient for two. `spelled` is the name as it came.
     """
@@ -34,6 +36,7 @@ class Sample:
     split: str = ""
     mask: str = ""
     findings: tuple[int, ...] = ()
+    study: str = ""
     spelled: str = field(init=False, default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -128,15 +131,17 @@ class Manifest:
         """Write path, label, patient, site and split of every sample, for the owner only.
 
         The label is the class's name or the path of the mask; of several classes there is a column
-        each: 1, 0 or nothing.
+        each: 1, 0 or nothing. A last column has the study, where one is known.
         """
         text = io.StringIO(newline="")
         writer = plain_csv.writer(text)
         columns = self.classes if self.several else ("mask" if self.mask_values else "label",)
-        writer.writerow(("path", *columns, "patient", "site", "split"))
+        studied = any(sample.study for sample in self.samples)
+        writer.writerow(("path", *columns, "patient", "site", "split", *["study"] * studied))
         for sample in self.samples:
             label = self._label_cells(sample)
-            writer.writerow((sample.path, *label, sample.patient, sample.site, sample.split))
+            facts = (sample.patient, sample.site, sample.split, *[sample.study] * studied)
+            writer.writerow((sample.path, *label, *facts))
         make_folder(path.parent)
         write_atomic(path, text.getvalue(), mode=PRIVATE)
 

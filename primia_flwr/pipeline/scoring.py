@@ -1,6 +1,7 @@
 """Score one model on labelled images, keep its predictions, and explain a few of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,23 @@ def score_model(
         precision="fp32" if (precision, picked.type) == ("fp16", "cpu") else precision,
     )
     judge: Judge = test.task.judge
-    labels = test.labels.numpy()
-    patients = told_patients(test.patients, synthetic=test.synthetic, private=private)
-    made = Predictions(test.files, patients, labels, outputs, test.classes)
-    write_predictions(path, made, judge)
-    return judge.score(labels, outputs, test.classes)
+    made = predictions_of(test, outputs)
+    patients = told_patients(made.patients, synthetic=test.synthetic, private=private)
+    write_predictions(path, replace(made, patients=patients), judge)
+    return judge.score(made.labels, outputs, test.classes)
+
+
+def predictions_of(images: LabelledImages, outputs: npt.NDArray[Any]) -> Predictions:
+    """Return what a model made of each case; a study's has the name of its first image."""
+    cases = images.cases()
+    first = cases.first.tolist()
+    return Predictions(
+        tuple(images.files[row] for row in first),
+        tuple(images.patients[row] for row in first),
+        cases.known(images.labels).numpy(),
+        outputs,
+        images.classes,
+    )
 
 
 def score_own_models(run_dir: Path, sites: Sequence[str], scored: Scorer) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def predict(
     device: torch.device,
     precision: str = "fp32",
 ) -> npt.NDArray[Any]:
-    """Return what the outputs mean to the task, e.g. probabilities (N, C), in the images' order.
+    """Return what the outputs mean to the task, e.g. probabilities (N, C), in the cases' order.
+
+    A case is an image, or a study of `data.studies`.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def evaluate(
     device: torch.device,
     precision: str = "fp32",
 ) -> Evaluation:
-    """Return loss and counts of a model; the model stays in its mode.
+    """Return loss and counts of a model on the cases of `data`; the model stays in its mode.
 
     Parameters
     ----------
@@ -71,13 +73,12 @@ def evaluate(
     DataError
         If there are no images.
     """
-    parts, start, drawn = [], 0, _one_a_patient(data) if data.task.counts_patients else None
+    parts, start, labels = [], 0, data.cases().known(data.labels)
+    drawn = _one_a_patient(data) if data.task.counts_patients else None
     for logits in _logits(model, data, normalisation, batch_size, device, precision):
         part = slice(start, start + len(logits))
         chosen = None if drawn is None else drawn[part]
-        parts.append(
-            Evaluation(data.task, *_measured(data.task, logits, data.labels[part], chosen))
-        )
+        parts.append(Evaluation(data.task, *_measured(data.task, logits, labels[part], chosen)))
         start += len(logits)
     return reduce(operator.add, parts)
 
@@ -116,7 +117,7 @@ def _logits(
     device: torch.device,
     precision: str,
 ) -> Iterator[Tensor]:
-    """Yield float64 logits on the CPU: (N, C), or batch by batch where each pixel has some."""
+    """Yield float64 logits on the CPU: (cases, C), or batch by batch where each pixel has some."""
     if len(data) == 0:
         raise DataError("there are no images to evaluate; expected at least one")
     model.to(device)
@@ -134,7 +135,7 @@ def _logits(
             if data.task.masked:
                 yield kept.pop().double().cpu()
         if kept:
-            yield torch.cat(kept).double().cpu()
+            yield data.cases().mean(torch.cat(kept).double().cpu())
 
 
 def _layout(model: nn.Module) -> torch.memory_format:

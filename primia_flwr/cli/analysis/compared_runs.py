@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from primia_flwr.data.pseudonyms import private_folder
 from primia_flwr.errors import CheckpointError, ConfigError, DataError, PrimiaError
 from primia_flwr.evaluation.predictions import read_predictions
 from primia_flwr.models.saved import load_model
-from primia_flwr.pipeline.scoring import score_model
+from primia_flwr.pipeline.scoring import predictions_of, score_model
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.tasks.judge import Judge
 from primia_flwr.tasks.predictions import (
@@ -116,8 +116,7 @@ def gather(
                 f"runs: {runs[0].name} is of data.task={runs[0].task}, {run.name} of "
                 f"{run.task}; expected models of one task"
             )
-    own = not asked.is_new and asked.split in (None, "auto", "test")
-    found = _own_tests(runs) if own else _scored(runs, asked, batch_size, device)
+    found = _own_tests(runs) if asked.is_own_test else _scored(runs, asked, batch_size, device)
     for run in runs:
         _join_baselines(found, run, baselines)
     return found
@@ -149,7 +148,7 @@ def validation_of(
         batch_size=batch_size,
         device=pick_device(device),
     )
-    made = Predictions(held.files, held.patients, held.labels.numpy(), outputs, card.classes)
+    made = replace(predictions_of(held, outputs), names=card.classes)
     return found.judge.aligned(run.name, made, found.images.names), ""
 
 

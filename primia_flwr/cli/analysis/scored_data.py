@@ -31,6 +31,7 @@ class ScoredDataConfig:
     columns: Optional[dict[str, str]] = None
     mask_values: Optional[list[int]] = None
     uncertain: Optional[str] = None
+    case: Optional[str] = None
     skip_unreadable: Optional[bool] = None
     workers: Optional[int] = None
     cache_dir: Optional[str] = None
@@ -47,6 +48,13 @@ class ScoredDataConfig:
     def is_new(self) -> bool:
         """Whether other data than the run's are named."""
         return bool(self.root or self.manifest or self.layout == "synthetic")
+
+    @property
+    def is_own_test(self) -> bool:
+        """Whether it is the run's own test set, read as the run read it."""
+        other = {"split", "workers", "cache_dir"}
+        asked = {item.name for item in fields(self) if getattr(self, item.name) is not None}
+        return asked <= other and self.split in (None, "auto", "test")
 
 
 @dataclass(frozen=True)

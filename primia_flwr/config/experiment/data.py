@@ -14,6 +14,7 @@ from primia_flwr.config.checks import (
     check_range,
 )
 from primia_flwr.config.rows import LAYOUTS, TASKS
+from primia_flwr.errors import ConfigError
 
 SPLIT_NAMES = ("auto", "all", "train", "val", "test")
 RESIZE_NAMES = ("squash", "pad", "crop")
@@ -21,6 +22,8 @@ _PARTITION_NAMES = ("iid", "dirichlet", "quantity", "manifest")
 _NORMALISATION_NAMES = ("federated", "fixed")
 _UNCERTAIN_NAMES = ("keep", "refuse", "drop", "negative", "positive")
 _UNMENTIONED_NAMES = ("unknown", "negative")
+STUDY = "study"
+_CASE_NAMES = ("image", STUDY)
 _BURNED_IN_NAMES = ("keep", "drop", "refuse")
 
 
@@ -292,8 +295,8 @@ class DataConfig:
     patient_column
         Column of the manifest that names the patient.
     columns
-        Names of the manifest's columns, by what they hold: path, label, patient, site, split, and
-        mask, which takes the label's place for a task with masks.
+        Names of the manifest's columns, by what they hold: path, label, patient, site, split,
+        study, and mask, which takes the label's place for a task with masks.
     uncertain
         What becomes of the label -1 beside 0 and 1, or `uncertain`, in a manifest: a class of its
         own (`keep`, with a warning), an error (`refuse`), left out (`drop`), or class 0
@@ -301,6 +304,9 @@ class DataConfig:
         the whole image left out, absent or present.
     unmentioned
         Of several findings an image: what an empty cell says, `unknown` or `negative` (absent).
+    case
+        Of several findings an image: what is judged, each `image` by itself, or each `study`
+        (frontal and lateral, say) by the mean of its images' logits.
     mask_values
         The value of each class in the files of masks, in the order of `classes`; empty: 0, 1, 2 ...
     select
@@ -323,6 +329,7 @@ class DataConfig:
     columns: dict[str, str] = field(default_factory=dict)
     uncertain: str = "keep"
     unmentioned: str = "unknown"
+    case: str = "image"
     mask_values: list[int] = field(default_factory=list)
     select: SelectConfig = field(default_factory=SelectConfig)
     image_size: int = 64
@@ -355,6 +362,12 @@ class DataConfig:
         check_columns("data.columns", self.columns)
         check_choice("data.uncertain", self.uncertain, _UNCERTAIN_NAMES)
         check_choice("data.unmentioned", self.unmentioned, _UNMENTIONED_NAMES)
+        check_choice("data.case", self.case, _CASE_NAMES)
+        if self.case == STUDY and not TASKS[self.task].several:
+            raise ConfigError(
+                f"data.case={STUDY} with data.task={self.task}; expected image: studies are judged "
+                "as one case with task=multilabel"
+            )
         check_mask_values("data.mask_values", self.mask_values, "data.classes", self.classes)
         check_range("data.image_size", self.image_size, 16, 2048, example=64)
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)

@@ -17,6 +17,7 @@ from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import is_own
 from primia_flwr.data.pseudonyms import Pseudonyms
 from primia_flwr.data.reading.any_layout import in_split, read_manifest
+from primia_flwr.data.reading.labels import study_of
 from primia_flwr.errors import ConfigError, DataError
 
 Copy = tuple["Place", str, str]
@@ -29,8 +30,8 @@ _PLAIN = re.compile(r"[^\W_][\w .+-]{0,63}")
 class Place:
     """An original, by its path below the root, and its copy, by that without a suffix.
 
-    `patient` is the pseudonym, empty where nobody knows whose image it is. `label`, `site`, `split`
-    and `findings` are those of a manifest. `mask` and `mask_target`: of its mask, where it has one.
+    `patient` and `study` are pseudonyms, empty where nobody knows them. `label`, `site`, `split`
+    and `findings` are those of a manifest. `mask` and `mask_target`: of its mask, if it has one.
     """
 
     source: str
@@ -42,6 +43,7 @@ class Place:
     findings: tuple[int, ...] = ()
     mask: str = ""
     mask_target: str = ""
+    study: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def _place(sample: Sample, manifest: Manifest, pseudonyms: Pseudonyms) -> Place:
     return Place(
         sample.path, below(kind), known, label, sample.site, sample.split, sample.findings,
         sample.mask, below("masks") if sample.mask else "",
+        pseudonyms.of("study", study_of(sample)) if sample.study else "",
     )  # fmt: skip
 
 
@@ -167,7 +170,7 @@ def manifest_of(copies: Iterable[Copy], data: Manifest, root: Path) -> Manifest:
     samples = tuple(
         Sample(
             path, classes.index(place.label) if classes else 0, place.patient, place.site,
-            place.split, mask, place.findings,
+            place.split, mask, place.findings, place.study,
         )
         for place, path, mask in known
     )  # fmt: skip

@@ -26,18 +26,19 @@ _Rng = np.random.Generator
 
 
 def write_drawn(cfg: SyntheticConfig, folder: Path) -> None:
-    """Write PNG files and the table of their labels."""
+    """Write PNG files and the table of their labels; two images at most are one study."""
     note_synthetic(folder)
     text = io.StringIO(newline="")
     writer = plain_csv.writer(text)
-    writer.writerow(("path", "patient", *FINDINGS))
+    writer.writerow(("path", "patient", "study", *FINDINGS))
     for patient in range(cfg.patients):
         count = generator("findings", cfg.seed, "count", patient).integers(1, 4)
         for number in range(1, int(count) + 1):
             name = f"patient{patient:05d}_{number}.png"
             pixels, labels = _draw(cfg, patient, number)
             Image.fromarray(pixels).save(folder / name, compress_level=1)
-            writer.writerow((name, f"patient{patient:05d}", *labels))
+            study = (number + 1) // 2
+            writer.writerow((name, f"patient{patient:05d}", study, *labels))
     (folder / TABLE).write_text(text.getvalue(), encoding="utf-8", newline="")
 
 

@@ -26,14 +26,15 @@ from primia_flwr.storage.printable import printable
 NO_FINDING = "No Finding"
 _DEVICES = "Support Devices"
 _FILES = {"train.csv": "train", "valid.csv": "val", "test.csv": "test"}
-_PATIENT = re.compile(r"(?:^|/)(patient\d+)/")
+_PATIENT = re.compile(r"(?:^|/)(patient\d+)/(?:(study\d+)/)?")
 
 
 def _read_chexpert(cfg: DataConfig, *, seed: int) -> Manifest:
     """Read the tables in `data.root`, or the one that `data.manifest` names.
 
     Paths may begin with the name of the release's folder, whether the root is that folder, however
-    it is called, or holds it. The patient is in the path. Tables may be compressed, `.csv.gz`.
+    it is called, or holds it. The patient and the study are in the path. Tables may be
+    compressed, `.csv.gz`.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def _sample(root: Path, text: str, split: str, where: str) -> Sample:
             f"{where}: the path {printable(text, limit=200)} names no patient; expected e.g. "
             "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"
         )
-    return Sample(_below(root, whole), 0, patient[1], split=split)
+    return Sample(_below(root, whole), 0, patient[1], split=split, study=patient[2] or "")
 
 
 def _below(root: Path, path: str) -> str:

@@ -23,6 +23,7 @@ from primia_flwr.data.reading.table import Row, Table, read_columns, read_rows
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
 
+_FACTS = ("path", "patient", "site", "split", "study")
 _UNCERTAIN = re.compile(r"-0*1(?:[.,]0*)?|u|unc|uncertain")
 
 
@@ -80,7 +81,7 @@ def _with_masks(path: Path, root: Path, table: Table, cfg: DataConfig) -> Manife
 
 def _with_findings(path: Path, root: Path, cfg: DataConfig) -> Manifest:
     """Read a table with a column for each of `data.classes`: 1, 0, -1 (uncertain) or nothing."""
-    columns = {name: cfg.columns.get(name, name) for name in ("path", "patient", "site", "split")}
+    columns = {name: cfg.columns.get(name, name) for name in _FACTS}
     if "patient" not in cfg.columns:
         columns["patient"] = cfg.patient_column
     findings = finding_names(cfg, columns.values())
@@ -178,6 +179,7 @@ def _sample(
         pattern(root, root / path) if pattern else _patient(root, path, row.get("patient", "")),
         row.get("site", ""),
         SPLIT_FOLDERS.get(split, ""),
+        study=row.get("study", ""),
     )
 
 

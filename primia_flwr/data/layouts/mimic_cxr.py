@@ -55,7 +55,8 @@ def _read_mimic_cxr(cfg: DataConfig, *, seed: int) -> Manifest:
         if study not in of_study:
             without += 1
             continue
-        image = Sample(_place(root, *study, row["dicom_id"]), 0, study[0], split=split)
+        place = _place(root, *study, row["dicom_id"])
+        image = Sample(place, 0, study[0], split=split, study=study[1])
         rows.append(Labelled(image, of_study[study]))
     note = f"{without} image(s) of studies without labels are left out" if without else ""
     manifest = labelled_manifest(cfg, root, rows, where=f"{path} with {labels.name}")

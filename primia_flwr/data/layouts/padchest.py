@@ -20,7 +20,7 @@ from primia_flwr.errors import DataError
 from primia_flwr.storage.printable import printable
 
 _COLUMNS = {"ImageID": "ImageID", "PatientID": "PatientID", "Labels": "Labels"}
-_FOLDER = {"ImageDir": "ImageDir"}
+_PERHAPS = {"ImageDir": "ImageDir", "StudyID": "StudyID"}
 _NAME = r"""(?:'([^'\\\n]*)'|"([^"\\\n]*)")"""
 _LIST = re.compile(rf"\[\s*+(?:{_NAME}\s*+(?:,\s*+{_NAME}\s*+)*,?\s*+)?\]")
 _ONE = re.compile(_NAME)
@@ -43,7 +43,7 @@ def _read_padchest(cfg: DataConfig, *, seed: int) -> Manifest:
     findings, root = finding_names(cfg), existing_root(cfg)
     path = Path(cfg.manifest).expanduser().resolve() if cfg.manifest else _table(root)
     rows, left_out = [], Counter[str]()
-    for number, row in read_columns(path, _COLUMNS, optional=_FOLDER):
+    for number, row in read_columns(path, _COLUMNS, optional=_PERHAPS):
         where = f"{path}, line {number}"
         if not row["PatientID"]:
             raise DataError(f"{where}: PatientID is empty; expected one in every line")
@@ -51,7 +51,8 @@ def _read_padchest(cfg: DataConfig, *, seed: int) -> Manifest:
         if not named or _UNUSABLE in named:
             left_out[f"label {_UNUSABLE}" if named else "no label"] += 1
             continue
-        image = Sample(inside(root, _place(root, row), where=where), 0, row["PatientID"])
+        place, study = inside(root, _place(root, row), where=where), row.get("StudyID", "")
+        image = Sample(place, 0, row["PatientID"], study=study)
         rows.append(Labelled(image, tuple(int(key_of(name) in named) for name in findings)))
     note = f"{left_out.total()} image(s) without labels or with {_UNUSABLE!r} are left out"
     manifest = labelled_manifest(cfg, root, rows, where=str(path)).leaving(left_out)

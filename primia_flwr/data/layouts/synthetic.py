@@ -105,7 +105,7 @@ def _read_findings(cfg: DataConfig) -> Manifest:
             f"{', '.join(FINDINGS)}; set data.classes=[]"
         )
     cache, drawn = Path(cfg.cache_dir).expanduser().resolve(), cfg.synthetic
-    root = _kept(cache, "synthetic-findings", drawn, lambda draft: write_drawn(drawn, draft))
+    root = _kept(cache, "synthetic-studies", drawn, lambda draft: write_drawn(drawn, draft))
     table = replace(cfg, layout="manifest", manifest=str(root / TABLE), root=str(root),
                     classes=names, columns={}, patient_column="patient")  # fmt: skip
     return replace(read_table(table, seed=0), synthetic=True)

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.experiment.data import STUDY, DataConfig
 from primia_flwr.config.rows import LAYOUTS, TASKS
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.names import NOBODY, is_own, is_placeholder, one_spelling
+from primia_flwr.data.reading.labels import check_studies
 from primia_flwr.data.selection import selected
 from primia_flwr.errors import ConfigError, DataError
 from primia_flwr.storage.printable import printable
@@ -29,14 +30,16 @@ def read_manifest(cfg: DataConfig, *, seed: int) -> Manifest:
     ConfigError
         If a needed key is empty, or the layout gives masks to a task without, or the other way.
     DataError
-        If the folder or file is missing, empty, or does not follow the layout, or a name is no
-        text.
+        If the folder or file is missing, empty, or does not follow the layout, a name is no
+        text, or, where studies are judged, one is not known or has two labels.
     """
     manifest: Manifest = LAYOUTS[cfg.layout](cfg, seed=seed)
     _check_names(manifest)
     _check_masks(manifest, cfg)
     _check_several(manifest, cfg)
     named = _one_name_each(selected(manifest, cfg.select))
+    if cfg.case == STUDY:
+        check_studies(named)
     return named.noting(_combined(manifest.classes), _missing(manifest.classes))
 
 

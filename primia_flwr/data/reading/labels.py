@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.config.experiment.data import STUDY, DataConfig
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import key_of
 from primia_flwr.data.reading.common import is_synthetic
@@ -115,6 +115,42 @@ def labelled_manifest(
     notes += [f"no image shows {printable(', '.join(absent), limit=200)}"] * bool(absent)
     left_out = {"no known label": empty, "uncertain label": len(rows) - len(settled)}
     return manifest.noting(*notes).leaving(left_out)
+
+
+def study_of(sample: Sample) -> str:
+    """Return the name of an image's study, of its patient; nothing where none is known."""
+    return f"{sample.patient}\n{key_of(sample.study)}" if sample.study else ""
+
+
+def check_studies(manifest: Manifest) -> None:
+    """Refuse images without a study, and studies of which two images say different things.
+
+    Raises
+    ------
+    DataError
+        If there is one.
+    """
+    first: dict[tuple[str, int], Sample] = {}
+    for sample in manifest.samples:
+        if not sample.study:
+            raise DataError(
+                f"{_shown(sample)} names no study with data.case={STUDY}; expected one of each "
+                "image, in a manifest the column study or data.columns.study; or set "
+                "data.case=image"
+            )
+        for k, label in enumerate(sample.findings):
+            other = first.setdefault((study_of(sample), k), sample) if label >= 0 else sample
+            if other.findings[k] != label:
+                raise DataError(
+                    f"{_shown(other)} and {_shown(sample)} are of one study, "
+                    f"{printable(sample.study, limit=80)!r}, and say {other.findings[k]} and "
+                    f"{label} of {printable(manifest.classes[k], limit=80)}; expected the same "
+                    f"with data.case={STUDY}: correct the table, or set data.case=image"
+                )
+
+
+def _shown(sample: Sample) -> str:
+    return printable(sample.path, limit=200)
 
 
 def check_findings(manifest: Manifest) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -19,7 +20,10 @@ from tests.walks.federation import Federation
 
 def run(folder: Path, *words: str) -> Federation:
     made = Federation(folder, "task=multilabel", "federation.min_sites=3", *words)
-    made.run()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_run_id", "_node_id", "_task_id"):
+            patch.setattr(TaskIdentity, name, 1)
+        made.run()
     (made.folder / "config.yaml").write_text(to_yaml(made.experiment))
     return made
 
@@ -28,13 +32,9 @@ def run(folder: Path, *words: str) -> Federation:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     words = ("training.class_weights=balanced",)
     folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("_run_id", "_node_id", "_task_id"):
-            patch.setattr(TaskIdentity, name, 1)
-        return {
-            way: run(folder / way, *words, f"aggregation={way}").folder
-            for way in ("secure", "plain")
-        }
+    return {
+        way: run(folder / way, *words, f"aggregation={way}").folder for way in ("secure", "plain")
+    }
 
 
 def test_secure_and_plain_train_the_same_model(runs: dict[str, Path]) -> None:
@@ -67,7 +67,7 @@ def test_a_saved_model_is_scored_and_asked(runs: dict[str, Path], tmp_path: Path
     )
     assert made.labels.shape == made.outputs.shape == (len(made), 5)
     assert (made.labels == UNKNOWN).any()
-    images = next((folder.parent / "cache").glob("synthetic-findings-*"))
+    images = next((folder.parent / "cache").glob("synthetic-studies-*"))
     asked = [f"run={folder}", f"data.root={images / made.files[0]}", f"output={tmp_path / 'p'}"]
     assert main(["predict", *asked, "quiet=true"]) == 0
     ((row,), header) = _rows(tmp_path / "p" / "predictions.csv")
@@ -76,6 +76,34 @@ def test_a_saved_model_is_scored_and_asked(runs: dict[str, Path], tmp_path: Path
     assert p == pytest.approx(made.outputs[0].tolist(), abs=1e-5)
     called = [name for name, one in zip(made.names, p, strict=True) if one >= 0.5]
     assert told["prediction"] == (" | ".join(called) or "(none)")
+
+
+def test_a_run_judges_studies_as_one_case(tmp_path: Path) -> None:
+    """The coordinator takes the secure sums of studies; the test set has a row a study."""
+    folder = run(tmp_path, "aggregation=secure", "data.case=study").folder
+    assert main(["evaluate", f"run={folder}", "name=own", "quiet=true"]) == 0
+    assert main(["evaluate", f"run={folder}", "name=images", "data.case=image", "quiet=true"]) == 0
+    cases, images = (
+        read_predictions(
+            folder / "evaluation" / name / "predictions.csv", TASKS["multilabel"].judge
+        )
+        for name in ("own", "images")
+    )
+    asked = [f"runs=[{folder}]", "data.case=image", "quiet=true", "resamples=100"]
+    assert main(["compare", *asked, "validation=false", f"output={tmp_path / 'compared'}"]) == 0
+    told = json.loads((tmp_path / "compared" / "comparison.json").read_text())
+    assert told["images"] == len(images)
+    studies = {
+        (patient, (int(file.rpartition("_")[2][0]) + 1) // 2)
+        for file, patient in zip(images.files, images.patients, strict=True)
+    }
+    assert len(cases) == len(studies) < len(images)
+    of_image = dict(zip(images.files, images.outputs, strict=True))
+    row = next(k for k, file in enumerate(cases.files) if file.replace("_1.", "_2.") in of_image)
+    both = [of_image[name] for name in (cases.files[row], cases.files[row].replace("_1.", "_2."))]
+    logits = [np.log(p / (1 - p)) for p in both]
+    mean = 1 / (1 + np.exp(-np.mean(logits, axis=0)))
+    assert cases.outputs[row].tolist() == pytest.approx(mean.tolist(), abs=1e-4)
 
 
 def _rows(path: Path) -> tuple[list[list[str]], list[str]]:
