@@ -96,16 +96,30 @@ def _compose() -> Callable[..., Any]:
 
 
 def _load_experiment() -> Callable[[str], Any]:
-    real, known = load.load_experiment, dict[str, Any]()
+    real, known = load.load_experiment, dict[str, bytes]()
 
     def load_experiment(text: str) -> Any:
         if not text or plugin_folders():
             return real(text)
         if text not in known:
-            known[text] = real(text)
-        return copy.deepcopy(known[text])
+            known[text] = pickle.dumps(real(text))
+        return pickle.loads(known[text])
 
     return load_experiment
+
+
+def _to_yaml() -> Callable[[object], str]:
+    real, known = load.to_yaml, dict[bytes, str]()
+
+    def to_yaml(config: object) -> str:
+        if plugin_folders():
+            return real(config)
+        asked = pickle.dumps(config)
+        if asked not in known:
+            known[asked] = real(config)
+        return known[asked]
+
+    return to_yaml
 
 
 def _load_mapping() -> Callable[..., Any]:
@@ -186,7 +200,7 @@ def remember() -> None:
     """Put the remembering functions in place; call it before the product binds their names."""
     plain_yaml.load_mapping = load.load_mapping = _load_mapping()
     load.compose = _compose()  # type: ignore[assignment]
-    load.load_experiment = _load_experiment()
+    load.load_experiment, load.to_yaml = _load_experiment(), _to_yaml()
     OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
     accountant._pld_epsilon = _pld_epsilon()
     synthetic._write_all = _draw_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import hydra
 import pytest
@@ -55,3 +56,12 @@ def test_files_of_one_name_in_two_folders_are_two() -> None:
         keys = [set(load.compose(f"commands/{folder}/log", [])) for folder in ("site", "runs")]
         assert "site" in keys[0] - keys[1]
         assert "run" in keys[1] - keys[0]
+
+
+def test_what_a_change_writes_is_not_what_was_written_before() -> None:
+    first = load.compose_experiment(["seed=5"])
+    for changed in (first, replace(first, seed=6), first):
+        anew_written = OmegaConf.to_yaml(OmegaConf.structured(changed))
+        for _ in range(2):
+            assert load.to_yaml(changed) == anew_written
+            assert load.load_experiment(anew_written) == changed
