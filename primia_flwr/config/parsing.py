@@ -99,7 +99,9 @@ def _explain_missing_choice(error: "MissingConfigException") -> str:
     options = list(error.options or [])
     if not group or not options:
         return f"no configuration {asked!r} in conf/; --help=all lists the choices"
-    return f"{group}={choice}; expected one of {', '.join(options)}{nearest(choice, options)}"
+    made = "; primia provision makes others, for the folder in which it runs"
+    told = made if group == "deployment" else nearest(choice, options)
+    return f"{group}={choice}; expected one of {', '.join(options)}{told}"
 
 
 def _quoted(text: str) -> str:

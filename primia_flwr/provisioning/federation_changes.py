@@ -33,9 +33,13 @@ _REVOKED = "revoked"  # folder of the keys that the SuperLink shall take no more
 
 @dataclass(frozen=True)
 class _Renewed:
-    """The SuperLink's new certificate; `ca`: the CA's own was renewed as well, for the same key."""
+    """The SuperLink's new certificate and the old one.
+
+    `ca`: the CA's own was renewed as well, for the same key.
+    """
 
     certificate: x509.Certificate
+    old: x509.Certificate
     ca: x509.Certificate | None
 
 
@@ -134,7 +138,7 @@ class FederationFolder:
                 fingerprint = certs.certificate_fingerprint(ca)
                 self._write(replace(self.roster, ca_fingerprint=fingerprint))
             write_atomic(self.files.certificate, certificate.public_bytes(Encoding.PEM))
-        return _Renewed(certificate, ca)
+        return _Renewed(certificate, old, ca)
 
     def revoked_keys(self) -> list[str]:
         """Return the public lines of all keys that were ever revoked.

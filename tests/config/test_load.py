@@ -130,3 +130,12 @@ def test_a_mistake_under_a_debugger_is_the_same_sentence(
 def test_nothing_is_instantiated_from_a_configuration() -> None:
     with pytest.raises(ConfigError, match="_target_"):
         load_experiment("data: {_target_: os.system}")
+
+
+def test_a_federation_that_is_not_made_yet_names_the_command() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_experiment(["deployment=hospital"])
+    assert str(caught.value) == (
+        "deployment=hospital; expected one of simulation; primia provision makes others, for the "
+        "folder in which it runs"
+    )

@@ -31,6 +31,12 @@ PARAMETERS = {
     + 4 * (16 + 32 + 64 + 128 + 64 + 32 + 16)
     + 16 * 3
     + 3,
+    # the same way down and up, once shorter and half as wide
+    "unet_small": 9 * (8 + 8**2 + 8 * 16 + 16**2 + 16 * 32 + 32**2)
+    + 9 * (48 * 16 + 16**2 + 24 * 8 + 8**2)
+    + 4 * (8 + 16 + 32 + 16 + 8)
+    + 8 * 3
+    + 3,
     # resnet18 without its classifier; on the way up, two numbers a norm channel, head
     "unet_resnet18": 11_689_512
     - 513_000

@@ -28,6 +28,9 @@ def _run(cfg: _RenewArguments) -> dict[str, Any]:
     renewed = folder.renew(days=cfg.days)
     console, until = Console(stderr=cfg.quiet, emoji=False), renewed.certificate.not_valid_after_utc
     changes.show(console, f"{folder.files.certificate} is valid to {until:%Y-%m-%d}.")
+    before = renewed.old.not_valid_after_utc
+    if until < before:
+        changes.show(console, f"That is sooner than before: the old one was, to {before:%Y-%m-%d}.")
     changes.show(console, "1. Start the SuperLink again: it reads the certificate when it starts")
     if renewed.ca is None:
         changes.show(console, "2. The sites have nothing to do: their ca.crt and keys stay")

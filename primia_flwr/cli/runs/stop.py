@@ -99,7 +99,7 @@ def _stop_at_superlink(run: KnownRun) -> str:
     """Stop a run whose process here has gone, if it still goes on at the sites."""
     section = run.deployment
     place = (section.superlink, Path(section.root_certificates), section.name)
-    if not run.federation or not run.run_id:
+    if not run.federation or not run.run_id or run.status == "finished":
         return ""
     if runs_at(*place).get(str(run.run_id), FINISHED).startswith(FINISHED):
         return ""

@@ -70,10 +70,14 @@ def test_certificates_are_renewed_and_the_sites_told_what_to_do(typed: Typed) ->
     found, text = typed("federation", "renew", "days=30")
     assert found["ca_renewed"] is False
     assert "The sites have nothing to do" in text
+    assert (
+        "That is sooner than before: the old one was, to 20" in text
+    )  # provision gave it 730 days
     kits = {name: FOLDER / f"kit-{name}" for name in ("munich", "paris", "london")}
     shorten_ca(Federation(FOLDER, load_roster(FOLDER / "roster.yaml"), kits), days=3)
     found, text = typed("federation", "renew")
     assert found["ca_renewed"] is True
+    assert "sooner" not in text
     assert "primia site ca ca.crt" in text
     site = f"site={kits['munich']}/site.yaml"
     _, text = typed("site", "ca", f"{FOLDER}/ca.crt", site)

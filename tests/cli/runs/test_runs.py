@@ -124,6 +124,12 @@ def test_a_run_whose_process_has_gone_is_stopped_at_the_superlink(tmp_path, caps
     assert told == [78]
 
 
+def test_a_finished_run_is_not_asked_for_at_a_superlink_that_is_off(tmp_path, capsys):
+    folder = make_run(tmp_path / "a", status="finished", sent=Submitted(78, 1, 1.0), **at_home())
+    assert call(stop.COMMAND, [str(folder)]) == 2
+    assert "is finished; expected a run that goes on" in capsys.readouterr().err
+
+
 def test_a_run_without_a_folder_is_stopped_by_its_number(capsys, monkeypatch, superlink):
     states, told = superlink
     section = compose_experiment().deployment
