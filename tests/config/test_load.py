@@ -134,7 +134,7 @@ def test_nothing_is_instantiated_from_a_configuration() -> None:
 
 def test_a_federation_that_is_not_made_yet_names_the_command() -> None:
     with pytest.raises(ConfigError) as caught:
-        compose_experiment(["deployment=hospital"])
+        experiment("deployment=hospital")
     assert str(caught.value) == (
         "deployment=hospital; expected one of simulation; primia provision makes others, for the "
         "folder in which it runs"
