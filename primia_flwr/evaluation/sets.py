@@ -24,7 +24,7 @@ from primia_flwr.storage.atomic import PRIVATE, write_atomic
 from primia_flwr.tables import NUMBER, TEXT, Cell, Sheet
 from primia_flwr.tasks.judge import Judge
 
-COVERAGE = 0.9  # that a report asks for
+COVERAGE = 0.9  # where nothing else is asked for
 _SETS_FILE = "sets.csv"
 _BETWEEN = ";"
 
@@ -59,19 +59,27 @@ class _SetRule:
         )
 
 
-def set_rule(card: ModelCard, *, coverage: float, by_class: bool) -> _SetRule:
-    """Return how the sets of a model are made.
+def asked_rule(card: ModelCard, *, coverage: float | None, by_class: bool) -> _SetRule | None:
+    """Return how the sets of a model are made; None of a model that has none.
 
     Raises
     ------
     ConfigError
-        If its card has no counts of scores.
+        If it has none, and they are asked for.
     """
-    if not card.set_scores:
-        raise ConfigError(
-            f"coverage={coverage:g}: the model's card has no set_scores; expected a model that was "
-            "trained with task=conformal; leave coverage out"
-        )
+    if card.set_scores:
+        return set_rule(card, coverage=coverage or COVERAGE, by_class=by_class)
+    if coverage is None and not by_class:
+        return None
+    asked = "by_class=true" if coverage is None else f"coverage={coverage:g}"
+    raise ConfigError(
+        f"{asked}: the model's card has no set_scores; expected a model that was trained with "
+        "task=conformal; leave coverage and by_class out"
+    )
+
+
+def set_rule(card: ModelCard, *, coverage: float, by_class: bool) -> _SetRule:
+    """Return how the sets of a model are made whose card has counts of scores."""
     counts = np.array(card.set_scores, np.int64)
     found = set_thresholds(counts, coverage=coverage, by_class=by_class)
     by_name = counts.sum(axis=1)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from rich.console import Console
 
@@ -28,13 +28,14 @@ class EvaluateConfig:
     batch_size: int = 128
     device: str = "auto"
     saliency: int = 0
-    coverage: float = 0.9
+    coverage: Optional[float] = None
     by_class: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_range("saliency", self.saliency, 0, 20, example=2)
-        check_range("coverage", self.coverage, 0, 1, example=0.9, open_low=True, open_high=True)
+        if self.coverage is not None:
+            check_range("coverage", self.coverage, 0, 1, example=0.9, open_low=True, open_high=True)
         check_range("batch_size", self.batch_size, 1, 65536, example=128)
         if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
             raise ConfigError(
@@ -57,11 +58,13 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
     """
     run_dir = run_folder("run", cfg.run)
     from primia_flwr.data.pseudonyms import private_folder
+    from primia_flwr.evaluation.sets import asked_rule, judge_sets
     from primia_flwr.models.saved import load_model
     from primia_flwr.pipeline.scoring import check_explained, explain_model, score_model
     from primia_flwr.reporting.report import write_report
 
     model, card = load_model(run_dir)
+    rule = asked_rule(card, coverage=cfg.coverage, by_class=cfg.by_class)
     found = images_for(run_dir, card, cfg.data)
     images, wanted, origin, warning = found.images, found.data, found.origin, found.warning
     check_explained(images.task, "saliency", cfg.saliency)
@@ -75,7 +78,7 @@ def run(cfg: EvaluateConfig) -> dict[str, Any]:
         device=cfg.device,
         private=private_folder(wanted.cache_dir),
     )
-    sets = _sets(cfg, card, path, images.task.judge)
+    sets = judge_sets(path, images.task.judge, rule) if rule else None
     found_sets = {"sets": sets.to_dict()} if sets else {}
     values = {**scores.to_dict(), "notes": scores.notes, **found_sets}
     write_result(target / "metrics.json", {**values, **_about(run_dir, card, found)})
@@ -111,16 +114,6 @@ def _about(run_dir: Path, card: Any, found: Any) -> dict[str, Any]:
         "synthetic": found.images.synthetic,
         "warning": found.warning,
     }
-
-
-def _sets(cfg: EvaluateConfig, card: Any, predictions: Path, judge: Any) -> Any:
-    """Judge the sets of classes of a model that has some; None of another."""
-    from primia_flwr.evaluation.sets import judge_sets, set_rule
-
-    if not card.set_scores:
-        return None
-    rule = set_rule(card, coverage=cfg.coverage, by_class=cfg.by_class)
-    return judge_sets(predictions, judge, rule)
 
 
 def _target(run_dir: Path, cfg: EvaluateConfig, data: DataConfig, origin: str) -> Path:

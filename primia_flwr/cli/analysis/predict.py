@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -40,13 +40,14 @@ class _PredictConfig:
     frames: str = "refuse"
     batch_size: int = 128
     device: str = "auto"
-    coverage: float = 0.9
+    coverage: Optional[float] = None
     by_class: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
         check_choice("frames", self.frames, _FRAMES)
-        check_range("coverage", self.coverage, 0, 1, example=0.9, open_low=True, open_high=True)
+        if self.coverage is not None:
+            check_range("coverage", self.coverage, 0, 1, example=0.9, open_low=True, open_high=True)
         check_range("batch_size", self.batch_size, 1, 65536, example=128)
 
 
@@ -162,12 +163,12 @@ def _row(card: "ModelCard", opinion: "Opinion") -> dict[str, Any]:
 
 def _sets(cfg: _PredictConfig, card: "ModelCard") -> "Callable[[Opinion], dict[str, str]]":
     """Return what gives the column with an image's set of classes; no column without sets."""
-    if not card.set_scores:
-        return lambda _: {}
-    from primia_flwr.evaluation.sets import in_words, set_rule
+    from primia_flwr.evaluation.sets import asked_rule, in_words
     from primia_flwr.pipeline.unlabelled import is_plausible
 
-    rule = set_rule(card, coverage=cfg.coverage, by_class=cfg.by_class)
+    rule = asked_rule(card, coverage=cfg.coverage, by_class=cfg.by_class)
+    if rule is None:
+        return lambda _: {}
 
     def column(opinion: "Opinion") -> dict[str, str]:
         assert opinion.scores is not None

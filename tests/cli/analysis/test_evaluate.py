@@ -86,6 +86,15 @@ def test_maps_without_their_package_are_refused_before_anything_is_written(
     assert not (run_dir / "evaluation").exists()
 
 
+@pytest.mark.parametrize("asked", [{"coverage": 0.8}, {"by_class": True}])
+def test_sets_of_a_model_that_has_none_are_refused_before_anything_is_written(
+    run_dir: Path, asked: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=r"the model's card has no set_scores; expected a model"):
+        evaluate(run_dir, **asked)
+    assert not (run_dir / "evaluation").exists()
+
+
 def test_a_folder_is_scored_and_the_files_agree_with_each_other(
     run_dir: Path, tmp_path: Path
 ) -> None:
