@@ -63,8 +63,9 @@ class Participation:
         Raises
         ------
         FederationError
-            If they are not online within `federation.wait_for_sites`.
+            If they are not online within `federation.wait_for_sites`, or never can be.
         """
+        self._check_wanted(server_round, wanted)
         starts = time.monotonic()
         first = not self._introduced
         enough_since: float | None = None
@@ -84,6 +85,17 @@ class Participation:
                 self._on_event("waiting", online=present, needed=needed)
                 shown = present
             time.sleep(PAUSE)
+
+    def _check_wanted(self, server_round: int, wanted: Collection[str]) -> None:
+        """Refuse to wait for sites that are no longer on the roster."""
+        gone = sorted(set(wanted) - set(self._cfg.sites))
+        if gone:
+            raise FederationError(
+                f"round {server_round} was begun with {', '.join(sorted(wanted))}, and "
+                f"{', '.join(gone)} left the roster since; expected all of them, for what others "
+                "would answer to the same model shows single sites; start anew with another seed, "
+                "e.g. seed=2"
+            )
 
     def _waiting(self) -> float:
         return self._cfg.wait_for_sites

@@ -1,4 +1,7 @@
-"""The tutorial is executed as a reader would: a real kernel, a real federation, an empty folder."""
+"""The tutorial is executed as a reader would: a real kernel, an empty folder.
+
+Its federation is one in memory by default and a real one, as a reader's, in the slow run.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,16 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-PATH = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
+ROOT = Path(__file__).parents[2]
+PATH = ROOT / "docs" / "tutorial.ipynb"
+IN_MEMORY = """
+from tests.e2e.in_memory import without_processes
+kept_open = without_processes()
+kept_open.__enter__()
+"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def notebook() -> nbformat.NotebookNode:
     return nbformat.read(PATH, as_version=4)
 
@@ -26,9 +35,22 @@ def test_no_output_is_kept_in_the_file(notebook: nbformat.NotebookNode) -> None:
     assert [cell for cell in code if cell.outputs or cell.execution_count] == []
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(IN_MEMORY, id="in_memory"),
+        pytest.param("", id="simulation", marks=pytest.mark.slow),
+    ],
+)
 def test_every_cell_runs_and_the_last_ones_say_what_the_text_says(
-    notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    notebook: nbformat.NotebookNode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
 ) -> None:
+    if before:
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(before))
     programs = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     where = {"metadata": {"path": str(tmp_path)}}

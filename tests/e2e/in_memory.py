@@ -2,7 +2,8 @@
 
     python -m tests.e2e.in_memory 2 train experiment=demo
 
-runs so in a process of its own, which is killed as its first site is asked to train in round 2.
+runs so in a process of its own, which is killed as its first site is asked to train in round 2
+(0: in none).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from flwr.app import Message
 from primia_flwr.cli.main import run as run_command
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import to_yaml
+from primia_flwr.config.rows import plugin_folders
+from primia_flwr.flower.bundle import stage_bundle
 from primia_flwr.pipeline import lost
 from primia_flwr.runs.metadata import read_json
 from strategies.server_app import run
@@ -45,17 +48,23 @@ def without_processes(*, killed_in: int = 0) -> Iterator[None]:
         yield
 
 
-def killed_in_memory(primia: Primia, run_dir: Path, *arguments: str) -> None:
-    """Run `primia` into `run_dir` in one process of its own, and kill it in the second round."""
-    command = [sys.executable, "-m", "tests.e2e.in_memory", "2", *arguments]
-    done = subprocess.run(
-        [*command, f"output_dir={run_dir}"],
+def in_memory(
+    primia: Primia, *arguments: str, killed_in: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run `primia` in one process of its own; `killed_in` as of `without_processes`."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.e2e.in_memory", str(killed_in), *arguments],
         cwd=primia.folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def killed_in_memory(primia: Primia, run_dir: Path, *arguments: str) -> None:
+    """Run `primia` into `run_dir` in one process of its own, and kill it in the second round."""
+    done = in_memory(primia, *arguments, f"output_dir={run_dir}", killed_in=2)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -77,6 +86,8 @@ class _Mortal(Site):
 def _launch(
     killed_in: int, experiment: Experiment, folder: Path, watch: Callable[[], None]
 ) -> dict[str, Any]:
+    if plugin_folders():
+        stage_bundle(folder / "flower" / "app")
     text, count = to_yaml(experiment), len(experiment.federation.sites)
     sites: Any = {index + 1: _Mortal(text, index, sites=count) for index in range(count)}
     sites[1].dies_in, sites[1].run_dir = killed_in, folder

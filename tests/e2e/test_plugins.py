@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from tests.e2e.runner import InProcess, last_json
+from tests.e2e.in_memory import in_memory
+from tests.e2e.runner import InProcess, Primia, last_json
 
 KINDS = ("strategy", "model", "task", "layout")
 CHOICES = ("strategy=own_strategy", "model=own_model", "task=own_task", "data=own_layout")
@@ -29,8 +30,11 @@ def project(primia):
     return primia
 
 
-def test_one_of_each_kind_trains_securely_in_simulation(project):
-    done = project("train", "--plugins", "plugins", *CHOICES, *SMALL)
+@pytest.mark.parametrize(
+    "run_in", [in_memory, pytest.param(Primia.__call__, id="simulation", marks=pytest.mark.slow)]
+)
+def test_one_of_each_kind_trains_securely(project, run_in):
+    done = run_in(project, "train", "--plugins", "plugins", *CHOICES, *SMALL)
     assert done.returncode == 0, done.stderr
     run = project.folder / last_json(done.stdout)["run"]
     facts = json.loads((run / "run.json").read_text())

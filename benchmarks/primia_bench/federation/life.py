@@ -106,7 +106,8 @@ class Life:
         run = "out/four"
         if "rome" not in self.hospitals:
             self._all_take_rome_in(self._kit_for_rome())
-        self.coordinator.train("four", "federation.rounds=3", "seed=4")
+        # passes enough that the run is stopped while the sites train, with no sum half opened
+        self.coordinator.train("four", "federation.rounds=3", "seed=4", "training.local_epochs=40")
         wait(lambda: self.coordinator.event("four", '"round_finished"'), "a round")
         self.coordinator.primia("runs", "stop", run)
         self.coordinator.primia("federation", "revoke", "sites=[rome]")

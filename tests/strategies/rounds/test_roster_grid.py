@@ -4,7 +4,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
-from primia_flwr.errors import ProtocolError
+from primia_flwr.errors import FederationError, ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.rounds import participation
 from strategies.rounds.participation import Participation
@@ -146,6 +146,18 @@ def test_before_the_first_round_the_others_get_a_short_grace(fake, monkeypatch):
     fake.on_look = lambda: None
     before = time.monotonic()
     assert [row.site for row in place.gather(2, 1)] == ["berlin"]
+    assert time.monotonic() - before < 5
+
+
+def test_nobody_waits_for_a_site_that_has_left_the_roster(fake):
+    """A round of which a sum was half opened as one of its sites was taken off."""
+    from primia_flwr.config.experiment.federation import FederationConfig
+
+    cfg = FederationConfig(sites=NAMES, min_sites=1, wait_for_sites=60)
+    place = Participation(cfg, RosterGrid(fake, NAMES), Introductions(fake), lambda *_, **__: None)
+    before = time.monotonic()
+    with pytest.raises(FederationError, match="round 2 was begun with munich, rome, and rome"):
+        place.gather(2, 1, ["rome", "munich"])
     assert time.monotonic() - before < 5
 
 
