@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def each_setting_once() -> Iterator[None]:
+    """The same setting gives the same figures: what is expected of them does not change them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one_run, "run", cache(one_run.run))
+        yield
 
 
 def test_the_network_has_the_size_that_it_says() -> None:
