@@ -31,6 +31,14 @@ for _parameter, _value in _KEEP.items() if hasattr(ctypes.CDLL(None), "mallopt")
 # No test cuts the power: nothing here waits for the disk. A descriptor that is none stays an error.
 os.fsync = os.fstat  # type: ignore[assignment]
 
+# Temporary folders lie in memory where there is room and programs may start: a disk has a file
+# that replaces another one written first, whoever waits.
+_MEMORY, _ROOM = Path("/dev/shm"), 8 << 30  # bytes; a whole run leaves some hundred MB
+if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
+    _found = os.statvfs(_MEMORY)
+    if _found.f_bavail * _found.f_frsize > _ROOM and not _found.f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
 # A slow machine is no failure: no example of a property is timed.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from primia_flwr.config import load, plain_yaml
 from primia_flwr.config.rows import plugin_folders
+from primia_flwr.config.search import searched
 from primia_flwr.data.layouts import synthetic
 from primia_flwr.plotting import Plot
 from primia_flwr.privacy.accounting import accountant
@@ -134,6 +135,20 @@ def _load_mapping() -> Callable[..., Any]:
     return load_mapping
 
 
+def _with_values() -> Callable[..., Any]:
+    real, known = searched.with_values, dict[bytes, bytes]()
+
+    def with_values(experiment: Any, values: Any) -> Any:
+        if plugin_folders():
+            return real(experiment, values)
+        asked = pickle.dumps((experiment, dict(values)))
+        if asked not in known:
+            known[asked] = pickle.dumps(real(experiment, values))
+        return pickle.loads(known[asked])
+
+    return with_values
+
+
 def _structured() -> Callable[..., Any]:
     real, known = OmegaConf.structured, dict[type, bytes]()
 
@@ -201,6 +216,7 @@ def remember() -> None:
     plain_yaml.load_mapping = load.load_mapping = _load_mapping()
     load.compose = _compose()  # type: ignore[assignment]
     load.load_experiment, load.to_yaml = _load_experiment(), _to_yaml()
+    searched.with_values = _with_values()
     OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
     accountant._pld_epsilon = _pld_epsilon()
     synthetic._write_all = _draw_all()
