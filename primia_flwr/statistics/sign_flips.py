@@ -41,26 +41,26 @@ class SignFlips:
         return asdict(self)
 
 
-def sign_flips(sums: npt.ArrayLike, *, shrink: float = 1.0) -> SignFlips:
+def sign_flips(sums: npt.ArrayLike, *, scale: float = 1.0) -> SignFlips:
     """Test whether the patients' differences (P,) lie around 0, two-sided.
 
     Whole numbers are tested exactly, by the distribution of their sum. So are up to 14 others;
     beyond, signs are drawn (32,768 times, the same each time), or the sum is normal where at least
-    30 patients effectively differ. `shrink`, in [0, 1], is a factor of the observed sum, where its
-    error is known to be larger than the signs give.
+    30 patients effectively differ. `scale` is a factor of the observed sum: the error that
+    the signs give, over the one that it is known to have.
     """
     own = np.asarray(sums, np.float64)
-    scale = float(np.abs(own).max(initial=0))
-    own = own[np.abs(own) > 1e-12 * scale]
+    largest = float(np.abs(own).max(initial=0))
+    own = own[np.abs(own) > 1e-12 * largest]
     if not len(own):
         return SignFlips(1.0, 1.0, 0)
     smallest = 0.5 ** len(own)
-    return SignFlips(min(1.0, max(_mid_p(own, shrink), smallest)), smallest, len(own))
+    return SignFlips(min(1.0, max(_mid_p(own, scale), smallest)), smallest, len(own))
 
 
-def _mid_p(own: FloatArray, shrink: float) -> float:
-    observed = shrink * abs(float(own.sum()))
-    if shrink == 1 and (own == np.rint(own)).all():
+def _mid_p(own: FloatArray, scale: float) -> float:
+    observed = scale * abs(float(own.sum()))
+    if scale == 1 and (own == np.rint(own)).all():
         return _of_whole_numbers(np.abs(own).astype(np.int64), round(observed))
     if len(own) > _ENUMERATED and effective_number(own) >= _MANY:
         return math.erfc(observed / math.sqrt(2 * float(np.square(own).sum())))

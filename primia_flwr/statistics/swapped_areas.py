@@ -6,10 +6,10 @@ difference of the two areas is a sum over patients whose signs flip as the score
 Two things are ours, and chosen by benchmarks/primia_bench/training/type_one_error.py. A patient of
 n images counts as the fourth root of n in the ranks: were each image to count, one patient with
 many would move all ranks, and the test find too much; were each patient to count alike, too little.
-And where DeLong's variance is larger than that of the swaps (models whose curves cross are no
-chance swap of each other), the observed difference shrinks by the ratio of the two errors.
+And the difference is set in relation to DeLong's error, not to that of the swaps, which is another
+one where curves cross. Where few patients rule, DeLong's is no use, and the swaps' is taken.
 
-Source: Bandos, Rockette & Gur 2005.
+Sources: Bandos, Rockette & Gur 2005; Janssen 1997 (a studentised statistic in a permutation test).
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from primia_flwr.statistics.arrays import FloatArray, IntArray
+from primia_flwr.statistics.by_patient import effective_number
 from primia_flwr.statistics.sign_flips import SignFlips, sign_flips
 
 _WEIGHT = 0.25  # power of a patient's number of images
+_RULED = 7  # patients that effectively differ, below which DeLong's error is not taken
+_MOST = 1.25  # by which it may be less than that of the swaps
 
 
 def swap_test(
@@ -53,8 +56,8 @@ def swap_test(
         one, other = (_ranks(scores[:, k], of) for scores in (first, second))
         sums += count / len(labels) * swapped_sums(labels == k, one, other, of)
     of_swaps = float(np.square(sums).sum())
-    shrink = min(1.0, math.sqrt(of_swaps / variance)) if variance > 0 else 1.0
-    return sign_flips(sums, shrink=shrink)
+    known = variance > 0 and of_swaps > 0 and effective_number(sums) >= _RULED
+    return sign_flips(sums, scale=min(_MOST, math.sqrt(of_swaps / variance)) if known else 1.0)
 
 
 def swapped_sums(

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from primia_flwr.statistics.delong import area
 from primia_flwr.statistics.swapped_areas import swap_test, swapped_sums
@@ -57,14 +58,21 @@ def test_a_clear_difference_is_found_and_copies_add_nothing() -> None:
     assert several.p == pytest.approx(once.p, rel=0.05, abs=1e-4)
 
 
-def test_a_larger_error_than_that_of_the_swaps_makes_p_larger() -> None:
+def test_the_difference_is_measured_by_the_error_that_is_known() -> None:
+    """Eighty patients: p is that of a normal difference, of whichever error."""
     rng = np.random.default_rng(5)
     labels = np.arange(80) % 2
     first, second = 1.2 * labels + rng.normal(size=80), 0.4 * labels + rng.normal(size=80)
     scores = columns(first), columns(second)
     plain = swap_test(labels, *scores, np.arange(80)).p
-    assert swap_test(labels, *scores, np.arange(80), variance=1e-9).p == plain, "never smaller"
-    assert swap_test(labels, *scores, np.arange(80), variance=0.04).p > plain
+    z = norm.isf(plain / 2)
+    smaller = swap_test(labels, *scores, np.arange(80), variance=1e-9).p
+    assert smaller == pytest.approx(2 * norm.sf(1.25 * z)), "by a quarter at most"
+    ps = [swap_test(labels, *scores, np.arange(80), variance=v).p for v in (0.04, 0.16)]
+    assert norm.isf(ps[0] / 2) == pytest.approx(2 * norm.isf(ps[1] / 2)), "half, at twice the error"
+    assert plain < ps[0] < ps[1]
+    few = np.arange(80) % 5
+    assert swap_test(few % 2, *scores, few, variance=0.04) == swap_test(few % 2, *scores, few)
 
 
 def test_a_patient_with_nearly_all_images_does_not_decide() -> None:

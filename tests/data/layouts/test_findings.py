@@ -585,3 +585,25 @@ def test_a_check_of_a_public_set_needs_no_word_of_the_task(
         "0,0,0,0,0,0,0,0,0,0,0,0,0,1",  # Hernia
         "0,1,0,0,0,0,0,0,0,0,1,0,0,0",  # Cardiomegaly, Emphysema
     ]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("layout", "make"),
+    [("chexpert", chexpert), ("nih", nih), ("padchest", padchest), ("mimic_cxr", mimic)],
+)
+def test_a_published_set_is_not_taken_for_class_folders(
+    tmp_path: Path, layout: str, make: Any, deep: bool
+) -> None:
+    root = tmp_path / "set" if deep else tmp_path
+    root.mkdir(exist_ok=True)
+    make(root)
+    words = f"looks like the set that data={layout} reads; expected its own layout"
+    with pytest.raises(ConfigError, match=words):
+        read("auto", tmp_path, task="classification")
+
+
+def test_class_folders_beside_a_table_are_class_folders(tmp_path: Path) -> None:
+    put(tmp_path, "train/ill/a.png", "train/well/b.png")
+    (tmp_path / "train.csv").write_text("path,label")
+    assert read("auto", tmp_path, task="classification").classes == ("ill", "well")
