@@ -120,7 +120,6 @@ def run(folder: Path, words: Collection[str], patch: pytest.MonkeyPatch) -> Seen
     federation, seen = Federation(folder, *SHORT, images, *words), Seen()
     for site in federation.sites:
         site.__class__, site.seen = Ear, seen  # type: ignore[attr-defined]
-        site.walk = ["not traced"]
     arrived, train = train_handler.arrived_model, train_handler.train_round
 
     def arrives(site: Any, message: Message) -> Any:

@@ -27,14 +27,21 @@ SMALL = (
 class Site:
     """A simulated site: the ClientApp answers what the grid brings.
 
-    `walk`: of a train message. `sent`: the replies to such messages, as they leave; those of the
-    numbers in `lost`, from 1, arrive nowhere.
+    `sent`: the replies to train messages, as they leave; those of the numbers in `lost`, from 1,
+    arrive nowhere. `walk`: of the first train message, where it is `walked`, which takes as long
+    again.
     """
 
     def __init__(
-        self, text: str, index: int, lost: Collection[int] = (), *, sites: int = 3
+        self,
+        text: str,
+        index: int,
+        lost: Collection[int] = (),
+        *,
+        sites: int = 3,
+        walked: bool = False,
     ) -> None:
-        self.walk = Walk()
+        self.walk, self._walked = Walk(), walked
         self.sent: list[RecordDict] = []
         self.lost = lost
         self._index, self._sites = index, sites
@@ -52,10 +59,10 @@ class Site:
 
     def answer(self, message: Message) -> Message | None:
         kind = message.metadata.message_type
-        with traced() if kind == "train" and not self.walk else nullcontext(self.walk) as found:
+        asked = self._walked and kind == "train" and not self.walk
+        with traced() if asked else nullcontext(self.walk) as self.walk:
             reply = app(message, self._context)
         if kind == "train":
-            self.walk = self.walk or found
             self.sent.append(reply.content)
             if len(self.sent) in self.lost:
                 return None
@@ -65,15 +72,17 @@ class Site:
 class Federation:
     """Three simulated sites and what they have been told; `run` may be called anew, to go on."""
 
-    def __init__(self, folder: Path, *words: str, lost: Collection[int] = ()) -> None:
-        """`lost`: of the first site's replies to train messages."""
+    def __init__(
+        self, folder: Path, *words: str, lost: Collection[int] = (), walked: bool = False
+    ) -> None:
+        """`lost`: of the first site's replies to train messages; `walked`: of all sites."""
         words = (*SMALL, f"data.cache_dir={folder / 'cache'}", *words)
         composed = without_sweep(compose(overrides=list(words)))
         self.folder = folder / "run"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.experiment = settle(parse(Experiment, composed), self.folder)
         text = to_yaml(self.experiment)
-        self.sites = [Site(text, index, lost if index == 0 else ()) for index in range(3)]
+        self.sites = [Site(text, index, () if index else lost, walked=walked) for index in range(3)]
 
     def run(self, *, resume: bool = False) -> None:
         """Run the coordinator to its end."""
@@ -85,8 +94,8 @@ class Federation:
         run(experiment, FakeGrid(nodes), self.folder, flower_run=1)
 
 
-def train_securely(folder: Path, *words: str) -> list[Site]:
+def train_securely(folder: Path, *words: str, walked: bool = False) -> list[Site]:
     """Train one round of three simulated sites with secure aggregation, or as `words` have it."""
-    federation = Federation(folder, *words)
+    federation = Federation(folder, *words, walked=walked)
     federation.run()
     return federation.sites

@@ -91,7 +91,7 @@ def test_an_update_through_secure_aggregation(
         return outcome
 
     monkeypatch.setattr(SecureAggregator, "train", train)
-    sites = train_securely(tmp_path)
+    sites = train_securely(tmp_path, walked=True)
     way, asked, at_coordinator = steps_of("An update through secure aggregation")
     mods = [inspect.getsourcefile(mod) or "" for mod in app._mods]
     own = [str(Path(file).relative_to(ROOT)) for file in mods]
