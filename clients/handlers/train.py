@@ -7,6 +7,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord
 from clients.handlers.first_weights import check_known_weights
 from clients.handlers.local_round import recipe_of, train_round
 from clients.handlers.message import arrived_model, round_config
+from clients.handlers.steered import check_steered
 from clients.handlers.verdict import declined, measured, put, verdict
 from clients.leaving import leaving
 from clients.site.opened import open_site
@@ -30,6 +31,7 @@ def answer_train(message: Message, context: Context) -> Message:
     config, number = round_config(message)
     try:
         model, normalisation = arrived_model(site, message)
+        check_steered(site, model, number)
         check_known_weights(site, message, number)
         put_own_layers(site, model, number - 1)
     except DivergenceError as error:

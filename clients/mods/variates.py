@@ -114,7 +114,7 @@ class _Variate:
     def _rates(self, batches: int) -> float:
         """Return the sum of the rates of the round's steps."""
         from primia_flwr.training.plan import plan_round
-        from primia_flwr.training.schedules import learning_rate
+        from primia_flwr.training.schedules import sum_of_rates
 
         experiment = self.site.experiment
         plan = plan_round(
@@ -123,5 +123,4 @@ class _Variate:
             round_number=self.number,
             num_rounds=experiment.federation.rounds,
         )
-        steps = range(plan.start_step, plan.start_step + batches)
-        return sum(learning_rate(experiment.training, at, plan.total_steps) for at in steps)
+        return sum_of_rates(experiment.training, plan, batches)

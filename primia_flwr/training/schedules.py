@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 
 from primia_flwr.config.experiment.training import TrainingConfig
+from primia_flwr.training.plan import LocalPlan
 
 # The rate at which the one-cycle schedule begins, as a share of the highest.
 _ONE_CYCLE_START = 1 / 25
@@ -71,3 +72,9 @@ def learning_rate(cfg: TrainingConfig, step: int, total_steps: int) -> float:
     if cfg.schedule == "warm_restarts" and progress < 1:
         progress = cfg.cycles * progress % 1
     return CURVES[cfg.schedule](progress, high, low)
+
+
+def sum_of_rates(cfg: TrainingConfig, plan: LocalPlan, batches: int) -> float:
+    """Return the sum of the rates of the first steps of a round, one a batch."""
+    steps = range(plan.start_step, plan.start_step + batches)
+    return sum(learning_rate(cfg, step, plan.total_steps) for step in steps)

@@ -30,6 +30,7 @@ from primia_flwr.pipeline import lost
 from primia_flwr.runs.metadata import read_json
 from strategies.server_app import run
 from tests.e2e.runner import Primia, wait
+from tests.remembered import remember
 from tests.strategies.conftest import FakeGrid, hasten
 from tests.walks.federation import Site
 
@@ -97,5 +98,6 @@ def _launch(
 
 
 if __name__ == "__main__":
+    remember()
     with without_processes(killed_in=int(sys.argv[1])):
         sys.exit(run_command(sys.argv[2:]))

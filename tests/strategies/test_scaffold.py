@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
+from clients.handlers.steered import check_steered
 from clients.mods.variates import variates_mod
 from clients.site.opened import Budget, OpenSite, SiteContext
 from primia_flwr.config.experiment.aggregation import AggregationConfig
@@ -23,11 +24,12 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
 from primia_flwr.config.load import compose_experiment, to_yaml
-from primia_flwr.errors import ConfigError, ProtocolError
+from primia_flwr.errors import ConfigError, DivergenceError, ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages import variates
 from primia_flwr.messages.keys import ARRAYS, CONFIG
 from primia_flwr.messages.secure import MASKED, UPDATE
+from primia_flwr.models import build_model
 from primia_flwr.training.step import TrainingStep
 from strategies.aggregators.aggregator import Request
 from strategies.registry import build_aggregator
@@ -224,6 +226,23 @@ def test_a_variate_of_nothing_and_a_missing_one_are_refused(rounds: Rounds) -> N
     message = Message(RecordDict({ARRAYS: arrays, CONFIG: config}), 1, "train")
     with pytest.raises(ProtocolError, match="variate of 'w' is missing"):
         rounds.sites["a"].answer(message)
+
+
+@pytest.mark.parametrize(("size", "refused"), [(499.0, False), (501.0, True)])
+def test_a_variate_moves_no_model_to_where_no_training_does(size: float, refused: bool) -> None:
+    """Two steps of 0.1 move a kernel of 0 by a fifth of the correction; its bound is 100."""
+    cfg = experiment()
+    model = build_model(cfg.model, outputs=2, channels=1, seed=0)
+    nn.init.zeros_(model.get_parameter("classifier.weight"))
+    correction = {"classifier.weight": torch.full((2, 256), -size)}
+    site: Any = SimpleNamespace(
+        experiment=cfg, correction=correction, data=SimpleNamespace(train=range(64))
+    )
+    if not refused:
+        return check_steered(site, model, 1)
+    with pytest.raises(DivergenceError, match=r"moved by its control variate, the model .* 100\.2"):
+        check_steered(site, model, 1)
+    assert not model.get_parameter("classifier.weight").any()
 
 
 @pytest.mark.parametrize(
