@@ -45,3 +45,11 @@ def test_a_trim_that_cuts_nobody_is_said(caplog):
         caplog.clear()
         build("fedtrimmedavg", sites="abcdef", min_sites=4, trim_fraction=0.2)
     assert "cuts no one off among federation.min_sites=4" in caplog.text
+
+
+def test_a_median_of_two_is_said_to_be_a_mean(caplog):
+    with caplog.at_level(logging.WARNING):
+        build("fedmedian", sites="abc", min_sites=3)
+        assert caplog.text == ""
+        build("fedmedian", sites="abc", min_sites=2)
+    assert "the median of a round with two sites is their mean" in caplog.text
