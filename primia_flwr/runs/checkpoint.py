@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 ArrayMap = dict[str, npt.NDArray[Any]]
 
-_FORMAT = 1
+_FORMAT = 2  # raise where a run begun before would not go on as it was begun
 _KEPT = 2
 GLOBAL = "global"  # the group of arrays whose names, shapes and dtypes must be the model's
 _ARRAYS_FILE, _STATE_FILE = "arrays.safetensors", "state.json"
@@ -168,12 +168,21 @@ def _encode(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def _check_digests(sealed: Mapping[str, Any], packed: bytes) -> None:
-    if sealed["format"] != _FORMAT:
-        raise _DamagedError(f"format {sealed['format']!r:.40}, expected {_FORMAT}")
     if sealed["content_sha256"] != _digest(sealed["content"]):
         raise _DamagedError(f"{_STATE_FILE} does not match its SHA-256")
     if sealed["arrays_sha256"] != hashlib.sha256(packed).hexdigest():
         raise _DamagedError(f"{_ARRAYS_FILE} does not match its SHA-256")
+
+
+def _check_format(path: Path, found: object) -> None:
+    if found == _FORMAT:
+        return
+    if found not in range(1, _FORMAT):
+        raise _DamagedError(f"format {found!r:.40}, expected {_FORMAT}")
+    raise CheckpointError(
+        f"{path} was written by an earlier version of primia (format {found}); expected format "
+        f"{_FORMAT}; go on with that version, or start the run again without resume"
+    )
 
 
 def _decode(path: Path) -> Checkpoint:
@@ -182,6 +191,7 @@ def _decode(path: Path) -> Checkpoint:
         packed = (path / _ARRAYS_FILE).read_bytes()
         content = sealed["content"]
         _check_digests(sealed, packed)
+        _check_format(path, sealed["format"])
         arrays: dict[str, ArrayMap] = {group: {} for group in content["groups"]}
         for name, array in load_tensors(packed).items():
             group, _, rest = name.partition("/")
@@ -190,7 +200,7 @@ def _decode(path: Path) -> Checkpoint:
         if (type(found.config_hash), type(found.round), type(found.state)) != (str, int, dict):
             raise _DamagedError(f"{_STATE_FILE} has an entry of another type")
         return found
-    except (_DamagedError, MemoryError):
+    except (_DamagedError, CheckpointError, MemoryError):
         raise
     except OSError as error:
         raise _DamagedError(f"{Path(error.filename or path).name}: {error.strerror}") from None

@@ -100,6 +100,11 @@ def edit(path):
     path.write_text(json.dumps(values))
 
 
+def of_format(folder, number):
+    values = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**values, "format": number}))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -109,7 +114,8 @@ def edit(path):
         lambda folder: flip(folder / "state.json", 0),
         lambda folder: edit(folder / "state.json"),
         lambda folder: (folder / "state.json").write_text("[]"),
-        lambda folder: (folder / "state.json").write_text('{"format": 1}'),
+        lambda folder: (folder / "state.json").write_text('{"format": 2}'),
+        lambda folder: of_format(folder, 3),
         lambda folder: (folder / "state.json").unlink(),
     ],
 )
@@ -120,6 +126,15 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, cap
         assert load(tmp_path).round == 1
     assert "checkpoint-000002 is damaged" in caplog.text
     assert "falling back" in caplog.text
+
+
+def test_a_run_of_an_earlier_version_is_not_gone_on_with(tmp_path):
+    save_checkpoint(tmp_path, make(1))
+    of_format(save_checkpoint(tmp_path, make(2)), 1)
+    with pytest.raises(
+        CheckpointError, match="000002 was written by an earlier version"
+    ):
+        load(tmp_path)
 
 
 def test_after_a_fallback_the_next_one_is_the_newest(tmp_path):
