@@ -22,6 +22,7 @@ from primia_flwr.config import load, plain_yaml
 from primia_flwr.config.rows import plugin_folders
 from primia_flwr.config.search import searched
 from primia_flwr.data.layouts import synthetic
+from primia_flwr.flower import imported
 from primia_flwr.plotting import Plot
 from primia_flwr.privacy.accounting import accountant
 from primia_flwr.reporting.plots import evidence, run
@@ -149,6 +150,18 @@ def _with_values() -> Callable[..., Any]:
     return with_values
 
 
+def _names_in() -> Callable[[Path], tuple[str, ...]]:
+    real, known = imported._names, dict[str, tuple[str, ...]]()
+
+    def names(path: Path) -> tuple[str, ...]:
+        text = path.read_text(encoding="utf-8")
+        if text not in known:
+            known[text] = tuple(real(path))
+        return known[text]
+
+    return names
+
+
 def _structured() -> Callable[..., Any]:
     real, known = OmegaConf.structured, dict[type, bytes]()
 
@@ -217,6 +230,7 @@ def remember() -> None:
     load.compose = _compose()  # type: ignore[assignment]
     load.load_experiment, load.to_yaml = _load_experiment(), _to_yaml()
     searched.with_values = _with_values()
+    imported._names = _names_in()  # type: ignore[assignment]
     OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
     accountant._pld_epsilon = _pld_epsilon()
     synthetic._write_all = _draw_all()
