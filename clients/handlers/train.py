@@ -17,6 +17,7 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import keys, records
 from primia_flwr.models.frozen_arrays import frozen_of, without
+from primia_flwr.pipeline.weights import planned_weight
 from primia_flwr.secagg.payload.layout import round_to_digits
 from primia_flwr.training.fit import FitResult
 from primia_flwr.training.stopping.site import SiteStopping
@@ -38,6 +39,8 @@ def answer_train(message: Message, context: Context) -> Message:
         return declined(message, site, error)
     if len(site.data.train) < site.min_round_images:
         return declined(message, site, "it has too few images for min_round_images")
+    if planned_weight(site.experiment, len(site.data.train)) > site.experiment.largest_weight:
+        return declined(message, site, "it weighs more than aggregation.max_weight")
     incoming = verdict(site, model, normalisation)
     before = site.state.load(number - 1)
     stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()

@@ -131,9 +131,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, cap
 def test_a_run_of_an_earlier_version_is_not_gone_on_with(tmp_path):
     save_checkpoint(tmp_path, make(1))
     of_format(save_checkpoint(tmp_path, make(2)), 1)
-    with pytest.raises(
-        CheckpointError, match="000002 was written by an earlier version"
-    ):
+    with pytest.raises(CheckpointError, match="000002 was written by an earlier version"):
         load(tmp_path)
 
 

@@ -22,6 +22,7 @@ from primia_flwr.messages import secure as wire
 from primia_flwr.messages.held import held
 from primia_flwr.messages.keys import ARRAYS, CONFIG, HEADS, STATISTICS, WEIGHT
 from primia_flwr.messages.ledger_heads import LedgerHeads
+from primia_flwr.pipeline.weights import check_mean_weight
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import SiteRow
 from primia_flwr.runs.recording import Recording
@@ -86,7 +87,7 @@ class SecureAggregator(Aggregator):
         self._train_layout = wire.report_layout(experiment, entries, outputs)
         self._evaluate_layout = wire.report_layout(experiment, 0, outputs)
         self._statistics_layout = wire.statistics_layout(experiment, outputs)
-        self._num_sites = len(experiment.federation.sites)
+        self._num_sites, self._experiment = len(experiment.federation.sites), experiment
         self.task, self.outputs = experiment.task, outputs
         self._known: set[str] = set()
         self._heads = LedgerHeads.of(experiment, session, folder)
@@ -106,7 +107,15 @@ class SecureAggregator(Aggregator):
         return ask_names(grid, messages, self._known.add, timeout=timeout, enough=enough)
 
     def statistics(self, grid: RosterGrid, *, timeout: float) -> Statistics:
-        """Learn the sums over all selected sites."""
+        """Learn the sums over all selected sites.
+
+        Raises
+        ------
+        FederationError
+            If too few of them answer.
+        ConfigError
+            If they weigh more than one may.
+        """
         config = ConfigRecord({HEADS: self._heads.to_text()} if self._heads else {})
         content = RecordDict({CONFIG: config})
         asked = Asked(0, _STATISTICS, content, self._statistics_layout, timeout)
@@ -123,7 +132,11 @@ class SecureAggregator(Aggregator):
                 f"too few sites took part in the pixel statistics ({reasons}); expected "
                 f"min_survivors={least}; see to those sites and start again"
             )
-        return Statistics(_pixel_sums(found.sums), int(found.sums["num-val"][0]))
+        sums = _pixel_sums(found.sums)
+        if not self._heads:
+            labelled = self.task.labelled(sums.label_counts)
+            check_mean_weight(self._experiment, labelled, len(found.survivors))
+        return Statistics(sums, int(found.sums["num-val"][0]))
 
     def sites(self) -> list[dict[str, Any]]:
         """Return the names of the sites: nothing else is known of a single one."""
