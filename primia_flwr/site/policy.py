@@ -43,6 +43,7 @@ _WEIGHTS = ("known", "any")
 _MAX_POLICY_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_PLUGIN = re.compile(r"plugin:([a-z][a-z0-9_]{0,63})")
 _MESSAGE = re.compile(rf"({'|'.join(_CATEGORIES)})(\.[A-Za-z0-9_]+)?")
 _ARGUMENT = re.compile(r"[^\0]+")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -58,13 +59,14 @@ class SitePolicy:
     `query.statistics` only that one. `min_sites`: refuse runs that would go on with fewer
     sites, because an average over few sites hides little.
 
-    `data_task`: what a label is here; `data_classes`: the classes or findings that this site's
-    labels tell apart, of masks in the order of their values; `data_mask_values`: these values.
-    Empty: as a run says. `patient_pattern`: in the layout `folder`, the regular expression with a
-    group `patient` that finds the patient in an image's path; empty: the layout's own rule.
-    `patient_column`: of the manifest; `data_columns`: what its other columns are called, by what
-    they hold. `min_round_images`: refuse runs whose rounds train on fewer images of this site,
-    because a sum over few images is close to them.
+    `data_task`: what a label is here, `plugin:<name>` of a task that comes with the run's code.
+    `data_classes`: the classes or findings that this site's labels tell apart, of masks in the
+    order of their values; `data_mask_values`: these values. Empty: as a run says.
+    `patient_pattern`: in the layout `folder`, the regular expression with a group `patient` that
+    finds the patient in an image's path; empty: the layout's own rule. `patient_column`: of the
+    manifest; `data_columns`: what its other columns are called, by what they hold.
+    `min_round_images`: refuse runs whose rounds train on fewer images of this site, because a sum
+    over few images is close to them.
 
     For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
     `allow_other_survivors`: answer sums over any lists of sites, whose differences show single
@@ -147,7 +149,8 @@ class SitePolicy:
             )
         check_address("superlink", self.superlink)
         check_choice("data_layout", self.data_layout, LAYOUTS)
-        check_choice("data_task", self.data_task, TASKS)
+        if not _PLUGIN.fullmatch(self.data_task):
+            check_choice("data_task", self.data_task, [*TASKS, "plugin:<name>"])
         check_classes("data_classes", self.data_classes)
         check_mask_values(
             "data_mask_values", self.data_mask_values, "data_classes", self.data_classes
@@ -203,6 +206,17 @@ class SitePolicy:
             raise ConfigError(
                 f"{shown(value, limit=80)} cannot be a path here; expected one like data/chest"
             ) from None
+
+    @property
+    def plugin_task(self) -> str:
+        """The task of the run's own code that this site's labels are for; empty for one of ours."""
+        found = _PLUGIN.fullmatch(self.data_task)
+        return found[1] if found else ""
+
+    @property
+    def masked(self) -> bool:
+        """Whether the site's labels are masks, as far as its own code knows."""
+        return not self.plugin_task and bool(TASKS[self.data_task].masked)
 
     def data_of(self, wish: "DataConfig") -> "DataConfig":
         """Return what a run wishes of the data, with what is this site's own to say."""

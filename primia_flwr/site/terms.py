@@ -142,6 +142,8 @@ def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) ->
 
 def _reads_labels(value: Any, config: _Config, policy: SitePolicy) -> bool:
     """Say whether a task takes such labels as lie at the site: a class, a mask, or findings."""
+    if policy.plugin_task:
+        return bool(value == policy.plugin_task)
     if type(value) is not str or value not in TASKS:
         return False
     asked, own = TASKS[value], TASKS[policy.data_task]
@@ -153,7 +155,7 @@ def _known_classes(value: Any, config: _Config, policy: SitePolicy) -> bool:
     own = policy.data_classes
     if type(value) is not list or any(type(name) is not str for name in value):
         return False
-    if own and TASKS[policy.data_task].masked:
+    if own and policy.masked:
         return bool(value == own)
     return not own or set(value) <= set(own)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from primia_flwr.config.experiment.deployment import DeploymentConfig
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.config.rows import TASKS
 from primia_flwr.data.dataset import hold_out_test, named_sites
 from primia_flwr.data.files.store import open_store
 from primia_flwr.data.pictures import pictures_of
@@ -105,8 +106,9 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
 def _policy(experiment: Experiment) -> dict[str, Any]:
     """Return what the sites of a trial insist on: what the experiment promises them."""
     handed_on = experiment.aggregation.relayed or experiment.crosses_sites
+    task = experiment.data.task
     return {
-        "data_task": experiment.data.task,
+        "data_task": f"plugin:{task}" if task in TASKS.plugins() else task,
         "require_secure_aggregation": experiment.aggregation.secure,
         "allow_relay": "yes" if handed_on else "no",
         "max_epsilon": experiment.privacy.promised_epsilon,

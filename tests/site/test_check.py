@@ -373,6 +373,13 @@ def test_a_site_of_masks_is_ready_where_its_policy_says_what_they_mean(
     assert findings[0].found == "3 images in 2 classes, all readable"
 
 
+def test_labels_of_a_task_of_the_runs_own_code_are_not_looked_at(policy: SitePolicy) -> None:
+    policy.data_root, policy.data_task = "scans", "plugin:grade"
+    (finding,) = check.check_data(policy)
+    assert finding.ok
+    assert "only a run's own code reads labels of plugin:grade" in finding.found
+
+
 def test_a_site_of_findings_is_ready(policy: SitePolicy, tmp_path: Path) -> None:
     write_images(tmp_path / "images", 4)
     rows = [f"images/case{n}.png,p{n},{n % 2},{n // 2}" for n in range(4)]

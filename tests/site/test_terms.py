@@ -70,6 +70,8 @@ CASES = [
     ("data.task", SECURE, "segmentation", "classification", {}),
     ("data.task", SECURE, "multilabel", "conformal", {}),
     ("data.task", SECURE, "classification", "multilabel", {"data_task": "multilabel"}),
+    ("data.task", SECURE, "classification", "grade", {"data_task": "plugin:grade"}),
+    ("data.task", SECURE, "grade", "classification", {}),
     ("data.classes", SECURE, ["ill", "dead"], ["well", "ill"], {"data_classes": ["ill", "well"]}),
     ("data.classes", SECURE, "ill", ["ill"], {"data_classes": ["ill", "well"]}),
     ("data.classes", SECURE | {"data.task": "segmentation"}, ["lesion", "rest"], ["rest", "lesion"],

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from primia_flwr.config import rows
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose_experiment
+from primia_flwr.config.rows import add_plugins
 from primia_flwr.data.dataset import load_site, load_test
 from primia_flwr.pipeline.experiment import settle
 from primia_flwr.site.policy import SitePolicy
@@ -80,3 +82,18 @@ def test_sites_of_a_trial_hold_what_simulated_ones_do(tmp_path: Path) -> None:
     assert keys
     _forget_keys(tmp_path / "run" / "trial")
     assert not [key for key in keys if key.exists()]
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        (["data.task=grade"], "plugin:grade"),
+        (["task=segmentation", "model=unet"], "segmentation"),
+    ],
+)
+def test_a_site_of_a_trial_says_what_its_labels_are_for(
+    words: list[str], known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_PLUGINS", [])
+    add_plugins(Path(__file__).parents[1] / "tasks" / "second")
+    assert _policy(compose_experiment(words))["data_task"] == known
