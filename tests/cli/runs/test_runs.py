@@ -83,7 +83,9 @@ def test_a_superlinks_runs_are_joined_by_number(tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_of_this_machine_is_stopped_as_by_ctrl_c(tmp_path, capsys):
-    code = "import time\ntry:\n    print(1, flush=True)\n    time.sleep(60)\n"
+    # whoever starts the tests in the background has the signal ignored, in all children
+    code = "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "try:\n    print(1, flush=True)\n    time.sleep(60)\n"
     code += "except KeyboardInterrupt:\n    pass\n"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
