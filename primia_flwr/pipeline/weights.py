@@ -5,7 +5,11 @@ from collections.abc import Mapping
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ConfigError
+from primia_flwr.secagg.payload.layout import round_to_digits
 from primia_flwr.training.plan import steps_a_round
+
+_SITES_DIGITS = range(2, 10)
+"""To how many significant digits sites round their weights; those with one may fit all the same."""
 
 
 def check_weights(experiment: Experiment, images: Mapping[str, int]) -> None:
@@ -41,7 +45,8 @@ def check_mean_weight(experiment: Experiment, images: float, sites: int) -> None
         Naming the mean, and the bound to set.
     """
     most, mean = experiment.largest_weight, planned_weight(experiment, math.floor(images / sites))
-    if mean > most:
+    rounded = min(round_to_digits(mean, digits) for digits in _SITES_DIGITS)
+    if rounded > most:
         raise ConfigError(
             f"aggregation.max_weight={most}, but by strategy.weighting="
             f"{experiment.strategy.weighting} {sites} sites weigh {mean} on average; expected at "
@@ -53,8 +58,9 @@ def planned_weight(experiment: Experiment, images: int) -> int:
     """Return the weight of a site with that many training images; 0 where no bound is on it."""
     if not experiment.aggregation.secure or experiment.strategy.weighting == "equal":
         return 0
-    by_images = experiment.strategy.weighting == "images"
-    return images if by_images else steps_a_round(experiment.training, images)
+    by_images, digits = experiment.strategy.weighting == "images", experiment.strategy.weight_digits
+    weight = images if by_images else steps_a_round(experiment.training, images)
+    return round_to_digits(weight, digits) if digits else weight
 
 
 def _room_for(weight: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.walks.federation import Federation
         # 33 images in batches of 16 are three steps an epoch
         (("strategy.weighting=batches", "training.batch_size=16", "training.local_epochs=2"), 6),
         (("strategy.weighting=equal",), 0),
+        (("strategy.weighting=images", "strategy.weight_digits=1"), 30),
         (("strategy.weighting=images", "aggregation=plain"), 0),
     ],
 )
@@ -37,6 +39,14 @@ def test_the_bound_itself_is_allowed_and_the_remedy_has_room() -> None:
         check_weights(cfg, {"munich": 34, "paris": 3})
     with pytest.raises(ConfigError, match=r"3 sites weigh 34 on average; .*max_weight=100 or more"):
         check_mean_weight(cfg, 3 * 34, 3)
+
+
+@pytest.mark.parametrize(("images", "refused"), [(10_449, False), (10_500, True)])
+def test_a_mean_that_sites_round_to_the_bound_is_allowed(images: int, refused: bool) -> None:
+    """A site puts two digits of its weight into the sum by default: 10,449 are 10,000."""
+    cfg = compose_experiment(["aggregation=secure", "aggregation.max_weight=10000"])
+    with pytest.raises(ConfigError) if refused else nullcontext():
+        check_mean_weight(cfg, 3.0 * images, 3)
 
 
 @pytest.fixture(autouse=True)

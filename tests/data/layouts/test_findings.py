@@ -603,6 +603,13 @@ def test_a_published_set_is_not_taken_for_class_folders(
         read("auto", tmp_path, task="classification")
 
 
+def test_a_part_of_a_published_set_is_not_taken_for_class_folders(tmp_path: Path) -> None:
+    put(tmp_path, "valid/patient64541/study1/view1_frontal.jpg")
+    (tmp_path / "valid.csv").write_text(CHEXPERT)
+    with pytest.raises(ConfigError, match="looks like the set that data=chexpert reads"):
+        read("auto", tmp_path, task="classification")
+
+
 def test_class_folders_beside_a_table_are_class_folders(tmp_path: Path) -> None:
     put(tmp_path, "train/ill/a.png", "train/well/b.png")
     (tmp_path / "train.csv").write_text("path,label")
