@@ -39,8 +39,9 @@ def answer_train(message: Message, context: Context) -> Message:
         return declined(message, site, error)
     if len(site.data.train) < site.min_round_images:
         return declined(message, site, "it has too few images for min_round_images")
+    most = site.experiment.largest_weight
     weight = planned_weight(site.experiment, len(site.data.train))
-    if round_to_digits(weight, site.count_digits) > site.experiment.largest_weight:
+    if weight > most and round_to_digits(weight, site.count_digits) > most:  # as it would be sent
         return declined(message, site, "it weighs more than aggregation.max_weight")
     incoming = verdict(site, model, normalisation)
     before = site.state.load(number - 1)
