@@ -4,12 +4,14 @@ import ctypes
 import gc
 import logging
 import os
+import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
     os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 
 import pytest
 from absl.logging import PythonHandler
@@ -19,6 +21,9 @@ from primia_flwr.processes.programs import make_stand_in
 from tests.remembered import remember
 
 remember()
+
+# What is compiled is kept, whatever the shell says: else each process compiles the product anew.
+sys.dont_write_bytecode = False
 
 # Hydra closes every handler before a sweep, and absl's would close what pytest captures with.
 PythonHandler.close = logging.StreamHandler.close
@@ -58,9 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of the garbage collector's rounds."""
+    """Keep what was imported out of the garbage collector's rounds, and those rare."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def stand_in_with_a_space(place: Path) -> Path:
