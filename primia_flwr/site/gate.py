@@ -39,7 +39,7 @@ from primia_flwr.errors import (
 from primia_flwr.processes.children import BUNDLE_VARIABLE
 from primia_flwr.processes.pace import hasten_transfers
 from primia_flwr.site.authorisation import Request, UnknownBundle, judge
-from primia_flwr.site.bundle import installed
+from primia_flwr.site.bundle import installed, own_app
 from primia_flwr.site.bundle.contents import BundleStore, inspect, sha256
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
@@ -122,6 +122,12 @@ class Gate:
         if not self._admitted or self._pulled is None or self._home is None:
             raise PolicyRefusal("code was about to run that the site's gate has not admitted")
         installed.check_unpacked(self._home, self._pulled[3].content)
+
+    def make_way(self) -> None:
+        """Drop the installed app's modules, unless the bundle is that app: then they serve."""
+        content = self._pulled[3].content if self._pulled else b""
+        if not own_app.is_own(installed.unpacked_files(content)):
+            own_app.forget()
 
     def leaving(self, reply: Message) -> None:
         """Write down what is about to leave the house; no record, no reply.
@@ -244,7 +250,7 @@ def close(gate: Gate, runtime: ModuleType = _clientapp_runtime) -> None:
 
         def gated_load(*names: str) -> Any:
             gate.check_admitted()
-            installed.forget_own_modules()
+            gate.make_way()
             return load(*names)
 
         return gated_load

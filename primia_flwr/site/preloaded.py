@@ -1,11 +1,14 @@
-"""What the process of each message finds imported already: the gate, Flower, PyTorch and the like.
+"""What a message's process finds imported already: gate, Flower, PyTorch and the installed app.
 
-No code of a bundle. What lives here lives as long as the site, so the collector of garbage need not
-look at it again in every message's process, which would take longer than all imports of the app.
+No code of a bundle: one that differs from the installed app in anything is imported anew. What
+lives here lives as long as the site, so the collector of garbage need not look at it again in every
+message's process, which would take longer than all imports of the app.
 """
 
 import gc
 from importlib import import_module
+
+from primia_flwr.site.bundle.own_app import import_app
 
 PRELOADED = (
     "PIL.TiffImagePlugin",
@@ -25,5 +28,6 @@ PRELOADED = (
 
 for name in PRELOADED:
     import_module(name)
+import_app()
 gc.collect()
 gc.freeze()

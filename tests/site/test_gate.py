@@ -12,7 +12,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from primia_flwr.errors import FAILED_AT_SITE, FederationError, PolicyRefusal
-from primia_flwr.site.bundle import installed
+from primia_flwr.site.bundle import installed, own_app
 from primia_flwr.site.bundle.approval import approve
 from primia_flwr.site.bundle.contents import BundleStore, read_files, sha256
 from primia_flwr.site.executor import GateExecutor, use_gate
@@ -114,7 +114,7 @@ def policy_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("_run_id", "_node_id", "_task_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
     monkeypatch.setenv("FLWR_HOME", "nowhere")
-    monkeypatch.setattr(installed, "forget_own_modules", lambda: None)
+    monkeypatch.setattr(own_app, "forget", lambda: None)
     file = tmp_path / "site.yaml"
     file.write_text(POLICY)
     return file

@@ -17,7 +17,6 @@ from pathlib import Path
 from primia_flwr.errors import PolicyRefusal
 from primia_flwr.site.bundle.contents import Bundle, read_files
 
-_PACKAGE = "primia_flwr"
 _INFO = ".info/"  # Flower removes it when it installs
 
 
@@ -59,7 +58,7 @@ def is_intact(app: Path, content: bytes) -> bool:
 
     Links are not followed; there are none in an honest folder.
     """
-    wanted = _unpacked_files(content)
+    wanted = unpacked_files(content)
     folders = {parent.as_posix() for name in wanted for parent in Path(name).parents} - {"."}
     if app.is_symlink() or not app.is_dir():
         return False
@@ -69,8 +68,9 @@ def is_intact(app: Path, content: bytes) -> bool:
     return kinds == expected and all(found[n].read_bytes() == raw for n, raw in wanted.items())
 
 
-@lru_cache(maxsize=1)  # one message's process looks at one bundle, twice
-def _unpacked_files(content: bytes) -> dict[str, bytes]:
+@lru_cache(maxsize=1)  # one message's process looks at one bundle, three times
+def unpacked_files(content: bytes) -> dict[str, bytes]:
+    """Return the files of a bundle that Flower unpacks, by their names."""
     return {n: raw for n, raw in read_files(content).items() if not n.startswith(_INFO)}
 
 
@@ -81,16 +81,6 @@ def without_bytecode() -> None:
     """
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-
-
-def forget_own_modules() -> None:
-    """Drop the gate's own modules from `sys.modules`.
-
-    The bundle carries its own copy of this package, which must not be mixed with the
-    hospital's. The gate keeps working: its functions hold on to what they need.
-    """
-    for name in [n for n in sys.modules if n == _PACKAGE or n.startswith(f"{_PACKAGE}.")]:
-        del sys.modules[name]
 
 
 def _remove(path: Path) -> None:

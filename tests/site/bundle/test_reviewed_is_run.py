@@ -38,7 +38,7 @@ allowed_experiments: [pneumonia]
 CHILD = """
 import sys
 from pathlib import Path
-from primia_flwr.site.bundle import installed
+from primia_flwr.site.bundle import installed, own_app
 from primia_flwr.site.bundle.contents import inspect
 from primia_flwr.site.policy import load_policy
 from flwr.cli.install import install_from_fab
@@ -49,7 +49,7 @@ installed.without_bytecode()
 home = installed.prepare(policy.bundle_folder, bundle, content)
 install_from_fab(content, skip_prompt=True)
 installed.check_unpacked(home, content)
-installed.forget_own_modules()
+own_app.forget()
 get_load_client_app_fn(default_app_ref="", app_path=None, multi_app=True)(
     bundle.app_id, bundle.version, bundle.sha256)
 """
