@@ -1,6 +1,7 @@
 """A composed configuration as its checked dataclass, and one sentence for each mistake in it."""
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
@@ -33,10 +34,16 @@ def parse(schema: type[_T], cfg: DictConfig) -> _T:
         If a key is unknown, has the wrong type, is missing or is out of range.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), cfg)
+        merged = OmegaConf.merge(_structured(cast(Any, schema)), cfg)
         return cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(_explain_value(error, schema, cfg)) from None
+
+
+@cache
+def _structured(schema: type[Any]) -> DictConfig:
+    """Return a dataclass as OmegaConf has it, which `merge` copies."""
+    return cast(DictConfig, OmegaConf.structured(schema))
 
 
 def explain(error: Exception) -> str:

@@ -4,16 +4,17 @@ A hospital's gate and the code behind it read the same text. Nothing in it may m
 to one of them, or refer to anything: no anchor, alias, tag or merge key, no `${...}` (which would
 read the hospital's environment into a value), no key that is not text or stands twice.
 
-OmegaConf reads it. What OmegaConf takes and this does not is refused before, event by event, so
+Words and numbers mean what OmegaConf takes them for; libyaml reads them where PyYAML has it, since
+a site reads several texts for each message. What is not plain is refused before, event by event, so
 that nothing is built of it; numbers and keys are looked at after.
 """
 
 import math
+from collections import Counter
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import KeyValidationError
+from omegaconf._utils import get_yaml_loader
 
 from primia_flwr.errors import ConfigError
 
@@ -25,6 +26,22 @@ _CHARACTERS_AN_ENTRY = 10
 _EXPECTED = "expected YAML with key: value, without anchor, alias, tag, merge key or ${...}"
 _MERGE = "<<"
 _PROBLEMS = {"duplicate key": "a key stands twice", "unhashable key": "a key that is no text"}
+
+
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_BASE):  # type: ignore[misc]
+    """PyYAML's safe loader with OmegaConf's words and numbers, which takes no key twice."""
+
+    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """Return a mapping as a dictionary."""
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if keys and keys.most_common(1)[0][1] > 1:
+            raise yaml.constructor.ConstructorError(problem="found duplicate key")
+        return super().construct_mapping(node, deep=deep)
 
 
 class _RefusedError(Exception):
@@ -52,22 +69,24 @@ def load_mapping(text: str, *, what: str, at_most: int = MAX_CHARACTERS) -> dict
         raise ConfigError(f"{what} has more than {at_most} characters; expected fewer")
     try:
         _check_events(text, at_most // _CHARACTERS_AN_ENTRY)
-        content = OmegaConf.to_container(OmegaConf.create(text))
+        content = yaml.load(text, Loader=_Loader)
         _check_values(content)
     except _RefusedError as error:
         raise ConfigError(f"{what} {error}; {_EXPECTED}") from None
-    except KeyValidationError:
-        raise ConfigError(f"{what} has a key that is not text; {_EXPECTED}") from None
     except (yaml.YAMLError, ValueError) as error:  # the latter: of a number
         raise ConfigError(f"{what} is not valid YAML{_why(error)}; {_EXPECTED}") from None
     assert isinstance(content, dict)
-    return content  # type: ignore[return-value]
+    return content
 
 
 def _check_events(text: str, most: int) -> None:
     """Refuse what is no mapping, refers to something, has a tag, or is too deep or too large."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _RefusedError("has half a character") from None
     depth = entries = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if not isinstance(event, yaml.NodeEvent):
@@ -98,10 +117,6 @@ def _check_node(event: yaml.NodeEvent) -> None:
 def _check_text(text: str) -> None:
     if "${" in text or text.strip() == "???":
         raise _RefusedError("has an interpolation, ${...} or ???")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _RefusedError("has half a character") from None
 
 
 def _check_values(value: Any) -> None:

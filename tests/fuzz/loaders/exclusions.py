@@ -31,6 +31,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.provisioning.kit.wheel.make_wheel": "packs files of this installation",
     "primia_flwr.provisioning.kit.wheel._files": "packs files of this installation",
     "primia_flwr.provisioning.kit.wheel._record": OWN,
+    "primia_flwr.site.bundle.own_app._digests": "hashes files of this installation",
     "primia_flwr.site.watch.alerts.run_command": PROGRAM,
     "primia_flwr.messages.ledger_heads.LedgerHead.signed": OWN,
     "primia_flwr.messages.sharing.told_text": OWN,
