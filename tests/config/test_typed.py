@@ -84,7 +84,7 @@ def test_quotes_around_the_whole_are_taken_off(words: str) -> None:
 @settings(max_examples=30)
 @given(st.text(string.printable.translate({ord(c): None for c in "\t\n\r\x0b\x0c"}), max_size=9))
 def test_what_was_typed_once_stays(text: str) -> None:
-    if text != "???":
+    if text != "???" and not text.startswith("~"):  # a home that is none is refused
         once = typed([f"name={text}"], Experiment)
         assert typed(once, Experiment) == once
 
