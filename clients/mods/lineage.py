@@ -8,7 +8,6 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.keys import ARRAYS, CONFIG
-from primia_flwr.messages.packing import unpack
 from primia_flwr.secagg.protocol.lineage import ancestors, link
 from primia_flwr.secagg.protocol.wire import RelayLineage, decode
 
@@ -33,7 +32,7 @@ def signed(
     found = [one.hex() for one in ancestors(links, digest, site.member.session)]
     told = {key: value for key, value in config.items() if key != wire.LINEAGE}
     others = {k: v for k, v in message.content.items() if k not in (CONFIG, wire.FIRST)}
-    first = unpack(message.content.array_records.get(wire.FIRST, ArrayRecord()))
+    first = message.content.array_records.get(wire.FIRST, ArrayRecord())
     if found and arrays_digest({**before, **values_of(first)}) == found[-1]:
         others[wire.FIRST] = held({**before, **values_of(first)})
     config = ConfigRecord({**told, wire.ANCESTORS: found})

@@ -1,4 +1,4 @@
-"""A model travels as one array: unpacked before anybody looks at it, packed when it leaves."""
+"""A message travels as few objects: unpacked before anybody looks, packed when it leaves."""
 
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
@@ -7,12 +7,12 @@ from primia_flwr.messages.packing import pack_contents, unpack_content
 
 
 def packing_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Answer a message whose arrays may be packed.
+    """Answer a message that may be packed.
 
     Raises
     ------
     ProtocolError
-        If they cannot be unpacked.
+        If it cannot be unpacked.
     """
     unpack_content(message)
     reply = call_next(message, context)

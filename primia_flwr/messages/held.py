@@ -69,8 +69,8 @@ def values_of(arrays: ArrayRecord) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def chosen(arrays: ArrayRecord, names: Iterable[str]) -> ArrayRecord:
-    """Return some of a record's arrays, as they are there."""
+def chosen(arrays: Mapping[str, Array], names: Iterable[str]) -> ArrayRecord:
+    """Return some arrays as a record, as they are there."""
     return _record(arrays, names)
 
 

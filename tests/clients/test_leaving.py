@@ -7,7 +7,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.client_app import app
+from clients import client_app
 from clients.handlers.train import answer_train
 from clients.leaving import PROTOCOL, STATISTICS, leaving
 from clients.mods import secagg
@@ -29,6 +29,7 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
     encode_each,
 )
+from tests.answering import app
 from tests.clients.handlers.test_answers import asked, config_text, simulated, train_message
 from tests.clients.mods.test_dp import text_of
 
@@ -184,7 +185,7 @@ def test_masks_are_refused_in_a_plain_run(texts, route):
 def test_a_fourth_route_is_refused(texts, mode):
     with pytest.raises(ValueError, match="No query function registered"):
         send(texts[mode], "query.pixels", RecordDict())
-    careless = ClientApp(mods=list(app._mods))  # as if somebody registered it
+    careless = ClientApp(mods=list(client_app.app._mods))  # as if somebody registered it
     careless.query("pixels")(lambda message, context: pytest.fail("it was handed through"))
     with pytest.raises(ProtocolError, match=r"query\.pixels in a run that answers"):
         careless(asked("query.pixels", RecordDict()), simulated(texts[mode]))
@@ -222,7 +223,7 @@ def test_a_reply_that_is_not_in_the_table_stays_here(texts, mode, route, records
 @pytest.mark.parametrize("mode", PRIVATE)
 def test_without_the_mod_of_noise_nothing_leaves_a_private_run(texts, mode):
     """An update that no ledger was charged for is masked, and stays here."""
-    careless = ClientApp(mods=[mod for mod in app._mods if mod is not dp_mod])
+    careless = ClientApp(mods=[mod for mod in client_app.app._mods if mod is not dp_mod])
     careless.train()(answer_train)
     with pytest.raises(ProtocolError, match="the reply to train differs in ledger"):
         masked_reply(texts[mode], TRAIN, 9, careless)

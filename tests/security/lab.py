@@ -16,7 +16,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from PIL import Image
 
-from clients.client_app import app
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.errors import PrimiaError
@@ -42,6 +41,7 @@ from primia_flwr.site.authorisation import Request, judge
 from primia_flwr.site.bundle.contents import inspect
 from primia_flwr.site.policy import load_policy
 from primia_flwr.training.device import derive_seed
+from tests.answering import app
 
 RUN = "0123456789abcdef" * 2
 SITES = ("munich", "paris", "london", "oslo")

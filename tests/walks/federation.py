@@ -10,11 +10,11 @@ from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 
-from clients.client_app import app
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.pipeline.experiment import settle
 from strategies.server_app import run
+from tests.answering import app
 from tests.strategies.conftest import FakeGrid
 from tests.walks.tracer import Walk, traced
 

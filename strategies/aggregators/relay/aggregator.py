@@ -15,7 +15,6 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.held import held
 from primia_flwr.messages.keys import CONFIG, ROUND
-from primia_flwr.messages.packing import pack
 from primia_flwr.messages.relay import FIRST, LINEAGE, LINK
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.history import EVALUATED
@@ -122,7 +121,7 @@ class RelayAggregator(PlainAggregator):
         """
         began = any(name.endswith(f" {site}") for name in cycle.links)
         known = began or not cycle.links or not self._real_sites
-        return {} if known else {FIRST: pack(held(self._first))}
+        return {} if known else {FIRST: held(self._first)}
 
     @property
     def _real_sites(self) -> bool:

@@ -3,7 +3,6 @@
 import pytest
 from flwr.app import ConfigRecord
 
-from clients.client_app import app
 from clients.mods.proportion import in_proportion
 from clients.mods.relay import relay_mod
 from clients.site.opened import open_site
@@ -12,9 +11,9 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.messages import keys
 from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import held, values_of
-from primia_flwr.messages.packing import pack, unpack
 from primia_flwr.models.provenance import arrays_digest
 from primia_flwr.secagg.protocol.wire import RelayLineage, encode
+from tests.answering import app
 from tests.clients.handlers.test_answers import config_text, simulated, train_message
 from tests.strategies.aggregators.relay.app_grid import experiment_in
 
@@ -89,12 +88,12 @@ def test_first_weights_come_along_only_if_the_model_came_of_them(text, honest):
     message.content[keys.CONFIG][wire.LINEAGE] = encode(RelayLineage({}))
     message.metadata.__dict__["_message_id"] = "m"
     reply = app(message, simulated(text))
-    after = {**before, **values_of(unpack(reply.content.array_records[keys.ARRAYS]))}
+    after = {**before, **values_of(reply.content.array_records[keys.ARRAYS])}
     link = reply.content.config_records[wire.LINEAGE][wire.LINK]
     second = train_message(text)
     second.content[keys.ARRAYS] = held(after)
     second.content[keys.CONFIG][wire.LINEAGE] = encode(RelayLineage({"000000 site-1": link}))
-    second.content[wire.FIRST] = pack(held(before if honest else after))
+    second.content[wire.FIRST] = held(before if honest else after)
 
     def note(message, context):
         seen.append(message.content.array_records.get(wire.FIRST))

@@ -35,6 +35,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.site.watch.alerts.run_command": PROGRAM,
     "primia_flwr.messages.ledger_heads.LedgerHead.signed": OWN,
     "primia_flwr.messages.sharing.told_text": OWN,
+    "primia_flwr.messages.packing._save_raw": OWN,
     "clients.mods.lineage.signed": OWN,
     "strategies.aggregators.relay.aggregator.RelayAggregator._message": OWN,
     "primia_flwr.provisioning.service_changes.ServiceFolder._added": OWN,

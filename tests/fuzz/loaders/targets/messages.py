@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from clients.mods.search import _read
 from clients.site.kept import KeptRounds
@@ -14,7 +14,7 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.messages.held import held
 from primia_flwr.messages.ledger_heads import read_heads
-from primia_flwr.messages.packing import PACKED, pack, unpack
+from primia_flwr.messages.packing import PACKED, pack, packed, unpack, unpacked
 from primia_flwr.messages.refusals import failure_reason, refusal_reason
 from primia_flwr.messages.sharing import (
     PLACES,
@@ -49,7 +49,7 @@ def reply(folder: Path) -> Made:
 
 
 @target("packed model")
-def packed(folder: Path) -> Made:
+def packed_model(folder: Path) -> Made:
     model = {"w": np.zeros((3, 2), np.float32), "b": np.ones(3, np.float32)}
     seed = pack(ArrayRecord({name: Array(values) for name, values in model.items()}))[PACKED].data
 
@@ -59,6 +59,28 @@ def packed(folder: Path) -> Made:
             assert array.numpy().dtype.kind in "fiub"
 
     return Made(load, [seed])
+
+
+def _packed_record(kind: str, record: ArrayRecord | ConfigRecord | MetricRecord) -> None:
+    @target(f"packed {kind}")
+    def made(folder: Path) -> Made:
+        others = RecordDict({"one": record, "other": ConfigRecord({"x": 1})})
+        small = dict(packed(others).config_records[PACKED])
+        key = f"{kind}/one"
+
+        def load(raw: bytes) -> None:
+            found = unpacked(RecordDict({PACKED: ConfigRecord({**small, key: raw})}))
+            assert set(found) == {"one", "other"}
+
+        return Made(load, [bytes(small[key])])  # type: ignore[arg-type]
+
+
+_packed_record("config", ConfigRecord({"round": 1, "mask": b"x", "rates": [0.5]}))
+_packed_record("metrics", MetricRecord({"loss": 0.5, "counts": [1, 2]}))
+_packed_record("arrays", ArrayRecord({"w": Array(np.zeros((3, 2), np.float32))}))
+_packed_record(
+    "raw", ArrayRecord({"n": Array(dtype="uint64", shape=(3,), stype="raw", data=bytes(24))})
+)
 
 
 @target("error of a reply")

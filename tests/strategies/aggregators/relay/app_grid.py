@@ -8,7 +8,6 @@ from typing import Any
 
 from flwr.app import Error, Message, RecordDict
 
-from clients.client_app import app
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import load_experiment, to_yaml
 from primia_flwr.errors import PrimiaError
@@ -22,6 +21,7 @@ from strategies.registry import build_aggregator
 from strategies.rounds.config import LoopConfig
 from strategies.rounds.loop import RoundLoop
 from strategies.rounds.state import RunState
+from tests.answering import app
 from tests.clients.handlers.test_answers import config_text, simulated
 
 
