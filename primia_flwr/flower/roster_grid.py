@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 # A message lives this much longer than the round waits for its answer: room for clocks that
 # differ. A site that comes back later is not given work that nobody waits for any more.
 _CLOCK_TOLERANCE = 600.0
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _PART_OF_THE_WAIT = 0.1, 1.0, 10
 _PUSHES = 5
 _OTHERS, _OTHERS_TIMES = 30.0, 3.0
 
@@ -147,7 +147,7 @@ class RosterGrid(Grid):
                 enough = 0
             if not pending or elapsed >= timeout:
                 break
-            pause = min(max(elapsed / 20, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+            pause = min(max(elapsed / _PART_OF_THE_WAIT, _SHORTEST_PAUSE), _LONGEST_PAUSE)
             time.sleep(min(pause, timeout - elapsed))
         heard = {answer.node for answer in answers if answer.message.has_content()}
         self._silent = (self._silent | asked) - heard

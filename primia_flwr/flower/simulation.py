@@ -23,6 +23,8 @@ from primia_flwr.processes.children import (
 from primia_flwr.processes.cores import SHARE_OF_CORES
 from primia_flwr.processes.programs import flower_program
 
+_POLLS = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}  # seconds; Flower's default is 1
+
 
 def _shared(ray_folder: str, shared: Shares) -> dict[str, str]:
     return {
@@ -50,7 +52,7 @@ def simulation_superlink(folder: Path, shared: Shares) -> Iterator[Connection]:
     connection.write()
     # Ray's sockets need a short path (107 bytes), so its folder cannot be the run's.
     ray_folder = tempfile.mkdtemp(prefix="primia-ray-")
-    environment = flower_environment(home) | _shared(ray_folder, shared)
+    environment = flower_environment(home) | _POLLS | _shared(ray_folder, shared)
     command = isolated_module(
         "primia_flwr.processes.guardian",
         ray_folder,

@@ -24,9 +24,11 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 
 from primia_flwr.errors import FederationError
+from primia_flwr.processes.pace import listen
 from primia_flwr.site.gate import answer, check_flower
 from primia_flwr.site.policy import load_policy
 from primia_flwr.site.straggler import MARK
+from primia_flwr.site.supernode import BELL
 
 # By name: packages of Flower export functions that are called like their modules.
 _superexec_runtime = importlib.import_module("flwr.supercore.superexec.run_superexec")
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--parent-pid", type=int, required=True)
     args = parser.parse_args()
     use_gate(args.policy)
+    listen(_superexec_runtime, load_policy(args.policy).state_folder / BELL)
     _superexec_runtime.run_superexec(
         runtime_api_address=args.runtime_api_address,
         insecure=True,

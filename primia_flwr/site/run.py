@@ -31,6 +31,7 @@ from primia_flwr.site.ended import NOT_ACTIVATED, why_ended
 from primia_flwr.site.gate import check_flower
 from primia_flwr.site.log import SiteLog
 from primia_flwr.site.policy import SitePolicy, load_policy
+from primia_flwr.site.supernode import BELL
 from primia_flwr.site.validity import AT_SITE, check_endings
 from primia_flwr.site.watch.alerts import command_of
 from primia_flwr.site.watch.staff import Staff
@@ -50,7 +51,7 @@ def _supernode_command(policy: SitePolicy, policy_file: Path, *, port: int) -> l
     """Return the command line of the site's SuperNode."""
     settings = f'site="{policy.site}" site-file="{policy_file}"'
     return [
-        *isolated_module("primia_flwr.site.supernode"),
+        *isolated_module("primia_flwr.site.supernode", str(policy.state_folder / BELL)),
         *("--superlink", policy.superlink),
         *("--root-certificates", str(policy.path(policy.root_certificates))),
         *("--auth-supernode-private-key", str(policy.path(policy.supernode_key))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,5 +61,65 @@ def test_the_clock_is_lively_only_while_messages_come(monkeypatch: pytest.Monkey
     module.time.sleep(3)
     now[0] += pace.LIVELY_FOR
     module.time.sleep(3)
-    assert slept == [3, 0.25, 0.25, 3]
+    assert slept == [3, 0.03, 0.25, 3]
     assert module.time.monotonic() == now[0], "all else is that of `time`"
+
+
+def test_an_answer_is_looked_for_often_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("flower")
+    module.time = time  # type: ignore[attr-defined]
+    assert pace.hasten_messages(module)
+    slept: list[float] = []
+    now = [1000.0]
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for moment in (0.0, 0.03, 1.0, 1.05, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0):
+        now[0] = 1000 + moment
+        module.time.sleep(0.5)
+    # 1.0 and 7.0 are more than half a second after the look before: another message.
+    assert slept == [0.03] * 4 + [
+        0.03,
+        0.05,
+        0.075,
+        0.1,
+        0.125,
+        0.15,
+        0.175,
+        0.2,
+        0.225,
+        0.25,
+        0.03,
+    ]
+
+
+def test_who_listens_wakes_when_the_bell_is_rung(tmp_path: Path) -> None:
+    bell = tmp_path / "bell"
+    listening, ringing = types.ModuleType("listening"), types.ModuleType("ringing")
+    listening.time = time  # type: ignore[attr-defined]
+    ringing.pull = lambda *, found: found  # type: ignore[attr-defined]
+    assert pace.listen(listening, bell)
+    assert pace.ring_after(ringing, "pull", bell)
+    assert _seconds(listening, 0.3) >= 0.3  # nobody rang
+    assert ringing.pull(found=None) is None
+    assert not bell.exists()  # nothing has come
+    assert ringing.pull(found=7) == 7
+    assert _seconds(listening, 30) < 5
+    assert _seconds(listening, 0.1) >= 0.1  # once for each ring
+    assert ringing.pull(found=8) == 8
+    assert _seconds(listening, 30) < 5
+    assert listening.time.monotonic
+
+
+def test_a_bell_that_cannot_be_touched_costs_time_alone(tmp_path: Path) -> None:
+    ringing = types.ModuleType("ringing")
+    ringing.pull = lambda: 7  # type: ignore[attr-defined]
+    assert pace.ring_after(ringing, "pull", tmp_path / "missing" / "bell")
+    assert ringing.pull() == 7
+    assert not pace.ring_after(ringing, "push", tmp_path / "bell")
+    assert not pace.listen(types.ModuleType("flower"), tmp_path / "bell")
+
+
+def _seconds(module: types.ModuleType, at_most: float) -> float:
+    began = time.monotonic()
+    module.time.sleep(at_most)
+    return time.monotonic() - began
