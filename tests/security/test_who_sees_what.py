@@ -20,9 +20,11 @@ from flwr.supercore.task_identity import TaskIdentity
 
 import clients.handlers.train as train_handler
 from clients.mods import dp_update
+from primia_flwr.flower import roster_grid
 from primia_flwr.messages.keys import ARRAYS
 from primia_flwr.messages.packing import unpack
 from strategies.rounds import participation
+from tests.skipped_time import SkippedTime
 from tests.walks.federation import Federation, Site
 
 DOC = Path(__file__).parents[2] / "docs/threat-model.md"
@@ -256,8 +258,11 @@ def row_of(seen: Seen) -> tuple[str, ...]:
 def _hasten(patch: pytest.MonkeyPatch) -> None:
     """Nothing waits, and Flower's identity is there."""
     patch.setattr(os, "fsync", lambda handle: None)
-    for name, seconds in (("PAUSE", 0.001), ("GRACE", 0.0), ("ASK_AGAIN", 0.0)):
-        patch.setattr(participation, name, seconds)
+    clock = SkippedTime()
+    patch.setattr(participation, "time", clock)
+    patch.setattr(roster_grid, "time", clock)
+    for name in ("GRACE", "ASK_AGAIN"):
+        patch.setattr(participation, name, 0.0)
     for key in ("_run_id", "_node_id", "_task_id"):
         patch.setattr(TaskIdentity, key, 1)
 

@@ -14,6 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from primia_flwr.flower import roster_grid
 from primia_flwr.messages.packing import unpack_content
 from strategies.rounds import participation
+from tests.skipped_time import SkippedTime
 
 MODEL = {
     "w": np.array([0.0, 0.0], dtype=np.float32),
@@ -173,10 +174,11 @@ def _fast_and_in_a_run():
 def hasten(monkeypatch):
     """No waiting, not for the disk either; the identity that Flower gives every app."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.setattr(participation, "PAUSE", 0.001)
+    clock = SkippedTime()
+    monkeypatch.setattr(participation, "time", clock)
+    monkeypatch.setattr(roster_grid, "time", clock)
     monkeypatch.setattr(participation, "GRACE", 0.0)
     monkeypatch.setattr(participation, "ASK_AGAIN", 0.0)
-    monkeypatch.setattr(roster_grid, "_LONGEST_PAUSE", 0.005)
     monkeypatch.setattr(TaskIdentity, "_run_id", 1)
     monkeypatch.setattr(TaskIdentity, "_node_id", 1)
     monkeypatch.setattr(TaskIdentity, "_task_id", 1)
