@@ -17,6 +17,7 @@ from primia_flwr.config.experiment.data import with_absolute_paths
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import to_yaml
 from primia_flwr.config.search.searched import with_values
+from primia_flwr.config.stored import read_config
 from primia_flwr.data.dataset import (
     LabelledImages,
     SiteData,
@@ -189,6 +190,23 @@ def simulated_sites(experiment: Experiment) -> list[SiteData]:
         experiment.data, seed=experiment.seed, num_sites=len(names), site_names=names
     )
     return [dealt.open(index) for index in range(len(names))]
+
+
+def finished_summary(run_dir: Path) -> dict[str, Any]:
+    """Return the one JSON line of a run that is finished; nothing of another one.
+
+    Raises
+    ------
+    MetadataError
+        If its files cannot be read.
+    """
+    if not (run_dir / "metrics.json").is_file():
+        return {}
+    facts, metrics = read_json(run_dir / "run.json"), read_json(run_dir / "metrics.json")
+    if facts.get("status") != "finished":
+        return {}
+    shown = read_config(run_dir / "config.yaml").task.judge.headline
+    return _summary(run_dir, facts, metrics, shown)
 
 
 def _summary(

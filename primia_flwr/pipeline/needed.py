@@ -63,6 +63,11 @@ def check_new_folder(folder: Path, key: str) -> None:
         Naming the run, and the two ways on.
     """
     found = next((file.parent for name in _TRACES for file in sorted(folder.glob(name))), None)
+    if found is not None and key == "hydra.sweep.dir":
+        raise ConfigError(
+            f"{key}={folder}: {found} holds a run; expected a new folder, since no run is trained "
+            f"over; go on with all by primia train -m resume={folder}, or give another {key}"
+        )
     if found is not None:
         raise ConfigError(
             f"{key}={folder}: {found} holds a run; expected a new folder, since no run is trained "

@@ -200,8 +200,39 @@ def test_sweep_runs_every_job_and_one_that_fails_hides_no_other(primia: Primia) 
     refused = InProcess(primia.folder)("train", "-m", *options, "seed=1,2")
     assert refused.returncode == 2
     assert "hydra.sweep.dir=many" in refused.stderr
-    assert "resume=many/1" in refused.stderr
+    assert "primia train -m resume=many" in refused.stderr
     assert _sha256(primia.folder / "many" / "multirun.yaml") == before
+
+
+def test_a_sweep_that_was_killed_goes_on(primia: Primia) -> None:
+    """What is finished is kept, what was begun goes on after its last round."""
+    inside, many = InProcess(primia.folder), primia.folder / "many"
+    options = (*TINY, "report.saliency=0", "federation.rounds=1", "hydra.sweep.dir=many")
+    with without_processes():
+        whole = inside("train", "-m", *options, "seed=1,2")
+        assert whole.returncode == 0, whole.stderr
+        models = [_sha256(many / str(job) / "model.safetensors") for job in range(2)]
+        kept = {path: path.stat().st_mtime_ns for path in (many / "0").rglob("*")}
+        (many / "1" / "metrics.json").unlink()
+        (many / "1" / "model.safetensors").unlink()
+        refused = inside("train", "-m", "resume=many", "seed=7")
+        assert refused.returncode == 2
+        assert "seed=7 with -m resume=many" in refused.stderr
+        done = inside("train", "-m", "resume=many", "quiet=true")
+    assert done.returncode == 0, done.stderr
+    runs, before = last_json(done.stdout)["runs"], last_json(whole.stdout)["runs"]
+    for run in (*runs, *before):
+        del run["seconds"]
+    assert [Path(run.pop("run")).name for run in runs] == ["0", "1"]
+    assert [run["overrides"][-1] for run in runs] == ["quiet=True"] * 2
+    for run, other in zip(runs, before, strict=True):
+        assert (run["rounds"], run["mcc"]) == (other["rounds"], other["mcc"])
+    assert [_sha256(many / str(job) / "model.safetensors") for job in range(2)] == models
+    assert {path: path.stat().st_mtime_ns for path in (many / "0").rglob("*")} == kept
+    assert any(event["event"] == "resumed" for event in events(many / "1"))
+    nothing = inside("train", "-m", f"resume={many / '0'}")
+    assert nothing.returncode == 2
+    assert "expected the folder of a sweep (with a multirun.yaml)" in nothing.stderr
 
 
 @pytest.mark.parametrize("key", ["output_dir", "hydra.run.dir"])

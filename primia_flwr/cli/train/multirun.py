@@ -1,9 +1,10 @@
-"""`primia train -m`: Hydra's own sweep over lists, or a search; one line of JSON at the end."""
+"""`primia train -m`: Hydra's own sweep over lists; one line of JSON at the end."""
 
 import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,8 +21,9 @@ from primia_flwr.cli.train.many_words import checked_words
 from primia_flwr.config.load import with_search_path
 from primia_flwr.config.parsing import explain
 from primia_flwr.config.root import app_root
+from primia_flwr.config.typed import quoted
 from primia_flwr.errors import ConfigError, PrimiaError
-from primia_flwr.storage.reading import reason_of
+from primia_flwr.storage.reading import read_text, reason_of
 
 # Hydra says nothing, and leaves everybody's loggers as they are.
 _SILENT = tuple(
@@ -32,8 +34,49 @@ _SILENT = tuple(
 _Job = Callable[[DictConfig, Path], dict[str, Any]]
 
 
+COMMAND_FILE = "multirun.yaml"  # Hydra's, with the words that began the sweep
+
+
 def run_multirun(overrides: Sequence[str], job: _Job) -> dict[str, Any]:
     """Sweep over the values that the overrides list, one job after the other.
+
+    Returns
+    -------
+    dict
+        As `run_jobs`.
+
+    Raises
+    ------
+    PrimiaError
+        If the sweep cannot start. A job that fails is one of the results, with its reason.
+    """
+    return run_jobs(checked_words(overrides), job)
+
+
+def words_of(folder: Path) -> list[str]:
+    """Return the words that began the sweep in a folder, for the same folder.
+
+    Raises
+    ------
+    ConfigError
+        If it holds no sweep over lists.
+    """
+    known: Any = None
+    with suppress(OSError, ValueError, yaml.YAMLError):
+        known = yaml.safe_load(read_text(folder / COMMAND_FILE))
+    for key in ("hydra", "overrides", "task"):
+        known = known.get(key) if isinstance(known, dict) else None
+    if not isinstance(known, list) or not all(isinstance(word, str) for word in known):
+        raise ConfigError(
+            f"resume={folder} with -m; expected the folder of a sweep (with a {COMMAND_FILE}), "
+            "e.g. resume=outputs/2026-11-21/12-00-00-demo; a search goes on by "
+            "sweep.resume=<folder>"
+        )
+    return [*known, f"hydra.sweep.dir={quoted(str(folder.resolve()))}"]
+
+
+def run_jobs(words: Sequence[str], job: _Job) -> dict[str, Any]:
+    """Run the jobs of a sweep whose words were checked.
 
     Returns
     -------
@@ -46,9 +89,12 @@ def run_multirun(overrides: Sequence[str], job: _Job) -> dict[str, Any]:
         If the sweep cannot start. A job that fails is one of the results, with its reason.
     """
     results: list[dict[str, Any]] = []
+    folder = Path()
 
     def task(cfg: DictConfig) -> None:
+        nonlocal folder
         runtime = HydraConfig.get()
+        folder = Path(runtime.sweep.dir)
         result: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
         try:
             result |= job(cfg, Path(runtime.runtime.output_dir))
@@ -60,7 +106,11 @@ def run_multirun(overrides: Sequence[str], job: _Job) -> dict[str, Any]:
             result |= {"ok": False, "error": f"{type(error).__name__}: {reason_of(error)}"}
         results.append(result)
 
-    enter_hydra(checked_words(overrides), task)
+    try:
+        enter_hydra(words, task)
+    except KeyboardInterrupt:
+        print(f"the sweep goes on with primia train -m resume={folder}", file=sys.stderr)
+        raise
     return {"runs": results, "ok": all(result.get("ok", True) for result in results)}
 
 

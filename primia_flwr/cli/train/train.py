@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from primia_flwr.cli.stopping import Stopping
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.resume import lengthen, longer, resumed
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import compose, config_hash, parse
+from primia_flwr.config.load import compose, compose_experiment, config_hash, parse
 from primia_flwr.errors import ConfigError, PrimiaError
 from primia_flwr.extras import need
 from primia_flwr.pipeline.needed import check_extras, check_new_folder
@@ -72,9 +73,33 @@ def _many(words: Sequence[str]) -> dict[str, Any]:
         from primia_flwr.cli.train.search import run_search_over  # PyTorch
 
         return run_search_over(asked)
-    from primia_flwr.cli.train.multirun import run_multirun
+    from primia_flwr.cli.train.multirun import run_jobs, run_multirun, words_of
 
+    if folder := _sweep_to_resume(words):
+        own = [word for word in words if not word.startswith("resume=")]
+        merged = {word.partition("=")[0]: word for word in (*words_of(folder), *own)}
+        return run_jobs(list(merged.values()), _job_gone_on_with)
     return run_multirun(words, _one_job)
+
+
+def _sweep_to_resume(words: Sequence[str]) -> Path | None:
+    """Return the folder of the sweep that is to go on, None where a new one is asked for.
+
+    Raises
+    ------
+    ConfigError
+        If other keys are given: a sweep goes on as it was begun.
+    """
+    asked = [word.removeprefix("resume=") for word in words if word.startswith("resume=")]
+    if not asked or not asked[-1]:
+        return None
+    others = [word for word in words if not word.startswith(("resume=", "quiet="))]
+    if others:
+        raise ConfigError(
+            f"{others[0]} with -m resume={asked[-1]}, which goes on as it was begun; expected no "
+            "other key but quiet; start a new sweep to change them"
+        )
+    return Path(asked[-1]).expanduser()
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -201,6 +226,18 @@ def _one_job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return _train_in(settle(parse(Experiment, cfg), folder), folder)
 
 
+def _job_gone_on_with(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Run one job of a sweep that was stopped: what is finished is kept, what was begun goes on."""
+    if not (folder / "config.yaml").is_file():
+        return _one_job(cfg, folder)
+    from primia_flwr.pipeline.experiment import finished_summary
+
+    if summary := finished_summary(folder):
+        return summary
+    run = replace(compose_experiment(), resume=str(folder), quiet=bool(cfg.quiet))
+    return _train_in(resumed(run), folder)
+
+
 def _planned(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Plan one job of a sweep; the folders that Hydra has made for it go again."""
     from hydra.core.hydra_config import HydraConfig
@@ -233,6 +270,7 @@ COMMAND = Command(
         "primia train experiment=pneumonia data.root=chest_xray/train dry_run=true",
         "primia train experiment=pneumonia strategy=fedadam federation.rounds=20 data.root=...",
         "primia train -m experiment=demo seed=1,2,3",
+        "primia train -m resume=outputs/2026-11-21/12-00-00-demo",
         "primia train -m experiment=pneumonia sweep=pneumonia sweep.trials=50 data.root=...",
         "primia train -m sweep.resume=outputs/2026-11-21/12-00-00-pneumonia",
         "primia train experiment=pneumonia deployment=fl",
