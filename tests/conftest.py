@@ -66,7 +66,7 @@ def pytest_collection_finish() -> None:
     """Keep what was imported out of the garbage collector's rounds, and those rare."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(10_000, 20, 20)
 
 
 def stand_in_with_a_space(place: Path) -> Path:
