@@ -29,9 +29,9 @@ from primia_flwr.secagg.protocol.wire import (
     encode,
     encode_each,
 )
-from tests.answering import app
 from tests.clients.handlers.test_answers import asked, config_text, simulated, train_message
 from tests.clients.mods.test_dp import text_of
+from tests.walks.answering import app
 
 NOISY = ("privacy.statistics_noise=6", "data.normalisation.kind=federated")
 SHARED = ("privacy.steps=1", "privacy.sampling_rate=0.3", "privacy.expected_batch=4")

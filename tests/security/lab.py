@@ -41,7 +41,7 @@ from primia_flwr.site.authorisation import Request, judge
 from primia_flwr.site.bundle.contents import inspect
 from primia_flwr.site.policy import load_policy
 from primia_flwr.training.device import derive_seed
-from tests.answering import app
+from tests.walks.answering import app
 
 RUN = "0123456789abcdef" * 2
 SITES = ("munich", "paris", "london", "oslo")

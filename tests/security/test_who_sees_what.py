@@ -24,7 +24,7 @@ from primia_flwr.flower import roster_grid
 from primia_flwr.messages.keys import ARRAYS
 from primia_flwr.messages.packing import unpack
 from strategies.rounds import participation
-from tests.skipped_time import SkippedTime
+from tests.faults.skipped_time import SkippedTime
 from tests.walks.federation import Federation, Site
 
 DOC = Path(__file__).parents[2] / "docs/threat-model.md"

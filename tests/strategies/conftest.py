@@ -14,7 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from primia_flwr.flower import roster_grid
 from primia_flwr.messages.packing import unpack_content
 from strategies.rounds import participation
-from tests.skipped_time import SkippedTime
+from tests.faults.skipped_time import SkippedTime
 
 MODEL = {
     "w": np.array([0.0, 0.0], dtype=np.float32),

@@ -14,8 +14,8 @@ from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import compose, parse, to_yaml, without_sweep
 from primia_flwr.pipeline.experiment import settle
 from strategies.server_app import run
-from tests.answering import app
 from tests.strategies.conftest import FakeGrid
+from tests.walks.answering import app
 from tests.walks.tracer import Walk, traced
 
 SMALL = (

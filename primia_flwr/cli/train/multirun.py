@@ -66,7 +66,8 @@ def words_of(folder: Path) -> list[str]:
         known = yaml.safe_load(read_text(folder / COMMAND_FILE))
     for key in ("hydra", "overrides", "task"):
         known = known.get(key) if isinstance(known, dict) else None
-    if not isinstance(known, list) or not all(isinstance(word, str) for word in known):
+    plain = isinstance(known, list) and all(isinstance(word, str) for word in known)
+    if not plain or any(word.startswith(("sweep=", "sweep.")) for word in known):
         raise ConfigError(
             f"resume={folder} with -m; expected the folder of a sweep (with a {COMMAND_FILE}), "
             "e.g. resume=outputs/2026-11-21/12-00-00-demo; a search goes on by "

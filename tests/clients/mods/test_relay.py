@@ -13,9 +13,9 @@ from primia_flwr.messages import relay as wire
 from primia_flwr.messages.held import held, values_of
 from primia_flwr.models.provenance import arrays_digest
 from primia_flwr.secagg.protocol.wire import RelayLineage, encode
-from tests.answering import app
 from tests.clients.handlers.test_answers import config_text, simulated, train_message
 from tests.strategies.aggregators.relay.app_grid import experiment_in
+from tests.walks.answering import app
 
 BATCHES = ("training.sync_every_n_batches=4", "strategy.options.proportional=true")
 

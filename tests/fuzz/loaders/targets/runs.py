@@ -13,6 +13,7 @@ import torch
 
 from primia_flwr.attacks.inversion.inversion import Reconstruction
 from primia_flwr.attacks.inversion.runner import AttackRunner, Finished, Job, _digest_of
+from primia_flwr.cli.train import multirun
 from primia_flwr.cli.train.live import _read_json as read_live
 from primia_flwr.cli.train.many_words import resumed_words
 from primia_flwr.config.experiment.schema import Experiment
@@ -105,6 +106,18 @@ def known_run_folder(folder: Path) -> Made:
         known_run(run)
 
     return Made(load, [bytes([at]) + honest[name] for at, name in enumerate(names)])
+
+
+@target("words of a sweep")
+def swept(folder: Path) -> Made:
+    file = folder / multirun.COMMAND_FILE
+    seed = b"hydra:\n  overrides:\n    task:\n    - experiment=demo\n    - seed=1,2\n"
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        assert multirun.words_of(folder)[-1].startswith("hydra.sweep.dir=")
+
+    return Made(load, [seed])
 
 
 @target("command of a search")

@@ -21,8 +21,8 @@ from strategies.registry import build_aggregator
 from strategies.rounds.config import LoopConfig
 from strategies.rounds.loop import RoundLoop
 from strategies.rounds.state import RunState
-from tests.answering import app
 from tests.clients.handlers.test_answers import config_text, simulated
+from tests.walks.answering import app
 
 
 @dataclass

@@ -1,0 +1,67 @@
+"""`primia train -m resume=<folder>`: which folders and words it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from primia_flwr.cli.main import run
+from primia_flwr.cli.train.multirun import words_of
+from primia_flwr.config.typed import quoted
+
+EXPECTED = "expected the folder of a sweep (with a multirun.yaml)"
+
+
+def began(folder: Path, content: object) -> None:
+    folder.mkdir()
+    (folder / "multirun.yaml").write_text(yaml.safe_dump(content))
+
+
+def words(*task: object) -> dict[str, object]:
+    return {"hydra": {"overrides": {"task": list(task)}}}
+
+
+def test_the_words_that_began_it_count_for_the_same_folder(tmp_path: Path) -> None:
+    began(tmp_path / "a b", words("experiment=demo", "seed=1,2"))
+    assert words_of(tmp_path / "a b") == [
+        "experiment=demo",
+        "seed=1,2",
+        f"hydra.sweep.dir={quoted(str(tmp_path / 'a b'))}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        [],
+        {"hydra": 1},
+        {"hydra": {"overrides": {"task": "seed=1"}}},
+        words("seed=1", 2),
+        words("experiment=demo", "sweep=demo"),  # a search
+    ],
+    ids=range(6),
+)
+def test_another_folder_is_one_sentence(
+    content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began(tmp_path / "sweep", content)
+    before = (tmp_path / "sweep" / "multirun.yaml").read_bytes()
+    assert run(["train", "-m", f"resume={tmp_path / 'sweep'}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert EXPECTED in said
+    assert "sweep.resume=<folder>" in said
+    assert (tmp_path / "sweep" / "multirun.yaml").read_bytes() == before
+
+
+def test_no_folder_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "-m", "resume=nowhere"]) == 2
+    assert EXPECTED in " ".join(capsys.readouterr().err.split())
+    assert run(["train", "-m", "resume=nowhere", "seed=1"]) == 2
+    assert "seed=1 with -m resume=nowhere" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
