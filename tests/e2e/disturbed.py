@@ -6,7 +6,7 @@ import csv
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,14 @@ def start(site: str) -> Callable[[LoopbackFederation], None]:
 class Disturbed:
     """A run over a real federation in `folder`."""
 
-    def __init__(self, folder: Path, *overrides: str, policy: str = "", **federation: Any) -> None:
-        self.policy = policy  # lines more in each site's policy
+    def __init__(
+        self,
+        folder: Path,
+        *overrides: str,
+        policy: Mapping[str, Any] | None = None,
+        **federation: Any,
+    ) -> None:
+        self.policy = policy or {}  # what each site's policy says otherwise
         text = [*TINY, f"output_dir={folder}", f"data.cache_dir={folder}/cache", *overrides]
         experiment = parse(Experiment, compose("config", text))
         settings = replace(experiment.federation, **federation)
@@ -78,8 +84,7 @@ class Disturbed:
         with loopback_federation(self.experiment, self.folder / "trial") as federation:
             experiment = deployed(self.experiment, federation)
             for site in self.experiment.federation.sites if self.policy else ():
-                with (self.kit(site) / "site.yaml").open("a") as file:
-                    file.write(self.policy)
+                federation.edit_policy(site, **self.policy)
             result = self._attempt(experiment, federation, waiting)
             while isinstance(result, PrimiaError) and waiting:
                 waiting.pop(0).what(federation)

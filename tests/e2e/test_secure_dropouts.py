@@ -48,7 +48,7 @@ def test_where_sites_answer_any_list_the_others_go_on(tmp_path: Path) -> None:
         FIVE,
         "data.synthetic.patients=100",
         "aggregation.allow_other_survivors=true",
-        policy="allow_other_survivors: true\n",
+        policy={"allow_other_survivors": True},
         rounds=5,
     )
     result = run.run(
