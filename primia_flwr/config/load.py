@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -19,16 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from primia_flwr.config import parsing, renamed
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.parsing import explain
-from primia_flwr.config.plain_yaml import dump_mapping, load_mapping
+from primia_flwr.config.plain_yaml import load_mapping
 from primia_flwr.config.root import app_root
 from primia_flwr.config.rows import plugin_folders
 from primia_flwr.config.search.searched import check_search
 from primia_flwr.config.typed import quoted, typed
 from primia_flwr.errors import ConfigError
 from primia_flwr.storage.reading import reading
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _T = TypeVar("_T")
 
@@ -177,9 +174,13 @@ def load_experiment(text: str) -> Experiment:
         return parse(Experiment, OmegaConf.create(content))
 
 
-def to_yaml(config: "DataclassInstance") -> str:
-    """Write a configuration dataclass as YAML that `load_experiment` reads back unchanged."""
-    return dump_mapping(asdict(config))
+def to_yaml(config: object) -> str:
+    """Write a configuration dataclass as YAML that `load_experiment` reads back unchanged.
+
+    By OmegaConf, which writes a number as its field has it: 2 for a `float` is 2.0 here and, read
+    back, at the sites. Both ends of secure aggregation must write the same.
+    """
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def deciding_settings(experiment: Experiment) -> dict[str, Any]:

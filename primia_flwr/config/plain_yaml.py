@@ -10,7 +10,7 @@ that nothing is built of it; numbers and keys are looked at after.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 import yaml
@@ -42,23 +42,6 @@ class _Loader(_BASE):  # type: ignore[misc]
         if keys and keys.most_common(1)[0][1] > 1:
             raise yaml.constructor.ConstructorError(problem="found duplicate key")
         return super().construct_mapping(node, deep=deep)
-
-
-_WRITER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-def _quoted_by_either() -> dict[Any, Any]:
-    found: dict[Any, Any] = defaultdict(list)
-    for resolvers in (_WRITER.yaml_implicit_resolvers, _Loader.yaml_implicit_resolvers):
-        for first, own in resolvers.items():
-            found[first] += own
-    return dict(found)
-
-
-class _Dumper(_WRITER):  # type: ignore[misc]
-    """PyYAML's safe dumper, which quotes text that any reader could take for something else."""
-
-    yaml_implicit_resolvers = _quoted_by_either()
 
 
 class _RefusedError(Exception):
@@ -94,14 +77,6 @@ def load_mapping(text: str, *, what: str, at_most: int = MAX_CHARACTERS) -> dict
         raise ConfigError(f"{what} is not valid YAML{_why(error)}; {_EXPECTED}") from None
     assert isinstance(content, dict)
     return content
-
-
-def dump_mapping(content: dict[str, Any]) -> str:
-    """Write plain values as YAML that `load_mapping` reads back unchanged, in their order."""
-    text: str = yaml.dump(
-        content, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
-    )
-    return text
 
 
 def _check_events(text: str, most: int) -> None:
