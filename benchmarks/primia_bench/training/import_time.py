@@ -35,14 +35,16 @@ width = {"outputs", "num_classes"} & set(inspect.signature(build_model).paramete
 model = build_model(load.Experiment().model, channels=1, seed=1, **{width.pop(): 3})
 torch.optim.Adam(model.parameters())
 """
-# As the site's executor does it: import what it preloads, drop the own modules, fork, import.
+# As the site's executor does it for a bundle of the installed version: import what it preloads,
+# fork, import the app; a checkout without `own_app` drops its own modules before.
 _SITE = f"""
 import importlib, os, sys, time
 from primia_flwr.site import executor
 for name in executor.PRELOADED:
     importlib.import_module(name)
-for name in [n for n in sys.modules if n.split('.')[0] == 'primia_flwr']:
-    del sys.modules[name]
+if 'primia_flwr.site.bundle.own_app' not in sys.modules:
+    for name in [n for n in sys.modules if n.split('.')[0] == 'primia_flwr']:
+        del sys.modules[name]
 if os.fork():
     os.wait()
 else:
