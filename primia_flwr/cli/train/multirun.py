@@ -90,7 +90,7 @@ def run_jobs(words: Sequence[str], job: _Job) -> dict[str, Any]:
         If the sweep cannot start. A job that fails is one of the results, with its reason.
     """
     results: list[dict[str, Any]] = []
-    folder = Path()
+    folder: Path | None = None
 
     def task(cfg: DictConfig) -> None:
         nonlocal folder
@@ -110,7 +110,8 @@ def run_jobs(words: Sequence[str], job: _Job) -> dict[str, Any]:
     try:
         enter_hydra(words, task)
     except KeyboardInterrupt:
-        print(f"the sweep goes on with primia train -m resume={folder}", file=sys.stderr)
+        if folder is not None:
+            print(f"the sweep goes on with primia train -m resume={folder}", file=sys.stderr)
         raise
     return {"runs": results, "ok": all(result.get("ok", True) for result in results)}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from omegaconf import DictConfig
 
 from primia_flwr.cli.main import run
-from primia_flwr.cli.train.multirun import words_of
+from primia_flwr.cli.train.multirun import run_jobs, words_of
 from primia_flwr.config.typed import quoted
 
 EXPECTED = "expected the folder of a sweep (with a multirun.yaml)"
@@ -65,3 +67,16 @@ def test_no_folder_is_one_sentence_and_leaves_nothing(
     assert run(["train", "-m", "resume=nowhere", "seed=1"]) == 2
     assert "seed=1 with -m resume=nowhere" in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_who_stops_a_sweep_is_told_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(["seed=1,2", f"hydra.sweep.dir={tmp_path / 'many'}"], job)
+    assert f"the sweep goes on with primia train -m resume={tmp_path / 'many'}" in (
+        capsys.readouterr().err
+    )
