@@ -48,48 +48,42 @@ def test_another_flower_is_left_alone() -> None:
     assert not pace.hasten_messages(types.ModuleType("flower"))
 
 
-def test_the_clock_is_lively_only_while_messages_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("flower")
-    module.time = time  # type: ignore[attr-defined]
-    assert pace.hasten_messages(module)
-    slept: list[float] = []
-    now = [1000.0]
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    module.time.sleep(3)  # no message yet
-    module.time.sleep(0.5)  # waiting for the answer to one
-    module.time.sleep(3)
-    now[0] += pace.LIVELY_FOR
-    module.time.sleep(3)
-    assert slept == [3, 0.03, 0.25, 3]
-    assert module.time.monotonic() == now[0], "all else is that of `time`"
+class Clock:
+    """A module of Flower that was hastened, the sleeps that it asks for, and the time it is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.module, self.slept, self.now = types.ModuleType("flower"), list[float](), 1000.0
+        self.module.time = time  # type: ignore[attr-defined]
+        assert pace.hasten_messages(self.module)
+        monkeypatch.setattr(time, "sleep", self.slept.append)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def sleep(self, seconds: float) -> None:
+        self.module.time.sleep(seconds)
 
 
-def test_an_answer_is_looked_for_often_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("flower")
-    module.time = time  # type: ignore[attr-defined]
-    assert pace.hasten_messages(module)
-    slept: list[float] = []
-    now = [1000.0]
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_the_clock_is_lively_only_while_messages_come(clock: Clock) -> None:
+    clock.sleep(3)  # no message yet
+    clock.sleep(0.5)  # waiting for the answer to one
+    clock.sleep(3)
+    clock.now += pace.LIVELY_FOR
+    clock.sleep(3)
+    assert clock.slept == [3, 0.03, 0.25, 3]
+    assert clock.module.time.monotonic() == clock.now, "all else is that of `time`"
+
+
+def test_an_answer_is_looked_for_often_at_first(clock: Clock) -> None:
     for moment in (0.0, 0.03, 1.0, 1.05, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0):
-        now[0] = 1000 + moment
-        module.time.sleep(0.5)
+        clock.now = 1000 + moment
+        clock.sleep(0.5)
     # 1.0 and 7.0 are more than half a second after the look before: another message.
-    assert slept == [0.03] * 4 + [
-        0.03,
-        0.05,
-        0.075,
-        0.1,
-        0.125,
-        0.15,
-        0.175,
-        0.2,
-        0.225,
-        0.25,
-        0.03,
-    ]
+    growing = [0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25]
+    assert clock.slept == [*[0.03] * 5, *growing, 0.03]
 
 
 def test_who_listens_wakes_when_the_bell_is_rung(tmp_path: Path) -> None:
