@@ -197,8 +197,8 @@ def finished_summary(run_dir: Path) -> dict[str, Any]:
 
     Raises
     ------
-    MetadataError
-        If its files cannot be read.
+    ConfigError
+        If its configuration cannot be read.
     """
     if not (run_dir / "metrics.json").is_file():
         return {}

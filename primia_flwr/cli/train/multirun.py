@@ -3,14 +3,15 @@
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import hydra
 import yaml
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -32,8 +33,6 @@ _SILENT = tuple(
     for word in (f"hydra/{kind}=disabled", f"hydra.{kind}.disable_existing_loggers=false")
 )
 _Job = Callable[[DictConfig, Path], dict[str, Any]]
-
-
 COMMAND_FILE = "multirun.yaml"  # Hydra's, with the words that began the sweep
 
 
@@ -76,8 +75,38 @@ def words_of(folder: Path) -> list[str]:
     return [*known, f"hydra.sweep.dir={quoted(str(folder.resolve()))}"]
 
 
-def run_jobs(words: Sequence[str], job: _Job) -> dict[str, Any]:
-    """Run the jobs of a sweep whose words were checked.
+def go_on(folder: Path, own: Sequence[str], job: _Job) -> dict[str, Any]:
+    """Go on with the sweep in a folder; `own` words count in place of those that began it.
+
+    Returns
+    -------
+    dict
+        As `run_jobs`.
+
+    Raises
+    ------
+    PrimiaError
+        If the folder holds no sweep, or one that is still running.
+    """
+    merged = {word.partition("=")[0]: word for word in (*words_of(folder), *own)}
+    with _only_one(folder):
+        return run_jobs(list(merged.values()), job, locked=True)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold a sweep's folder; its jobs are given to one process at a time."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(
+            f"{folder} is in use by another primia train -m; wait for it, or begin a new sweep"
+        ) from None
+
+
+def run_jobs(words: Sequence[str], job: _Job, *, locked: bool = False) -> dict[str, Any]:
+    """Run the jobs of a sweep whose words were checked, and whose folder may be held already.
 
     Returns
     -------
@@ -95,6 +124,8 @@ def run_jobs(words: Sequence[str], job: _Job) -> dict[str, Any]:
     def task(cfg: DictConfig) -> None:
         nonlocal folder
         runtime = HydraConfig.get()
+        if folder is None and not (locked or cfg.dry_run):
+            held.enter_context(_only_one(Path(runtime.sweep.dir)))
         folder = Path(runtime.sweep.dir)
         result: dict[str, Any] = {"overrides": list(runtime.overrides.task)}
         try:
@@ -107,12 +138,13 @@ def run_jobs(words: Sequence[str], job: _Job) -> dict[str, Any]:
             result |= {"ok": False, "error": f"{type(error).__name__}: {reason_of(error)}"}
         results.append(result)
 
-    try:
-        enter_hydra(words, task)
-    except KeyboardInterrupt:
-        if folder is not None:
-            print(f"the sweep goes on with primia train -m resume={folder}", file=sys.stderr)
-        raise
+    with ExitStack() as held:
+        try:
+            enter_hydra(words, task)
+        except KeyboardInterrupt:
+            if folder is not None:
+                print(f"the sweep goes on with primia train -m resume={folder}", file=sys.stderr)
+            raise
     return {"runs": results, "ok": all(result.get("ok", True) for result in results)}
 
 

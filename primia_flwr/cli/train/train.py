@@ -73,12 +73,11 @@ def _many(words: Sequence[str]) -> dict[str, Any]:
         from primia_flwr.cli.train.search import run_search_over  # PyTorch
 
         return run_search_over(asked)
-    from primia_flwr.cli.train.multirun import run_jobs, run_multirun, words_of
+    from primia_flwr.cli.train.multirun import go_on, run_multirun
 
     if folder := _sweep_to_resume(words):
         own = [word for word in words if not word.startswith("resume=")]
-        merged = {word.partition("=")[0]: word for word in (*words_of(folder), *own)}
-        return run_jobs(list(merged.values()), _job_gone_on_with)
+        return go_on(folder, own, _job_gone_on_with)
     return run_multirun(words, _one_job)
 
 

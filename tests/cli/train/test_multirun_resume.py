@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig
 
 from primia_flwr.cli.main import run
-from primia_flwr.cli.train.multirun import run_jobs, words_of
+from primia_flwr.cli.train.multirun import go_on, run_jobs, words_of
 from primia_flwr.config.typed import quoted
 
 EXPECTED = "expected the folder of a sweep (with a multirun.yaml)"
@@ -80,3 +80,23 @@ def test_who_stops_a_sweep_is_told_how_to_go_on(
     assert f"the sweep goes on with primia train -m resume={tmp_path / 'many'}" in (
         capsys.readouterr().err
     )
+
+
+def test_a_sweep_that_is_running_is_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, said = tmp_path / "many", []
+
+    def job(cfg: DictConfig, _: Path) -> dict[str, Any]:
+        before = (folder / "multirun.yaml").read_bytes()
+        assert run(["train", "-m", f"resume={folder}"]) == 2
+        said.append(" ".join(capsys.readouterr().err.split()))
+        assert (folder / "multirun.yaml").read_bytes() == before
+        return {"seed": cfg.seed}
+
+    done = run_jobs(["seed=1,2", f"hydra.sweep.dir={folder}"], job)
+    assert [one["seed"] for one in done["runs"]] == [1, 2]
+    assert len(said) == 2
+    assert all("is in use by another primia train -m" in sentence for sentence in said)
+    gone_on = go_on(folder, ["seed=3"], lambda cfg, _: {"seed": cfg.seed})
+    assert [one["seed"] for one in gone_on["runs"]] == [3]  # free again
