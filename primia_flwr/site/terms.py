@@ -141,12 +141,17 @@ def _same(key: str, own: str, *, ordinary: Any = None, private: bool = False) ->
 
 
 def _reads_labels(value: Any, config: _Config, policy: SitePolicy) -> bool:
-    """Say whether a task takes such labels as lie at the site: a class, a mask, or findings."""
+    """Say whether a task takes such labels as lie at the site: a class, a mask, or findings.
+
+    What counts single patients, too, is for secure sums, or for a policy that names such a task.
+    """
     if policy.plugin_task:
         return bool(value == policy.plugin_task)
     if type(value) is not str or value not in TASKS:
         return False
     asked, own = TASKS[value], TASKS[policy.data_task]
+    if asked.counts_patients and not own.counts_patients and not _secure(config):
+        return False
     return bool((asked.masked, asked.several) == (own.masked, own.several))
 
 
@@ -305,7 +310,10 @@ TERMS: tuple[_Term, ...] = (
     _Term(
         "data.task",
         _reads_labels,
-        lambda policy: f"one whose labels are those of data_task={policy.data_task} in this policy",
+        lambda policy: (
+            f"one whose labels are those of data_task={policy.data_task} in this policy, and which "
+            "counts single patients under secure aggregation only"
+        ),
     ),
     _Term(
         "data.classes",
