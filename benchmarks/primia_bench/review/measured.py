@@ -1,20 +1,32 @@
 """One run of one system on one split, and what the table says of it."""
 
+import json
+import math
+import re
+import signal
 import subprocess
 import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from primia_bench.review.patients import write_manifest
+from primia_bench.review.in_memory import LOST
+from primia_bench.review.patients import FLIPPED, SPLITS, write_manifest
 from primia_bench.review.systems import LOCAL, PLAIN, POOLED, System
 from primia_flwr.config.load import load_experiment
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.storage import plain_csv
 
 ENOUGH = 0.95  # of the pooled model's MCC
+_MODEL = "model.safetensors"
+_LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
+"""What two measurements need is made once."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +38,40 @@ class Bench:
     rounds: int
     sites: int
     size: int
+    until: float = math.inf  # of time.monotonic(): no run is begun later
 
-    def train(self, name: str, split: str, seed: int, *overrides: str) -> Path:
-        """Train, unless it is done; return the run's folder."""
-        folder = self.work / f"{name}-{split}-{seed}".replace(" ", "-").replace(",", "")
-        if not (folder / "metrics.json").exists():
-            manifest = write_manifest(self.root, split, sites=self.sites, seed=seed)
-            primia("train", *self._common(manifest, seed), f"output_dir={folder}", *overrides)
+    def train(
+        self,
+        name: str,
+        split: str,
+        seed: int,
+        *overrides: str,
+        asked: Mapping[str, float] | None = None,
+    ) -> Path:
+        """Train, unless it is done; return the run's folder. `asked`: of `review.in_memory`."""
+        folder = self.folder(name, split, seed)
+        with _LOCKS[folder]:
+            if not (folder / "metrics.json").exists():
+                self._train(folder, split, seed, overrides, asked)
         return folder
+
+    def _train(
+        self,
+        folder: Path,
+        split: str,
+        seed: int,
+        overrides: Sequence[str],
+        asked: Mapping[str, float] | None,
+    ) -> None:
+        if time.monotonic() > self.until:
+            raise RuntimeError("not begun: the time that was asked for was over")
+        manifest = write_manifest(self.root, split, sites=self.sites, seed=seed)
+        words = (*self._common(manifest, seed), f"output_dir={folder}", *overrides)
+        primia("train", *words, asked=asked)
+
+    def folder(self, name: str, split: str, seed: int) -> Path:
+        """Return where a run lies."""
+        return self.work / re.sub(r"[^\w.]+", "-", f"{name}-{self.sites}-{split}-{seed}")
 
     def _common(self, manifest: Path, seed: int) -> list[str]:
         names = ",".join(f"site-{n + 1}" for n in range(self.sites))
@@ -47,46 +85,61 @@ class Bench:
         ]  # fmt: skip
 
 
-def primia(*arguments: str) -> None:
-    """Run a command in a process of its own.
+def primia(*arguments: str, asked: Mapping[str, float] | None = None) -> None:
+    """Run a command in a process of its own, with its sites in memory.
 
     Raises
     ------
     RuntimeError
         With the last thing that it said, if it fails.
     """
-    command = [sys.executable, "-m", "primia_flwr.cli.main", *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-m", "primia_bench.review.in_memory", json.dumps(asked or {})]
+    done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
+    if done.returncode == -signal.SIGKILL:
+        raise KilledError
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise RuntimeError(said[-1] if said else f"exit code {done.returncode}")
 
 
+class KilledError(Exception):
+    """The process of a run was killed, as it was asked to be."""
+
+
+def reference(bench: Bench, split: str, seed: int) -> Path:
+    """Return the plain run, with each hospital alone and with all images in one place."""
+    return bench.train("plain", split, seed, PLAIN, f"baselines=[{LOCAL},{POOLED}]")
+
+
 def measure(bench: Bench, system: System, split: str, seed: int) -> dict[str, Any]:
     """Return the figures of one system on one split with one seed."""
-    reference = bench.train("plain", split, seed, PLAIN, f"baselines=[{LOCAL},{POOLED}]")
-    scores = read_json(reference / "metrics.json")
+    plain = reference(bench, split, seed)
+    scores = read_json(plain / "metrics.json")
     pooled = scores[POOLED]["mcc"]
-    found: dict[str, Any] = {"split": split, "seed": seed, "pooled_mcc": pooled}
+    found: dict[str, Any] = {"pooled_mcc": pooled}
     if system.baseline == POOLED:
         return {**found, "mcc": pooled, "roc_auc": scores[POOLED]["roc_auc"]}
     if system.baseline == LOCAL:
         of = scores[LOCAL].values()
         return {**found, **{k: float(np.mean([s[k] for s in of])) for k in ("mcc", "roc_auc")}}
-    run = reference if system.overrides == (PLAIN,) else _run(bench, system, split, seed)
+    run = plain if system.overrides == (PLAIN,) else _run(bench, system, split, seed)
     return {**found, **_scores(run), **_costs(run, pooled, bench.sites)}
 
 
 def _run(bench: Bench, system: System, split: str, seed: int) -> Path:
-    words = list(system.overrides)
-    if "strategy=single" in words:  # as many passes in its one round as the others in all
-        words += ["federation.rounds=1", f"training.local_epochs={bench.rounds}"]
-    return bench.train(system.name, split, seed, *words)
+    return bench.train(system.name, split, seed, *_words(bench, system))
+
+
+def _words(bench: Bench, system: System) -> tuple[str, ...]:
+    if not system.one_round:
+        return system.overrides
+    # As many passes in its one round as the others in all.
+    longer = ("federation.rounds=1", f"training.local_epochs={bench.rounds}")
+    return (*system.overrides, *longer)
 
 
 def _scores(run: Path) -> dict[str, Any]:
     found = read_json(run / "metrics.json")["federated"]
-    facts = read_json(run / "run.json")
     experiment = load_experiment((run / "config.yaml").read_text(encoding="utf-8"))
     interval = read_json(run / "evidence.json")["figures"]["Federated"]["mcc"]
     return {
@@ -94,7 +147,7 @@ def _scores(run: Path) -> dict[str, Any]:
         "mcc_interval": [interval[key] for key in ("low", "high")],
         "roc_auc": found["roc_auc"],
         "epsilon": experiment.privacy.promised_epsilon or None,
-        "seconds": facts["seconds"],
+        "processor_seconds": read_json(run / LOST)["processor_seconds"],
     }
 
 
@@ -108,35 +161,61 @@ def _costs(run: Path, pooled: float, sites: int) -> dict[str, Any]:
     return {"bytes_a_site": round(sent[-1]), "bytes_a_site_until_enough": enough}
 
 
-def seen_by(bench: Bench, system: System, split: str, options: list[str]) -> list[dict[str, Any]]:
-    """Return how alike an attack's pictures are to the images behind what each party got."""
-    return [
-        _attacked(bench, system, split, party, target, options) for party, target in system.sees
-    ]
+def boosted(bench: Bench, system: System, seed: int) -> dict[str, Any]:
+    """Return the score where a site turns its labels, and sends its update once for each site."""
+    name, asked = f"boosted {system.name}", {"boost": bench.sites}
+    run = bench.train(name, FLIPPED, seed, *_words(bench, system), asked=asked)
+    return {"mcc": read_json(run / "metrics.json")["federated"]["mcc"]}
 
 
-def _attacked(
-    bench: Bench, system: System, split: str, party: str, target: str, options: list[str]
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"party": party, "target": target}
+def failing(bench: Bench, system: System, seed: int, share: float) -> dict[str, Any]:
+    """Return the score where a share of the sites fails in each round, and how many did."""
+    words = (*_words(bench, system), "federation.round_timeout=1", "federation.min_sites=3")
+    if system.secure:
+        words += ("aggregation.allow_other_survivors=true",)
+    run = bench.train(f"failing {system.name}", SPLITS[0], seed, *words, asked={"failing": share})
+    mcc = read_json(run / "metrics.json")["federated"]["mcc"]
+    return {"mcc": mcc, "lost": read_json(run / LOST)["lost"]}
+
+
+def killed(bench: Bench, system: System, seed: int) -> dict[str, Any]:
+    """Kill the coordinator midway, go on; say whether the model is that of the unbroken run."""
+    if system.one_round:
+        return {"not_run": "one round: no checkpoint before its end"}
+    plain = system.overrides == (PLAIN,)
+    whole = reference(bench, SPLITS[0], seed) if plain else _run(bench, system, SPLITS[0], seed)
+    name = f"killed {system.name}"
+    folder = bench.folder(name, SPLITS[0], seed)
     try:
-        run = bench.train(
-            f"recorded {system.name}", split, 1, *(system.recorded or system.overrides),
-            "debug.record_received=true", "federation.rounds=2", "training=sgd",
-            "training.momentum=0", "training.weight_decay=0", "training.schedule=constant",
-            "training.warmup=0", "training.learning_rate=0.01", "training.batch_size=8",
-            "training.sync_every_n_batches=1", "model.norm=group",
-        )  # fmt: skip
-        folder = run / "attack" / target
+        midway = {"dies_in": 1 + bench.rounds // 2}
+        bench.train(name, SPLITS[0], seed, *system.overrides, asked=midway)
+    except KilledError:
+        primia("train", f"resume={folder}", "quiet=true")
+    mcc = read_json(folder / "metrics.json")["federated"]["mcc"]
+    same = (folder / _MODEL).read_bytes() == (whole / _MODEL).read_bytes()
+    return {"mcc": mcc, "same_model": same}
+
+
+def seen_by(
+    bench: Bench, system: System, split: str, target: str, options: Sequence[str]
+) -> dict[str, Any]:
+    """Return how alike an attack's pictures are to the images behind what a party got."""
+    words = system.recorded or system.overrides
+    run = bench.train(
+        f"recorded {' '.join(words)}", split, 1, *words,
+        "debug.record_received=true", "federation.rounds=2", "training=sgd",
+        "training.momentum=0", "training.weight_decay=0", "training.schedule=constant",
+        "training.warmup=0", "training.learning_rate=0.01", "training.batch_size=8",
+        "training.sync_every_n_batches=1", "model.norm=group",
+    )  # fmt: skip
+    folder = run / "attack" / target
+    with _LOCKS[folder]:
         if not (folder / "attack.json").exists():
-            words = (f"run={run}", f"target={target}", f"output={folder}", "quiet=true")
-            primia("attack", *words, *options)
-    except RuntimeError as error:
-        return {**row, "not_run": str(error).replace(str(bench.work), "")}
+            asked = (f"run={run}", f"target={target}", f"output={folder}", "quiet=true")
+            primia("attack", *asked, *options)
     found = read_json(folder / "attack.json")["arms"]
     mine, control = found[target], found["noise"]
     return {
-        **row,
         "ssim": round(mine["mean_ssim"], 3),
         "ssim_of_random_numbers": round(control["mean_ssim"], 3),
         "identified": mine["identified_by_pixels"],

@@ -7,7 +7,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy import stats
 
-NOT_RUN = "not run"
+NOT_RUN, ENDED = "not run", "the run stops"
+_ARMS = ("flipped", "boosted", "more_sites", "failing", "killed")
 _TEMPLATE = "review.md.jinja"
 
 
@@ -23,16 +24,31 @@ def page(found: dict[str, Any]) -> str:
 
 
 def _row(name: str, row: dict[str, Any], splits: list[str]) -> dict[str, Any]:
-    flipped = row.get("flipped", {}).get("mcc")
     return {
         "name": name,
         "source": row["source"],
         "trusted": row["trusted"],
         "quality": [_of_split(row["runs"], split) for split in splits],
-        "flipped": NOT_RUN if flipped is None else f"{flipped:.3f}",
+        "stressed": _stressed(row) if "failing" in row else [],
+        "lies": [_mcc(row, "flipped"), _mcc(row, "boosted")],
+        "more_sites": _mcc(row, "more_sites"),
         "costs": _costs([run for run in row["runs"] if "bytes_a_site" in run]),
         "seen": [_seen(seen) for seen in row.get("seen", [])],
     }
+
+
+def _mcc(row: dict[str, Any], arm: str) -> str:
+    found = row.get(arm, {})
+    if "mcc" in found:
+        return f"{found['mcc']:.3f}"
+    return ENDED if found.get("not_run", "").startswith("error:") else NOT_RUN
+
+
+def _stressed(row: dict[str, Any]) -> list[str]:
+    lost, killed = row["failing"].get("lost"), row["killed"]
+    answers = f"{sum(lost.values())}" if lost else NOT_RUN
+    same = {True: "the same", False: f"another, {_mcc(row, 'killed')}"}
+    return [answers, _mcc(row, "failing"), same.get(killed.get("same_model"), NOT_RUN)]
 
 
 def _of_split(runs: list[dict[str, Any]], split: str) -> str:
@@ -62,7 +78,7 @@ def _costs(runs: list[dict[str, Any]]) -> list[str]:
         f"{np.mean([run['bytes_a_site'] for run in runs]) / 1e6:.1f}",
         f"{np.mean([run[enough] for run in there]) / 1e6:.1f}" if there else "",
         f"{len(there)} of {len(runs)}",
-        f"{np.mean([run['seconds'] for run in runs]):.0f}",
+        f"{np.mean([run['processor_seconds'] for run in runs]):.0f}",
         f"{max(epsilon):.2f}" if epsilon else "none promised",
     ]
 
@@ -80,7 +96,7 @@ def _missing(found: dict[str, Any]) -> list[tuple[str, str]]:
     failed = {
         name: run["not_run"]
         for name, row in found["rows"].items()
-        for run in (*row["runs"], *row.get("seen", []))
+        for run in (*row["runs"], *row.get("seen", []), *(row.get(arm, {}) for arm in _ARMS))
         if "not_run" in run
     }
     return [*found["not_run"].items(), *failed.items()]

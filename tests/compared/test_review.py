@@ -1,0 +1,60 @@
+"""The review's table: what a lying site sends, which cells there are, what a page says of them."""
+
+import torch
+from primia_bench.review.cells import Size, cells
+from primia_bench.review.in_memory import boosted
+from primia_bench.review.measured import Bench
+from primia_bench.review.page import page
+from primia_bench.review.systems import NOT_RUN, SYSTEMS
+
+
+def test_a_boosted_update_is_so_many_times_as_long():
+    start = {"weight": torch.tensor([1.0, 2.0]), "batches": torch.tensor(3)}
+    end = {"weight": torch.tensor([1.5, 1.0]), "batches": torch.tensor(7)}
+    sent = boosted(start, end, 4)
+    assert sent["weight"].tolist() == [3.0, -2.0]
+    assert sent["batches"].item() == 7
+
+
+def test_every_row_is_scored_for_each_split_and_seed_before_anything_else(tmp_path):
+    size = Size(("iid", "dirichlet 0.3"), (1, 2, 3), more_sites=20, failing=0.25, stressed=True)
+    found = [*cells(Bench(tmp_path, tmp_path, 10, 4, 32), SYSTEMS, size)]
+    scores = [cell for cell in found if cell.arm == "runs"]
+    assert len(scores) == 6 * len(SYSTEMS)
+    assert found[: len(scores)] == scores
+    assert [cell.facts["seed"] for cell in scores[:: 2 * len(SYSTEMS)]] == [1, 2, 3]
+    more = [cell for cell in found if cell.arm == "more_sites"]
+    assert {cell.of[0].sites for cell in more} == {20}
+
+
+def test_a_page_says_what_was_not_run_and_which_runs_stopped():
+    run = {"split": "iid", "mcc": 0.75, "pooled_mcc": 0.8, "bytes_a_site": 2_500_000}
+    costs = {"bytes_a_site_until_enough": None, "processor_seconds": 3.6, "epsilon": None}
+    stopped = {"not_run": "error: this site has trained nothing that it could hand on"}
+    row = {
+        "source": "Chang et al. 2018",
+        "trusted": "the next hospital",
+        "runs": [{**run, **costs, "seed": 1}, {**run, **costs, "seed": 2, "mcc": 0.65}],
+        "seen": [{"party": "next hospital", "target": "relayed_model", "not_run": "not begun"}],
+        "flipped": {"mcc": 0.5},
+        "boosted": stopped,
+        "failing": {"mcc": 0.25, "lost": {"before": 1, "in": 0, "after": 2}},
+        "killed": {"mcc": 0.7, "same_model": False},
+    }
+    facts = {"patients": 240, "sites": 4, "size": 32, "rounds": 10, "more_sites": 20}
+    found = page(
+        {**facts, "failing": 0.25, "seeds": [1, 2], "splits": ["iid"], "not_run": NOT_RUN,
+         "rows": {"cyclic transfer": row}}
+    )  # fmt: skip
+    # Differences -0.05 and -0.15: mean -0.1, half width 0.05 times 12.706 of one degree of freedom.
+    assert "| cyclic transfer | Chang et al. 2018 | 0.700 (-0.100, -0.735 to +0.535) |" in found
+    assert (
+        "| cyclic transfer | 0.500 | the run stops | not run | 3 | 0.250 | another, 0.700 |"
+        in found
+    )
+    assert "| cyclic transfer | 2.5 |  | 0 of 2 | 4 | none promised |" in found
+    assert (
+        "| the next hospital | next hospital (relayed_model) | not run | not run | not run |"
+        in found
+    )
+    assert "| cyclic transfer | error: this site has trained nothing" in found
