@@ -71,7 +71,7 @@ SOUND = (
     Setting(name="two rounds, the clip kept", rounds=2),
 )
 BROKEN = (
-    Setting(name="counts not paid for", count_noise=0.52, unpaid=True, runs=20_000),
+    Setting(name="counts not paid for", count_noise=0.52, unpaid=True, runs=8000),
     Setting(name="a third of the noise on the count", count_factor=1 / 3),
 )
 

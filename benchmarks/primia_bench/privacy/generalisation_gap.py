@@ -1,0 +1,164 @@
+"""Does the noise of DP-SGD regularise? The gap between training and test, against the noise.
+
+Usage: python -m primia_bench.privacy.generalisation_gap [--noises 0 0.5 1 2 4] [--seeds 1 2 3]
+    [--output benchmarks/results/generalisation_gap.json]
+The claim of Wu et al. 2019 (P3SGD) on the handwritten digits of scikit-learn: a small network on
+few of them, so that it has something to overfit; each digit is a unit. Private steps as a site
+takes them (`fit_private`), with one and four steps of a unit before it is clipped, and with a fixed
+clip and one that moves. Noise 0 is clipped without noise: no privacy. Gap: MCC on the training
+digits less MCC on the others. Means over the seeds, which deal out other digits and first weights,
+with 95 % limits of Student's t. Noise and draws come from the operating system, so the figures
+change a little from run to run.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from sklearn.datasets import load_digits
+from sklearn.metrics import matthews_corrcoef
+from torch import nn
+
+from primia_bench.machine import describe_machine, publish
+from primia_flwr.config.experiment.privacy import PrivacyConfig
+from primia_flwr.config.experiment.training import TrainingConfig
+from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.privacy.accounting.accountant import epsilon
+from primia_flwr.training.normalisation import Normalisation
+from primia_flwr.training.private import fit_private
+from primia_flwr.training.private_plan import PrivatePlan
+from primia_flwr.training.recipe import Recipe
+
+DELTA = 1e-3
+_SILENT = 1e-6  # noise multiplier of what is called 0
+_SCALE = Normalisation((0.3,), (0.35,))
+_HIDDEN, _CLASSES, _PIXELS = 32, 10, 64
+_QUANTILE = {"fixed": 0.0, "adaptive": 0.5}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training: the noise, the clip (`fixed`, `adaptive`), the steps of a unit."""
+
+    noise_multiplier: float
+    clip: str
+    unit_steps: int
+
+
+def digits(seed: int, train: int) -> tuple[LabelledImages, LabelledImages]:
+    """Deal the digits out: so many to train on, and all the others."""
+    found = load_digits()
+    order = np.random.default_rng(seed).permutation(len(found.target))
+    pixels = torch.from_numpy((found.images * 255 / 16).round().astype(np.uint8))[:, None]
+    names = tuple(f"{at:04d}.png" for at in range(len(order)))
+    labels = torch.from_numpy(found.target.astype(np.int64))
+    whole = LabelledImages(pixels, labels, names, names, tuple(map(str, range(_CLASSES))))
+    return whole.select(order[:train].tolist()), whole.select(order[train:].tolist())
+
+
+def network(seed: int) -> nn.Module:
+    """Return a perceptron of 2,410 numbers."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(_PIXELS, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _CLASSES)
+    )
+
+
+def measure(arm: Arm, seed: int, args: argparse.Namespace) -> dict[str, float]:
+    """Train once; return the MCC on both sets, and the last clip."""
+    train, test = digits(seed, args.train)
+    model = network(seed)
+    noise = arm.noise_multiplier or _SILENT
+    privacy = PrivacyConfig(
+        mode="dp_sgd",
+        unit="image",
+        noise_multiplier=noise,
+        expected_batch=args.batch,
+        steps=args.steps,
+        engine="loop" if arm.unit_steps > 1 else "ghost",
+        micro_batch=args.batch * 2,
+        patient_steps=arm.unit_steps,
+        patient_rate=args.unit_rate,
+        clip_quantile=_QUANTILE[arm.clip],
+    )
+    training = TrainingConfig(
+        optimizer="sgd", learning_rate=args.rate, min_learning_rate=args.rate, warmup=0.0,
+        schedule="constant", momentum=0.0, weight_decay=0.0, device="cpu",
+    )  # fmt: skip
+    plan = PrivatePlan(noise, args.batch / args.train, args.steps, 0, args.steps)
+    left = fit_private(model, train, Recipe(training, _SCALE, seed), privacy, plan)
+    return {"train": mcc(model, train), "test": mcc(model, test), "clip": left.clip_norm}
+
+
+def mcc(model: nn.Module, images: LabelledImages) -> float:
+    """Return the Matthews correlation of a model's guesses."""
+    with torch.no_grad():
+        guesses = model.eval()(_SCALE.apply(images.images)).argmax(dim=1)
+    return float(matthews_corrcoef(images.labels.numpy(), guesses.numpy()))
+
+
+def row(arm: Arm, found: list[dict[str, float]], args: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of an arm: of all seeds, their means and limits."""
+    plan = PrivatePlan(arm.noise_multiplier, args.batch / args.train, args.steps, 0, args.steps)
+    cost = epsilon([plan.event], delta=DELTA).epsilon if arm.noise_multiplier else None
+    gaps = [one["train"] - one["test"] for one in found]
+    return {
+        "noise_multiplier": arm.noise_multiplier,
+        "clip": arm.clip,
+        "unit_steps": arm.unit_steps,
+        "epsilon": None if cost is None else round(cost, 2),
+        "gap": limits(gaps),
+        "train_mcc": limits([one["train"] for one in found]),
+        "test_mcc": limits([one["test"] for one in found]),
+        "last_clip": [round(one["clip"], 4) for one in found],
+    }
+
+
+def limits(values: list[float]) -> dict[str, Any]:
+    """Return the mean of the seeds and half the width of its 95 % interval."""
+    half = None
+    if len(values) > 1:
+        half = round(float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)), 4)
+    each = [round(value, 4) for value in values]
+    return {"mean": round(float(np.mean(values)), 4), "half_width": half, "seeds": each}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--noises", type=float, nargs="+", default=[0, 0.5, 1, 2, 4])
+    parser.add_argument("--unit-steps", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--train", type=int, default=150, help="digits to train on")
+    parser.add_argument("--batch", type=int, default=75, help="expected units of a step")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rate")
+    parser.add_argument("--unit-rate", type=float, default=0.05, help="of a unit's own steps")
+    parser.add_argument("--output", default="", help="also write the JSON to this file")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, started = [], time.process_time()
+    for arm in (Arm(*each) for each in product(args.noises, _QUANTILE, args.unit_steps)):
+        rows.append(row(arm, [measure(arm, seed, args) for seed in args.seeds], args))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    asked = {key: value for key, value in vars(args).items() if key != "output"}
+    publish(
+        {
+            "benchmark": "generalisation_gap",
+            "settings": {**asked, "delta": DELTA, "quantile": _QUANTILE["adaptive"]},
+            "rows": rows,
+            "processor_seconds": round(time.process_time() - started),
+            "machine": describe_machine(),
+        },
+        args.output,
+    )
+
+
+if __name__ == "__main__":
+    main()
