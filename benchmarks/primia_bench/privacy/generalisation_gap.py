@@ -8,15 +8,17 @@ takes them (`fit_private`), with one and four steps of a unit before it is clipp
 clip and one that moves. Noise 0 is clipped without noise: no privacy. Gap: MCC on the training
 digits less MCC on the others. Means over the seeds, which deal out other digits and first weights,
 with 95 % limits of Student's t. Noise and draws come from the operating system, so the figures
-change a little from run to run.
+change a little from run to run. Rows that the output file has already, with the same settings, are
+not measured again.
 """
 
 import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import matthews_corrcoef
 from torch import nn
 
-from primia_bench.machine import describe_machine, publish
+from primia_bench.machine import describe_machine, publish, save
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.training import TrainingConfig
 from primia_flwr.data.dataset import LabelledImages
@@ -87,6 +89,7 @@ def measure(arm: Arm, seed: int, args: argparse.Namespace) -> dict[str, float]:
         patient_steps=arm.unit_steps,
         patient_rate=args.unit_rate,
         clip_quantile=_QUANTILE[arm.clip],
+        clip_count_noise=args.count_noise,
     )
     training = TrainingConfig(
         optimizer="sgd", learning_rate=args.rate, min_learning_rate=args.rate, warmup=0.0,
@@ -104,20 +107,21 @@ def mcc(model: nn.Module, images: LabelledImages) -> float:
     return float(matthews_corrcoef(images.labels.numpy(), guesses.numpy()))
 
 
-def row(arm: Arm, found: list[dict[str, float]], args: argparse.Namespace) -> dict[str, Any]:
+def row(arm: Arm, args: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of an arm: of all seeds, their means and limits."""
+    started = time.process_time()
+    found = [measure(arm, seed, args) for seed in args.seeds]
     plan = PrivatePlan(arm.noise_multiplier, args.batch / args.train, args.steps, 0, args.steps)
     cost = epsilon([plan.event], delta=DELTA).epsilon if arm.noise_multiplier else None
     gaps = [one["train"] - one["test"] for one in found]
     return {
-        "noise_multiplier": arm.noise_multiplier,
-        "clip": arm.clip,
-        "unit_steps": arm.unit_steps,
+        **asdict(arm),
         "epsilon": None if cost is None else round(cost, 2),
         "gap": limits(gaps),
         "train_mcc": limits([one["train"] for one in found]),
         "test_mcc": limits([one["test"] for one in found]),
         "last_clip": [round(one["clip"], 4) for one in found],
+        "processor_seconds": round(time.process_time() - started, 1),
     }
 
 
@@ -135,29 +139,47 @@ def main() -> None:
     parser.add_argument("--noises", type=float, nargs="+", default=[0, 0.5, 1, 2, 4])
     parser.add_argument("--unit-steps", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--train", type=int, default=150, help="digits to train on")
-    parser.add_argument("--batch", type=int, default=75, help="expected units of a step")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--rate", type=float, default=1.0, help="learning rate")
+    parser.add_argument("--train", type=int, default=120, help="digits to train on")
+    parser.add_argument("--batch", type=int, default=60, help="expected units of a step")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=0.5, help="learning rate")
     parser.add_argument("--unit-rate", type=float, default=0.05, help="of a unit's own steps")
+    parser.add_argument("--count-noise", type=float, default=6.0, help="of the adaptive clip")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows, started = [], time.process_time()
-    for arm in (Arm(*each) for each in product(args.noises, _QUANTILE, args.unit_steps)):
-        rows.append(row(arm, [measure(arm, seed, args) for seed in args.seeds], args))
+    known, rows = known_rows(args), list[dict[str, Any]]()
+    for steps, clip, noise in product(args.unit_steps, _QUANTILE, args.noises):
+        arm = Arm(noise, clip, steps)
+        before = next((old for old in known if asdict(arm).items() <= old.items()), None)
+        rows.append(before or row(arm, args))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    asked = {key: value for key, value in vars(args).items() if key != "output"}
-    publish(
-        {
-            "benchmark": "generalisation_gap",
-            "settings": {**asked, "delta": DELTA, "quantile": _QUANTILE["adaptive"]},
-            "rows": rows,
-            "processor_seconds": round(time.process_time() - started),
-            "machine": describe_machine(),
-        },
-        args.output,
-    )
+        save(report(rows + [old for old in known if old not in rows], args), args.output)
+    publish(report(rows, args), args.output)
+
+
+def known_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of the output file, if it has the same settings."""
+    path = Path(args.output)
+    found = json.loads(path.read_text()) if args.output and path.is_file() else {}
+    return list(found["rows"]) if found.get("settings") == settings(args) else []
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what makes rows comparable."""
+    keys = ("seeds", "train", "batch", "steps", "rate", "unit_rate", "count_noise")
+    chosen = {key: getattr(args, key) for key in keys}
+    return {**chosen, "delta": DELTA, "quantile": _QUANTILE["adaptive"]}
+
+
+def report(rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Return what is published."""
+    return {
+        "benchmark": "generalisation_gap",
+        "settings": settings(args),
+        "rows": rows,
+        "machine": describe_machine(),
+    }
 
 
 if __name__ == "__main__":
