@@ -74,6 +74,7 @@ bench-dp: install  ## measure differential privacy: images/s and memory of each 
 bench-privacy: install  ## measure differential privacy: the accountant, the audit (minutes)
 	@$(BIN)/python -m primia_bench.privacy.accounting --output benchmarks/results/privacy_accounting.json
 	@$(BIN)/python -m primia_bench.privacy.audit --output benchmarks/results/dp_audit.json
+	@$(BIN)/python -m primia_bench.privacy.generalisation_gap --output benchmarks/results/generalisation_gap.json
 
 bench-utility: install  ## measure differential privacy: quality by epsilon on the radiographs (DATA=…; an hour or more)
 	@$(BIN)/python -m primia_bench.privacy.utility --data $(DATA) --arms norm scratch --output benchmarks/results/dp_utility.json

@@ -15,7 +15,7 @@ from primia_flwr.messages import keys
 from primia_flwr.privacy.accounting.run_plan import Wish
 from primia_flwr.privacy.mechanisms import statistics
 from primia_flwr.privacy.mechanisms.units import units_of
-from primia_flwr.training.private import wish_of
+from primia_flwr.training.private_plan import wish_of
 
 
 def answer_noisy_statistics(message: Message, context: Context) -> Message:

@@ -16,6 +16,7 @@ from clients.handlers.first_weights import check_first_weights
 from clients.handlers.local_round import add_unsent, recipe_of, train_round
 from clients.handlers.message import arrived_model, round_config
 from clients.reply import reply_to
+from clients.site.adaptive_clip import adaptive_clip_norm, keep_adaptive_clip_norm
 from clients.site.identity import SecureSite, open_member
 from clients.site.ledger_request import Account
 from clients.site.opened import OpenSite, open_site
@@ -29,13 +30,8 @@ from primia_flwr.privacy.accounting.events import AnyEvent
 from primia_flwr.privacy.accounting.run_plan import Wish
 from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
 from primia_flwr.privacy.mechanisms.shared_step import StepNoise
-from primia_flwr.training.private import (
-    PrivatePlan,
-    fit_private,
-    plan_private,
-    shared_step,
-    wish_of,
-)
+from primia_flwr.training.private import PrivateRound, fit_private, shared_step
+from primia_flwr.training.private_plan import PrivatePlan, plan_private, wish_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +129,7 @@ class _NoisySteps(_PrivateAnswer):
     """
 
     _plan: PrivatePlan
+    _round: PrivateRound
 
     def plan(self, ledger: Ledger) -> None:
         """Take the noise of the run's plan; at the first request the site solves for it."""
@@ -163,21 +160,23 @@ class _NoisySteps(_PrivateAnswer):
         add_unsent(self.site, model)
         training = self.site.experiment.training
         before = self.site.state.load(self.number - 1)
-        state, self._optimizer = fit_private(
+        self._round = fit_private(
             model,
             self.account.images,
             recipe_of(self.site, normalisation),
             self.privacy,
             self._plan,
             optimizer_state=before.optimizer if training.optimizer_state == "keep" else None,
+            clip_norm=adaptive_clip_norm(self.site, self.number - 1),
             on_progress=progress_writer(self.site, self.number),
         )
-        return state
+        return self._round.state
 
     def keep(self, ledger: Ledger, receipt: Receipt, state: _State) -> None:
-        """Keep the model for a repetition, and the optimiser's state: it is paid for only now."""
+        """Keep the model for a repetition, and what the next round begins with: paid for by now."""
+        keep_adaptive_clip_norm(self.site, self._round.clip_norm, self.number)
         ledger.store(receipt, save_tensors(state))
-        self.site.state.save(self.number, RoundState(self._optimizer))
+        self.site.state.save(self.number, RoundState(self._round.optimizer_state))
 
 
 class _NoisySum(_PrivateAnswer):

@@ -10,7 +10,7 @@ from primia_flwr.privacy.accounting.accountant import epsilon
 from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter, check_delta
 from primia_flwr.privacy.accounting.run_plan import Wish, spent_by
 from primia_flwr.privacy.mechanisms.units import units_of
-from primia_flwr.training.private import plan_private, simulated_plan
+from primia_flwr.training.private_plan import plan_private, simulated_plan
 
 
 def planned_privacy(

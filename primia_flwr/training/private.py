@@ -2,8 +2,9 @@
 
 Every step draws units of privacy at random, clips what each of them wants, adds noise, and divides
 by the batch that is expected, not by the one that came. Each view is augmented under a secret seed
-of its own: one unit more changes nothing of what the others contribute. What comes out is the model
-and the optimiser's state, both functions of noisy sums only; losses and counts are never returned.
+of its own: one unit more changes nothing of what the others contribute. What comes out is the
+model, the optimiser's state and the clipping norm, functions of noisy sums only; losses and exact
+counts are never returned.
 
 Source: Abadi et al. 2016, Algorithm 1; De et al. 2022 for several views of a unit.
 """
@@ -12,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,13 +22,10 @@ from torch import Tensor, nn
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.transforms import build_augmentation
-from primia_flwr.privacy.accounting.events import SampledGaussian
-from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter
-from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish
 from primia_flwr.privacy.clipping.admission import refuse_mixup
 from primia_flwr.privacy.clipping.engine import Engine
 from primia_flwr.privacy.clipping.table import build_engine
-from primia_flwr.privacy.mechanisms import statistics
+from primia_flwr.privacy.mechanisms.adaptive_clip import AdaptiveGradient, ClipRule
 from primia_flwr.privacy.mechanisms.dp_step import Mechanism, NoisyGradient, clipped_total
 from primia_flwr.privacy.mechanisms.randomness import fresh_seed, view_seeds
 from primia_flwr.privacy.mechanisms.units import Units, units_of
@@ -39,6 +37,7 @@ from primia_flwr.training.optimizer import (
     set_learning_rate,
     unpack_state,
 )
+from primia_flwr.training.private_plan import PrivatePlan
 from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.round import Progress
 from primia_flwr.training.schedules import learning_rate
@@ -47,75 +46,15 @@ _State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class PrivatePlan:
-    """The noisy steps of one round at one site.
+class PrivateRound:
+    """What a private round leaves, on the CPU: all of it may be known to everybody.
 
-    `start_step`: steps of the rounds before; `total_steps`: of all rounds.
+    The model's state, the optimiser's, and the norm to which the next round's first step clips.
     """
 
-    noise_multiplier: float
-    sampling_rate: float
-    steps: int
-    start_step: int
-    total_steps: int
-
-    @property
-    def event(self) -> SampledGaussian:
-        """What the round costs."""
-        return self._of(self.steps)
-
-    @property
-    def whole_run(self) -> SampledGaussian:
-        """What all rounds cost."""
-        return self._of(self.total_steps)
-
-    def _of(self, steps: int) -> SampledGaussian:
-        return SampledGaussian(
-            noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=steps
-        )
-
-
-def wish_of(cfg: PrivacyConfig, *, units: int, num_rounds: int) -> Wish:
-    """Return what a whole run of noisy steps asks of a site with so many units.
-
-    Its noise is the configured one, or the least with which all rounds, as many repeated rounds as
-    configured, and noisy statistics stay within the configured epsilon.
-    """
-    step = SampledGaussian(
-        noise_multiplier=cfg.noise_multiplier or 1.0,
-        sampling_rate=min(1.0, cfg.expected_batch / units),
-        steps=cfg.steps * (num_rounds + cfg.repeats),
-    )
-    once = (statistics.cost(cfg.statistics_noise),) if cfg.statistics_noise else ()
-    return Wish((*once, step), cfg.epsilon)
-
-
-def simulated_plan(cfg: PrivacyConfig, *, units: int, num_rounds: int) -> RunPlan:
-    """Return the plan of a site whose ledger begins with this run, and its ceiling is the run's.
-
-    Raises
-    ------
-    ConfigError
-        If no noise is large enough for the epsilon.
-    """
-    begun = SiteFilter.planned(epsilon=cfg.epsilon or ANY_CEILING, delta=cfg.delta)
-    return wish_of(cfg, units=units, num_rounds=num_rounds).solve(
-        begun, ceiling=cfg.epsilon or None
-    )
-
-
-def plan_private(
-    cfg: PrivacyConfig, run: RunPlan, *, round_number: int, num_rounds: int
-) -> PrivatePlan:
-    """Plan round `round_number` (from 1) of `num_rounds`, with the noise of the run's plan."""
-    (step,) = (event for event in run.events if isinstance(event, SampledGaussian))
-    return PrivatePlan(
-        noise_multiplier=step.noise_multiplier,
-        sampling_rate=step.sampling_rate,
-        steps=cfg.steps,
-        start_step=(round_number - 1) * cfg.steps,
-        total_steps=cfg.steps * num_rounds,
-    )
+    state: _State
+    optimizer_state: _State
+    clip_norm: float
 
 
 def unit_names(unit: str, images: LabelledImages) -> tuple[str, ...]:
@@ -131,8 +70,9 @@ def fit_private(
     plan: PrivatePlan,
     *,
     optimizer_state: Mapping[str, Tensor] | None = None,
+    clip_norm: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[_State, _State]:
+) -> PrivateRound:
     """Take a round's noisy steps.
 
     Parameters
@@ -149,22 +89,26 @@ def fit_private(
         Which steps, with how much noise.
     optimizer_state : mapping of name to tensor, optional
         Of the round before.
+    clip_norm : float, optional
+        Of the round before, where the clip is adaptive; by default the configured one.
     on_progress : callable, optional
         Called after each step, without a loss.
 
     Returns
     -------
-    tuple of dict
-        The model's state and the optimiser's, on the CPU: both may be known to everybody.
+    PrivateRound
+        The model's state, the optimiser's, and the clipping norm.
 
     Raises
     ------
     ConfigError
-        If the model has a layer that cannot be clipped, or the recipe blends images (MixUp).
+        If the model has a layer that cannot be clipped, the recipe blends images (MixUp), or an
+        adaptive clip's counts alone cost what a step may.
     """
     cfg = recipe.training
+    privacy = replace(privacy, clip_norm=clip_norm or privacy.clip_norm)
     with _clipping(model, images, recipe, privacy, plan) as (engine, batches):
-        gradient = NoisyGradient(engine, mechanism=batches.mechanism)
+        gradient = _gradient(engine, batches.mechanism, privacy)
         optimizer = build_optimizer(model, cfg)
         unpack_state(optimizer, model, dict(optimizer_state or {}), kind=cfg.optimizer)
         started = time.monotonic()
@@ -174,7 +118,17 @@ def fit_private(
             optimizer.step()
             if on_progress:
                 on_progress(_progress(done, plan.steps, started, batches.expected_images))
-        return _on_cpu(model), pack_state(optimizer, model)
+        return PrivateRound(_on_cpu(model), pack_state(optimizer, model), gradient.clip_norm)
+
+
+def _gradient(engine: Engine, mechanism: Mechanism, privacy: PrivacyConfig) -> NoisyGradient:
+    """Return what makes noisy gradients, with a fixed clip or one that moves."""
+    if not privacy.clip_quantile:
+        return NoisyGradient(engine, mechanism=mechanism)
+    rule = ClipRule(
+        quantile=privacy.clip_quantile, rate=privacy.clip_rate, count_noise=privacy.count_noise
+    )
+    return AdaptiveGradient(engine, mechanism=mechanism, rule=rule)
 
 
 def shared_step(

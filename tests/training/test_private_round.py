@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,8 @@ from primia_flwr.privacy.mechanisms import randomness
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.loader import augmented
-from primia_flwr.training.private import PrivatePlan, _Batches, fit_private, shared_step
+from primia_flwr.training.private import _Batches, fit_private, shared_step
+from primia_flwr.training.private_plan import PrivatePlan
 from primia_flwr.training.recipe import Recipe
 from tests.training.tiny_training import HALF, PLAIN, random_images
 
@@ -141,6 +143,40 @@ def test_a_shared_step_is_the_clipped_sum_by_array() -> None:
     assert 0.1 * weight < norm <= UNITS * weight * (1 + 2**-10)
     again = shared_step(model, data, RECIPE, privacy(), ALL, weight=2 * weight)
     torch.testing.assert_close(again["3.bias"], 2 * update["3.bias"])
+
+
+def adaptive_round(clip_norm: float | None = None, *, steps: int = 1) -> float:
+    """Return the clip after steps that draw all twelve units and count with next to no noise."""
+    cfg = replace(privacy(), noise_multiplier=1e-6, clip_quantile=0.5, clip_count_noise=1e-5)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    plan = PrivatePlan(1e-6, 1.0, steps, 0, 8)
+    return fit_private(
+        model, random_images(UNITS), RECIPE, cfg, plan, clip_norm=clip_norm
+    ).clip_norm
+
+
+def test_an_adaptive_clip_goes_on_from_round_to_round() -> None:
+    # gradients are far longer than 1e-4: nobody below, exp(0.2 / 2) a step
+    assert adaptive_round(1e-4) == pytest.approx(1e-4 * math.exp(0.1), rel=1e-4)
+    assert adaptive_round(1e-4, steps=3) == pytest.approx(1e-4 * math.exp(0.3), rel=1e-4)
+    # and far shorter than 1e4: all below
+    assert adaptive_round(1e4) == pytest.approx(1e4 * math.exp(-0.1), rel=1e-4)
+    # without one of the round before it begins at privacy.clip_norm, which is 1
+    assert math.exp(-0.1001) < adaptive_round() < math.exp(0.1001)
+
+
+def test_a_fixed_clip_stays_what_it_is() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    assert fit_private(model, random_images(UNITS), RECIPE, privacy(), ALL).clip_norm == 1.0
+
+
+def test_a_plan_whose_noise_the_counts_would_use_up_takes_no_step() -> None:
+    cfg = replace(privacy(), noise_multiplier=1.0, clip_quantile=0.5, clip_count_noise=1.0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
+    before = model[1].weight.detach().clone()
+    with pytest.raises(ConfigError, match=r"privacy\.clip_count_noise=1 with steps of noise"):
+        fit_private(model, random_images(UNITS), RECIPE, cfg, PrivatePlan(2.0, 1.0, 1, 0, 1))
+    assert torch.equal(model[1].weight, before)
 
 
 def test_images_are_not_blended() -> None:

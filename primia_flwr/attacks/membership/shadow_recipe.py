@@ -14,19 +14,15 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from primia_flwr.attacks.membership.attacked_run import AttackedRun, TargetSize
+from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.config.experiment.training import EarlyStoppingConfig, SiteStoppingConfig
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.training.device import derive_seed, pick_device
 from primia_flwr.training.fit import fit
 from primia_flwr.training.normalisation import Normalisation
 from primia_flwr.training.plan import LocalPlan, batches_an_epoch, steps_a_round
-from primia_flwr.training.private import (
-    PrivatePlan,
-    fit_private,
-    plan_private,
-    simulated_plan,
-    unit_names,
-)
+from primia_flwr.training.private import fit_private, unit_names
+from primia_flwr.training.private_plan import PrivatePlan, plan_private, simulated_plan
 from primia_flwr.training.recipe import Recipe
 from primia_flwr.training.round import Progress
 
@@ -72,9 +68,22 @@ class ShadowRecipe:
         if not self._private:
             plan = self.plan(len(images))
             return fit(model, images, None, recipe, plan, on_progress=on_progress).state
-        privacy, steps = self._run.experiment.privacy, self.private_plan(images)
-        state, _ = fit_private(model, images, recipe, privacy, steps, on_progress=on_progress)
-        return state
+        steps, privacy = self.private_plan(images), self.private_config(images)
+        return fit_private(model, images, recipe, privacy, steps, on_progress=on_progress).state
+
+    def private_config(self, images: LabelledImages) -> PrivacyConfig:
+        """Return the run's, with as much noise on the share below an adaptive clip as on the mean.
+
+        That share is counted noisily as the gradients are summed, and both are over the batch.
+        """
+        privacy, ratio = self._run.experiment.privacy, self._noise_ratio(images)
+        if not privacy.clip_quantile:
+            return privacy
+        return replace(
+            privacy,
+            noise_multiplier=privacy.noise_multiplier * ratio,
+            clip_count_noise=privacy.count_noise * ratio,
+        )
 
     def private_plan(self, images: LabelledImages) -> PrivatePlan:
         """Return noisy steps with the sampling rate of the sites, and their noise on the mean.
@@ -83,18 +92,24 @@ class ShadowRecipe:
         s / (b sqrt(m)); one training with expected batch B has it with multiplier s B / (b sqrt m).
         """
         privacy, rounds = self._run.experiment.privacy, self._run.experiment.federation.rounds
-        site_units = max(1, round(self._target.units / self._target.sites))
-        run = simulated_plan(privacy, units=site_units, num_rounds=rounds)
+        run = simulated_plan(privacy, units=self._site_units, num_rounds=rounds)
         one = plan_private(privacy, run, round_number=1, num_rounds=rounds)
-        batch = one.sampling_rate * len(set(unit_names(privacy.unit, images)))
-        ratio = batch / (one.sampling_rate * site_units * math.sqrt(self._target.sites))
         return PrivatePlan(
-            noise_multiplier=one.noise_multiplier * ratio,
+            noise_multiplier=one.noise_multiplier * self._noise_ratio(images),
             sampling_rate=one.sampling_rate,
             steps=privacy.steps * self._rounds,
             start_step=0,
             total_steps=one.total_steps,
         )
+
+    def _noise_ratio(self, images: LabelledImages) -> float:
+        """Return B / (b sqrt m): with one sampling rate, the ratio of the batches is the units'."""
+        units = len(set(unit_names(self._run.experiment.privacy.unit, images)))
+        return units / (self._site_units * math.sqrt(self._target.sites))
+
+    @property
+    def _site_units(self) -> int:
+        return max(1, round(self._target.units / self._target.sites))
 
     @property
     def _private(self) -> bool:

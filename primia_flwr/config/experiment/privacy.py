@@ -10,6 +10,33 @@ SUM_MODES = ("dp_aggregate", "dp_sgd_shared")  # the noise is complete in the se
 _MODES = ("none", *PRIVATE_MODES)
 UNITS = ("patient", "image")
 _ENGINES = ("ghost", "loop", "opacus")
+_BATCH_OVER_COUNT_NOISE = 20  # Andrew et al. 2021
+_LEAST_LEFT = 1e-6  # of a step's cost for the gradient; below it rounding would decide
+_WHY_NO_CLIP = {
+    "none": "0: without privacy nothing is clipped",
+    "dp_aggregate": "0: the noise of a site's part is laid down with the run, alike at all sites",
+    "dp_sgd_shared": "0: the sum's scale and noise are laid down with the run, alike at all sites",
+}
+
+
+def check_count_noise(count_noise: float, noise_multiplier: float) -> None:
+    """Refuse counts of units below a clip that alone cost as much as the steps may.
+
+    `count_noise`: standard deviation on the count, of which a unit moves half. `noise_multiplier`:
+    what a step is charged with.
+
+    Raises
+    ------
+    ConfigError
+        If twice the one is not above the other.
+    """
+    if not 1 - (noise_multiplier / (2 * count_noise)) ** 2 > _LEAST_LEFT:
+        raise ConfigError(
+            f"privacy.clip_count_noise={count_noise:g} with steps of noise multiplier "
+            f"{noise_multiplier:.4g}; expected more than half of that, or counting alone costs "
+            f"what a step may; set privacy.clip_count_noise={noise_multiplier:.2g} or a larger "
+            "privacy.expected_batch, or privacy.clip_quantile=0"
+        )
 
 
 @dataclass
@@ -28,7 +55,12 @@ class PrivacyConfig:
     dp_sgd: `expected_batch` units are drawn for each of `steps` steps a round, each unit with
     probability expected_batch / n; `views` random views of its images make up its gradient.
     `engine` clips; `micro_batch` units are on the device at once. With `patient_steps` above 1 a
-    unit takes so many plain steps of its own, with `patient_rate`, before it is clipped.
+    unit takes so many plain steps of its own, with `patient_rate`, before it is clipped. With
+    `clip_quantile` above 0 the norm that is clipped to begins at `clip_norm` and moves by about
+    `clip_rate` a step, as a factor's logarithm, until this share of the units' norms is below it;
+    how many are is counted with noise of standard deviation `clip_count_noise`, or where that is 0,
+    a twentieth of `expected_batch`, and the gradient's noise is raised so that a step costs what it
+    would without.
     dp_sgd_shared: the same, but each site draws its units with `sampling_rate`, a public number
     alike at all sites, and divides by `expected_batch`. dp_aggregate, dp_sgd_shared: `max_knowing`
     sites, the one that computes with its own noise included, may know their part of it.
@@ -65,6 +97,9 @@ class PrivacyConfig:
     micro_batch: int = 32
     patient_steps: int = 1
     patient_rate: float = 0.05
+    clip_quantile: float = 0.0
+    clip_rate: float = 0.2
+    clip_count_noise: float = 0.0
     max_knowing: int = 1
     repeats: int = 0
     statistics_noise: float = 0.0
@@ -93,6 +128,7 @@ class PrivacyConfig:
         self._check_target()
         self._check_shared()
         self._check_patient_steps()
+        self._check_adaptive_clip()
 
     def _check_off(self) -> None:
         """Refuse a run that asks for a guarantee, and would claim none."""
@@ -142,6 +178,37 @@ class PrivacyConfig:
                 "expected loop: each patient's steps are taken one patient at a time; set "
                 "privacy.engine=loop"
             )
+
+    def _check_adaptive_clip(self) -> None:
+        quantile = self.clip_quantile
+        check_range("privacy.clip_quantile", quantile, 0, 1, example=0.5, open_high=True)
+        check_range("privacy.clip_rate", self.clip_rate, 0, 2, example=0.2, open_low=True)
+        check_range("privacy.clip_count_noise", self.clip_count_noise, 0, 1e6, example=6.4)
+        if not quantile:
+            return
+        if self.mode != "dp_sgd":
+            raise ConfigError(
+                f"privacy.clip_quantile={quantile:g} with privacy.mode={self.mode}; expected "
+                f"{_WHY_NO_CLIP[self.mode]}; set privacy.clip_quantile=0, or privacy=dp_sgd"
+            )
+        if self.noise_multiplier:
+            self.check_count_noise(self.noise_multiplier)
+
+    def check_count_noise(self, noise_multiplier: float) -> None:
+        """Refuse a noise of the steps of which the counts below the clip leave nothing.
+
+        Raises
+        ------
+        ConfigError
+            If the clip is adaptive, and its counts alone cost more than a step with this noise.
+        """
+        if self.clip_quantile:
+            check_count_noise(self.count_noise, noise_multiplier)
+
+    @property
+    def count_noise(self) -> float:
+        """Standard deviation of the noise on the number of units below an adaptive clip."""
+        return self.clip_count_noise or self.expected_batch / _BATCH_OVER_COUNT_NOISE
 
     @property
     def protected_unit(self) -> str:

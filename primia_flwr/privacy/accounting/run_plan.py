@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from primia_flwr.errors import ConfigError
@@ -48,16 +48,22 @@ class RunPlan:
         return counted(self.events)
 
 
+def _any_noise(_: float) -> None:
+    """Refuse no noise multiplier."""
+
+
 @dataclass(frozen=True)
 class Wish:
     """What a run asks of a site: its events, and an epsilon for which their noise is solved.
 
     `events`: with `epsilon` above 0 the noise multiplier of one `SampledGaussian` among them is
-    looked for, and the one that stands there means nothing.
+    looked for, and the one that stands there means nothing. `check`: refuses a noise multiplier of
+    the steps with which the run cannot be, before anything is written down.
     """
 
     events: _Events
     epsilon: float = 0.0
+    check: Callable[[float], None] = field(default=_any_noise, compare=False)
 
     def met_by(self, plan: RunPlan) -> bool:
         """Say whether a plan is what `solve` may have returned for this wish."""
@@ -72,8 +78,15 @@ class Wish:
         Raises
         ------
         ConfigError
-            If no noise is large enough for the wish.
+            If no noise is large enough for the wish, or its check refuses the one that is.
         """
+        plan = self._solved(counted_by, ceiling)
+        for event in plan.events:
+            if isinstance(event, SampledGaussian):
+                self.check(event.noise_multiplier)
+        return plan
+
+    def _solved(self, counted_by: SiteFilter, ceiling: float | None) -> RunPlan:
         if not self.epsilon:
             return _priced(self.events, counted_by, ceiling)
         (step,) = (event for event in self.events if isinstance(event, SampledGaussian))

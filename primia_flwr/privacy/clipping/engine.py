@@ -59,7 +59,15 @@ class Engine(ABC):
     def clipped_sum(self, images: Tensor, targets: Tensor) -> list[Tensor]:
         """Return the sum of the units' clipped gradients, one finite tensor a trainable parameter.
 
-        It is as secret as the images: noise comes later (`primia_flwr.privacy.mechanisms.dp_step`).
+        As `measured_sum`, without the norms.
+        """
+        return self.measured_sum(images, targets)[0]
+
+    def measured_sum(self, images: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the sum of the units' clipped gradients, and the units' norms before clipping.
+
+        Both are as secret as the images: noise comes later
+        (`primia_flwr.privacy.mechanisms.dp_step`).
 
         Parameters
         ----------
@@ -67,6 +75,12 @@ class Engine(ABC):
             (units * views, C, H, W) float; perhaps empty.
         targets : Tensor
             (units * views, ...), as the loss takes them.
+
+        Returns
+        -------
+        tuple of (list of Tensor, Tensor)
+            One finite tensor a trainable parameter; (units,) float64, without those units that
+            contribute nothing because they are not finite.
 
         Raises
         ------
@@ -76,7 +90,7 @@ class Engine(ABC):
         """
         self._check(images, targets)
         if len(images) == 0:
-            return [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+            return self._nothing(), torch.zeros(0, dtype=torch.float64, device=images.device)
         if not self._independent:
             check_independence(self._model, images)
             self._independent = True
@@ -84,11 +98,12 @@ class Engine(ABC):
         finite = squared.isfinite()
         if not bool(finite.all()):
             keep = finite.repeat_interleave(self.views)
-            return self.clipped_sum(images[keep], targets[keep])
+            return self.measured_sum(images[keep], targets[keep])
         # a norm that is 0 but for rounding may come out below it
-        total = weigh((self.clip_norm / squared.clamp(min=0).sqrt()).clamp(max=1.0))
+        norms = squared.clamp(min=0).sqrt()
+        total = weigh((self.clip_norm / norms).clamp(max=1.0))
         if bool(torch.stack([part.isfinite().all() for part in total]).all()):
-            return total
+            return total, norms
         return self._one_by_one(images, targets)
 
     def _check(self, images: Tensor, targets: Tensor) -> None:
@@ -103,14 +118,20 @@ class Engine(ABC):
                 "bound nothing; set training.precision=fp32"
             )
 
-    def _one_by_one(self, images: Tensor, targets: Tensor) -> list[Tensor]:
+    def _one_by_one(self, images: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
         """Leave out the units whose part of the sum is not finite although their norm is."""
-        total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        total, norms = self._nothing(), [torch.zeros(0, dtype=torch.float64, device=images.device)]
         if len(images) > self.views:
             for first in range(0, len(images), self.views):
                 unit = slice(first, first + self.views)
-                torch._foreach_add_(total, self.clipped_sum(images[unit], targets[unit]))
-        return total
+                one, norm = self.measured_sum(images[unit], targets[unit])
+                torch._foreach_add_(total, one)
+                norms.append(norm)
+        return total, torch.cat(norms)
+
+    def _nothing(self) -> list[Tensor]:
+        """Return zeros, one tensor a trainable parameter."""
+        return [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
 
     @abstractmethod
     def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:

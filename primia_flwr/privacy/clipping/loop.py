@@ -12,17 +12,15 @@ from primia_flwr.privacy.clipping.engine import Engine, Weigh
 class LoopEngine(Engine):
     """One unit after another."""
 
-    def clipped_sum(self, images: Tensor, targets: Tensor) -> list[Tensor]:
-        """Return the sum of the units' clipped gradients; see `Engine.clipped_sum`."""
-        total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
-        if len(images) <= self.views:
-            one = super().clipped_sum(images, targets)
+    def measured_sum(self, images: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the sum of the units' clipped gradients and their norms; see `Engine`."""
+        total, norms = self._nothing(), list[Tensor]()
+        for first in range(0, max(len(images), 1), self.views):
+            unit = slice(first, first + self.views) if len(images) > self.views else slice(None)
+            one, norm = super().measured_sum(images[unit], targets[unit])
             torch._foreach_add_(total, one)
-            return total
-        for first in range(0, len(images), self.views):
-            unit = slice(first, first + self.views)
-            torch._foreach_add_(total, super().clipped_sum(images[unit], targets[unit]))
-        return total
+            norms.append(norm)
+        return total, torch.cat(norms)
 
     def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:
         """Measure one unit."""

@@ -125,6 +125,11 @@ class NoisyGradient:
         self._generator = generator
         self._entries = sum(parameter.numel() for parameter in engine.parameters)
 
+    @property
+    def clip_norm(self) -> float:
+        """The norm to which the next step clips: public."""
+        return self._mechanism.clip_norm
+
     def set_gradients(self, micro_batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Give each trainable parameter its noisy gradient, for an optimiser to step with.
 
@@ -134,7 +139,11 @@ class NoisyGradient:
             The units that one step drew, each once, cut into parts of whole units that fit the
             memory; none for an empty batch. How they are cut changes the result by rounding alone.
         """
-        noisy = self._noisy(clipped_total(self._engine, micro_batches))
+        self._set(clipped_total(self._engine, micro_batches))
+
+    def _set(self, total: NDArray[np.float64]) -> None:
+        """Release a sum: into the parameters' gradients, noisy and divided."""
+        noisy = self._noisy(total)
         parameters = self._engine.parameters
         whole = torch.from_numpy(noisy).to(parameters[0].device)  # to a GPU in one piece
         parts = torch.split(whole, [parameter.numel() for parameter in parameters])
@@ -161,14 +170,24 @@ class NoisyGradient:
 def clipped_total(
     engine: Engine, micro_batches: Iterable[tuple[Tensor, Tensor]]
 ) -> NDArray[np.float64]:
-    """Return the sum of the units' clipped gradients, (entries,), before any noise: a secret.
+    """Return the sum of the units' clipped gradients, (entries,), before any noise: a secret."""
+    return measured_total(engine, micro_batches)[0]
+
+
+def measured_total(
+    engine: Engine, micro_batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sum as `clipped_total`, and the units' norms, (units,): both are secrets.
 
     Engines give finite sums. Should one not, there is a zero: an error would tell.
     """
     total = np.zeros(sum(parameter.numel() for parameter in engine.parameters), np.float64)
+    norms = [np.zeros(0, np.float64)]
     for images, targets in micro_batches:
-        parts = [part.detach().reshape(-1) for part in engine.clipped_sum(images, targets)]
+        found, of_units = engine.measured_sum(images, targets)
+        parts = [part.detach().reshape(-1) for part in found]
         total += torch.cat(parts).cpu().numpy()  # from a GPU in one piece
+        norms.append(of_units.cpu().numpy())
     if not np.isfinite(total).all():
         total[:] = 0
-    return total
+    return total, np.concatenate(norms)

@@ -29,18 +29,18 @@ _UNITS = {
 _MECHANISMS = {
     "dp_sgd": (
         "Every site trained with DP-SGD: random samples of its units, each unit's gradient clipped "
-        "to an L2 norm of {clip:g}, Gaussian noise on an integer grid from a cryptographic source, "
+        "to an L2 norm of {clip}, Gaussian noise on an integer grid from a cryptographic source, "
         "division by the expected batch. The noise was added at the site, before anything left."
     ),
     "dp_aggregate": (
-        "Every site clipped its update to an L2 norm of {clip:g} and added its part of Skellam "
+        "Every site clipped its update to an L2 norm of {clip} and added its part of Skellam "
         "noise inside the secure sum, so that the noise of all but {knowing} of the sites in the "
         "smallest sum suffices. This holds towards everybody who sees the sums; it rests on secure "
         "aggregation, since a single site's vector has less noise."
     ),
     "dp_sgd_shared": (
         "Every round was one step of DP-SGD over all sites: each drew its units with the same "
-        "public rate, clipped each unit's gradient to an L2 norm of {clip:g}, and added its part "
+        "public rate, clipped each unit's gradient to an L2 norm of {clip}, and added its part "
         "of Skellam noise inside the secure sum, so that the noise of all but {knowing} of the "
         "sites in the smallest sum suffices. It rests on secure aggregation, since a single site's "
         "vector has less noise."
@@ -93,6 +93,7 @@ def _asked(cfg: PrivacyConfig) -> dict[str, Any]:
         "noise_multiplier_asked": cfg.noise_multiplier or None,
         "delta": cfg.delta,
         "clip_norm": cfg.clip_norm,
+        **({"clip_quantile": cfg.clip_quantile} if cfg.clip_quantile else {}),
         "patients_over_sites": "disjoint" if cfg.disjoint_patients else "shared",
         "accountant": "filter of planned runs and RDP at each site; PLD for the plan as a whole",
     }
@@ -200,7 +201,7 @@ def _statement(cfg: PrivacyConfig, total: str) -> str:
         if cfg.disjoint_patients
         else "Patients may be at several sites, so the sites' epsilons are added up."
     )
-    mechanism = _MECHANISMS[cfg.mode].format(clip=cfg.clip_norm, knowing=cfg.max_knowing)
+    mechanism = _MECHANISMS[cfg.mode].format(clip=_clip(cfg), knowing=cfg.max_knowing)
     return (
         f"This run was made with differential privacy for {_UNITS[cfg.unit]}. Two data sets are "
         "neighbours if they differ in one such unit, which is zeroed out: its place stays, and it "
@@ -212,6 +213,16 @@ def _statement(cfg: PrivacyConfig, total: str) -> str:
         f"{patients} Not covered: that a site took part and when, how long it took, its number of "
         "units, what somebody publishes besides this run (scores on test images, models of other "
         "runs), and choices that people made by looking at the same patients' data."
+    )
+
+
+def _clip(cfg: PrivacyConfig) -> str:
+    if not cfg.clip_quantile:
+        return f"{cfg.clip_norm:g}"
+    return (
+        f"{cfg.clip_norm:g} at first, which then followed the units' norms (quantile "
+        f"{cfg.clip_quantile:g}; how many were below it was counted with noise, within the same "
+        "epsilon)"
     )
 
 

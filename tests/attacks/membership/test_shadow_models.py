@@ -51,6 +51,12 @@ def test_noise_is_that_of_the_mean_over_the_sites(tmp_path: Path, cache: Path) -
     assert plan.noise_multiplier == pytest.approx(2 / np.sqrt(3))
     assert plan.steps == plan.total_steps == 2 * 3
     assert recipe.image_passes(100) == 8 * 3 * 100 / 300 * 6
+    assert recipe.private_config(asked.images) == privacy
+    moving = replace(privacy, clip_quantile=0.5, clip_count_noise=3.0)
+    moved = replace(run, experiment=replace(run.experiment, privacy=moving))
+    counted = ShadowRecipe(moved, TargetSize(300, 3 * units, 3), seed=1, device="cpu")
+    # the share below the clip is as noisy as the mean of three sites' shares
+    assert counted.private_config(asked.images).count_noise == pytest.approx(3 / np.sqrt(3))
 
 
 def test_models_are_kept_and_only_the_lost_are_trained_again(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from primia_bench.privacy.audit import __main__ as dp_audit
-from primia_bench.privacy.audit import aggregate, one_run, paths, step
+from primia_bench.privacy.audit import adaptive, aggregate, one_run, paths, step
 from primia_bench.privacy.audit.__main__ import CAUGHT, HOLDS, Audit
 from primia_bench.privacy.audit.attacker import Attacker
 from primia_bench.privacy.audit.counting import DELTA, best_log_ratio
@@ -217,6 +217,49 @@ def test_a_shared_step_claims_what_a_site_charges_and_has_its_noise() -> None:
 )
 def test_a_path_claims_what_a_site_charges(setting: paths.Setting, steps: int) -> None:
     assert setting.claimed == SampledGaussian(noise_multiplier=1.0, sampling_rate=1.0, steps=steps)
+
+
+def moved_by_the_canary(setting: adaptive.Setting) -> float:
+    """Return how far a canary moves gradients and counts together, in deviations of their noise."""
+    with adaptive._mistakes(setting):
+        there, not_there = (
+            adaptive.released(setting, with_canary=one, silent=True) for one in (True, False)
+        )
+    return float(np.linalg.norm(there - not_there))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [s for s in adaptive.SOUND if s.rate == 1 and s.rounds == 1],
+    ids=lambda s: s.name,
+)
+def test_gradients_and_counts_are_moved_together_by_what_is_charged(
+    setting: adaptive.Setting,
+) -> None:
+    # a noise multiplier of 1: one deviation, however it is dealt out to the two
+    assert moved_by_the_canary(setting) == pytest.approx(1.0, abs=0.03)
+
+
+def test_counts_that_are_not_paid_for_would_move_more() -> None:
+    unpaid, third = adaptive.BROKEN
+    # counts with noise 2 * 0.52, and gradients with 1 where 1 / sqrt(1 - 1 / 1.04^2) would be sound
+    sound = (1 - 1 / 1.04**2) ** -0.5
+    with adaptive._mistakes(unpaid):
+        gradients, _ = adaptive._deviations(unpaid, 1.0)
+    assert gradients == pytest.approx(1.0)
+    assert adaptive._deviations(unpaid, 1.0)[0] == pytest.approx(sound)
+    assert moved_by_the_canary(unpaid) == pytest.approx((1 + 1 / 1.04**2) ** 0.5, abs=0.04)
+    # gradients with 1 / sqrt(1 - 1 / 4), counts with a third of 2
+    assert moved_by_the_canary(third) == pytest.approx((1 - 1 / 4 + 9 / 4) ** 0.5, abs=0.05)
+
+
+def test_what_is_seen_of_gradients_and_counts_has_deviation_1() -> None:
+    setting = adaptive.SOUND[0]
+    size = (paths.SIDE**2 + 1) * paths.CLASSES
+    towards = np.zeros(size + 1)
+    towards[-1] = towards[0] = 0.5**0.5  # the count and an entry that a grey pixel moves little
+    found = adaptive.projections(setting, towards, 300, with_canary=False)
+    assert found.std() == pytest.approx(1, rel=0.2)  # of 300 numbers it is known to 4 %
 
 
 def test_a_verdict_names_what_is_not_as_expected() -> None:

@@ -108,6 +108,23 @@ def test_no_noise_is_enough() -> None:
         Wish((replace(STEPS, steps=10**8, sampling_rate=1.0),), 1e-6).solve(SITE, ceiling=3.0)
 
 
+def test_a_noise_that_the_run_cannot_be_with_is_refused() -> None:
+    seen: list[float] = []
+
+    def below_one(noise: float) -> None:
+        seen.append(noise)
+        if noise >= 1.0:
+            raise ConfigError("at least 1")
+
+    plan = Wish((STEPS,), 3.0, below_one).solve(SITE, ceiling=3.0)
+    assert seen == [plan.events[0].noise_multiplier]
+    given = replace(STEPS, noise_multiplier=1.0)
+    for refused in (Wish((STEPS,), 0.5, below_one), Wish((given,), 0.0, below_one)):
+        with pytest.raises(ConfigError, match="at least 1"):
+            refused.solve(SITE, ceiling=3.0)
+    Wish((Gaussian(noise_multiplier=4.0),), 0.0, below_one).solve(SITE, ceiling=3.0)  # no steps
+
+
 def test_which_wish_a_plan_meets() -> None:
     wish = Wish((Gaussian(noise_multiplier=3.0), STEPS), 3.0)
     plan = RunPlan(

@@ -226,10 +226,10 @@ def test_engine_and_noise_must_agree_on_the_norm() -> None:
 def test_a_sum_that_is_not_finite_is_noise_alone_and_no_error() -> None:
     """Engines give finite sums; should one not, an error would tell one bit without noise."""
     engine = build_engine("loop", linear(), cross_entropy, clip_norm=0.5)
-    engine.clipped_sum = lambda images, targets: [  # type: ignore[method-assign]
-        torch.full((3, 4), math.nan),
-        torch.zeros(3),
-    ]
+    engine.measured_sum = lambda images, targets: (  # type: ignore[method-assign]
+        [torch.full((3, 4), math.nan), torch.zeros(3)],
+        torch.zeros(1),
+    )
     noisy(engine).set_gradients([(torch.zeros(1, 4), torch.zeros(1))])
     for parameter in engine.parameters:
         assert parameter.grad is not None

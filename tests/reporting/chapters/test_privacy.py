@@ -126,6 +126,16 @@ def test_the_statement_names_unit_mechanism_and_what_is_not_covered(
     assert ("Skellam" in statement) is (mode != "dp_sgd")
 
 
+def test_the_statement_says_that_the_clip_moved(tmp_path: Path) -> None:
+    cfg = PrivacyConfig(mode="dp_sgd", noise_multiplier=1.5, clip_quantile=0.5)
+    account = privacy_account(tmp_path, {"privacy": asdict(cfg)})
+    assert "an L2 norm of 1 at first, which then followed the units' norms" in account.statement
+    assert account.facts["clip_quantile"] == 0.5
+    fixed = privacy_account(tmp_path, config())
+    assert "an L2 norm of 1, Gaussian noise" in fixed.statement
+    assert "clip_quantile" not in fixed.facts
+
+
 def test_what_the_first_weights_cost_is_added(tmp_path: Path) -> None:
     charge(tmp_path, "munich", EVENT)
     alone = privacy_account(tmp_path, config())

@@ -18,7 +18,8 @@ from primia_flwr.privacy.clipping.table import build_engine
 from primia_flwr.training.evaluate import evaluate, predict
 from primia_flwr.training.fit import fit
 from primia_flwr.training.plan import LocalPlan
-from primia_flwr.training.private import PrivatePlan, _Batches, fit_private
+from primia_flwr.training.private import _Batches, fit_private
+from primia_flwr.training.private_plan import PrivatePlan
 from primia_flwr.training.recipe import Recipe
 from tests.training.tiny_training import HALF, PLAIN
 
@@ -83,8 +84,7 @@ def test_a_private_round_changes_the_model_and_tells_no_count() -> None:
     cfg = PrivacyConfig(mode="dp_sgd", noise_multiplier=1.0, expected_batch=UNITS)
     model = unet()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    state, _ = fit_private(
-        model, squares(), Recipe(PLAIN, HALF, seed=1), cfg, PrivatePlan(1.0, 0.5, 2, 0, 2)
-    )
+    plan = PrivatePlan(1.0, 0.5, 2, 0, 2)
+    state = fit_private(model, squares(), Recipe(PLAIN, HALF, seed=1), cfg, plan).state
     assert state.keys() == before.keys()
     assert all(not torch.equal(state[name], before[name]) for name in state)

@@ -8,6 +8,8 @@
 - `private_round`: every path of a private round (engines, sampling, augmentation, views,
   accumulation, momentum, averaging, repetition, statistics), by some thousand runs of the function
   that a site calls (`primia_bench.privacy.audit.paths`).
+- `adaptive_clip`: the same function where the clip moves, and is seen
+  (`primia_bench.privacy.audit.adaptive`).
 - `dp_aggregate`: some ten thousand runs of the noise of a sum, on the two neighbouring inputs that
   are farthest apart (`primia_bench.privacy.audit.aggregate`).
 
@@ -32,7 +34,7 @@ from typing import Any
 import torch
 
 from primia_bench.machine import describe_machine, publish, save
-from primia_bench.privacy.audit import aggregate, one_run, paths, step
+from primia_bench.privacy.audit import adaptive, aggregate, one_run, paths, step
 from primia_flwr.privacy.accounting.empirical_epsilon import CONFIDENCE
 
 HOLDS, CAUGHT = "holds", "caught"
@@ -41,9 +43,10 @@ MECHANISMS = {
     "dp_sgd": one_run,
     "dp_sgd_step": step,
     "private_round": paths,
+    "adaptive_clip": adaptive,
     "dp_aggregate": aggregate,
 }
-Setting = one_run.Setting | step.Setting | paths.Setting | aggregate.Setting
+Setting = one_run.Setting | step.Setting | paths.Setting | adaptive.Setting | aggregate.Setting
 
 
 @dataclass(frozen=True)

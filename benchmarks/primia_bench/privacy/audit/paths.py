@@ -38,7 +38,8 @@ from primia_flwr.secagg.payload.fixed_point import FixedPoint
 from primia_flwr.training import private
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
-from primia_flwr.training.private import PrivatePlan, fit_private, shared_step
+from primia_flwr.training.private import fit_private, shared_step
+from primia_flwr.training.private_plan import PrivatePlan
 from primia_flwr.training.recipe import Recipe
 
 SIDE, CLASSES, KNOWN, IMAGES = 8, 3, 15, 2
@@ -210,7 +211,7 @@ def _answer(setting: Setting, data: LabelledImages) -> Seen:
     average, state = _state(model), dict[str, Tensor]()
     for number in range(setting.rounds):
         before = _state(model)
-        _, state = fit_private(
+        left = fit_private(
             model,
             data,
             _recipe(setting),
@@ -224,7 +225,7 @@ def _answer(setting: Setting, data: LabelledImages) -> Seen:
             ),
             optimizer_state=state,
         )
-        after = _state(model)
+        after, state = _state(model), left.optimizer_state
         average = averaged(average, after, decay=setting.averaging, rounds=number)
         seen.append(np.concatenate([(after[name] - before[name]).ravel() for name in after]))
     if setting.averaging:
