@@ -97,12 +97,16 @@ def test_both_learn_the_same_head_and_the_dealer_had_something_to_deal(trained) 
     assert dealt >= 2 * 3  # a step: logits, gradient of weights, and the sigmoid's many
 
 
-def test_no_row_travels(trained) -> None:
-    for (_, sent), (_, features, _) in zip(trained[:2], halves(), strict=True):
-        assert len(sent) > features.nelement() * 8
-        for row in features - FEATURES.mean(0), features:
-            fixed = (row / UNIT).long().numpy()
-            assert not any(found(part, sent) for part in (*fixed, *fixed.T.copy()))
+def test_of_all_that_is_sent_and_opened_only_the_head_is_clear(trained) -> None:
+    (head, sent), (_, answered), _ = trained
+    opened = sum(np.frombuffer(one, "<i8") for one in (sent, answered)).tobytes()
+    weights = (head.weights / UNIT).long().flatten().numpy()
+    assert found(weights, opened)  # opened at the end, so this looks in the right place
+    assert len(opened) > FEATURES.nelement() * 8
+    for rows in (FEATURES, FEATURES - FEATURES.mean(0)):
+        fixed = (rows / UNIT).long().numpy()
+        for numbers in (*fixed, *fixed.T.copy()):
+            assert not any(found(numbers, seen) for seen in (sent, answered, opened))
 
 
 def found(numbers: np.ndarray, sent: bytes) -> bool:
