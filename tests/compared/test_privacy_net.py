@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from primia_bench.compared import privacy_net as net
+from primia_bench.compared.drawn_twice import BATCH, SIZE, Pairs, drawn
 from torch import Tensor, nn
 
 FLAT = nn.Flatten()
@@ -43,7 +44,7 @@ def strangers(encode: nn.Module) -> dict[str, float]:
     faces = torch.rand(60, 1, 1, 32, 32, generator=generator)
     noise = torch.rand(60, 2, 1, 32, 32, generator=generator)
     images = 0.7 * faces + 0.3 * noise
-    people = net.Pairs(images[:40], torch.zeros(40)), net.Pairs(images[40:], torch.zeros(20))
+    people = Pairs(images[:40], torch.zeros(40)), Pairs(images[40:], torch.zeros(20))
     torch.manual_seed(0)
     return net.judged(encode, *people, steps=40, seed=0)
 
@@ -61,14 +62,14 @@ def test_strangers_find_who_is_there_and_nobody_in_a_blank() -> None:
 
 
 def test_a_patient_has_two_images_of_one_anatomy() -> None:
-    one, again = net.drawn(range(3)), net.drawn(range(1, 3))
+    one, again = drawn(range(3)), drawn(range(1, 3))
     torch.testing.assert_close(one.images[1:], again.images)  # whoever else is drawn
-    assert one.images.shape == (3, 2, 1, net.SIZE, net.SIZE)
+    assert one.images.shape == (3, 2, 1, SIZE, SIZE)
     assert (one.images[:, 0] - one.images[:, 1]).abs().amax((1, 2, 3)).min() > 0.05
     assert one.findings.tolist() == [0, 1, 2]
 
 
 def test_each_patient_is_in_a_batch_once() -> None:
-    people = net.Pairs(torch.zeros(40, 2, 1, 32, 32), torch.zeros(40))
+    people = Pairs(torch.zeros(40, 2, 1, 32, 32), torch.zeros(40))
     batches = list(people.batches(3, seed=0))
-    assert [len(rows.unique()) for rows in batches] == [net.BATCH] * 3
+    assert [len(rows.unique()) for rows in batches] == [BATCH] * 3

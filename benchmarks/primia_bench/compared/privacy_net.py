@@ -20,7 +20,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,52 +28,13 @@ from sklearn.metrics import matthews_corrcoef, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
+from primia_bench.compared.drawn_twice import FINDINGS, SIZE, Pairs, drawn
 from primia_bench.machine import describe_machine, publish
 from primia_flwr.attacks.inversion.scoring.measures import likeness
-from primia_flwr.data.drawing import radiograph
 
-SIZE, CODES = 32, 8  # pixels a side; channels of an encoding, at half the side
+CODES = 8  # channels of an encoding, at half the side
 PATIENTS, TEST = 800, 200  # of all, the last ones for tests
-BATCH = 32  # patients of a step, two images each
 RATE, WEIGHTS = 2e-3, (0.1, 0.5, 2.0)
-FINDINGS = (radiograph.NORMAL, radiograph.BACTERIAL, radiograph.VIRAL)
-_SEVERITY = 2.0
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Two images of each patient, (N, 2, 1, S, S) in [0, 1], and its finding, (N,)."""
-
-    images: Tensor
-    findings: Tensor
-
-    def batches(self, steps: int, seed: int) -> Iterator[Tensor]:
-        """Return so many batches' rows, drawn at random, each once in a batch."""
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(steps):
-            yield torch.randperm(len(self.findings), generator=generator)[:BATCH]
-
-    @property
-    def flat(self) -> tuple[Tensor, Tensor]:
-        """All images (2 N, 1, S, S) and their findings, patient by patient."""
-        return self.images.flatten(0, 1), self.findings.repeat_interleave(2)
-
-
-def drawn(patients: range) -> Pairs:
-    """Draw patients: one anatomy and finding each, two poses, exposures and noises."""
-    found = [FINDINGS[patient % 3] for patient in patients]
-    images = [
-        [radiograph.draw(finding, _rng(patient), _rng(patient, image), severity=_SEVERITY)
-         for image in (1, 2)]
-        for patient, finding in zip(patients, found, strict=True)
-    ]  # fmt: skip
-    pixels = torch.from_numpy(np.array(images)).float() / 255
-    small = functional.interpolate(pixels, size=SIZE, mode="area")
-    return Pairs(small[:, :, None], torch.tensor(found))
-
-
-def _rng(*stream: int) -> np.random.Generator:
-    return np.random.default_rng([7, *stream])
 
 
 def encoder() -> nn.Sequential:
