@@ -1,6 +1,6 @@
 """What it costs that PyTorch's threads wait awake, on a quiet machine and beside other work.
 
-`python -m primia_bench.training.waiting` trains one hospital of the demo for a round on two
+`python -m primia_bench.rounds.waiting` trains one hospital of the demo for a round on two
 threads, beside 0 and 2 processes that do nothing but compute: with the threads as they come, and as
 `primia_flwr.processes.waiting` has them. Processes of their own; medians of repeats.
 """
