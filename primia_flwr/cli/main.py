@@ -13,6 +13,7 @@ from primia_flwr.cli.system import open_streams, refused
 from primia_flwr.config.checks import nearest
 from primia_flwr.errors import ConfigError
 from primia_flwr.processes.children import loopback_without_proxy
+from primia_flwr.processes.waiting import waiting_settings
 
 # words -> (module, one line of help). Modules are imported only when their command is called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from primia_flwr.cli.command import mistake
 
         sys.exit(mistake(error))
-    os.environ.update(loopback_without_proxy(os.environ))
+    os.environ.update(loopback_without_proxy(os.environ) | waiting_settings())
     if "_PRIMIA_COMPLETE" in os.environ:  # a shell asks how a line goes on
         from primia_flwr.cli.shell.completion import answer
 

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+_HOLDS_STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)  # no expression holds an import
+
 
 def imported(packages: Mapping[str, Path], starts: set[str]) -> set[Path]:
     """Return the files that modules of some packages need, themselves and their packages included.
@@ -51,9 +53,9 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and all below it, without what stands under `if TYPE_CHECKING:`."""
+    """Yield a node and the statements below it, without those under `if TYPE_CHECKING:`."""
     yield node
     for below in ast.iter_child_nodes(node):
         typing = isinstance(below, ast.If) and ast.unparse(below.test) == "TYPE_CHECKING"
-        if not typing:
+        if isinstance(below, _HOLDS_STATEMENTS) and not typing:
             yield from _run(below)

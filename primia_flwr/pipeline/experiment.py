@@ -6,6 +6,7 @@ reads and writes the run's folder, so that the steps after a failure can be repe
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ from primia_flwr.flower.shares import shares
 from primia_flwr.models import check_image_size
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.saved import load_model
-from primia_flwr.pipeline.baselines import train_baselines
+from primia_flwr.pipeline.baselines.compared import train_baselines
 from primia_flwr.pipeline.dealt import DEALT
 from primia_flwr.pipeline.first_model import check_first_weights, check_outputs
 from primia_flwr.pipeline.lost import launch_again
@@ -374,12 +375,13 @@ def _score_baselines(
     experiment: Experiment, run_dir: Path, scored: Scorer, watcher: Watcher
 ) -> dict[str, Any]:
     """Train the baselines and return their scores by name; those of single sites under `local`."""
-    sites, metrics = simulated_sites(experiment), dict[str, Any]()
+    metrics = dict[str, Any]()
     found = with_values(experiment, read_json(run_dir / "result.json").get("values") or {})
-    for name, model, card in train_baselines(found, sites, watcher.step):
-        scores = scored(model, card, run_dir / f"predictions-{name}.csv").to_dict()
-        if name in ("centralised", "ensemble"):
-            metrics[name] = scores
-        else:
-            metrics.setdefault("local", {})[name.removeprefix("local-")] = scores
+    with closing(train_baselines(found, run_dir, watcher.step)) as baselines:
+        for name, model, card in baselines:
+            scores = scored(model, card, run_dir / f"predictions-{name}.csv").to_dict()
+            if name in ("centralised", "ensemble"):
+                metrics[name] = scores
+            else:
+                metrics.setdefault("local", {})[name.removeprefix("local-")] = scores
     return metrics

@@ -21,6 +21,7 @@ from typing import Self
 from primia_flwr.errors import FederationError
 from primia_flwr.processes.memory import memory_settings
 from primia_flwr.processes.programs import programs_folder
+from primia_flwr.processes.waiting import waiting_settings
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BUNDLE_VARIABLE = "PRIMIA_BUNDLE_SHA256"  # set by the gate, in the process of one message
@@ -57,6 +58,7 @@ def flower_environment(home: Path) -> dict[str, str]:
         environment
         | loopback_without_proxy(environment)
         | memory_settings()
+        | waiting_settings()
         | {
             "PATH": f"{programs_folder()}{os.pathsep}{environment.get('PATH', '')}",
             "FLWR_HOME": str(home.resolve()),

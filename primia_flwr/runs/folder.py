@@ -189,6 +189,12 @@ def column(rows: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
     return np.array([number(row, key) for row in rows], np.float64)
 
 
+def training_seconds(path: Path) -> float:
+    """Return how long the sites of a run have trained in all its rounds; 0 where none is known."""
+    rows = _read_csv(path / "history.csv")
+    return float(np.nansum(column(rows, "seconds") - column(rows, "seconds_outside_training")))
+
+
 def flag(row: Mapping[str, str], key: str) -> bool:
     """Return a cell as yes or no."""
     return row.get(key, "").strip().lower() in ("1", "true", "yes")

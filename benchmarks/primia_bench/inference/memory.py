@@ -22,8 +22,9 @@ from primia_bench.machine import describe_machine, publish
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.lowering.lowering import COMPARE_BITS, lower
-from primia_flwr.inference.protocol.memory import GB, SessionMemory, available_bytes, dealing_bytes
+from primia_flwr.inference.protocol.memory import GB, SessionMemory, dealing_bytes
 from primia_flwr.models.saved import load_model
+from primia_flwr.processes.room import available_bytes
 from primia_flwr.trials.service import UNLIMITED, RunningService, command_line, running_service
 
 BITS = (f"compare_bits={COMPARE_BITS}",)

@@ -14,10 +14,10 @@ from torch import nn
 
 from primia_bench.topologies.in_memory import Failing, train
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.data.dataset import LabelledImages, deal_sites, load_test
+from primia_flwr.data.dataset import LabelledImages, load_test
 from primia_flwr.models.card import ModelCard
 from primia_flwr.models.saved import load_model
-from primia_flwr.pipeline.baselines import train_baselines
+from primia_flwr.pipeline.baselines.compared import train_baselines
 from primia_flwr.statistics.intervals import Statistic, Strata, bootstrap_limits, bootstrapped
 from primia_flwr.tasks.predictions import Predictions
 from primia_flwr.training.device import pick_device
@@ -59,14 +59,10 @@ def baselines(
 
     `training`: what they have otherwise than the federation.
     """
-    sites, test = experiment.federation.sites, _test(experiment)
-    dealt = deal_sites(
-        experiment.data, seed=experiment.seed, num_sites=len(sites), site_names=sites
-    )
-    opened = [dealt.open(index) for index in range(len(sites))]
-    own = replace(experiment.training, **training)
+    test, own = _test(experiment), replace(experiment.training, **training)
     asked = replace(experiment, baselines=list(names), training=own)
-    for name, model, card in train_baselines(asked, opened, lambda *_: None):
+    no_run = Path(experiment.data.cache_dir)  # of no known length: trained in this process
+    for name, model, card in train_baselines(asked, no_run, lambda *_: None):
         yield name, _predicted(model, card, test)
 
 

@@ -9,20 +9,17 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
-
-import psutil
 
 from primia_flwr.errors import ConfigError, PolicyRefusal
 from primia_flwr.inference.arithmetic import ring
 from primia_flwr.inference.correlation_spec import CorrelationSpec
 from primia_flwr.inference.plan import Plan
 from primia_flwr.inference.preprocessing.dealing import open_bytes, part_bytes, stored_bytes
+from primia_flwr.processes.room import available_bytes
 
 _WORD_BYTES = 8
 GB = 10**9
-_CGROUP = Path("/sys/fs/cgroup")
 _FIRST_BYTES = 300 * 10**6  # of libraries and threads, that only a session brings in
 _BLOCKS = 2  # in use or open, and being opened
 _WITH_COPIES = 4  # the largest part of a block: as it comes, sealed or unsealed, and being used
@@ -80,15 +77,6 @@ def room_for(max_memory: float, *, available: int | None = None) -> int:
             "or 0 for what there is"
         )
     return int(max_memory * GB)
-
-
-def available_bytes() -> int:
-    """Return what this process may still take: of the machine, and of its control group."""
-    found = [psutil.virtual_memory().available]
-    with contextlib.suppress(OSError, ValueError):  # no group, or one without a limit ("max")
-        limit = int((_CGROUP / "memory.max").read_text())
-        found.append(max(0, limit - int((_CGROUP / "memory.current").read_text())))
-    return min(found)
 
 
 def batch_that_fits(memory: SessionMemory, *, sessions: int, max_batch: int, room: int) -> int:

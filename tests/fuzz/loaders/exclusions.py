@@ -57,7 +57,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.inference.service.data_owner.Session._begin": LINE,
     "primia_flwr.inference.service.model_owner._begun": LINE,
     "primia_flwr.inference.preprocessing.prefetch.Prefetch._open": SEALED,
-    "primia_flwr.inference.protocol.memory.available_bytes": KERNEL,
+    "primia_flwr.processes.room.available_bytes": KERNEL,
     "primia_flwr.data.files.decoding.worker.main": OWN,
     "primia_flwr.data.files.decoding.worker._limit_memory": KERNEL,
     "primia_flwr.data.files.decoding.workers._Worker.ask": PROGRAM,

@@ -14,7 +14,6 @@ from primia_flwr.inference.correlation_spec import Compared, CorrelationSpec, Pr
 from primia_flwr.inference.lowering.lowering import lower
 from primia_flwr.inference.plan import Linear, Open, Plan, Relu, Reveal
 from primia_flwr.inference.preprocessing.dealing import part_bytes, stored_bytes
-from primia_flwr.inference.protocol import memory
 from primia_flwr.inference.protocol.memory import (
     GB,
     Budget,
@@ -78,18 +77,6 @@ def test_the_room_is_what_there_is_or_what_was_said() -> None:
     assert room_for(4.5, available=10 * GB) == int(4.5 * GB)
     with pytest.raises(ConfigError, match=r"max_memory=11; this machine has 10\.0 GB left"):
         room_for(11, available=10 * GB)
-    assert memory.available_bytes() > 0
-
-
-def test_the_limit_of_a_control_group_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    (tmp_path / "memory.current").write_text("400\n")
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert memory.available_bytes() == 600
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available_bytes() > 600
 
 
 @pytest.mark.parametrize(

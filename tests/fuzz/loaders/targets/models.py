@@ -21,6 +21,8 @@ from primia_flwr.models.registry import build_model
 from primia_flwr.models.saved import load_model, save_model
 from primia_flwr.models.weights import read_state
 from primia_flwr.models.weights_card import check_start
+from primia_flwr.pipeline.baselines import handed
+from primia_flwr.pipeline.baselines.one import Trained
 from tests.fuzz.loaders.target import Made, put, target
 
 CARD = ModelCard(
@@ -114,3 +116,20 @@ def site_state(folder: Path) -> Made:
         assert isinstance(found.stopping, dict)
 
     return Made(load, [file.read_bytes()])
+
+
+def _handed(folder: Path, ending: str) -> Made:
+    trained = Trained({"w": torch.tensor([1.5])}, 2, (0.25,), (0.5,), ("a", "b"))
+    handed.hand_over(folder, "centralised", trained)
+    file = folder / f"centralised.{ending}"
+    return Made(lambda raw: handed.taken(put(file, raw).parent, "centralised"), [file.read_bytes()])
+
+
+@target("weights of a baseline that another process trained")
+def handed_weights(folder: Path) -> Made:
+    return _handed(folder, "safetensors")
+
+
+@target("facts of a baseline that another process trained")
+def handed_facts(folder: Path) -> Made:
+    return _handed(folder, "json")
