@@ -162,7 +162,7 @@ class _NoisySteps(_PrivateAnswer):
         model, normalisation = arrived_model(self.site, self.message)
         add_unsent(self.site, model)
         training = self.site.experiment.training
-        before = self.site.state.load(self.number - 1)
+        before = self.site.state_before(self.number)
         state, self._optimizer = fit_private(
             model,
             self.account.images,

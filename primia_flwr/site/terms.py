@@ -66,7 +66,7 @@ def check_terms(config: _Config, policy: SitePolicy, bundle: str) -> None:
             f"site {policy.site} refuses: {BUNDLE}={_shown(named)}; expected the hash of the "
             "bundle that came"
         )
-    if _secure(config) or _relayed(config):
+    if _secure(config) or _relayed(config) or _asynchronous(config):
         check_members(wish(config, MEMBERS), policy)
 
 
@@ -209,6 +209,19 @@ def _relayed(config: _Config) -> bool:
     return bool(wish(config, "aggregation.name") == "relay")
 
 
+def _asynchronous(config: _Config) -> bool:
+    return bool(wish(config, "aggregation.name") == "asynchronous")
+
+
+def _hides_one_update(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether no other site can tell this one's update from two models that it gets."""
+    if not _asynchronous(config) or policy.allow_relay == "yes":
+        return True
+    bounded = wish(config, "privacy.mode") == "dp_sgd" and policy.max_epsilon > 0
+    least = min(_whole(value), _whole(wish(config, "federation.min_sites")))
+    return least >= max(2, policy.min_sites) or (policy.allow_relay == "private" and bounded)
+
+
 def _enough_images(value: Any, config: _Config, policy: SitePolicy) -> bool:
     batches, size = _whole(value), _whole(wish(config, _BATCH_SIZE))
     return batches == 0 or batches * size >= policy.min_round_images
@@ -272,6 +285,16 @@ TERMS: tuple[_Term, ...] = (
             value == "never" or (value == "end" and _in_the_open(config, policy))
         ),
         lambda _: f"never in a relay: {_INSISTS}",
+    ),
+    _Term(
+        "aggregation.buffer",
+        _hides_one_update,
+        lambda policy: (
+            f"at least {max(2, policy.min_sites)}, and federation.min_sites as many: other sites "
+            "see the models before and after so few updates, and what is between them; fewer need "
+            f"allow_relay, which is {policy.allow_relay} here (private: privacy.mode=dp_sgd and a "
+            "max_epsilon)"
+        ),
     ),
     _Term(
         "privacy.mode",
