@@ -50,8 +50,8 @@ class SilentSites(PlainAggregator):
         folder: Path | None = None,
         **described: Any,
     ) -> None:
-        of_the_next = {"experiment": experiment, "folder": folder}
-        super().__init__(*args, **described, **of_the_next)
+        described.update(experiment=experiment, folder=folder)
+        super().__init__(*args, **described)
         self._session = session
         self._known: set[str] = set()
         self._heads = LedgerHeads.of(experiment, session, folder)

@@ -60,7 +60,7 @@ def _site(experiment: Experiment) -> str:
     if experiment.aggregation.relayed:
         return "the model of the site that trained before it"
     if experiment.shows_single_updates:
-        return "models between which lies one other site's update (aggregation.buffer=1)"
+        return "models whose differences may show one other site's update (aggregation.buffer)"
     if strategy.keeps_models:
         others = ", at the end those of all others" if strategy.vote == "insulearn" else ""
         return f"its own model of every round{others}"

@@ -66,7 +66,7 @@ class AggregationConfig:
     receive: float = 1.0
     sealed: bool = False
     reveal: str = "end"
-    buffer: int = 2
+    buffer: int = 3
     mixing: float = 1.0
     staleness_power: float = 0.5
     max_staleness: int = 100
@@ -119,7 +119,7 @@ class AggregationConfig:
             )
 
     def _check_asynchronous(self) -> None:
-        check_range("aggregation.buffer", self.buffer, 1, 1000, example=2)
+        check_range("aggregation.buffer", self.buffer, 1, 1000, example=3)
         check_range("aggregation.mixing", self.mixing, 0, 1, example=0.6, open_low=True)
         check_range("aggregation.staleness_power", self.staleness_power, 0, 100, example=0.5)
         check_range("aggregation.max_staleness", self.max_staleness, 0, 10_000, example=100)

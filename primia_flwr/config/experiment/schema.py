@@ -111,9 +111,12 @@ class Experiment:
 
     @property
     def shows_single_updates(self) -> bool:
-        """Whether a site can tell from two models that it gets what one other site has sent."""
+        """Whether a site can tell from two models that it gets what one other site has sent.
+
+        Of two updates it subtracts its own.
+        """
         least = min(self.aggregation.buffer, self.federation.min_sites)
-        return self.aggregation.asynchronous and least == 1
+        return self.aggregation.asynchronous and least < 3
 
     def num_sent(self, entries: int) -> int:
         """Return how many numbers a site sends of an update of `entries` into a mean."""

@@ -122,7 +122,7 @@ class AsynchronousAggregator(FixedPointAggregator):
         )
         outgoing = [
             complete(message, held(request.arrays), request.server_round)
-            for message in asked
+            for message in sorted(asked, key=lambda one: grid.name_of(one.metadata.dst_node_id))
             if grid.name_of(message.metadata.dst_node_id) not in busy
         ]
         flush.outcome.bytes_down = sum(map(bytes_of, outgoing))

@@ -45,7 +45,7 @@ class SlowGrid(FakeGrid):
             ids += super().push_messages([message])
             if kind == "train":
                 self._free[node] = begins + self.takes.get(node, 0.0)
-                self.trained.append((node, self.sites[node].rounds[-1], begins))
+                self.trained.append((node, message.content["config"]["server-round"], begins))
             self._due[message.metadata.message_id] = self._free[node]
         return ids
 
