@@ -8,7 +8,7 @@ import pytest
 
 from clients.handlers.train import open_site
 from primia_flwr.config.load import load_experiment, to_yaml
-from primia_flwr.messages.keys import CONFIG, HEADS
+from primia_flwr.messages.keys import CONFIG, HEADS, LEDGER
 from primia_flwr.pipeline.experiment import simulated_sites
 from primia_flwr.pipeline.planned_privacy import planned_privacy
 from primia_flwr.privacy.ledger.view import read_ledger
@@ -96,6 +96,20 @@ def test_after_a_crash_the_same_request_costs_nothing_and_another_is_charged(clo
     for rounds, epsilon in found.values():
         assert len(rounds) == len(set(rounds))
         assert epsilon <= 5
+
+
+def test_heads_of_ledgers_that_nobody_can_read_cost_a_site_its_update_alone(clock, tmp_path):
+    def spoils(reply, message):
+        reply.content[LEDGER][HEADS] = "rubbish"
+        return reply
+
+    asked = experiment_in(tmp_path, *PRIVATE, "federation.rounds=1")
+    fake = SlowGrid(sites_of(asked), clock, {})
+    fake.sites[10].tricks["train", 1] = spoils
+    assert run(asked, fake, tmp_path).round == 1
+    with (tmp_path / "sites.csv").open() as file:
+        found = {row["site"]: row["status"] for row in csv.DictReader(file)}
+    assert found == {"site-1": "rejected", "site-2": "ok", "site-3": "ok"}
 
 
 def test_a_sites_state_is_that_of_the_last_round_that_it_was_in(clock, tmp_path):
