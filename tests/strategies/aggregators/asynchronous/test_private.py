@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 
 from clients.handlers.train import open_site
+from clients.leaving import leaving
 from primia_flwr.config.load import load_experiment, to_yaml
+from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.keys import CONFIG, HEADS, LEDGER
+from primia_flwr.messages.relay import LINEAGE
 from primia_flwr.pipeline.experiment import simulated_sites
 from primia_flwr.pipeline.planned_privacy import planned_privacy
 from primia_flwr.privacy.ledger.view import read_ledger
@@ -70,7 +73,8 @@ def test_each_site_pays_for_the_rounds_that_it_was_in_and_less_than_was_planned(
     assert {kind for site in fake.sites.values() for kind in site.seen} == {"query.relay", "train"}
     heads = json.loads((tmp_path / "ledger-heads.json").read_text())
     answers = {head["site"]: head["answers"] for head in heads}
-    assert answers == {"site-1": 5, "site-2": 5, "site-3": 1}  # its second was still to come
+    # site-2's fourth update waited for round 5, whose model it did not get
+    assert answers == {"site-1": 5, "site-2": 4, "site-3": 1}
     (message,) = told  # later models bring the heads of the others
     assert "site-1" in message.content[CONFIG][HEADS]
 
@@ -138,3 +142,23 @@ def test_a_run_writes_what_each_round_took(clock, tmp_path):
     assert {row["staleness"] for row in good if row["site"] == "site-3"} == {"3"}
     assert state.validated == 5
     assert state.validation["n"] == sum(site["val"] for site in state.sites)
+
+
+@pytest.mark.parametrize(
+    ("words", "route", "refused"),
+    [
+        ((), "query.relay", True),
+        ((), "query.secagg", True),
+        ((), "evaluate", False),
+        (PRIVATE, "query.statistics", True),
+        (PRIVATE, "evaluate", True),
+        (PRIVATE, "query.relay", False),
+    ],
+)
+def test_nothing_is_answered_that_the_run_does_not_need(words, route, refused, tmp_path):
+    table = leaving(experiment_in(tmp_path, *words))
+    assert (route not in table.replies) == refused
+    if refused:
+        with pytest.raises(ProtocolError, match="nothing may leave this site"):
+            table.check_asked(route)
+    assert LINEAGE not in table.replies["train"]
