@@ -8,7 +8,7 @@ import pytest
 
 from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.site.log import SiteLog
-from tests.e2e.disturbed import Disturbance, Disturbed, kill
+from tests.e2e.disturbed import Disturbance, Disturbed, kill, start
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 ASYNCHRONOUS = ("aggregation=asynchronous", "aggregation.buffer=2")
@@ -29,6 +29,18 @@ def test_a_killed_supernode_holds_nobody_up(tmp_path: Path) -> None:
     assert {row["staleness"] for row in good} <= {"0", "1", "2"}
     assert [row["best"] for row in run.rounds()] == ["0", "0", "0", "0", "1"]
     assert float(run.rounds()[-1]["val_loss"]) > 0  # both that are left have validated
+
+
+def test_a_supernode_that_was_killed_comes_back(tmp_path: Path) -> None:
+    run = Disturbed(tmp_path / "run", *ASYNCHRONOUS, rounds=36, min_sites=2, round_timeout=40.0)
+    at_once = {"event": "round_started", "round": 2}
+    back = Disturbance(start("site-3"), at_once)
+    assert run.run(Disturbance(kill("site-3"), at_once, after=0.5), back)["rounds"] == 36
+    status = [row["status"] for row in run.sites() if row["site"] == "site-3"]
+    given_up = next(n for n, one in enumerate(status) if one in ("late", "failed"))
+    assert "ok" in status[given_up:]
+    good = [row for row in run.sites() if row["status"] == "ok"]
+    assert all(sum(row["round"] == str(n) for row in good) == 2 for n in range(1, 37))
 
 
 def test_private_updates_are_taken_when_they_are_ready(tmp_path: Path) -> None:
