@@ -7,8 +7,11 @@
 | differential privacy | noisy, masked, paid | refused | noisy, masked, paid | protocol's steps |
 | sealed relay | sealed model, paid for if private | refused | refused | refused |
 | relay, differential privacy | noisy, paid | refused | refused | refused |
+| asynchronous | update, measurements | measurements | exact sums | refused |
+| asynchronous, differential privacy | noisy, paid | refused | refused | refused |
 
-A sealed or private relay answers `query.relay`, too: a key, a model sealed anew, the last model.
+A sealed or private relay answers `query.relay`, too: a key, a model sealed anew, the last model. So
+does a private asynchronous run: the site's name.
 
 A search adds nothing: its messages name a configuration, the replies are those of the run's kind.
 A run, a message, a record or a key that is not in the table is refused.
@@ -142,13 +145,22 @@ _PRIVATE_SEALED = replace(
         _TRAIN: {**_HANDED_ON, **_LINK, keys.LEDGER: frozenset({keys.HEADS})},
     },
 )
-# By aggregation.name and privacy.mode. A private run is masked, or a relay with noise at each site.
+_PRIVATE_ASYNCHRONOUS = replace(
+    _PRIVATE_RELAY,
+    replies={
+        relay.QUERY: _PRIVATE_RELAY.replies[relay.QUERY],
+        _TRAIN: {k: v for k, v in _PRIVATE_RELAY.replies[_TRAIN].items() if k != relay.LINEAGE},
+    },
+)
+# By aggregation.name and privacy.mode. A private run is masked, or has noise at each site.
 _TABLE = {
     ("plain", "none"): _PLAIN,
     ("relay", "none"): _RELAY,
     ("sealed relay", "none"): _SEALED,
     ("relay", "dp_sgd"): _PRIVATE_RELAY,
     ("sealed relay", "dp_sgd"): _PRIVATE_SEALED,
+    ("asynchronous", "none"): _PLAIN,
+    ("asynchronous", "dp_sgd"): _PRIVATE_ASYNCHRONOUS,
     ("secure", "none"): _SECURE,
     ("secure", "dp_sgd"): replace(_PRIVATE, own_noise=True),
     # How many batches there are follows from how many images.

@@ -16,6 +16,8 @@ from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.runs.checkpoint import ArrayMap
 from primia_flwr.runs.recording import Recording
 from strategies.aggregators.aggregator import Aggregator
+from strategies.aggregators.asynchronous.aggregator import AsynchronousAggregator
+from strategies.aggregators.asynchronous.closed import ClosedAsynchronous
 from strategies.aggregators.ensemble import EnsembleAggregator
 from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
@@ -107,12 +109,22 @@ def _in_the_clear(
         return _relay(experiment, folder)
     if aggregation.float_mean or needs is not Need.MEAN:
         return PlainAggregator
+    kind = _asynchronous(experiment, folder) if aggregation.asynchronous else FixedPointAggregator
     return partial(
-        FixedPointAggregator,
+        kind,
         needs=needs,
         layout=report_layout(experiment, sum(a.size for a in model.values()), outputs),
         overflow="clip" if aggregation.overflow == "clip" else "decline",
     )
+
+
+def _asynchronous(experiment: Experiment, folder: Path | None) -> Callable[..., Aggregator]:
+    """Return what takes the updates that are ready."""
+    build = partial(AsynchronousAggregator, experiment=experiment, folder=folder)
+    if not experiment.reports_nothing:
+        return build
+    session = session_of(experiment, identity_keys(experiment))
+    return partial(ClosedAsynchronous, experiment=experiment, folder=folder, session=session)
 
 
 def _relay(experiment: Experiment, folder: Path | None) -> Callable[..., Aggregator]:

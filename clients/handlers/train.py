@@ -44,7 +44,7 @@ def answer_train(message: Message, context: Context) -> Message:
     if weight > most and round_to_digits(weight, site.count_digits) > most:  # as it would be sent
         return declined(message, site, "it weighs more than aggregation.max_weight")
     incoming = verdict(site, model, normalisation)
-    before = site.state.load(number - 1)
+    before = site.state_before(number)
     stopping = SiteStopping.from_dict(before.stopping) if before.stopping else SiteStopping()
     metrics = MetricRecord({keys.NUM_EXAMPLES: len(site.data.train)})
     put(metrics, keys.INCOMING, incoming)

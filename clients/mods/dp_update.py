@@ -159,7 +159,7 @@ class _NoisySteps(_PrivateAnswer):
         model, normalisation = arrived_model(self.site, self.message)
         add_unsent(self.site, model)
         training = self.site.experiment.training
-        before = self.site.state.load(self.number - 1)
+        before = self.site.state_before(self.number)
         self._round = fit_private(
             model,
             self.account.images,

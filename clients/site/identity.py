@@ -108,8 +108,8 @@ def open_member(context: Context) -> SecureSite:
     experiment = experiment_of(context)
     if not experiment.aggregation.named or not experiment.aggregation.run:
         raise ConfigError(
-            "aggregation.name=plain, yet the coordinator asks for secure aggregation; "
-            "expected aggregation=secure"
+            f"aggregation.name={experiment.aggregation.name}, yet the coordinator asks for secure "
+            "aggregation; expected aggregation=secure"
         )
     text, place = node_of(context)
     if isinstance(place, int):

@@ -15,7 +15,7 @@ from flwr.app import Context
 
 from clients.site.kept import KeptRounds
 from clients.site.node import node_of, parsed
-from clients.site.state import SiteState
+from clients.site.state import RoundState, SiteState
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import kept_hash
 from primia_flwr.data.dataset import DealtSites, SiteData, deal_sites, load_own_site
@@ -74,6 +74,11 @@ class OpenSite:
         """Return the site's private state of this experiment."""
         return SiteState(self.folder, self._own_folder, keep=self.experiment.client.keep_states)
 
+    def state_before(self, number: int) -> RoundState:
+        """Return what it kept of the round before; asynchronously, of the last that it was in."""
+        skips = self.experiment.aggregation.asynchronous
+        return self.state.newest(number - 1) if skips else self.state.load(number - 1)
+
     def kept(self, kind: str, *, keep: int = 0) -> KeptRounds:
         """Return the arrays of a kind that the site keeps of this run; by default of few rounds."""
         folder, few = self.folder / self._own_folder, self.experiment.client.keep_states
@@ -81,7 +86,9 @@ class OpenSite:
 
     @property
     def _own_folder(self) -> str:
-        name = kept_hash(self.experiment)
+        name, aggregation = kept_hash(self.experiment), self.experiment.aggregation
+        if aggregation.asynchronous:  # rounds that this run skips, another may have left
+            name = f"{name}/run-{aggregation.run}"
         return name if self.trial is None else f"{name}/configuration-{self.trial:03d}"
 
 

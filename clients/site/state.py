@@ -75,6 +75,17 @@ class SiteState:
             check_entry(stopping, {})
         return RoundState(optimizer=tensors, stopping=stopping)
 
+    def newest(self, round_number: int) -> RoundState:
+        """Return the newest state after a round or one before it; an empty one where there is none.
+
+        Raises
+        ------
+        DataError
+            As `load`.
+        """
+        known = (int(path.stem[-6:]) for path in self._folder.glob("round-*.safetensors"))
+        return self.load(max((number for number in known if number <= round_number), default=0))
+
     def save(self, round_number: int, state: RoundState) -> None:
         """Write the state after a round, and delete what is older than the last `keep`."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -44,6 +44,9 @@ _NOT_PART_OF_THE_RESULT = (
         "debug",
     ),
 )
+_OF_ASYNCHRONOUS_RUNS = (
+    "buffer", "mixing", "staleness_power", "max_staleness", "validate_every",
+)  # fmt: skip
 _NOT_PART_OF_THE_DATA = ("root", "manifest", "cache_dir", "workers")
 
 
@@ -194,6 +197,9 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
     if not experiment.aggregation.shares_a_part:
         del settings["aggregation"]["share"], settings["aggregation"]["share_by"]
     del settings["aggregation"]["receive"]
+    if not experiment.aggregation.asynchronous:
+        for key in _OF_ASYNCHRONOUS_RUNS:
+            del settings["aggregation"][key]
     if not experiment.model.adapted:
         del settings["model"]["lora_rank"], settings["model"]["lora_alpha"]
     if not experiment.model.keeps_layers:

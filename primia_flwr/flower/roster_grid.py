@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -128,32 +128,52 @@ class RosterGrid(Grid):
         Flower's own `send_and_receive` looks every three seconds; this one looks often at
         first and every second later.
         """
-        pending = self._push(list(messages), timeout)
-        asked, started = set(pending.values()), time.monotonic()
+        pending = self.send(list(messages), timeout=timeout)
+        asked, started = set(pending.values()), self.now()
         answers: list[Answer] = []
         while pending:
-            for message in self._grid.pull_messages(list(pending)):
-                node = pending.pop(message.metadata.reply_to_message_id, None)
-                if node is None:
-                    continue
-                with suppress(ProtocolError):  # stays packed, and fits no model
-                    unpack_content(message)
-                answers.append(Answer(node, message, time.monotonic()))
+            for answer in self.look(pending):
+                answers.append(answer)
                 if on_answer:
-                    on_answer(answers[-1])
-            elapsed = time.monotonic() - started
+                    on_answer(answer)
+            elapsed = self.now() - started
             if enough and sum(answer.message.has_content() for answer in answers) >= enough:
                 timeout = min(timeout, max(elapsed + _OTHERS, _OTHERS_TIMES * elapsed))
                 enough = 0
             if not pending or elapsed >= timeout:
                 break
-            pause = min(max(elapsed / _PART_OF_THE_WAIT, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-            time.sleep(min(pause, timeout - elapsed))
+            self.pause(elapsed, timeout - elapsed)
         heard = {answer.node for answer in answers if answer.message.has_content()}
         self._silent = (self._silent | asked) - heard
         return answers
 
-    def _push(self, messages: list[Message], timeout: float) -> dict[str, int]:
+    def look(self, pending: dict[str, int]) -> Iterator[Answer]:
+        """Yield the replies that are there, and take them out of `pending`, which `send` returned.
+
+        A reply to anything else is none.
+        """
+        for message in self._grid.pull_messages(list(pending)):
+            node = pending.pop(message.metadata.reply_to_message_id, None)
+            if node is None:
+                continue
+            with suppress(ProtocolError):  # stays packed, and fits no model
+                unpack_content(message)
+            yield Answer(node, message, self.now())
+
+    def missed(self, node: int) -> None:
+        """Take note that a node has not answered in time: another may take over its name."""
+        self._silent.add(node)
+
+    def now(self) -> float:
+        """Return the seconds of the clock by which replies arrive."""
+        return time.monotonic()
+
+    def pause(self, elapsed: float, left: float) -> None:
+        """Wait between two looks: longer the longer it has taken, and no longer than is `left`."""
+        pause = min(max(elapsed / _PART_OF_THE_WAIT, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        time.sleep(max(min(pause, left), 0.0))
+
+    def send(self, messages: list[Message], *, timeout: float) -> dict[str, int]:
         """Send; return the node that each accepted message went to, by message id."""
         pack_contents(messages)
         for message in messages:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Event = dict[str, Any]
 OK, EVALUATED = "ok", "evaluated"
 REFUSED, FAILED, REJECTED, LATE = "refused", "failed", "rejected", "late"
-DIVERGED = "diverged"
+DIVERGED, BUSY = "diverged", "busy"
 
 
 @dataclass
@@ -58,7 +58,8 @@ class SiteRow:
 
     `status`: ok (its update was averaged), evaluated (it only validated), refused (its policy),
     failed (an error, or offline), diverged (its training gave no usable numbers), rejected (by the
-    screening), late (no answer in time).
+    screening), late (no answer in time), busy (asynchronously: still at work, or its update waits).
+    `staleness`: asynchronously, rounds made between the model that it got and this one.
     """
 
     round: int
@@ -73,6 +74,7 @@ class SiteRow:
     stopped_early: bool | None = None
     images_per_second: float | None = None
     seconds: float | None = None
+    staleness: int | None = None
 
     @property
     def good(self) -> bool:

@@ -25,7 +25,8 @@ _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-lear
 
 def run_facts(experiment: Experiment) -> dict[str, Any]:
     """Return what is known of a run before it starts."""
-    secure = experiment.aggregation.secure
+    secure, asynchronous = experiment.aggregation.secure, experiment.aggregation.asynchronous
+    way = ", secure aggregation" if secure else ", asynchronous" if asynchronous else ""
     return {
         "name": experiment.name,
         "status": "running",
@@ -34,7 +35,7 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "config_hash": config_hash(experiment),
         "seed": experiment.seed,
         "deployment": experiment.deployment.kind,
-        "strategy": f"{experiment.strategy.name}{', secure aggregation' if secure else ''}",
+        "strategy": f"{experiment.strategy.name}{way}",
         "secure_aggregation": secure,
         "relay": experiment.aggregation.relay_words,
         "differential_privacy": experiment.privacy.mode,

@@ -20,6 +20,7 @@ _Config = Mapping[str, Any]
 _LONGEST_VALUE = 60  # characters of a value that a refusal repeats
 BUNDLE = "deployment.bundle"
 _INSISTS = "this site's policy has require_secure_aggregation: true"
+_HIDE_ONE = 3  # updates in a sum of which nobody who has sent one of them can tell another
 _BATCHES, _BATCH_SIZE = "training.sync_every_n_batches", "training.batch_size"
 
 
@@ -66,7 +67,7 @@ def check_terms(config: _Config, policy: SitePolicy, bundle: str) -> None:
             f"site {policy.site} refuses: {BUNDLE}={_shown(named)}; expected the hash of the "
             "bundle that came"
         )
-    if _secure(config) or _relayed(config):
+    if _secure(config) or _relayed(config) or _asynchronous(config):
         check_members(wish(config, MEMBERS), policy)
 
 
@@ -214,6 +215,23 @@ def _relayed(config: _Config) -> bool:
     return bool(wish(config, "aggregation.name") == "relay")
 
 
+def _asynchronous(config: _Config) -> bool:
+    return bool(wish(config, "aggregation.name") == "asynchronous")
+
+
+def _hides_one_update(value: Any, config: _Config, policy: SitePolicy) -> bool:
+    """Say whether no other site can tell this one's update from two models that it gets.
+
+    Of two updates the other site subtracts its own.
+    """
+    if not _asynchronous(config) or policy.allow_relay == "yes":
+        return _whole(value) > 0
+    bounded = wish(config, "privacy.mode") == "dp_sgd" and policy.max_epsilon > 0
+    least = min(_whole(value), _whole(wish(config, "federation.min_sites")))
+    enough = least >= max(_HIDE_ONE, policy.min_sites)
+    return enough or (policy.allow_relay == "private" and bounded)
+
+
 def _enough_images(value: Any, config: _Config, policy: SitePolicy) -> bool:
     batches, size = _whole(value), _whole(wish(config, _BATCH_SIZE))
     return batches == 0 or batches * size >= policy.min_round_images
@@ -277,6 +295,17 @@ TERMS: tuple[_Term, ...] = (
             value == "never" or (value == "end" and _in_the_open(config, policy))
         ),
         lambda _: f"never in a relay: {_INSISTS}",
+    ),
+    _Term(
+        "aggregation.buffer",
+        _hides_one_update,
+        lambda policy: (
+            f"at least {max(_HIDE_ONE, policy.min_sites)}, and federation.min_sites as many: other "
+            "sites see the models before and after so few updates, and what is between them; fewer "
+            "need "
+            f"allow_relay, which is {policy.allow_relay} here (private: privacy.mode=dp_sgd and a "
+            "max_epsilon)"
+        ),
     ),
     _Term(
         "privacy.mode",

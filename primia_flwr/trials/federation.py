@@ -105,11 +105,13 @@ def _sites(experiment: Experiment, folder: Path) -> list[LoopbackSite]:
 
 def _policy(experiment: Experiment) -> dict[str, Any]:
     """Return what the sites of a trial insist on: what the experiment promises them."""
-    handed_on = experiment.aggregation.relayed or experiment.crosses_sites
+    aggregation = experiment.aggregation
+    alone = aggregation.relayed or experiment.shows_single_updates
+    handed_on = alone or experiment.crosses_sites
     task = experiment.data.task
     return {
         "data_task": f"plugin:{task}" if task in TASKS.plugins() else task,
-        "require_secure_aggregation": experiment.aggregation.secure,
+        "require_secure_aggregation": aggregation.secure,
         "allow_relay": "yes" if handed_on else "no",
         "max_epsilon": experiment.privacy.promised_epsilon,
         "privacy_delta": experiment.privacy.delta,

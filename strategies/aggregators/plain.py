@@ -23,9 +23,8 @@ from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import Answer, RosterGrid
 from primia_flwr.messages.held import chosen, held
 from primia_flwr.messages.keys import ARRAYS, LOSS, METRICS, WEIGHT
-from primia_flwr.messages.records import num_bytes
 from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import EVALUATED, FAILED, LATE, SiteRow
+from primia_flwr.runs.history import SiteRow
 from primia_flwr.runs.recording import Recording
 from primia_flwr.tasks.task import Task
 from strategies.aggregators.aggregator import (
@@ -35,6 +34,14 @@ from strategies.aggregators.aggregator import (
     Request,
     SiteModel,
     Statistics,
+)
+from strategies.aggregators.exchange import (
+    bytes_of,
+    complete,
+    covered,
+    mean_loss,
+    missing,
+    take_in,
 )
 from strategies.aggregators.reply_validator import (
     ReplyValidator,
@@ -139,7 +146,7 @@ class PlainAggregator(Aggregator):
             }
         if len(updates) >= request.min_updates:
             outcome.arrays = {**request.arrays, **self._aggregate(request, updates)}
-            outcome.train_loss = _mean_loss(outcome.rows, updates)
+            outcome.train_loss = mean_loss(outcome.rows, updates)
             self._sent_vector.finished(
                 request.server_round,
                 [update.site for update in updates],
@@ -178,11 +185,11 @@ class PlainAggregator(Aggregator):
     ) -> tuple[Outcome, list[Update]]:
         """Ask, screen each reply as it comes, and sort what came by the sites' names."""
         outgoing = [
-            _complete(message, self._addressed(message, arrays, site), request.server_round)
+            complete(message, self._addressed(message, arrays, site), request.server_round)
             for message in messages
             for site in [grid.name_of(message.metadata.dst_node_id)]
         ]
-        outcome = Outcome(bytes_down=sum(map(_bytes_of, outgoing)))
+        outcome = Outcome(bytes_down=sum(map(bytes_of, outgoing)))
         validated: dict[str, ValidatedReply] = {}
         busy: list[tuple[float, float]] = []
 
@@ -193,7 +200,7 @@ class PlainAggregator(Aggregator):
             if self._recording and update is not None:
                 arrays, after = update.arrays, self._before
                 self._recording.site_model(request.server_round, site, arrays, after=after)
-            outcome.bytes_up += _bytes_of(answer.message)
+            outcome.bytes_up += bytes_of(answer.message)
             row = validated[site].row
             busy.append((max(answer.arrived - (row.seconds or 0.0), started), answer.arrived))
             on_row(row)
@@ -203,12 +210,13 @@ class PlainAggregator(Aggregator):
         for node in (message.metadata.dst_node_id for message in outgoing):
             site = grid.name_of(node)
             if site not in validated:
-                row = _missing(request, site, sent=node not in grid.unsent)
+                row = missing(request, site, sent=node not in grid.unsent)
                 validated[site] = ValidatedReply(row)
                 on_row(row)
         ordered = [validated[site] for site in sorted(validated)]
-        _take_in(outcome, ordered)
-        outcome.training_seconds = _covered(busy)
+        take_in(outcome, [one.row for one in ordered])
+        _add_verdicts(outcome, ordered)
+        outcome.training_seconds = covered(busy)
         return outcome, [one.update for one in ordered if one.update is not None]
 
     def _addressed(self, message: Message, arrays: ArrayRecord, site: str) -> ArrayRecord:
@@ -265,49 +273,10 @@ def _copy(config: ConfigRecord) -> ConfigRecord:
     return ConfigRecord(dict(config))
 
 
-def _take_in(outcome: Outcome, replies: Sequence[ValidatedReply]) -> None:
-    """Put into an outcome what the sites' rows and verdicts say."""
-    outcome.rows = [one.row for one in replies]
+def _add_verdicts(outcome: Outcome, replies: Sequence[ValidatedReply]) -> None:
+    """Put into an outcome what the sites found of the model that they were sent."""
     for one in replies:
         if one.incoming is not None:
             known = outcome.validation
             outcome.validation = one.incoming if known is None else known + one.incoming
             outcome.validations[one.row.site] = one.incoming
-    outcome.resting = outcome.count(EVALUATED)
-    outcome.images = sum((r.epochs or 0) * (r.num_examples or 0) for r in outcome.rows)
-
-
-def _complete(message: Message, arrays: ArrayRecord, server_round: int) -> Message:
-    """Give a strategy's message the whole model, buffers included."""
-    message.content = RecordDict({**message.content, ARRAYS: arrays})
-    message.metadata.group_id = str(server_round)
-    return message
-
-
-def _bytes_of(message: Message) -> int:
-    if not message.has_content():
-        return 0
-    return sum(num_bytes(record) for record in message.content.array_records.values())
-
-
-def _missing(request: Request, site: str, *, sent: bool) -> SiteRow:
-    if not sent:
-        return SiteRow(request.server_round, site, FAILED, "the message could not be sent")
-    reason = f"no answer within {request.timeout:g} s"
-    return SiteRow(request.server_round, site, LATE, reason)
-
-
-def _mean_loss(rows: Sequence[SiteRow], updates: Sequence[Update]) -> float | None:
-    losses = {row.site: row.train_loss for row in rows}
-    pairs = [(loss, u.weight) for u in updates if (loss := losses[u.site]) is not None]
-    total = sum(weight for _, weight in pairs)
-    return sum(loss * weight for loss, weight in pairs) / total if pairs else None
-
-
-def _covered(spans: Sequence[tuple[float, float]]) -> float:
-    """Return the length of the union of time spans."""
-    length, reached = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        length += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return length

@@ -20,8 +20,10 @@ class LoopConfig:
     no exact statistics, no validation; all rounds are run, and the last model is the result, or
     the average of the rounds' models with the weight `averaging` of the past. So it is where models
     are `sealed`. `relayed`: a round has steps, which are kept on the disk beside the checkpoints.
-    `cross_site`: at the end each site's own model is validated at every site. `own_layers`: at the
-    end each site is given the result, to save it with its own layers.
+    `asynchronous`: what sites find of a model while they train is of different models; all validate
+    every `validate_every` rounds, and at the end. `cross_site`: at the end each site's own model is
+    validated at every site. `own_layers`: at the end each site is given the result, to save it with
+    its own layers.
     """
 
     federation: FederationConfig
@@ -35,12 +37,18 @@ class LoopConfig:
     cross_site: bool = False
     relayed: bool = False
     sealed: bool = False
+    asynchronous: bool = False
+    validate_every: int = 0
     own_layers: bool = False
 
     @property
     def reports_nothing(self) -> bool:
         """Whether the sites are asked for nothing but updates."""
         return self.private or self.sealed
+
+    def validates(self, number: int) -> bool:
+        """Say whether all sites validate the model of a round before the next one begins."""
+        return self.validate_every > 0 and number % self.validate_every == 0
 
     def patience(self) -> Patience:
         """Return an early stopping that has seen no model yet."""
@@ -62,4 +70,6 @@ class LoopConfig:
             own_layers=experiment.model.keeps_layers,
             relayed=experiment.aggregation.relayed,
             sealed=experiment.aggregation.sealed,
+            asynchronous=experiment.aggregation.asynchronous,
+            validate_every=experiment.aggregation.validate_every,
         )

@@ -79,15 +79,10 @@ class RoundLoop(RoundSteps):
     # --- After the last round ---------------------------------------------------------------
 
     def _validate_last(self, state: RunState) -> None:
-        outcome = self._validate(state)
-        if outcome is None:
-            logger.warning("too few sites validated the last model; it is not compared")
-        self._record.take_validation(state, outcome.validation if outcome else None)
+        self._validate_now(state)
         if state.patience.best_step is None:
             state.best = state.model
         self._save(state)
-        row = self._record.history.rounds[state.round - 1]
-        self._record.event("validated", **self._record.flat(row))
 
     def _cross_site(self, state: RunState) -> None:
         """Have every site that is there validate each site's own model, and keep the counts.

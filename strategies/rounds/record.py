@@ -10,7 +10,7 @@ from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.runs.checkpoint import ArrayMap, Checkpoint, load_latest
 from primia_flwr.runs.checkpoint_writer import CheckpointWriter
 from primia_flwr.runs.cross_site import Cell
-from primia_flwr.runs.history import History, RoundRow, SiteRow, flat
+from primia_flwr.runs.history import BUSY, History, RoundRow, SiteRow, flat
 from primia_flwr.tasks.task import Evaluation
 from strategies.aggregators.aggregator import Outcome
 from strategies.rounds.config import LoopConfig
@@ -81,14 +81,14 @@ class RunRecord:
         seconds, self._mark = now - self._mark, now
         good = sum(row.good for row in rows)
         training = outcome.training_seconds
-        roster = len(self._cfg.federation.sites)
+        expected = len(self._cfg.federation.sites) - sum(row.status == BUSY for row in rows)
         row = RoundRow(
             round=number,
             seconds=round(seconds, 3),
             seconds_outside_training=round(max(seconds - training, 0.0), 3),
             train_loss=outcome.train_loss,
             sites=good,
-            failed=roster - good,
+            failed=expected - good,
             bytes_up=outcome.bytes_up,
             bytes_down=outcome.bytes_down,
             images_per_second=round(outcome.images / training, 2) if training > 0 else None,
@@ -117,7 +117,13 @@ class RunRecord:
         self.history.mark_best(state.round)
 
     def tell_round(self, state: RunState) -> None:
-        """Tell of the round that has ended, with the scores of the one before."""
+        """Tell of the round that has ended, with the scores of the one before.
+
+        Asynchronously only of the round: its scores, where there are any, are told by themselves.
+        """
+        if self._cfg.asynchronous:
+            self.event("round_finished", **self.flat(self.history.rounds[-1]), val_round=0)
+            return
         shown = self.flat(self.history.rounds[-1])
         if len(self.history.rounds) > 1:
             known = self.flat(self.history.rounds[-2])

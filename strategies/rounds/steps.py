@@ -5,6 +5,7 @@ model of round r-1 is; the last model gets one aggregator of its own. After ever
 checkpoint holds all that decides the future, so a resumed run repeats an uninterrupted one.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,12 +16,14 @@ from primia_flwr.errors import DivergenceError, FederationError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.messages.keys import LABEL_COUNTS, PIXEL_MEAN, PIXEL_STD
 from primia_flwr.runs.checkpoint import ArrayMap
-from primia_flwr.runs.history import OK, SiteRow
+from primia_flwr.runs.history import BUSY, OK, SiteRow
 from strategies.aggregators.aggregator import Aggregator, Outcome, Request
 from strategies.rounds.config import LoopConfig
 from strategies.rounds.participation import Participation
 from strategies.rounds.record import RunRecord
 from strategies.rounds.state import RunState
+
+logger = logging.getLogger(__name__)
 
 # A round with too few good updates is asked again, this often in all.
 MAX_ATTEMPTS = 3
@@ -92,13 +95,15 @@ class RoundSteps:
             absent = self._participation.gather(number, needed, wanted)
             asked = self._request(state, number)
             outcome = self._aggregator.train(asked, self._grid, self._record.on_row)
+            told = {row.site for row in outcome.rows}
+            absent = [row for row in absent if row.site not in told]
             rows = _with_earlier([*outcome.rows, *absent], earlier)
             if outcome.arrays is not None:
                 return self._finish_round(state, outcome, rows)
             if self._have_stopped(outcome):
                 return self._stop_with_sites(state, outcome, rows)
             self._check(outcome)
-            earlier = {row.site: f"attempt {attempt}: {_why(row)}" for row in rows if not row.good}
+            earlier = {row.site: f"attempt {attempt}: {_why(row)}" for row in rows if _failed(row)}
             needed = min(needed + outcome.resting, len(self._federation.sites))
             wanted = outcome.wait_for
             updates = outcome.count(OK)
@@ -143,14 +148,15 @@ class RoundSteps:
         return left < self._federation.min_sites
 
     def _finish_round(self, state: RunState, outcome: Outcome, rows: list[SiteRow]) -> None:
-        if not self._cfg.reports_nothing:
-            self._record.take_validation(state, outcome.validation)
+        self._take_verdicts(state, outcome)
         if outcome.arrays is not None:
             state.model, state.round = outcome.arrays, state.round + 1
         self._record.add_round(state.round, outcome, rows)
-        if self._cfg.reports_nothing:
+        if self._cfg.reports_nothing or self._is_newest_best(state):
             self._record.take_last(state)
         self._record.history.sites.extend(rows)
+        if self._cfg.validates(state.round):
+            self._validate_now(state)
         if state.patience.should_stop:
             state.stopped = _EARLY
         elif state.round == self._federation.rounds:
@@ -160,10 +166,19 @@ class RoundSteps:
 
     def _stop_with_sites(self, state: RunState, outcome: Outcome, rows: list[SiteRow]) -> None:
         """End the run: the model stays, and has just been validated."""
-        self._record.take_validation(state, outcome.validation)
+        self._take_verdicts(state, outcome)
         state.stopped = SITES_STOPPED
         self._record.history.sites.extend(rows)
         self._save(state)
+
+    def _take_verdicts(self, state: RunState, outcome: Outcome) -> None:
+        """Book what a round's answers say of the model that it began with, where all say it."""
+        if not (self._cfg.reports_nothing or self._cfg.asynchronous):
+            self._record.take_validation(state, outcome.validation)
+
+    def _is_newest_best(self, state: RunState) -> bool:
+        """Whether no model has been validated so far, in a run whose rounds do not validate."""
+        return self._cfg.asynchronous and state.patience.best_step is None
 
     # --- Validation and what is kept ----------------------------------------------------------
 
@@ -185,6 +200,15 @@ class RoundSteps:
             wanted = outcome.wait_for if wait else []
         return None
 
+    def _validate_now(self, state: RunState) -> None:
+        """Have all sites validate the newest model, and book what they find."""
+        outcome = self._validate(state)
+        if outcome is None:
+            logger.warning("too few sites validated the model; it is not compared")
+        self._record.take_validation(state, outcome.validation if outcome else None)
+        row = self._record.history.rounds[state.round - 1]
+        self._record.event("validated", **self._record.flat(row))
+
     def _save(self, state: RunState) -> None:
         known = {site["site"]: site for site in state.sites}
         known |= {site["site"]: site for site in self._aggregator.sites()}
@@ -199,6 +223,10 @@ def _with_earlier(rows: Sequence[SiteRow], earlier: Mapping[str, str]) -> list[S
         for row in rows
     ]
     return sorted(noted, key=lambda row: row.site)
+
+
+def _failed(row: SiteRow) -> bool:
+    return not row.good and row.status != BUSY
 
 
 def _why(row: SiteRow) -> str:

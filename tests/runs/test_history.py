@@ -39,9 +39,9 @@ def test_the_tables_have_the_agreed_columns_and_cells(history, tmp_path):
     )
     assert (tmp_path / "run" / "sites.csv").read_text() == (
         "round,site,status,reason,num_examples,num_batches,epochs,train_loss,val_loss,val_dice,"
-        "stopped_early,images_per_second,seconds\n"
-        "1,munich,ok,,20,2,1.0,0.25,0.5,0.75,1,100.0,0.5\n"
-        '1,paris,refused,"says ""no"", firmly",,,,,,,,,\n'
+        "stopped_early,images_per_second,seconds,staleness\n"
+        "1,munich,ok,,20,2,1.0,0.25,0.5,0.75,1,100.0,0.5,\n"
+        '1,paris,refused,"says ""no"", firmly",,,,,,,,,,\n'
     )
 
 

@@ -6,6 +6,7 @@ way there. The table of `docs/threat-model.md` is what this finds.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ SHORT = (
 )  # fmt: skip
 PLAIN, SECURE, RELAY = "aggregation=plain", "aggregation=secure", "strategy=cyclic"
 SEALED = (RELAY, "aggregation.sealed=true")
+LATER = ("aggregation=asynchronous", "federation.rounds=4")
 PRIVATE = (
     "privacy=dp_sgd", "privacy.epsilon=8", "privacy.delta=1e-3", "privacy.expected_batch=8",
 )  # fmt: skip
@@ -54,6 +56,9 @@ TOPOLOGIES: dict[str, tuple[str, ...]] = {
     "relay, sealed, `reveal=never`": (*SEALED, "aggregation.reveal=never"),
     "ensemble": ("strategy=ensemble",),
     "ensemble, `vote=insulearn`": ("strategy=ensemble", "strategy.options.vote=insulearn"),
+    "asynchronous, `buffer=1`": (*LATER, "aggregation.buffer=1"),
+    "asynchronous, `buffer=2`": (*LATER, "aggregation.buffer=2"),
+    "asynchronous, `buffer=2`, `privacy=dp_sgd`": (*LATER, "aggregation.buffer=2", *PRIVATE),
     "averaging, secure, `privacy=dp_sgd`": (SECURE, *PRIVATE),
     "relay in the open, `privacy=dp_sgd`": (RELAY, *PRIVATE),
     "relay, sealed, `reveal=end`, `privacy=dp_sgd`": (*SEALED, *PRIVATE),
@@ -61,6 +66,7 @@ TOPOLOGIES: dict[str, tuple[str, ...]] = {
 # Each has another's way of sending; they are looked at where there is time.
 LIKE_OTHERS = (
     *("selective sharing, each site's own choice", "SCAFFOLD, plain", "ensemble"),
+    *("asynchronous, `buffer=2`", "asynchronous, `buffer=2`, `privacy=dp_sgd`"),
     *("relay, sealed, `reveal=end`", "relay, sealed, `reveal=end`, `privacy=dp_sgd`"),
 )
 SLOW = pytest.mark.slow
@@ -70,6 +76,7 @@ MOST, FEW = 0.9, 0.1  # of a model's numbers: with more it is seen, with fewer i
 YES, PART, NO = "yes", "a part", "no"
 BEFORE = "the one before it"
 LAST_TOO = "the one before it, a cycle's last"
+SUBTRACTED = "another's, by subtraction"
 Numbers = npt.NDArray[np.float32]
 
 
@@ -78,12 +85,13 @@ class Seen:
     """A run as it was: what sites trained, and all bytes that came to each party.
 
     `trained`: the numbers of a site's model, by round and site. `begun`: the same of the model that
-    the coordinator sent in the clear, by round. `coordinator`: bytes that sites sent. `sites`: that
-    came to each site, and what it opened of them.
+    the coordinator sent in the clear, by round; `got`, by round and site. `coordinator`: bytes that
+    sites sent. `sites`: that came to each site, and what it opened of them.
     """
 
     trained: dict[tuple[int, int], Numbers] = field(default_factory=dict)
     begun: dict[int, Numbers] = field(default_factory=dict)
+    got: dict[tuple[int, int], Numbers] = field(default_factory=dict)
     coordinator: bytearray = field(default_factory=bytearray)
     sites: dict[int, bytearray] = field(default_factory=lambda: {n: bytearray() for n in SITES})
 
@@ -129,8 +137,9 @@ def run(folder: Path, words: Collection[str], patch: pytest.MonkeyPatch) -> Seen
             seen.sites[int(site.name[-1])] += record_bytes(message.content[ARRAYS])
         model, normalisation = arrived(site, message)
         number = message.content["config"]["server-round"]
+        seen.got[number, int(site.name[-1])] = _numbers(model.state_dict())
         if site.name == "site-1":
-            seen.begun[number] = _numbers(model.state_dict())
+            seen.begun[number] = seen.got[number, 1]
         return model, normalisation
 
     def trains(site: Any, model: Any, recipe: Any, number: int, *args: Any, **named: Any) -> Any:
@@ -179,7 +188,7 @@ def parts_in(seen: Seen, told: bytes) -> dict[tuple[int, int], float]:
 
 
 def _own(seen: Seen, place: tuple[int, int]) -> tuple[Numbers, Numbers]:
-    model, before = seen.trained[place], seen.begun[place[0]]
+    model, before = seen.trained[place], seen.got[place]
     own = model != before
     for other, numbers in seen.trained.items():
         own &= (numbers != model) | (other == place)
@@ -246,8 +255,33 @@ def neighbours(seen: Seen) -> str:
     before = {(site % 3 + 1, site) for site in SITES}
     every = frozenset((a, b) for a in SITES for b in SITES if a != b)
     last_too = frozenset(before | {(2, 3)})
+    if not pairs and any(subtracted(seen, site) for site in SITES):
+        return SUBTRACTED
     words = {frozenset(): NO, frozenset(before): BEFORE, last_too: LAST_TOO, every: "all others'"}
     return words[frozenset(pairs)]
+
+
+def subtracted(seen: Seen, site: int) -> bool:
+    """Whether what lies between two models that a site got is one update of another, and its own.
+
+    Up to a factor each, to a thousandth of its length.
+    """
+    got = [numbers for (_, who), numbers in sorted(seen.got.items()) if who == site]
+    updates = {place: model - seen.got[place] for place, model in seen.trained.items()}
+    own = [update for (_, who), update in updates.items() if who == site]
+    others = [update for (_, who), update in updates.items() if who != site]
+    return any(
+        _left(after - before, [*own, other]) < 1e-3 < _left(after - before, own)
+        for before, after in itertools.pairwise(got)
+        for other in others
+    )
+
+
+def _left(change: Numbers, known: list[Numbers]) -> float:
+    """Which part of a change, of its length, no sum of known ones explains."""
+    table = np.stack(known, axis=1).astype(np.float64)
+    best = np.linalg.lstsq(table, change.astype(np.float64), rcond=None)[0]
+    return float(np.linalg.norm(change - table @ best) / max(np.linalg.norm(change), 1e-12))
 
 
 def row_of(seen: Seen) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ PRIVATE = {"privacy.mode": "dp_sgd", "aggregation.name": "secure"}
 IN_THE_SUM = {"privacy.mode": "dp_aggregate", "aggregation.name": "secure"}
 SECURE = {"aggregation.name": "secure"}
 OPEN = {"aggregation.name": "plain"}
+LATER = {"aggregation.name": "asynchronous"}
+ANY_UPDATE = {"require_secure_aggregation": False}
 RELAY = {"aggregation.name": "relay", "aggregation.sealed": True, "aggregation.reveal": "never"}
 
 
@@ -46,6 +48,10 @@ CASES = [
     ("aggregation.name", PRIVATE, "relay", "secure", {"allow_relay": "private"}),
     ("aggregation.sealed", RELAY, False, True, {"allow_relay": "yes"}),
     ("aggregation.reveal", RELAY, "end", "never", {"allow_relay": "yes"}),
+    ("aggregation.name", {}, "asynchronous", "secure", {}),
+    ("aggregation.buffer", LATER, 2, 3, ANY_UPDATE),
+    ("aggregation.buffer", LATER | {"federation.min_sites": 5}, 3, 4,
+     ANY_UPDATE | {"min_sites": 4}),
     ("privacy.mode", SECURE, "none", "dp_sgd", {"max_epsilon": 3.0}),
     ("federation.min_sites", SECURE, 2, 3, {"min_sites": 3}),
     ("aggregation.min_survivors", SECURE, 3, 5, {"min_survivors": 4}),
@@ -175,6 +181,23 @@ def test_a_private_run_begins_with_other_weights_where_the_policy_lists_some():
     without = {"model.weights": "model.safetensors", "aggregation.name": "secure"}
     check_terms(nested(without), policy(), HASH)
     check_terms(nested(without), policy(allow_weights="known", initial_weights=[HASH]), HASH)
+
+
+@pytest.mark.parametrize(
+    ("own", "mode"),
+    [
+        ({"allow_relay": "yes"}, "none"),
+        ({"allow_relay": "private", "max_epsilon": 3.0}, "dp_sgd"),
+    ],
+)
+def test_single_updates_between_models_are_a_matter_of_allow_relay(own, mode):
+    wishes = LATER | {"privacy.mode": mode, "aggregation.buffer": 1}
+    check_terms(nested(wishes), policy(**ANY_UPDATE, **own), HASH)
+    with pytest.raises(PolicyRefusal, match=r"aggregation\.buffer=1; expected at least 3, and fed"):
+        check_terms(nested(wishes), policy(**ANY_UPDATE, **own | {"allow_relay": "no"}), HASH)
+    few = wishes | {"aggregation.buffer": 3, "federation.min_sites": 2}  # takes what is there
+    with pytest.raises(PolicyRefusal, match=r"aggregation\.buffer=3; expected at least 3, and fed"):
+        check_terms(nested(few), policy(min_sites=1, **ANY_UPDATE), HASH)
 
 
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.key)

@@ -123,6 +123,7 @@ class DigitGrid(Grid):
             setattr(TaskIdentity, name, 1)
         self.sites = dict(enumerate(sites, 1))
         self._replies: dict[str, Message] = {}
+        self._count = 0
 
     def set_run(self, run: Run) -> None:
         """Do nothing: there is one run."""
@@ -144,7 +145,8 @@ class DigitGrid(Grid):
         """Answer at once."""
         ids = []
         for message in messages:
-            ids.append(f"m{len(self._replies)}-{id(message)}")
+            self._count += 1
+            ids.append(f"m{self._count}")
             message.metadata.__dict__["_message_id"] = ids[-1]
             unpack_content(message)
             self._replies[ids[-1]] = self.sites[message.metadata.dst_node_id].answer(message)

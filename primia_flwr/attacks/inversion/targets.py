@@ -34,6 +34,7 @@ _FITTING = {
     "plain": "received_update",
     "relay": "relayed_model",
     "secure": "masked_update, secure_sum or crafted_model",
+    "asynchronous": "local_model",
 }
 _SizeOf = Callable[[str], int]  # a site's number of training images
 

@@ -36,6 +36,9 @@ def _coordinator(experiment: Experiment) -> str:
         return _relay(experiment)
     if aggregation.name == "plain":
         return f"{part}every site's own update and validation (aggregation=plain)"
+    if aggregation.asynchronous:
+        own = "noisy update" if experiment.reports_nothing else "own update and validation"
+        return f"every site's {own}, and when it is ready (aggregation=asynchronous)"
     least, colluding = aggregation.least_sites, aggregation.max_colluding
     beside = f", even with {colluding} sites on its side" if colluding else ""
     return (
@@ -56,6 +59,8 @@ def _site(experiment: Experiment) -> str:
     strategy = experiment.strategy
     if experiment.aggregation.relayed:
         return "the model of the site that trained before it"
+    if experiment.shows_single_updates:
+        return "models whose differences may show one other site's update (aggregation.buffer)"
     if strategy.keeps_models:
         others = ", at the end those of all others" if strategy.vote == "insulearn" else ""
         return f"its own model of every round{others}"

@@ -12,6 +12,7 @@ GIVES: dict[str, tuple[Need, ...]] = {
     "plain": (Need.EACH_UPDATE, Need.MEAN, Need.OWN_MODEL),
     "secure": (Need.MEAN,),
     "relay": (Need.ONE_SITE,),
+    "asynchronous": (Need.MEAN,),
 }
 _OVERFLOWS = ("decline", "clip")
 _REVEALED = ("end", "never")
@@ -20,7 +21,10 @@ _SHARED_BY = ("random", "change", "own")
 
 @dataclass
 class AggregationConfig:
-    """`plain`: each update reaches the coordinator. `secure`: sums over sites. `relay`: no sums.
+    """How updates, or models, reach the coordinator.
+
+    `plain`: each update does. `secure`: sums over sites. `relay`: no sums. `asynchronous`: each
+    update, whenever it is ready.
 
     Means are computed in the fixed point of secure aggregation, in a plain run too, so that both
     end in the same model; `float_mean`, in a plain run: in float64. `clip`: largest magnitude of an
@@ -34,6 +38,12 @@ class AggregationConfig:
     Of a relay, in which the model goes from site to site through the coordinator: `sealed`, each
     site encrypts its model for the next one; `reveal`: whether the coordinator is given the model
     of the `end`, or `never` any.
+
+    Of an asynchronous run, in which a round takes the updates that are ready: `buffer`, how many;
+    `mixing`, which part of their mean moves the model; `staleness_power`, a: an update counts
+    (1 + s)^-a times where s rounds were made since its site got the model; `max_staleness`: one
+    that is older is left out; `validate_every`: after so many rounds all sites validate the model,
+    0: after the last only.
 
     Of secure aggregation: `min_survivors`, `max_colluding`: sites in any sum, and sites that may
     work together with the coordinator; each site's policy may ask for more. `accept_two`: sums over
@@ -56,6 +66,11 @@ class AggregationConfig:
     receive: float = 1.0
     sealed: bool = False
     reveal: str = "end"
+    buffer: int = 3
+    mixing: float = 1.0
+    staleness_power: float = 0.5
+    max_staleness: int = 100
+    validate_every: int = 0
     min_survivors: int = 3
     max_colluding: int = 0
     accept_two: bool = False
@@ -72,6 +87,7 @@ class AggregationConfig:
         check_range("aggregation.share", self.share, 0, 1, example=0.1, open_low=True)
         check_choice("aggregation.share_by", self.share_by, _SHARED_BY)
         check_choice("aggregation.reveal", self.reveal, _REVEALED)
+        self._check_asynchronous()
         check_range("aggregation.max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("aggregation.min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("aggregation.degree", self.degree, 0, 254, example=0)
@@ -101,6 +117,13 @@ class AggregationConfig:
                 "aggregation.float_mean=true with aggregation.name=secure; expected "
                 "aggregation=plain: masked updates add up in fixed point only"
             )
+
+    def _check_asynchronous(self) -> None:
+        check_range("aggregation.buffer", self.buffer, 1, 1000, example=3)
+        check_range("aggregation.mixing", self.mixing, 0, 1, example=0.6, open_low=True)
+        check_range("aggregation.staleness_power", self.staleness_power, 0, 100, example=0.5)
+        check_range("aggregation.max_staleness", self.max_staleness, 0, 10_000, example=100)
+        check_range("aggregation.validate_every", self.validate_every, 0, 10_000, example=10)
 
     def _check_run(self) -> None:
         if not re.fullmatch(r"([0-9a-f]{32})?", self.run):
@@ -135,6 +158,11 @@ class AggregationConfig:
         return self.name == "relay"
 
     @property
+    def asynchronous(self) -> bool:
+        """Whether a round takes the updates that are ready, and waits for no others."""
+        return self.name == "asynchronous"
+
+    @property
     def way(self) -> str:
         """The name, which says of a relay whether it is sealed."""
         return f"sealed {self.name}" if self.sealed else self.name
@@ -167,7 +195,7 @@ class AggregationConfig:
     @property
     def named(self) -> bool:
         """Whether a run has a name of its own, and its sites the identities of a roster."""
-        return self.secure or self.relayed
+        return self.secure or self.relayed or self.asynchronous
 
     @property
     def secure(self) -> bool:

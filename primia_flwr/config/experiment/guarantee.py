@@ -32,7 +32,7 @@ def _every_mode(experiment: Any) -> Iterator[_Rule]:
     stopping = training.early_stopping
     yield (
         "aggregation.name", experiment.aggregation.name,
-        ("secure", "relay") if privacy.mode == "dp_sgd" else "secure",
+        ("secure", "relay", "asynchronous") if privacy.mode == "dp_sgd" else "secure",
         "what a site reports besides its update is left out of secure sums only; set "
         "aggregation=secure",
     )  # fmt: skip

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from primia_flwr.config.asynchronous import check_asynchronous
 from primia_flwr.config.checks import check_choice, check_range
 from primia_flwr.config.experiment.aggregation import GIVES, AggregationConfig
 from primia_flwr.config.experiment.data import DataConfig
@@ -73,6 +74,7 @@ class Experiment:
             check_choice("baselines", baseline, BASELINES)
         self._check_task()
         self._check_monitors()
+        check_asynchronous(self)
         self._check_rule()
         self._check_secure()
         check_sealed(self)
@@ -106,6 +108,15 @@ class Experiment:
     def crosses_sites(self) -> bool:
         """Whether each site's own model is validated at the others at the end."""
         return self.debug.cross_site or self.strategy.vote == "insulearn"
+
+    @property
+    def shows_single_updates(self) -> bool:
+        """Whether a site can tell from two models that it gets what one other site has sent.
+
+        Of two updates it subtracts its own.
+        """
+        least = min(self.aggregation.buffer, self.federation.min_sites)
+        return self.aggregation.asynchronous and least < 3
 
     def num_sent(self, entries: int) -> int:
         """Return how many numbers a site sends of an update of `entries` into a mean."""

@@ -18,6 +18,7 @@ _AT_SITE: _Columns = (
     ("Images", "num_examples", None),
     ("Batches", "num_batches", None),
     ("Epochs", "epochs", None),
+    ("Staleness", "staleness", None),
     ("Training loss", "train_loss", 3),
 )
 _SPEED: _Columns = (("Images/s", "images_per_second", 0), ("Seconds", "seconds", 1))
@@ -26,6 +27,7 @@ _SYMBOLS = {
     "ok": ("●", "trained"),
     "stopped": ("◐", "trained, stopped early"),
     "evaluated": ("○", "evaluated only"),
+    "busy": ("◌", "at work on an earlier model, or its update waits"),
     "failed": ("✕", "failed, refused, rejected or late"),
 }
 
@@ -43,7 +45,7 @@ def rounds_chapter(folder: RunFolder) -> dict[str, Any]:
         "site_table": site_table(folder.sites, folder.task),
         "no_site_figures": _no_site_figures(folder),
         "grid": _grid(folder.sites),
-        "symbols": _SYMBOLS,
+        "symbols": _symbols(folder.sites),
     }
 
 
@@ -96,11 +98,17 @@ def _grid(rows: list[Row]) -> dict[str, Any]:
     return {"rounds": rounds, "lines": lines}
 
 
+def _symbols(rows: list[Row]) -> dict[str, tuple[str, str]]:
+    """Return the legend; only in an asynchronous run a site is busy."""
+    busy = any(row.get("status") == "busy" for row in rows)
+    return {name: sign for name, sign in _SYMBOLS.items() if busy or name != "busy"}
+
+
 def _symbol(row: Row) -> tuple[str, str]:
     status = row.get("status", "")
     if status == "ok" and flag(row, "stopped_early"):
         return _SYMBOLS["stopped"]
-    if status in ("ok", "evaluated"):
+    if status in ("ok", "evaluated", "busy"):
         return _SYMBOLS[status]
     reason = f": {row['reason']}" if row.get("reason") else ""
     return _SYMBOLS["failed"][0], f"{status}{reason}"

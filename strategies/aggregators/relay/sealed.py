@@ -24,9 +24,10 @@ from primia_flwr.runs.history import FAILED, LATE, OK, SiteRow
 from primia_flwr.secagg.protocol.hop import HopKey
 from primia_flwr.secagg.protocol.wire import KeysRequest, RelayHop, encode
 from strategies.aggregators.aggregator import OnRow, Outcome, Request
-from strategies.aggregators.relay.closed import ClosedRelay, relay_query
+from strategies.aggregators.relay.closed import ClosedRelay
 from strategies.aggregators.relay.cycle import Cycle, order_of
 from strategies.aggregators.reply_validator import checked
+from strategies.aggregators.silent_sites import relay_query
 
 logger = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ def offered(words: list[str], begun: str) -> list[str]:
         (
             ["train"],
             "aggregation=",
-            [f"aggregation={name}" for name in ("plain", "relay", "secure")],
+            [f"aggregation={name}" for name in ("asynchronous", "plain", "relay", "secure")],
         ),
-        (["train", "aggregation"], "=", ["plain", "relay", "secure"]),  # as bash cuts words
+        (["train", "aggregation"], "=", ["asynchronous", "plain", "relay", "secure"]),
         (["train", "aggregation", "="], "se", ["secure"]),
         (["train"], "quiet=t", ["quiet=true"]),
         (["evaluate"], "sal", ["saliency="]),

@@ -109,6 +109,12 @@ def test_the_plan_says_who_sees_what() -> None:
     plain = what_matters(compose_experiment(["aggregation=plain", "strategy.weighting=equal"]))
     assert plain["the coordinator sees"].startswith("every site's own update")
     assert plain["rule"] == "fedavg, sites weighted by nothing: all alike, 8 rounds"
+    later = ["aggregation=asynchronous", "federation.min_sites=3"]
+    asynchronous = what_matters(compose_experiment(later))
+    assert asynchronous["the coordinator sees"].startswith("every site's own update and valid")
+    assert asynchronous["each site sees"].startswith("the global model of every round")
+    few = what_matters(compose_experiment([*later, "aggregation.buffer=2"]))
+    assert few["each site sees"].startswith("models whose differences may show one other site's")
     fedbn = what_matters(compose_experiment(["model.shared=no_norm"]))
     assert fedbn["each site sees"].endswith(
         "its own images; its own norm layers it sends to nobody"

@@ -43,6 +43,15 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     assert kept == [4, 5]
 
 
+def test_the_newest_is_the_last_round_that_a_site_was_in(tmp_path: Path) -> None:
+    state = SiteState(tmp_path, "abc", keep=3)
+    assert state.newest(7) == RoundState()
+    for number in (2, 5, 9):
+        state.save(number, RoundState(stopping={"stopped_rounds": number}))
+    found = [state.newest(number).stopping.get("stopped_rounds") for number in (1, 2, 4, 5, 8, 99)]
+    assert found == [None, 2, 2, 5, 5, 9]
+
+
 def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
     SiteState(tmp_path, "abc", keep=2).save(1, RoundState())
     folder = tmp_path / "abc"

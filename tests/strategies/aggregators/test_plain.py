@@ -14,7 +14,7 @@ from primia_flwr.config.rules import Need
 from primia_flwr.errors import DivergenceError, ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from strategies.aggregators.aggregator import Request
-from strategies.aggregators.plain import _covered
+from strategies.aggregators.exchange import covered
 from strategies.registry import build_aggregator
 
 NAMES = ["berlin", "london", "munich"]
@@ -297,4 +297,4 @@ def test_evaluation_asks_for_the_verdict_only(sites, make_grid, model):
     [([], 0.0), ([(0, 2), (1, 3)], 3.0), ([(5, 6), (0, 2)], 3.0), ([(0, 9), (1, 2), (3, 4)], 9.0)],
 )
 def test_the_union_of_time_spans(spans, length):
-    assert _covered(spans) == length
+    assert covered(spans) == length

@@ -17,7 +17,7 @@ from primia_flwr.models import load_model
 from primia_flwr.pipeline.first_model import first_model
 from primia_flwr.runs.checkpoint import GLOBAL, load_latest
 from primia_flwr.secagg.protocol.wire import KeysRequest, RelayHop, decode, encode
-from strategies.aggregators.relay.closed import relay_query
+from strategies.aggregators.silent_sites import relay_query
 from tests.strategies.aggregators.relay.app_grid import (
     content_bytes,
     experiment_in,
