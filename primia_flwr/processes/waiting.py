@@ -1,9 +1,8 @@
 """How threads wait for each other: a moment awake, then asleep.
 
 PyTorch's threads meet after every operation. By default who comes first waits awake for
-milliseconds, and holds the core that the others need where a machine has anything else to do: on
-two busy cores a round of the demo then took eight times as long. Asleep sooner, nothing computed
-differs.
+milliseconds, and holds the core that the others need where a machine has anything else to do
+(`primia_bench.rounds.waiting` measures it). Asleep sooner, nothing computed differs.
 """
 
 import os

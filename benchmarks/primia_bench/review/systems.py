@@ -73,16 +73,18 @@ SYSTEMS = (
            sees=((COORDINATOR, "received_update"),), recorded=(PLAIN,)),
 )  # fmt: skip
 
+_BESIDE = "measured by itself: [compared](strategies/compared.md)"
 NOT_RUN = {
-    "homomorphic sums": "Aono, Phong et al. 2017",
-    "matrix encryption (MORE)": "Vizitiu et al. 2019",
-    "first layer at the hospital": "Jeon et al. 2019",
-    "P3SGD": "Wu et al. 2019",
-    "DP-CGAN": "Torkzadehmahani et al. 2019",
-    "ATMOSPHERE": "Blanquer et al. 2019",
-    "Privacy-Net": "Kim et al. 2019",
-    "HE-CLSTM": "Yue et al. 2019",
-    "NiftyNet": "Gibson et al. 2018",
-    "federated U-Net": "Sheller et al. 2018",
+    "homomorphic sums": f"Aono, Phong et al. 2017; {_BESIDE}",
+    "matrix encryption (MORE), and training on shares": f"Vizitiu et al. 2019; {_BESIDE}",
+    "first layer at the hospital": f"Jeon et al. 2019; {_BESIDE}",
+    "Privacy-Net": f"Kim et al. 2019; {_BESIDE}",
+    "federated U-Net": "Sheller et al. 2018; measured by itself: [segmentation](segmentation.md)",
+    "P3SGD": "Wu et al. 2019; measured by itself: [privacy](differential-privacy.md)",
+    "asynchronous rounds": "measured by themselves: [asynchronous](strategies/asynchronous.md)",
+    "DP-CGAN": "Torkzadehmahani et al. 2019; not built",
+    "ATMOSPHERE": "Blanquer et al. 2019; not built",
+    "HE-CLSTM": "Yue et al. 2019; not built",
+    "NiftyNet": "Gibson et al. 2018; not built",
 }
-"""Systems of the review without a row: not built here yet, or measured by another page."""
+"""Systems of the review without a row, and where else they are measured."""
