@@ -1,4 +1,4 @@
-"""The cells of the table, in the order in which they are measured: every row's scores first."""
+"""The cells of the table, in the order in which they are measured: all of one seed, then the rest."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,11 +52,21 @@ class Cell:
 
 def cells(bench: Bench, systems: Sequence[System], size: Size) -> Iterator[Cell]:
     """Yield the cells."""
-    for seed, split, system in product(size.seeds, size.splits, systems):
+    yield from _scores(bench, systems, size.splits, size.seeds[:1])
+    if size.stressed:
+        yield from _stressed(bench, systems, size)
+    yield from _scores(bench, systems, size.splits, size.seeds[1:])
+
+
+def _scores(
+    bench: Bench, systems: Sequence[System], splits: Sequence[str], seeds: Sequence[int]
+) -> Iterator[Cell]:
+    for seed, split, system in product(seeds, splits, systems):
         facts = {"split": split, "seed": seed}
         yield Cell(system, RUNS, measure, (bench, system, split, seed), facts)
-    if not size.stressed:
-        return
+
+
+def _stressed(bench: Bench, systems: Sequence[System], size: Size) -> Iterator[Cell]:
     seed, more = size.seeds[0], replace(bench, sites=size.more_sites)
     for system in systems:
         for party, target in system.sees:
