@@ -1,4 +1,4 @@
-"""The cells of the table, in the order in which they are measured: all of one seed, then the rest."""
+"""The cells of the table, in the order in which they are measured: one seed whole, then the rest."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
