@@ -1,4 +1,4 @@
-"""The cells of the table, in the order in which they are measured: one seed whole, then the rest."""
+"""The cells of the table, in the order in which they are measured: one seed whole, then others."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
