@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
     parser.add_argument("--sites", type=int, default=4)
     parser.add_argument("--more-sites", type=int, default=20)
-    parser.add_argument("--failing", type=float, default=0.25, help="share of a round's sites")
+    parser.add_argument("--failing", type=float, default=0.1, help="share of a round's sites")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--patients", type=int, default=240)
     parser.add_argument("--size", type=int, default=32, help="pixels along each side")

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,7 @@ class Bench:
     ) -> None:
         if time.monotonic() > self.until:
             raise RuntimeError("not begun: the time that was asked for was over")
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
         manifest = write_manifest(self.root, split, sites=self.sites, seed=seed)
         words = (*self._common(manifest, seed), f"output_dir={folder}", *overrides)
         primia("train", *words, asked=asked)
