@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from primia_flwr.config.experiment.schema import Experiment
-from primia_flwr.config.load import to_yaml
+from primia_flwr.config.load import config_hash, to_yaml
 from primia_flwr.config.rows import plugin_folders
 from primia_flwr.errors import FederationError
 from primia_flwr.pipeline.baselines import handed
@@ -47,8 +47,8 @@ def train_beside(
     """
     folder, threads = run_dir / FOLDER, experiment.training.threads or torch.get_num_threads()
     plugins = [str(one) for one in plugin_folders()]
-    asked = {"experiment": to_yaml(experiment), "plugins": plugins, "threads": threads}
-    handed.ask(folder, asked)
+    decides = {"hash": config_hash(experiment), "plugins": plugins, "threads": threads}
+    handed.ask(folder, {**decides, handed.EXPERIMENT: to_yaml(experiment)})
     left = [[name for name in lane if not handed.is_there(folder, name)] for lane in lanes]
     settings = _environment(threads, max(1, available_cores() // len(lanes)))
     with Children() as children:

@@ -20,6 +20,9 @@ from primia_flwr.runs.metadata import read_json
 from primia_flwr.storage.atomic import write_atomic, write_together, writing
 from primia_flwr.storage.reading import parse_json, read_text, reading
 
+EXPERIMENT = "experiment"
+"""Of what is asked: the text of the experiment, which is another in a run that is resumed."""
+
 _ASKED, _MISTAKE = "asked.json", "mistake.json"
 _EXPECTED = "what the run wrote; remove the folder and resume the run"
 _KINDS: dict[str, type[PrimiaError]] = {
@@ -30,14 +33,22 @@ _KINDS: dict[str, type[PrimiaError]] = {
 
 
 def ask(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Write what is to be trained; what came of another question is no answer to it, and goes."""
-    same = asked_in(folder) == asked
+    """Write what is to be trained; what came of another question is no answer to it, and goes.
+
+    Two questions are the same that differ in the text of the experiment only: its hash, among the
+    rest, says whether it is the same one.
+    """
+    same = _deciding(asked_in(folder)) == _deciding(asked)
     with _writing(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         for file in folder.iterdir():
             if not same or file.suffix == ".told" or file.name == _MISTAKE:
                 file.unlink()
         write_atomic(folder / _ASKED, json.dumps(asked))
+
+
+def _deciding(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in asked.items() if key != EXPERIMENT}
 
 
 def asked_in(folder: Path) -> dict[str, Any]:

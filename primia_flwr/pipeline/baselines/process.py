@@ -40,7 +40,7 @@ def train_in(folder: Path, names: list[str]) -> None:
     asked = handed.asked_in(folder)
     for plugins in asked["plugins"]:
         add_plugins(Path(plugins))
-    experiment = load_experiment(asked["experiment"])
+    experiment = load_experiment(asked[handed.EXPERIMENT])
     dealt = dealt_sites(experiment)
     for name in names:
         data = data_of(experiment, dealt, name)

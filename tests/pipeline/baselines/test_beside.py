@@ -102,9 +102,25 @@ def test_who_takes_one_and_no_more_leaves_no_process_and_the_next_one_takes_it_t
         assert len(processes_of(tmp_path)) == 2
     assert processes_of(tmp_path) == []
     monkeypatch.setattr(beside, "_wait", nobody)
-    with closing(train_beside(experiment, tmp_path, NAMES[:1], [NAMES[:1]], nobody)) as trained:
+    resumed = replace(experiment, resume=str(tmp_path), output_dir="")
+    with closing(train_beside(resumed, tmp_path, NAMES[:1], [NAMES[:1]], nobody)) as trained:
         assert next(trained)[1].state["w"].tolist() == [1.5]
         assert processes_of(tmp_path) == []  # nothing was left to train
+
+
+def test_another_experiment_takes_nothing_of_the_first(
+    experiment: Experiment, tmp_path: Path, idle: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_wait", hands_over)
+    with closing(train_beside(experiment, tmp_path, NAMES, LANES, nobody)) as trained:
+        next(trained)
+    monkeypatch.setattr(beside, "_wait", nobody)
+    other = replace(experiment, seed=experiment.seed + 1)
+    with (
+        closing(train_beside(other, tmp_path, NAMES[:1], [NAMES[:1]], nobody)) as trained,
+        pytest.raises(CheckpointError),  # it waits for a training; there is nothing to take
+    ):
+        next(trained)
 
 
 def test_what_came_of_another_question_is_no_answer(tmp_path: Path) -> None:
