@@ -21,6 +21,7 @@ def check_asynchronous(experiment: Any) -> None:
     if not experiment.aggregation.asynchronous:
         return
     _check_rule(experiment)
+    _check_buffer(experiment)
     for part in (_rounds, _measurements, _private, _validation):
         for key, value, needed, reason in part(experiment):
             allowed = needed if isinstance(needed, tuple) else (needed,)
@@ -43,12 +44,17 @@ def _check_rule(experiment: Any) -> None:
     )
 
 
+def _check_buffer(experiment: Any) -> None:
+    buffer, sites = experiment.aggregation.buffer, len(experiment.federation.sites)
+    if buffer > sites:
+        raise ConfigError(
+            f"aggregation.buffer={buffer} with {sites} federation.sites; expected at most {sites}: "
+            "a round takes one update of a site"
+        )
+
+
 def _rounds(experiment: Any) -> Iterator[_Rule]:
-    aggregation, sites = experiment.aggregation, len(experiment.federation.sites)
-    yield (
-        "aggregation.buffer", aggregation.buffer, (min(aggregation.buffer, sites),),
-        f"a round takes one update of a site, and there are {sites} federation.sites",
-    )  # fmt: skip
+    aggregation = experiment.aggregation
     yield (
         "aggregation.float_mean", aggregation.float_mean, False,
         "updates are added up in the fixed point of all other runs",

@@ -6,21 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from flwr.app import Message
+from primia_bench.topologies.asynchronous import Clock
 
 from tests.strategies.conftest import FakeGrid
-
-
-class Clock:
-    """The module `time` for who waits: who sleeps is at once where he wanted to be."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 class SlowGrid(FakeGrid):
