@@ -45,7 +45,8 @@ def train_beside(
     FederationError
         If one ended without a word.
     """
-    folder, threads = run_dir / FOLDER, experiment.training.threads or torch.get_num_threads()
+    folder = run_dir.absolute() / FOLDER  # where the processes are at home
+    threads = experiment.training.threads or torch.get_num_threads()
     plugins = [str(one) for one in plugin_folders()]
     decides = {"hash": config_hash(experiment), "plugins": plugins, "threads": threads}
     handed.ask(folder, {**decides, handed.EXPERIMENT: to_yaml(experiment)})

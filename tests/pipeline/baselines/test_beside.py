@@ -47,15 +47,16 @@ def here(experiment: Experiment) -> dict[str, Trained]:
 
 
 def test_the_same_bits_side_by_side_as_one_after_another(
-    experiment: Experiment, tmp_path: Path
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a run's folder is below it, and named so
     told = dict[str, list[tuple[float, float]]]()
 
     def step(name: str, done: float, total: float, note: str) -> None:
         told.setdefault(name, []).append((done, total))
         assert note.endswith(" images/s")
 
-    with closing(train_beside(experiment, tmp_path, NAMES, LANES, step)) as found:
+    with closing(train_beside(experiment, Path(), NAMES, LANES, step)) as found:
         beside_, alone = dict(found), here(experiment)
     assert list(beside_) == NAMES
     for name, one in alone.items():
