@@ -53,7 +53,7 @@ def model_facts(folder: RunFolder) -> dict[str, Any]:
         "metrics": _metrics(folder),
         "privacy": {
             "secure_aggregation": _secure(config),
-            "relay": str(run.get("relay") or ""),
+            "seen": str(run.get("seen") or ""),
             "differential_privacy": account.facts if account else None,
             "statement": account.statement if account else "",
         },

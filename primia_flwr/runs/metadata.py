@@ -37,7 +37,7 @@ def run_facts(experiment: Experiment) -> dict[str, Any]:
         "deployment": experiment.deployment.kind,
         "strategy": f"{experiment.strategy.name}{way}",
         "secure_aggregation": secure,
-        "relay": experiment.aggregation.relay_words,
+        "seen": experiment.seen_words,
         "differential_privacy": experiment.privacy.mode,
         "device": device_name(pick_device(experiment.training.device)),
         "cpu_count": os.cpu_count(),

@@ -309,6 +309,18 @@ def test_the_public_set_is_cited_for_the_public_set_only(
     assert ("Kermany" in page_of(simulated).words) == (layout == "pneumonia")
 
 
+def test_who_saw_models_stands_in_place_of_plain_averaging(
+    make_run_folder: Maker, tmp_path: Path
+) -> None:
+    run = make_run_folder(tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    said = "Ensemble: the coordinator saw each site's model"
+    (run / "run.json").write_text(json.dumps({**facts, "seen": said}))
+    words = page_of(run).words
+    assert f"Was it safe? {said}, which can betray images" in words
+    assert "lain averaging" not in words
+
+
 def test_the_three_questions_are_answered_first(page: Page, folder: Path) -> None:
     begin = page.words.index("Is it good?")
     text = page.words[begin:]

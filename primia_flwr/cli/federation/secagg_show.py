@@ -64,6 +64,8 @@ def _why_none(folder: "RunFolder") -> str:
             "aggregated securely, but has no readable line in secure-sums.jsonl; expected one for "
             "each sum; it ended before the first, or an earlier version made it"
         )
+    if words := folder.run.get("seen"):
+        return f"has no secure sums ({words}); expected a run with aggregation=secure"
     return (
         "used plain averaging: the coordinator saw each site's update; "
         "expected a run with aggregation=secure"

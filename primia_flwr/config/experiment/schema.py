@@ -118,6 +118,20 @@ class Experiment:
         least = min(self.aggregation.buffer, self.federation.min_sites)
         return self.aggregation.asynchronous and least < 3
 
+    @property
+    def seen_words(self) -> str:
+        """Who saw the sites' models or updates, as a sentence; nothing of ordinary means."""
+        if self.aggregation.asynchronous:
+            own = "noisy update" if self.privacy.enabled else "update"
+            also = ", and another site could tell one site's" if self.shows_single_updates else ""
+            return f"Asynchronous rounds: the coordinator saw every site's {own}{also}"
+        if self.strategy.keeps_models:
+            also = " and, at the end, every other site" if self.crosses_sites else ""
+            return f"Ensemble: the coordinator{also} saw each site's model"
+        if self.crosses_sites:
+            return "Plain averaging: the coordinator and, at the end, every other site saw each model"
+        return self.aggregation.relay_words
+
     def num_sent(self, entries: int) -> int:
         """Return how many numbers a site sends of an update of `entries` into a mean."""
         aggregation = self.aggregation

@@ -90,8 +90,8 @@ def _safe(folder: RunFolder, account: PrivacyAccount | None) -> str:
         least = totals(folder.secure.rows).smallest_sum
         over = f" over {least} or more sites" if least else ""
         seen = f"Secure aggregation: the coordinator saw sums{over}, and no single site's update"
-    elif folder.run.get("relay"):
-        seen = f"{folder.run['relay']}, which can betray images"
+    elif words := folder.run.get("seen"):
+        seen = f"{words}, which can betray images"
     elif secure is False:
         seen = "Plain averaging: the coordinator saw every site's update, which can betray images"
     else:

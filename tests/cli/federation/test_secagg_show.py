@@ -127,6 +127,16 @@ def test_a_plain_run_is_a_mistake_that_says_what_the_coordinator_saw(
     )
 
 
+def test_a_run_without_means_is_a_mistake_that_says_who_saw_models(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "Relay: the next site and the coordinator saw each site's model"
+    (run_dir / "run.json").write_text(json.dumps({"secure_aggregation": False, "seen": said}))
+    code, _, err = show(capsys, f"run={run_dir}")
+    assert code == 2
+    assert f"has no secure sums ({said}); expected a run with aggregation=secure" in err
+
+
 def test_a_secure_run_without_a_readable_sum_says_so(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,3 +86,31 @@ def test_its_keys_are_no_part_of_other_runs() -> None:
         compose_experiment([ASYNCHRONOUS, f"aggregation.buffer={buffer}"]) for buffer in (2, 3)
     )
     assert config_hash(one) != config_hash(other)
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (["aggregation=plain"], ""),
+        (["aggregation=secure"], ""),
+        ([ASYNCHRONOUS], "Asynchronous rounds: the coordinator saw every site's update"),
+        (
+            [ASYNCHRONOUS, "aggregation.buffer=2"],
+            "Asynchronous rounds: the coordinator saw every site's update, and another site could "
+            "tell one site's",
+        ),
+        (["strategy=ensemble"], "Ensemble: the coordinator saw each site's model"),
+        (
+            ["strategy=ensemble", "strategy.options.vote=insulearn"],
+            "Ensemble: the coordinator and, at the end, every other site saw each site's model",
+        ),
+        (
+            ["aggregation=plain", "debug.cross_site=true"],
+            "Plain averaging: the coordinator and, at the end, every other site saw each model",
+        ),
+        (["strategy=cyclic"], "Relay: the next site and the coordinator saw each site's model"),
+    ],
+)
+def test_who_saw_models_is_said(words, seen):
+    three = ["federation.min_sites=3"]
+    assert compose_experiment([*three, *words]).seen_words == seen
