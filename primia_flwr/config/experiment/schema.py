@@ -129,7 +129,8 @@ class Experiment:
             also = " and, at the end, every other site" if self.crosses_sites else ""
             return f"Ensemble: the coordinator{also} saw each site's model"
         if self.crosses_sites:
-            return "Plain averaging: the coordinator and, at the end, every other site saw each model"
+            who = "the coordinator and, at the end, every other site"
+            return f"Plain averaging: {who} saw each model"
         return self.aggregation.relay_words
 
     def num_sent(self, entries: int) -> int:
