@@ -19,7 +19,8 @@ def draw(found: dict[str, Any], file: Path) -> None:
             axes.scatter(
                 np.mean([run["mcc"] for run in runs]), max(ssim), label=name,
                 s=20 + np.mean([run["bytes_a_site"] for run in runs]) / 1e6,
-                color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % len(MARKERS)],
+                color=COLOURS[index % len(COLOURS)],
+                marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
             )  # fmt: skip
         axes.set_xlabel("MCC on patients never trained on, mean of splits and seeds")
         axes.set_ylabel("SSIM that the party with the best view reaches")
