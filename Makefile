@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow test-all coverage check bench bench-secagg bench-inference bench-dp bench-privacy bench-utility bench-evidence bench-search fuzz federation encrypted-inference docs clean
+.PHONY: help install demo test test-system test-slow test-all coverage check bench bench-secagg bench-inference bench-dp bench-privacy bench-utility bench-evidence bench-search fuzz federation encrypted-inference docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -38,10 +38,13 @@ encrypted-inference: install  ## three processes over TLS classify images that t
 test: install  ## the tests, a file at a time on each of two cores
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+test-system: install  ## whole systems of real processes: federations, encrypted inference, kills
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "system and not slow" $(ARGS)
+
 test-slow: install  ## the slow tests alone: whole systems with kills, thousands of changed messages
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
-test-all: test test-slow  ## the tests, then the slow ones
+test-all: test test-system test-slow  ## all tests
 
 coverage: install  ## the tests again, measured: lines and branches by room (half as long again)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=json:coverage.json $(ARGS)

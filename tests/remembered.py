@@ -150,6 +150,22 @@ def _with_values() -> Callable[..., Any]:
     return with_values
 
 
+def _load_file() -> Callable[[Any], Any]:
+    real, known = OmegaConf.load, dict[Any, bytes]()
+
+    def load_file(file: Any) -> Any:
+        name = getattr(file, "name", file)
+        if not isinstance(name, str | Path):
+            return real(file)
+        found = Path(name).stat()
+        asked = (str(name), found.st_ino, found.st_mtime_ns, found.st_size)
+        if asked not in known:
+            known[asked] = pickle.dumps(real(file))
+        return pickle.loads(known[asked])
+
+    return load_file
+
+
 def _names_in() -> Callable[[Path], tuple[str, ...]]:
     real, known = imported._names, dict[str, tuple[str, ...]]()
 
@@ -230,6 +246,7 @@ def remember() -> None:
     load.compose = _compose()  # type: ignore[assignment]
     load.load_experiment, load.to_yaml = _load_experiment(), _to_yaml()
     searched.with_values = _with_values()
+    OmegaConf.load = staticmethod(_load_file())  # type: ignore[method-assign]
     imported._names = _names_in()  # type: ignore[assignment]
     OmegaConf.structured = staticmethod(_structured())  # type: ignore[method-assign]
     accountant._pld_epsilon = _pld_epsilon()

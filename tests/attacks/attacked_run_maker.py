@@ -24,7 +24,7 @@ from primia_flwr.training.plan import LocalPlan
 from primia_flwr.training.recipe import Recipe
 
 MEMORISED = (
-    "data.synthetic.patients=90",
+    "data.synthetic.patients=60",
     "data.synthetic.severity=0",
     "data.test_fraction=0.4",
     "data.image_size=32",

@@ -35,6 +35,7 @@ def test_no_output_is_kept_in_the_file(notebook: nbformat.NotebookNode) -> None:
     assert [cell for cell in code if cell.outputs or cell.execution_count] == []
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "before",
     [

@@ -192,6 +192,7 @@ def beside(
         )
 
 
+@pytest.mark.system
 def test_an_audit_keeps_back_what_left_its_ring_and_needs_the_servers_leave(
     model: Path, served: RunningService, images: Path, tmp_path: Path
 ) -> None:
@@ -288,6 +289,7 @@ def test_faults_of_the_clinic_and_of_strangers(
     assert not (tmp_path / "c" / "predictions.csv").exists()
 
 
+@pytest.mark.system
 def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
     many = write_images(tmp_path / "many", 60)
     with running_service(model, options=("prefetch=2", *UNLIMITED)) as service:
@@ -317,6 +319,7 @@ def test_parties_that_die(primia: Primia, model: Path, tmp_path: Path) -> None:
         assert "crypto-provider" in one_sentence(done)
 
 
+@pytest.mark.system
 def test_a_model_owner_that_dies_is_named(
     primia: Primia, model: Path, served: RunningService, tmp_path: Path
 ) -> None:
@@ -431,6 +434,7 @@ def test_a_model_owner_that_cannot_serve_says_why(
     assert words in " ".join(one_sentence(done).split())
 
 
+@pytest.mark.system
 def test_calibration_says_how_many_bits_a_model_needs(tmp_path: Path, images: Path) -> None:
     model = write_model(tmp_path / "model")
     before = json.loads((model / "model.json").read_text())

@@ -47,6 +47,7 @@ def test_plain_trial_from_certificates_to_report(primia: Primia) -> None:
     ]
 
 
+@pytest.mark.system
 def test_trial_gives_sums_only_over_tls_and_gates(primia: Primia) -> None:
     options = (*TINY, "federation.rounds=2", "output_dir=run")
     done = primia("federation", "trial", *options, seconds=550)

@@ -30,6 +30,7 @@ def project(primia):
     return primia
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "run_in", [in_memory, pytest.param(Primia.__call__, id="simulation", marks=pytest.mark.slow)]
 )

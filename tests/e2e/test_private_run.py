@@ -42,6 +42,7 @@ def ledgers(run_dir: Path) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "killed", [killed_in_memory, pytest.param(killed_launcher, marks=pytest.mark.slow)]
 )

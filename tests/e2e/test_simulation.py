@@ -130,6 +130,7 @@ class OnTwoGpus(Primia):
         return [sys.executable, "-c", code, *arguments]
 
 
+@pytest.mark.system
 def test_who_stops_a_run_is_told_how_to_go_on(
     primia: Primia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_who_stops_a_run_is_told_how_to_go_on(
     assert {one["device"].split()[0] for one in found} == {"cpu"}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "killed", [killed_in_memory, pytest.param(killed_launcher, marks=pytest.mark.slow)]
 )
@@ -204,6 +206,7 @@ def test_sweep_runs_every_job_and_one_that_fails_hides_no_other(primia: Primia) 
     assert _sha256(primia.folder / "many" / "multirun.yaml") == before
 
 
+@pytest.mark.system
 def test_a_sweep_that_was_killed_goes_on(primia: Primia) -> None:
     """What is finished is kept, what was begun goes on after its last round."""
     inside, many = InProcess(primia.folder), primia.folder / "many"

@@ -126,6 +126,7 @@ def test_other_experiment_and_too_few_sites_are_refused(trial: Trial) -> None:
         assert "federation.min_sites=1; expected at least 2" in str(reply["error"])
 
 
+@pytest.mark.system
 def test_unregistered_key_and_wrong_authority_end_with_one_sentence(
     trial: Trial, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_port_in_use_is_one_clear_error(trial: Trial, tmp_path: Path) -> None:
     second.stop()
 
 
+@pytest.mark.system
 def test_server_app_survives_kill_9_of_the_superlink(trial: Trial) -> None:
     trial.federation.approve(trial.fab)
     result = trial.submit(rounds=2, pause=1.0)

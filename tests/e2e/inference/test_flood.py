@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 from primia_bench.inference.flood import CLINICS, FLOOD, OPTIONS, flooding, held, served
 
 from primia_flwr.trials.service import running_service
 from tests.e2e.test_encrypted_inference import write_images, write_model
 
 
+@pytest.mark.system
 def test_one_clinic_floods_and_two_others_are_served(tmp_path: Path) -> None:
     model, images = write_model(tmp_path / "model"), write_images(tmp_path / "today", 2)
     owners = (FLOOD, *CLINICS)

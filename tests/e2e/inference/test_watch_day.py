@@ -105,6 +105,7 @@ def again(service: RunningService, model: Path, party: str, port: int) -> Iterat
         process.wait(30)
 
 
+@pytest.mark.system
 def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
     ready = write_images(tmp_path / "ready", 7)
     pictures = [(ready / f"{i:02d}.png").read_bytes() for i in range(7)]
@@ -167,6 +168,7 @@ def test_a_day_of_a_clinic(primia: Primia, model: Path, tmp_path: Path) -> None:
         assert row["scores"] == pytest.approx(other["scores"], abs=0.01)
 
 
+@pytest.mark.system
 def test_an_audited_watch_notes_what_is_outside_and_goes_on(primia: Primia, tmp_path: Path) -> None:
     small = write_too_small_bounds(write_model(tmp_path / "model"))
     ready = write_images(tmp_path / "ready", 1)

@@ -24,7 +24,12 @@ from primia_flwr.secagg.protocol.wire import SignRequest, UnmaskRequest
 from tests.secagg.federation import BASES, TOLD, Federation, members, vectors
 
 DECLARED = (0, 1, 2, 3)
-CASES = [(n, c) for c in DECLARED for n in range(max(3, c + 2), 13)]
+_FEW = 9  # of more clients, the same at many times the cost
+CASES = [
+    pytest.param(n, c, marks=pytest.mark.slow if n > _FEW else ())
+    for c in DECLARED
+    for n in range(max(3, c + 2), 13)
+]
 
 
 def floor_with(declared: int) -> Floor:
