@@ -46,9 +46,10 @@ class _Leaving:
     `replies`: by type of message; all records of a reply are in it, but for arrays, which a site
     that rests or declines has none of. `masked`: only sums over sites are seen. `noised`: nothing
     leaves without noise. `own_noise`: each update is private by itself, not their sum only.
-    `holds`: a site keeps its update until it is asked for it as a part of a sum. `may_rest`: a site may leave a round to others, which in a sum would show more of them.
-    `says_why`: a simulated site says why it diverged. `progress`: what a simulated site shows to
-    its researcher while it trains.
+    `holds`: a site keeps its update until it is asked for it as a part of a sum. `may_rest`: a
+    site may leave a round to others, which in a sum would show more of them. `says_why`: a
+    simulated site says why it diverged. `progress`: what a simulated site shows to its researcher
+    while it trains.
     """
 
     replies: Mapping[str, _Reply]

@@ -11,6 +11,7 @@ weights; So et al. 2021, https://arxiv.org/abs/2110.02177, for secure sums over 
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flwr.app import ConfigRecord, MessageType, RecordDict
 
@@ -76,7 +77,7 @@ class Buffer:
     def content(self) -> RecordDict:
         """Return what the sites are told."""
         parts = [self.parts[site] for site in self.sites]
-        config = {
+        config: dict[str, Any] = {
             ROUND: self.number,
             _SITES: self.sites,
             _SINCE: [part.since for part in parts],
