@@ -305,12 +305,11 @@ TERMS: tuple[_Term, ...] = (
         "aggregation.buffer",
         _hides_one_update,
         lambda policy: (
-            f"at least {max(_HIDE_ONE, policy.min_sites)}, of a secure sum min_survivors="
-            f"{policy.min_survivors}, and federation.min_sites as many: other "
+            f"at least {max(_HIDE_ONE, policy.min_sites)}, and federation.min_sites as many: other "
             "sites see the models before and after so few updates, and what is between them; fewer "
             "need "
             f"allow_relay, which is {policy.allow_relay} here (private: privacy.mode=dp_sgd and a "
-            "max_epsilon)"
+            f"max_epsilon); of secure sums never below min_survivors={policy.min_survivors}"
         ),
     ),
     _Term(

@@ -94,5 +94,5 @@ def test_a_site_checks_what_is_its_own():
         BUFFER.check_own("a", Waiting(3, ONE), **{**own, "roster": "ac"})
     with pytest.raises(ProtocolError, match="3 updates; expected at least 4, as a insists"):
         BUFFER.check_own("a", Waiting(3, ONE), **{**own, "least": 4})
-    with pytest.raises(ProtocolError, match="2 updates of the model that a was sent; .* 3: of oth"):
+    with pytest.raises(ProtocolError, match="2 updates of the model that a was sent"):
         BUFFER.check_own("a", Waiting(3, ONE), **{**own, "mixed": False})

@@ -16,10 +16,11 @@ from strategies.aggregators.reply_validator import Update
 
 @dataclass(frozen=True)
 class _Sent:
-    """A model at a site: in which round it was sent, and until when an answer counts."""
+    """A model at a site: in which round it was sent, when, and until when an answer counts."""
 
     site: str
     request: Request
+    begun: float
     until: float
 
 
@@ -88,14 +89,23 @@ class ReadySites:
         """Return the sites that have a model, or whose update waits."""
         return {ready.site for ready in self.waiting} | {sent.site for sent in self._at.values()}
 
+    def by_round(self) -> dict[int, list[str]]:
+        """Return the sites that have, or have trained, the model of each round, sorted."""
+        found: dict[int, list[str]] = {}
+        for ready in self.waiting:
+            found.setdefault(ready.since, []).append(ready.site)
+        for sent in self._at.values():
+            found.setdefault(sent.request.server_round, []).append(sent.site)
+        return {number: sorted(sites) for number, sites in found.items()}
+
     def send(self, flush: Flush, outgoing: Sequence[Message], grid: RosterGrid) -> None:
         """Send the round's model to sites that are idle."""
         request = flush.request
         flush.outcome.bytes_down += sum(map(bytes_of, outgoing))
         sent = grid.send(list(outgoing), timeout=request.timeout)
-        until = grid.now() + request.timeout
+        now = grid.now()
         for node in sent.values():
-            self._at[node] = _Sent(grid.name_of(node), request, until)
+            self._at[node] = _Sent(grid.name_of(node), request, now, now + request.timeout)
         self._pending |= sent
         for node in grid.unsent if outgoing else ():
             flush.say(missing(request, grid.name_of(node), sent=False))
@@ -117,7 +127,9 @@ class ReadySites:
             flush.outcome.bytes_up += bytes_of(answer.message)
             found = self._read(sent.request, sent.site, answer.message)
             row = found.row if isinstance(found, Ready) else found
-            flush.worked(answer.arrived, row.seconds)
+            held = isinstance(found, Ready) and found.update is None
+            seconds = answer.arrived - sent.begun if held else row.seconds
+            flush.worked(answer.arrived, seconds)
             if isinstance(found, Ready):
                 self.waiting.append(found)
             else:

@@ -58,6 +58,7 @@ class BufferedAggregator(SecureAggregator):
         a round needs. A site whose update came to nothing is sent the model again.
         """
         flush = Flush(request, on_row, started=grid.now())
+        self._let_go(request.server_round)
         self._sites_ready.send(flush, self._to_idle(request, grid), grid)
         self._sites_ready.leave_out_old(flush)
         while True:
@@ -65,8 +66,6 @@ class BufferedAggregator(SecureAggregator):
             sites = self._chosen(request, grid)
             if not sites or not self._add_up(flush, sites, grid):
                 break
-        if flush.outcome.arrays is None:
-            self._send_again(request.server_round)
         self._sites_ready.tell_busy(flush, grid)
         outcome = flush.finished({grid.name_of(node) for node in grid.get_node_ids()})
         outcome.images = self._images
@@ -92,12 +91,20 @@ class BufferedAggregator(SecureAggregator):
         layout, terms = self._train_layout, self._sums.terms
         return wire.transcript_hash(base, told, layout, MessageType.TRAIN, terms=terms).hex()
 
-    def _send_again(self, server_round: int) -> None:
-        """Have sites trained anew that hold updates of a model which the others have left."""
-        if self._sites_ready.at_work or self._settings.mixed_rounds:
+    def _let_go(self, server_round: int) -> None:
+        """Have sites trained anew whose updates are of a model that too few others have had.
+
+        Without `mixed_rounds` they would wait for a sum that never comes: a site that should be in
+        it was given up, and has been sent a newer model since.
+        """
+        if self._settings.mixed_rounds:
             return
-        old = {one.site for one in self._sites_ready.waiting if one.since < server_round}
-        self._sites_ready.take(old)
+        for since, sites in self._sites_ready.by_round().items():
+            if since == server_round:
+                continue  # who is sent the model now may join them
+            whole = set(self._sums.safe(sites))
+            torn = set(sites) - (whole if len(whole) >= self._settings.buffer else set())
+            self._sites_ready.take(torn)
 
     # --- The sums -------------------------------------------------------------------------------
 
@@ -120,9 +127,10 @@ class BufferedAggregator(SecureAggregator):
             if ready.site in sites
         }
         buffer = Buffer(number, parts, self._settings.staleness_power)
+        ages = {site: number - part.since for site, part in parts.items()}
         asked = Asked(
             number, QUERY, buffer.content(), self._train_layout, flush.request.timeout,
-            flush.request.min_updates, only=tuple(buffer.sites), base=buffer.digest,
+            flush.request.min_updates, only=tuple(buffer.sites), base=buffer.digest, ages=ages,
         )  # fmt: skip
         found = self._sums.learn(asked, grid, _nobody)
         flush.outcome.bytes_up += found.bytes_up

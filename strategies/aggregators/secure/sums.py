@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +36,8 @@ class Asked:
 
     `needed`: the fewest sites that are wanted in it; never fewer than the floor says. `only`: the
     sites that it is over, by an instance of theirs alone; none: all that are selected. `base`: the
-    digest of what they start from, where the message holds no model.
+    digest of what they start from, where the message holds no model. `ages`: of their updates, in
+    rounds.
     """
 
     server_round: int
@@ -47,6 +48,7 @@ class Asked:
     needed: int = 0
     only: tuple[str, ...] = ()
     base: bytes = b""
+    ages: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -262,6 +264,7 @@ class SecureSums:
             self._recording.opened(number, whole, current.survivors)
         if self._log:
             row = _row(asked.kind, secagg_round, current, asked.layout)
+            row.ages = {site: float(asked.ages[site]) for site in sorted(asked.ages)}
             if self._audited and mean is not None:
                 row.audit_error = largest_error(Path(self._audited), current.survivors, mean)
             self._log.add(row)

@@ -88,7 +88,7 @@ SIX = "federation.sites=[a,b,c,d,e,f]"
         ([SIX, "debug.verify_sums=true"], "debug.verify_sums=true with aggregation.name=buffered"),
         ([SIX, "debug.record_received=true"], "debug.record_received=true with aggregation.name="),
         (
-            [SIX, "training.early_stopping.site.patience=2"],
+            [SIX, "training.early_stopping.site.patience=2", "training.local_epochs=3"],
             "training.early_stopping.site.patience=2 with aggregation.name=buffered; expected 0",
         ),
         ([SIX, "aggregation.float_mean=true"], "aggregation.float_mean=true with aggregation.name"),

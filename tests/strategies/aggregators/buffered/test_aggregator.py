@@ -91,6 +91,15 @@ def test_what_a_site_holds_is_gone_at_the_end(federation):
 
 
 @pytest.mark.slow
+def test_who_waits_for_a_site_that_was_given_up_is_sent_the_newest_model(federation):
+    run = federation(dict.fromkeys(SECOND, 400.0), rounds=6)
+    run.sites["munich"].lost = {("train", 1)}  # after 1,000 s it is sent the fourth model
+    run.loop()
+    assert trained(run) == {1: SECOND, 2: SECOND, 3: SECOND, 4: FIRST, 5: FIRST, 6: FIRST}
+    assert [run.sites[name].plain.rounds[:2] for name in sorted(FIRST)] == [[1, 4]] * 3
+
+
+@pytest.mark.slow
 def test_a_site_that_declines_says_so_in_the_sum_only(federation):
     run = federation(rounds=3)
     plain = run.sites["london"].plain
