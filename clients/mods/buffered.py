@@ -81,8 +81,8 @@ def answer_buffer(message: Message, context: Context) -> Message:
     request = decode(wire.part(asked, wire.MASK) or b"", MaskRequest)
     content = RecordDict({k: v for k, v in message.content.items() if k != wire.SECAGG})
     buffer = Buffer.read(content, site.experiment.aggregation)
-    held = _checked(site, buffer, request)
     with site.exclusive():
+        held = _checked(site, buffer, request)
         vectors = _masked(site, content, buffer, held, request)
         keys = next_keys(site, asked)
     parts = {wire.SECAGG: ConfigRecord(dict(keys)), wire.MASKED: wire.pack_vectors(vectors)}
@@ -118,11 +118,13 @@ def _masked(
     from clients.mods.secagg_vectors import held_vectors
 
     given, told = given_once(site), buffer.digest
-    given.check(held.base, told)
     site.vault.rounds.record(BUFFER, buffer.number, b"")
     layout, vectors = held_vectors(site, held, buffer.weight_of(site.name))
     run = site.member.session.run
+    mine = buffer.sites if site.allow_mixed_rounds else buffer.alike(site.name)
     with loaded(site, request.instance) as instance:
+        alone = not instance.needs_own_shares
+        given.mask(request.instance, held.base, told, alike=mine, bound=alone)
         instance.mask(
             request,
             vectors,
@@ -131,7 +133,4 @@ def _masked(
             terms=site.terms,
             threads=own_cores(),
         )
-        alone = not instance.needs_own_shares
-        mine = buffer.sites if site.allow_mixed_rounds else buffer.alike(site.name)
-        given.mask(request.instance, held.base, told, alike=mine, bound=alone)
     return vectors

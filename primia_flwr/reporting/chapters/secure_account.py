@@ -42,7 +42,7 @@ _NUMBERS = {
     "local-loss-sum": "their losses",
 }
 _WHOSE = {"incoming": "its", "local": "their"}
-_NAMES_SHOWN = 12
+_NAMES_SHOWN, _CHANGES_SHOWN = 12, 12
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,10 @@ def _identities(one_machine: bool) -> str:
 
 
 def _unprotected(rows: Sequence[SumRow], task: Task) -> list[str]:
-    changed = "; ".join(_in_words(change) for change in changes(rows))
+    found = changes(rows)
+    changed = "; ".join(_in_words(change) for change in found[:_CHANGES_SHOWN])
+    if more := len(found[_CHANGES_SHOWN:]):
+        changed += f"; and {more} times more"
     seen = f" It happened here: {changed}." if changed else " It did not happen in this run."
     return [
         "A crafted model, shown to all sites: what is said of sums holds with an honest "

@@ -111,8 +111,10 @@ class ClientInstance:
     @property
     def needs_own_shares(self) -> bool:
         """Whether nothing of the instance is opened without this client: all have to help."""
-        announced = _known(self._announced)
-        return announced.threshold >= len(announced.holders(self._member.name))
+        announced = self._announced
+        return announced is not None and announced.threshold >= len(
+            announced.holders(self._member.name)
+        )
 
     def public_keys(self) -> PublicKeys:
         """Return this client's keys for the instance, signed."""
