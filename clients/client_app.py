@@ -10,6 +10,7 @@ for every message.
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from clients.mods.buffered import answer_buffer
 from clients.mods.discretion import discretion_mod
 from clients.mods.dp import dp_mod
 from clients.mods.leaving import leaving_mod
@@ -56,6 +57,12 @@ def evaluate(message: Message, context: Context) -> Message:
 def relay(message: Message, context: Context) -> Message:
     """Take a step of a relay: a key, a model sealed anew, or the last model."""
     return answer_relay(message, context)
+
+
+@app.query("buffer")
+def buffer(message: Message, context: Context) -> Message:
+    """Give the update that the site holds into the secure sum of a buffer."""
+    return answer_buffer(message, context)
 
 
 @app.query("secagg")

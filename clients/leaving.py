@@ -9,9 +9,11 @@
 | relay, differential privacy | noisy, paid | refused | refused | refused |
 | asynchronous | update, measurements | measurements | exact sums | refused |
 | asynchronous, differential privacy | noisy, paid | refused | refused | refused |
+| buffered | that it is ready | masked vectors | masked vectors | protocol's steps |
 
 A sealed or private relay answers `query.relay`, too: a key, a model sealed anew, the last model. So
-does a private asynchronous run: the site's name.
+does a private asynchronous run: the site's name. A buffered run answers `query.buffer`, too: masked
+vectors, of the update that the site holds.
 
 A search adds nothing: its messages name a configuration, the replies are those of the run's kind.
 A run, a message, a record or a key that is not in the table is refused.
@@ -24,12 +26,12 @@ from flwr.app import RecordDict
 
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.errors import ProtocolError
-from primia_flwr.messages import keys, relay
+from primia_flwr.messages import buffered, keys, relay
 from primia_flwr.messages import secure as wire
 
 _TRAIN, _EVALUATE = "train", "evaluate"
 STATISTICS, PROTOCOL = f"query.{keys.STATISTICS}", f"query.{wire.ROUTE}"
-RELAY = relay.QUERY
+RELAY, BUFFER = relay.QUERY, buffered.QUERY
 
 # Records that a reply may lack: a site rests, or nobody comes after it.
 _MAY_LACK = {keys.ARRAYS, relay.SEALED, relay.LINEAGE}
@@ -44,15 +46,17 @@ class _Leaving:
     `replies`: by type of message; all records of a reply are in it, but for arrays, which a site
     that rests or declines has none of. `masked`: only sums over sites are seen. `noised`: nothing
     leaves without noise. `own_noise`: each update is private by itself, not their sum only.
-    `may_rest`: a site may leave a round to others, which in a sum would show more of them.
-    `says_why`: a simulated site says why it diverged. `progress`: what a simulated site shows to
-    its researcher while it trains.
+    `holds`: a site keeps its update until it is asked for it as a part of a sum. `may_rest`: a
+    site may leave a round to others, which in a sum would show more of them. `says_why`: a
+    simulated site says why it diverged. `progress`: what a simulated site shows to its researcher
+    while it trains.
     """
 
     replies: Mapping[str, _Reply]
     masked: bool = True
     noised: bool = False
     own_noise: bool = False
+    holds: bool = False
     may_rest: bool = False
     says_why: bool = False
     progress: frozenset[str] = frozenset({"round", "batch", "batches", "images_per_second"})
@@ -109,6 +113,7 @@ _PLAIN = _Leaving(
     says_why=True,
 )
 _SECURE = _Leaving({PROTOCOL: _STEPS, STATISTICS: _MASKED, _TRAIN: _MASKED, _EVALUATE: _MASKED})
+_BUFFERED = _Leaving({**_SECURE.replies, _TRAIN: _NAME, BUFFER: _MASKED}, holds=True)
 _PRIVATE = _Leaving(
     {PROTOCOL: _STEPS, STATISTICS: _PAID_FOR, _TRAIN: _PAID_FOR},
     noised=True,
@@ -161,6 +166,7 @@ _TABLE = {
     ("sealed relay", "dp_sgd"): _PRIVATE_SEALED,
     ("asynchronous", "none"): _PLAIN,
     ("asynchronous", "dp_sgd"): _PRIVATE_ASYNCHRONOUS,
+    ("buffered", "none"): _BUFFERED,
     ("secure", "none"): _SECURE,
     ("secure", "dp_sgd"): replace(_PRIVATE, own_noise=True),
     # How many batches there are follows from how many images.

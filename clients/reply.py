@@ -19,6 +19,6 @@ def reply_to(
     name: dict[str, Any] = {keys.SITE_NAME: site}
     if outputs is not None:
         name[keys.OUTPUTS] = outputs
-    first, *others = [item for item in records.items() if item[1] is not None]
-    content = RecordDict(dict([first, (keys.SITE, ConfigRecord(name)), *others]))
+    sent = [item for item in records.items() if item[1] is not None]
+    content = RecordDict(dict([*sent[:1], (keys.SITE, ConfigRecord(name)), *sent[1:]]))
     return Message(content=content, reply_to=message)

@@ -18,6 +18,7 @@ from primia_flwr.runs.recording import Recording
 from strategies.aggregators.aggregator import Aggregator
 from strategies.aggregators.asynchronous.aggregator import AsynchronousAggregator
 from strategies.aggregators.asynchronous.closed import ClosedAsynchronous
+from strategies.aggregators.buffered.aggregator import BufferedAggregator
 from strategies.aggregators.ensemble import EnsembleAggregator
 from strategies.aggregators.fixed_point import FixedPointAggregator
 from strategies.aggregators.plain import PlainAggregator
@@ -91,7 +92,7 @@ def build_aggregator(
 def _secure(experiment: Experiment) -> Callable[..., Aggregator]:
     """Return what learns sums only."""
     return partial(
-        SecureAggregator,
+        BufferedAggregator if experiment.aggregation.buffered else SecureAggregator,
         needs=experiment.strategy.rule.needs,
         experiment=experiment,
         session=session_of(experiment, identity_keys(experiment)),

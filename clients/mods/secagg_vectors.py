@@ -5,15 +5,17 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 
 from clients.leaving import leaving
+from clients.site.held_update import Held
 from clients.site.identity import SecureSite
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.errors import DivergenceError
 from primia_flwr.messages import secure as wire
 from primia_flwr.messages.keys import (
     ARRAYS,
+    CONFIG,
     DECLINED,
     INCOMING,
     LOCAL,
@@ -23,6 +25,7 @@ from primia_flwr.messages.keys import (
     NUM_VAL,
     OUTPUTS,
     RESTING,
+    ROUND,
     SITE,
     WEIGHT,
 )
@@ -34,7 +37,8 @@ from primia_flwr.secagg.payload.masks import Vector
 
 logger = logging.getLogger(__name__)
 
-_Arrays = Mapping[str, npt.NDArray[np.float32]]
+_Vector = npt.NDArray[np.float32]
+_Arrays = Mapping[str, _Vector]
 _Encoded = tuple[Layout, list[Vector]]
 
 
@@ -46,7 +50,7 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> _Encod
     and nothing else. Whether a site answers would tell how its numbers compare with what the
     coordinator chose, and a sum without it would be over fewer sites.
     """
-    outputs = int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
+    outputs = _outputs(plain)
     before = _trained(site, message, outputs)
     training = message.metadata.message_type == "train"
     entries = sum(array.size for array in before.values()) if training else 0
@@ -54,10 +58,54 @@ def report_vectors(site: SecureSite, message: Message, plain: Message) -> _Encod
     if leaving(site.experiment).noised:
         return layout, _private_vectors(site, layout, before, plain)
     try:
-        return layout, _measured_vectors(site, layout, before, plain)
+        update = _own_update(site, before, plain)
+        return layout, _measured_vectors(
+            site, layout, update, plain.content.metric_records[METRICS]
+        )
     except DivergenceError as error:
         logger.warning("this site declines, and spoils the sum: %s", error)
         return layout, layout.spoiled({DECLINED: [1]})
+
+
+def held_update(site: SecureSite, message: Message, plain: Message) -> Held:
+    """Return what the site keeps of an answer until it is asked for it, and what it was told."""
+    outputs = _outputs(plain)
+    before = _trained(site, message, outputs)
+    layout = wire.report_layout(site.experiment, sum(a.size for a in before.values()), outputs)
+    config = message.content.config_records[CONFIG]
+    metrics = dict(plain.content.metric_records[METRICS])
+    return Held(
+        number=int(config[ROUND]),  # type: ignore[arg-type]
+        base=wire.model_digest(message.content.array_records[ARRAYS]),
+        told=told_to_train(site, message.content, layout),
+        entries=layout.entries,
+        outputs=outputs,
+        metrics=metrics,
+        update=None if metrics.get(DECLINED) else _own_update(site, before, plain),
+    )
+
+
+def told_to_train(site: SecureSite, content: RecordDict, layout: Layout) -> str:
+    """Return the digest of what a site was told when it was sent a model, 64 hex digits."""
+    base = wire.model_digest(content.array_records[ARRAYS])
+    return wire.transcript_hash(base, content, layout, MessageType.TRAIN, terms=site.terms).hex()
+
+
+def held_vectors(site: SecureSite, held: Held, discount: float) -> _Encoded:
+    """Lay out an update that the site held, as `report_vectors` does one that it has just made."""
+    layout = wire.report_layout(site.experiment, held.entries, held.outputs)
+    try:
+        vectors = _measured_vectors(
+            site, layout, held.update, MetricRecord(held.metrics), discount=discount
+        )
+    except DivergenceError as error:
+        logger.warning("this site declines, and spoils the sum: %s", error)
+        vectors = layout.spoiled({DECLINED: [1]})
+    return layout, vectors
+
+
+def _outputs(plain: Message) -> int:
+    return int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
 
 
 def _trained(site: SecureSite, message: Message, outputs: int) -> _Arrays:
@@ -71,21 +119,30 @@ def _trained(site: SecureSite, message: Message, outputs: int) -> _Arrays:
     return without(arrays, frozen_arrays(model, outputs=outputs, channels=channels))
 
 
+def _own_update(site: SecureSite, before: _Arrays, plain: Message) -> _Vector | None:
+    """Return the update in a plain answer; None where it has none."""
+    trained = plain.content.array_records.get(ARRAYS, ArrayRecord())
+    return _update(site, wire.numpy_arrays(trained), before) if trained else None
+
+
 def _measured_vectors(
-    site: SecureSite, layout: Layout, before: _Arrays, plain: Message
+    site: SecureSite,
+    layout: Layout,
+    update: _Vector | None,
+    metrics: MetricRecord,
+    *,
+    discount: float = 1.0,
 ) -> list[Vector]:
-    """Encode what the site measured."""
-    metrics = plain.content.metric_records[METRICS]
+    """Encode what the site measured; its update counts `discount` times."""
     if metrics.get(DECLINED):
         raise DivergenceError("the training gave no usable numbers")
-    trained = plain.content.array_records.get(ARRAYS, ArrayRecord())
-    weight = _weight(site, metrics) if trained else 0
-    update = _update(site, wire.numpy_arrays(trained), before) if trained else None
+    weight = 0 if update is None else _weight(site, metrics)
     secure = site.experiment.aggregation
     if update is not None and site.experiment.debug.verify_sums and site.simulated:
         write_update(site.folder, update, weight)
     overflow: Overflow = "clip" if secure.overflow == "clip" else "decline"
-    return layout.encode(update, _report(site, metrics, weight), overflow=overflow)
+    report = _report(site, metrics, weight)
+    return layout.encode(update, report, overflow=overflow, discount=discount)
 
 
 def _private_vectors(
@@ -155,7 +212,7 @@ def _verdict(site: SecureSite, metrics: MetricRecord, prefix: str) -> dict[str, 
 def statistics_vectors(site: SecureSite, plain: Message) -> _Encoded:
     """Lay out the pixel statistics; sums of 8-bit levels are whole numbers."""
     metrics = plain.content.metric_records[METRICS]
-    outputs = int(plain.content.config_records[SITE][OUTPUTS])  # type: ignore[arg-type]
+    outputs = _outputs(plain)
     layout = wire.statistics_layout(site.experiment, outputs)
     values: dict[str, list[float]] = {
         "count": [round(v) for v in _list(metrics, "count")],

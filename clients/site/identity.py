@@ -33,6 +33,7 @@ class SecureSite:
     federation, those that are not in this run included. `terms`: see
     `secure_records.terms_of`. `count_digits`: significant digits of the counts of training images
     that it puts into a sum. `allow_other_survivors`, `member_lists_since`: see `Journal`.
+    `allow_mixed_rounds`: be in sums over updates of different rounds' models.
     `has_ceiling`: a private run is bounded by the site's own ledger.
     `simulated`: on the researcher's own machine, where the sums may be audited.
     """
@@ -44,6 +45,7 @@ class SecureSite:
     terms: bytes
     count_digits: int = 2
     allow_other_survivors: bool = False
+    allow_mixed_rounds: bool = False
     member_lists_since: str = ""
     has_ceiling: bool = False
     simulated: bool = False
@@ -129,6 +131,7 @@ def _simulated(experiment: Experiment, terms: bytes, index: int) -> SecureSite:
         roster=roster_digest(identities),
         terms=terms,
         allow_other_survivors=experiment.aggregation.allow_other_survivors,
+        allow_mixed_rounds=experiment.aggregation.mixed_rounds,
         member_lists_since=experiment.aggregation.member_lists_since,
         has_ceiling=True,
         simulated=True,
@@ -148,6 +151,7 @@ def _deployed(experiment: Experiment, terms: bytes, site_file: Path) -> SecureSi
         terms=terms,
         count_digits=policy.count_digits,
         allow_other_survivors=policy.allow_other_survivors,
+        allow_mixed_rounds=policy.allow_mixed_rounds,
         member_lists_since=policy.member_lists_since,
         has_ceiling=policy.max_epsilon > 0,
     )

@@ -7,11 +7,12 @@ from primia_flwr.config.rules import Need
 from primia_flwr.errors import ConfigError
 
 _Rule = tuple[str, object, object, str]  # key, value, what it must be (a tuple: one of), why
+_ALIKE = "how often a site rests or trains would show in sums over few sites"
 _IN_WHOLE_SUMS = "its noise is complete in the sum over all sites of a round only, and here is none"
 
 
 def check_asynchronous(experiment: Any) -> None:
-    """Refuse what does not go with `aggregation=asynchronous`.
+    """Refuse what does not go with `aggregation=asynchronous`, or with `buffered`.
 
     Raises
     ------
@@ -22,12 +23,16 @@ def check_asynchronous(experiment: Any) -> None:
         return
     _check_rule(experiment)
     _check_buffer(experiment)
-    for part in (_rounds, _measurements, _private, _validation):
+    way = experiment.aggregation.name
+    if experiment.aggregation.buffered:
+        _check_sums(experiment)
+    parts = [_rounds, _measurements, _private, _validation]
+    for part in [_masked, *parts] if experiment.aggregation.buffered else parts:
         for key, value, needed, reason in part(experiment):
             allowed = needed if isinstance(needed, tuple) else (needed,)
             if value not in allowed:
                 raise ConfigError(
-                    f"{key}={_plain(value)} with aggregation.name=asynchronous; expected "
+                    f"{key}={_plain(value)} with aggregation.name={way}; expected "
                     f"{' or '.join(map(_plain, allowed))}: {reason}"
                 )
 
@@ -37,8 +42,9 @@ def _check_rule(experiment: Any) -> None:
     if rule.needs is Need.MEAN and not rule.variates:
         return
     needs = "control variates of the same round" if rule.variates else rule.needs.value
+    way = experiment.aggregation.name
     raise ConfigError(
-        f"strategy.name={name} with aggregation.name=asynchronous; expected a rule that needs only "
+        f"strategy.name={name} with aggregation.name={way}; expected a rule that needs only "
         f"the mean, e.g. strategy=fedavg: {name} needs {needs}, and here updates of different "
         "rounds come one by one; or take aggregation=plain"
     )
@@ -51,6 +57,48 @@ def _check_buffer(experiment: Any) -> None:
             f"aggregation.buffer={buffer} with {sites} federation.sites; expected at most {sites}: "
             "a round takes one update of a site"
         )
+
+
+def _check_sums(experiment: Any) -> None:
+    """Refuse a buffer that no site would add up, or that could never be anything but all sites."""
+    aggregation, sites = experiment.aggregation, len(experiment.federation.sites)
+    least = aggregation.min_survivors
+    if aggregation.buffer < least:
+        raise ConfigError(
+            f"aggregation.buffer={aggregation.buffer} with aggregation.min_survivors={least}; "
+            f"expected at least {least}: the updates of a buffer are one secure sum"
+        )
+    free = aggregation.allow_other_survivors or aggregation.buffer == sites
+    if not free and sites < 2 * least:
+        raise ConfigError(
+            f"aggregation.buffer={aggregation.buffer} with {sites} federation.sites and "
+            f"aggregation.allow_other_survivors=false; expected {2 * least} sites or more: sums "
+            f"are over whole batches of {least} sites by name, and here all sites are one; or set "
+            "allow_other_survivors=true, which each site's policy must allow, too"
+        )
+
+
+def _masked(experiment: Any) -> Iterator[_Rule]:
+    """Yield what the sums over buffers do not hide, or is not built."""
+    aggregation, stopping = experiment.aggregation, experiment.training.early_stopping
+    yield (
+        "privacy.mode", experiment.privacy.mode, "none",
+        "noise in sums over buffers is not built; take aggregation=secure, or asynchronous with "
+        "privacy=dp_sgd",
+    )  # fmt: skip
+    yield (
+        "aggregation.degree", aggregation.degree, 0,
+        "on a sparse graph a site does not see whose updates are in a buffer",
+    )  # fmt: skip
+    yield (
+        "aggregation.accept_two", aggregation.accept_two, False,
+        "of two updates each site knows its own, and when the other's was ready",
+    )  # fmt: skip
+    yield "training.early_stopping.site.patience", stopping.site.patience, 0, _ALIKE
+    yield (
+        "debug.verify_sums", experiment.debug.verify_sums, False,
+        "the audit knows no discounts",
+    )  # fmt: skip
 
 
 def _rounds(experiment: Any) -> Iterator[_Rule]:

@@ -45,7 +45,7 @@ _NOT_PART_OF_THE_RESULT = (
     ),
 )
 _OF_ASYNCHRONOUS_RUNS = (
-    "buffer", "mixing", "staleness_power", "max_staleness", "validate_every",
+    "buffer", "mixing", "staleness_power", "max_staleness", "validate_every", "mixed_rounds",
 )  # fmt: skip
 _NOT_PART_OF_THE_DATA = ("root", "manifest", "cache_dir", "workers")
 

@@ -136,6 +136,6 @@ def _metrics(folder: RunFolder) -> dict[str, Any] | None:
 
 def _secure(config: Mapping[str, Any]) -> dict[str, Any] | None:
     secure = config.get("aggregation", {})
-    if secure.get("name") != "secure":
+    if secure.get("name") not in ("secure", "buffered"):
         return None
     return {key: secure[key] for key in _SECURE if key in secure}

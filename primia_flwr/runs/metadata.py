@@ -26,7 +26,8 @@ _PACKAGES = ("flwr", "torch", "torchvision", "hydra-core", "numpy", "scikit-lear
 def run_facts(experiment: Experiment) -> dict[str, Any]:
     """Return what is known of a run before it starts."""
     secure, asynchronous = experiment.aggregation.secure, experiment.aggregation.asynchronous
-    way = ", secure aggregation" if secure else ", asynchronous" if asynchronous else ""
+    ways = {"secure aggregation": secure, "asynchronous": asynchronous}
+    way = "".join(f", {name}" for name, taken in ways.items() if taken)
     return {
         "name": experiment.name,
         "status": "running",

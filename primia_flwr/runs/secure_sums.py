@@ -32,7 +32,8 @@ class SumRow:
     with drops. `numbers`: names of the sums besides the update. `entries`: of the update, each
     off by at most `error_bound` in the mean. `reason`: why there is no sum, else empty.
     `bytes_up`, `bytes_down`: of all sites, the preparation of the next instance included.
-    `seconds`: wall time by step. `audit_error`: largest error found by an audit.
+    `seconds`: wall time by step. `audit_error`: largest error found by an audit. `ages`: in a
+    buffered run, how many rounds old each site's update is, by name.
     """
 
     round: int
@@ -58,6 +59,7 @@ class SumRow:
     bytes_down: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     audit_error: float | None = None
+    ages: dict[str, float] = field(default_factory=dict)
 
     @property
     def good(self) -> bool:

@@ -70,7 +70,9 @@ class SitePolicy:
 
     For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
     `allow_other_survivors`: answer sums over any lists of sites, whose differences show single
-    sites; `member_lists_since`: lists answered before this day do not count (a site came or
+    sites; `allow_mixed_rounds`: be in a sum over updates of different rounds' models, so that a
+    coordinator that lies about the other models can show this site's update;
+    `member_lists_since`: lists answered before this day do not count (a site came or
     left for good, and the staff agrees); `allow_sparse_graph`: take part where sites mask with some
     others only, which holds against a coordinator that keeps to the protocol, and then with
     `sparse_min_survivors` and `sparse_max_colluding`; `count_digits`: significant digits of the
@@ -123,6 +125,7 @@ class SitePolicy:
     max_colluding: int = 0
     accept_two: bool = False
     allow_other_survivors: bool = False
+    allow_mixed_rounds: bool = False
     member_lists_since: str = ""
     allow_sparse_graph: bool = False
     sparse_min_survivors: int = 100

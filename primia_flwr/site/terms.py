@@ -20,6 +20,7 @@ _Config = Mapping[str, Any]
 _LONGEST_VALUE = 60  # characters of a value that a refusal repeats
 BUNDLE = "deployment.bundle"
 _INSISTS = "this site's policy has require_secure_aggregation: true"
+_SUMS = ("secure", "buffered")  # ways in which the coordinator sees sums only
 _HIDE_ONE = 3  # updates in a sum of which nobody who has sent one of them can tell another
 _BATCHES, _BATCH_SIZE = "training.sync_every_n_batches", "training.batch_size"
 
@@ -171,7 +172,7 @@ def _private(config: _Config) -> bool:
 
 
 def _secure(config: _Config) -> bool:
-    return bool(wish(config, "aggregation.name") == "secure")
+    return wish(config, "aggregation.name") in _SUMS
 
 
 def _whole(value: Any) -> int:
@@ -184,7 +185,7 @@ def _may_see(value: Any, config: _Config, policy: SitePolicy) -> bool:
     if value == "relay":
         bounded = wish(config, "privacy.mode") == "dp_sgd" and policy.max_epsilon > 0
         return policy.allow_relay == "yes" or (policy.allow_relay == "private" and bounded)
-    return bool(value == "secure") or policy.require_secure_aggregation is False
+    return value in _SUMS or policy.require_secure_aggregation is False
 
 
 def _no_matrix(value: Any, config: _Config, policy: SitePolicy) -> bool:
@@ -216,14 +217,18 @@ def _relayed(config: _Config) -> bool:
 
 
 def _asynchronous(config: _Config) -> bool:
-    return bool(wish(config, "aggregation.name") == "asynchronous")
+    return wish(config, "aggregation.name") in ("asynchronous", "buffered")
 
 
 def _hides_one_update(value: Any, config: _Config, policy: SitePolicy) -> bool:
     """Say whether no other site can tell this one's update from two models that it gets.
 
-    Of two updates the other site subtracts its own.
+    Of two updates the other site subtracts its own. A buffer that is one secure sum is never less
+    than the policy wants in a sum, whatever it allows a relay.
     """
+    summed = _secure(config) and _asynchronous(config)
+    if summed and _whole(value) < policy.min_survivors:
+        return False
     if not _asynchronous(config) or policy.allow_relay == "yes":
         return _whole(value) > 0
     bounded = wish(config, "privacy.mode") == "dp_sgd" and policy.max_epsilon > 0
@@ -304,7 +309,7 @@ TERMS: tuple[_Term, ...] = (
             "sites see the models before and after so few updates, and what is between them; fewer "
             "need "
             f"allow_relay, which is {policy.allow_relay} here (private: privacy.mode=dp_sgd and a "
-            "max_epsilon)"
+            f"max_epsilon); of secure sums never below min_survivors={policy.min_survivors}"
         ),
     ),
     _Term(
@@ -332,6 +337,7 @@ TERMS: tuple[_Term, ...] = (
             "privacy.mode=dp_sgd and a max_epsilon"
         ),
     ),
+    _only_if("aggregation.mixed_rounds", "allow_mixed_rounds", False, "false"),
     _same("aggregation.member_lists_since", "member_lists_since", ordinary=""),
     _Term("debug.cross_site", _no_matrix, _no_other_site("false")),
     _Term("strategy.options", _no_verdicts, _no_other_site("vote=mean or vote=size")),

@@ -113,6 +113,8 @@ def _policy(experiment: Experiment) -> dict[str, Any]:
         "data_task": f"plugin:{task}" if task in TASKS.plugins() else task,
         "require_secure_aggregation": aggregation.secure,
         "allow_relay": "yes" if handed_on else "no",
+        "allow_other_survivors": aggregation.allow_other_survivors,
+        "allow_mixed_rounds": aggregation.mixed_rounds,
         "max_epsilon": experiment.privacy.promised_epsilon,
         "privacy_delta": experiment.privacy.delta,
         "privacy_unit": experiment.privacy.unit,

@@ -67,7 +67,8 @@ class FixedPointAggregator(PlainAggregator):
             return ValidatedReply(rejected_row(request.server_round, site, error, hint))
         return found
 
-    def _encode(self, request: Request, update: Update) -> Vector:
+    def _encode(self, request: Request, update: Update, *, discount: float = 1.0) -> Vector:
+        """Return an update on the fixed-point scale; it counts `discount` times."""
         weight = update.weight
         if weight != int(weight):
             raise ProtocolError(f"{WEIGHT}={weight:g}; expected a whole number")
@@ -75,7 +76,7 @@ class FixedPointAggregator(PlainAggregator):
         if change is None:
             change = wire.difference(update.arrays, self._sent(request.arrays))
         values = {WEIGHT: (int(weight),)}
-        return self._layout.encode(change, values, overflow=self._overflow)[0]
+        return self._layout.encode(change, values, overflow=self._overflow, discount=discount)[0]
 
     def _aggregate(self, request: Request, updates: Sequence[Update]) -> ArrayMap:
         total = np.zeros(self._layout.entries, np.uint32)

@@ -294,6 +294,23 @@ def test_a_run_that_never_masked_makes_no_claim_about_graph_and_threshold() -> N
     assert "The smallest here" not in told["which"]
 
 
+def test_of_buffered_rounds_it_is_said_what_the_coordinator_knows_of_each_site() -> None:
+    alike = a_sum(1, ages=dict.fromkeys(SITES, 0.0))
+    told = words([alike])
+    assert "of 3 updates in sums 0 were of an earlier round, at most 0 rounds old" in told["the"]
+    assert "different rounds' models" not in told["is"]
+    told = words([alike, a_sum(2, ages=dict(zip(SITES, (0.0, 1.0, 3.0), strict=True)))])
+    assert "of 6 updates in sums 2 were of an earlier round, at most 3 rounds old" in told["the"]
+    assert "Sums over updates of different rounds' models, here 1: of the others'" in told["is"]
+    assert "When the update of each site was ready" not in words([a_sum(1)])["the"]
+
+
+def test_many_changes_are_not_all_told() -> None:
+    four = [*SITES, "vienna"]
+    rows = [a_sum(n, survivors=four if n % 2 else SITES) for n in range(1, 20)]
+    assert "training 13 with vienna; and 6 times more" in words(rows)["is"]
+
+
 def test_many_sites_are_not_all_named() -> None:
     names = [f"site-{i:02d}" for i in range(15)]
     assert "site-11 and 3 more" in words([a_sum(1, asked=names, members=names)])["the"]

@@ -228,6 +228,7 @@ class Lab:
         layout: Layout,
         *,
         runs: Mapping[str, int] | None = None,
+        base: bytes = b"",
     ) -> tuple[ServerInstance, dict[str, RecordDict | Refused]]:
         """Ask the sites for their masked vectors; return what each answered."""
         runs = runs or {}
@@ -238,7 +239,7 @@ class Lab:
             if isinstance(content, RecordDict)
             else dict(content)
         )
-        base = wire.model_digest(sent[site].array_records.get(keys.ARRAYS, ArrayRecord()))
+        base = base or wire.model_digest(sent[site].array_records.get(keys.ARRAYS, ArrayRecord()))
         terms = wire.terms_of(experiment, flower_run=runs.get(site, 1), bundle="")
         bound = RecordDict({k: v for k, v in sent[site].items() if k in (keys.ARRAYS, keys.CONFIG)})
         requests = server.begin_sum(wire.transcript_hash(base, bound, layout, kind, terms=terms))

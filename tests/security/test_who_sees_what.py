@@ -59,6 +59,7 @@ TOPOLOGIES: dict[str, tuple[str, ...]] = {
     "asynchronous, `buffer=1`": (*LATER, "aggregation.buffer=1"),
     "asynchronous, `buffer=2`": (*LATER, "aggregation.buffer=2"),
     "asynchronous, `buffer=2`, `privacy=dp_sgd`": (*LATER, "aggregation.buffer=2", *PRIVATE),
+    "buffered": ("aggregation=buffered",),
     "averaging, secure, `privacy=dp_sgd`": (SECURE, *PRIVATE),
     "relay in the open, `privacy=dp_sgd`": (RELAY, *PRIVATE),
     "relay, sealed, `reveal=end`, `privacy=dp_sgd`": (*SEALED, *PRIVATE),

@@ -20,6 +20,7 @@ IN_THE_SUM = {"privacy.mode": "dp_aggregate", "aggregation.name": "secure"}
 SECURE = {"aggregation.name": "secure"}
 OPEN = {"aggregation.name": "plain"}
 LATER = {"aggregation.name": "asynchronous"}
+BUFFERED = {"aggregation.name": "buffered"}
 ANY_UPDATE = {"require_secure_aggregation": False}
 RELAY = {"aggregation.name": "relay", "aggregation.sealed": True, "aggregation.reveal": "never"}
 
@@ -52,6 +53,15 @@ CASES = [
     ("aggregation.buffer", LATER, 2, 3, ANY_UPDATE),
     ("aggregation.buffer", LATER | {"federation.min_sites": 5}, 3, 4,
      ANY_UPDATE | {"min_sites": 4}),
+    ("aggregation.name", {}, "asynchronous", "buffered", {}),
+    ("aggregation.buffer", BUFFERED, 2, 3, {"allow_relay": "yes"}),
+    ("aggregation.buffer", BUFFERED | {"federation.min_sites": 4, "aggregation.min_survivors": 4},
+     3, 4, {"min_survivors": 4}),
+    ("aggregation.min_survivors", BUFFERED | {"aggregation.buffer": 5}, 3, 5,
+     {"min_survivors": 4}),
+    ("aggregation.max_colluding", BUFFERED, 0, 2, {"max_colluding": 1}),
+    ("aggregation.mixed_rounds", BUFFERED, True, False, {}),
+    ("aggregation.allow_other_survivors", BUFFERED, True, False, {}),
     ("privacy.mode", SECURE, "none", "dp_sgd", {"max_epsilon": 3.0}),
     ("federation.min_sites", SECURE, 2, 3, {"min_sites": 3}),
     ("aggregation.min_survivors", SECURE, 3, 5, {"min_survivors": 4}),

@@ -3,14 +3,19 @@
 `python -m primia_bench.topologies.asynchronous --output benchmarks/results/asynchronous.json`: test
 MCC on the digits of five sites, one of which takes five times as long. The unit of time is an image
 pass of a fast site; messages take none. Means over seeds, 95 % intervals of Student's t;
-differences are taken within a seed.
+differences are taken within a seed. The arm `buffered_3` is `fedbuff_3` in secure sums, with the
+code of real sites, and ends in the same model. Bytes are those of arrays and the protocol's parts.
 """
 
 import argparse
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -30,11 +35,13 @@ from primia_bench.topologies.digit_sites import (
     network,
     network_of,
 )
+from primia_bench.topologies.masked import masked
 from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.flower import roster_grid
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.provisioning.identities import prepare_secure
 from strategies.aggregators.aggregator import Request
 from strategies.registry import build_aggregator
 
@@ -43,8 +50,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "synchronous": {"name": "plain"},
     "fedasync": {"name": "asynchronous", "buffer": 1, "mixing": 0.6},
     "fedbuff_3": {"name": "asynchronous", "buffer": 3},
-}
+    "buffered_3": {
+        "name": "buffered", "buffer": 3, "allow_other_survivors": True, "mixed_rounds": True
+    },
+}  # fmt: skip
 PASS, SITES, SLOWER = 100.0, 5, 5  # seconds of a fast site's pass: looks are a second apart
+DIGITS = 2  # of a site's weight, in all arms as in secure sums
 TIMES, UPDATES = (5, 10, 20, 40), (10, 20, 40)
 ENOUGH = 0.9  # an MCC
 
@@ -77,7 +88,8 @@ class TimedGrid(DigitGrid):
         for message in messages:
             ids += super().push_messages([message])
             slow = SLOWER if message.metadata.dst_node_id == SITES else 1
-            self._due[ids[-1]] = self._clock.seconds + PASS * slow
+            takes = PASS * slow if message.metadata.message_type == "train" else 0.0
+            self._due[ids[-1]] = self._clock.seconds + takes
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
@@ -86,38 +98,59 @@ class TimedGrid(DigitGrid):
         return super().pull_messages(due)
 
 
-def one_run(arm: str, dirichlet: float, seed: int) -> list[tuple[float, int, float]]:
-    """Return the time, the updates so far and the test MCC after each round."""
+@dataclass
+class Timed:
+    """A run: time, updates so far and test MCC after each round; bytes; the last model's digest."""
+
+    rounds: list[tuple[float, int, float]] = field(default_factory=list)
+    bytes_up: int = 0
+    model: str = ""
+
+
+def one_run(arm: str, dirichlet: float, seed: int) -> Timed:
+    """Return one run of an arm."""
     clock = Clock()
-    with patch.object(roster_grid, "time", clock):
-        return _timed(arm, dirichlet, seed, clock)
+    with patch.object(roster_grid, "time", clock), TemporaryDirectory() as folder:
+        return _timed(arm, dirichlet, seed, clock, Path(folder))
 
 
-def _timed(arm: str, dirichlet: float, seed: int, clock: Clock) -> list[tuple[float, int, float]]:
+def _timed(arm: str, dirichlet: float, seed: int, clock: Clock, folder: Path) -> Timed:
     train, test = digits(seed)
     parts = dealt(train, SITES, dirichlet=dirichlet, seed=seed)
-    sites = [DigitSite(f"site-{n}", part, 1, n - 1) for n, part in enumerate(parts, 1)]
-    grid, names = TimedGrid(sites, clock), [site.name for site in sites]
+    sites = [DigitSite(f"site-{n}", part, 1, n - 1, DIGITS) for n, part in enumerate(parts, 1)]
+    asked = _experiment(arm, seed, [site.name for site in sites], folder)
+    if asked.aggregation.secure:
+        sites = masked(sites, asked)
+    grid, names = TimedGrid(sites, clock), asked.federation.sites
     roster = RosterGrid(grid, names)
     for node, site in grid.sites.items():
         roster.introduce(node, site.name)
     roster.select()
-    asked = Experiment(
-        seed=seed,
-        aggregation=AggregationConfig(**ARMS[arm]),
-        federation=FederationConfig(rounds=1000, sites=names, min_sites=1),
-    )
     arrays = arrays_of(network(seed))
     aggregator = build_aggregator(asked, model=arrays, parameters=list(arrays), outputs=CLASSES)
-    found, updates, number = list[tuple[float, int, float]](), 0, 0
+    found, updates, number = Timed(), 0, 0
     while clock.seconds < TIMES[-1] * PASS:
         number += 1
         request = Request(number, arrays, ConfigRecord({}), 100 * PASS)
         outcome = aggregator.train(request, roster, lambda row: None)
         assert outcome.arrays is not None, outcome.rows
         arrays, updates = outcome.arrays, updates + outcome.count("ok")
-        found.append((clock.seconds / PASS, updates, mcc(network_of(arrays), test)))
+        found.bytes_up += outcome.bytes_up
+        found.rounds.append((clock.seconds / PASS, updates, mcc(network_of(arrays), test)))
+    found.model = sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
     return found
+
+
+def _experiment(arm: str, seed: int, names: list[str], folder: Path) -> Experiment:
+    """Return an arm's experiment; of secure sums, with keys of the sites in the folder."""
+    aggregation = AggregationConfig(**ARMS[arm])
+    asked = Experiment(
+        seed=seed,
+        output_dir=str(folder),
+        aggregation=aggregation,
+        federation=FederationConfig(rounds=1000, sites=names, min_sites=aggregation.least_sites),
+    )
+    return replace(asked, aggregation=prepare_secure(asked, folder))
 
 
 def at_time(run: list[tuple[float, int, float]], when: float) -> float:
@@ -143,7 +176,8 @@ def interval(values: list[float]) -> dict[str, float]:
 
 def deal(dirichlet: float, seeds: list[int]) -> dict[str, Any]:
     """Return what each arm reaches on one way of dealing."""
-    runs = {arm: [one_run(arm, dirichlet, seed) for seed in seeds] for arm in ARMS}
+    timed = {arm: [one_run(arm, dirichlet, seed) for seed in seeds] for arm in ARMS}
+    runs = {arm: [run.rounds for run in timed[arm]] for arm in ARMS}
     times = {arm: {t: [at_time(run, t) for run in runs[arm]] for t in TIMES} for arm in ARMS}
     first = times["synchronous"]
     return {
@@ -164,6 +198,13 @@ def deal(dirichlet: float, seeds: list[int]) -> dict[str, Any]:
         },
         f"time_until_mcc_{ENOUGH}": {arm: [until(run) for run in runs[arm]] for arm in ARMS},
         "updates_in_all": {arm: [run[-1][1] for run in runs[arm]] for arm in ARMS},
+        "bytes_up_by_update": {
+            arm: round(mean(run.bytes_up / run.rounds[-1][1] for run in timed[arm])) for arm in ARMS
+        },
+        "buffered_3_ends_in_the_model_of_fedbuff_3": [
+            one.model == other.model
+            for one, other in zip(timed["buffered_3"], timed["fedbuff_3"], strict=True)
+        ],
     }
 
 

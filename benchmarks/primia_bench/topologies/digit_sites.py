@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from primia_flwr.messages.held import held, values_of
 from primia_flwr.messages.packing import unpack_content
 from primia_flwr.messages.records import load_arrays, put_evaluation, to_arrays
+from primia_flwr.secagg.payload.layout import round_to_digits
 from primia_flwr.tasks.classification import TASK
 from primia_flwr.tasks.task import Evaluation
 
@@ -86,12 +87,16 @@ def evaluation(model: nn.Module, data: _Images) -> Evaluation:
 
 @dataclass
 class DigitSite:
-    """One site: an eighth of its images validates, the rest trains `epochs` times a round."""
+    """One site: an eighth of its images validates, the rest trains `epochs` times a round.
+
+    `digits`: significant ones of its weight, as in secure sums; 0: all.
+    """
 
     name: str
     data: _Images
     epochs: int
     seed: int
+    digits: int = 0
 
     def __post_init__(self) -> None:
         cut = max(1, len(self.data[1]) // 8)
@@ -110,6 +115,7 @@ class DigitSite:
             assert isinstance(number, int)
             trained(model, self.train, epochs=self.epochs, seed=self.seed * 1000 + number)
             count = len(self.train[1])
+            count = round_to_digits(count, self.digits) if self.digits else count
             metrics.update({"weight": float(count), "num-batches": 1, "train-loss": 0.0})
             records["arrays"] = to_arrays(model.state_dict())
         return Message(RecordDict(records), reply_to=message)

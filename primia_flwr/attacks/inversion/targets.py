@@ -35,6 +35,7 @@ _FITTING = {
     "relay": "relayed_model",
     "secure": "masked_update, secure_sum or crafted_model",
     "asynchronous": "local_model",
+    "buffered": "local_model",
 }
 _SizeOf = Callable[[str], int]  # a site's number of training images
 

@@ -36,13 +36,15 @@ def _coordinator(experiment: Experiment) -> str:
         return _relay(experiment)
     if aggregation.name == "plain":
         return f"{part}every site's own update and validation (aggregation=plain)"
-    if aggregation.asynchronous:
+    if aggregation.asynchronous and not aggregation.buffered:
         own = "noisy update" if experiment.reports_nothing else "own update and validation"
         return f"every site's {own}, and when it is ready (aggregation=asynchronous)"
     least, colluding = aggregation.least_sites, aggregation.max_colluding
     beside = f", even with {colluding} sites on its side" if colluding else ""
+    ready = ", and when each update is ready" if aggregation.buffered else ""
     return (
-        f"{part}sums over at least {least} sites, no site's own update{beside} (aggregation=secure)"
+        f"{part}sums over at least {least} sites, no site's own update{beside}{ready} "
+        f"(aggregation={aggregation.name})"
     )
 
 

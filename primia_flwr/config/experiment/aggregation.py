@@ -13,6 +13,7 @@ GIVES: dict[str, tuple[Need, ...]] = {
     "secure": (Need.MEAN,),
     "relay": (Need.ONE_SITE,),
     "asynchronous": (Need.MEAN,),
+    "buffered": (Need.MEAN,),
 }
 _OVERFLOWS = ("decline", "clip")
 _REVEALED = ("end", "never")
@@ -24,7 +25,7 @@ class AggregationConfig:
     """How updates, or models, reach the coordinator.
 
     `plain`: each update does. `secure`: sums over sites. `relay`: no sums. `asynchronous`: each
-    update, whenever it is ready.
+    update, whenever it is ready. `buffered`: sums over the sites whose updates are ready.
 
     Means are computed in the fixed point of secure aggregation, in a plain run too, so that both
     end in the same model; `float_mean`, in a plain run: in float64. `clip`: largest magnitude of an
@@ -43,7 +44,9 @@ class AggregationConfig:
     `mixing`, which part of their mean moves the model; `staleness_power`, a: an update counts
     (1 + s)^-a times where s rounds were made since its site got the model; `max_staleness`: one
     that is older is left out; `validate_every`: after so many rounds all sites validate the model,
-    0: after the last only.
+    0: after the last only. Of a buffered one the same, and `mixed_rounds`: a sum may be over
+    updates of different rounds' models, of which a site knows its own only; a deployed site is in
+    such sums only where its policy says it, too.
 
     Of secure aggregation: `min_survivors`, `max_colluding`: sites in any sum, and sites that may
     work together with the coordinator; each site's policy may ask for more. `accept_two`: sums over
@@ -71,6 +74,7 @@ class AggregationConfig:
     staleness_power: float = 0.5
     max_staleness: int = 100
     validate_every: int = 0
+    mixed_rounds: bool = False
     min_survivors: int = 3
     max_colluding: int = 0
     accept_two: bool = False
@@ -114,7 +118,7 @@ class AggregationConfig:
             )
         if self.float_mean and self.secure:
             raise ConfigError(
-                "aggregation.float_mean=true with aggregation.name=secure; expected "
+                f"aggregation.float_mean=true with aggregation.name={self.name}; expected "
                 "aggregation=plain: masked updates add up in fixed point only"
             )
 
@@ -160,7 +164,12 @@ class AggregationConfig:
     @property
     def asynchronous(self) -> bool:
         """Whether a round takes the updates that are ready, and waits for no others."""
-        return self.name == "asynchronous"
+        return self.name in ("asynchronous", "buffered")
+
+    @property
+    def buffered(self) -> bool:
+        """Whether a round is a secure sum over the updates that are ready."""
+        return self.name == "buffered"
 
     @property
     def way(self) -> str:
@@ -200,4 +209,4 @@ class AggregationConfig:
     @property
     def secure(self) -> bool:
         """Whether the coordinator sees sums only."""
-        return self.name == "secure"
+        return self.name in ("secure", "buffered")

@@ -121,6 +121,13 @@ class Experiment:
     @property
     def seen_words(self) -> str:
         """Who saw the sites' models or updates, as a sentence; nothing of ordinary means."""
+        if self.aggregation.buffered:
+            least = self.aggregation.min_survivors
+            mixed = ", of models of different rounds" if self.aggregation.mixed_rounds else ""
+            return (
+                f"Buffered rounds: the coordinator saw sums over at least {least} sites"
+                f"{mixed}, and when each site's update was ready"
+            )
         if self.aggregation.asynchronous:
             own = "noisy update" if self.privacy.enabled else "update"
             also = ", and another site could tell one site's" if self.shows_single_updates else ""

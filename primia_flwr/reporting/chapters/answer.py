@@ -90,6 +90,8 @@ def _safe(folder: RunFolder, account: PrivacyAccount | None) -> str:
         least = totals(folder.secure.rows).smallest_sum
         over = f" over {least} or more sites" if least else ""
         seen = f"Secure aggregation: the coordinator saw sums{over}, and no single site's update"
+        if words := folder.run.get("seen"):
+            seen = f"{words}; it saw no single site's update"
     elif words := folder.run.get("seen"):
         seen = f"{words}, which can betray images"
     elif secure is False:

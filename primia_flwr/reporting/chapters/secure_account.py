@@ -42,7 +42,7 @@ _NUMBERS = {
     "local-loss-sum": "their losses",
 }
 _WHOSE = {"incoming": "its", "local": "their"}
-_NAMES_SHOWN = 12
+_NAMES_SHOWN, _CHANGES_SHOWN = 12, 12
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def _saw(rows: Sequence[SumRow], task: Task) -> list[str]:
         "The shares that take the masks off a sum: for a site in the sum those of its own mask, "
         "for one that dropped out those of its masks with others, never both of one site.",
     ]
+    points += _when_ready(rows)
     signed = sum(row.signatures > 0 for row in rows)
     if signed:
         points.append(f"The sites' signatures on who is in a sum ({signed} with dropouts).")
@@ -95,6 +96,31 @@ def _saw(rows: Sequence[SumRow], task: Task) -> list[str]:
             "not plausible, it has seen that sum."
         )
     return points
+
+
+def _when_ready(rows: Sequence[SumRow]) -> list[str]:
+    """Say what a buffered run tells of each site; nothing of another."""
+    ages = [age for row in rows if row.good for age in row.ages.values()]
+    if not ages:
+        return []
+    return [
+        "When the update of each site was ready, which is how long it trains, and of which round's "
+        f"model it is: of {len(ages)} updates in sums {sum(age > 0 for age in ages)} were of an "
+        f"earlier round, at most {max(ages):g} rounds old."
+    ]
+
+
+def _mixed(rows: Sequence[SumRow]) -> list[str]:
+    """Say what sums over updates of different rounds give up; nothing where there were none."""
+    mixed = sum(row.good and len(set(row.ages.values())) > 1 for row in rows)
+    if not mixed:
+        return []
+    return [
+        f"Sums over updates of different rounds' models, here {mixed}: of the others' models a "
+        "site knows nothing, and by the different weights of the same sites in several sums a "
+        "coordinator that lies tells their updates apart. Sites are in such sums only where their "
+        "policies say so (allow_mixed_rounds)."
+    ]
 
 
 def _sums_of(kind: str, rows: Sequence[SumRow], task: Task) -> str:
@@ -194,12 +220,16 @@ def _identities(one_machine: bool) -> str:
 
 
 def _unprotected(rows: Sequence[SumRow], task: Task) -> list[str]:
-    changed = "; ".join(_in_words(change) for change in changes(rows))
+    found = changes(rows)
+    changed = "; ".join(_in_words(change) for change in found[:_CHANGES_SHOWN])
+    if more := len(found[_CHANGES_SHOWN:]):
+        changed += f"; and {more} times more"
     seen = f" It happened here: {changed}." if changed else " It did not happen in this run."
     return [
         "A crafted model, shown to all sites: what is said of sums holds with an honest "
         "coordinator. The sum over a crafted model can be one image's gradient, and only "
         "differential privacy bounds that (primia attack target=crafted_model measures it).",
+        *_mixed(rows),
         "Poisoned updates: nobody can look at a single one any more.",
         "A change of members between sums: their difference tells something about who left or "
         "came, and nearly everything where both start from nearly the same model, in this run or "

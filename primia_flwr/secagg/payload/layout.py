@@ -73,6 +73,7 @@ class Layout:
         values: Mapping[str, Sequence[float]],
         *,
         overflow: Overflow = "decline",
+        discount: float = 1.0,
     ) -> list[Vector]:
         """Return the vectors to mask: uint32 (entries,), where there are any, and uint64.
 
@@ -82,6 +83,10 @@ class Layout:
             (entries,) float; None for a client that has none this time: zeros.
         values : mapping of str to sequence of float
             By name; what is left out counts as zeros. `WEIGHT` is 0 without an update.
+        overflow : {"decline", "clip"}
+            What becomes of an entry beyond `clip`.
+        discount : float
+            The update counts so many times, in (0, 1]; its weight is not lessened.
 
         Raises
         ------
@@ -90,7 +95,7 @@ class Layout:
         """
         vectors: list[Vector] = []
         if self.entries:
-            vectors.append(self._encode_update(update, values, overflow))
+            vectors.append(self._encode_update(update, values, overflow, discount))
         table: list[int] = []
         for number in self.numbers:
             given = values.get(number.name, (0,) * number.size)
@@ -162,7 +167,11 @@ class Layout:
         return survivors / 2 * self.fixed_point.step * self.max_weight / weight_sum
 
     def _encode_update(
-        self, update: Real | None, values: Mapping[str, Sequence[float]], overflow: Overflow
+        self,
+        update: Real | None,
+        values: Mapping[str, Sequence[float]],
+        overflow: Overflow,
+        discount: float,
     ) -> Vector:
         out = np.zeros(self.entries, np.uint32)
         (weight,) = values.get(WEIGHT, (0,))
@@ -172,7 +181,8 @@ class Layout:
                 f"0 and at most max_weight={self.max_weight} with an update, 0 without"
             )
         if update is not None:
-            self.fixed_point.encode(update, weight / self.max_weight, out, overflow=overflow)
+            ratio = weight / self.max_weight * discount
+            self.fixed_point.encode(update, ratio, out, overflow=overflow)
         return out
 
 

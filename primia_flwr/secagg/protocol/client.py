@@ -108,6 +108,14 @@ class ClientInstance:
         self._bases: tuple[bytes, ...] = ()
         self._terms = b""  # of the run in which it masked
 
+    @property
+    def needs_own_shares(self) -> bool:
+        """Whether nothing of the instance is opened without this client: all have to help."""
+        announced = self._announced
+        return announced is not None and announced.threshold >= len(
+            announced.holders(self._member.name)
+        )
+
     def public_keys(self) -> PublicKeys:
         """Return this client's keys for the instance, signed."""
         me = self._member

@@ -1,8 +1,8 @@
 """One secure sum after the other: over which sites, by which instance, and what it opens."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from primia_flwr.pipeline.verify_sums import largest_error
 from primia_flwr.processes.children import available_cores
 from primia_flwr.provisioning.identities import identity_keys
 from primia_flwr.runs.recording import Recording
-from primia_flwr.runs.secure_sums import SumRow
+from primia_flwr.runs.secure_sums import TRAIN, SumRow
 from primia_flwr.runs.sum_log import SumLog
 from primia_flwr.runs.unmasked_sums import OpenedSums
 from primia_flwr.secagg.payload.layout import Layout
@@ -34,7 +34,10 @@ from strategies.aggregators.sent_vector import SentModel
 class Asked:
     """What the sites are asked for in one sum, and the layout of what they return.
 
-    `needed`: the fewest sites that are wanted in it; never fewer than the floor says.
+    `needed`: the fewest sites that are wanted in it; never fewer than the floor says. `only`: the
+    sites that it is over, by an instance of theirs alone; none: all that are selected. `base`: the
+    digest of what they start from, where the message holds no model. `ages`: of their updates, in
+    rounds.
     """
 
     server_round: int
@@ -43,16 +46,25 @@ class Asked:
     layout: Layout
     timeout: float
     needed: int = 0
+    only: tuple[str, ...] = ()
+    base: bytes = b""
+    ages: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """`train`, `evaluate` or `statistics`."""
-        return self.message_type.rpartition(".")[2]
+        return TRAIN if self.only else self.message_type.rpartition(".")[2]
+
+    @property
+    def series(self) -> str:
+        """What is opened once a round: a buffer by what is in it, anything else by its kind."""
+        return f"buffer {self.base.hex()}" if self.only else self.kind
 
     @cached_property
     def model(self) -> bytes:
         """The digest of the model that the sites start from."""
-        return wire.model_digest(self.content.array_records.get(ARRAYS, ArrayRecord()))
+        told = self.content.array_records.get(ARRAYS, ArrayRecord())
+        return self.base or wire.model_digest(told)
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ class SecureSums:
         deployment = experiment.deployment
         # where no gate stands, nobody at a site knows the bundle
         bundle = deployment.bundle if deployment.kind == "deployment" else ""
-        self._terms = wire.terms_of(experiment, flower_run=flower_run, bundle=bundle)
+        self.terms = wire.terms_of(experiment, flower_run=flower_run, bundle=bundle)
         self.floor = wire.floor_of(experiment)
         self._degree = wire.degree_of(experiment)
         # a sparse graph is good only while no more than that many drop out
@@ -118,17 +130,20 @@ class SecureSums:
         self._least = max(self.floor.min_survivors, least)
         self._number = time.time_ns()  # above all numbers of the run before a resume
         self._next = self._new_instance()
+        self._next_of: tuple[str, ...] = ()  # the sites that it was prepared with; none: all
         self._asked_for_all = False
 
     def learn(self, asked: Asked, grid: RosterGrid, on_row: OnRow) -> Summed:
         """Learn the sum over the selected sites; prepare the next instance on the way."""
-        sites = self._sites(asked, [grid.name_of(node) for node in grid.get_node_ids()])
+        selected = [grid.name_of(node) for node in grid.get_node_ids()]
+        present = [name for name in selected if name in asked.only or not asked.only]
+        sites = self._sites(asked, present)
         secagg_round = SecAggRound(
             asked.server_round, grid, asked.timeout, on_row, self._log,
             only=sites.only, recording=self._recording if asked.layout.entries else None,
         )  # fmt: skip
         missing = sites.missing
-        current = self._next if missing else self._ready_instance(secagg_round, sites.needed)
+        current = self._next if missing else self._ready_instance(secagg_round, sites.needed, asked)
         try:
             if missing:
                 secagg_round.found.wait_for = sites.awaited
@@ -137,6 +152,7 @@ class SecureSums:
                     "list from whose difference few of them follow; waiting for "
                     f"{', '.join(missing)}"
                 )
+            _check_all_there(current, asked)
             self._ask(secagg_round, current, asked)
             self._unmask(secagg_round, current, asked, sites.needed)
             secagg_round.settle(current.survivors, sites.present)
@@ -146,10 +162,15 @@ class SecureSums:
         self._keep(secagg_round, current, asked)
         return secagg_round.found
 
+    def safe(self, present: Collection[str]) -> list[str]:
+        """Return which of some sites may be added up next, as far as the coordinator knows."""
+        return self._opened.largest_safe(present, self._roster)
+
     # --- Over which sites, by which instance ----------------------------------------------------
 
     def _sites(self, asked: Asked, present: list[str]) -> _Sites:
-        before = self._opened.sites(asked.kind, asked.server_round, self._roster, asked.model)
+        opened = self._opened.sites(asked.series, asked.server_round, self._roster, asked.model)
+        before = [] if asked.only else opened  # a buffer says itself over whom it is
         safe = self._opened.largest_safe(present, self._roster)
         newest = self._opened.newest(self._roster)
         needed = max(asked.needed, self._least, len(before), self._all_at_first(present))
@@ -164,15 +185,19 @@ class SecureSums:
         self._asked_for_all = True
         return len(present) if first else 0
 
-    def _ready_instance(self, secagg_round: SecAggRound, needed: int) -> ServerInstance:
+    def _ready_instance(
+        self, secagg_round: SecAggRound, needed: int, asked: Asked
+    ) -> ServerInstance:
         """Return the prepared instance, or set up a new one where too few of it are there.
 
         A new one, because a site begins an instance once: an answer may have been lost.
         """
         least = max(needed, self._next.threshold)  # fewer of them would be refused by the sites
-        if len(set(secagg_round.present) & set(self._next.with_shares)) >= least:
+        there = set(self._next.with_shares)
+        fits = asked.only == self._next_of and there >= set(asked.only)
+        if fits and len(set(secagg_round.present) & there) >= least:
             return self._next
-        self._next = self._new_instance()
+        self._next, self._next_of = self._new_instance(), asked.only
         secagg_round.keys(self._next)
         if len(self._next.with_keys) >= needed:
             secagg_round.shares(None, self._next)
@@ -188,10 +213,10 @@ class SecureSums:
         """Send the message, and take the masked vectors and the keys of the next instance."""
         content, layout = asked.content, asked.layout
         transcript = wire.transcript_hash(
-            asked.model, content, layout, asked.message_type, terms=self._terms
+            asked.model, content, layout, asked.message_type, terms=self.terms
         )
         requests = current.begin_sum(transcript)
-        self._next = self._new_instance()
+        self._next, self._next_of = self._new_instance(), asked.only
         secagg_round.vectors(current, self._next, requests, asked.message_type, content, layout)
 
     def _unmask(
@@ -208,7 +233,7 @@ class SecureSums:
             good = current.signed
         if good:
             self._opened.remember(
-                asked.kind, asked.server_round, self._roster, asked.model, current.survivors
+                asked.series, asked.server_round, self._roster, asked.model, current.survivors
             )
         secagg_round.shares(current if good else None, self._next)
         if not good:
@@ -239,9 +264,17 @@ class SecureSums:
             self._recording.opened(number, whole, current.survivors)
         if self._log:
             row = _row(asked.kind, secagg_round, current, asked.layout)
+            row.ages = {site: float(asked.ages[site]) for site in sorted(asked.ages)}
             if self._audited and mean is not None:
                 row.audit_error = largest_error(Path(self._audited), current.survivors, mean)
             self._log.add(row)
+
+
+def _check_all_there(current: ServerInstance, asked: Asked) -> None:
+    """Refuse to ask for a sum over certain sites where one is not in its instance."""
+    gone = sorted(set(asked.only) - set(current.with_shares))
+    if gone:
+        raise ProtocolError(f"{', '.join(gone)} did not answer before the sum could begin")
 
 
 def _row(kind: str, secagg_round: SecAggRound, current: ServerInstance, layout: Layout) -> SumRow:

@@ -29,9 +29,12 @@ def offered(words: list[str], begun: str) -> list[str]:
         (
             ["train"],
             "aggregation=",
-            [f"aggregation={name}" for name in ("asynchronous", "plain", "relay", "secure")],
+            [
+                f"aggregation={name}"
+                for name in ("asynchronous", "buffered", "plain", "relay", "secure")
+            ],
         ),
-        (["train", "aggregation"], "=", ["asynchronous", "plain", "relay", "secure"]),
+        (["train", "aggregation"], "=", ["asynchronous", "buffered", "plain", "relay", "secure"]),
         (["train", "aggregation", "="], "se", ["secure"]),
         (["train"], "quiet=t", ["quiet=true"]),
         (["evaluate"], "sal", ["saliency="]),

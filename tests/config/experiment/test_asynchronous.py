@@ -62,6 +62,60 @@ def test_it_is_refused(words: list[str], said: str) -> None:
         compose_experiment([ASYNCHRONOUS, *words])
 
 
+SIX = "federation.sites=[a,b,c,d,e,f]"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([SIX, "aggregation.buffer=2"], "aggregation.buffer=2 with aggregation.min_survivors=3; "),
+        ([SIX, "aggregation.min_survivors=4", "federation.min_sites=4"], "expected at least 4: th"),
+        (
+            ["federation.sites=[a,b,c,d,e]"],
+            "aggregation.buffer=3 with 5 federation.sites and "
+            "aggregation.allow_other_survivors=false; expected 6 sites or more",
+        ),
+        ([SIX, "federation.min_sites=2"], "federation.min_sites=2 with aggregation.min_survivors"),
+        ([SIX, "strategy=krum"], "strategy.name=krum with aggregation.name=buffered"),
+        ([SIX, "strategy=scaffold"], "strategy.name=scaffold with aggregation.name=buffered"),
+        (
+            [SIX, *PRIVATE, "data.normalisation.kind=fixed"],
+            "privacy.mode=dp_sgd with aggregation.name=buffered; expected none",
+        ),
+        ([SIX, "privacy=dp_aggregate"], "privacy.mode=dp_aggregate with aggregation.name=buffered"),
+        ([SIX, "aggregation.degree=4"], "aggregation.degree=4 with aggregation.name=buffered"),
+        ([SIX, "aggregation.accept_two=true"], "aggregation.accept_two=true with aggregation.name"),
+        ([SIX, "debug.verify_sums=true"], "debug.verify_sums=true with aggregation.name=buffered"),
+        ([SIX, "debug.record_received=true"], "debug.record_received=true with aggregation.name="),
+        (
+            [SIX, "training.early_stopping.site.patience=2", "training.local_epochs=3"],
+            "training.early_stopping.site.patience=2 with aggregation.name=buffered; expected 0",
+        ),
+        ([SIX, "aggregation.float_mean=true"], "aggregation.float_mean=true with aggregation.name"),
+        ([SIX, "aggregation.share=0.5"], "aggregation.share=0.5 with aggregation.name=buffered"),
+        ([SIX, "model.shared=body"], "model.shared=body with aggregation.name=buffered"),
+        ([SIX, "search=demo"], "with aggregation.name=buffered; expected 0: configurations"),
+    ],
+)  # fmt: skip
+def test_buffered_rounds_refuse_more(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        compose_experiment(["aggregation=buffered", *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [SIX],
+        ["federation.sites=[a,b,c]"],
+        ["federation.sites=[a,b,c,d,e]", "aggregation.allow_other_survivors=true"],
+        [SIX, "strategy=fedadam", "aggregation.mixed_rounds=true", "aggregation.buffer=4"],
+        [SIX, "aggregation.validate_every=5"],
+    ],
+)
+def test_buffered_rounds_go(words: list[str]) -> None:
+    compose_experiment(["aggregation=buffered", *words])
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -98,6 +152,16 @@ def test_its_keys_are_no_part_of_other_runs() -> None:
             [ASYNCHRONOUS, "aggregation.buffer=2"],
             "Asynchronous rounds: the coordinator saw every site's update, and another site could "
             "tell one site's",
+        ),
+        (
+            ["aggregation=buffered"],
+            "Buffered rounds: the coordinator saw sums over at least 3 sites, and when each site's "
+            "update was ready",
+        ),
+        (
+            ["aggregation=buffered", "aggregation.mixed_rounds=true"],
+            "Buffered rounds: the coordinator saw sums over at least 3 sites, of models of "
+            "different rounds, and when each site's update was ready",
         ),
         (["strategy=ensemble"], "Ensemble: the coordinator saw each site's model"),
         (

@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from clients.mods.search import _read
+from clients.site.held_update import Held, HeldUpdate
 from clients.site.kept import KeptRounds
 from primia_flwr.config.experiment.aggregation import AggregationConfig
 from primia_flwr.config.experiment.federation import FederationConfig
@@ -130,6 +131,21 @@ def chosen(folder: Path) -> Made:
         assert own_whole(part, 20).sum() == 2
 
     return Made(load, [seed["bits"].data])
+
+
+@target("update that a site holds")
+def held_update(folder: Path) -> Made:
+    held = HeldUpdate(folder)
+    update = np.ones(3, np.float32)
+    held.save(Held(1, b"m", "ab", 3, 2, {"weight": 1.0}, update))
+
+    def load(raw: bytes) -> None:
+        put(folder / "held.safetensors", raw)
+        found = held.load()
+        assert found is not None
+        assert isinstance(found.metrics, dict)
+
+    return Made(load, [(folder / "held.safetensors").read_bytes()])
 
 
 @target("arrays that a site keeps")

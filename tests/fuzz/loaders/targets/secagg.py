@@ -7,6 +7,7 @@ from pathlib import Path
 
 from primia_flwr.errors import ProtocolError
 from primia_flwr.secagg.protocol.vault import Vault
+from primia_flwr.secagg.state.given_once import GivenOnce
 from primia_flwr.secagg.state.journal import Journal
 from primia_flwr.secagg.state.round_numbers import RoundNumbers
 from tests.fuzz import targets as wire
@@ -49,6 +50,19 @@ def rounds(folder: Path) -> Made:
     def load(raw: bytes) -> None:
         put(file, raw)
         RoundNumbers(file).check("train", 4, b"other")
+
+    return Made(load, [file.read_bytes()])
+
+
+@target("sums into which updates were given")
+def given(folder: Path) -> Made:
+    file = folder / "given.json"
+    GivenOnce(file).mask(1, b"model", b"one", alike=["munich", "paris"], bound=False)
+    GivenOnce(file).release(1, ["munich", "paris"], least=2)
+
+    def load(raw: bytes) -> None:
+        put(file, raw)
+        GivenOnce(file).check(b"other", b"two")
 
     return Made(load, [file.read_bytes()])
 

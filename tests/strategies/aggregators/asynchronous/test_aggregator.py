@@ -9,8 +9,9 @@ from primia_flwr.config.experiment.federation import FederationConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.flower.roster_grid import RosterGrid
+from primia_flwr.messages.buffered import discount
 from strategies.aggregators.aggregator import Request
-from strategies.aggregators.asynchronous.aggregator import AsynchronousAggregator, discount
+from strategies.aggregators.asynchronous.aggregator import AsynchronousAggregator
 from strategies.registry import build_aggregator
 from tests.strategies.aggregators.asynchronous.slow_grid import SlowGrid
 

@@ -151,8 +151,8 @@ def test_after_a_crash_the_models_are_those_of_the_updates_of_the_rows(start, ho
     broken = hospitals()
     broken[1].tricks["train", 3] = dies
     with pytest.raises(KeyboardInterrupt):
-        start(broken, buffer=1)
-    state, _ = start(hospitals(), resume=True, buffer=1, rounds=10)
+        start(broken, buffer=1, max_weight=100)
+    state, _ = start(hospitals(), resume=True, buffer=1, rounds=10, max_weight=100)
     models = [0.0]
     for number in range(1, 11):
         (row,) = [
