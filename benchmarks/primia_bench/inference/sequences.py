@@ -1,0 +1,257 @@
+"""Encrypted sequences of radiographs: does time help, is the class the same, what does it cost.
+
+Draws sequences of 5 frames of 32 x 32 pixels, in which the finding grows, and trains with the same
+recipe `model=sequence` with `temporal=mean` and `conv` and, for comparison, its network on one
+frame alone, for each of the five. Missed diagnoses are counted on test patients where every model
+lets the same share of healthy sequences pass; the best single frame is the best on these very test
+sequences, which is in its favour. Intervals are of a paired bootstrap over patients.
+
+The first seed's two models are then calibrated and served by `primia inference trial`, three
+processes over TLS on this machine, for 500 test sequences.
+
+    python -m primia_bench.inference.sequences --output benchmarks/results/inference_sequences.json
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional
+
+from primia_bench.inference.agreement import run_trial, summarise
+from primia_bench.machine import describe_machine, publish, save
+from primia_flwr.cli.main import run as run_command
+from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
+from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.data.dataset import LabelledImages, load_pooled, load_test
+from primia_flwr.evaluation.explain.cases import picture_of
+from primia_flwr.models.architectures.sequence import SequenceNet
+from primia_flwr.models.card import ModelCard
+from primia_flwr.models.saved import save_model
+from primia_flwr.runs.metadata import read_json
+from primia_flwr.training.normalisation import Normalisation
+
+FRAMES, SIZE, TEMPORAL = 5, 32, ("mean", "conv")
+CLASSES = ("normal", "pneumonia")
+BATCH, RATE = 32, 3e-3
+RESAMPLES = 2000
+
+Scores = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+def missed(scores: Scores, ill: Flags, specificity: float) -> int:
+    """Return how many of the ill score no higher than that share of the healthy does."""
+    healthy = np.sort(scores[~ill])
+    threshold = healthy[int(np.ceil(specificity * len(healthy) - 1e-9)) - 1]
+    return int((scores[ill] <= threshold).sum())
+
+
+def fewer_missed(
+    ours: list[Scores], theirs: list[Scores], ill: Flags, patients: list[str], specificity: float
+) -> dict[str, Any]:
+    """Return the difference of missed shares, ours less theirs, with its 95 % interval.
+
+    `ours`, `theirs`: scores of the same sequences, one array a seed.
+    """
+
+    def share(rows: npt.NDArray[np.int64]) -> float:
+        picked = ill[rows]
+        counts = [missed(a[rows], picked, specificity) - missed(b[rows], picked, specificity)
+                  for a, b in zip(ours, theirs, strict=True)]  # fmt: skip
+        return float(np.mean(counts)) / int(picked.sum())
+
+    rng, drawn = np.random.default_rng(0), []
+    groups = _rows_of_patients(ill, patients)
+    for _ in range(RESAMPLES):
+        picked = [group[i] for group in groups for i in rng.integers(0, len(group), len(group))]
+        drawn.append(share(np.concatenate(picked)))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    value = share(np.arange(len(ill)))
+    return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _rows_of_patients(ill: Flags, patients: list[str]) -> list[list[npt.NDArray[np.int64]]]:
+    """Return each patient's rows, those of the healthy and those of the ill."""
+    names = np.array(patients)
+    return [
+        [np.flatnonzero(names == name) for name in np.unique(names[ill == kind])]
+        for kind in (False, True)
+    ]
+
+
+def trained(images: Tensor, ill: Tensor, temporal: str, steps: int, seed: int) -> SequenceNet:
+    """Train on normalised sequences (N, T, S, S), with flips that all frames share."""
+    torch.manual_seed(seed)
+    model = SequenceNet(ModelConfig(name="sequence", temporal=temporal), 2, images.shape[1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        rows = torch.randint(len(images), (BATCH,), generator=generator)
+        turned = torch.rand(BATCH, 1, 1, 1, generator=generator) < 0.5
+        batch = torch.where(turned, images[rows].flip(3), images[rows])
+        optimizer.zero_grad()
+        functional.cross_entropy(model(batch), ill[rows]).backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def scored(model: SequenceNet, images: Tensor) -> Scores:
+    """Return the logit of illness of each sequence."""
+    logits = torch.cat([model(part) for part in images.split(128)]).double().numpy()
+    return np.asarray(logits[:, 1] - logits[:, 0])
+
+
+def is_ill(data: LabelledImages) -> Tensor:
+    """Return (N,) int64: 0 of class normal."""
+    return (data.labels != data.classes.index("normal")).long()
+
+
+def served(
+    model: SequenceNet, temporal: str, pixels: Normalisation, tests: list[Path], batch: int
+) -> dict[str, Any]:
+    """Calibrate a model and have it classify a folder of sequences, encrypted.
+
+    `tests`: the folders of validation and of test sequences.
+    """
+    folder = tests[0].parent / temporal
+    card = ModelCard(
+        model=ModelConfig(name="sequence", temporal=temporal), classes=CLASSES, channels=FRAMES,
+        image_size=SIZE, resize="squash", mean=pixels.mean, std=pixels.std,
+        config_hash="0" * 16, round=1, synthetic=True,
+    )  # fmt: skip
+    save_model(folder, model, card)
+    if run_command(["inference", "calibrate", f"model={folder}", f"data.root={tests[0]}"]):
+        raise SystemExit("primia inference calibrate refused the model")
+    images = len(list(tests[1].iterdir()))
+    trial = run_trial(folder, images, [f"data.root={tests[1]}", f"batch={batch}"])
+    facts, found = read_json(trial / "predictions.json"), summarise(folder, trial)
+    told = {row["file"]: row["scores"] for row in facts["predictions"]}
+    return {
+        "sequences": found["images"],
+        "same_class": found["images"] - len(found["disagreements"]),
+        "largest_logit_error": found["largest_logit_error"]["value"],
+        "compare_bits": facts["model"]["compare_bits"],
+        "one_way_delays": found["one_way_delays"],
+        "sequences_a_batch": batch,
+        "mb_of_a_sequence": {
+            "sent_online": round(found["bytes_sent_per_image"] / 1e6, 3),
+            "received_online": round(found["bytes_received_per_image"] / 1e6, 3),
+            "dealt_to_data_owner": round(facts["bytes_preprocessing"] / images / 1e6, 3),
+        },
+        "seconds_of_a_sequence_on_a_busy_machine": {
+            "online_median": found["online_seconds"]["median"],
+        },
+        "scores": [told[name] for name in sorted(told)],
+    }
+
+
+def write_pictures(data: LabelledImages, count: int, folder: Path) -> Path:
+    """Write sequences as pictures of frames side by side, as a clinic may have them."""
+    folder.mkdir()
+    for row in range(min(count, len(data))):
+        pixels = picture_of(data.images[row].numpy(), frames=FRAMES)
+        Image.fromarray(pixels).save(folder / f"{row:05d}.png")
+    return folder
+
+
+def arms() -> dict[str, tuple[slice, str]]:
+    """Return what is trained: which frames, and how time counts."""
+    one = {f"frame_{t + 1}": (slice(t, t + 1), "mean") for t in range(FRAMES)}
+    return {**{name: (slice(0, FRAMES), name) for name in TEMPORAL}, **one}
+
+
+def compared(
+    scores: dict[str, list[Scores]], ill: Flags, patients: list[str], specificity: float
+) -> dict[str, Any]:
+    """Return each arm's missed diagnoses, and what time spares against the best single frame."""
+    counts = {
+        name: [missed(one, ill, specificity) for one in rows] for name, rows in scores.items()
+    }
+    rows: dict[str, Any] = {
+        name: {
+            "missed": counts[name],
+            "roc_auc": [round(float(roc_auc_score(ill, one)), 4) for one in scores[name]],
+        }
+        for name in scores
+    }
+    best = min((name for name in scores if name.startswith("frame")), key=lambda n: sum(counts[n]))
+    for name in TEMPORAL:
+        rows[name]["missed_share_minus_that_of_best_frame"] = fewer_missed(
+            scores[name], scores[best], ill, patients, specificity
+        )
+    return {"best_single_frame": best, "rows": rows}
+
+
+def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Train, count, serve; written after each part."""
+    cfg = DataConfig(
+        frames=FRAMES, image_size=SIZE, cache_dir=args.cache or str(scratch / "cache"),
+        synthetic=SyntheticConfig(patients=args.patients),
+    )  # fmt: skip
+    pooled, test = load_pooled(cfg, seed=0, num_sites=1), load_test(cfg, seed=0)
+    test = test.select(range(min(args.sequences, len(test))))
+    raw = pooled.train.images.float() / 255
+    pixels = Normalisation(tuple(raw.mean((0, 2, 3)).tolist()), tuple(raw.std((0, 2, 3)).tolist()))
+    images, tests = pixels.apply(pooled.train.images), pixels.apply(test.images)
+    ill = is_ill(test).numpy().astype(bool)
+    scores: dict[str, list[Scores]] = {name: [] for name in arms()}
+    models: dict[str, SequenceNet] = {}
+    for seed in range(args.seeds):
+        for name, (frames, temporal) in arms().items():
+            model = trained(images[:, frames], is_ill(pooled.train), temporal, args.steps, seed)
+            models.setdefault(name, model)
+            scores[name].append(scored(model, tests[:, frames]))
+            print(f"seed {seed}, {name}: {missed(scores[name][-1], ill, args.specificity)} missed")
+    result: dict[str, Any] = {
+        "benchmark": "inference_sequences",
+        "synthetic": True,
+        "settings": {"frames": FRAMES, "pixels": SIZE, "steps": args.steps, "batch": BATCH,
+                     "seeds": args.seeds, "specificity": args.specificity},
+        "sequences": {"training": len(images), "test": len(test), "ill": int(ill.sum()),
+                      "patients_of_test": len(set(test.patients))},
+        **compared(scores, ill, list(test.patients), args.specificity),
+        "encrypted": {},
+        "machine": describe_machine(),
+    }  # fmt: skip
+    save(result, args.output)
+    folders = [write_pictures(pooled.val, 200, scratch / "validation"),
+               write_pictures(test, len(test), scratch / "test")]  # fmt: skip
+    for name in TEMPORAL:
+        row = served(models[name], name, pixels, folders, args.batch)
+        found = np.array(row.pop("scores"))
+        row["missed"] = missed(found[:, 1] - found[:, 0], ill, args.specificity)
+        row["missed_in_the_clear"] = result["rows"][name]["missed"][0]
+        result["encrypted"][name] = row
+        save(result, args.output)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--patients", type=int, default=1600, help="of all, a fifth for tests")
+    parser.add_argument("--sequences", type=int, default=500, help="of test patients")
+    parser.add_argument("--steps", type=int, default=400, help="of each training")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--specificity", type=float, default=0.9)
+    parser.add_argument("--batch", type=int, default=10, help="sequences that are served at once")
+    parser.add_argument("--cache", default="", help="folder that keeps what is drawn")
+    parser.add_argument("--output", default="", help="also write the JSON to this file")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="primia-sequences-") as folder:
+        publish(run(args, Path(folder)), args.output)
+
+
+if __name__ == "__main__":
+    main()
