@@ -277,6 +277,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any, Any], Any]] = {
     nn.ReLU6: _relu6,
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveAvgPool2d: _global_average,
+    nn.Flatten: lambda layer, x: x.flatten(layer.start_dim),
     nn.Identity: lambda _, x: x,
 }
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {

@@ -21,9 +21,7 @@ from tests.data.files.test_frames import LEVELS, made
 LEVEL = np.array([0, 100, 200], np.uint8)
 
 
-def strip(
-    path: Path, *, frames: int = 3, height: int = 16, width: int = 16, mark: int = 0
-) -> Path:
+def strip(path: Path, *, frames: int = 3, height: int = 16, width: int = 16, mark: int = 0) -> Path:
     """Write frames side by side, each of one level, but for a mark in the first corner."""
     pixels = np.tile(np.resize(LEVEL, frames).repeat(width), (height, 1))
     pixels[0, 0] = mark

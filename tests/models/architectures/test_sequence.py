@@ -37,7 +37,14 @@ def noise(frames: int = 5) -> Tensor:
 
 def test_frames_of_a_sequence_are_neighbours() -> None:
     sequences = torch.arange(12.0).reshape(2, 3, 1, 2)
-    assert apart(sequences, 3)[:, 0, 0].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
+    assert apart(sequences, 3)[:, 0, 0].tolist() == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [6, 7],
+        [8, 9],
+        [10, 11],
+    ]
     assert torch.equal(together(apart(sequences, 3)[:, 0, 0], 3), sequences.transpose(1, 2))
 
 
@@ -105,7 +112,7 @@ def test_another_number_of_frames_is_refused() -> None:
 
 
 def test_a_model_of_too_many_frames_is_refused() -> None:
-    with pytest.raises(ConfigError, match="data.frames=17; expected"):
+    with pytest.raises(ConfigError, match=r"data.frames=17; expected"):
         build_model(ModelConfig(name="sequence"), outputs=2, channels=17)
 
 
@@ -115,7 +122,9 @@ def test_a_model_of_single_images_has_no_five_channels() -> None:
 
 
 def test_an_lstm_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match="temporal=lstm; expected mean or conv: an encrypted LSTM"):
+    with pytest.raises(
+        ConfigError, match="temporal=lstm; expected mean or conv: an encrypted LSTM"
+    ):
         ModelConfig(name="sequence", temporal="lstm")
     with pytest.raises(ConfigError, match=r"temporal=means; .*did you mean mean"):
         ModelConfig(name="sequence", temporal="means")
@@ -124,21 +133,25 @@ def test_an_lstm_is_refused_with_the_reason() -> None:
 def test_frames_are_channels_and_grey() -> None:
     assert DataConfig(frames=5).channels == 5
     assert DataConfig(frames=5, channels=5).channels == 5  # as a run's own configuration has it
-    with pytest.raises(ConfigError, match="frames=5 with data.channels=3; expected data.channels=1"):
+    with pytest.raises(
+        ConfigError, match=r"frames=5 with data.channels=3; expected data.channels=1"
+    ):
         DataConfig(frames=5, channels=3)
     with pytest.raises(ConfigError, match="channels=5; expected one of 1, 3"):
         DataConfig(channels=5)
-    with pytest.raises(ConfigError, match="frames=17; expected a number of at least 1 and"):
+    with pytest.raises(ConfigError, match=r"frames=17; expected a number of at least 1 and"):
         DataConfig(frames=17)
-    with pytest.raises(ConfigError, match="frames=5 with data.task=segmentation"):
+    with pytest.raises(ConfigError, match=r"frames=5 with data.task=segmentation"):
         DataConfig(frames=5, task="segmentation")
 
 
 def test_data_and_model_must_agree_on_sequences() -> None:
-    with pytest.raises(ConfigError, match="frames=5 with model.name=resnet18; expected a model that"):
+    with pytest.raises(
+        ConfigError, match=r"frames=5 with model.name=resnet18; expected a model that"
+    ):
         Experiment(data=DataConfig(frames=5))
     asked = Experiment(data=DataConfig(channels=3), model=ModelConfig(name="sequence"))
-    with pytest.raises(ConfigError, match="frames=1 with model.name=sequence"):
+    with pytest.raises(ConfigError, match=r"frames=1 with model.name=sequence"):
         check_outputs(asked)
 
 
