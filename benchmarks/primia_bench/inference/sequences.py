@@ -14,6 +14,7 @@ processes over TLS on this machine, for 500 test sequences.
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,45 @@ def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         result["encrypted"][name] = row
         save(result, args.output)
     return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return what the page shows of a result, as Markdown."""
+    rows, ill = result["rows"], result["sequences"]["ill"]
+    head = f"missed of {ill}, seeds {', '.join(map(str, range(result['settings']['seeds'])))}"
+    lines = [f"| what is read | {head} | ROC-AUC | missed share, less that of the best frame |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, row in rows.items():
+        less = row.get("missed_share_minus_that_of_best_frame")
+        shown = f"{less['value']:+.3f} ({less['low']:+.3f} to {less['high']:+.3f})" if less else ""
+        read = f"`temporal={name}`" if name in TEMPORAL else name.replace("_", " ") + " alone"
+        areas = ", ".join(f"{area:.3f}" for area in row["roc_auc"])
+        lines.append(f"| {read} | {', '.join(map(str, row['missed']))} | {areas} | {shown} |")
+    lines += ["", "| encrypted | `mean` | `conv` |", "| --- | --- | --- |"]
+    for what, of in _SHOWN.items():
+        cells = [of(result["encrypted"][name]) for name in TEMPORAL]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+_SHOWN: dict[str, Callable[[dict[str, Any]], str]] = {
+    "the same class as in the clear": lambda row: f"{row['same_class']} of {row['sequences']}",
+    "largest difference of a score": lambda row: f"{row['largest_logit_error']:.5f}",
+    "missed, encrypted and in the clear": (
+        lambda row: f"{row['missed']}, {row['missed_in_the_clear']}"
+    ),
+    "ring, bits": lambda row: str(row["compare_bits"]),
+    "one-way delays": lambda row: str(row["one_way_delays"]),
+    "MB a sequence: sent, received online": lambda row: ", ".join(
+        f"{row['mb_of_a_sequence'][way]:.2f}" for way in ("sent_online", "received_online")
+    ),
+    "MB a sequence dealt to the data owner": (
+        lambda row: f"{row['mb_of_a_sequence']['dealt_to_data_owner']:.2f}"
+    ),
+    "seconds a sequence online, median, in batches of 10, busy machine": (
+        lambda row: f"{row['seconds_of_a_sequence_on_a_busy_machine']['online_median']:.2f}"
+    ),
+}
 
 
 def main() -> None:
