@@ -100,7 +100,8 @@ def trained(images: Tensor, ill: Tensor, temporal: str, steps: int, seed: int) -
         turned = torch.rand(BATCH, 1, 1, 1, generator=generator) < 0.5
         batch = torch.where(turned, images[rows].flip(3), images[rows])
         optimizer.zero_grad()
-        functional.cross_entropy(model(batch), ill[rows]).backward()
+        loss = functional.cross_entropy(model(batch), ill[rows])
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     return model.eval()
@@ -109,7 +110,7 @@ def trained(images: Tensor, ill: Tensor, temporal: str, steps: int, seed: int) -
 @torch.no_grad()
 def scored(model: SequenceNet, images: Tensor) -> Scores:
     """Return the logit of illness of each sequence."""
-    logits = torch.cat([model(part) for part in images.split(128)]).double().numpy()
+    logits = torch.cat([model(part) for part in torch.split(images, 128)]).double().numpy()
     return np.asarray(logits[:, 1] - logits[:, 0])
 
 

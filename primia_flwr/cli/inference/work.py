@@ -156,8 +156,10 @@ class Work:
         from primia_flwr.training.normalisation import Normalisation
 
         card = self._sessions.card
-        channels = {"channels": card.channels, "frames": card.frames}
-        prepared = replace(self._images, size=card.image_size, mode=card.resize, **channels)
+        prepared = replace(
+            self._images, size=card.image_size, mode=card.resize, channels=card.channels,
+            frames=card.frames,
+        )  # fmt: skip
         pixels = prepared.load(file)
         return Normalisation(card.mean, card.std).apply(pixels[None])[0]
 

@@ -124,7 +124,8 @@ def grad_cam(
 def _side_by_side(found: Tensor, images: Tensor) -> Tensor:
     """Enlarge maps (N, 1, h, w) to (N, 1, S, S); those of T frames an image to (N, 1, S, T S)."""
     enlarged = functional.interpolate(found, images.shape[2:], mode="bilinear")
-    return enlarged.unflatten(0, (len(images), -1)).permute(0, 2, 3, 1, 4).flatten(3)
+    by_frame = enlarged.reshape(len(images), -1, *enlarged.shape[1:])
+    return by_frame.permute(0, 2, 3, 1, 4).flatten(3)
 
 
 def explained_layer(architecture: str, image_size: int) -> tuple[str, int]:

@@ -49,7 +49,7 @@ class PerFrame(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map sequences to rows of frames."""
-        out: Tensor = super().forward(apart(images, self.frames))
+        out: Tensor = super().forward(apart(images, self.frames))  # type: ignore[no-untyped-call]
         return out
 
 
