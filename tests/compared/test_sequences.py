@@ -31,3 +31,16 @@ def test_the_difference_of_two_scores_that_never_differ_is_nothing() -> None:
 def test_the_page_shows_what_was_measured() -> None:
     result = read_json(ROOT / "benchmarks/results/inference_sequences.json")
     assert table(result) in (ROOT / "docs/encrypted-sequences.md").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_what_one_vote_misses() -> None:
+    result = read_json(ROOT / "benchmarks/results/inference_sequences_votes.json")
+    page = (ROOT / "docs/encrypted-sequences.md").read_text(encoding="utf-8")
+    alone, together = (
+        ", ".join(map(str, result["rows"][name]["missed"]))
+        for name in (result["best_single_frame"], "mean")
+    )
+    assert f"misses {alone} by the last frame's vote alone, and {together} by" in page
+    less = result["rows"]["mean"]["missed_share_minus_that_of_best_frame"]
+    assert f"{less['value']:.3f}, {less['low']:.3f} to {less['high']:.3f};" in page
+    assert result["best_single_frame"] == "frame_5"

@@ -10,6 +10,8 @@ The first seed's two models are then calibrated and served by `primia inference 
 processes over TLS on this machine, for 500 test sequences.
 
     python -m primia_bench.inference.sequences --output benchmarks/results/inference_sequences.json
+    python -m primia_bench.inference.sequences --votes \
+        --output benchmarks/results/inference_sequences_votes.json
 """
 
 import argparse
@@ -31,7 +33,7 @@ from primia_bench.machine import describe_machine, publish, save
 from primia_flwr.cli.main import run as run_command
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
 from primia_flwr.config.experiment.training import ModelConfig
-from primia_flwr.data.dataset import LabelledImages, load_pooled, load_test
+from primia_flwr.data.dataset import LabelledImages, SiteData, load_pooled, load_test
 from primia_flwr.evaluation.explain.cases import picture_of
 from primia_flwr.models.architectures.sequence import SequenceNet
 from primia_flwr.models.card import ModelCard
@@ -188,23 +190,55 @@ def compared(
         for name in scores
     }
     best = min((name for name in scores if name.startswith("frame")), key=lambda n: sum(counts[n]))
-    for name in TEMPORAL:
+    for name in set(TEMPORAL) & rows.keys():
         rows[name]["missed_share_minus_that_of_best_frame"] = fewer_missed(
             scores[name], scores[best], ill, patients, specificity
         )
     return {"best_single_frame": best, "rows": rows}
 
 
-def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Train, count, serve; written after each part."""
+def drawn(
+    args: argparse.Namespace, scratch: Path
+) -> tuple[SiteData, LabelledImages, Normalisation]:
+    """Return sequences to train on, those of other patients for tests, and the pixels' scale."""
     cfg = DataConfig(
         frames=FRAMES, image_size=SIZE, cache_dir=args.cache or str(scratch / "cache"),
         synthetic=SyntheticConfig(patients=args.patients),
     )  # fmt: skip
     pooled, test = load_pooled(cfg, seed=0, num_sites=1), load_test(cfg, seed=0)
-    test = test.select(range(min(args.sequences, len(test))))
     raw = pooled.train.images.float() / 255
-    pixels = Normalisation(tuple(raw.mean((0, 2, 3)).tolist()), tuple(raw.std((0, 2, 3)).tolist()))
+    mean, std = raw.mean((0, 2, 3)).tolist(), raw.std((0, 2, 3)).tolist()
+    test = test.select(range(min(args.sequences, len(test))))
+    return pooled, test, Normalisation(tuple(mean), tuple(std))
+
+
+def votes(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Return what `mean` misses, and what each frame's own vote in it does.
+
+    The network of a frame has then seen all frames of all sequences, as that of the mean has.
+    """
+    pooled, test, pixels = drawn(args, scratch)
+    images, tests = pixels.apply(pooled.train.images), pixels.apply(test.images)
+    ill = is_ill(test).numpy().astype(bool)
+    scores: dict[str, list[Scores]] = {"mean": []} | {f"frame_{t + 1}": [] for t in range(FRAMES)}
+    for seed in range(args.seeds):
+        model = trained(images, is_ill(pooled.train), "mean", args.steps, seed)
+        single = SequenceNet(ModelConfig(name="sequence"), 2, 1).eval()
+        single.load_state_dict(model.state_dict())
+        scores["mean"].append(scored(model, tests))
+        for t in range(FRAMES):
+            scores[f"frame_{t + 1}"].append(scored(single, tests[:, t : t + 1]))
+    return {
+        "benchmark": "inference_sequences_votes",
+        "synthetic": True,
+        **compared(scores, ill, list(test.patients), args.specificity),
+        "machine": describe_machine(),
+    }
+
+
+def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Train, count, serve; written after each part."""
+    pooled, test, pixels = drawn(args, scratch)
     images, tests = pixels.apply(pooled.train.images), pixels.apply(test.images)
     ill = is_ill(test).numpy().astype(bool)
     scores: dict[str, list[Scores]] = {name: [] for name in arms()}
@@ -286,12 +320,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--specificity", type=float, default=0.9)
     parser.add_argument("--batch", type=int, default=10, help="sequences that are served at once")
+    parser.add_argument("--votes", action="store_true", help="each frame's vote in the mean alone")
     parser.add_argument("--cache", default="", help="folder that keeps what is drawn")
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="primia-sequences-") as folder:
-        publish(run(args, Path(folder)), args.output)
+        work = votes if args.votes else run
+        publish(work(args, Path(folder)), args.output)
 
 
 if __name__ == "__main__":
