@@ -220,7 +220,8 @@ def votes(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     pooled, test, pixels = drawn(args, scratch)
     images, tests = pixels.apply(pooled.train.images), pixels.apply(test.images)
     ill = is_ill(test).numpy().astype(bool)
-    scores: dict[str, list[Scores]] = {"mean": []} | {f"frame_{t + 1}": [] for t in range(FRAMES)}
+    names = ("mean", *(f"frame_{t + 1}" for t in range(FRAMES)))
+    scores: dict[str, list[Scores]] = {name: [] for name in names}
     for seed in range(args.seeds):
         model = trained(images, is_ill(pooled.train), "mean", args.steps, seed)
         single = SequenceNet(ModelConfig(name="sequence"), 2, 1).eval()
