@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-system test-slow test-all coverage check bench bench-secagg bench-inference bench-dp bench-privacy bench-utility bench-evidence bench-search fuzz federation encrypted-inference docs clean
+.PHONY: help install demo test test-system test-slow test-all coverage check bench bench-secagg bench-inference bench-dp bench-privacy bench-utility bench-evidence bench-search fuzz federation federation-containers encrypted-inference docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -31,6 +31,14 @@ demo: install  ## three simulated hospitals on synthetic radiographs, then a rep
 
 federation: install  ## a real SuperLink and three real SuperNodes on loopback, over TLS
 	@$(BIN)/primia federation trial experiment=demo federation.rounds=3 $(ARGS)
+
+federation-containers:  ## the same in one hardened container without a network (docker or podman)
+	@engine=; for one in podman docker; do if $$one info >/dev/null 2>&1; then engine=$$one; break; fi; done; \
+	if [ -z "$$engine" ]; then echo "error: no container engine answers; expected podman or docker, running: start one, or use make federation" >&2; exit 1; fi; \
+	$$engine build -f deploy/containers/Containerfile -t primia-flwr:0.1.0 . && \
+	$$engine run --rm --network none --read-only --user 10001:10001 --cap-drop ALL --security-opt no-new-privileges \
+	  --tmpfs /tmp --tmpfs /work:mode=1777 primia-flwr:0.1.0 \
+	  primia federation trial experiment=demo federation.rounds=3 $(ARGS)
 
 encrypted-inference: install  ## three processes over TLS classify images that two of them never see
 	@$(BIN)/primia inference trial $(ARGS)

@@ -204,6 +204,8 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
         del settings["model"]["lora_rank"], settings["model"]["lora_alpha"]
     if not experiment.model.keeps_layers:
         del settings["model"]["shared"]
+    if experiment.data.frames == 1:
+        del settings["data"]["frames"], settings["model"]["temporal"]
     if not experiment.search.enabled:
         del settings["search"]
     if experiment.deployment.kind == "deployment" and not experiment.deployment.trial:

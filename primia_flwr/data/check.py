@@ -17,6 +17,7 @@ from primia_flwr.data.duplicates import duplicate_warnings
 from primia_flwr.data.files.images import decode, depth_is_guessed
 from primia_flwr.data.files.listing import file_digest, kind_of, read_head
 from primia_flwr.data.files.masks import decode_partner
+from primia_flwr.data.files.sequences import one_picture
 from primia_flwr.data.files.store import describe_unreadable, in_parallel
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.misfits import misfits
@@ -100,7 +101,7 @@ def check_data(
     except PrimiaError as error:
         return Findings(root=cfg.root or cfg.manifest, errors=[str(error)])
     headers = {s.path: read_header(manifest.root / s.path) for s in manifest.samples}
-    facts = examine(manifest, workers=cfg.workers, progress=progress)
+    facts = examine(manifest, frames=cfg.frames, workers=cfg.workers, progress=progress)
     pairs = zip(manifest.samples, facts, strict=True)
     good = [(sample, fact.last_class) for sample, fact in pairs if not fact.problem]
     if manifest.mask_values:
@@ -120,19 +121,24 @@ def check_data(
 
 
 def examine(
-    manifest: Manifest, *, workers: int = 0, progress: Callable[[int, int], None] | None = None
+    manifest: Manifest,
+    *,
+    frames: int = 1,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[_FileFacts]:
     """Decode every file at full size, with its mask, in the manifest's order."""
     found: list[_FileFacts] = []
-    for facts in in_parallel(partial(_examine_both, manifest), manifest.samples, workers=workers):
+    both = partial(_examine_both, manifest, frames)
+    for facts in in_parallel(both, manifest.samples, workers=workers):
         found.append(facts)
         if progress:
             progress(len(found), len(manifest))
     return found
 
 
-def _examine_both(manifest: Manifest, sample: Sample) -> _FileFacts:
-    facts = _examine(manifest.root, sample.path)
+def _examine_both(manifest: Manifest, frames: int, sample: Sample) -> _FileFacts:
+    facts = _examine(manifest.root, sample.path, frames)
     if facts.problem or not manifest.mask_values:
         return facts
     size = facts.height, facts.width
@@ -143,9 +149,9 @@ def _examine_both(manifest: Manifest, sample: Sample) -> _FileFacts:
     return replace(facts, last_class=int(classes.max()))
 
 
-def _examine(root: Path, path: str) -> _FileFacts:
+def _examine(root: Path, path: str, frames: int) -> _FileFacts:
     try:
-        pixels = decode(root / path)
+        pixels = decode(root / path) if frames == 1 else one_picture(root / path, frames)
         return _FileFacts(
             path,
             "",

@@ -108,7 +108,7 @@ class Add:
 
 @dataclass(frozen=True)
 class Flatten:
-    """(N, C, H, W) as (N, C H W)."""
+    """The same numbers, in the same order, in another shape, e.g. (N, C, H, W) as (N, C H W)."""
 
     source: int
     target: int

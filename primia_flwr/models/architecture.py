@@ -52,6 +52,8 @@ class Architecture:
     dense : int
         0, or where it has the outputs at each pixel, logits (N, outputs, H, W): of what number the
         sides of its images are multiples.
+    sequences : bool
+        Whether the channels of its images are the frames of a sequence.
     """
 
     build: Builder
@@ -67,6 +69,7 @@ class Architecture:
     norms: tuple[str, ...] = ("batch", "group", "none", "frozen")
     has_norm: bool = True
     dense: int = 0
+    sequences: bool = False
 
     @property
     def has_imagenet(self) -> bool:

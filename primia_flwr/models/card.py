@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from primia_flwr.config.experiment.data import MOST_FRAMES
 from primia_flwr.config.experiment.training import ModelConfig
+from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import CheckpointError
 from primia_flwr.models.activation_bounds import ActivationBounds
 from primia_flwr.models.origin import Origin
@@ -71,6 +73,12 @@ class ModelCard:
     several: bool = False
     kind: str = SINGLE
     votes: Votes | None = None
+
+    @property
+    def frames(self) -> int:
+        """How many frames its images have: 1, or as many as channels."""
+        reads = self.channels > 1 and MODELS[self.model.name].sequences
+        return self.channels if reads else 1
 
     @property
     def lacks(self) -> str:
@@ -171,7 +179,7 @@ def _check_types(card: ModelCard) -> None:
     """Refuse what the rest of the package would stumble over."""
     for name, good in (
         ("classes", card.classes and all(type(one) is str for one in card.classes)),
-        ("channels", type(card.channels) is int and card.channels in (1, 3)),
+        ("channels", type(card.channels) is int and _are_channels(card)),
         ("image_size", type(card.image_size) is int and 1 <= card.image_size <= _LARGEST_SIDE),
         ("resize", type(card.resize) is str),
         ("mean", _are_finite(card.mean, card.channels)),
@@ -185,6 +193,10 @@ def _check_types(card: ModelCard) -> None:
     ):
         if not good:
             raise ValueError(f"{name}={getattr(card, name)!r:.60}")
+
+
+def _are_channels(card: ModelCard) -> bool:
+    return card.channels in (1, 3) or 2 <= card.frames <= MOST_FRAMES
 
 
 def _are_counts(rows: tuple[tuple[int, ...], ...], classes: int) -> bool:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.config.checks import check_choice, check_range
+from primia_flwr.config.experiment.data import MOST_FRAMES
 from primia_flwr.config.experiment.training import ModelConfig
 from primia_flwr.config.rows import MODELS
 from primia_flwr.errors import ConfigError
@@ -39,7 +40,7 @@ def build_model(
     outputs : int
         Width of the last layer, as the task says; at least 1.
     channels : int
-        1 (grey) or 3 (colour).
+        1 (grey) or 3 (colour); of a model of sequences the number of frames.
     seed : int, optional
         Seed of the random weights; PyTorch's global generator is left as it was. Without it
         the global generator is used.
@@ -52,9 +53,12 @@ def build_model(
     ConfigError
         If the weights cannot be had, or belong to another architecture.
     """
-    check_choice("data.channels", str(channels), ("1", "3"))
     check_range("number of outputs", outputs, 1, example=3)
     architecture = _architecture_of(cfg.name)
+    if architecture.sequences:
+        check_range("data.frames", channels, 1, MOST_FRAMES, example=5)
+    else:
+        check_choice("data.channels", str(channels), ("1", "3"))
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)

@@ -30,8 +30,8 @@ def check_outputs(experiment: Experiment) -> None:
     Raises
     ------
     ConfigError
-        If one has outputs at each pixel and the other of each image, sides do not fit, or nothing
-        of the model would be shared.
+        If one has outputs at each pixel and the other of each image, sides do not fit, nothing of
+        the model would be shared, or it reads sequences and the data are none.
     """
     model, task, size = experiment.model.name, experiment.task, experiment.data.image_size
     multiple = MODELS[model].dense
@@ -45,6 +45,11 @@ def check_outputs(experiment: Experiment) -> None:
         raise ConfigError(
             f"data.image_size={size} with model.name={model}; expected a multiple of {multiple}, "
             f"e.g. data.image_size={multiple * max(1, round(size / multiple))}"
+        )
+    if MODELS[model].sequences and experiment.data.frames == 1:
+        raise ConfigError(
+            f"data.frames=1 with model.name={model}; expected the number of frames of each "
+            "sequence, e.g. data.frames=5, or a model of single images"
         )
     task.loss(experiment.training)
     check_shared(experiment.model, channels=experiment.data.channels)

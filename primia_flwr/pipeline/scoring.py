@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import nn
 
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.data.pseudonyms import told_patients
@@ -16,6 +16,7 @@ from primia_flwr.evaluation.explain.cases import (
     FOLDER,
     ExplainedCase,
     Explanation,
+    Picture,
     picture_of,
     write_cases,
 )
@@ -163,7 +164,7 @@ def explain_model(
         [case.predicted for case in cases],
     )
     explained = tuple(
-        _explained(case, test.classes, image, heat)
+        _explained(case, test.classes, picture_of(image.numpy(), frames=card.frames), heat)
         for case, image, heat in zip(cases, chosen.images, maps, strict=True)
     )
     layer = explained_layer(card.model.name, card.image_size)
@@ -171,13 +172,13 @@ def explain_model(
 
 
 def _explained(
-    case: Case, classes: Sequence[str], image: Tensor, heat: npt.NDArray[np.float32]
+    case: Case, classes: Sequence[str], image: Picture, heat: npt.NDArray[np.float32]
 ) -> ExplainedCase:
     return ExplainedCase(
         row=case.index + 1,
         label=classes[case.label],
         predicted=classes[case.predicted],
         confidence=case.confidence,
-        image=picture_of(image.numpy()),
+        image=image,
         heat=np.rint(255 * heat).astype(np.uint8),
     )

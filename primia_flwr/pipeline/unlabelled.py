@@ -38,7 +38,8 @@ class Reader:
     """Decodes files for a model and asks it, a batch at a time.
 
     `frames`: what becomes of a DICOM file of several: `refuse`, `each` by itself, or the `mean` of
-    their probabilities (its scores are the logarithms of those, or their logits).
+    their probabilities (its scores are the logarithms of those, or their logits). A model of
+    sequences reads all of them, whatever it says.
     """
 
     model: nn.Module
@@ -50,8 +51,9 @@ class Reader:
     _prepared: Unlabelled = field(init=False)
 
     def __post_init__(self) -> None:
+        card = self.card
         self._prepared = Unlabelled(
-            (), self.root, self.card.image_size, self.card.resize, self.card.channels
+            (), self.root, card.image_size, card.resize, card.channels, card.frames
         )
 
     def read(self, files: tuple[Path, ...]) -> Iterator[Opinion]:
@@ -76,7 +78,7 @@ class Reader:
     def _load(self, file: Path) -> Tensor | DataError:
         """Return a file's images (N, C, S, S) uint8, one unless its frames are asked for."""
         try:
-            if self.frames == REFUSE or count_frames(file) == 1:
+            if self.frames == REFUSE or self.card.frames > 1 or count_frames(file) == 1:
                 return self._prepared.load(file)[None]
             with tempfile.TemporaryDirectory() as folder:
                 single = single_frames(file, Path(folder))

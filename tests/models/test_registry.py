@@ -46,6 +46,8 @@ PARAMETERS = {
     + 4 * (256 + 128 + 64 + 32 + 16)
     + 16 * 3
     + 3,
+    # three convolutions, two numbers a norm channel, head; however many the frames are
+    "sequence": 9 * (32 + 32 * 64 + 64**2) + 2 * 160 + 64 * 3 + 3,
     # 1 + 2*8 + 8*8 maps of 8 x 8, a linear layer
     "scattering": 81 * 64 * 3 + 3,
 }

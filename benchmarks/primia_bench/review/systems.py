@@ -83,8 +83,8 @@ NOT_RUN = {
     "P3SGD": "Wu et al. 2019; measured by itself: [privacy](differential-privacy.md)",
     "asynchronous rounds": "measured by themselves: [asynchronous](strategies/asynchronous.md)",
     "DP-CGAN": "Torkzadehmahani et al. 2019; not built",
-    "ATMOSPHERE": "Blanquer et al. 2019; not built",
-    "HE-CLSTM": "Yue et al. 2019; not built",
+    "ATMOSPHERE": "Blanquer et al. 2019; files that were not run: [containers](containers.md)",
+    "HE-CLSTM": "Yue et al. 2019; measured by itself: [sequences](encrypted-sequences.md)",
     "NiftyNet": "Gibson et al. 2018; not built",
 }
 """Systems of the review without a row, and where else they are measured."""

@@ -109,7 +109,8 @@ def images_for(run_dir: Path, card: Any, asked: ScoredDataConfig) -> _ScoredImag
     """
     base, seed = _data_of_run(run_dir, asked)
     own = _merged(replace(base, classes=list(card.classes)), asked)
-    wanted = replace(own, image_size=card.image_size, channels=card.channels, resize=card.resize)
+    shape = {"image_size": card.image_size, "channels": card.channels, "frames": card.frames}
+    wanted = replace(own, **shape, resize=card.resize)
     images, manifest, origin = _images(wanted, asked, own_split=base.split, seed=seed)
     doubts = filter(None, (_overlap(base, wanted, origin), *manifest.notes))
     return _ScoredImages(images, manifest, wanted, origin, "; ".join(doubts))

@@ -48,7 +48,9 @@ def _run(cfg: _CalibrateArguments) -> dict[str, Any]:
     root, files = find_images(cfg.data.root)
     count = min(cfg.images, len(files))
     picked = [files[i * len(files) // count] for i in range(count)]
-    images = Unlabelled(tuple(picked), root, card.image_size, card.resize, card.channels)
+    images = Unlabelled(
+        tuple(picked), root, card.image_size, card.resize, card.channels, card.frames
+    )
     normalisation = Normalisation(card.mean, card.std)
     batches = (
         normalisation.apply(images.load(file)[None])

@@ -136,7 +136,7 @@ def _image(images: Path, name: str, card: Any) -> "Tensor":
     from primia_flwr.training.normalisation import Normalisation
 
     root = images if images.is_dir() else images.parent
-    prepared = Unlabelled((), root, card.image_size, card.resize, card.channels)
+    prepared = Unlabelled((), root, card.image_size, card.resize, card.channels, card.frames)
     return Normalisation(card.mean, card.std).apply(prepared.load(root / name)[None])
 
 
@@ -164,10 +164,13 @@ def _write_own_test_images(model: Path, folder: Path, count: int) -> None:
     """Write the first images of the run's own test set as PNG files."""
     from PIL import Image
 
+    from primia_flwr.evaluation.explain.cases import picture_of
+    from primia_flwr.models.card import CARD_FILE, read_card
+
+    frames = read_card(model / CARD_FILE)[0].frames
     for index in range(min(count, len(test := _own_test(model)))):
-        pixels = test.images[index].permute(1, 2, 0).numpy()
-        file = folder / f"{index:05d}.png"
-        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file)
+        pixels = picture_of(test.images[index].numpy(), frames=frames)
+        Image.fromarray(pixels).save(folder / f"{index:05d}.png")
 
 
 def _own_test(model: Path) -> "LabelledImages":

@@ -157,8 +157,9 @@ class Work:
 
         card = self._sessions.card
         prepared = replace(
-            self._images, size=card.image_size, mode=card.resize, channels=card.channels
-        )
+            self._images, size=card.image_size, mode=card.resize, channels=card.channels,
+            frames=card.frames,
+        )  # fmt: skip
         pixels = prepared.load(file)
         return Normalisation(card.mean, card.std).apply(pixels[None])[0]
 

@@ -274,6 +274,9 @@ class MixupConfig:
         check_range("data.mixup.alpha", self.alpha, 0, 100, example=0.3, open_low=True)
 
 
+MOST_FRAMES = 16
+
+
 @dataclass
 class DataConfig:
     """Everything about the data.
@@ -314,6 +317,8 @@ class DataConfig:
     test_fraction, val_fraction
         Shares of the patients, of every class: for the test set (where no test folder exists),
         and at every site for its validation set.
+    frames
+        Of a file that is a sequence; `channels`, 1 before, is then as many: the frames are grey.
     workers
         Decoding threads; 0: one for every core.
     """
@@ -334,6 +339,7 @@ class DataConfig:
     select: SelectConfig = field(default_factory=SelectConfig)
     image_size: int = 64
     channels: int = 1
+    frames: int = 1
     resize: str = "squash"
     test_fraction: float = 0.2
     val_fraction: float = 0.15
@@ -354,7 +360,7 @@ class DataConfig:
             self.layout = "auto"
         check_choice("data.split", self.split, SPLIT_NAMES)
         check_choice("data.resize", self.resize, RESIZE_NAMES)
-        check_choice("data.channels", str(self.channels), ("1", "3"))
+        self._check_frames()
         check_classes("data.classes", self.classes)
         check_pattern("data.patient_pattern", self.patient_pattern)
         check_column("data.patient_column", self.patient_column)
@@ -373,6 +379,23 @@ class DataConfig:
         check_range("data.test_fraction", self.test_fraction, 0, 0.9, example=0.2)
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)
         check_range("data.workers", self.workers, 0, 256, example=0)
+
+    def _check_frames(self) -> None:
+        check_range("data.frames", self.frames, 1, MOST_FRAMES, example=5)
+        if self.frames == 1:
+            check_choice("data.channels", str(self.channels), ("1", "3"))
+        elif self.channels not in (1, self.frames):
+            raise ConfigError(
+                f"data.frames={self.frames} with data.channels={self.channels}; expected "
+                "data.channels=1: the frames of a sequence are grey"
+            )
+        elif TASKS[self.task].masked:
+            raise ConfigError(
+                f"data.frames={self.frames} with data.task={self.task}; expected data.frames=1: "
+                "a sequence has one label, and no mask for each frame"
+            )
+        else:
+            self.channels = self.frames
 
 
 def with_absolute_paths(cfg: DataConfig) -> DataConfig:

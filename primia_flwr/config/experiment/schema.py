@@ -19,7 +19,7 @@ from primia_flwr.config.experiment.search import SearchConfig
 from primia_flwr.config.experiment.strategy import StrategyConfig
 from primia_flwr.config.experiment.tracking import TrackingConfig
 from primia_flwr.config.experiment.training import ModelConfig, TrainingConfig
-from primia_flwr.config.rows import TASKS
+from primia_flwr.config.rows import MODELS, TASKS
 from primia_flwr.config.rules import Need
 from primia_flwr.config.sealed import check_sealed
 from primia_flwr.config.sharing import check_sharing
@@ -73,6 +73,7 @@ class Experiment:
         for baseline in self.baselines:
             check_choice("baselines", baseline, BASELINES)
         self._check_task()
+        self._check_frames()
         self._check_monitors()
         check_asynchronous(self)
         self._check_rule()
@@ -169,6 +170,14 @@ class Experiment:
                     f"data.task={self.data.task} {where}; expected another task, e.g. "
                     f"task=classification: {why}"
                 )
+
+    def _check_frames(self) -> None:
+        # The row of a model imports PyTorch, so it is asked of sequences only.
+        if self.data.frames > 1 and not MODELS[self.model.name].sequences:
+            raise ConfigError(
+                f"data.frames={self.data.frames} with model.name={self.model.name}; expected a "
+                "model that reads sequences, e.g. model=sequence, or data.frames=1"
+            )
 
     def _check_monitors(self) -> None:
         stopping = self.training.early_stopping

@@ -15,6 +15,7 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _POOLS = ("avg", "max")
 _TRAINABLE = ("all", "norm", "head", "lora")
 _SHARED = ("all", "no_norm", "body")
+_TEMPORAL = ("mean", "conv")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 SCHEDULES = ("constant", "log_linear", "log_cosine", "one_cycle", "warm_restarts")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -29,6 +30,7 @@ class ModelConfig:
     `weight_standardisation` mean nothing to it. With `norm` none (`models.norm_free`) kernels are
     always standardised: then `weight_standardisation` becomes true, whatever it was set to. `norm`
     frozen is a pre-trained model's batch norm, its statistics constants (`models.frozen_norm`).
+    `temporal`: how `sequence` makes one answer of its frames' features; of no meaning to others.
     """
 
     name: str = "resnet18"
@@ -41,9 +43,16 @@ class ModelConfig:
     lora_rank: int = 8
     lora_alpha: float = 16.0
     shared: str = "all"
+    temporal: str = "mean"
 
     def __post_init__(self) -> None:
         check_choice("model.name", self.name, MODELS)
+        if self.temporal == "lstm":
+            raise ConfigError(
+                "model.temporal=lstm; expected mean or conv: an encrypted LSTM needs products of "
+                "two shared numbers and piecewise linear gates, which encrypted inference has not"
+            )
+        check_choice("model.temporal", self.temporal, _TEMPORAL)
         check_choice("model.norm", self.norm, NORMS)
         check_choice("model.pool", self.pool, _POOLS)
         check_choice("model.trainable", self.trainable, _TRAINABLE)

@@ -29,6 +29,7 @@ from primia_flwr.data.files.listing import cache_folder, file_digest, locked
 from primia_flwr.data.files.masks import decode_partner, resize_mask
 from primia_flwr.data.files.progress import decoded
 from primia_flwr.data.files.same_picture import same_pictures
+from primia_flwr.data.files.sequences import decode_sequence, resize_each
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading
@@ -134,6 +135,10 @@ def _open(rows: _Rows, manifest: Manifest, cfg: DataConfig) -> Store:
 
 def _image(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
     file = manifest.root / sample.path
+    if cfg.frames > 1:
+        frames = decode_sequence(file, cfg.frames)
+        pixels = resize_each(frames, cfg.image_size, mode=cfg.resize)
+        return pixels, min(frames[0].shape[:2]), file_digest(file)
     pixels = decode(file, at_least=cfg.image_size)
     side, digest = shorter_side(file, pixels), file_digest(file)
     pixels = resize(pixels, cfg.image_size, mode=cfg.resize, channels=cfg.channels)
@@ -272,6 +277,8 @@ def _key(rows: _Rows, manifest: Manifest, cfg: DataConfig) -> str:
     masked = rows.name == "masks"
     if masked:
         how = (*how, manifest.mask_values)
+    if cfg.frames > 1:
+        how = (*how, "frames")
     digest = hashlib.sha256(repr((how, str(manifest.root))).encode("utf-8", "surrogateescape"))
     for sample in manifest.samples:
         line = f"{sample.path}\x1f{_stamp(manifest.root / sample.path)}\x1e"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from primia_flwr.data.files.images import decode, resize
 from primia_flwr.data.files.listing import image_files
+from primia_flwr.data.files.sequences import decode_sequence, resize_each
 from primia_flwr.errors import DataError
 
 
@@ -15,7 +16,8 @@ from primia_flwr.errors import DataError
 class Unlabelled:
     """Image files below one folder, or one file, and how to prepare them.
 
-    `size` in pixels, `mode` as in `data.resize`, 1 or 3 `channels`.
+    `size` in pixels, `mode` as in `data.resize`, 1 or 3 `channels`; or as many as the `frames` of
+    a sequence.
     """
 
     files: tuple[Path, ...]
@@ -23,6 +25,7 @@ class Unlabelled:
     size: int
     mode: str
     channels: int
+    frames: int = 1
 
     def name(self, file: Path) -> str:
         """Return a file's path below the root."""
@@ -34,8 +37,11 @@ class Unlabelled:
         Raises
         ------
         DataError
-            If it cannot be decoded.
+            If it cannot be decoded, or is no sequence of so many frames.
         """
+        if self.frames > 1:
+            frames = decode_sequence(file, self.frames)
+            return torch.from_numpy(resize_each(frames, self.size, mode=self.mode))
         pixels = decode(file, at_least=self.size)
         return torch.from_numpy(
             resize(pixels, self.size, mode=self.mode, channels=self.channels).copy()

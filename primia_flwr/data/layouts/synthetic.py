@@ -1,7 +1,7 @@
 """Synthetic radiographs, written once as PNG files under names of the pneumonia layout.
 
 For a task with masks each has one of the same name below `masks`; for one of several findings they
-are those of `findings`.
+are those of `findings`. With `data.frames` each file is a sequence in which the finding grows.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig, SyntheticConfig
@@ -50,7 +51,8 @@ def _read_synthetic(cfg: DataConfig, *, seed: int) -> Manifest:
     if TASKS[cfg.task].several:
         return _read_findings(cfg)
     masked = TASKS[cfg.task].masked
-    root = write_synthetic(cfg.synthetic, Path(cfg.cache_dir).expanduser().resolve(), masked=masked)
+    cache = Path(cfg.cache_dir).expanduser().resolve()
+    root = write_synthetic(cfg.synthetic, cache, masked=masked, frames=cfg.frames)
     known = [] if masked else cfg.classes
     found = read_pneumonia(replace(cfg, root=str(root), classes=known), seed=seed)
     manifest = replace(found, synthetic=True)
@@ -78,14 +80,21 @@ def _with_masks(manifest: Manifest, cfg: DataConfig) -> Manifest:
     return masked.with_samples(samples)
 
 
-def write_synthetic(cfg: SyntheticConfig, cache: Path, *, masked: bool = False) -> Path:
+def write_synthetic(
+    cfg: SyntheticConfig, cache: Path, *, masked: bool = False, frames: int = 1
+) -> Path:
     """Write the PNG files below `cache`, with masks if wanted, and return their folder.
+
+    `frames`: of each file, side by side.
 
     Raises
     ------
     DataError
         If the cache cannot be written.
     """
+    if frames > 1:
+        kind = f"synthetic-{frames}-frames"
+        return _kept(cache, kind, cfg, lambda draft: _write_sequences(cfg, draft, frames))
     kind = "synthetic-masked" if masked else "synthetic"
     return _kept(cache, kind, cfg, lambda draft: _write_all(cfg, draft, masked=masked))
 
@@ -98,6 +107,11 @@ def _read_findings(cfg: DataConfig) -> Manifest:
     ConfigError
         If `data.classes` names another finding.
     """
+    if cfg.frames > 1:
+        raise ConfigError(
+            f"data.frames={cfg.frames} with data.layout=synthetic and data.task={cfg.task}; "
+            "expected data.frames=1, or task=classification: sequences are drawn of one finding"
+        )
     names = list(cfg.classes) or list(FINDINGS)
     if other := [name for name in names if name not in FINDINGS]:
         raise ConfigError(
@@ -138,6 +152,32 @@ def _write_all(cfg: SyntheticConfig, folder: Path, *, masked: bool) -> None:
         Image.fromarray(pixels).save(folder / picture.name, compress_level=1)
         if masked:
             Image.fromarray(mask).save(folder / MASKS / picture.name)
+
+
+def _write_sequences(cfg: SyntheticConfig, folder: Path, frames: int) -> None:
+    """Write each patient's images as sequences in which the finding grows."""
+    for name in FOLDERS:
+        (folder / name).mkdir()
+    note_synthetic(folder)
+    for picture in _pictures(cfg):
+        strip = np.concatenate(list(_frames(cfg, picture, frames)), axis=1)
+        Image.fromarray(strip).save(folder / picture.name, compress_level=1)
+
+
+def _frames(
+    cfg: SyntheticConfig, picture: _Picture, frames: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Draw one patient and finding again and again, each time acquired anew.
+
+    The finding's contrast rises evenly, from about half of its severity to all of it.
+    """
+    for frame in range(frames):
+        yield radiograph.draw(
+            picture.finding,
+            generator("synthetic", cfg.seed, "patient", picture.patient),
+            generator("synthetic", cfg.seed, "image", picture.patient, picture.number, frame),
+            severity=cfg.severity * (frames + frame) / (2 * frames - 1),
+        )
 
 
 def _pictures(cfg: SyntheticConfig) -> Iterator[_Picture]:

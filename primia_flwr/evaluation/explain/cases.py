@@ -35,7 +35,7 @@ class ExplainedCase:
 
     `row`: its line in predictions.csv, 1 for the first image. `label`, `predicted`: names of
     classes; `confidence` in (0, 1]. `image`: (S, S) or (S, S, 3); `heat`: (S, S), 255 where the
-    map is strongest.
+    map is strongest. Of a sequence both are (S, T * S), its T frames side by side.
     """
 
     row: int
@@ -124,8 +124,13 @@ def read_cases(folder: Path) -> Explanation | None:
         return Explanation(*told, cases)
 
 
-def picture_of(pixels: npt.NDArray[np.uint8]) -> Picture:
-    """Turn (C, S, S) pixels, C 1 or 3, into a picture (S, S) or (S, S, 3)."""
+def picture_of(pixels: npt.NDArray[np.uint8], *, frames: int = 1) -> Picture:
+    """Turn (C, S, S) pixels, C 1 or 3, into a picture (S, S) or (S, S, 3).
+
+    Of a sequence, whose channels are its `frames`, they stand side by side: (S, frames * S).
+    """
+    if frames > 1:
+        return np.concatenate(pixels, axis=1)
     return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 

@@ -91,7 +91,7 @@ def grad_cam(
     -------
     (N, S, S) float32
         Each map in [0, 1], 1 at its own strongest place; all 0 where nothing speaks for the
-        class. The layer's map is enlarged bilinearly.
+        class. The layer's map is enlarged bilinearly. Of sequences (N, S, T S): T frames.
 
     Raises
     ------
@@ -115,10 +115,17 @@ def grad_cam(
             part = images[start : start + _AT_ONCE].to(device).requires_grad_()
             target = torch.tensor(classes[start : start + _AT_ONCE], device=device)
             found = _spoke_for(explainer.attribute(part, target).detach())
-            maps.append(functional.interpolate(found, part.shape[2:], mode="bilinear"))
+            maps.append(_side_by_side(found, part))
     finally:
         model.train(training)
     return _scaled(torch.cat(maps)[:, 0].float().cpu().numpy())
+
+
+def _side_by_side(found: Tensor, images: Tensor) -> Tensor:
+    """Enlarge maps (N, 1, h, w) to (N, 1, S, S); those of T frames an image to (N, 1, S, T S)."""
+    enlarged = functional.interpolate(found, images.shape[2:], mode="bilinear")
+    by_frame = enlarged.reshape(len(images), -1, *enlarged.shape[1:])
+    return by_frame.permute(0, 2, 3, 1, 4).flatten(3)
 
 
 def explained_layer(architecture: str, image_size: int) -> tuple[str, int]:

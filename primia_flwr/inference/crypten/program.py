@@ -29,10 +29,12 @@ from primia_flwr.inference.crypten.session import PRECISION_BITS, session
 from primia_flwr.inference.crypten.wire import DONE, SEED
 from primia_flwr.inference.lowering.folding import folded
 from primia_flwr.inference.transport.channel import Channel
+from primia_flwr.models.layers.frames import apart, together
 from primia_flwr.models.layers.front_end import split_front
 from primia_flwr.models.layers.same_padding import pad_same, same_padding
 
 _DATA_OWNER, _MODEL_OWNER = 0, 1
+_WHOLE = (1, (1, 1))
 
 
 def run_data_owner(
@@ -212,7 +214,8 @@ def _global_max(x: Any, dim: tuple[int, int], keepdim: bool) -> Any:
 
 
 def _global_average(layer: nn.AdaptiveAvgPool2d, x: Any) -> Any:
-    return x.avg_pool2d(tuple(x.size()[2:]))
+    height, width = x.size()[2:]
+    return x.avg_pool2d((height, width if layer.output_size in _WHOLE else 1))
 
 
 def _relu6(layer: nn.ReLU6, x: Any) -> Any:
@@ -222,6 +225,14 @@ def _relu6(layer: nn.ReLU6, x: Any) -> Any:
 def _pad_same(x: Any, kernel: int) -> Any:
     height, width = x.size()[2:]
     return x.pad(same_padding(height, width, kernel))
+
+
+def _apart(x: Any, frames: int) -> Any:
+    return x.reshape(-1, 1, *x.size()[2:])
+
+
+def _together(x: Any, frames: int) -> Any:
+    return x.reshape(-1, 1, frames, x.size()[1])
 
 
 def _flatten(x: Any, start_dim: int) -> Any:
@@ -242,7 +253,7 @@ def _computable(graph: fx.GraphModule, node: fx.Node) -> bool:
         after_relu = isinstance(_layer(graph, node.args[0]), nn.ReLU)
         return plain and (after_relu or layer.padding in (0, (0, 0)))
     if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return layer.output_size in (1, (1, 1))
+        return layer.output_size in (*_WHOLE, (1, None))
     return type(layer) in _MODULES
 
 
@@ -266,6 +277,7 @@ _MODULES: dict[type[nn.Module], Callable[[Any, Any], Any]] = {
     nn.ReLU6: _relu6,
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveAvgPool2d: _global_average,
+    nn.Flatten: lambda layer, x: x.flatten(layer.start_dim),
     nn.Identity: lambda _, x: x,
 }
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -273,6 +285,8 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.iadd: operator.add,
     torch.flatten: _flatten,
     pad_same: _pad_same,
+    apart: _apart,
+    together: _together,
     "flatten": _flatten,
     "amax": _global_max,
 }

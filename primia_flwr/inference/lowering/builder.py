@@ -34,6 +34,7 @@ from primia_flwr.inference.plan import (
     Shape,
     Step,
 )
+from primia_flwr.models.layers.frames import apart, together
 from primia_flwr.models.layers.same_padding import pad_same, same_padding
 
 _SIX = 6
@@ -260,7 +261,21 @@ class Builder:
         start = node.args[1] if node.args[1:] else self._start_of_flatten(node)
         if start != 1:
             raise ConfigError(f"layer {node.name} flattens from axis {start}; expected axis 1")
-        shape = (images, int(torch.Size(rest).numel()))
+        return self._reshaped(source, (images, int(torch.Size(rest).numel())))
+
+    def apart(self, node: fx.Node) -> int:
+        """Lower the frames of sequences as images of their own."""
+        source = self._value(node.args[0])
+        images, frames, *sides = self._shapes[source]
+        return self._reshaped(source, (images * frames, 1, *sides))
+
+    def together(self, node: fx.Node) -> int:
+        """Lower the features of frames as maps of time by feature."""
+        source, frames = self._value(node.args[0]), int(node.args[1])  # type: ignore[arg-type]
+        rows, features = self._shapes[source]
+        return self._reshaped(source, (rows // frames, 1, frames, features))
+
+    def _reshaped(self, source: int, shape: Shape) -> int:
         target = self._new(shape)
         self.steps.append(Flatten(source, target, shape))
         return target
@@ -327,6 +342,8 @@ _FUNCTIONS: dict[Any, _Lowering] = {
     torch.cat: Builder.concatenate,
     torch.flatten: Builder.flatten,
     pad_same: Builder.pad,
+    apart: Builder.apart,
+    together: Builder.together,
     "flatten": Builder.flatten,
     "amax": Builder.global_max,
 }

@@ -9,7 +9,7 @@ gradients of all layers at a time, more memory than plain training
 Source: Bu et al. 2022 (mixed ghost clipping) and 2023 (book-keeping); see `convolution`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from primia_flwr.errors import ConfigError
+from primia_flwr.models.layers.frames import frames_of
 from primia_flwr.privacy.clipping.engine import Engine, PerImageLoss, Weigh
 from primia_flwr.privacy.clipping.record import Record, Rule
 from primia_flwr.privacy.clipping.rules import rule_for
@@ -36,6 +37,7 @@ class GhostEngine(Engine):
             for module in model.modules()
             if any(p.requires_grad for p in module.parameters(recurse=False))
         }
+        self._frames = frames_of(model)
 
     def _measure(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Weigh]:
         records = self._records(images, targets)
@@ -65,11 +67,11 @@ class GhostEngine(Engine):
         seen: _Seen = {}
         with self._aside(), _watched(self._rules, seen), torch.enable_grad():
             losses = self._losses(images, targets)
-            _check_batches(seen, len(images))
+            _check_batches(seen, len(images), self._frames)
             outputs = [output for _, output in seen.values()]
             gradients = torch.autograd.grad(losses.sum(), outputs, allow_unused=True)
         return {
-            module: Record(x, y.detach(), dy, self.views)
+            module: Record(x, y.detach(), dy, self.views * self._frames.get(module, 1))
             for (module, (x, y)), dy in zip(seen.items(), gradients, strict=True)
             if dy is not None
         }
@@ -86,12 +88,13 @@ class GhostEngine(Engine):
                 parameter.requires_grad_(True)
 
 
-def _check_batches(seen: _Seen, images: int) -> None:
+def _check_batches(seen: _Seen, images: int, frames: Mapping[nn.Module, int]) -> None:
     for module, (_, output) in seen.items():
-        if output.shape[0] != images:
+        expected = images * frames.get(module, 1)
+        if output.shape[0] != expected:
             raise ConfigError(
                 f"a {type(module).__name__} sees {output.shape[0]} rows of {images} images; "
-                "expected one an image, so that a unit's gradients can be told apart"
+                f"expected {expected}, so that a unit's gradients can be told apart"
             )
 
 

@@ -32,7 +32,8 @@ class OpacusEngine(Engine):
             self._model.train()  # its hooks are off in evaluation mode
             with torch.enable_grad():
                 self._losses(images, targets).sum().backward()  # type: ignore[no-untyped-call]
-            gradients = [self._of_units(parameter) for parameter in self.parameters]
+            units = len(images) // self.views
+            gradients = [self._of_units(parameter, units) for parameter in self.parameters]
         finally:
             self._model.train(training)
             _unwrap(wrapped, self.parameters)
@@ -41,10 +42,11 @@ class OpacusEngine(Engine):
             torch.tensordot(factors.to(gradient.dtype), gradient, dims=1) for gradient in gradients
         ]
 
-    def _of_units(self, parameter: Any) -> Tensor:
-        """Add up the views: (units, ...)."""
-        by_image: Tensor = parameter.grad_sample
-        return by_image.view(-1, self.views, *by_image.shape[1:]).sum(dim=1)
+    @staticmethod
+    def _of_units(parameter: Any, units: int) -> Tensor:
+        """Add up the rows of each unit, its views or their frames: (units, ...)."""
+        by_row: Tensor = parameter.grad_sample
+        return by_row.view(units, -1, *by_row.shape[1:]).sum(dim=1)
 
 
 class OpacusGhostEngine(Engine):

@@ -99,15 +99,15 @@ def _outline(axes: Axes, heat: FloatArray) -> None:
 
 
 def _hatching(heat: FloatArray, level: float, *, flipped: bool = False) -> _Segments:
-    """Return diagonal strokes where a map (S, S) reaches a level, as (x, y) from and to."""
-    side = len(heat)
+    """Return diagonal strokes where a map (H, W) reaches a level, as (x, y) from and to."""
+    height, width = heat.shape
     found: _Segments = []
-    for offset in range(1 - side, side, max(1, side // _HATCHES)):
-        x = np.arange(max(0, -offset), min(side, side - offset))
+    for offset in range(1 - width, height, max(1, height // _HATCHES)):
+        x = np.arange(max(0, -offset), min(width, height - offset))
         steps = np.flatnonzero(np.diff(np.concatenate(([0], heat[x + offset, x] >= level, [0]))))
         for start, stop in zip(x[0] + steps[::2], x[0] + steps[1::2] - 1, strict=True):
             ends = [(float(end), float(end + offset)) for end in (start, stop)]
             if flipped:
-                ends = [(u, side - 1 - v) for u, v in ends]
+                ends = [(u, height - 1 - v) for u, v in ends]
             found.append((ends[0], ends[1]))
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
@@ -17,7 +18,7 @@ from primia_flwr.data.layouts import synthetic
 from primia_flwr.data.layouts.synthetic import write_synthetic
 from primia_flwr.data.reading.any_layout import read_manifest
 from primia_flwr.data.seeding import generator
-from primia_flwr.errors import DataError
+from primia_flwr.errors import ConfigError, DataError
 from tests.data.everything import load_all
 from tests.remembered import DRAW_ALL
 
@@ -51,6 +52,28 @@ def test_an_image_takes_a_few_milliseconds() -> None:
     for number in range(20):
         radiograph.draw(number % 3, generator(number), generator("i", number))
     assert (time.process_time() - start) / 20 < 0.012  # 5 ms here; twice that for a slow machine
+
+
+def test_a_finding_grows_in_a_sequence_and_the_patient_stays(tmp_path: Path) -> None:
+    """Of three frames the contrast is 3, 4 and 5 fifths of the severity."""
+    root = write_synthetic(SyntheticConfig(patients=6), tmp_path, frames=3)
+    pixels = np.asarray(Image.open(root / "PNEUMONIA/person1_bacteria_1.png"))
+    assert pixels.shape == (128, 384)
+    for frame, drawn in enumerate(np.split(pixels, 3, axis=1)):
+        streams = (
+            generator("synthetic", 0, "patient", 1),
+            generator("synthetic", 0, "image", 1, 1, frame),
+        )
+        severity = (0.6, 0.8, 1.0)[frame]
+        assert np.array_equal(drawn, radiograph.draw(1, *streams, severity=severity))
+
+
+def test_sequences_are_drawn_of_one_finding(tmp_path: Path) -> None:
+    cfg = DataConfig(frames=3, task="multilabel", cache_dir=str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"frames=3 with data.layout=synthetic and data.task=mult"
+    ):
+        read_manifest(cfg, seed=0)
 
 
 def test_files_are_written_once_and_alike(tmp_path: Path) -> None:

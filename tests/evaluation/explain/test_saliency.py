@@ -69,6 +69,31 @@ def test_a_map_without_evidence_is_zero_not_nan(monkeypatch: pytest.MonkeyPatch)
     assert grad_cam(TwoMaps(), "two", -torch.ones(1, 1, 2, 2), [0]).tolist() == [[[0, 0], [0, 0]]]
 
 
+def test_a_sequence_has_a_map_of_each_frame_side_by_side() -> None:
+    """Frames in another order have their maps in that order: the mean treats all alike."""
+    cfg = ModelConfig(name="sequence")
+    model = build_model(cfg, outputs=2, channels=3, seed=0).eval()
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = grad_cam(model, "sequence", images, [0, 1])
+    assert found.shape == (2, 16, 48)
+    assert found.max(axis=(1, 2)).tolist() == [1, 1]
+    turned = grad_cam(model, "sequence", images[:, [2, 0, 1]], [0, 1])
+    first, second, third = np.split(found, 3, axis=2)
+    expected = np.concatenate([third, first, second], axis=2)
+    np.testing.assert_allclose(turned, expected, atol=1e-5)
+
+
+def test_a_picture_of_a_sequence_shows_its_frames_side_by_side() -> None:
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    assert picture_of(pixels, frames=3).tolist() == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
+    assert picture_of(pixels).shape == (2, 2, 3)  # three colours
+
+
+def test_the_whole_of_a_wide_map_is_hatched() -> None:
+    strokes = plots_saliency._hatching(np.ones((4, 12)), 0.5)
+    assert max(end[0] for stroke in strokes for end in stroke) == 11
+
+
 def layer_output(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> torch.Tensor:
     found: list[torch.Tensor] = []
     handle = layer.register_forward_hook(lambda _m, _i, out: found.append(out))

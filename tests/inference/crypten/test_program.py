@@ -24,9 +24,9 @@ from tests.inference.links import linked
 UNIT = 2.0**-16
 
 
-def built(name="simpleconv", seed=1, **options):
+def built(name="simpleconv", seed=1, channels=1, **options):
     cfg = ModelConfig(name=name, **options)
-    model = build_model(cfg, outputs=3, channels=1, seed=seed, first_weights=False)
+    model = build_model(cfg, outputs=3, channels=channels, seed=seed, first_weights=False)
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():  # as after training: statistics that folding must heed
         if isinstance(module, nn.BatchNorm2d):
@@ -52,6 +52,13 @@ def test_simpleconv_agrees_with_the_plain_model(pool):
     assert (logits - plain(model, images)).abs().max() < 0.02
     assert nothing is None
     assert dealt > 100
+
+
+def test_a_sequence_agrees_with_the_plain_model():
+    options = {"name": "sequence", "channels": 3}
+    model, images = built(**options), noise(1, 3, 16, 16)
+    logits, *_ = classify(built(seed=2, **options), model, images)
+    assert (logits - plain(model, images)).abs().max() < 0.02
 
 
 def test_a_network_without_normalisation_agrees_with_the_plain_model():

@@ -62,6 +62,45 @@ def test_ghost_is_torch_func(standardised: bool, views: int, way: str) -> None:
     torch.testing.assert_close(found, clipped(gradients, clip_norm), **EXACT)
 
 
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize(("temporal", "norm"), [("mean", "group"), ("conv", "none")])
+@pytest.mark.parametrize("name", ["ghost", "loop", "opacus"])
+def test_frames_of_a_sequence_are_of_one_unit(
+    name: str, temporal: str, norm: str, views: int
+) -> None:
+    if name == "opacus" and norm == "none":
+        pytest.skip("opacus knows no standardised kernel")
+    cfg = ModelConfig(name="sequence", temporal=temporal, norm=norm)
+    model = build_model(cfg, outputs=3, channels=3, seed=0).double()
+    generator = torch.Generator().manual_seed(5)
+    images = torch.rand(4 * views, 3, 16, 16, generator=generator, dtype=torch.float64)
+    targets = torch.arange(4 * views) % 3
+    gradients = unit_gradients(model, images, targets, views)
+    clip_norm = float(gradients.norm(dim=1).median())
+    engine = build_engine(name, model, cross_entropy, clip_norm=clip_norm, views=views)
+    found = flat(engine.clipped_sum(images, targets))
+    torch.testing.assert_close(found, clipped(gradients, clip_norm), **EXACT)
+
+
+class _Unsaid(nn.Module):
+    """Frames folded into the batch by a layer that does not say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 3, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, T, 4, 4) to (N, 3)."""
+        rows = self.layer(images.reshape(-1, 1, 4, 4))
+        return rows.reshape(len(images), -1, 3).mean(dim=1)
+
+
+def test_a_layer_that_folds_frames_must_say_so() -> None:
+    engine = build_engine("ghost", _Unsaid(), cross_entropy, clip_norm=1.0)
+    with pytest.raises(ConfigError, match="a Conv2d sees 6 rows of 2 images; expected 2"):
+        engine.clipped_sum(torch.rand(2, 3, 4, 4), torch.tensor([0, 1]))
+
+
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("standardised", [False, True])
 @pytest.mark.parametrize("name", ["loop", "opacus"])
