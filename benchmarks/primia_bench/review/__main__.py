@@ -2,8 +2,8 @@
 
 Every row trains on the same synthetic patients, test set, sites, first weights and image passes,
 three splits, three seeds; then with lying and with failing sites, with the coordinator killed once,
-and with more sites. The whole takes an hour, `--quick` (one split, one seed, six rows) a few
-minutes. What is finished in `--work` is not done again.
+and with more sites. The whole takes hours, `--quick` (one split, one seed, six rows) a few
+minutes. A cell whose settings are unchanged is taken from `--output`, a run from `--work`.
 
     python -m primia_bench.review --work outputs/review --output results/review.json
     python -m primia_bench.review --work outputs/review --quick
@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from primia_bench.machine import describe_machine, publish
+from primia_bench.machine import describe_machine, publish, save
 from primia_bench.review.cells import Size, rows
 from primia_bench.review.measured import Bench
 from primia_bench.review.page import page
 from primia_bench.review.patients import SPLITS, write_patients
 from primia_bench.review.picture import draw
+from primia_bench.review.store import Store
 from primia_bench.review.systems import NOT_RUN, SYSTEMS
 
 
@@ -50,24 +51,37 @@ def main() -> None:
 
 def review(given: argparse.Namespace) -> dict[str, Any]:
     """Return the measured rows."""
-    work = given.work.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    root = write_patients(work, patients=given.patients, seed=0)
-    until = time.monotonic() + 60 * given.minutes if given.minutes else math.inf
-    bench = Bench(root, work, given.rounds, given.sites, given.size, until)
+    bench = _bench(given)
     systems = [system for system in SYSTEMS if system.quick or not given.quick]
     splits, seeds = (SPLITS[:1], [1]) if given.quick else (given.splits, given.seeds)
     size = Size(splits, seeds, given.more_sites, given.failing, stressed=not given.quick)
     asked = ("sites", "rounds", "patients", "size", "more_sites", "failing")
-    return {
-        "benchmark": "review",
-        **{key: getattr(given, key) for key in asked},
-        "splits": list(splits),
-        "seeds": list(seeds),
-        "rows": rows(bench, systems, size, jobs=given.jobs, say=_say),
-        "not_run": NOT_RUN,
-        "machine": describe_machine(),
-    }
+
+    def written(found: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "benchmark": "review",
+            **{key: getattr(given, key) for key in asked},
+            "splits": list(splits),
+            "seeds": list(seeds),
+            "rows": found,
+            "not_run": NOT_RUN,
+            "machine": describe_machine(),
+        }
+
+    store = Store(Path(given.output) if given.output else None)
+    found = rows(
+        bench, systems, size, store, jobs=given.jobs, say=_say,
+        keep=lambda so_far: save(written(so_far), given.output),
+    )  # fmt: skip
+    return written(found)
+
+
+def _bench(given: argparse.Namespace) -> Bench:
+    work = given.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    root = write_patients(work, patients=given.patients, seed=0)
+    until = time.monotonic() + 60 * given.minutes if given.minutes else math.inf
+    return Bench(root, work, given.rounds, given.sites, given.size, until, given.patients)
 
 
 def _say(words: str) -> None:

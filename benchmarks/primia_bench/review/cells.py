@@ -1,6 +1,6 @@
 """The cells of the table, in the order in which they are measured: one seed whole, then others."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -15,7 +15,8 @@ from primia_bench.review.measured import (
     seen_by,
 )
 from primia_bench.review.patients import FLIPPED, SPLITS
-from primia_bench.review.systems import System
+from primia_bench.review.store import Store, key_of
+from primia_bench.review.systems import POOLED, System
 
 RUNS, SEEN = "runs", "seen"
 _ATTACK = ("images=3", "iterations=200")
@@ -42,12 +43,26 @@ class Cell:
     of: tuple[Any, ...]
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """The hash of all settings that determine what is measured."""
+        bench, system, *rest = self.of
+        read = system.recorded if self.arm == SEEN else ()
+        return key_of(
+            {
+                "measured": self.measured.__name__,
+                "bench": [bench.rounds, bench.sites, bench.size, bench.patients],
+                "system": [system.overrides, system.baseline, read],
+                "of": rest,
+            }
+        )
+
     def found(self) -> dict[str, Any]:
         """Return what is measured, or why it is not."""
         try:
-            return {**self.facts, **self.measured(*self.of)}
+            return dict(self.measured(*self.of))
         except RuntimeError as error:
-            return {**self.facts, "not_run": str(error)}
+            return {"not_run": str(error)}
 
 
 def cells(bench: Bench, systems: Sequence[System], size: Size) -> Iterator[Cell]:
@@ -83,22 +98,54 @@ def _stressed(bench: Bench, systems: Sequence[System], size: Size) -> Iterator[C
 
 
 def rows(
-    bench: Bench, systems: Sequence[System], size: Size, *, jobs: int, say: Callable[[str], None]
+    bench: Bench,
+    systems: Sequence[System],
+    size: Size,
+    store: Store,
+    *,
+    jobs: int,
+    say: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Measure all cells, `jobs` at once; return the rows by name."""
-    found: dict[str, Any] = {
+    """Measure the cells that the store has not, `jobs` at once; return the rows by name.
+
+    `keep` is given all rows so far after each measurement.
+    """
+    asked = [*cells(bench, systems, size)]
+    found = {i: known for i, cell in enumerate(asked) if (known := store.known(cell.key))}
+    _remember_pooled(bench, asked, found)
+    missing = [i for i in range(len(asked)) if i not in found]
+    say(f"{len(found)} of {len(asked)} cells are known")
+    with ThreadPoolExecutor(jobs) as pool:
+        values = pool.map(Cell.found, [asked[i] for i in missing])
+        for number, (index, value) in enumerate(zip(missing, values, strict=True), 1):
+            cell = asked[index]
+            found[index] = store.add(cell.key, value)
+            keep(_rows(systems, asked, found))
+            say(f"{number} of {len(missing)}: {cell.system.name}, {cell.arm}")
+    return _rows(systems, asked, found)
+
+
+def _remember_pooled(bench: Bench, asked: Sequence[Cell], found: Mapping[int, Any]) -> None:
+    """Note the known scores of pooled training: whoever is compared with them needs no run."""
+    for index, value in found.items():
+        cell = asked[index]
+        if cell.system.baseline == POOLED and "mcc" in value:
+            own, _, split, seed = cell.of
+            bench.pooled[own.sites, split, seed] = value["mcc"]
+
+
+def _rows(
+    systems: Sequence[System], asked: Sequence[Cell], found: Mapping[int, Any]
+) -> dict[str, Any]:
+    rows: dict[str, Any] = {
         one.name: {"source": one.source, "trusted": one.trusted, RUNS: [], SEEN: []}
         for one in systems
     }
-    asked = [*cells(bench, systems, size)]
-    with ThreadPoolExecutor(jobs) as pool:
-        for number, (cell, value) in enumerate(
-            zip(asked, pool.map(Cell.found, asked), strict=True), 1
-        ):
-            row = found[cell.system.name]
-            if cell.arm in (RUNS, SEEN):
-                row[cell.arm].append(value)
-            else:
-                row[cell.arm] = value
-            say(f"{number} of {len(asked)}: {cell.system.name}, {cell.arm}")
-    return found
+    for index in sorted(found):
+        cell, row = asked[index], rows[asked[index].system.name]
+        if cell.arm in (RUNS, SEEN):
+            row[cell.arm].append({**cell.facts, **found[index]})
+        else:
+            row[cell.arm] = found[index]
+    return rows

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from primia_bench.review.in_memory import LOST
 from primia_bench.review.patients import FLIPPED, SPLITS, write_manifest
+from primia_bench.review.store import NO_TIME
 from primia_bench.review.systems import LOCAL, PLAIN, POOLED, System
 from primia_flwr.config.load import load_experiment
 from primia_flwr.runs.metadata import read_json
@@ -32,14 +33,20 @@ _LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything lies and how large it is."""
+    """Where everything lies and how large it is.
+
+    `until`: of time.monotonic(); no run is begun later. `pooled`: the MCC of pooled training where
+    it is known, by sites, split and seed.
+    """
 
     root: Path
     work: Path
     rounds: int
     sites: int
     size: int
-    until: float = math.inf  # of time.monotonic(): no run is begun later
+    until: float = math.inf
+    patients: int = 240
+    pooled: dict[tuple[int, str, int], float] = field(default_factory=dict, compare=False)
 
     def train(
         self,
@@ -65,7 +72,7 @@ class Bench:
         asked: Mapping[str, float] | None,
     ) -> None:
         if time.monotonic() > self.until:
-            raise RuntimeError("not begun: the time that was asked for was over")
+            raise RuntimeError(NO_TIME)
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
         manifest = write_manifest(self.root, split, sites=self.sites, seed=seed)
         words = (*self._common(manifest, seed), f"output_dir={folder}", *overrides)
@@ -115,17 +122,27 @@ def reference(bench: Bench, split: str, seed: int) -> Path:
 
 def measure(bench: Bench, system: System, split: str, seed: int) -> dict[str, Any]:
     """Return the figures of one system on one split with one seed."""
-    plain = reference(bench, split, seed)
-    scores = read_json(plain / "metrics.json")
-    pooled = scores[POOLED]["mcc"]
+    pooled = _pooled_mcc(bench, split, seed)
     found: dict[str, Any] = {"pooled_mcc": pooled}
-    if system.baseline == POOLED:
-        return {**found, "mcc": pooled, "roc_auc": scores[POOLED]["roc_auc"]}
-    if system.baseline == LOCAL:
-        of = scores[LOCAL].values()
-        return {**found, **{k: float(np.mean([s[k] for s in of])) for k in ("mcc", "roc_auc")}}
-    run = plain if system.overrides == (PLAIN,) else _run(bench, system, split, seed)
+    if system.baseline:
+        return {**found, **_baseline(system, reference(bench, split, seed))}
+    plain = system.overrides == (PLAIN,)
+    run = reference(bench, split, seed) if plain else _run(bench, system, split, seed)
     return {**found, **_scores(run), **_costs(run, pooled, bench.sites)}
+
+
+def _pooled_mcc(bench: Bench, split: str, seed: int) -> float:
+    place = (bench.sites, split, seed)
+    if place not in bench.pooled:
+        scores = read_json(reference(bench, split, seed) / "metrics.json")
+        bench.pooled[place] = scores[POOLED]["mcc"]
+    return bench.pooled[place]
+
+
+def _baseline(system: System, run: Path) -> dict[str, float]:
+    scores = read_json(run / "metrics.json")[system.baseline]
+    of = scores.values() if system.baseline == LOCAL else [scores]
+    return {key: float(np.mean([score[key] for score in of])) for key in ("mcc", "roc_auc")}
 
 
 def _run(bench: Bench, system: System, split: str, seed: int) -> Path:
