@@ -18,7 +18,7 @@ def test_a_boosted_update_is_so_many_times_as_long():
 
 def test_every_row_is_scored_for_each_split_and_seed_and_the_first_seed_is_whole_first(tmp_path):
     size = Size(("iid", "dirichlet 0.3"), (1, 2, 3), more_sites=20, failing=0.25, stressed=True)
-    found = [*cells(Bench(tmp_path, tmp_path, 10, 4, 32), SYSTEMS, size)]
+    found = [*cells(Bench(tmp_path, 10, 4, 32, 240), SYSTEMS, size)]
     scores = [cell for cell in found if cell.arm == "runs"]
     each = 2 * len(SYSTEMS)
     assert [cell.facts["seed"] for cell in scores] == [1] * each + [2] * each + [3] * each

@@ -40,9 +40,9 @@ def measured(bench, file, systems):
 
 
 def test_a_new_row_costs_only_itself_and_knows_the_pooled_score(asked, tmp_path):
-    bench, file = Bench(tmp_path, tmp_path, 10, 4, 32), tmp_path / "found.json"
+    bench, file = Bench(tmp_path, 10, 4, 32, 240), tmp_path / "found.json"
     first = measured(bench, file, [POOLED])
-    again = Bench(tmp_path, tmp_path, 10, 4, 32)
+    again = Bench(tmp_path, 10, 4, 32, 240)
     found = measured(again, file, [POOLED, PLAIN])
     assert asked == [POOLED.name, PLAIN.name]
     assert found[POOLED.name] == first[POOLED.name]
@@ -58,7 +58,7 @@ def test_a_new_row_costs_only_itself_and_knows_the_pooled_score(asked, tmp_path)
     ids=lambda changed: next(iter(changed)),
 )
 def test_other_settings_are_measured_anew(asked, tmp_path, changed):
-    bench, file = Bench(tmp_path, tmp_path, 10, 4, 32), tmp_path / "found.json"
+    bench, file = Bench(tmp_path, 10, 4, 32, 240), tmp_path / "found.json"
     measured(bench, file, [PLAIN])
     measured(bench, file, [replace(PLAIN, source="another", trusted="others")])
     assert len(asked) == 1
@@ -68,7 +68,7 @@ def test_other_settings_are_measured_anew(asked, tmp_path, changed):
 
 
 def test_what_had_no_time_is_tried_again(asked, tmp_path):
-    bench, file = Bench(tmp_path, tmp_path, 10, 4, 32), tmp_path / "found.json"
+    bench, file = Bench(tmp_path, 10, 4, 32, 240), tmp_path / "found.json"
     (cell,) = measured(replace(bench, until=-1.0), file, [PLAIN])[PLAIN.name]["runs"]
     assert cell["not_run"] == NO_TIME
     (cell,) = measured(bench, file, [PLAIN])[PLAIN.name]["runs"]

@@ -12,11 +12,13 @@ from primia_bench.review.measured import (
     failing,
     killed,
     measure,
+    played,
+    recorded_words,
     seen_by,
 )
 from primia_bench.review.patients import FLIPPED, SPLITS
-from primia_bench.review.store import Store, key_of
-from primia_bench.review.systems import POOLED, System
+from primia_bench.review.store import NO_TIME, NOT_RUN, Store, key_of
+from primia_bench.review.systems import APP_MOVES, GATE_MOVES, LOCAL, POOLED, System
 
 RUNS, SEEN = "runs", "seen"
 _ATTACK = ("images=3", "iterations=200")
@@ -24,13 +26,19 @@ _ATTACK = ("images=3", "iterations=200")
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured. `stressed`: with lies, failures, kills, more sites and attacks, too."""
+    """How much is measured. `stressed`: with lies, failures, kills, more sites and attacks, too.
+
+    `many_sites`: how many, how many patients they have together, and in how many rounds. `only`: a
+    cell is measured if one of these is in its row's name and arm; known ones are taken anyway.
+    """
 
     splits: Sequence[str]
     seeds: Sequence[int]
     more_sites: int
     failing: float
     stressed: bool
+    many_sites: tuple[int, int, int] = (100, 960, 3)
+    only: Sequence[str] = ("",)
 
 
 @dataclass(frozen=True)
@@ -47,22 +55,29 @@ class Cell:
     def key(self) -> str:
         """The hash of all settings that determine what is measured."""
         bench, system, *rest = self.of
-        read = system.recorded if self.arm == SEEN else ()
+        seen = self.arm == SEEN
         return key_of(
             {
                 "measured": self.measured.__name__,
                 "bench": [bench.rounds, bench.sites, bench.size, bench.patients],
-                "system": [system.overrides, system.baseline, read],
+                "system": recorded_words(system) if seen else system.overrides,
+                "baseline": system.baseline,
+                "updates": 0 if seen else system.updates,
                 "of": rest,
             }
         )
+
+    def is_of(self, words: Sequence[str]) -> bool:
+        """Say whether one of some words is in its row's name and arm."""
+        name = f"{self.system.name}, {self.arm}"
+        return any(word in name for word in words)
 
     def found(self) -> dict[str, Any]:
         """Return what is measured, or why it is not."""
         try:
             return dict(self.measured(*self.of))
         except RuntimeError as error:
-            return {"not_run": str(error)}
+            return {NOT_RUN: str(error)}
 
 
 def cells(bench: Bench, systems: Sequence[System], size: Size) -> Iterator[Cell]:
@@ -83,6 +98,8 @@ def _scores(
 
 def _stressed(bench: Bench, systems: Sequence[System], size: Size) -> Iterator[Cell]:
     seed, more = size.seeds[0], replace(bench, sites=size.more_sites)
+    sites, patients, rounds = size.many_sites
+    many = replace(bench, sites=sites, patients=patients, rounds=rounds)
     for system in systems:
         for party, target in system.sees:
             facts = {"party": party, "target": target}
@@ -95,6 +112,11 @@ def _stressed(bench: Bench, systems: Sequence[System], size: Size) -> Iterator[C
         yield Cell(system, "boosted", boosted, (bench, system, seed))
     for system in systems:
         yield Cell(system, "more_sites", measure, (more, system, SPLITS[0], seed))
+    for system in (one for one in systems if not one.baseline):
+        yield Cell(system, "moves", played, (bench, system, [*GATE_MOVES, *APP_MOVES]))
+    for system in sorted(systems, key=lambda one: one.private):  # whose noise costs most time
+        if system.baseline != LOCAL:
+            yield Cell(system, "many_sites", measure, (many, system, SPLITS[0], seed))
 
 
 def rows(
@@ -114,8 +136,9 @@ def rows(
     asked = [*cells(bench, systems, size)]
     found = {i: known for i, cell in enumerate(asked) if (known := store.known(cell.key))}
     _remember_pooled(bench, asked, found)
-    missing = [i for i in range(len(asked)) if i not in found]
     say(f"{len(found)} of {len(asked)} cells are known")
+    missing = [i for i in range(len(asked)) if i not in found and asked[i].is_of(size.only)]
+    found |= {i: {NOT_RUN: NO_TIME} for i in range(len(asked)) if i not in {*found, *missing}}
     with ThreadPoolExecutor(jobs) as pool:
         values = pool.map(Cell.found, [asked[i] for i in missing])
         for number, (index, value) in enumerate(zip(missing, values, strict=True), 1):
