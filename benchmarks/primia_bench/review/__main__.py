@@ -44,7 +44,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="pixels along each side")
     parser.add_argument("--jobs", type=int, default=1, help="measurements at once")
     parser.add_argument("--minutes", type=float, default=0, help="nothing is begun after them")
-    parser.add_argument("--only", nargs="+", default=[""], help="words of rows: measure no others")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[""],
+        help="measure what has these words in its row, arm, split and seed",
+    )
     parser.add_argument("--output", default="", help="also write the JSON to this file")
     parser.add_argument("--page", default="", help="also write the page, with its picture beside")
     given = parser.parse_args()

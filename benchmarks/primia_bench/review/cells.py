@@ -29,7 +29,7 @@ class Size:
     """How much is measured. `stressed`: with lies, failures, kills, more sites and attacks, too.
 
     `many_sites`: how many, how many patients they have together, and in how many rounds. `only`: a
-    cell is measured if one of these is in its row's name and arm; known ones are taken anyway.
+    cell is measured if one of these is in its name; known ones are taken anyway.
     """
 
     splits: Sequence[str]
@@ -68,8 +68,9 @@ class Cell:
         )
 
     def is_of(self, words: Sequence[str]) -> bool:
-        """Say whether one of some words is in its row's name and arm."""
-        name = f"{self.system.name}, {self.arm}"
+        """Say whether one of some words is in its name: the row's, the arm's, split and seed."""
+        facts = ", ".join(f"{key} {value}" for key, value in self.facts.items())
+        name = f"{self.system.name}, {self.arm}, {facts}"
         return any(word in name for word in words)
 
     def found(self) -> dict[str, Any]:
