@@ -209,7 +209,8 @@ class Scene:
     @contextmanager
     def noting(self) -> Iterator[None]:
         """Note what sites train, as it is before anything is packed, masked or sealed."""
-        trains, noisy = plain_handler.train_round, dp_update._NoisySteps.train
+        trains = getattr(plain_handler, "train_round")  # noqa: B009
+        noisy = dp_update._NoisySteps.train
 
         def trained(*args: Any, **named: Any) -> Any:
             result = trains(*args, **named)

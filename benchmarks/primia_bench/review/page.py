@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _pooled_many(found: dict[str, Any]) -> str:
     return pooled[0] if pooled else NOT_RUN
 
 
-def _came_of(row: dict[str, Any], moves: Sequence[str]) -> list[str]:
+def _came_of(row: dict[str, Any], moves: Iterable[str]) -> list[str]:
     """Return what came of moves; nothing in a row without a coordinator."""
     if "moves" not in row:
         return []
