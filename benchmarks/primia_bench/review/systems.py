@@ -116,7 +116,8 @@ NOT_RUN = {
     "first layer at the hospital": f"Jeon et al. 2019; {_BESIDE}",
     "Privacy-Net": f"Kim et al. 2019; {_BESIDE}",
     "federated U-Net": "Sheller et al. 2018; measured by itself: [segmentation](segmentation.md)",
-    "P3SGD": "Wu et al. 2019; measured by itself: [privacy](differential-privacy.md)",
+    "P3SGD": "Wu et al. 2019; takes patients one by one, too slow for a row; measured by itself: "
+    "[privacy](differential-privacy.md)",
     "DP-CGAN": "Torkzadehmahani et al. 2019; not built",
     "ATMOSPHERE": "Blanquer et al. 2019; not built",
     "HE-CLSTM": "Yue et al. 2019; not built",
