@@ -1,9 +1,10 @@
 """A results file as a store: what is measured once is not measured again.
 
 A cell has a key, the hash of all settings that determine it, and says at which commit it was
-measured and how busy the machine was. What has the same key in the file is taken from there; a
-cell that had no time is tried again. The key knows settings, not code: to measure a cell anew after
-a change of the code, take it out of the file.
+measured and how busy the machine was; cells from before this store name the commit that published
+them. What has the same key in the file is taken from there; a cell that had no time is tried again.
+The key knows settings, not code: to measure a cell anew after a change of the code, take it out of
+the file.
 """
 
 import hashlib

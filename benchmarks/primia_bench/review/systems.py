@@ -66,7 +66,7 @@ SYSTEMS = (
            sees=((COORDINATOR, "masked_update"), (COORDINATOR, "secure_sum")), quick=True),
     System("secure sums, DP-SGD at epsilon 8", "PriMIA 2021; Abadi et al. 2016", "nobody",
            (SECURE, *DP), sees=((COORDINATOR, "masked_update"),), quick=True),
-    System("secure sums, DP-SGD at epsilon 8, fixed features", "Tramèr, Boneh 2021", "nobody",
+    System("secure sums, DP-SGD at epsilon 8, fixed wavelets", "Tramèr, Boneh 2021", "nobody",
            (SECURE, *FEATURES), sees=((COORDINATOR, "masked_update"),)),
     System("asynchronous rounds, plain", "FedBuff: Nguyen et al. 2022", "the coordinator",
            (ASYNCHRONOUS,), sees=((COORDINATOR, "received_update"),), recorded=(PLAIN,),
