@@ -80,7 +80,8 @@ def test_a_page_says_what_was_not_run_and_which_runs_stopped():
         "| the next hospital | next hospital (relayed_model) | not run | not run | not run |"
         in found
     )
-    assert "| cyclic transfer: and boosts | this site has trained nothing" in found
+    assert "| and boosts: cyclic transfer | this site has trained nothing" in found
+    assert "| cells: 1, of 1 rows | not begun" in found
     assert "at which commit: abc." in found
     few = "| cyclic transfer | refused: federation.min_sites=2 | refused: federation.min_sites=2 |"
     assert few in found

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy import stats
 
+from primia_bench.review.store import NO_TIME, NOT_BEGUN
 from primia_bench.review.systems import APP_MOVES, GATE_MOVES
 
 NOT_RUN, ENDED = "not run", "the run stops"
@@ -70,11 +71,15 @@ def _came(played: dict[str, str]) -> str:
     return f"{played['came']}: {_short(played['why'])}" if played["why"] else played["came"]
 
 
-def _short(why: str, most: int = _LONGEST) -> str:
+def _short(why: str) -> str:
     """Return the first part of what a site says, without its name and without hashes."""
     why = re.sub(r"^(site \w+ refuses|\w*(Error|Refusal)): ", "", why)
-    why = re.sub(r"\b[0-9a-f]{64} ", "", why).split(";")[0].replace("|", "/")
-    return why if len(why) <= most else f"{why[:most].rsplit(' ', 1)[0]} ..."
+    return _cut(re.sub(r"\b[0-9a-f]{64} ", "", why).split(";")[0], _LONGEST)
+
+
+def _cut(words: str, most: int = _LONGEST_REASON) -> str:
+    words = words.replace("|", "/")
+    return words if len(words) <= most else f"{words[:most].rsplit(' ', 1)[0]} ..."
 
 
 def _mcc(row: dict[str, Any], arm: str) -> str:
@@ -135,16 +140,21 @@ def _seen(seen: dict[str, Any]) -> list[str]:
 
 
 def _missing(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was not run, and why: systems of the page's own list, then arms of rows."""
     failed: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for name, arm, cell in _cells(found):
-        arms = failed[name, cell["not_run"]] if "not_run" in cell else []
-        if _ARMS[arm] not in arms:
-            arms.append(_ARMS[arm])
+        if "not_run" in cell:
+            failed[_ARMS[arm], cell["not_run"]].append(name)
     said = [
-        (f"{name}: {', '.join(arms)}", _short(why.removeprefix("error: "), _LONGEST_REASON))
-        for (name, why), arms in failed.items()
+        (f"{arm}: {', '.join(dict.fromkeys(names))}", _cut(why.removeprefix("error: ")))
+        for (arm, why), names in failed.items()
+        if not why.startswith(NOT_BEGUN)
     ]
-    return [*found["not_run"].items(), *said]
+    late = [
+        name for (_, why), names in failed.items() if why.startswith(NOT_BEGUN) for name in names
+    ]
+    waiting = [(f"cells: {len(late)}, of {len(set(late))} rows", NO_TIME)] if late else []
+    return [*found["not_run"].items(), *said, *waiting]
 
 
 def _commits(found: dict[str, Any]) -> list[str]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 KEY, COMMIT, LOAD, NOT_RUN = "key", "commit", "load", "not_run"
-NO_TIME = "not begun: the time that was asked for was over"
+NOT_BEGUN = "not begun"
+NO_TIME = f"{NOT_BEGUN}: there was no time for it"
 _CODE = ("primia_flwr", "clients", "strategies", "conf", "benchmarks/primia_bench")
 _HERE = Path(__file__).parent
 
@@ -40,7 +41,8 @@ class Store:
     def known(self, key: str) -> dict[str, Any] | None:
         """Return the cell of a key, unless it was not measured for want of time."""
         cell = self._cells.get(key)
-        return None if cell is None or cell.get(NOT_RUN) == NO_TIME else cell
+        late = cell is not None and str(cell.get(NOT_RUN, "")).startswith(NOT_BEGUN)
+        return None if late else cell
 
     def add(self, key: str, found: Mapping[str, Any]) -> dict[str, Any]:
         """Take in what was just measured; return its cell."""
