@@ -146,7 +146,7 @@ def _missing(found: dict[str, Any]) -> list[tuple[str, str]]:
         if "not_run" in cell:
             failed[_ARMS[arm], cell["not_run"]].append(name)
     said = [
-        (f"{arm}: {', '.join(dict.fromkeys(names))}", _cut(why.removeprefix("error: ")))
+        (f"{arm}: {'; '.join(dict.fromkeys(names))}", _cut(why.removeprefix("error: ")))
         for (arm, why), names in failed.items()
         if not why.startswith(NOT_BEGUN)
     ]
