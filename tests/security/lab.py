@@ -59,6 +59,7 @@ SIMPLE = (
     *("data.augmentation.flip.horizontal=0", "data.classes=[ill,well]"),
 )
 Arrays = dict[str, Any]
+_Node = dict[str, bool | float | int | str]
 _TEXTS: dict[int, tuple[Experiment, str]] = {}
 
 
@@ -172,7 +173,7 @@ class Lab:
             self.judge(site, text, message_type)
         except PrimiaError as refusal:
             return Refused(str(refusal), before=True)
-        node = {"site": site, "site-file": str(self.policy_file(site))}
+        node: _Node = {"site": site, "site-file": str(self.policy_file(site))}
         context = Context(flower_run, 7, node, RecordDict(), {"config": text})
         message = Message(content, 7, message_type)
         message.metadata.__dict__["_message_id"] = "m"
@@ -299,7 +300,7 @@ class Lab:
             "evaluate": answer_evaluate,
             "query.statistics": answer_statistics,
         }
-        node = {"site": site, "site-file": str(self.policy_file(site))}
+        node: _Node = {"site": site, "site-file": str(self.policy_file(site))}
         context = Context(1, 7, node, RecordDict(), {"config": to_yaml(experiment)})
         message = Message(content, 7, kind)
         message.metadata.__dict__["_message_id"] = "m"

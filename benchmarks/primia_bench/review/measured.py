@@ -10,21 +10,24 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from primia_bench.review.in_memory import LOST
-from primia_bench.review.patients import FLIPPED, SPLITS, write_manifest
+from primia_bench.review.patients import FLIPPED, SPLITS, write_manifest, write_patients
+from primia_bench.review.store import NO_TIME
 from primia_bench.review.systems import LOCAL, PLAIN, POOLED, System
 from primia_flwr.config.load import load_experiment
 from primia_flwr.runs.metadata import read_json
 from primia_flwr.storage import plain_csv
 
 ENOUGH = 0.95  # of the pooled model's MCC
+_FEW = 20  # hospitals that are trained by themselves, too
 _MODEL = "model.safetensors"
 _LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
 """What two measurements need is made once."""
@@ -32,14 +35,19 @@ _LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything lies and how large it is."""
+    """Where everything lies and how large it is.
 
-    root: Path
+    `until`: of time.monotonic(); no run is begun later. `pooled`: the MCC of pooled training where
+    it is known, by sites, split and seed.
+    """
+
     work: Path
     rounds: int
     sites: int
     size: int
-    until: float = math.inf  # of time.monotonic(): no run is begun later
+    patients: int
+    until: float = math.inf
+    pooled: dict[tuple[int, str, int], float] = field(default_factory=dict, compare=False)
 
     def train(
         self,
@@ -65,21 +73,24 @@ class Bench:
         asked: Mapping[str, float] | None,
     ) -> None:
         if time.monotonic() > self.until:
-            raise RuntimeError("not begun: the time that was asked for was over")
+            raise RuntimeError(NO_TIME)
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-        manifest = write_manifest(self.root, split, sites=self.sites, seed=seed)
-        words = (*self._common(manifest, seed), f"output_dir={folder}", *overrides)
+        with _LOCKS[self.work]:
+            root = write_patients(self.work, patients=self.patients, seed=0)
+        manifest = write_manifest(root, split, sites=self.sites, seed=seed)
+        words = (*self._common(root, manifest, seed), f"output_dir={folder}", *overrides)
         primia("train", *words, asked=asked)
 
     def folder(self, name: str, split: str, seed: int) -> Path:
         """Return where a run lies."""
-        return self.work / re.sub(r"[^\w.]+", "-", f"{name}-{self.sites}-{split}-{seed}")
+        of = f"{name}-{self.patients}-{self.rounds}-{self.sites}-{split}-{seed}"
+        return self.work / re.sub(r"[^\w.]+", "-", of)
 
-    def _common(self, manifest: Path, seed: int) -> list[str]:
+    def _common(self, root: Path, manifest: Path, seed: int) -> list[str]:
         names = ",".join(f"site-{n + 1}" for n in range(self.sites))
         return [
             "experiment=demo", "data=manifest", f"data.manifest={manifest}",
-            f"data.root={self.root}", "data.partition.kind=manifest", "baselines=[]",
+            f"data.root={root}", "data.partition.kind=manifest", "baselines=[]",
             f"data.image_size={self.size}", f"federation.rounds={self.rounds}",
             f"federation.sites=[{names}]", f"federation.min_sites={self.sites}",
             f"data.cache_dir={self.work / 'cache'}", f"seed={seed}", "tracking=disabled",
@@ -109,23 +120,34 @@ class KilledError(Exception):
 
 
 def reference(bench: Bench, split: str, seed: int) -> Path:
-    """Return the plain run, with each hospital alone and with all images in one place."""
-    return bench.train("plain", split, seed, PLAIN, f"baselines=[{LOCAL},{POOLED}]")
+    """Return the plain run, with all images in one place and, of few hospitals, with each alone."""
+    baselines = [LOCAL, POOLED] if bench.sites <= _FEW else [POOLED]
+    return bench.train("plain", split, seed, PLAIN, f"baselines=[{','.join(baselines)}]")
 
 
 def measure(bench: Bench, system: System, split: str, seed: int) -> dict[str, Any]:
     """Return the figures of one system on one split with one seed."""
-    plain = reference(bench, split, seed)
-    scores = read_json(plain / "metrics.json")
-    pooled = scores[POOLED]["mcc"]
+    pooled = _pooled_mcc(bench, split, seed)
     found: dict[str, Any] = {"pooled_mcc": pooled}
-    if system.baseline == POOLED:
-        return {**found, "mcc": pooled, "roc_auc": scores[POOLED]["roc_auc"]}
-    if system.baseline == LOCAL:
-        of = scores[LOCAL].values()
-        return {**found, **{k: float(np.mean([s[k] for s in of])) for k in ("mcc", "roc_auc")}}
-    run = plain if system.overrides == (PLAIN,) else _run(bench, system, split, seed)
+    if system.baseline:
+        return {**found, **_baseline(system, reference(bench, split, seed))}
+    plain = system.overrides == (PLAIN,)
+    run = reference(bench, split, seed) if plain else _run(bench, system, split, seed)
     return {**found, **_scores(run), **_costs(run, pooled, bench.sites)}
+
+
+def _pooled_mcc(bench: Bench, split: str, seed: int) -> float:
+    place = (bench.sites, split, seed)
+    if place not in bench.pooled:
+        scores = read_json(reference(bench, split, seed) / "metrics.json")
+        bench.pooled[place] = scores[POOLED]["mcc"]
+    return bench.pooled[place]
+
+
+def _baseline(system: System, run: Path) -> dict[str, float]:
+    scores = read_json(run / "metrics.json")[system.baseline]
+    of = scores.values() if system.baseline == LOCAL else [scores]
+    return {key: float(np.mean([score[key] for score in of])) for key in ("mcc", "roc_auc")}
 
 
 def _run(bench: Bench, system: System, split: str, seed: int) -> Path:
@@ -133,11 +155,14 @@ def _run(bench: Bench, system: System, split: str, seed: int) -> Path:
 
 
 def _words(bench: Bench, system: System) -> tuple[str, ...]:
-    if not system.one_round:
-        return system.overrides
-    # As many passes in its one round as the others in all.
-    longer = ("federation.rounds=1", f"training.local_epochs={bench.rounds}")
-    return (*system.overrides, *longer)
+    """Return a system's words, with as many image passes in all as the others make."""
+    if system.one_round:
+        longer = ("federation.rounds=1", f"training.local_epochs={bench.rounds}")
+        return (*system.overrides, *longer)
+    if system.updates:
+        rounds = round(bench.rounds * bench.sites / system.updates)
+        return (*system.overrides, f"federation.rounds={rounds}")
+    return system.overrides
 
 
 def _scores(run: Path) -> dict[str, Any]:
@@ -190,7 +215,7 @@ def killed(bench: Bench, system: System, seed: int) -> dict[str, Any]:
     folder = bench.folder(name, SPLITS[0], seed)
     try:
         midway = {"dies_in": 1 + bench.rounds // 2}
-        bench.train(name, SPLITS[0], seed, *system.overrides, asked=midway)
+        bench.train(name, SPLITS[0], seed, *_words(bench, system), asked=midway)
     except KilledError:
         primia("train", f"resume={folder}", "quiet=true")
     mcc = read_json(folder / "metrics.json")["federated"]["mcc"]
@@ -198,11 +223,16 @@ def killed(bench: Bench, system: System, seed: int) -> dict[str, Any]:
     return {"mcc": mcc, "same_model": same}
 
 
+def recorded_words(system: System) -> tuple[str, ...]:
+    """Return the settings of the run in which a system's bytes are recorded."""
+    return system.recorded or system.overrides
+
+
 def seen_by(
     bench: Bench, system: System, split: str, target: str, options: Sequence[str]
 ) -> dict[str, Any]:
     """Return how alike an attack's pictures are to the images behind what a party got."""
-    words = system.recorded or system.overrides
+    words = recorded_words(system)
     run = bench.train(
         f"recorded {' '.join(words)}", split, 1, *words,
         "debug.record_received=true", "federation.rounds=2", "training=sgd",
@@ -222,3 +252,19 @@ def seen_by(
         "ssim_of_random_numbers": round(control["mean_ssim"], 3),
         "identified": mine["identified_by_pixels"],
     }
+
+
+def played(bench: Bench, system: System, moves: Sequence[str]) -> dict[str, Any]:
+    """Return what came of a hostile coordinator's moves, each played against a real site half."""
+    if time.monotonic() > bench.until:
+        raise RuntimeError(NO_TIME)
+    with TemporaryDirectory() as folder:
+        words = (json.dumps(system.overrides), str(Path(folder) / "lab"))
+        command = [sys.executable, "-m", "primia_bench.review.moves", *words]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["exit code"])[-1])
+    found: dict[str, Any] = json.loads(done.stdout)
+    if list(found["moves"]) != list(moves):
+        raise RuntimeError(f"moves {list(found['moves'])}; expected {list(moves)}")
+    return found

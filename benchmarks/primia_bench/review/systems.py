@@ -14,7 +14,7 @@ class System:
     `overrides`: of `primia train`. `baseline`: read from the baselines of the plain run instead.
     `sees`: parties that get bytes of one site, each with the attack on them. `recorded`: settings
     of the run in which these bytes can be recorded, where they are others. `trusted`: who must be
-    honest for that site's images to stay its own.
+    honest for that site's images to stay its own. `updates`: which a round takes, 0 for all sites'.
     """
 
     name: str
@@ -25,11 +25,17 @@ class System:
     sees: tuple[tuple[str, str], ...] = ()
     recorded: tuple[str, ...] = ()
     quick: bool = False
+    updates: int = 0
 
     @property
     def one_round(self) -> bool:
         """Whether the run has one round only."""
         return "strategy=single" in self.overrides
+
+    @property
+    def private(self) -> bool:
+        """Whether its updates are noised."""
+        return any(word.startswith("privacy=") for word in self.overrides)
 
     @property
     def secure(self) -> bool:
@@ -39,6 +45,16 @@ class System:
 
 DP = ("privacy=dp_sgd", "model.norm=group", "privacy.epsilon=8", "privacy.expected_batch=32",
       "privacy.delta=1e-3", "privacy.steps=8", "training.local_epochs=1")  # fmt: skip
+# The settings of `experiment=pneumonia_private`, with the steps and patients of the others here.
+FEATURES = (
+    *DP, "model=scattering", "training=sgd", "training.momentum=0", "training.weight_decay=0",
+    "training.schedule=constant", "training.warmup=0", "training.learning_rate=0.4",
+    "training.min_learning_rate=0.4", "training.label_smoothing=0",
+    *(f"data.augmentation.{part}.probability=0"
+      for part in ("affine", "brightness", "contrast", "noise")),
+    "data.augmentation.flip.horizontal=0",
+)  # fmt: skip
+ASYNCHRONOUS = "aggregation=asynchronous"
 SYSTEMS = (
     System("pooled: all images in one place", "", "whoever holds the images", baseline=POOLED,
            quick=True),
@@ -50,6 +66,11 @@ SYSTEMS = (
            sees=((COORDINATOR, "masked_update"), (COORDINATOR, "secure_sum")), quick=True),
     System("secure sums, DP-SGD at epsilon 8", "PriMIA 2021; Abadi et al. 2016", "nobody",
            (SECURE, *DP), sees=((COORDINATOR, "masked_update"),), quick=True),
+    System("secure sums, DP-SGD at epsilon 8, fixed wavelets", "Tramèr, Boneh 2021", "nobody",
+           (SECURE, *FEATURES), sees=((COORDINATOR, "masked_update"),)),
+    System("asynchronous rounds, plain", "FedBuff: Nguyen et al. 2022", "the coordinator",
+           (ASYNCHRONOUS,), sees=((COORDINATOR, "received_update"),), recorded=(PLAIN,),
+           updates=3),
     System("selective sharing, a tenth, secure sums", "Shokri, Shmatikov 2015",
            "the other hospitals but one", (SECURE, "aggregation.share=0.1"),
            sees=((COORDINATOR, "masked_update"),), recorded=(SECURE,)),
@@ -73,6 +94,21 @@ SYSTEMS = (
            sees=((COORDINATOR, "received_update"),), recorded=(PLAIN,)),
 )  # fmt: skip
 
+# What a coordinator that attacks may try: its name in `moves`, and what a page says of it.
+GATE_MOVES = {
+    "another bundle": "code that was not approved",
+    "fewer sites": "two sites are enough",
+    "in the clear": "masks or seals off",
+    "without noise": "noise off",
+}
+APP_MOVES = {
+    "more epsilon": "epsilon 16",
+    "two lists": "a second sum without one site",
+    "one alone": "one site's numbers",
+    "told otherwise": "one site is told another run",
+    "crafted": "a crafted model for all",
+}
+
 _BESIDE = "measured by itself: [compared](strategies/compared.md)"
 NOT_RUN = {
     "homomorphic sums": f"Aono, Phong et al. 2017; {_BESIDE}",
@@ -80,8 +116,8 @@ NOT_RUN = {
     "first layer at the hospital": f"Jeon et al. 2019; {_BESIDE}",
     "Privacy-Net": f"Kim et al. 2019; {_BESIDE}",
     "federated U-Net": "Sheller et al. 2018; measured by itself: [segmentation](segmentation.md)",
-    "P3SGD": "Wu et al. 2019; measured by itself: [privacy](differential-privacy.md)",
-    "asynchronous rounds": "measured by themselves: [asynchronous](strategies/asynchronous.md)",
+    "P3SGD": "Wu et al. 2019; takes patients one by one, too slow for a row; measured by itself: "
+    "[privacy](differential-privacy.md)",
     "DP-CGAN": "Torkzadehmahani et al. 2019; not built",
     "ATMOSPHERE": "Blanquer et al. 2019; files that were not run: [containers](containers.md)",
     "HE-CLSTM": "Yue et al. 2019; measured by itself: [sequences](encrypted-sequences.md)",
