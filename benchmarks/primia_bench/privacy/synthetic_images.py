@@ -57,12 +57,14 @@ from primia_flwr.privacy.accounting.events import SampledGaussian
 from primia_flwr.statistics.auc import SortedScores
 from primia_flwr.statistics.intervals import Strata, bootstrap_limits
 from primia_flwr.storage.reading import parse_json, read_text
-from primia_flwr.synthesis.adversarial import build_generator
+from primia_flwr.synthesis.adversarial import build_generator, draw_images
 from primia_flwr.synthesis.config import GeneratorConfig
+from primia_flwr.synthesis.networks import Generator
 
 TARGET = 0.85
 TESTED = 400  # digits
-PER_CLASS = 2000  # synthetic images for the attack; the classifier learns from as many
+PER_CLASS = 500  # synthetic images that the classifier learns from
+DRAWN = 2000  # of each class, by the attack
 STRENGTH = 0.01  # C of the logistic regression
 DESCENT = 60  # steps on the generator's noise
 
@@ -131,7 +133,7 @@ def split(folder: Path, words: tuple[str, ...]) -> Source:
         (
             "data=manifest", f"data.manifest={table}", f"data.root={whole.root}",
             f"data.classes=[{','.join(whole.classes)}]", "data.image_size=32", "data.resize=squash",
-            "privacy.unit=patient", "privacy.steps=300",
+            "privacy.unit=patient", "privacy.steps=200",
         ),
     )  # fmt: skip
 
@@ -187,13 +189,26 @@ def nearest(images: LabelledImages, others: LabelledImages) -> np.ndarray:
     return distance.double().numpy()
 
 
-def reconstruction(images: LabelledImages, output: Path, card: dict[str, Any]) -> np.ndarray:
-    """Return how near the released generator comes to each image of its class, by descent."""
+def released(output: Path, card: dict[str, Any], classes: int) -> Generator:
+    """Return the generator of a folder."""
     settings = {k: v for k, v in card["settings"].items() if k != "image_size"}
-    net = build_generator(
-        GeneratorConfig(**settings), classes=len(images.classes), size=images.images.shape[-1]
-    )
+    size = card["settings"]["image_size"]
+    net = build_generator(GeneratorConfig(**settings), classes=classes, size=size)
     net.load_state_dict(load_file(output / "generator.safetensors"))
+    return net
+
+
+def drawn_by(net: Generator, like: LabelledImages) -> LabelledImages:
+    """Return as many images of each class as the attack draws for itself."""
+    found = list(draw_images(net, [DRAWN] * len(like.classes), seed=2))
+    names = tuple(map(str, range(len(found))))
+    stacked = torch.from_numpy(np.stack([image for _, image in found]))[:, None]
+    labels = torch.tensor([label for label, _ in found])
+    return LabelledImages(stacked, labels, names, names, like.classes)
+
+
+def reconstruction(net: Generator, images: LabelledImages) -> np.ndarray:
+    """Return how near the released generator comes to each image of its class, by descent."""
     target = images.images.float() / 127.5 - 1
     torch.manual_seed(0)
     noise = torch.randn(len(images), net.latent).requires_grad_()
@@ -205,19 +220,17 @@ def reconstruction(images: LabelledImages, output: Path, card: dict[str, Any]) -
     return errors.detach().sqrt().double().numpy()
 
 
-def attacked(
-    real: Source, synthetic: LabelledImages, claim: DpClaim, output: Path, card: dict[str, Any]
-) -> dict[str, Any]:
-    """Attack with half of the others as reference, and with none; tell who is a member."""
-    half = torch.arange(len(real.others)) % 2 == 0
-    reference = real.others.select(half.nonzero()[:, 0])
-    outside = real.others.select((~half).nonzero()[:, 0])
+def attacked(real: Source, net: Generator, claim: DpClaim, *, descent: bool) -> dict[str, Any]:
+    """Tell members from half of the other patients; the others are the attack's reference."""
+    known = set(sorted(set(real.others.patients))[::2])
+    half = torch.tensor([patient in known for patient in real.others.patients])
+    reference, outside = (real.others.select(m.nonzero()[:, 0]) for m in (half, ~half))
     both = real.members.joined(outside)
     member = np.arange(len(both)) < len(real.members)
-    plain = -nearest(both, synthetic)
+    plain = -nearest(both, drawn_by(net, real.members))
     found = {"plain": plain, "calibrated": plain + nearest(both, reference)}
-    if card["seed"] == 1:
-        found["white_box"] = -reconstruction(both, output, card)
+    if descent:
+        found["white_box"] = -reconstruction(net, both)
     results = {}
     for name, scores in found.items():
         told = detect(scores, member, both.patients, seed=0)
@@ -254,6 +267,7 @@ def measured(arm: Arm, real: Source, folder: Path) -> dict[str, Any]:
         configured(folder, real.words), layout="folder", root=str(output), manifest="", split="auto"
     )
     synthetic = load_images(read_manifest(cfg, seed=1), cfg)
+    net = released(output, card, len(real.members.classes))
     claim = DpClaim(result["epsilon"], result["delta"], result["unit"])
     event = SampledGaussian(
         **{k: card["privacy"][k] for k in ("noise_multiplier", "sampling_rate", "steps")}
@@ -264,7 +278,7 @@ def measured(arm: Arm, real: Source, folder: Path) -> dict[str, Any]:
         "changed": list(arm.words),
         **card["privacy"],
         "trained_on_synthetic": score(synthetic, real.others),
-        "membership": {**bounds(claim, event), **attacked(real, synthetic, claim, output, card)},
+        "membership": {**bounds(claim, event), **attacked(real, net, claim, descent=arm.seed == 1)},
         "seconds_on_a_busy_machine": round(seconds, 1),
     }
 

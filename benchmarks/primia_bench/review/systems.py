@@ -82,7 +82,8 @@ NOT_RUN = {
     "federated U-Net": "Sheller et al. 2018; measured by itself: [segmentation](segmentation.md)",
     "P3SGD": "Wu et al. 2019; measured by itself: [privacy](differential-privacy.md)",
     "asynchronous rounds": "measured by themselves: [asynchronous](strategies/asynchronous.md)",
-    "DP-CGAN": "Torkzadehmahani et al. 2019; not built",
+    "DP-CGAN": "Torkzadehmahani et al. 2019; measured by itself: [synthetic images]"
+    "(synthetic-images.md)",
     "ATMOSPHERE": "Blanquer et al. 2019; not built",
     "HE-CLSTM": "Yue et al. 2019; not built",
     "NiftyNet": "Gibson et al. 2018; not built",
