@@ -12,7 +12,7 @@ from torch import Tensor
 
 from primia_flwr.data.dataset import LabelledImages
 from primia_flwr.privacy.accounting.events import SampledGaussian
-from primia_flwr.privacy.mechanisms import dp_step, units
+from primia_flwr.privacy.mechanisms import dp_step, noise, units
 from primia_flwr.privacy.mechanisms.noise import FLOAT_ALLOWANCE
 from primia_flwr.privacy.mechanisms.randomness import keyed_generator
 from primia_flwr.synthesis.adversarial import (
@@ -67,7 +67,7 @@ def _known_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (dp_step, units):
         if hasattr(module, "fresh_generator"):
             monkeypatch.setattr(module, "fresh_generator", lambda: keyed_generator(b"\1" * 16))
-    drawn = dp_step.rounded_gaussian
+    drawn = noise.rounded_gaussian
     monkeypatch.setattr(
         dp_step,
         "rounded_gaussian",
@@ -83,7 +83,8 @@ def test_a_patient_moves_a_step_by_no_more_than_clipping_lets(other: str) -> Non
     """Replacing one is taking one out and putting one in: twice the clip, over a batch of 6."""
     clip, pixels = 1e-3, noise_images()
     changed = pixels.clone()
-    made = {"black": 0, "white": 255, "noise": noise_images(1, seed=9)[0]}
+    black, white = (torch.full((1, 16, 16), level, dtype=torch.uint8) for level in (0, 255))
+    made = {"black": black, "white": white, "noise": noise_images(1, seed=9)[0]}
     changed[0] = made[other]
     found = []
     for each in (pixels, changed):

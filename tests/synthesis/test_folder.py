@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,11 +33,9 @@ def write(target: Path) -> written.Written:
     return write_folder(target, state, net, CLASSES, COUNTS, seed=1, facts={"privacy": {"a": 1}})
 
 
-def config(root: Path, **given: object) -> DataConfig:
-    return DataConfig(
-        root=str(root), image_size=16, classes=list(CLASSES), cache_dir=str(root.parent / "c"),
-        **given,
-    )  # type: ignore[arg-type]  # fmt: skip
+def config(root: Path, **given: Any) -> DataConfig:
+    own = {"root": str(root), "classes": list(CLASSES), "cache_dir": str(root.parent / "c")}
+    return DataConfig(image_size=16, **{**own, **given})
 
 
 @pytest.mark.parametrize("layout", ["folder", "manifest"])

@@ -27,6 +27,7 @@ Data of `radiographs`: Kermany, Zhang, Goldbaum, Mendeley Data V2, doi:10.17632/
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def digits(folder: Path) -> Source:
     return source(folder, words)
 
 
-def drawn(folder: Path) -> Source:
+def drawn_radiographs(folder: Path) -> Source:
     """Draw radiographs; a table says which patients are tested on."""
     return split(folder, ("data=synthetic", "data.synthetic.patients=1200"))
 
@@ -153,7 +154,8 @@ def configured(folder: Path, words: tuple[str, ...]) -> DataConfig:
 
 def pixels(images: LabelledImages) -> np.ndarray:
     """Return (N, S * S) float64 in [-1, 1]."""
-    return images.images.reshape(len(images), -1).numpy() / 127.5 - 1
+    found: np.ndarray = images.images.reshape(len(images), -1).numpy() / 127.5 - 1
+    return found
 
 
 def score(train: LabelledImages, test: LabelledImages) -> dict[str, Any]:
@@ -166,7 +168,8 @@ def score(train: LabelledImages, test: LabelledImages) -> dict[str, Any]:
     columns = [SortedScores(labels == k, found[:, k]) for k in range(len(test.classes))]
 
     def macro(weights: np.ndarray) -> np.ndarray:
-        return np.nanmean([c.areas(weights[:, strata.of])[0] for c in columns], axis=0)[None, :]
+        areas = [column.areas(weights[:, strata.of])[0] for column in columns]
+        return np.asarray(np.nanmean(areas, axis=0))[None, :]
 
     value, low, high = bootstrap_limits(macro, strata, rng=np.random.default_rng(0))
     return {
@@ -217,7 +220,8 @@ def reconstruction(net: Generator, images: LabelledImages) -> np.ndarray:
         errors = (net(noise, images.labels) - target).square().flatten(1).sum(dim=1)
         (noise.grad,) = torch.autograd.grad(errors.sum(), noise)
         descent.step()
-    return errors.detach().sqrt().double().numpy()
+    found: np.ndarray = errors.detach().sqrt().double().numpy()
+    return found
 
 
 def attacked(real: Source, net: Generator, claim: DpClaim, *, descent: bool) -> dict[str, Any]:
@@ -301,7 +305,7 @@ def main() -> None:
     parser.add_argument("--output", default="")
     options = parser.parse_args()
     names = [n for n in options.only if n != "radiographs" or options.data]
-    makers = {"digits": digits, "drawn": drawn}
+    makers: dict[str, Callable[[Path], Source]] = {"digits": digits, "drawn": drawn_radiographs}
     with tempfile.TemporaryDirectory(prefix="primia-synthetic-") as name:
         folder = Path(name)
         makers["radiographs"] = lambda place: radiographs(place, Path(options.data))
