@@ -96,10 +96,19 @@ class Paid:
     again: bool
 
 
-def planned(
-    account: Account, privacy: SynthesisPrivacy, *, units: int
-) -> tuple[SampledGaussian, float]:
-    """Return the steps with their noise, and what the most used unit has spent; write nothing.
+@dataclass(frozen=True)
+class Outlook:
+    """The steps with their noise, what the most used unit has spent; `paid`: for this already."""
+
+    event: SampledGaussian
+    spent: float
+    paid: bool
+
+
+def outlook(
+    account: Account, request: Request, privacy: SynthesisPrivacy, *, units: int
+) -> Outlook:
+    """Return what a request would cost; write nothing.
 
     Raises
     ------
@@ -108,11 +117,14 @@ def planned(
     """
     check_delta(account.delta, units)
     counted, spent = SiteFilter.planned(epsilon=account.ceiling or 8.0, delta=account.delta), 0.0
+    paid = False
     if account.begun:
         with read_ledger(account.folder) as ledger:
             counted = ledger.account.constants.filter
             spent = counted.epsilon(ledger.most_used())
-    return _steps(_wish(privacy, units).solve(counted, ceiling=account.ceiling)), spent
+            paid = any(charge.run == request.run for charge in ledger.charges())
+    plan = _wish(privacy, units).solve(counted, ceiling=account.ceiling)
+    return Outlook(_steps(plan), spent, paid)
 
 
 def pay_for(

@@ -14,7 +14,7 @@ from primia_flwr.errors import DataError, DivergenceError, PrivacyBudgetError
 from primia_flwr.privacy.accounting.events import SampledGaussian
 from primia_flwr.privacy.ledger.view import read_ledger
 from primia_flwr.synthesis.config import SynthesisPrivacy
-from primia_flwr.synthesis.release import Account, Paid, Request, State, pay_for, planned
+from primia_flwr.synthesis.release import Account, Paid, Request, State, outlook, pay_for
 
 PRIVACY = SynthesisPrivacy(epsilon=4.0, delta=1e-3, expected_batch=3, steps=5)
 STATE = {"weight": torch.ones(2)}
@@ -152,13 +152,15 @@ def test_a_patient_with_a_smaller_limit_is_outside_or_refuses(tmp_path: Path) ->
     assert own.outside(run="other", epsilon=6.0) == {"anna", "ben"}
 
 
-def test_a_plan_is_told_without_a_ledger_and_after_one(tmp_path: Path) -> None:
-    event, spent = planned(account(tmp_path), PRIVACY, units=6)
-    assert spent == 0
+def test_a_price_is_told_without_a_ledger_and_after_one(tmp_path: Path) -> None:
+    first, other = (Request.of({"seed": seed}) for seed in (1, 2))
+    told = outlook(account(tmp_path), first, PRIVACY, units=6)
+    assert (told.spent, told.paid) == (0, False)
     assert not (tmp_path / "ledger").exists()
     training = Training()
     paid(tmp_path, training)
-    assert training.events == [event]
-    again, spent = planned(account(tmp_path), PRIVACY, units=6)
-    assert again == event
-    assert spent == pytest.approx(4.0, rel=0.02)
+    assert training.events == [told.event]
+    again = outlook(account(tmp_path), first, PRIVACY, units=6)
+    assert (again.event, again.paid) == (told.event, True)
+    assert again.spent == pytest.approx(4.0, rel=0.02)
+    assert not outlook(account(tmp_path), other, PRIVACY, units=6).paid

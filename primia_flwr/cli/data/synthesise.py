@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from primia_flwr.synthesis.release import Account, Paid, Request
 
 _MOST = 100_000  # images of a class
+_ROUNDING = 1 + 1e-6
 
 
 @dataclass
@@ -76,7 +77,7 @@ def _run(cfg: _SynthesiseConfig) -> dict[str, Any]:
     check_class_names(images.classes)
     counts = cfg.counts_of(len(images.classes))
     if cfg.dry_run:
-        return _planned(cfg, account, images, counts, console)
+        return _planned(cfg, account, images, request, counts, console)
     return _released(cfg, account, images, request, counts, console)
 
 
@@ -173,29 +174,33 @@ def _planned(
     cfg: _SynthesiseConfig,
     account: "Account",
     images: "LabelledImages",
+    request: "Request",
     counts: list[int],
     console: Console,
 ) -> dict[str, Any]:
     """Say what it would cost, and do nothing."""
     from primia_flwr.privacy.mechanisms.units import units_of
-    from primia_flwr.synthesis.release import planned
+    from primia_flwr.synthesis.release import outlook
 
     units = len(units_of(account.unit, images.patients, images.digests))
-    event, spent = planned(account, cfg.privacy, units=units)
+    found = outlook(account, request, cfg.privacy, units=units)
     ceiling = "no ceiling" if account.ceiling is None else f"a ceiling of {account.ceiling:g}"
     console.print(
-        f"{_promise(cfg, account)}: {event.words()}, of {units} {account.unit}s; the ledger has "
-        f"charged {spent:.4g} so far, with {ceiling}",
+        f"{_promise(cfg, account)}: {found.event.words()}, of {units} {account.unit}s; the ledger "
+        f"has charged {found.spent:.4g} so far, with {ceiling}"
+        + ("; this generator among it: free" if found.paid else ""),
         markup=False,
         soft_wrap=True,
     )
+    after = found.spent if found.paid else found.spent + cfg.privacy.epsilon
     return {
-        **_facts(cfg, account, event, units)["privacy"],
-        "spent": spent,
+        **_facts(cfg, account, found.event, units)["privacy"],
+        "spent": found.spent,
+        "paid": found.paid,
         "ceiling": account.ceiling,
         "images": dict(zip(images.classes, counts, strict=True)),
         "output": None,
-        "ok": account.ceiling is None or spent + cfg.privacy.epsilon <= account.ceiling * 1.000001,
+        "ok": account.ceiling is None or after <= account.ceiling * _ROUNDING,
     }
 
 

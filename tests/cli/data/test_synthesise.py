@@ -50,6 +50,9 @@ def test_images_are_written_and_paid_for_once(capsys: pytest.CaptureFixture[str]
     assert (code, again["written"], again["charged"]) == (0, 6, False)
     assert again["generator_sha256"] == found["generator_sha256"]
     assert charged(".primia/private/privacy") == 1
+    code, told, _ = type_in(capsys, "output=other", "dry_run=true")
+    assert (code, told["paid"]) == (0, True)
+    assert type_in(capsys, "output=other", "dry_run=true", "seed=2")[0] == 1
     code, _, err = type_in(capsys, "output=other", "seed=2")
     assert code == 2
     assert "expected at most the site's ceiling 8" in err
