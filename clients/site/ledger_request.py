@@ -14,7 +14,7 @@ from primia_flwr.privacy.ledger.allowance import check_limits, taking_part
 from primia_flwr.privacy.ledger.ledger import Ledger, Receipt
 from primia_flwr.privacy.mechanisms.connected import Connected
 from primia_flwr.privacy.mechanisms.units import units_of
-from primia_flwr.training.private import unit_names
+from primia_flwr.training.private import known_by
 
 
 class Account:
@@ -34,7 +34,7 @@ class Account:
         _check_digests(images)
         self._member, self._run = member.member, member.member.session.run
         self.images = self._within_limits(images)
-        self._names, self._digests = _known_by(self._unit, self.images)
+        self._names, self._digests = known_by(self._unit, self.images)
         self.units = len(units_of(self._unit, self.images.patients, self.images.digests))
         self._instance, self._request = instance, request
         self.heads = LedgerHeads(self._member.session, [site.budget.folder / FILE])
@@ -113,14 +113,6 @@ class Account:
         (answers, digest), member = ledger.answers(), self._member
         signed = LedgerHead.signed(member.identity, site=member.name, answers=answers, hash=digest)
         self.heads.learn([signed])
-
-
-def _known_by(unit: str, images: LabelledImages) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return by which names and digests a ledger knows units again: patients in any spelling."""
-    names = unit_names(unit, images)
-    if unit != "patient":
-        return names, images.digests
-    return names + tuple(key_of(name) or name for name in names), images.digests * 2
 
 
 def _check_digests(images: LabelledImages) -> None:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data check": ("data.check", "what is in a data folder, and what is broken"),
     "data partition": ("data.partition", "write one manifest per site"),
     "data deidentify": ("data.deidentify", "copies of images in which nothing names a patient"),
+    "synthesise": ("data.synthesise", "labelled synthetic images, with differential privacy"),
     "runs list": ("runs.list", "which runs there are, and how far"),
     "runs stop": ("runs.stop", "end a run, at the sites too; it can be resumed"),
     "runs log": ("runs.log", "what a run has said, and says"),

@@ -30,6 +30,7 @@ from primia_flwr.data.dataset import (
 from primia_flwr.data.files.progress import telling
 from primia_flwr.data.pseudonyms import private_folder
 from primia_flwr.data.reading.any_layout import read_manifest
+from primia_flwr.data.reading.common import generated_note
 from primia_flwr.evaluation.sets import COVERAGE, judge_sets, set_rule
 from primia_flwr.flower.launcher import RunStopped
 from primia_flwr.flower.shares import shares
@@ -226,6 +227,8 @@ def _summary(
 def _data(experiment: Experiment, test: LabelledImages | None, watcher: Watcher) -> dict[str, Any]:
     """Return what is known of the data before the run: of real sites, nothing."""
     facts: dict[str, Any] = {"data_layout": experiment.data.layout}
+    if generated := generated_note(experiment.data):
+        facts["generated"] = generated
     if experiment.deployment.kind == "simulation":
         watcher.say("reading the data ...")
         facts["dealt"] = DEALT

@@ -93,6 +93,7 @@ def _data(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "layout": run.get("data_layout", ""),
         "synthetic": bool(run.get("synthetic")),
+        "generated": str(run.get("generated", "")),
         "simulated_sites": run.get("deployment") == "simulation",
         "partition": partition.get("kind", ""),
         "sites": run.get("sites", []),

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from primia_flwr.config.experiment.privacy import PrivacyConfig
 from primia_flwr.data.dataset import LabelledImages
+from primia_flwr.data.names import key_of
 from primia_flwr.data.transforms import build_augmentation
 from primia_flwr.privacy.clipping.admission import refuse_mixup
 from primia_flwr.privacy.clipping.engine import Engine
@@ -60,6 +61,14 @@ class PrivateRound:
 def unit_names(unit: str, images: LabelledImages) -> tuple[str, ...]:
     """Return the unit of every image: its patient, or its own file."""
     return images.patients if unit == "patient" else images.files
+
+
+def known_by(unit: str, images: LabelledImages) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return by which names and digests a ledger knows units again: patients in any spelling."""
+    names = unit_names(unit, images)
+    if unit != "patient":
+        return names, images.digests
+    return names + tuple(key_of(name) or name for name in names), images.digests * 2
 
 
 def fit_private(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from clients.site.ledger_request import _known_by
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.dataset import LabelledImages, load_own_site
 from primia_flwr.errors import DataError
 from primia_flwr.privacy.mechanisms.units import units_of
+from primia_flwr.training.private import known_by
 from tests.data.folder_maker import dicom_set
 from tests.privacy.ledgers import charge, open_ledger
 
@@ -34,17 +34,17 @@ def images(**patients: str) -> LabelledImages:
 @pytest.mark.parametrize("again", ["p01", "P1", "P 01", "\uff3001"])
 def test_a_ledger_knows_a_patient_again_in_another_spelling(tmp_path: Path, again: str) -> None:
     with open_ledger(tmp_path, ceiling=None) as ledger:
-        charge(ledger, ledger.register(*_known_by("patient", images(a="P01", b="Q"))), run="a")
-        later = ledger.register(*_known_by("patient", images(c=again, d="R")))
+        charge(ledger, ledger.register(*known_by("patient", images(a="P01", b="Q"))), run="a")
+        later = ledger.register(*known_by("patient", images(c=again, d="R")))
         assert ledger.account.versions[later] == 2
         assert ledger.spent(later) > 0
-        other = ledger.register(*_known_by("patient", images(e="P02", f="R2")))
+        other = ledger.register(*known_by("patient", images(e="P02", f="R2")))
         assert ledger.spent(other) == 0
 
 
 def test_names_count_as_they_are_where_an_image_is_the_unit() -> None:
     found = images(a="P01", b="p01")
-    assert _known_by("image", found) == (found.files, found.digests)
+    assert known_by("image", found) == (found.files, found.digests)
 
 
 def test_a_site_counts_spellings_once_and_placeholders_as_one(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def test_synthetic_images_and_unknown_counts_are_said(
     assert "The sites are real" in text
 
 
+def test_images_that_a_generator_made_are_said(make_run_folder: Maker, tmp_path: Path) -> None:
+    text = write_model_card(with_model(make_run_folder(tmp_path, generated="made <b>"))).read_text()
+    assert "**Trained on made" in text
+    assert "of no patient" not in text
+
+
 def test_the_privacy_of_the_run_stands_in_it_with_its_unit_and_delta(folder: Path) -> None:
     config = folder / "config.yaml"
     config.write_text(config.read_text() + PRIVATE)

@@ -178,6 +178,11 @@ def test_the_citation_belongs_to_its_data_only(make_run_folder: Maker, tmp_path:
     assert "CC BY 4.0" in page_of(resolved).words
 
 
+def test_images_that_a_generator_made_are_said(make_run_folder: Maker, tmp_path: Path) -> None:
+    page = page_of(make_run_folder(tmp_path / "r", generated="images of a <b>generator</b>"))
+    assert "Synthetic data. These are images of a <b>generator</b>." in page.words  # as text
+
+
 @pytest.mark.parametrize("synthetic", [True, False])
 @pytest.mark.parametrize("private", [True, False])
 def test_notices_follow_the_run(

@@ -118,7 +118,8 @@ NOT_RUN = {
     "federated U-Net": "Sheller et al. 2018; measured by itself: [segmentation](segmentation.md)",
     "P3SGD": "Wu et al. 2019; takes patients one by one, too slow for a row; measured by itself: "
     "[privacy](differential-privacy.md)",
-    "DP-CGAN": "Torkzadehmahani et al. 2019; not built",
+    "DP-CGAN": "Torkzadehmahani et al. 2019; measured by itself: [synthetic images]"
+    "(synthetic-images.md)",
     "ATMOSPHERE": "Blanquer et al. 2019; files that were not run: [containers](containers.md)",
     "HE-CLSTM": "Yue et al. 2019; measured by itself: [sequences](encrypted-sequences.md)",
     "NiftyNet": "Gibson et al. 2018; not built",

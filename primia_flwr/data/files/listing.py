@@ -121,7 +121,7 @@ def _suffix_of(name: str) -> str:
     lower = name.lower()
     parts = lower.split(".")
     suffix = "nii.gz" if lower.endswith(".nii.gz") else parts[-1] if len(parts) > 1 else ""
-    return suffix if suffix.isascii() and len(suffix) <= 10 and not suffix.isdigit() else ""
+    return suffix if suffix.isascii() and len(suffix) <= 11 and not suffix.isdigit() else ""
 
 
 def is_hidden(name: str) -> bool:

@@ -15,6 +15,7 @@ from primia_flwr.data.reading.aside import with_aside
 from primia_flwr.data.reading.common import (
     existing_root,
     find_classes,
+    generated_note,
     is_synthetic,
     no_images,
     split_folders,
@@ -71,7 +72,7 @@ def read_folder(cfg: DataConfig, *, seed: int) -> Manifest:
     mixed = "" if cfg.patient_pattern else _several_ids(depth, samples)
     manifest = Manifest(root, classes.names, samples, is_synthetic(root))
     return with_aside(
-        manifest.noting(*classes.notes, deep, mixed),
+        manifest.noting(*classes.notes, deep, mixed, generated_note(cfg)),
         [parent for _, parent in parents],
         {folder: listing for folder, (_, listing) in listings.items()},
     )

@@ -17,7 +17,13 @@ from primia_flwr.data.layouts.folder import PatientOf, header_patient, patient_r
 from primia_flwr.data.layouts.paired import mask_values
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.data.names import is_placeholder, key_of, own_patient, spellings
-from primia_flwr.data.reading.common import SPLIT_FOLDERS, existing_root, find_classes, is_synthetic
+from primia_flwr.data.reading.common import (
+    SPLIT_FOLDERS,
+    existing_root,
+    find_classes,
+    generated_note,
+    is_synthetic,
+)
 from primia_flwr.data.reading.labels import Labelled, finding_names, label_in, labelled_manifest
 from primia_flwr.data.reading.table import Row, Table, read_columns, read_rows
 from primia_flwr.errors import ConfigError, DataError
@@ -59,6 +65,7 @@ def read_table(cfg: DataConfig, *, seed: int) -> Manifest:
     manifest = Manifest(root, classes.names, ordered, is_synthetic(root))
     dropped = {"uncertain label": len(table.rows) - len(certain.rows)}
     notes = (*table.notes, certain.note, *classes.notes, _site_note(certain.rows))
+    notes = (*notes, generated_note(cfg))
     return manifest.noting(*notes).leaving(dropped)
 
 

@@ -17,6 +17,7 @@ from primia_flwr.storage.printable import printable
 _PLAIN = frozenset(
     {"txt", "csv", "tsv", "json", "xml", "md", "yaml", "yml", "html", "htm", "pdf", "ini", "db"}
     | {"log", "xlsx", "xls", "ods", "docx", "doc", "rtf", "py", "sh", "m", "lnk", "url", "lock"}
+    | {"safetensors"}
 )
 """Suffixes of what people keep beside images; counted, but no reason for a warning."""
 

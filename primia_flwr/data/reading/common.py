@@ -14,6 +14,12 @@ from primia_flwr.storage.printable import printable
 
 _WHOLE = re.compile(r"(-?[0-9]{1,300})(?:\.0*)?")
 _SYNTHETIC_NOTE = "SYNTHETIC.txt"
+_GENERATED_NOTE = "GENERATED.txt"
+GENERATED = (
+    "synthetic images, made by a generator that was trained with differential privacy on images of "
+    "others; synthesis.json beside them says at which epsilon, and figures on them are not figures "
+    "on patients"
+)
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -54,6 +60,19 @@ def note_synthetic(folder: Path) -> None:
 def is_synthetic(root: Path) -> bool:
     """Whether a folder, or the one it lies in, says that its images were drawn by formula."""
     return any((folder / _SYNTHETIC_NOTE).is_file() for folder in (root, root.parent))
+
+
+def note_generated(folder: Path) -> None:
+    """Write into a folder that its images were made by a generator."""
+    (folder / _GENERATED_NOTE).write_text(f"{GENERATED}\n", encoding="utf-8")
+
+
+def generated_note(cfg: DataConfig) -> str:
+    """Return what is to be said of images that a generator made; nothing of others."""
+    place = Path(cfg.root or (Path(cfg.manifest).parent if cfg.manifest else "")).expanduser()
+    named = bool(cfg.root or cfg.manifest)
+    found = named and any((p / _GENERATED_NOTE).is_file() for p in (place, place.parent))
+    return GENERATED if found else ""
 
 
 def sub_folders(folder: Path) -> list[Path]:

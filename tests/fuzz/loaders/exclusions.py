@@ -54,6 +54,7 @@ REASONS: dict[str, str] = {
     "primia_flwr.site.executor.main": PROGRAM,
     "clients.mods.dp_update._NoisySteps.kept": RELEASE,
     "clients.mods.dp_statistics._charged_sums": RELEASE,
+    "primia_flwr.synthesis.release._kept": RELEASE,
     "primia_flwr.inference.service.data_owner.Session._begin": LINE,
     "primia_flwr.inference.service.model_owner._begun": LINE,
     "primia_flwr.inference.preprocessing.prefetch.Prefetch._open": SEALED,
