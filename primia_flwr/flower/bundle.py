@@ -23,6 +23,7 @@ _APP_NAME = "primia-flwr"
 _CODE = ("primia_flwr", "clients", "strategies")
 _PARTS = (*_CODE, "conf")
 _SUFFIXES = {".yaml", ".json", ".toml", ".md"}
+_AT_HOME = ("_bundle", "commands")  # where a wheel keeps the other parts; keys of the commands
 _LONE_FILES = ("pyproject.toml", "LICENSE")
 
 
@@ -65,7 +66,7 @@ def stage_bundle(destination: Path) -> Bundle:
     code = imported({part: sources[part] for part in _CODE}, starts=starts)
     for part, source in sources.items():
         for path in sorted(source.rglob("*")):
-            if path.is_relative_to(source / "_bundle"):  # a wheel keeps the other parts there
+            if path.relative_to(source).parts[0] in _AT_HOME:
                 continue
             if path in code or (part == "conf" and path.suffix in _SUFFIXES):
                 _copy(path, folder / part / path.relative_to(source))
