@@ -311,7 +311,7 @@ def test_replies_of_another_instance(lab):
         buffer.digest, buffer.content(), scene.layout, QUERY, terms=terms
     )
     requests = new.begin_sum(transcript)
-    # shares of the old instance for a site, under the new one's number
+    # another site's shares of the new instance (those of an old one: tests/secagg/protocol)
     request = requests[MUNICH]
     stale = MaskRequest(request.instance, request.members, requests[PARIS].sealed)
     parts = ConfigRecord({wire.MASK: encode(stale)})
