@@ -121,10 +121,9 @@ def _masked(
     site.vault.rounds.record(BUFFER, buffer.number, b"")
     layout, vectors = held_vectors(site, held, buffer.weight_of(site.name))
     run = site.member.session.run
-    mine = buffer.sites if site.allow_mixed_rounds else buffer.alike(site.name)
     with loaded(site, request.instance) as instance:
         alone = not instance.needs_own_shares
-        given.mask(request.instance, held.base, told, alike=mine, bound=alone)
+        given.mask(request.instance, held.base, told, bound=alone)
         instance.mask(
             request,
             vectors,

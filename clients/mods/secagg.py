@@ -57,16 +57,14 @@ def answer_protocol(message: Message, context: Context) -> Message:
 
 def _signed(site: SecureSite, asked: SignRequest, journal: Journal) -> bytes:
     """Sign a list of survivors."""
-    given_once(site).check_survivors(
-        asked.instance, asked.survivors, least=site.member.floor.min_survivors
-    )
+    given_once(site).check_survivors(asked.instance, asked.survivors)
     with loaded(site, asked.instance) as instance:
         return encode(instance.sign(asked, journal, terms=site.terms))
 
 
 def _released(site: SecureSite, asked: UnmaskRequest, journal: Journal) -> bytes:
     """Give shares; what the site held for this sum counts as given before they leave."""
-    given_once(site).release(asked.instance, asked.survivors, least=site.member.floor.min_survivors)
+    given_once(site).release(asked.instance, asked.survivors)
     with loaded(site, asked.instance) as instance:
         return encode(instance.release(asked, journal, terms=site.terms))
 

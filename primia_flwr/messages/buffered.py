@@ -70,10 +70,6 @@ class Buffer:
         """Return what a site's update counts, in (0, 1]."""
         return discount(self.number - self.parts[site].since, self.power)
 
-    def alike(self, site: str) -> list[str]:
-        """Return the sites that were sent the same model as one of them, itself included."""
-        return [name for name in self.sites if self.parts[name] == self.parts[site]]
-
     def content(self) -> RecordDict:
         """Return what the sites are told."""
         parts = [self.parts[site] for site in self.sites]
@@ -147,7 +143,7 @@ class Buffer:
         least : int
             Sites among which it insists to be hidden.
         mixed : bool
-            They may have been sent models of other rounds, of which it knows nothing.
+            The others may have been sent models of other rounds, of which it knows nothing.
 
         Raises
         ------
@@ -163,12 +159,12 @@ class Buffer:
                 f"{site} with another update than the one of round {held.since} that it holds",
                 "that one, and the model that it was sent",
             )
-        alike = self.alike(site)
-        if not mixed and len(alike) < least:
+        others = sorted(name for name, part in self.parts.items() if part != held)
+        if others and not mixed:
             raise _refused(
-                f"{len(alike)} updates of the model that {site} was sent",
-                f"at least {least}: of other models it does not know what they are; or "
-                "allow_mixed_rounds: true in its policy",
+                f"updates of {', '.join(others)} of another model than {site} was sent",
+                "one model for all, or allow_mixed_rounds: true in this site's policy: of others "
+                "it does not know what they are, and their weights can be told apart",
             )
 
 

@@ -155,7 +155,7 @@ def test_an_update_is_not_given_into_two_sums(lab):
     scene.train(MUNICH, PARIS, server_round=2, model=changed)
     scene.train(MUNICH, PARIS, server_round=3)
     scene.refuses(
-        scene.sum(scene.buffer(MUNICH, PARIS, OSLO, server_round=3)), "expected at least 3"
+        scene.sum(scene.buffer(MUNICH, PARIS, OSLO, server_round=3)), "of another model than"
     )
     scene.train(OSLO, server_round=3)
     scene.refuses(
@@ -247,8 +247,17 @@ def test_models_that_a_site_does_not_know_do_not_hide_it(lab):
     dead = {name: array * np.float32(0) for name, array in scene.model.items()}
     scene.train(PARIS, LONDON, server_round=2, model=dead)
     scene.refuses(
-        scene.sum(scene.buffer(*THREE, server_round=2)), "1 updates of the model that munich was"
+        scene.sum(scene.buffer(*THREE, server_round=2)), "of another model than munich was sent"
     )
+
+
+def test_enough_of_its_own_model_beside_another_do_not_hide_a_site(lab):
+    """Two sums of four sites with another one late in each differ by these two alone."""
+    scene = Scene(lab, ANY_LIST, *FREE)
+    scene.train(OSLO)
+    scene.train(*THREE, server_round=2, model=last_bit_changed(scene.model))
+    found = scene.sum(scene.buffer(*SITES, server_round=2))
+    scene.refuses(found, "updates of oslo of another model than")
 
 
 @pytest.mark.slow
@@ -302,7 +311,7 @@ def test_replies_of_another_instance(lab):
         buffer.digest, buffer.content(), scene.layout, QUERY, terms=terms
     )
     requests = new.begin_sum(transcript)
-    # shares of the old instance for a site, under the new one's number
+    # another site's shares of the new instance (those of an old one: tests/secagg/protocol)
     request = requests[MUNICH]
     stale = MaskRequest(request.instance, request.members, requests[PARIS].sealed)
     parts = ConfigRecord({wire.MASK: encode(stale)})

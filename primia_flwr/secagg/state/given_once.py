@@ -4,9 +4,6 @@ An update that waits is no part of a round that others could name. Were it maske
 opened there by the others' shares, and masked again in another, both sums would hold it, and their
 difference shows what else is in them. So what is computed from one model goes into one sum: the
 first that could be opened without this site, or that it has helped to open.
-
-The site is hidden among those that were sent the same model as it, and of the others' models it
-knows nothing. So it opens a sum only where enough of the former are left in it.
 """
 
 import json
@@ -23,11 +20,10 @@ _KEPT = 2  # instances that a site can still be asked to open, see `secagg.proto
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is in the sum of an instance: digests as hex digits, and sites with the same model."""
+    """What is in the sum of an instance: digests as hex digits."""
 
     base: str
     told: str
-    alike: list[str]
 
 
 @dataclass(frozen=True)
@@ -81,13 +77,10 @@ class GivenOnce:
         """
         self._read().check(base.hex(), told.hex())
 
-    def mask(
-        self, instance: int, base: bytes, told: bytes, *, alike: Collection[str], bound: bool
-    ) -> None:
+    def mask(self, instance: int, base: bytes, told: bytes, *, bound: bool) -> None:
         """Check, and remember before a masked vector leaves.
 
-        `alike`: the sites among which this one is hidden. `bound`: the sum can be opened without
-        this site, so that it counts as given.
+        `bound`: the sum can be opened without this site, so that it counts as given.
 
         Raises
         ------
@@ -96,34 +89,26 @@ class GivenOnce:
         """
         known = self._read()
         known.check(base.hex(), told.hex())
-        known.asked[str(instance)] = _Asked(base.hex(), told.hex(), sorted(alike))
+        known.asked[str(instance)] = _Asked(base.hex(), told.hex())
         for old in sorted(known.asked, key=int)[:-_KEPT]:
             del known.asked[old]
         if bound:
             known.bound.setdefault(base.hex(), _Given(told.hex(), []))
         self._write(known)
 
-    def check_survivors(self, instance: int, survivors: Collection[str], *, least: int) -> None:
-        """Refuse a list of survivors that would show the site; nothing of other kinds of sums.
+    def check_survivors(self, instance: int, survivors: Collection[str]) -> None:
+        """Refuse a list of survivors other than that of before; nothing of other kinds of sums.
 
         Raises
         ------
         ProtocolError
-            If fewer than `least` of those among which it is hidden are left, or as `check`.
+            As `check`.
         """
         known = self._read()
-        asked = known.asked.get(str(instance))
-        if asked is None:
-            return
-        known.check(asked.base, asked.told, sorted(survivors))
-        left = sorted(set(asked.alike) & set(survivors))
-        if len(left) < least:
-            raise ProtocolError(
-                f"a sum with {len(left)} updates ({', '.join(left)}) among which this site is "
-                f"hidden; expected at least {least} of {', '.join(asked.alike)}"
-            )
+        if asked := known.asked.get(str(instance)):
+            known.check(asked.base, asked.told, sorted(survivors))
 
-    def release(self, instance: int, survivors: Collection[str], *, least: int) -> None:
+    def release(self, instance: int, survivors: Collection[str]) -> None:
         """Check, and remember that the sum of an instance counts as given: before shares leave.
 
         Raises
@@ -131,7 +116,7 @@ class GivenOnce:
         ProtocolError
             As `check_survivors`.
         """
-        self.check_survivors(instance, survivors, least=least)
+        self.check_survivors(instance, survivors)
         known = self._read()
         if asked := known.asked.get(str(instance)):
             known.bound[asked.base] = _Given(asked.told, sorted(survivors))
@@ -166,7 +151,7 @@ def _given(value: Mapping[str, Any]) -> _Given:
 
 
 def _asked(value: Mapping[str, Any]) -> _Asked:
-    return _Asked(_hex(value["base"]), _hex(value["told"]), _names(value["alike"]))
+    return _Asked(_hex(value["base"]), _hex(value["told"]))
 
 
 def _names(value: object) -> list[str]:

@@ -57,7 +57,7 @@ class BufferedAggregator(SecureAggregator):
         With fewer it ends when nobody is at work any more, and adds them up if they are as many as
         a round needs. A site whose update came to nothing is sent the model again.
         """
-        flush = Flush(request, on_row, started=grid.now())
+        flush, self._images = Flush(request, on_row, started=grid.now()), 0.0
         self._let_go(request.server_round)
         self._sites_ready.send(flush, self._to_idle(request, grid), grid)
         self._sites_ready.leave_out_old(flush)

@@ -16,50 +16,43 @@ def known(tmp_path):
 
 
 def test_a_sum_that_others_can_open_is_the_only_one(known):
-    known.mask(1, b"model", b"one", alike=ALL, bound=True)
+    known.mask(1, b"model", b"one", bound=True)
     known.check(b"model", b"one")  # the same again
     known.check(b"other model", b"two")
     with pytest.raises(ProtocolError, match="after it was given into another"):
         known.check(b"model", b"two")
     with pytest.raises(ProtocolError, match="after it was given into another"):
-        known.mask(2, b"model", b"two", alike=ALL, bound=False)
+        known.mask(2, b"model", b"two", bound=False)
 
 
 def test_a_sum_that_needs_this_site_counts_when_it_helps(known):
-    known.mask(1, b"model", b"one", alike=ABC, bound=False)
-    known.mask(2, b"model", b"two", alike=ABD, bound=False)
-    known.release(2, ABD, least=3)
+    known.mask(1, b"model", b"one", bound=False)
+    known.mask(2, b"model", b"two", bound=False)
+    known.release(2, ABD)
     with pytest.raises(ProtocolError, match="after it was given into another"):
-        known.release(1, ABC, least=3)
-    known.release(2, ABD, least=3)
+        known.release(1, ABC)
+    known.release(2, ABD)
 
 
 def test_one_sum_is_opened_over_one_list(known):
-    known.mask(1, b"model", b"one", alike=ALL, bound=True)
-    known.release(1, ABC, least=3)
-    known.mask(2, b"model", b"one", alike=ALL, bound=True)  # asked again: an answer was lost
-    known.release(2, ABC, least=3)
-    known.mask(3, b"model", b"one", alike=ALL, bound=True)
+    known.mask(1, b"model", b"one", bound=True)
+    known.release(1, ABC)
+    known.mask(2, b"model", b"one", bound=True)  # asked again: an answer was lost
+    known.release(2, ABC)
+    known.mask(3, b"model", b"one", bound=True)
     for step in (known.check_survivors, known.release):
         with pytest.raises(ProtocolError, match="after it was given into another"):
-            step(3, ALL, least=3)
-
-
-def test_those_among_whom_it_hides_must_be_left(known):
-    known.mask(1, b"model", b"one", alike=ABC, bound=True)
-    with pytest.raises(ProtocolError, match=r"with 2 updates \(a, b\) .* at least 3 of a, b, c"):
-        known.check_survivors(1, ["a", "b", "x", "y"], least=3)
-    known.check_survivors(1, [*ABC, "x"], least=3)
+            step(3, ALL)
 
 
 def test_other_instances_are_none_of_its_business(known):
-    known.release(7, ABC, least=3)
-    known.check_survivors(7, ["a"], least=3)
+    known.release(7, ABC)
+    known.check_survivors(7, ["a"])
 
 
 def test_it_is_remembered(tmp_path):
-    GivenOnce(tmp_path / "given.json").mask(1, b"model", b"one", alike=ABC, bound=False)
-    GivenOnce(tmp_path / "given.json").release(1, ABC, least=3)
+    GivenOnce(tmp_path / "given.json").mask(1, b"model", b"one", bound=False)
+    GivenOnce(tmp_path / "given.json").release(1, ABC)
     with pytest.raises(ProtocolError, match="after it was given into another"):
         GivenOnce(tmp_path / "given.json").check(b"model", b"two")
 
@@ -67,7 +60,7 @@ def test_it_is_remembered(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b"{}", b'{"bound": {"xy": 1}, "asked": {}}', b'{"bound": [], "asked": {}}',
-     b'{"bound": {}, "asked": {"one": {"base": "", "told": "", "alike": []}}}', b"[" * 5000],
+     b'{"bound": {}, "asked": {"one": {"base": "", "told": ""}}}', b"[" * 5000],
 )  # fmt: skip
 def test_what_cannot_be_read_is_answered_with_nothing(tmp_path, content):
     (tmp_path / "given.json").write_bytes(content)
@@ -90,12 +83,12 @@ def test_whatever_is_asked_one_update_is_opened_in_one_sum(tmp_path_factory, ste
     for kind, instance, name, sites in steps:
         try:
             if kind == "release":
-                known.release(instance, sites, least=3)
+                known.release(instance, sites)
                 if instance in told:
                     sums.add(told[instance])
                     lists.add((told[instance], tuple(sites)))
             else:
-                known.mask(instance, b"m", name.encode(), alike=ALL, bound=kind == "bind")
+                known.mask(instance, b"m", name.encode(), bound=kind == "bind")
                 told[instance] = name
                 sums |= {name} if kind == "bind" else set()
         except ProtocolError:

@@ -57,8 +57,8 @@ def rounds(folder: Path) -> Made:
 @target("sums into which updates were given")
 def given(folder: Path) -> Made:
     file = folder / "given.json"
-    GivenOnce(file).mask(1, b"model", b"one", alike=["munich", "paris"], bound=False)
-    GivenOnce(file).release(1, ["munich", "paris"], least=2)
+    GivenOnce(file).mask(1, b"model", b"one", bound=False)
+    GivenOnce(file).release(1, ["munich", "paris"])
 
     def load(raw: bytes) -> None:
         put(file, raw)
