@@ -28,6 +28,7 @@ from primia_flwr.storage import plain_csv
 
 ENOUGH = 0.95  # of the pooled model's MCC
 _FEW = 20  # hospitals that are trained by themselves, too
+_LONG = 20  # seconds that an asynchronous round waits for a site
 _MODEL = "model.safetensors"
 _LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
 """What two measurements need is made once."""
@@ -197,7 +198,10 @@ def boosted(bench: Bench, system: System, seed: int) -> dict[str, Any]:
 
 def failing(bench: Bench, system: System, seed: int, share: float) -> dict[str, Any]:
     """Return the score where a share of the sites fails in each round, and how many did."""
-    words = (*_words(bench, system), "federation.round_timeout=1", "federation.min_sites=3")
+    # Sites in memory answer one after the other: whose answers are late, and not lost, need longer.
+    patience = _LONG if system.updates else 1
+    wait = f"federation.round_timeout={patience}"
+    words = (*_words(bench, system), wait, "federation.min_sites=3")
     if system.secure:
         words += ("aggregation.allow_other_survivors=true",)
     run = bench.train(f"failing {system.name}", SPLITS[0], seed, *words, asked={"failing": share})

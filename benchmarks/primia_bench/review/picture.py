@@ -9,12 +9,15 @@ from primia_flwr.plotting import COLOURS, MARKERS, drawing, write
 
 
 def draw(found: dict[str, Any], file: Path) -> None:
-    """Write the picture: one mark a system, the larger, the more bytes."""
+    """Write the picture: one mark a system, the larger, the more bytes.
+
+    A row of which scores are missing has none: its mean would be of other splits.
+    """
     with drawing(9.4, 5.2, grid="both") as (figure, axes):
         for index, (name, row) in enumerate(found["rows"].items()):
             ssim = [seen["ssim"] for seen in row.get("seen", []) if "ssim" in seen]
             runs = [run for run in row["runs"] if "bytes_a_site" in run]
-            if not (ssim and runs):
+            if not (ssim and runs) or len(runs) < len(row["runs"]):
                 continue
             axes.scatter(
                 np.mean([run["mcc"] for run in runs]), max(ssim), label=name,
