@@ -154,8 +154,8 @@ def _load_file() -> Callable[[Any], Any]:
     real, known = OmegaConf.load, dict[Any, bytes]()
 
     def load_file(file: Any) -> Any:
-        name = getattr(file, "name", file)
-        if not isinstance(name, str | Path):
+        name = file if isinstance(file, str | Path) else getattr(file, "name", None)
+        if name is None:
             return real(file)
         found = Path(name).stat()
         asked = (str(name), found.st_ino, found.st_mtime_ns, found.st_size)

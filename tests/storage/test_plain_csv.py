@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 DOOR = "primia_flwr/storage/plain_csv.py"
 JOIN_FOR_A_SENTENCE = {  # or for a command line; looked at, and no cells of a table
     "benchmarks/primia_bench/models/federated.py": 1,
-    "benchmarks/primia_bench/review/measured.py": 1,
+    "benchmarks/primia_bench/privacy/synthetic_images.py": 2,
+    "benchmarks/primia_bench/review/measured.py": 2,
     "benchmarks/primia_bench/topologies/digits.py": 1,
     "benchmarks/primia_bench/topologies/sharing.py": 1,
     "benchmarks/primia_bench/rounds/small_runs.py": 1,

@@ -16,6 +16,7 @@ from primia_flwr.data.files.decoding.codestream import read_frame
 from primia_flwr.data.files.decoding.show import decode_compressed
 from primia_flwr.data.files.dicom import read_patient
 from primia_flwr.data.files.images import decode, depth_is_guessed, shorter_side
+from primia_flwr.data.files.sequences import one_picture
 from primia_flwr.data.files.store import open_store
 from primia_flwr.data.layouts.manifest import read_table
 from primia_flwr.data.manifest import Manifest, Sample
@@ -48,9 +49,26 @@ def image(folder: Path) -> Made:
         assert shorter_side(file, pixels) > 0
         read_patient(file)
         depth_is_guessed(file)
-        _examine(folder, "x")
+        _examine(folder, "x", 1)
 
     return Made(load, seeds)
+
+
+@target("sequence")
+def sequence(folder: Path) -> Made:
+    file = folder / "x"
+    make_dicom(folder / "y", PIXELS, Rows=12, NumberOfFrames=2)
+    stream = io.BytesIO()
+    Image.fromarray(np.tile((PIXELS[:20] % 256).astype(np.uint8), 2)).save(stream, "PNG")
+
+    def load(raw: bytes) -> None:
+        pixels = one_picture(put(file, raw), 2)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[1] % 2 == 0
+        facts = _examine(folder, "x", 2)
+        assert (facts.height, facts.width) == pixels.shape[:2]
+
+    return Made(load, [(folder / "y").read_bytes(), stream.getvalue()])
 
 
 _NO_WORKER = (
