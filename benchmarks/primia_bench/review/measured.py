@@ -1,5 +1,6 @@
 """One run of one system on one split, and what the table says of it."""
 
+import hashlib
 import json
 import math
 import re
@@ -238,7 +239,7 @@ def seen_by(
     """Return how alike an attack's pictures are to the images behind what a party got."""
     words = recorded_words(system)
     run = bench.train(
-        f"recorded {' '.join(words)}", split, 1, *words,
+        f"recorded {hashlib.sha256(repr(words).encode()).hexdigest()[:16]}", split, 1, *words,
         "debug.record_received=true", "federation.rounds=2", "training=sgd",
         "training.momentum=0", "training.weight_decay=0", "training.schedule=constant",
         "training.warmup=0", "training.learning_rate=0.01", "training.batch_size=8",
