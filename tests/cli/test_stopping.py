@@ -4,16 +4,28 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from primia_flwr.cli.stopping import Stopping
 
 
+@contextmanager
+def as_in_a_terminal(number: signal.Signals) -> Iterator[None]:
+    """Let a signal count that a `nohup` around the tests would have ignored."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_one_waits_for_what_is_in_hand(number: signal.Signals) -> None:
     done: list[str] = []
-    with Stopping() as stopping:
+    with as_in_a_terminal(number), Stopping() as stopping:
         os.kill(os.getpid(), number)
         time.sleep(0.05)
         done.append("what was in hand")
