@@ -46,16 +46,16 @@ def load_slices(image: Path, label: Path, window: tuple[float, float] | None) ->
     Raises
     ------
     DataError
-        If a file is missing, damaged, not three-dimensional, or too large, the two differ in size
-        or place, or a label is no whole number.
+        If a file is missing, damaged, not three-dimensional, or too large, does not say how its
+        axes lie or says two things, the two differ in size or place, or a label is no whole number.
     MissingExtraError
         If nibabel is not installed.
     """
     (values, where), (labels, there) = (_loaded(path) for path in (image, label))
     if values.shape != labels.shape or not np.allclose(where, there, atol=_NEAR):
         raise DataError(
-            f"{label}: a grid of {labels.shape} voxels; expected that of {image.name}, "
-            f"{values.shape} at the same place: resample the labels to the image"
+            f"{label}: {_grid(labels, there)}; expected the grid of {image.name}, "
+            f"{_grid(values, where)}: resample the labels to the image"
         )
     whole = np.rint(labels)
     if not np.array_equal(whole, labels):
@@ -64,6 +64,43 @@ def load_slices(image: Path, label: Path, window: tuple[float, float] | None) ->
             "resample with nearest neighbours"
         )
     return _Slices(_toned(values, window), whole.astype(np.int64))
+
+
+def _grid(values: npt.NDArray[np.float32], where: npt.NDArray[np.float64]) -> str:
+    """Say how many voxels there are along z, y, x, and where they lie, both along x, y, z."""
+    sides, first = np.linalg.norm(where[:3, :3], axis=0), where[:3, 3]
+    size, place = (", ".join(f"{mm:.6g}" for mm in found) for found in (sides, first))
+    turns = "; ".join(" ".join(f"{cell:.4g}" for cell in row) for row in where[:3, :3] / sides)
+    shape = "x".join(map(str, values.shape))
+    return f"{shape} voxels of {size} mm from {place} mm along [{turns}]"
+
+
+def _check_orientation(path: Path, volume: Any) -> None:
+    """Refuse a header that does not say which side is the patient's right, or says two things."""
+    import nibabel
+
+    if not isinstance(volume, nibabel.Nifti1Pair):
+        raise DataError(f"{path}: is a {type(volume).__name__}; expected NIfTI: convert it")
+    header: Any = volume.header
+    said = [
+        (name, affine)
+        for name, (affine, code) in (
+            ("sform", header.get_sform(coded=True)),
+            ("qform", header.get_qform(coded=True)),
+        )
+        if code
+    ]
+    ways = {name: "".join(map(str, nibabel.aff2axcodes(affine))) for name, affine in said}  # type: ignore[no-untyped-call]
+    if not ways:
+        raise DataError(
+            f"{path}: does not say how its axes lie in the patient (sform_code and qform_code are "
+            "0); expected one that does: export it again from the DICOM series"
+        )
+    if len(set(ways.values())) > 1:
+        raise DataError(
+            f"{path}: its axes run to {ways['sform']} by sform and to {ways['qform']} by qform; "
+            "expected the same by both: set the wrong one's code to 0, or export it again"
+        )
 
 
 def _loaded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
@@ -86,6 +123,7 @@ def _loaded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64
                 f"{path}: has several numbers a voxel ({volume.get_data_dtype().kind!r}); expected "
                 "one: export it as grey values"
             )
+        _check_orientation(path, volume)
         turned: Any = nibabel.as_closest_canonical(volume)  # type: ignore[no-untyped-call]
         grid = np.asarray(turned.dataobj, dtype=np.float32)
         if not np.isfinite(grid).all():

@@ -83,6 +83,42 @@ def _elsewhere(root: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine), root / "label.nii.gz")
 
 
+def _turned_a_little(root: Path) -> None:
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    affine[:2, :2] = 2 * np.array([[0.8, -0.6], [0.6, 0.8]])  # by 37 degrees
+    nibabel.save(nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine), root / "label.nii.gz")
+
+
+def _with_forms(root: Path, sform: np.ndarray | None, qform: np.ndarray | None) -> None:
+    image = nibabel.Nifti1Image(marked(1), None)
+    image.set_sform(sform, code=int(sform is not None))
+    image.set_qform(qform, code=int(qform is not None))
+    nibabel.save(image, root / "label.nii.gz")
+
+
+def _nowhere(root: Path) -> None:
+    _with_forms(root, None, None)
+
+
+def test_another_format_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "a.mgz"
+    nibabel.save(nibabel.MGHImage(marked(), np.eye(4)), other)
+    with pytest.raises(DataError, match=r"a\.mgz: is a MGHImage; expected NIfTI"):
+        load_slices(other, other, None)
+
+
+def _mirrored(root: Path) -> None:
+    _with_forms(root, np.diag([2.0, 2.0, 5.0, 1.0]), np.diag([-2.0, 2.0, 5.0, 1.0]))
+
+
+def test_either_form_says_how_the_axes_lie(tmp_path: Path) -> None:
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    for sform, qform in ((affine, None), (None, affine), (affine, affine + 1e-4)):
+        _with_forms(tmp_path, sform, qform)
+        label = tmp_path / "label.nii.gz"
+        assert np.argwhere(load_slices(label, label, None).labels).tolist() == [[1, 2, 1]]
+
+
 def _four_axes(root: Path) -> None:
     nibabel.save(
         nibabel.Nifti1Image(np.zeros((*SIZE, 2), np.uint8), np.eye(4)), root / "label.nii.gz"
@@ -111,8 +147,17 @@ def _not_finite(root: Path) -> None:
     [
         (_damaged, r"label\.nii\.gz cannot be read"),
         (_missing, r"label\.nii\.gz cannot be read \(No such file"),
-        (_smaller, r"label\.nii\.gz: a grid of .* expected that of image\.nii\.gz"),
-        (_elsewhere, "at the same place"),
+        (
+            _smaller,
+            r"label\.nii\.gz: 6x12x9 voxels .* expected the grid of image\.nii\.gz, 6x12x10",
+        ),
+        (_elsewhere, r"of 2, 2, 5 mm from 7, 0, 0 mm .* of 2, 2, 5 mm from 0, 0, 0 mm"),
+        (
+            _turned_a_little,
+            r"along \[0\.8 -0\.6 0; 0\.6 0\.8 0; 0 0 1\]; .* \[1 0 0; 0 1 0; 0 0 1\]",
+        ),
+        (_nowhere, r"label\.nii\.gz: does not say how its axes lie"),
+        (_mirrored, r"label\.nii\.gz: its axes run to RAS by sform and to LAS by qform"),
         (_four_axes, "expected three axes"),
         (_fractions, "no whole numbers"),
         (_not_finite, "not finite"),
