@@ -33,11 +33,15 @@ class Account:
         self._site, self._unit = site, site.budget.unit
         _check_digests(images)
         self._member, self._run = member.member, member.member.session.run
+        self.units = self._count(images)  # known before a ledger begins
         self.images = self._within_limits(images)
         self._names, self._digests = known_by(self._unit, self.images)
-        self.units = len(units_of(self._unit, self.images.patients, self.images.digests))
+        self.units = self._count(self.images)
         self._instance, self._request = instance, request
         self.heads = LedgerHeads(self._member.session, [site.budget.folder / FILE])
+
+    def _count(self, images: LabelledImages) -> int:
+        return len(units_of(self._unit, images.patients, images.digests))
 
     def _within_limits(self, images: LabelledImages) -> LabelledImages:
         """Leave out whoever allows less than the run may cost."""
@@ -58,6 +62,7 @@ class Account:
             unit=self._unit,
             delta=budget.delta,
             ceiling=budget.ceiling,
+            units=self.units,
         )
 
     def check_witnesses(self, ledger: Ledger, heads: object) -> None:

@@ -52,10 +52,15 @@ class Account:
         """Whether there is a ledger."""
         return self.folder.is_dir() and any(self.folder.iterdir())
 
-    def ledger(self) -> Ledger:
-        """Open the ledger for charging; a context manager."""
+    def ledger(self, *, units: int | None = None) -> Ledger:
+        """Open the ledger for charging; a context manager. `units`: how many there are."""
         return Ledger.open(
-            self.folder, site=self.site, unit=self.unit, delta=self.delta, ceiling=self.ceiling
+            self.folder,
+            site=self.site,
+            unit=self.unit,
+            delta=self.delta,
+            ceiling=self.ceiling,
+            units=units,
         )
 
     def outside(self, *, run: str, epsilon: float) -> frozenset[str]:
@@ -152,7 +157,7 @@ def pay_for(
             "nothing is released"
         )
     units, run = len(units_of(account.unit, images.patients, images.digests)), request.run
-    with account.ledger() as ledger:
+    with account.ledger(units=units) as ledger:
         version = ledger.register(names, digests)
         plan = ledger.plan(version, run=run, wish=_wish(privacy, units))
         event = _steps(plan)

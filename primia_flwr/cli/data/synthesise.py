@@ -46,6 +46,11 @@ class _SynthesiseConfig:
         check_range("images", self.images, 1, _MOST, example=500)
         for number in self.counts:
             check_range("counts", number, 0, _MOST, example=500)
+        if self.counts and not any(self.counts):
+            raise ConfigError(
+                f"counts={self.counts}; expected at least one image: the ledger would be charged "
+                "for none"
+            )
         if self.site and self.ledger:
             raise ConfigError(
                 f"ledger={self.ledger} with site={self.site}; expected one of them: a site's "

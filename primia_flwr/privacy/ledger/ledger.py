@@ -36,7 +36,7 @@ from primia_flwr.privacy.accounting.filter import ANY_CEILING, SiteFilter, check
 from primia_flwr.privacy.accounting.run_plan import RunPlan, Wish, plan_to_json
 from primia_flwr.privacy.ledger import people as units_of
 from primia_flwr.privacy.ledger.account import FORMAT, check_unit
-from primia_flwr.privacy.ledger.file import LedgerFile
+from primia_flwr.privacy.ledger.file import LEDGER, LedgerFile
 from primia_flwr.privacy.ledger.folder import KEY, check_unbegun
 from primia_flwr.privacy.ledger.planned_runs import PlannedRun
 from primia_flwr.privacy.ledger.releases import Releases
@@ -74,6 +74,7 @@ class Ledger(LedgerView):
         unit: str,
         delta: float,
         ceiling: float | None,
+        units: int | None = None,
         wait: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> Self:
@@ -88,6 +89,8 @@ class Ledger(LedgerView):
         ceiling : float, optional
             On every unit's epsilon. A site may change it; the guarantee is that of the highest
             ceiling that ever was in force. None: no ceiling, but all is written down.
+        units : int, optional
+            How many there are: a ledger does not begin with a delta that is too large for them.
         wait : float
             Seconds to wait for another run that has it open.
 
@@ -99,7 +102,7 @@ class Ledger(LedgerView):
             If it was changed, cut off, or is in use.
         """
         check_unit(unit)
-        check_delta(delta)
+        check_delta(delta, None if (folder / LEDGER).exists() else units)  # else fixed for good
         if ceiling is not None:
             check_range("privacy.ceiling", ceiling, 0, 1000, example=3, open_low=True)
         file = LedgerFile(folder, wait=wait, clock=clock)

@@ -83,6 +83,15 @@ def test_the_sites_policy_decides_about_unit_delta_and_ceiling(
     assert charged("state/privacy") == 1
 
 
+def test_a_delta_that_was_refused_is_not_the_ledgers_for_good(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _, err = type_in(capsys, "output=out", "privacy.delta=0.5")
+    assert (code, "expected delta < 1/8" in err) == (2, True)
+    code, found, _ = type_in(capsys, "output=out", "privacy.delta=0.01")
+    assert (code, found["delta"]) == (0, 0.01)
+
+
 def test_a_command_that_is_stopped_leaves_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +114,7 @@ def test_a_command_that_is_stopped_leaves_nothing(
         (["output=o", "data.channels=3"], "expected 1: images are made in grey"),
         (["output=o", "counts=[1,2,3]"], "counts=[1, 2, 3] with 2 classes"),
         (["output=o", "counts=[1,-1]"], "counts=-1"),
+        (["output=o", "counts=[0,0]"], "expected at least one image"),
         (["output=o", "site=a.yaml", "ledger=b"], "expected one of them"),
         (["output=o", "privacy.epsilon=0"], "privacy.epsilon=0"),
         (["output=o", "privacy.delta=0.5"], "expected delta < 1/8"),

@@ -15,7 +15,7 @@ from clients.mods import dp_update as private
 from clients.mods.secagg_vectors import report_vectors, statistics_vectors
 from clients.site.identity import open_member
 from primia_flwr.config.load import load_experiment, to_yaml
-from primia_flwr.errors import DataError, PrivacyBudgetError, ProtocolError
+from primia_flwr.errors import ConfigError, DataError, PrivacyBudgetError, ProtocolError
 from primia_flwr.messages import keys
 from primia_flwr.messages.ledger_heads import read_heads
 from primia_flwr.privacy.accounting.run_plan import Wish
@@ -325,6 +325,18 @@ def test_a_run_that_claims_something_else_than_the_site_counts_is_refused(
     with pytest.raises(PrivacyBudgetError, match=reason):
         answer_train(train_message(text), simulated(text))
     assert not (tmp_path / "sites" / "site-1" / "privacy").exists()
+
+
+def test_no_ledger_begins_with_a_delta_that_is_too_large_for_the_sites_patients(
+    tmp_path: Path,
+) -> None:
+    text = text_of(tmp_path, "privacy.delta=0.5")
+    with pytest.raises(ConfigError, match=r"privacy\.delta=0\.5 with .* expected delta < 1/"):
+        answer_train(train_message(text), simulated(text))
+    assert not (tmp_path / "sites" / "site-1" / "privacy" / "ledger.jsonl").exists()
+    text = text_of(tmp_path, "privacy.delta=0.001")
+    answer_train(train_message(text), simulated(text))
+    assert charges(tmp_path) == [1]
 
 
 def test_what_was_not_paid_for_leaves_no_state_for_a_later_round(

@@ -225,6 +225,14 @@ def test_data_that_grew_within_a_run_is_refused(tmp_path: Path) -> None:
         charge(ledger, grown, run="run-2")
 
 
+def test_no_ledger_begins_with_a_delta_that_is_too_large_for_its_units(tmp_path: Path) -> None:
+    """It could never be changed again."""
+    with pytest.raises(ConfigError, match="delta < 1/100"):
+        open_ledger(tmp_path, delta=0.01, units=100)
+    with open_ledger(tmp_path, delta=0.001, units=100) as ledger:
+        assert ledger.account.constants.filter.delta == 0.001
+
+
 def test_delta_not_below_one_over_n_is_refused(tmp_path: Path) -> None:
     with open_ledger(tmp_path, delta=0.01) as ledger:
         ledger.register([f"p{n}" for n in range(99)])
