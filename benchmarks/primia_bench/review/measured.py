@@ -243,7 +243,7 @@ def seen_by(
         "debug.record_received=true", "federation.rounds=2", "training=sgd",
         "training.momentum=0", "training.weight_decay=0", "training.schedule=constant",
         "training.warmup=0", "training.learning_rate=0.01", "training.batch_size=8",
-        "training.sync_every_n_batches=1", "model.norm=group",
+        "training.sync_every_n_batches=1", "training.min_learning_rate=1e-6", "model.norm=group",
     )  # fmt: skip
     folder = run / "attack" / target
     with _LOCKS[folder]:
