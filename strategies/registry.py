@@ -1,7 +1,7 @@
 """From an experiment to its parts: the rule's row, what feeds it, and the rounds."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def build_aggregator(
             task=experiment.task,
             channels=experiment.data.channels,
             keep_models=experiment.debug.cross_site,
+            volumes=experiment.data.volumes.fingerprint,
             recording=Recording.of(experiment, folder),
         )
     return build(strategy, model, names, outputs=outputs, sent=sent)
@@ -153,11 +154,13 @@ def run_rounds(
     folder: Path,
     model: ArrayMap,
     *,
+    classes: Sequence[str],
     resume: bool,
 ) -> Rounds:
     """Run the rounds of an experiment; of a search, those of its configurations.
 
-    `model`: the first weights. `resume`: go on from the checkpoints in the folder.
+    `model`: the first weights. `classes`: their names. `resume`: go on from the
+    checkpoints in the folder.
 
     Raises
     ------
@@ -165,7 +168,8 @@ def run_rounds(
         If the run cannot go on.
     """
     if not experiment.search.enabled:
-        loop = RoundLoop(LoopConfig.of(experiment), grid, aggregator, folder)
+        cfg = replace(LoopConfig.of(experiment), classes=tuple(classes))
+        loop = RoundLoop(cfg, grid, aggregator, folder)
         return Rounds(loop.run(model, resume=resume), experiment, {})
     chosen = SearchLoop(experiment, grid, aggregator, folder).run(model, resume=resume)
     found: dict[str, object] = {"configuration": chosen.number, "values": chosen.values}

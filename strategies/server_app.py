@@ -81,7 +81,7 @@ def run(experiment: Experiment, grid: Grid, folder: Path, *, flower_run: int = 0
     roster, resume = RosterGrid(grid, sites, nodes), bool(experiment.resume)
     ensemble = experiment.strategy.keeps_models
     begin = beside(dict.fromkeys(sites, initial)) if ensemble else initial
-    done = run_rounds(experiment, roster, aggregator, folder, begin, resume=resume)
+    done = run_rounds(experiment, roster, aggregator, folder, begin, classes=classes, resume=resume)
     state, experiment = done.state, done.experiment
     if experiment.aggregation.withheld:
         write_result(folder / "result.json", {**_result(state), "model": "at the sites"})

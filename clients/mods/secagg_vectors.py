@@ -222,6 +222,8 @@ def statistics_vectors(site: SecureSite, plain: Message) -> _Encoded:
         "side-counts": [round(v) for v in _list(metrics, "side_counts")],
         "num-val": [_rounded(site, _number(metrics, NUM_VAL))],
     }
+    if site.experiment.data.volumes.fingerprint:
+        values[wire.VOLUME_COUNTS] = [round(v) for v in _list(metrics, "volume_counts")]
     return layout, layout.encode(None, values)
 
 

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "attack poisoning": ("analysis.attack_poisoning", "what do sites that lie do to a model?"),
     "attack adversarial": ("analysis.attack_adversarial", "how little changes an image's class?"),
     "data check": ("data.check", "what is in a data folder, and what is broken"),
+    "data fingerprint": ("data.fingerprint", "spacings, sizes and intensities of volumes"),
     "data partition": ("data.partition", "write one manifest per site"),
     "data deidentify": ("data.deidentify", "copies of images in which nothing names a patient"),
     "synthesise": ("data.synthesise", "labelled synthetic images, with differential privacy"),

@@ -33,6 +33,8 @@ class PixelSums:
         Images of every class.
     side_counts
         Images by shorter side as stored, below and from each of `SIDE_EDGES`; (7,).
+    volume_counts
+        The `vector` of `fingerprint.sums.Counts`; empty where volumes are not counted.
     """
 
     count: float
@@ -40,6 +42,7 @@ class PixelSums:
     total_squares: tuple[float, ...]
     label_counts: tuple[float, ...]
     side_counts: tuple[float, ...] = (0.0,) * NUM_SIDE_BINS
+    volume_counts: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, data: LabelledImages) -> "PixelSums":
@@ -64,11 +67,14 @@ class PixelSums:
             If there are none, or they differ in channels or classes.
         """
         parts = list(sums)
-        shapes = {(len(p.total), len(p.total_squares), len(p.label_counts)) for p in parts}
+        shapes = {
+            (len(p.total), len(p.total_squares), len(p.label_counts), len(p.volume_counts))
+            for p in parts
+        }
         if len(shapes) != 1:
             raise ProtocolError(
                 f"pixel sums of {len(parts)} site(s) have the shapes {sorted(shapes)}; expected "
-                "the same channels and classes from each of at least one site"
+                "the same channels, classes and counts of volumes from each of at least one site"
             )
         return cls(
             math.fsum(part.count for part in parts),
@@ -76,6 +82,7 @@ class PixelSums:
             _column_sums(part.total_squares for part in parts),
             _column_sums(part.label_counts for part in parts),
             _column_sums(part.side_counts for part in parts),
+            _column_sums(part.volume_counts for part in parts),
         )
 
     def mean(self) -> tuple[float, ...]:
@@ -103,6 +110,7 @@ class PixelSums:
             "total_squares": list(self.total_squares),
             "label_counts": list(self.label_counts),
             "side_counts": list(self.side_counts),
+            **({"volume_counts": list(self.volume_counts)} if self.volume_counts else {}),
         }
 
     @classmethod
@@ -116,14 +124,15 @@ class PixelSums:
         """
         try:
             lists = {key: tuple(float(v) for v in values[key]) for key in _KEYS}
+            volumes = tuple(float(v) for v in values.get("volume_counts", ()))
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"pixel sums lack {error}; expected the lists {_KEYS}") from error
-        sums = cls(sum(lists["count"]), *(lists[key] for key in _KEYS[1:]))
+        sums = cls(sum(lists["count"]), *(lists[key] for key in _KEYS[1:]), volume_counts=volumes)
         sums._check(lists)
         return sums
 
     def _check(self, lists: Mapping[str, tuple[float, ...]]) -> None:
-        numbers = [number for values in lists.values() for number in values]
+        numbers = [*self.volume_counts, *(one for values in lists.values() for one in values)]
         finite = all(math.isfinite(number) and number >= 0 for number in numbers)
         shaped = len(lists["count"]) == 1 and 0 < len(self.total) == len(self.total_squares)
         slack = 1e-9 * max(self.count, 1)

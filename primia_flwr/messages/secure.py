@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from primia_flwr.config.experiment.privacy import SUM_MODES
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.load import to_yaml
+from primia_flwr.data.fingerprint.sums import length
 from primia_flwr.data.size_bins import NUM_SIDE_BINS
 from primia_flwr.errors import ConfigError, ProtocolError
 from primia_flwr.messages.held import values_of
@@ -27,6 +28,7 @@ from primia_flwr.secagg.protocol.parties import Floor, Session
 SECAGG = "secagg"  # the record of a message that holds the protocol's own parts
 ROUTE = "secagg"  # the query for setup, signatures and shares
 KEYS, SHARES, MASK, SIGN, UNMASK = "keys", "shares", "mask", "sign", "unmask"
+VOLUME_COUNTS = "volume-counts"  # of the statistics, where volumes are counted
 MASKED = "masked"  # the record of a reply that holds the masked vectors
 UPDATE, NUMBERS = "update", "numbers"
 _RAW = "raw"  # nothing but the words, little-endian
@@ -120,18 +122,17 @@ def report_layout(experiment: Experiment, entries: int, outputs: int) -> Layout:
 def statistics_layout(experiment: Experiment, outputs: int) -> Layout:
     """Return the layout of the pixel statistics: sums of 8-bit levels are exact integers."""
     channels, labels = experiment.data.channels, experiment.task.label_sum(outputs)
-    return _layout(
-        experiment,
-        0,
-        [
-            Number("count"),
-            Number("levels", channels),
-            Number("squared-levels", channels),
-            Number(LABEL_COUNTS, labels.size),
-            Number("side-counts", NUM_SIDE_BINS),
-            Number("num-val"),
-        ],
-    )
+    numbers = [
+        Number("count"),
+        Number("levels", channels),
+        Number("squared-levels", channels),
+        Number(LABEL_COUNTS, labels.size),
+        Number("side-counts", NUM_SIDE_BINS),
+        Number("num-val"),
+    ]
+    if experiment.data.volumes.fingerprint:
+        numbers.append(Number(VOLUME_COUNTS, length(outputs)))
+    return _layout(experiment, 0, numbers)
 
 
 def _layout(experiment: Experiment, entries: int, numbers: list[Number]) -> Layout:

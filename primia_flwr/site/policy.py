@@ -71,7 +71,8 @@ class SitePolicy:
     For secure aggregation: `min_survivors` and `max_colluding` as in `secagg.parties.Floor`;
     `allow_other_survivors`: answer sums over any lists of sites, whose differences show single
     sites; `allow_mixed_rounds`: be in a sum over updates of different rounds' models, so that a
-    coordinator that lies about the other models can show this site's update;
+    coordinator that lies about the other models can show this site's update; `allow_fingerprint`:
+    let spacings, sizes and intensities of this site's volumes be counted into the run's sums;
     `member_lists_since`: lists answered before this day do not count (a site came or
     left for good, and the staff agrees); `allow_sparse_graph`: take part where sites mask with some
     others only, which holds against a coordinator that keeps to the protocol, and then with
@@ -126,6 +127,7 @@ class SitePolicy:
     accept_two: bool = False
     allow_other_survivors: bool = False
     allow_mixed_rounds: bool = False
+    allow_fingerprint: bool = False
     member_lists_since: str = ""
     allow_sparse_graph: bool = False
     sparse_min_survivors: int = 100

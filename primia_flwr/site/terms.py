@@ -338,6 +338,7 @@ TERMS: tuple[_Term, ...] = (
         ),
     ),
     _only_if("aggregation.mixed_rounds", "allow_mixed_rounds", False, "false"),
+    _only_if("data.volumes.fingerprint", "allow_fingerprint", False, "false"),
     _same("aggregation.member_lists_since", "member_lists_since", ordinary=""),
     _Term("debug.cross_site", _no_matrix, _no_other_site("false")),
     _Term("strategy.options", _no_verdicts, _no_other_site("vote=mean or vote=size")),

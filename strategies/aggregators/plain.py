@@ -72,6 +72,8 @@ class PlainAggregator(Aggregator):
         What statistics and evaluations must fit.
     keep_models : bool
         Keep each site's last model, for the cross-site matrix.
+    volumes : bool
+        The sites count their volumes in the statistics.
     recording : Recording, optional
         Where to keep what comes, in a simulation that is to be attacked.
     sent : SentModel
@@ -88,6 +90,7 @@ class PlainAggregator(Aggregator):
         outputs: int,
         channels: int,
         keep_models: bool = False,
+        volumes: bool = False,
         recording: Recording | None = None,
         sent: SentModel,
     ) -> None:
@@ -102,7 +105,7 @@ class PlainAggregator(Aggregator):
         self._sites: dict[str, SiteSums] = {}
         self._keep_models, self._models = keep_models, dict[str, SiteModel]()
         self._ask_statistics = partial(
-            ask_statistics, channels=channels, outputs=outputs, task=task
+            ask_statistics, channels=channels, outputs=outputs, task=task, volumes=volumes
         )
 
     def introduce(

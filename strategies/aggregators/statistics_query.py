@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
+from primia_flwr.data.fingerprint.sums import Counts, length
 from primia_flwr.data.statistics import PixelSums
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
@@ -46,8 +47,11 @@ def ask_statistics(
     task: Task,
     timeout: float,
     enough: int = 0,
+    volumes: bool = False,
 ) -> dict[int, SiteSums | SiteRow]:
     """Ask nodes for their names and sums, and introduce those that answer well to the grid.
+
+    `volumes`: they count their volumes, too.
 
     Returns
     -------
@@ -69,7 +73,9 @@ def ask_statistics(
             result[node] = error_row(0, grid.name_of(node), reply)
             continue
         try:
-            sums = read_sums(reply.content, channels=channels, outputs=outputs, task=task)
+            sums = read_sums(
+                reply.content, channels=channels, outputs=outputs, task=task, volumes=volumes
+            )
             grid.introduce(node, site_name(reply.content))
             result[node] = sums
         except ProtocolError as error:
@@ -91,7 +97,9 @@ def site_name(content: RecordDict) -> str:
     raise ProtocolError(f"{SITE}.{SITE_NAME}={name!r}; expected the site's name")
 
 
-def read_sums(content: RecordDict, *, channels: int, outputs: int, task: Task) -> SiteSums:
+def read_sums(
+    content: RecordDict, *, channels: int, outputs: int, task: Task, volumes: bool = False
+) -> SiteSums:
     """Read and check one site's statistics.
 
     Raises
@@ -107,6 +115,7 @@ def read_sums(content: RecordDict, *, channels: int, outputs: int, task: Task) -
             f"statistics of {lengths[0]} channels and {lengths[1]} classes; expected {channels} "
             f"and {labels}, as configured in data.channels and data.classes"
         )
+    _check_volumes(sums.volume_counts, outputs if volumes else 0)
     images = task.labelled(sums.label_counts)
     num_val = number(metrics, NUM_VAL)
     if not 0 < images <= sums.count <= _MOST_PIXELS or not 0 <= num_val <= _MOST_PIXELS:
@@ -115,3 +124,19 @@ def read_sums(content: RecordDict, *, channels: int, outputs: int, task: Task) -
             "expected a site with training images"
         )
     return SiteSums(sums, int(num_val), int(images))
+
+
+def _check_volumes(vector: tuple[float, ...], classes: int) -> None:
+    """Refuse counts of volumes that nobody asked for, or that are none; `classes`: 0 for none."""
+    expected = length(classes) if classes else 0
+    if len(vector) != expected:
+        raise ProtocolError(
+            f"{len(vector)} counts of volumes; expected {expected}, as data.volumes.fingerprint "
+            "and data.classes say"
+        )
+    if not vector:
+        return
+    try:
+        Counts.read(vector)
+    except ValueError as error:
+        raise ProtocolError(f"counts of volumes: {error}") from None

@@ -6,15 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from primia_flwr.data.fingerprint.facts import fingerprint
+from primia_flwr.data.fingerprint.sums import Counts
 from primia_flwr.privacy.mechanisms.averaging import averaged
 from primia_flwr.runs.checkpoint import ArrayMap, Checkpoint, load_latest
 from primia_flwr.runs.checkpoint_writer import CheckpointWriter
 from primia_flwr.runs.cross_site import Cell
 from primia_flwr.runs.history import BUSY, History, RoundRow, SiteRow, flat
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.tasks.task import Evaluation
 from strategies.aggregators.aggregator import Outcome
 from strategies.rounds.config import LoopConfig
 from strategies.rounds.state import RunState
+
+FINGERPRINT = "fingerprint.json"
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +50,13 @@ class RunRecord:
     def start_clock(self) -> None:
         """Count the seconds of the next round from now."""
         self._mark = time.monotonic()
+
+    def volumes(self, vector: Sequence[float]) -> None:
+        """Write the federation's fingerprint, where volumes were counted."""
+        if vector:
+            counts = Counts.read(vector)
+            found = fingerprint(counts, self._cfg.classes, self._cfg.levels)
+            write_result(self.folder / FINGERPRINT, found)
 
     def latest(self, model: ArrayMap) -> Checkpoint | None:
         """Take the history of the last checkpoint, and return it; None where there is none."""

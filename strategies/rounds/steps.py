@@ -66,7 +66,9 @@ class RoundSteps:
     def _begin(self, model: ArrayMap) -> RunState:
         self._record.event("started", rounds=self._federation.rounds, sites=self._federation.sites)
         self._participation.gather(0, self._federation.min_sites)
-        return RunState.begun(self._cfg, model, self._statistics())
+        sums = self._statistics()
+        self._record.volumes(sums.volume_counts)
+        return RunState.begun(self._cfg, model, sums)
 
     def _statistics(self) -> PixelSums:
         if self._cfg.reports_nothing and self._cfg.normalisation.kind == "fixed":

@@ -111,6 +111,8 @@ GOOD = {
         {"total": None},
         {"label_counts": []},
         {"side_counts": [2.0]},
+        {"volume_counts": [float("nan")]},
+        {"volume_counts": ["many"]},
         {"side_counts": [2.0, -1.0, 1.0, 0.0, 0.0, 0.0, 0.0]},
     ],
 )

@@ -61,6 +61,7 @@ CASES = [
      {"min_survivors": 4}),
     ("aggregation.max_colluding", BUFFERED, 0, 2, {"max_colluding": 1}),
     ("aggregation.mixed_rounds", BUFFERED, True, False, {}),
+    ("data.volumes.fingerprint", SECURE, True, False, {}),
     ("aggregation.allow_other_survivors", BUFFERED, True, False, {}),
     ("privacy.mode", SECURE, "none", "dp_sgd", {"max_epsilon": 3.0}),
     ("federation.min_sites", SECURE, 2, 3, {"min_sites": 3}),

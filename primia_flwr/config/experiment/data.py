@@ -89,18 +89,26 @@ class SyntheticConfig:
 
 @dataclass
 class VolumesConfig:
-    """How volumes become slices.
+    """How volumes become slices, and what is counted in them.
 
     `window`: what becomes black and white, e.g. [-160, 240] in Hounsfield units; empty: from the
     0.5th to the 99.5th percentile of each volume. `slices`: `all` but empty ones of
-    one tone, or those that are `labelled` with more than the background.
+    one tone, or those that are `labelled` with more than the background. `fingerprint`: the sites
+    also count spacings, sizes and intensities; `levels`: the first and the last of 4,096 levels of
+    intensity that are told apart.
     """
 
     window: list[float] = field(default_factory=list)
     slices: str = "all"
+    fingerprint: bool = False
+    levels: list[float] = field(default_factory=lambda: [-1024.0, 3071.0])
 
     def __post_init__(self) -> None:
         check_choice("data.volumes.slices", self.slices, ("all", "labelled"))
+        check_length("data.volumes.levels", self.levels, 2, 2, example="[-1024,3071]")
+        first, last = self.levels
+        check_range("data.volumes.levels[0]", first, -1e6, 1e6, example=-1024)
+        check_range("data.volumes.levels[1]", last, first, 1e6, example=3071, open_low=True)
         if self.window:
             check_length("data.volumes.window", self.window, 2, 2, example="[-160,240]")
             low, high = self.window
@@ -361,6 +369,11 @@ class DataConfig:
         check_choice("data.split", self.split, SPLIT_NAMES)
         check_choice("data.resize", self.resize, RESIZE_NAMES)
         self._check_frames()
+        if self.volumes.fingerprint and self.layout != "msd":
+            raise ConfigError(
+                f"data.volumes.fingerprint=true with data.layout={self.layout}; expected "
+                "data.layout=msd: only volumes have spacings and stored intensities"
+            )
         check_classes("data.classes", self.classes)
         check_pattern("data.patient_pattern", self.patient_pattern)
         check_column("data.patient_column", self.patient_column)

@@ -52,6 +52,10 @@ def _every_mode(experiment: Any) -> Iterator[_Rule]:
         "debug.verify_sums", experiment.debug.verify_sums, False,
         "it writes down the update of every site",
     )  # fmt: skip
+    yield (
+        "data.volumes.fingerprint", data.volumes.fingerprint, False,
+        "exact counts of volumes have no finite epsilon",
+    )  # fmt: skip
     for scope, patience in (
         ("site", stopping.site.patience), ("federation", stopping.federation.patience)
     ):  # fmt: skip

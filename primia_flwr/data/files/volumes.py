@@ -7,6 +7,7 @@ nibabel.
 
 import logging
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,24 @@ from primia_flwr.errors import DataError
 from primia_flwr.extras import need
 from primia_flwr.storage.reading import reading
 
+_Placed = tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]
+_EIGHT = list(product((0, 1), repeat=3))
 _MAX_VOXELS = 1 << 28
 _EDGES = (0.5, 99.5)  # percentiles of a volume that become black and white
-_NEAR = 1e-3  # of affines that are the same, in mm
+_NEAR = 0.01  # of a voxel's shortest side: how far apart corners of one grid may be
 
 
 @dataclass(frozen=True)
 class _Slices:
-    """Axial slices (Z, H, W): uint8 pixels, and the value of each voxel's label."""
+    """Axial slices (Z, H, W): uint8 pixels, the value of each voxel's label, and what was stored.
+
+    `spacing`: millimetres from voxel to voxel along Z, H, W.
+    """
 
     pixels: Pixels
     labels: npt.NDArray[np.int64]
+    stored: npt.NDArray[np.float32]
+    spacing: tuple[float, ...]
 
 
 def load_slices(image: Path, label: Path, window: tuple[float, float] | None) -> _Slices:
@@ -52,27 +60,47 @@ def load_slices(image: Path, label: Path, window: tuple[float, float] | None) ->
         If nibabel is not installed.
     """
     (values, where), (labels, there) = (_loaded(path) for path in (image, label))
-    if values.shape != labels.shape or not np.allclose(where, there, atol=_NEAR):
-        raise DataError(
-            f"{label}: {_grid(labels, there)}; expected the grid of {image.name}, "
-            f"{_grid(values, where)}: resample the labels to the image"
-        )
+    _check_same_grid(image, label, (values, where), (labels, there))
     whole = np.rint(labels)
     if not np.array_equal(whole, labels):
         raise DataError(
             f"{label}: has labels that are no whole numbers; expected one number a class: "
             "resample with nearest neighbours"
         )
-    return _Slices(_toned(values, window), whole.astype(np.int64))
+    spacing = tuple(float(mm) for mm in _sides(where)[::-1])
+    return _Slices(_toned(values, window), whole.astype(np.int64), values, spacing)
+
+
+def _check_same_grid(image: Path, label: Path, one: _Placed, other: _Placed) -> None:
+    (values, where), (labels, there) = one, other
+    apart = float(np.abs(_corners(values, where) - _corners(labels, there)).max())
+    if values.shape != labels.shape or not apart <= _NEAR * _sides(where).min():
+        raise DataError(
+            f"{label}: {_grid(labels, there)}; expected the grid of {image.name}, "
+            f"{_grid(values, where)}, whose corners are up to {apart:.3g} mm from it: resample the "
+            "labels to the image"
+        )
+
+
+def _corners(values: npt.NDArray[np.float32], where: npt.NDArray[np.float64]) -> Any:
+    """Return where the middles of the eight outermost voxels lie, in mm: (8, 4)."""
+    last = [side - 1 for side in values.shape[::-1]]  # along x, y, z
+    places = [(*(n * bit for n, bit in zip(last, bits, strict=True)), 1) for bits in _EIGHT]
+    return np.array(places) @ where.T
 
 
 def _grid(values: npt.NDArray[np.float32], where: npt.NDArray[np.float64]) -> str:
     """Say how many voxels there are along z, y, x, and where they lie, both along x, y, z."""
-    sides, first = np.linalg.norm(where[:3, :3], axis=0), where[:3, 3]
+    sides, first = _sides(where), where[:3, 3]
     size, place = (", ".join(f"{mm:.6g}" for mm in found) for found in (sides, first))
     turns = "; ".join(" ".join(f"{cell:.4g}" for cell in row) for row in where[:3, :3] / sides)
     shape = "x".join(map(str, values.shape))
     return f"{shape} voxels of {size} mm from {place} mm along [{turns}]"
+
+
+def _sides(where: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the sides of a voxel along x, y, z in millimetres."""
+    return np.asarray(np.linalg.norm(where[:3, :3], axis=0), np.float64)
 
 
 def _check_orientation(path: Path, volume: Any) -> None:
@@ -103,7 +131,7 @@ def _check_orientation(path: Path, volume: Any) -> None:
         )
 
 
-def _loaded(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+def _loaded(path: Path) -> _Placed:
     """Return a volume as slices (Z, H, W), and where its voxels lie in the patient."""
     need("nibabel", f"{path.name} (NIfTI)")
     import nibabel

@@ -7,17 +7,21 @@ Source: Antonelli et al. 2022, The Medical Segmentation Decathlon.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.data.files.images import Pixels
 from primia_flwr.data.files.listing import cache_folder, locked
+from primia_flwr.data.files.progress import decoded
 from primia_flwr.data.files.volumes import load_slices
+from primia_flwr.data.fingerprint.sums import Counts, counts_of
 from primia_flwr.data.layouts.paired import read_paired
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.reading.common import existing_root
@@ -27,6 +31,8 @@ from primia_flwr.storage.reading import parse_json, read_text, reading
 
 _VERSION = 1
 """Raise with every change of the slices: another version is another folder."""
+
+_Masks = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,39 @@ def _read_msd(cfg: DataConfig, *, seed: int) -> Manifest:
     DataError
         If dataset.json or a volume cannot be read, or a label is none of its classes.
     """
+    classes, _, target = _prepared(cfg)
+    read = replace(cfg, root=str(target), classes=list(classes), mask_values=[])
+    return read_paired(read, seed=seed)
+
+
+def volume_counts(cfg: DataConfig, files: Iterable[str] | None = None) -> tuple[Counts, list[str]]:
+    """Return what the volumes of a folder add up to, and the names of the classes.
+
+    Parameters
+    ----------
+    cfg : DataConfig
+        Of the layout msd, with `volumes.fingerprint`.
+    files : iterable of str, optional
+        Slices, as a manifest of this layout names them: their volumes count; by default all do.
+
+    Raises
+    ------
+    DataError
+        If dataset.json or a volume cannot be read.
+    """
+    classes, cases, target = _prepared(cfg)
+    everything = [case.name for case in cases]
+    names = everything if files is None else {Path(file).parts[1] for file in files}
+    vectors = [parse_json(read_text(_counts_file(target, name))) for name in sorted(names)]
+    return Counts.read(np.sum(vectors, axis=0).tolist()), list(classes)
+
+
+def _prepared(cfg: DataConfig) -> tuple[dict[str, int], list[_Case], Path]:
+    """Return the label of each class, the cases, and the folder of their slices."""
     need("nibabel", "data.layout=msd")
     root = existing_root(cfg)
     classes, cases = _listed(root, cfg)
-    target = _sliced(root, classes, cases, cfg)
-    read = replace(cfg, root=str(target), classes=list(classes), mask_values=[])
-    return read_paired(read, seed=seed)
+    return classes, cases, _sliced(root, classes, cases, cfg)
 
 
 def _listed(root: Path, cfg: DataConfig) -> tuple[dict[str, int], list[_Case]]:
@@ -81,7 +114,10 @@ def _case(root: Path, file: Path, entry: Any) -> _Case:
     for name in (image, label):
         if not (root / name).resolve().is_relative_to(root):
             raise DataError(f"{file}: {name!r:.200} leads out of {root}; expected a path below it")
-    return _Case(Path(image).name.split(".")[0], image, label)
+    case = Path(image).name.split(".")[0]
+    if not case:
+        raise DataError(f"{file}: the image {image!r:.200} has no name; expected e.g. a_1.nii.gz")
+    return _Case(case, image, label)
 
 
 def _sliced(root: Path, classes: dict[str, int], cases: list[_Case], cfg: DataConfig) -> Path:
@@ -94,6 +130,7 @@ def _sliced(root: Path, classes: dict[str, int], cases: list[_Case], cfg: DataCo
         "files": [_stamp(file) for file in files],
         "window": list(cfg.volumes.window),
         "slices": cfg.volumes.slices,
+        **({"levels": list(cfg.volumes.levels)} if cfg.volumes.fingerprint else {}),
     }
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     target = Path(cfg.cache_dir).expanduser().resolve() / f"slices-{key}"
@@ -119,14 +156,18 @@ def _write(
     draft: Path, root: Path, classes: dict[str, int], cases: list[_Case], cfg: DataConfig
 ) -> None:
     written = 0
-    for case in cases:
+    for number, case in enumerate(cases, start=1):
         folders = [draft / kind / case.name for kind in ("images", "masks")]
         for folder in folders:
             folder.mkdir(parents=True)
-        for number, pixels, mask in _slices(root, case, classes, cfg):
+        found, masks = _read(root, case, classes, cfg)
+        for place, pixels, mask in _wanted(found.pixels, masks, cfg):
             for folder, array in zip(folders, (pixels, mask), strict=True):
-                Image.fromarray(array).save(folder / f"{number:04d}.png", compress_level=1)
+                Image.fromarray(array).save(folder / f"{place:04d}.png", compress_level=1)
             written += 1
+        if cfg.volumes.fingerprint:
+            _write_counts(_counts_file(draft, case.name), found, masks, classes, cfg)
+        decoded(number, len(cases))
     if not written:
         raise DataError(
             f"{root}: no slice shows more than the background; expected some, or "
@@ -134,11 +175,8 @@ def _write(
         )
 
 
-def _slices(root: Path, case: _Case, classes: dict[str, int], cfg: DataConfig) -> Iterator[Any]:
-    """Yield number, pixels and mask (H, W) uint8 of the slices that are wanted, from 1.
-
-    A slice of one tone with nothing labelled is never: all patients would share that picture.
-    """
+def _read(root: Path, case: _Case, classes: dict[str, int], cfg: DataConfig) -> tuple[Any, _Masks]:
+    """Return a volume, and the class of each voxel (Z, H, W)."""
     window = (cfg.volumes.window[0], cfg.volumes.window[1]) if cfg.volumes.window else None
     found = load_slices(root / case.image, root / case.label, window)
     values = np.array(list(classes.values()))
@@ -148,10 +186,35 @@ def _slices(root: Path, case: _Case, classes: dict[str, int], cfg: DataConfig) -
             f"{root / case.label}: the label {strange[0]}; expected one of {values.tolist()}, "
             "which dataset.json names"
         )
-    masks = np.searchsorted(values, found.labels).astype(np.uint8)
-    for number, (pixels, mask) in enumerate(zip(found.pixels, masks, strict=True), start=1):
+    return found, np.searchsorted(values, found.labels).astype(np.uint8)
+
+
+def _wanted(volume: Pixels, masks: _Masks, cfg: DataConfig) -> Iterator[Any]:
+    """Yield number, pixels and mask (H, W) uint8 of the slices that are wanted, from 1.
+
+    A slice of one tone with nothing labelled is never: all patients would share that picture.
+    """
+    for number, (pixels, mask) in enumerate(zip(volume, masks, strict=True), start=1):
         if mask.any() or (cfg.volumes.slices == "all" and np.ptp(pixels)):
             yield number, np.ascontiguousarray(pixels), np.ascontiguousarray(mask)
+
+
+def _write_counts(
+    file: Path, found: Any, masks: _Masks, classes: dict[str, int], cfg: DataConfig
+) -> None:
+    counts = counts_of(
+        found.stored,
+        masks,
+        found.spacing,
+        num_classes=len(classes),
+        levels=(cfg.volumes.levels[0], cfg.volumes.levels[1]),
+    )
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(counts.vector()), encoding="utf-8")
+
+
+def _counts_file(folder: Path, case: str) -> Path:
+    return folder / "counts" / f"{case}.json"
 
 
 LAYOUT = _read_msd

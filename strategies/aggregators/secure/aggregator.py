@@ -220,6 +220,7 @@ def _pixel_sums(sums: Mapping[str, Sequence[float]]) -> PixelSums:
         tuple(total / 255**2 for total in sums["squared-levels"]),
         tuple(sums["label-counts"]),
         tuple(sums["side-counts"]),
+        tuple(sums.get(wire.VOLUME_COUNTS, ())),
     )
 
 

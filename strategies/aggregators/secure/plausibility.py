@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from primia_flwr.data.fingerprint.sums import Counts
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.keys import DECLINED, INCOMING, LOCAL, RESTING, WEIGHT
+from primia_flwr.messages.secure import VOLUME_COUNTS
 from primia_flwr.secagg.payload.layout import Layout, Number
 from primia_flwr.secagg.payload.masks import Vector
 from primia_flwr.tasks.task import IMAGES, Task
@@ -81,6 +83,8 @@ def check_plausible(
     if layout.entries:
         _check_words(layout, totals[0], sums[WEIGHT][0], survivors)
     _check_validation(sums, task)
+    if VOLUME_COUNTS in sums:
+        _check_volumes(sums[VOLUME_COUNTS])
     if "levels" in sums:
         _check_noisy_pixels(sums) if noisy else _check_pixels(sums, task)
 
@@ -158,6 +162,15 @@ def _check_pixels(sums: _Sums, task: Task) -> None:
         )
     if by_label > _ROUNDED * count:
         raise _implausible(f"{by_label:g} images of {count:g} pixels", "a pixel or more of each")
+
+
+def _check_volumes(vector: Sequence[float]) -> None:
+    try:
+        Counts.read(vector)
+    except ValueError as error:
+        raise ProtocolError(
+            f"counts of volumes: {error}: sites were told different things, or one sent rubbish"
+        ) from None
 
 
 def _check_noisy_pixels(sums: _Sums) -> None:

@@ -96,6 +96,32 @@ def _with_forms(root: Path, sform: np.ndarray | None, qform: np.ndarray | None) 
     nibabel.save(image, root / "label.nii.gz")
 
 
+def _a_little_aside(root: Path) -> None:
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    affine[0, 3] = 0.03  # more than a hundredth of 2 mm; to three digits the same
+    nibabel.save(nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine), root / "label.nii.gz")
+
+
+def test_a_hundredth_of_a_voxel_is_no_other_grid(tmp_path: Path) -> None:
+    image, affine = saved(tmp_path / "image.nii.gz", marked()), np.diag([2.0, 2.0, 5.0, 1.0])
+    for mm, same in ((0.019, True), (0.021, False)):
+        affine[0, 3] = mm
+        nibabel.save(nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine), tmp_path / "l.nii.gz")
+        if same:
+            load_slices(image, tmp_path / "l.nii.gz", None)
+            continue
+        with pytest.raises(DataError, match=r"corners are up to 0\.021 mm from it"):
+            load_slices(image, tmp_path / "l.nii.gz", None)
+
+
+def test_what_is_small_at_the_corner_is_large_at_the_other(tmp_path: Path) -> None:
+    image, affine = saved(tmp_path / "image.nii.gz", marked()), np.diag([2.0, 2.0, 5.0, 1.0])
+    affine[0, 0] += 0.003  # of the tenth voxel's middle: 0.027 mm
+    nibabel.save(nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine), tmp_path / "l.nii.gz")
+    with pytest.raises(DataError, match=r"corners are up to 0\.027 mm from it"):
+        load_slices(image, tmp_path / "l.nii.gz", None)
+
+
 def _nowhere(root: Path) -> None:
     _with_forms(root, None, None)
 
@@ -156,6 +182,7 @@ def _not_finite(root: Path) -> None:
             _turned_a_little,
             r"along \[0\.8 -0\.6 0; 0\.6 0\.8 0; 0 0 1\]; .* \[1 0 0; 0 1 0; 0 0 1\]",
         ),
+        (_a_little_aside, r"from 0\.03, 0, 0 mm .* corners are up to 0\.03 mm from it"),
         (_nowhere, r"label\.nii\.gz: does not say how its axes lie"),
         (_mirrored, r"label\.nii\.gz: its axes run to RAS by sform and to LAS by qform"),
         (_four_axes, "expected three axes"),
@@ -230,6 +257,13 @@ def _strange_label(root: Path) -> None:
             ),
             "leads out of",
         ),
+        (
+            _json(
+                '{"labels": {"0": "a", "1": "b"}, "training": '
+                '[{"image": "imagesTr/.nii.gz", "label": "y.nii.gz"}]}'
+            ),
+            r"dataset\.json: the image 'imagesTr/\.nii\.gz' has no name",
+        ),
         (lambda root: (root / "in/labelsTr/liver_3.nii.gz").unlink(), "liver_3.nii.gz: cannot be"),
         (_strange_label, r"liver_0\.nii\.gz: the label 7; expected one of \[0, 1, 2\]"),
     ],
@@ -253,6 +287,9 @@ def test_classes_of_the_experiment_are_those_of_the_file(tmp_path: Path) -> None
         ({"window": [1.0]}, r"data\.volumes\.window"),
         ({"window": [5.0, 5.0]}, r"data\.volumes\.window\[1\]"),
         ({"slices": "some"}, r"data\.volumes\.slices"),
+        ({"levels": [1.0]}, r"data\.volumes\.levels has 1 entries"),
+        ({"levels": [1.0, 1.0]}, r"data\.volumes\.levels\[1\]"),
+        ({"levels": [float("nan"), 1.0]}, r"data\.volumes\.levels\[0\]"),
     ],
 )
 def test_a_wrong_key_is_named(changes, words: str) -> None:

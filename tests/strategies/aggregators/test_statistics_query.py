@@ -1,9 +1,12 @@
 import math
+from functools import partial
 
+import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, MetricRecord, RecordDict
 
 from primia_flwr.config.rows import TASKS
+from primia_flwr.data.fingerprint.sums import counts_of
 from primia_flwr.errors import ProtocolError
 from primia_flwr.flower.roster_grid import RosterGrid
 from primia_flwr.runs.history import SiteRow
@@ -53,6 +56,25 @@ def test_sums_are_read():
 def test_impossible_sums_are_refused(changes, reason):
     with pytest.raises(ProtocolError, match=reason):
         read_sums(content(**changes), channels=1, outputs=2, task=TASKS["classification"])
+
+
+def test_counts_of_volumes_come_where_they_are_asked_for():
+    read = partial(read_sums, channels=1, outputs=2, task=TASKS["classification"])
+    volumes = np.zeros((1, 1, 1), np.float32)
+    counts = counts_of(
+        volumes, volumes.astype(np.uint8), (1, 1, 1), num_classes=2, levels=(0.0, 1.0)
+    )
+    vector = [float(n) for n in counts.vector()]
+    found = read(content(volume_counts=vector), volumes=True)
+    assert found.sums.volume_counts == tuple(vector)
+    for asked, given, reason in (
+        (False, vector, f"{len(vector)} counts of volumes; expected 0"),
+        (True, vector[:-1], f"expected {len(vector)}"),
+        (True, [], f"0 counts of volumes; expected {len(vector)}"),
+        (True, [2.0, *vector[1:]], r"1 spacings along z of 2 volume\(s\)"),
+    ):
+        with pytest.raises(ProtocolError, match=reason):
+            read(content(volume_counts=given), volumes=asked)
 
 
 def test_missing_sums_are_refused():

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from primia_flwr.config.experiment.data import VolumesConfig
 from primia_flwr.config.experiment.schema import Experiment
 from primia_flwr.config.experiment.strategy import StrategyConfig
+from primia_flwr.data.fingerprint.sums import counts_of
 from primia_flwr.errors import ProtocolError
 from primia_flwr.messages.secure import report_layout, statistics_layout
 from primia_flwr.secagg.payload.layout import Layout, Number, round_to_digits
@@ -256,6 +258,20 @@ def test_more_images_than_pixels() -> None:
     images = {"label_counts": [14, 0], "side_counts": [0, 0, 14, 0, 0, 0, 0]}
     with implausible("18 images of 8 pixels"):
         check(statistics(), pixels(**images))
+
+
+def test_counts_of_volumes_that_no_volumes_have() -> None:
+    data = replace(EXPERIMENT.data, layout="msd", volumes=VolumesConfig(fingerprint=True))
+    layout = statistics_layout(replace(EXPERIMENT, data=data), 2)
+    zeros = np.zeros((2, 2, 2), np.float32)
+    volume = counts_of(
+        zeros, zeros.astype(np.uint8), (1, 1, 1), num_classes=2, levels=(0.0, 1.0)
+    ).vector()
+    honest = [layout.encode(None, {**PIXELS, "volume-counts": volume})] * 2
+    check(layout, [*honest, layout.encode(None, {**PIXELS, "volume-counts": volume})])
+    with implausible(r"3 spacings along z of 4 volume\(s\)"):
+        lie = [volume[0] + 1, *volume[1:]]
+        check(layout, [*honest, layout.encode(None, {**PIXELS, "volume-counts": lie})])
 
 
 def test_noisy_statistics_are_checked_for_what_noise_leaves() -> None:
