@@ -7,7 +7,7 @@ division by 255.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +127,8 @@ class PixelSums:
             volumes = tuple(float(v) for v in values.get("volume_counts", ()))
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"pixel sums lack {error}; expected the lists {_KEYS}") from error
-        sums = cls(sum(lists["count"]), *(lists[key] for key in _KEYS[1:]), volume_counts=volumes)
+        sums = cls(sum(lists["count"]), *(lists[key] for key in _KEYS[1:]))
+        sums = replace(sums, volume_counts=volumes)
         sums._check(lists)
         return sums
 

@@ -68,12 +68,13 @@ class Counts:
         numbers = np.array(vector, np.float64)
         if not ((np.abs(numbers) <= _MOST).all() and (numbers == np.rint(numbers)).all()):
             raise ValueError(f"numbers that are no counts; expected whole ones up to {_MOST}")
-        whole, at, parts = numbers.astype(np.int64), 1, []
-        for shape in _SHAPES:
-            size = int(np.prod(shape))
-            parts.append(whole[at : at + size].reshape(shape))
-            at += size
-        found = cls(int(whole[0]), *parts, classes=whole[at:])
+        whole = numbers.astype(np.int64)
+        ends = np.cumsum([1, *(int(np.prod(shape)) for shape in _SHAPES)])
+        cases, *parts, classes = np.split(whole, ends)
+        spacings, sides, extents, intensities = (
+            part.reshape(shape) for part, shape in zip(parts, _SHAPES, strict=True)
+        )
+        found = cls(int(cases[0]), spacings, sides, extents, intensities, classes)
         found._check(whole)
         return found
 
