@@ -37,8 +37,9 @@ class LabelledImages:
     images
         (N, C, S, S) uint8; perhaps mapped from a file.
     labels
-        (N,) int64, indices into `classes`; of a task with masks (N, S, S) uint8, one a pixel; of
-        one with several labels an image (N, classes) int8: 1, 0, or -1 where that is unknown.
+        (N,) int64, indices into `classes`; of a task with masks (N, S, S) uint8, one a pixel, of
+        frames side by side (N, S, C * S); of one with several labels an image (N, classes) int8: 1,
+        0, or -1 where that is unknown.
     files, patients
         Path (below the data root) and patient of every image.
     sides

@@ -102,6 +102,12 @@ class PixelSums:
         pairs = zip(self.total_squares, self.mean(), strict=True)
         return tuple(math.sqrt(max(square / self.count - m * m, 0.0)) for square, m in pairs)
 
+    def alike(self) -> "PixelSums":
+        """Return sums whose channels are alike, each the mean of all: slices of a volume are."""
+        channels = len(self.total)
+        total, squares = (math.fsum(sums) / channels for sums in (self.total, self.total_squares))
+        return replace(self, total=(total,) * channels, total_squares=(squares,) * channels)
+
     def to_dict(self) -> dict[str, list[float]]:
         """Plain lists of floats, for a message."""
         return {

@@ -41,7 +41,8 @@ class _RandomStrength(nn.Module):
 
     def forward(self, image: Tensor, *mask: Tensor) -> Any:
         """(C, H, W) uint8 to the same; a mask stays as it is."""
-        return _with(self.change(image, _uniform(self.low, self.high)), mask)
+        strength = _uniform(self.low, self.high)
+        return _with(_frame_by_frame(lambda one: self.change(one, strength), image), mask)
 
 
 class _OnImage(nn.Module):
@@ -74,6 +75,16 @@ class _RandomCropBack(nn.Module):
         resized: Tensor = F.resize(image[window], size, antialias=True)
         moved = [Mask(F.resize(one[window], size, InterpolationMode.NEAREST_EXACT)) for one in mask]
         return _with(resized, moved)
+
+
+def _frame_by_frame(change: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    """Change all frames (C, H, W) of a sequence alike; one or three channels are those of an image.
+
+    Torchvision changes tones of one or three channels only, and here a frame is a channel.
+    """
+    if image.shape[0] in (1, 3):
+        return change(image)
+    return change(image[:, None])[:, 0]
 
 
 def _with(image: Tensor, mask: Sequence[Tensor]) -> Any:
@@ -118,9 +129,14 @@ def build_augmentation(cfg: AugmentationConfig) -> v2.Transform | None:
 
 
 def move_both(augment: Callable[..., Any], image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Change an image (C, H, W), and its mask (H, W) where the geometry changes."""
-    changed, moved = augment(image, Mask(mask[None]))
-    return changed, moved.as_subclass(Tensor)[0]
+    """Change an image (C, H, W), and its mask (H, W) where the geometry changes.
+
+    The mask of a sequence of C frames, (H, C * W), is moved frame by frame, all alike.
+    """
+    frames = mask.shape[1] // image.shape[2]
+    parts = mask.reshape(len(mask), frames, -1).transpose(0, 1)
+    changed, moved = augment(image, Mask(parts))
+    return changed, moved.as_subclass(Tensor).transpose(0, 1).reshape(mask.shape)
 
 
 def mixup(
@@ -177,8 +193,7 @@ def _affine(cfg: AffineConfig) -> nn.Module:
 
 def _equaliser(cfg: EqualiseConfig) -> Callable[[Tensor], Tensor]:
     if cfg.tiles == 1:
-        equalise: Callable[[Tensor], Tensor] = F.equalize
-        return equalise
+        return partial(_frame_by_frame, F.equalize)
     return partial(equalise_tiles, tiles=cfg.tiles, clip=cfg.clip)
 
 

@@ -54,6 +54,8 @@ class Architecture:
         sides of its images are multiples.
     sequences : bool
         Whether the channels of its images are the frames of a sequence.
+    clipped : bool
+        Whether the gradient of each patient can be clipped, as private training does.
     """
 
     build: Builder
@@ -70,6 +72,7 @@ class Architecture:
     has_norm: bool = True
     dense: int = 0
     sequences: bool = False
+    clipped: bool = True
 
     @property
     def has_imagenet(self) -> bool:

@@ -13,6 +13,8 @@ from primia_flwr.models.weights_card import check_start, provenance_of
 from primia_flwr.training.device import derive_seed
 from primia_flwr.training.normalisation import Normalisation
 
+_CLIPPING = ("dp_sgd", "dp_sgd_shared")
+
 
 def first_model(experiment: Experiment, outputs: int) -> nn.Module:
     """Build the model with the experiment's first weights: the same in every process."""
@@ -31,7 +33,8 @@ def check_outputs(experiment: Experiment) -> None:
     ------
     ConfigError
         If one has outputs at each pixel and the other of each image, sides do not fit, nothing of
-        the model would be shared, or it reads sequences and the data are none.
+        the model would be shared, it reads sequences and the data are none, or a private run cannot
+        clip it.
     """
     model, task, size = experiment.model.name, experiment.task, experiment.data.image_size
     multiple = MODELS[model].dense
@@ -46,10 +49,21 @@ def check_outputs(experiment: Experiment) -> None:
             f"data.image_size={size} with model.name={model}; expected a multiple of {multiple}, "
             f"e.g. data.image_size={multiple * max(1, round(size / multiple))}"
         )
-    if MODELS[model].sequences and experiment.data.frames == 1:
+    frames = experiment.data.frames
+    if MODELS[model].sequences and frames == 1:
         raise ConfigError(
             f"data.frames=1 with model.name={model}; expected the number of frames of each "
             "sequence, e.g. data.frames=5, or a model of single images"
+        )
+    if MODELS[model].sequences and multiple and frames % multiple:
+        raise ConfigError(
+            f"data.frames={frames} with model.name={model}; expected a multiple of {multiple}, "
+            f"e.g. data.frames={multiple * -(-frames // multiple)}"
+        )
+    if experiment.privacy.mode in _CLIPPING and not MODELS[model].clipped:
+        raise ConfigError(
+            f"privacy.mode={experiment.privacy.mode} with model.name={model}; expected another "
+            "model or privacy=dp_aggregate: a patient's gradient of its layers cannot be clipped"
         )
     task.loss(experiment.training)
     check_shared(experiment.model, channels=experiment.data.channels)

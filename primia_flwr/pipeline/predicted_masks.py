@@ -14,6 +14,7 @@ from PIL import Image
 from primia_flwr.data.files.images import Pixels, decode
 from primia_flwr.data.files.listing import file_digest
 from primia_flwr.data.files.masks import restore_mask
+from primia_flwr.data.files.sequences import one_picture
 from primia_flwr.errors import DataError
 from primia_flwr.models.card import ModelCard
 from primia_flwr.pipeline.unlabelled import Opinion, is_plausible
@@ -46,8 +47,7 @@ class MaskWriter:
         called = opinion.scores.argmax(dim=0).numpy().astype(np.uint8)
         name = f"{_FOLDER}/{opinion.name}.png" if plausible else ""
         if plausible:
-            height, width = decode(opinion.file).shape[:2]
-            self._write(name, restore_mask(called, (height, width), mode=self.card.resize))
+            self._write(name, self._restored(called, opinion.file))
         shares = np.bincount(called.ravel(), minlength=len(self.card.classes)) / called.size
         return {
             "file": opinion.name,
@@ -60,6 +60,17 @@ class MaskWriter:
             "seconds": round(opinion.seconds, 4),
             "sha256": file_digest(opinion.file),
         }
+
+    def _restored(self, called: Pixels, file: Path) -> Pixels:
+        """Return a mask of the size of its image; of frames, each of its own, side by side."""
+        frames = self.card.frames
+        shown = decode(file) if frames == 1 else one_picture(file, frames)
+        size = (shown.shape[0], shown.shape[1] // frames)
+        parts = [
+            restore_mask(np.ascontiguousarray(part), size, mode=self.card.resize)
+            for part in np.split(called, frames, axis=1)
+        ]
+        return np.concatenate(parts, axis=1)
 
     def _write(self, name: str, mask: Pixels) -> None:
         target = self.output / name

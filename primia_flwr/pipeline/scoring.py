@@ -153,7 +153,7 @@ def explain_model(
     known = read_predictions(folder / "predictions.csv", test.task.judge)
     if test.task.masked:
         rows = test.task.judge.pictured(known, per_class)
-        pictures = {row: picture_of(test.images[row].numpy()) for row in rows}
+        pictures = {row: picture_of(test.images[row].numpy(), frames=card.frames) for row in rows}
         return write_pictures(folder / FOLDER, pictures)
     cases = choose_cases(known.labels, known.outputs, per_class=per_class)
     chosen = test.select([case.index for case in cases])

@@ -71,7 +71,7 @@ def cpu_copy(value: Tensor) -> Tensor:
 def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> None:
     """Move a model to a device, its kernels with the channels last if that is asked for."""
     model.to(device)
-    if channels_last:
+    if channels_last and all(p.dim() < 5 for p in model.parameters()):  # volumes have no such form
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

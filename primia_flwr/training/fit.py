@@ -109,7 +109,9 @@ def _check(
 
 def _check_batches(model: nn.Module, train: LabelledImages, cfg: TrainingConfig) -> None:
     smallest = len(train) // batches_an_epoch(len(train), cfg.batch_size)
-    if smallest == 1 and any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
+    if smallest == 1 and any(
+        isinstance(m, (nn.BatchNorm2d, nn.BatchNorm3d)) for m in model.modules()
+    ):
         raise ConfigError(
             f"training.batch_size={cfg.batch_size} with {len(train)} training images makes "
             "batches of one image, which batch norm cannot use; expected two or more; raise "

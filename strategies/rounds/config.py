@@ -23,7 +23,8 @@ class LoopConfig:
     `asynchronous`: what sites find of a model while they train is of different models; all validate
     every `validate_every` rounds, and at the end. `cross_site`: at the end each site's own model is
     validated at every site. `own_layers`: at the end each site is given the result, to save it with
-    its own layers. `classes`: their names; `levels`: of the fingerprint of volumes.
+    its own layers. `of_volumes`: channels are slices, which are alike. `classes`: their names;
+    `levels`: of the fingerprint of volumes.
     """
 
     federation: FederationConfig
@@ -40,6 +41,7 @@ class LoopConfig:
     asynchronous: bool = False
     validate_every: int = 0
     own_layers: bool = False
+    of_volumes: bool = False
     classes: tuple[str, ...] = ()
     levels: tuple[float, float] = (0.0, 1.0)
 
@@ -74,5 +76,6 @@ class LoopConfig:
             sealed=experiment.aggregation.sealed,
             asynchronous=experiment.aggregation.asynchronous,
             validate_every=experiment.aggregation.validate_every,
+            of_volumes=experiment.data.of_volumes,
             levels=(experiment.data.volumes.levels[0], experiment.data.volumes.levels[1]),
         )

@@ -92,6 +92,7 @@ def normalisation_of(cfg: LoopConfig, sums: PixelSums) -> Normalisation:
     """Return mean and deviation of the pixels: of the sites' sums, or as they are configured."""
     given = cfg.normalisation
     if given.kind == "federated":
+        sums = sums.alike() if cfg.of_volumes else sums
         least = _LEAST_NOISY_STD if cfg.private else 0.0
         return Normalisation(sums.mean(), tuple(max(std, least) for std in sums.std()))
     repeat = cfg.channels if len(given.mean) == len(given.std) == 1 else 1

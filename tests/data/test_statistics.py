@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,16 @@ def test_histogram_of_the_stored_sizes(tmp_path: Path) -> None:
     assert sums.side_counts == (1, 2, 0, 0, 0, 0, 2)
     assert PixelSums.of(data.select([0])).side_counts == (1, 0, 0, 0, 0, 0, 0)
     assert side_bins()[:2] + side_bins()[-1:] == ["below 128", "128-255", "4096 and more"]
+
+
+def test_slices_of_a_volume_are_alike() -> None:
+    slices = np.zeros((1, 2, 1, 2), np.uint8)
+    slices[0, 1] = [[0, 255]]  # the first is black: alone it has no deviation
+    sums = PixelSums.of(labelled(slices)).alike()
+    assert sums.mean() == (0.25, 0.25)
+    # Of 0, 0, 0, 1: 1/4 - 1/16.
+    assert sums.std() == (math.sqrt(3 / 16),) * 2
+    assert sums.count == 2
 
 
 GOOD = {

@@ -34,7 +34,7 @@ def test_off_by_default() -> None:
 
 
 @pytest.mark.parametrize("name", [part.name for part in fields(AugmentationConfig)])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_every_transform_keeps_shape_and_type_and_changes_something(
     name: str, channels: int
 ) -> None:

@@ -33,21 +33,27 @@ ALL_MODELS = [
     for name, norm in product(MODELS, ("batch", "group", "none"))
     if norm in MODELS[name].norms
 ]
-ALL_MODELS += [(name, "group", True) for name in MODELS]
+ALL_MODELS += [(name, "group", True) for name in MODELS if name != "unet3d"]
 
 
 def _model(name: str = "simpleconv", norm: str = "group", ws: bool = False) -> nn.Module:
     cfg = ModelConfig(name=name, norm=norm, weight_standardisation=ws)
-    return build_model(cfg, outputs=3, channels=1, seed=1)
+    return build_model(cfg, outputs=3, channels=_channels(name), seed=1)
 
 
-def _images(count: int, side: int, *, masked: bool = False) -> LabelledImages:
+def _channels(name: str) -> int:
+    return 4 if name == "unet3d" else 1
+
+
+def _images(count: int, side: int, *, masked: bool = False, channels: int = 1) -> LabelledImages:
     drawn = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 1, side, side), generator=drawn, dtype=torch.uint8)
+    shape = (count, channels, side, side)
+    images = torch.randint(0, 256, shape, generator=drawn, dtype=torch.uint8)
     names = tuple(str(n) for n in range(count))
     labels = torch.arange(count) % 3
     if masked:
-        labels = labels.to(torch.uint8)[:, None, None].expand(count, side, side).contiguous()
+        labels = labels.to(torch.uint8)[:, None, None].expand(count, side, channels * side)
+        labels = labels.contiguous()
     task = TASKS["segmentation" if masked else "classification"]
     return LabelledImages(images, labels, names, names, ("a", "b", "c"), task=task)
 
@@ -69,7 +75,7 @@ def test_first_weights_and_what_training_makes_of_them_pass(name: str, norm: str
     recipe = Recipe(training, Normalisation((0.5,), (0.25,)), seed=1)
     fit(
         model,
-        _images(6, 32, masked=bool(MODELS[name].dense)),
+        _images(6, 32, masked=bool(MODELS[name].dense), channels=_channels(name)),
         None,
         recipe,
         LocalPlan(0, steps, max_batches=steps),

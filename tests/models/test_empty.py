@@ -12,11 +12,13 @@ from primia_flwr.models.empty import empty_model
 def test_an_empty_model_draws_nothing_and_is_whole_once_weights_are_loaded(
     name: str, norm: str
 ) -> None:
-    cfg = ModelConfig(name=name, norm=norm, norm_groups=8, weight_standardisation=norm == "group")
+    volumes = name == "unet3d"
+    standard, channels = norm == "group" and not volumes, 4 if volumes else 1
+    cfg = ModelConfig(name=name, norm=norm, norm_groups=8, weight_standardisation=standard)
     before = torch.get_rng_state()
-    model = empty_model(cfg, outputs=3, channels=1)
+    model = empty_model(cfg, outputs=3, channels=channels)
     assert torch.equal(before, torch.get_rng_state())
-    built = build_model(cfg, outputs=3, channels=1, seed=0)
+    built = build_model(cfg, outputs=3, channels=channels, seed=0)
     model.load_state_dict(
         {k: v for k, v in built.state_dict().items() if v.is_floating_point()}, strict=False
     )

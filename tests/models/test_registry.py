@@ -46,6 +46,12 @@ PARAMETERS = {
     + 4 * (256 + 128 + 64 + 32 + 16)
     + 16 * 3
     + 3,
+    # kernels of 3 x 3 x 3, however many the slices are: down, up, norms, head
+    "unet3d": 27 * (8 + 8**2 + 8 * 16 + 16**2 + 16 * 32 + 32**2)
+    + 27 * (48 * 16 + 16**2 + 24 * 8 + 8**2)
+    + 4 * (8 + 16 + 32 + 16 + 8)
+    + 8 * 3
+    + 3,
     # three convolutions, two numbers a norm channel, head; however many the frames are
     "sequence": 9 * (32 + 32 * 64 + 64**2) + 2 * 160 + 64 * 3 + 3,
     # 1 + 2*8 + 8*8 maps of 8 x 8, a linear layer
@@ -56,7 +62,8 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
-        model = build_model(ModelConfig(name=name), outputs=3, channels=1)
+        channels = 4 if name == "unet3d" else 1
+        model = build_model(ModelConfig(name=name), outputs=3, channels=channels)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
 
 
@@ -68,10 +75,13 @@ def test_maps_images_to_logits_and_gives_every_parameter_a_gradient(
 ) -> None:
     if norm not in MODELS[name].norms:
         pytest.skip("it has no such norm")
+    if name == "unet3d":
+        channels = 4  # slices, which come out side by side
     cfg = ModelConfig(name=name, norm=norm, norm_groups=8, pool=pool)
     model = build_model(cfg, outputs=3, channels=channels, seed=0)
     logits = model(torch.rand(2, channels, 64, 64))
-    assert logits.shape == ((2, 3, 64, 64) if MODELS[name].dense else (2, 3))
+    width = 256 if name == "unet3d" else 64
+    assert logits.shape == ((2, 3, 64, width) if MODELS[name].dense else (2, 3))
     (logits - 1).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
@@ -143,7 +153,7 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
     assert not torch.equal(first["features.0.weight"], other["features.0.weight"])
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "scattering"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("scattering", "unet3d")])
 def test_weight_standardisation_replaces_each_convolution_and_no_parameter(name: str) -> None:
     plain = build_model(ModelConfig(name=name, norm="group"), outputs=3, channels=1, seed=0)
     cfg = ModelConfig(name=name, norm="group", weight_standardisation=True)
@@ -198,10 +208,11 @@ def test_image_size_must_survive_the_poolings() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_smallest_image_size_works_and_is_in_the_table(name: str) -> None:
-    model = build_model(ModelConfig(name=name), outputs=2, channels=1, seed=0).eval()
+    channels = 4 if name == "unet3d" else 1
+    model = build_model(ModelConfig(name=name), outputs=2, channels=channels, seed=0).eval()
     side = MODELS[name].min_image_size
-    shape = (1, 2, side, side) if MODELS[name].dense else (1, 2)
-    assert model(torch.rand(1, 1, side, side)).shape == shape
+    shape = (1, 2, side, channels * side) if MODELS[name].dense else (1, 2)
+    assert model(torch.rand(1, channels, side, side)).shape == shape
 
 
 @pytest.mark.parametrize("norm", ["group", "none"])

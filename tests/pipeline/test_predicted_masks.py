@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,19 @@ def test_a_mask_by_hand(tmp_path: Path) -> None:
     assert np.array_equal(mask, wanted)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_masks_of_slices_have_the_size_of_each_and_stand_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((8, 32), np.uint8)).save(tmp_path / "in/x.png")
+    scores = torch.zeros(3, 16, 64, dtype=torch.float64)
+    scores[2, :, 16:32] = 1  # the second of four slices of 16 x 16; it is stored as 8 x 8
+    card = replace(CARD, model=ModelConfig(name="unet3d"), channels=4)
+    row = MaskWriter(tmp_path / "out", card).row(Opinion("x.png", tmp_path / "in/x.png", scores))
+    wanted = np.zeros((8, 32), np.uint8)
+    wanted[:, 8:16] = 2
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / row["mask"])), wanted)
+    assert row["share_cloud"] == 0.25
 
 
 def test_scores_that_are_no_numbers_give_no_mask(tmp_path: Path) -> None:

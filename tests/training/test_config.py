@@ -35,7 +35,7 @@ def test_the_default_file_spells_every_default() -> None:
 def test_model_files_spell_every_key_and_differ_by_name_only(name: str) -> None:
     """Where channels are no multiples of 32, by the groups of their norm, too."""
     written = OmegaConf.load(CONF / "model" / f"{name}.yaml")
-    groups = 8 if name in ("mobilenet_v2", "unet", "unet_resnet18", "unet_small") else 32
+    groups = 8 if name in ("mobilenet_v2", "unet", "unet3d", "unet_resnet18", "unet_small") else 32
     assert written == OmegaConf.structured(ModelConfig(name=name, norm_groups=groups))
 
 

@@ -122,7 +122,6 @@ NOT_RUN = {
     "(synthetic-images.md)",
     "ATMOSPHERE": "Blanquer et al. 2019; files that were not run: [containers](containers.md)",
     "HE-CLSTM": "Yue et al. 2019; measured by itself: [sequences](encrypted-sequences.md)",
-    "NiftyNet": "Gibson et al. 2018; volumes as slices, and their fingerprint: "
-    "[segmentation](segmentation.md); no 3-D U-Net",
+    "NiftyNet": "Gibson et al. 2018; measured by itself: [segmentation](segmentation.md)",
 }
 """Systems of the review without a row, and where else they are measured."""

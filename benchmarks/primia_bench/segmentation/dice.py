@@ -90,7 +90,7 @@ def _arms(folder: Path, count: int, seed: int, args: argparse.Namespace) -> dict
         experiments[arm], made[arm], facts = federated(folder / arm, words)
         took = {"seconds": round(time.monotonic() - began, 1)}
         found |= size_of(experiments[arm]) | {"rounds": args.rounds, "test_images": len(made[arm])}
-        found[arm] = _figures(made[arm]) | facts | took
+        found[arm] = figures(made[arm]) | facts | took
     wanted = [arm for arm in _BASELINES if arm in args.arms]
     names = [_BASELINES[arm] for arm in wanted]
     others: dict[str, Predictions] = {}
@@ -98,9 +98,9 @@ def _arms(folder: Path, count: int, seed: int, args: argparse.Namespace) -> dict
         others = dict(baselines(experiments["federated"], names, batch_size=_POOLED_BATCH))
     if "pooled" in wanted:
         made["pooled"] = others.pop("centralised")
-        found["pooled"] = _figures(made["pooled"])
+        found["pooled"] = figures(made["pooled"])
     if others:
-        each = [_figures(one) for one in others.values()]
+        each = [figures(one) for one in others.values()]
         found["local"] = {"dice": mean(one["dice"] for one in each), "each": each}
     if {"federated", "pooled"} <= made.keys():
         strata = strata_of(made["pooled"])
@@ -109,7 +109,8 @@ def _arms(folder: Path, count: int, seed: int, args: argparse.Namespace) -> dict
     return found
 
 
-def _figures(made: Predictions) -> dict[str, Any]:
+def figures(made: Predictions) -> dict[str, Any]:
+    """Return how good masks are."""
     scores: MaskScores = score_masks(made.labels, made.outputs, made.names)
     of_class = {name: one.dice for name, one in scores.per_class.items()}
     return {"dice": scores.dice, "iou": scores.iou, "hd95": scores.hd95, "dice_of_class": of_class}

@@ -282,7 +282,8 @@ class MixupConfig:
         check_range("data.mixup.alpha", self.alpha, 0, 100, example=0.3, open_low=True)
 
 
-MOST_FRAMES = 16
+MOST_FRAMES = 64
+_MOST_PIXELS = 2048**2  # of all frames with a mask
 
 
 @dataclass
@@ -393,6 +394,11 @@ class DataConfig:
         check_range("data.val_fraction", self.val_fraction, 0.01, 0.9, example=0.15)
         check_range("data.workers", self.workers, 0, 256, example=0)
 
+    @property
+    def of_volumes(self) -> bool:
+        """Whether the frames are slices of a volume, each with a mask."""
+        return self.frames > 1 and TASKS[self.task].masked
+
     def _check_frames(self) -> None:
         check_range("data.frames", self.frames, 1, MOST_FRAMES, example=5)
         if self.frames == 1:
@@ -402,10 +408,10 @@ class DataConfig:
                 f"data.frames={self.frames} with data.channels={self.channels}; expected "
                 "data.channels=1: the frames of a sequence are grey"
             )
-        elif TASKS[self.task].masked:
+        elif TASKS[self.task].masked and self.frames * self.image_size**2 > _MOST_PIXELS:
             raise ConfigError(
-                f"data.frames={self.frames} with data.task={self.task}; expected data.frames=1: "
-                "a sequence has one label, and no mask for each frame"
+                f"data.frames={self.frames} with data.image_size={self.image_size}; expected at "
+                f"most {_MOST_PIXELS:,} pixels of all frames together: give fewer or smaller ones"
             )
         else:
             self.channels = self.frames

@@ -29,7 +29,7 @@ from primia_flwr.data.files.listing import cache_folder, file_digest, locked
 from primia_flwr.data.files.masks import decode_partner, resize_mask
 from primia_flwr.data.files.progress import decoded
 from primia_flwr.data.files.same_picture import same_pictures
-from primia_flwr.data.files.sequences import decode_sequence, resize_each
+from primia_flwr.data.files.sequences import decode_sequence, one_picture, resize_each
 from primia_flwr.data.manifest import Manifest, Sample
 from primia_flwr.errors import DataError
 from primia_flwr.storage.reading import parse_json, read_text, reading
@@ -55,7 +55,7 @@ class Store:
     SHA-256 of its file, hexadecimal. `unreadable` maps the paths that could not be decoded to the
     reason. `pictures` is what `same_pictures` found when the store was written, so that who reads a
     part of it need not look at all; empty in a store of an earlier version. `masks` are the rows of
-    the masks, (1, S, S), under the paths of their images.
+    the masks, (1, S, S), under the paths of their images; those of frames stand side by side.
     """
 
     folder: Path
@@ -120,7 +120,8 @@ def open_store(manifest: Manifest, cfg: DataConfig) -> Store:
     store = _open(images, manifest, cfg)
     if not manifest.mask_values:
         return store
-    masks = _open(_Rows("masks", (1, size, size), partial(_mask, manifest, cfg)), manifest, cfg)
+    shape = (1, size, cfg.frames * size)
+    masks = _open(_Rows("masks", shape, partial(_mask, manifest, cfg)), manifest, cfg)
     return replace(store, masks=masks, unreadable={**masks.unreadable, **store.unreadable})
 
 
@@ -147,10 +148,14 @@ def _image(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
 
 def _mask(manifest: Manifest, cfg: DataConfig, sample: Sample) -> _Row:
     file = manifest.root / sample.mask
-    height, width = decode(manifest.root / sample.path).shape[:2]
-    classes = decode_partner(manifest, sample, (height, width))
-    pixels = resize_mask(classes, cfg.image_size, mode=cfg.resize)
-    return pixels, min(classes.shape), file_digest(file)
+    image = manifest.root / sample.path
+    shown = decode(image) if cfg.frames == 1 else one_picture(image, cfg.frames)
+    classes = decode_partner(manifest, sample, (shown.shape[0], shown.shape[1]))
+    parts = [
+        resize_mask(np.ascontiguousarray(part), cfg.image_size, mode=cfg.resize)
+        for part in np.split(classes, cfg.frames, axis=1)
+    ]
+    return np.concatenate(parts, axis=2), min(parts[0].shape[1:]), file_digest(file)
 
 
 def in_parallel(

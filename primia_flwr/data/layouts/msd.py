@@ -131,6 +131,7 @@ def _sliced(root: Path, classes: dict[str, int], cases: list[_Case], cfg: DataCo
         "window": list(cfg.volumes.window),
         "slices": cfg.volumes.slices,
         **({"levels": list(cfg.volumes.levels)} if cfg.volumes.fingerprint else {}),
+        **({"stack": cfg.frames} if cfg.frames > 1 else {}),
     }
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     target = Path(cfg.cache_dir).expanduser().resolve() / f"slices-{key}"
@@ -161,7 +162,8 @@ def _write(
         for folder in folders:
             folder.mkdir(parents=True)
         found, masks = _read(root, case, classes, cfg)
-        for place, pixels, mask in _wanted(found.pixels, masks, cfg):
+        pictures = _stacks(found.pixels, cfg.frames), _stacks(masks, cfg.frames)
+        for place, pixels, mask in _wanted(*pictures, cfg):
             for folder, array in zip(folders, (pixels, mask), strict=True):
                 Image.fromarray(array).save(folder / f"{place:04d}.png", compress_level=1)
             written += 1
@@ -189,8 +191,26 @@ def _read(root: Path, case: _Case, classes: dict[str, int], cfg: DataConfig) -> 
     return found, np.searchsorted(values, found.labels).astype(np.uint8)
 
 
-def _wanted(volume: Pixels, masks: _Masks, cfg: DataConfig) -> Iterator[Any]:
-    """Yield number, pixels and mask (H, W) uint8 of the slices that are wanted, from 1.
+def _stacks(volume: Pixels, size: int) -> Iterable[Pixels]:
+    """Return the pictures of a volume (Z, H, W): its slices, or stacks of slices side by side.
+
+    The slices of a stack are square, and it has `size` of them: what is added at the sides, and
+    after the last slice, is 0.
+    """
+    if size == 1:
+        return volume
+    number, height, width = volume.shape
+    side = max(height, width)
+    added = (-number % size, side - height, side - width)
+    before = (0, added[1] // 2, added[2] // 2)
+    whole = np.pad(volume, [(a, b - a) for a, b in zip(before, added, strict=True)])
+    return [np.concatenate(whole[at : at + size], axis=1) for at in range(0, len(whole), size)]
+
+
+def _wanted(
+    volume: Iterable[Pixels], masks: Iterable[_Masks], cfg: DataConfig
+) -> Iterator[tuple[int, Pixels, _Masks]]:
+    """Yield number, pixels and mask (H, W) uint8 of the pictures that are wanted, from 1.
 
     A slice of one tone with nothing labelled is never: all patients would share that picture.
     """

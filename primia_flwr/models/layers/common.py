@@ -12,7 +12,7 @@ from primia_flwr.models.layers.scale_shift import ScaleShift
 from primia_flwr.models.layers.weight_standardisation import WSConv2d
 
 # What `norm_layer` makes.
-NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm, ScaleShift)
+NORM_LAYERS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, ScaleShift)
 
 
 class _GlobalMaxPool(nn.Module):

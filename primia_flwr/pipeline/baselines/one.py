@@ -74,6 +74,8 @@ def train(experiment: Experiment, name: str, data: SiteData, step: Step) -> Trai
         As `train_local`.
     """
     sums = PixelSums.of(data.train)
+    if experiment.data.of_volumes:
+        sums = sums.alike()
     model = first_model(experiment, len(data.train.classes))
 
     def on_round(done: BaselineRound) -> None:

@@ -18,7 +18,8 @@ def surface_distances(
     Parameters
     ----------
     true, called : (H, W) bool
-        Regions; what lies outside the image counts as outside both.
+        Regions; what lies outside the image counts as outside both. Of D square slices side by
+        side, (H, D * H), distances go through the volume.
 
     Returns
     -------
@@ -27,6 +28,7 @@ def surface_distances(
     """
     if not true.any() or not called.any():
         return float("nan"), float("nan")
+    true, called = _stacked(true), _stacked(called)
     there, back = _from(true, called), _from(called, true)
     farthest = max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
     return farthest, float(np.concatenate([there, back]).mean())
@@ -42,6 +44,14 @@ def _from(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> FloatA
 
 def _outline(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return the pixels of a region that touch what is outside it, by a side."""
-    padded = np.pad(region, 1)
-    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.asarray(region & ~inside)
+    from scipy.ndimage import binary_erosion
+
+    return np.asarray(region & ~binary_erosion(region))
+
+
+def _stacked(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return square slices side by side as a volume (D, H, W); one slice as it is."""
+    height, width = region.shape
+    if width == height or width % height:
+        return region
+    return np.stack(np.split(region, width // height, axis=1))

@@ -134,6 +134,25 @@ def test_geometry_moves_both_and_tones_the_image_alone(name: str) -> None:
         assert torch.equal(moved, mask)
 
 
+@pytest.mark.parametrize("name", [part.name for part in fields(AugmentationConfig)])
+def test_the_masks_of_frames_move_as_the_frames_do(name: str) -> None:
+    part = getattr(AugmentationConfig(), name)
+    switched = FlipConfig(1.0, 1.0) if name == "flip" else replace(part, probability=1.0)
+    augment = build_augmentation(AugmentationConfig(**{name: switched}))
+    assert augment is not None
+    masks = torch.zeros(4, 64, 64, dtype=torch.uint8)
+    for frame in range(4):
+        masks[frame, 20:50, 5 + 8 * frame : 25 + 8 * frame] = 1
+    torch.manual_seed(1)
+    side_by_side = torch.cat([*masks], dim=1)
+    changed, moved = move_both(augment, 100 * masks, side_by_side)
+    assert (changed.shape, moved.shape) == ((4, 64, 64), (64, 256))
+    for frame, mask in zip(changed, moved.split(64, dim=1), strict=True):
+        if name in _GEOMETRY:
+            assert ((frame > 50) == (mask == 1)).float().mean() > 0.99
+    assert torch.equal(moved, side_by_side) == (name not in _GEOMETRY)
+
+
 def test_an_image_is_changed_alike_with_a_mask_and_without() -> None:
     cfg = AugmentationConfig(
         flip=FlipConfig(0.5, 0.5), crop=CropConfig(1.0), affine=replace(AugmentationConfig().affine,

@@ -237,6 +237,38 @@ def test_cases_are_patients_and_slices_images(tmp_path: Path) -> None:
     assert len(site.train) + len(site.val) == 6
 
 
+def test_stacks_of_slices_are_square_and_of_one_length(tmp_path: Path) -> None:
+    cfg = replace(decathlon(tmp_path), frames=4, channels=4, image_size=16)
+    manifest = read_manifest(cfg, seed=1)
+    # Six slices of 12 x 10 are two stacks of four of 12 x 12, a column added at either side; the
+    # second, which is not labelled, is not taken.
+    assert [s.path for s in manifest.samples] == [f"images/liver_{n}/0001.png" for n in range(6)]
+    pixels, mask = (
+        np.asarray(Image.open(manifest.root / name))
+        for name in (manifest.samples[1].path, manifest.samples[1].mask)
+    )
+    assert pixels.shape == mask.shape == (12, 48)
+    assert np.argwhere(mask == 2).tolist() == [[2, 12 + 1 + 1]]  # in the second slice
+    assert not pixels.reshape(12, 4, 12)[:, :, [0, 11]].any()
+    all_of_them = replace(cfg, volumes=VolumesConfig(window=[0.0, 100.0]))
+    stacks = read_manifest(all_of_them, seed=1)
+    last = np.asarray(Image.open(stacks.root / "images/liver_1/0002.png")).reshape(12, 4, 12)
+    assert last[:, 0].any()
+    assert not last[:, 1:].any()  # air, and two slices of nothing
+    site = load_own_site(replace(cfg, classes=list(manifest.classes)), seed=1, name="x")
+    assert site.train.images.shape[1:] == (4, 16, 16)
+    assert site.train.labels.shape[1:] == (16, 64)
+    where = site.train.labels.reshape(-1, 16, 4, 16).amax(dim=(1, 3))
+    assert (where[:, 1] > 0).all()
+    assert not where[:, [0, 2, 3]].any()
+
+
+def test_a_stack_is_as_high_as_all_slices_need(tmp_path: Path) -> None:
+    cfg = replace(decathlon(tmp_path, cases=2), frames=8, channels=8, image_size=16)
+    (first, _) = read_manifest(cfg, seed=1).samples
+    assert first.path == "images/liver_0/0001.png"
+
+
 def _json(text: str) -> object:
     return lambda root: (root / "in/dataset.json").write_text(text)
 

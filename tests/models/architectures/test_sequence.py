@@ -112,8 +112,8 @@ def test_another_number_of_frames_is_refused() -> None:
 
 
 def test_a_model_of_too_many_frames_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data.frames=17; expected"):
-        build_model(ModelConfig(name="sequence"), outputs=2, channels=17)
+    with pytest.raises(ConfigError, match=r"data.frames=65; expected"):
+        build_model(ModelConfig(name="sequence"), outputs=2, channels=65)
 
 
 def test_a_model_of_single_images_has_no_five_channels() -> None:
@@ -139,10 +139,11 @@ def test_frames_are_channels_and_grey() -> None:
         DataConfig(frames=5, channels=3)
     with pytest.raises(ConfigError, match="channels=5; expected one of 1, 3"):
         DataConfig(channels=5)
-    with pytest.raises(ConfigError, match=r"frames=17; expected a number of at least 1 and"):
-        DataConfig(frames=17)
-    with pytest.raises(ConfigError, match=r"frames=5 with data.task=segmentation"):
-        DataConfig(frames=5, task="segmentation")
+    with pytest.raises(ConfigError, match=r"frames=65; expected a number of at least 1 and"):
+        DataConfig(frames=65)
+    with pytest.raises(ConfigError, match=r"frames=64 with data.image_size=512; expected at most"):
+        DataConfig(frames=64, task="segmentation", image_size=512)  # four times 2048 x 2048
+    assert DataConfig(frames=64, task="segmentation", image_size=256).channels == 64
 
 
 def test_data_and_model_must_agree_on_sequences() -> None:

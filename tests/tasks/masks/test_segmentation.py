@@ -156,6 +156,20 @@ def test_distances_of_squares_by_hand():
     assert np.isnan(surface_distances(square(4, 4), square(4, 0))).all()
 
 
+def test_distances_of_slices_side_by_side_go_through_the_volume():
+    # Four slices of 6 x 6: a voxel in the first, and one two slices on and one to the right.
+    true, called = np.zeros((6, 24), bool), np.zeros((6, 24), bool)
+    true[2, 1], called[2, 2 * 6 + 2] = True, True
+    assert surface_distances(true, called) == pytest.approx((math.sqrt(5), math.sqrt(5)))
+    # A voxel that touches what is outside in another slice only is of the outline: 27 but the one
+    # in the middle, against that one: 6 at 1, 12 at √2, 8 at √3, and back 1.
+    cube, middle = np.zeros((4, 6, 6), bool), np.zeros((4, 6, 6), bool)
+    cube[:3, 1:4, 1:4], middle[1, 2, 2] = True, True
+    farthest, mean = surface_distances(*(np.concatenate(one, axis=1) for one in (cube, middle)))
+    assert farthest == pytest.approx(math.sqrt(3))
+    assert mean == pytest.approx((6 + 12 * math.sqrt(2) + 8 * math.sqrt(3) + 1) / 27)
+
+
 def test_dice_of_a_class_that_is_nowhere_is_not_defined():
     assert np.isnan(dice_of(confusion_of(TRUE, CALLED, 3))[1, 2])
 
