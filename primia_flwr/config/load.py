@@ -206,6 +206,8 @@ def deciding_settings(experiment: Experiment) -> dict[str, Any]:
         del settings["model"]["shared"]
     if experiment.data.frames == 1:
         del settings["data"]["frames"], settings["model"]["temporal"]
+    if not experiment.data.volumes.fingerprint:
+        del settings["data"]["volumes"]["fingerprint"], settings["data"]["volumes"]["levels"]
     if not experiment.search.enabled:
         del settings["search"]
     if experiment.deployment.kind == "deployment" and not experiment.deployment.trial:

@@ -1,8 +1,8 @@
 """Dice of a 3-D U-Net on deformed brains: three sites with secure sums, beside pooled and local.
 
 Each case is the ICBM 152 template, deformed, with other tones and noise, as NIfTI in the layout of
-the Medical Segmentation Decathlon; grey and white matter are to be found. Secure and plain runs
-must end in the same model, and the sites' fingerprint must be that of all training volumes.
+the Medical Segmentation Decathlon; grey and white matter are to be found. The sites' fingerprint
+must be that of all training volumes. A seed that stands in `--output` is not run again.
 
     pip install --no-deps nilearn     # brings the template
     python -m primia_bench.segmentation.volumes --seeds 1 2 3 --output results/out.json
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=30)
     parser.add_argument("--side", type=int, default=32, help="voxels along each side")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--local", action="store_true", help="each site by itself, too")
     parser.add_argument("--templates", type=Path, help="folder of the template's files")
     parser.add_argument("--words", nargs="*", default=[], help="more words of the experiment")
     parser.add_argument("--output", default="")
@@ -54,14 +55,23 @@ def main() -> None:
     template = read_template(args.templates or _of_nilearn(), args.side)
     asked = {key: getattr(args, key) for key in ("cases", "side", "rounds", "words")}
     result: dict[str, Any] = {
-        "benchmark": "segmentation_volumes", "machine": describe_machine(), **asked, "runs": [],
+        "benchmark": "segmentation_volumes", "machine": describe_machine(), **asked,
+        "runs": _known(args.output, asked),
     }  # fmt: skip
-    for seed in args.seeds:
+    for seed in sorted({*args.seeds} - {run["seed"] for run in result["runs"]}):
         with tempfile.TemporaryDirectory() as folder:
             result["runs"].append(_arms(Path(folder), template, seed, args))
-        result |= _verdict(result["runs"])
         save(result, args.output)
-    publish(result, args.output)
+    publish(result | _verdict(result["runs"]), args.output)
+
+
+def _known(file: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the runs of a file that was measured with the same settings."""
+    if not file or not Path(file).is_file():
+        return []
+    found = read_json(Path(file))
+    same = all(found.get(key) == value for key, value in asked.items())
+    return list(found["runs"]) if same else []
 
 
 def read_template(folder: Path, side: int) -> dict[str, _Volume]:
@@ -126,18 +136,15 @@ def _arms(
         "baselines=[]", *args.words,
     )  # fmt: skip
     found: dict[str, Any] = {"seed": seed}
-    for arm in ("secure", "plain"):
-        began = time.monotonic()
-        experiment, made, facts = federated(folder / arm, [*words, f"aggregation={arm}"])
-        seconds = {"seconds": round(time.monotonic() - began, 1)}
-        found[arm] = figures(made) | facts | seconds
-    files = [folder / arm / "model.safetensors" for arm in ("secure", "plain")]
-    found["test_cases"] = len(made)
-    found["same_model_as_plain"] = files[0].read_bytes() == files[1].read_bytes()
-    found["same_fingerprint_as_pooled"] = _same_fingerprint(experiment, folder / "secure")
-    others = dict(baselines(experiment, ["local", "centralised"], batch_size=_POOLED_BATCH))
+    began = time.monotonic()
+    experiment, made, facts = federated(folder / "run", words)
+    seconds = {"seconds": round(time.monotonic() - began, 1)}
+    found["secure"], found["test_cases"] = figures(made) | facts | seconds, len(made)
+    found["same_fingerprint_as_pooled"] = _same_fingerprint(experiment, folder / "run")
+    names = ["local", "centralised"] if args.local else ["centralised"]
+    others = dict(baselines(experiment, names, batch_size=_POOLED_BATCH))
     found["pooled"] = figures(others.pop("centralised"))
-    found["local"] = [figures(one) for one in others.values()]
+    found |= {"local": [figures(one) for one in others.values()]} if args.local else {}
     return found
 
 

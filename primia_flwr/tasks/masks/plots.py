@@ -1,5 +1,6 @@
 """The pictures of one segmentation: Dice of each image, and the masks of single ones."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,14 +71,27 @@ def single_cases(predictions: Predictions) -> Plot:
 
 
 def _draw(axes: Axes, predictions: Predictions, row: int) -> None:
-    true, called = predictions.labels[row], predictions.outputs[row]
+    true, called = _in_rows(predictions.labels[row]), _in_rows(predictions.outputs[row])
     picture, classes = predictions.pictures.get(row), len(predictions.names)
+    picture = None if picture is None else _in_rows(picture)
     if picture is None:
         axes.imshow(true, cmap="Greys", vmin=0, vmax=2 * classes, interpolation="none")
     else:
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
         _outlines(axes, true, classes, ["white"], width=2.6)
     _outlines(axes, called, classes, COLOURS, width=1.4)
+
+
+def _in_rows(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return square slices side by side (H, D * H) as about as many rows as columns."""
+    height, width = picture.shape[:2]
+    slices = width // height
+    if slices < 2 or width % height:
+        return picture
+    a_row = math.ceil(math.sqrt(slices))
+    missing = np.zeros((height, (-slices % a_row) * height), picture.dtype)
+    whole = np.concatenate([picture, missing], axis=1)
+    return np.concatenate(np.split(whole, whole.shape[1] // (a_row * height), axis=1))
 
 
 def _outlines(

@@ -158,6 +158,7 @@ def test_data_and_model_must_agree_on_sequences() -> None:
 
 def test_an_experiment_without_sequences_is_the_one_that_it_was() -> None:
     plain = deciding_settings(Experiment())
+    assert plain["data"]["volumes"] == {"window": [], "slices": "all"}
     assert "frames" not in plain["data"]
     assert "temporal" not in plain["model"]
     of_five = Experiment(data=DataConfig(frames=5), model=ModelConfig(name="sequence"))

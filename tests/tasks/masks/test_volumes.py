@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from primia_flwr.runs.metadata import read_json
+from primia_flwr.tasks.masks.plots import _in_rows
 from tests.data.layouts.test_msd import decathlon
 from tests.e2e.in_memory import without_processes
 from tests.e2e.runner import InProcess, last_json
@@ -68,3 +69,10 @@ def test_a_mistake_is_one_sentence(
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_slices_are_drawn_in_rows() -> None:
+    stack = np.repeat(np.arange(1, 6), 2)[None].repeat(2, axis=0)  # five slices of 2 x 2
+    rows = _in_rows(stack)
+    assert rows.tolist() == [[1, 1, 2, 2, 3, 3]] * 2 + [[4, 4, 5, 5, 0, 0]] * 2
+    assert _in_rows(stack[:, :2]).shape == (2, 2)
