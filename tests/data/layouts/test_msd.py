@@ -213,8 +213,8 @@ def test_what_is_no_pair_of_volumes_is_named(tmp_path: Path, harm, words: str) -
         load_slices(image, tmp_path / "label.nii.gz", None)
 
 
-def decathlon(root: Path, cases: int = 6) -> DataConfig:
-    for number in range(cases):
+def decathlon(root: Path, cases: int = 6, first: int = 0) -> DataConfig:
+    for number in range(first, first + cases):
         labels = marked(1 + number % 2).astype(np.uint8)
         image = np.random.default_rng(number).uniform(0, 100, SIZE).astype(np.float32)
         image[:, :, 5] = 0  # air
@@ -224,7 +224,7 @@ def decathlon(root: Path, cases: int = 6) -> DataConfig:
         "labels": {"0": "background", "2": "tumour", "1": "liver"},
         "training": [
             {"image": f"./imagesTr/liver_{n}.nii.gz", "label": f"./labelsTr/liver_{n}.nii.gz"}
-            for n in range(cases)
+            for n in range(first, first + cases)
         ],
     }
     (root / "in/dataset.json").write_text(json.dumps(about))
