@@ -46,11 +46,11 @@ class OpenSite:
 
     `folder` is private to the site; `simulated` sites also write their progress into it, for the
     live view of the same machine. `min_round_images`: with fewer training images it takes no part
-    in a round. `count_digits`: significant digits of its weight. `initial_weights`: SHA-256 of
-    models that none of the site's patients were in the training of. `limits`: epsilons that single
-    patients allow, of those who take part in private runs only. `known_weights`: every run must
-    begin with weights that the site knows. `trial`: in a search, the number of the configuration
-    that `experiment` is.
+    in a round; `min_volumes`: with fewer it does not count its volumes. `count_digits`: significant
+    digits of its weight. `initial_weights`: SHA-256 of models that none of the site's patients were
+    in the training of. `limits`: epsilons that single patients allow, of those who take part in
+    private runs only. `known_weights`: every run must begin with weights that the site knows.
+    `trial`: in a search, the number of the configuration that `experiment` is.
     """
 
     name: str
@@ -61,6 +61,7 @@ class OpenSite:
     simulated: bool
     budget: Budget
     min_round_images: int = 1
+    min_volumes: int = 1
     count_digits: int = 2
     initial_weights: tuple[str, ...] = ()
     known_weights: bool = False
@@ -159,6 +160,7 @@ def _deployed(text: str, site_file: Path) -> OpenSite:
         simulated=False,
         budget=Budget(policy.privacy_folder, unit, most, policy.privacy_delta),
         min_round_images=policy.min_round_images,
+        min_volumes=policy.min_fingerprint_volumes,
         count_digits=policy.count_digits,
         initial_weights=tuple(policy.initial_weights),
         limits=limits.limited,

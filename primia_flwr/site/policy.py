@@ -72,7 +72,8 @@ class SitePolicy:
     `allow_other_survivors`: answer sums over any lists of sites, whose differences show single
     sites; `allow_mixed_rounds`: be in a sum over updates of different rounds' models, so that a
     coordinator that lies about the other models can show this site's update; `allow_fingerprint`:
-    let spacings, sizes and intensities of this site's volumes be counted into the run's sums;
+    let spacings, sizes and intensities of this site's volumes be counted into the run's sums, if it
+    trains on `min_fingerprint_volumes` or more: with fewer it does not answer;
     `member_lists_since`: lists answered before this day do not count (a site came or
     left for good, and the staff agrees); `allow_sparse_graph`: take part where sites mask with some
     others only, which holds against a coordinator that keeps to the protocol, and then with
@@ -128,6 +129,7 @@ class SitePolicy:
     allow_other_survivors: bool = False
     allow_mixed_rounds: bool = False
     allow_fingerprint: bool = False
+    min_fingerprint_volumes: int = 4
     member_lists_since: str = ""
     allow_sparse_graph: bool = False
     sparse_min_survivors: int = 100
@@ -165,6 +167,7 @@ class SitePolicy:
         check_range("min_survivors", self.min_survivors, 2, 1000, example=3)
         check_range("max_colluding", self.max_colluding, 0, 1000, example=1)
         check_range("min_round_images", self.min_round_images, 1, 10**6, example=4)
+        check_range("min_fingerprint_volumes", self.min_fingerprint_volumes, 1, 10**6, example=4)
         check_range("sparse_min_survivors", self.sparse_min_survivors, 3, 1000, example=100)
         check_range("sparse_max_colluding", self.sparse_max_colluding, 0, 1000, example=10)
         check_day("member_lists_since", self.member_lists_since)

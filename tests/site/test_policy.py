@@ -33,6 +33,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("min_sites: two", ["min_sites='two'", "a whole number"]),
         ("min_sites: true", ["min_sites=True", "a whole number"]),
         ("accept_two: 1", ["accept_two=1", "true or false"]),
+        ("min_fingerprint_volumes: 0", ["min_fingerprint_volumes=0", "at least 1"]),
         ("min_sites: 0", ["min_sites=0", "at least 1"]),
         ("approved_bundles: 3fa9", ["approved_bundles='3fa9'", "a list of str"]),
         ("approved_bundles: [3fa9]", ["approved_bundles='3fa9'", "64 hex digits"]),

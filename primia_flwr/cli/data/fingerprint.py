@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,13 +13,15 @@ from rich.table import Table
 
 from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.storage.atomic import write_result
 from primia_flwr.storage.printable import printable
 
 
 @dataclass
 class _FingerprintConfig:
-    """Arguments of `primia data fingerprint`."""
+    """Arguments of `primia data fingerprint`; `output`: a JSON file for what is printed."""
 
+    output: str = ""
     quiet: bool = False
     data: DataConfig = field(default_factory=DataConfig)
 
@@ -38,9 +41,15 @@ def _run(cfg: _FingerprintConfig) -> dict[str, Any]:
         with telling(lambda done, total: bar.update(task, completed=done, total=total)):
             counts, classes = volume_counts(data)
     first, last = cfg.data.volumes.levels
-    found = fingerprint(counts, classes, (first, last))
+    found = {
+        "root": cfg.data.root,
+        "levels": [first, last],
+        **fingerprint(counts, classes, (first, last)),
+    }
+    if cfg.output:
+        write_result(Path(cfg.output).expanduser(), found)
     _show(found, Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False))
-    return {"root": cfg.data.root, "levels": [first, last], **found}
+    return found
 
 
 def _show(found: Mapping[str, Any], console: Console) -> None:
@@ -78,7 +87,7 @@ COMMAND = Command(
     summary="spacings, sizes and intensities of volumes, and the settings that suit them",
     examples=(
         "primia data fingerprint data.root=Task03_Liver",
-        "primia data fingerprint data.root=Task03_Liver quiet=true > fingerprint.json",
+        "primia data fingerprint data.root=Task03_Liver output=fingerprint.json",
         "primia data fingerprint data.root=Task04_Hippocampus 'data.volumes.levels=[0,4095]'",
     ),
     config_name="commands/data/fingerprint",

@@ -7,6 +7,7 @@ from primia_flwr.cli.command import Command
 from primia_flwr.cli.train.live import LiveView
 from primia_flwr.cli.train.train import new_run_dir, show_result
 from primia_flwr.config.experiment.schema import Experiment
+from primia_flwr.errors import ConfigError
 from primia_flwr.pipeline.needed import check_extras, check_new_folder
 from primia_flwr.storage.atomic import make_folder
 
@@ -19,6 +20,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
     PrimiaError
         As `run_trial`.
     """
+    if experiment.data.volumes.fingerprint:
+        raise ConfigError(
+            "data.volumes.fingerprint=true in a trial; expected false, or primia train: sites of a "
+            "trial read slices by a manifest, and only a folder of volumes tells spacings"
+        )
     if experiment.output_dir:
         check_new_folder(Path(experiment.output_dir), "output_dir")
     check_extras(experiment, own_sites=True)

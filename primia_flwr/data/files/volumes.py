@@ -92,10 +92,15 @@ def _corners(values: npt.NDArray[np.float32], where: npt.NDArray[np.float64]) ->
 def _grid(values: npt.NDArray[np.float32], where: npt.NDArray[np.float64]) -> str:
     """Say how many voxels there are along z, y, x, and where they lie, both along x, y, z."""
     sides, first = _sides(where), where[:3, 3]
-    size, place = (", ".join(f"{mm:.6g}" for mm in found) for found in (sides, first))
-    turns = "; ".join(" ".join(f"{cell:.4g}" for cell in row) for row in where[:3, :3] / sides)
+    size, place = (", ".join(map(_digits, found)) for found in (sides, first))
+    turns = "; ".join(" ".join(map(_digits, row)) for row in where[:3, :3] / sides)
     shape = "x".join(map(str, values.shape))
     return f"{shape} voxels of {size} mm from {place} mm along [{turns}]"
+
+
+def _digits(number: float) -> str:
+    """Write a number of an affine with all digits that a header's float32 has."""
+    return f"{round(float(number), 7) + 0:.7g}"
 
 
 def _sides(where: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from primia_flwr.data.fingerprint.patch import patch_size
 from primia_flwr.data.fingerprint.sums import (
     AXES,
     EXTENTS,
@@ -115,11 +116,13 @@ def _suggested(
     if not intensity:
         return {}
     target = _target(spacing, extent)
-    voxels = {axis: round(extent[axis]["p50"] / target[axis]) for axis in AXES}
+    voxels = {axis: max(round(extent[axis]["p50"] / target[axis]), 1) for axis in AXES}
+    patch = patch_size([target[axis] for axis in AXES], [voxels[axis] for axis in AXES])
     side = max(voxels["y"], voxels["x"])
     return {
         "spacing_mm": target,
         "voxels": voxels,
+        "patch": dict(zip(AXES, patch, strict=True)),
         "data.volumes.window": [round(intensity["p0.5"], 4), round(intensity["p99.5"], 4)],
         "data.image_size": max(_MULTIPLE, _MULTIPLE * math.ceil(side / _MULTIPLE)),
     }

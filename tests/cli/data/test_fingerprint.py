@@ -30,6 +30,12 @@ def test_a_folder_is_told_of(
     assert found["labelled_voxels"] == {"background": 6 * 719, "liver": 3, "tumour": 3}
     assert [found["voxels"][axis]["p50"] for axis in "zyx"] == [8, 16, 8]  # 5, 12, 10 to eighths
     assert "suggested data.volumes.window" in err
+    assert found["suggested"]["patch"].keys() == {"z", "y", "x"}
+    code, _, _ = type_in(
+        capsys, "data.root=in", "data.volumes.levels=[0,4095]", "output=found.json"
+    )
+    assert code == 0
+    assert json.loads((tmp_path / "found.json").read_text()) == found
     # Off in this command, it would have nothing to do.
     again = type_in(capsys, "data.root=in", "data.volumes.levels=[0,4095]",
                     "data.volumes.fingerprint=false")  # fmt: skip
@@ -40,6 +46,7 @@ def test_a_folder_is_told_of(
     ("word", "said"),
     [
         ("data.root=nowhere", "expected an existing folder"),
+        ("output=nowhere/found.json", "found.json cannot be written (No such file or directory)"),
         ("data.layout=folder", "expected data.layout=msd"),
         ("data.volumes.levels=[1]", "data.volumes.levels has 1 entries"),
         ("data.volumes.levels=[2,1]", "expected a number above 2.0"),

@@ -106,6 +106,7 @@ def test_a_fingerprint_by_hand() -> None:
     # 4.97 mm are more than 3 times 1 mm, and 8 slices less than a third of 64: the 10th percentile
     assert facts["suggested"]["spacing_mm"] == {"z": round(1.02**81, 4), "y": 1, "x": 1}
     assert facts["suggested"]["data.image_size"] == 64
+    assert facts["suggested"]["patch"] == {"z": 8, "y": 64, "x": 64}
 
 
 def test_slices_far_apart_take_the_tenth_percentile() -> None:

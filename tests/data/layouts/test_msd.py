@@ -114,6 +114,19 @@ def test_a_hundredth_of_a_voxel_is_no_other_grid(tmp_path: Path) -> None:
             load_slices(image, tmp_path / "l.nii.gz", None)
 
 
+def test_directions_that_differ_read_differently(tmp_path: Path) -> None:
+    # Voxels 500 mm wide: turned by 0.0001, the far corner is 0.55 mm away; 2 mm are no 0.02.
+    affine = np.diag([500.0, 500.0, 2.0, 1.0])
+    for name, turn in (("image", 0.0), ("label", 1e-4)):
+        cos, sin = np.cos(0.5 + turn), np.sin(0.5 + turn)
+        affine[:2, :2] = 500 * np.array([[cos, -sin], [sin, cos]])
+        grid = nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine)
+        nibabel.save(grid, tmp_path / f"{name}.nii.gz")
+    # cos and sin of 0.5 and of 0.5001, whose first four digits are 0.8776 or 0.8775, and 0.4795
+    with pytest.raises(DataError, match=r"\[0\.8775346 -0\.4795133 0; .*\[0\.8775826 -0\.4794255"):
+        load_slices(tmp_path / "image.nii.gz", tmp_path / "label.nii.gz", None)
+
+
 def test_what_is_small_at_the_corner_is_large_at_the_other(tmp_path: Path) -> None:
     image, affine = saved(tmp_path / "image.nii.gz", marked()), np.diag([2.0, 2.0, 5.0, 1.0])
     affine[0, 0] += 0.003  # of the tenth voxel's middle: 0.027 mm
@@ -200,8 +213,8 @@ def test_what_is_no_pair_of_volumes_is_named(tmp_path: Path, harm, words: str) -
         load_slices(image, tmp_path / "label.nii.gz", None)
 
 
-def decathlon(root: Path, cases: int = 6) -> DataConfig:
-    for number in range(cases):
+def decathlon(root: Path, cases: int = 6, first: int = 0) -> DataConfig:
+    for number in range(first, first + cases):
         labels = marked(1 + number % 2).astype(np.uint8)
         image = np.random.default_rng(number).uniform(0, 100, SIZE).astype(np.float32)
         image[:, :, 5] = 0  # air
@@ -211,7 +224,7 @@ def decathlon(root: Path, cases: int = 6) -> DataConfig:
         "labels": {"0": "background", "2": "tumour", "1": "liver"},
         "training": [
             {"image": f"./imagesTr/liver_{n}.nii.gz", "label": f"./labelsTr/liver_{n}.nii.gz"}
-            for n in range(cases)
+            for n in range(first, first + cases)
         ],
     }
     (root / "in/dataset.json").write_text(json.dumps(about))

@@ -66,3 +66,11 @@ def test_where_exact_counts_may_not_leave(
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_has_no_folders_of_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = InProcess(tmp_path)("federation", "trial", *WORDS, "output_dir=run")
+    assert done.returncode == 2
+    assert "data.volumes.fingerprint=true in a trial; expected false" in done.stderr
+    assert not (tmp_path / "run").exists()
