@@ -13,8 +13,9 @@ from rich.table import Table
 
 from primia_flwr.cli.command import Command
 from primia_flwr.config.experiment.data import DataConfig
+from primia_flwr.errors import ConfigError
 from primia_flwr.storage.atomic import write_result
-from primia_flwr.storage.printable import printable
+from primia_flwr.storage.printable import printable, shown
 
 
 @dataclass
@@ -24,6 +25,15 @@ class _FingerprintConfig:
     output: str = ""
     quiet: bool = False
     data: DataConfig = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        file = Path(self.output)
+        writable = file.suffix == ".json" and file.parent.is_dir() and not file.is_dir()
+        if self.output and not writable:
+            raise ConfigError(
+                f"output={shown(self.output, limit=80)}; expected a file that ends in .json, in a "
+                "folder that exists, e.g. fingerprint.json"
+            )
 
 
 def _run(cfg: _FingerprintConfig) -> dict[str, Any]:
@@ -47,7 +57,7 @@ def _run(cfg: _FingerprintConfig) -> dict[str, Any]:
         **fingerprint(counts, classes, (first, last)),
     }
     if cfg.output:
-        write_result(Path(cfg.output).expanduser(), found)
+        write_result(Path(cfg.output), found)
     _show(found, Console(file=sys.stderr if cfg.quiet else sys.stdout, emoji=False))
     return found
 

@@ -21,7 +21,7 @@ from primia_flwr.data.files.images import Pixels
 from primia_flwr.data.files.listing import cache_folder, locked
 from primia_flwr.data.files.progress import decoded
 from primia_flwr.data.files.volumes import load_slices
-from primia_flwr.data.fingerprint.sums import Counts, counts_of
+from primia_flwr.data.fingerprint.sums import Counts, counts_of, length
 from primia_flwr.data.layouts.paired import read_paired
 from primia_flwr.data.manifest import Manifest
 from primia_flwr.data.reading.common import existing_root
@@ -75,8 +75,9 @@ def volume_counts(cfg: DataConfig, files: Iterable[str] | None = None) -> tuple[
     classes, cases, target = _prepared(cfg)
     everything = [case.name for case in cases]
     names = everything if files is None else {Path(file).parts[1] for file in files}
-    vectors = [parse_json(read_text(_counts_file(target, name))) for name in sorted(names)]
-    return Counts.read(np.sum(vectors, axis=0).tolist()), list(classes)
+    size = length(len(classes))
+    vectors = [_counted(_counts_file(target, name), size) for name in sorted(names)]
+    return Counts.read(np.sum([[0] * size, *vectors], axis=0).tolist()), list(classes)
 
 
 def _prepared(cfg: DataConfig) -> tuple[dict[str, int], list[_Case], Path]:
@@ -231,6 +232,17 @@ def _write_counts(
     )
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(counts.vector()), encoding="utf-8")
+
+
+def _counted(file: Path, size: int) -> list[int]:
+    """Read the counts of one volume that lie in the cache, so many numbers."""
+    expected = f"counts of one volume: delete {file.parents[1]}, and they are counted again"
+    with reading(file, error=DataError, expected=expected):
+        counts = Counts.read(parse_json(read_text(file)))
+        vector = counts.vector()
+        if len(vector) != size or counts.cases != 1:
+            raise ValueError(f"{len(vector)} numbers of {counts.cases} volume(s), not {size} of 1")
+    return vector
 
 
 def _counts_file(folder: Path, case: str) -> Path:

@@ -46,7 +46,13 @@ def test_a_folder_is_told_of(
     ("word", "said"),
     [
         ("data.root=nowhere", "expected an existing folder"),
-        ("output=nowhere/found.json", "found.json cannot be written (No such file or directory)"),
+        (
+            "output=nowhere/found.json",
+            "expected a file that ends in .json, in a folder that exists",
+        ),
+        ("output=.", "expected a file that ends in .json, in a folder that exists"),
+        ("output=found.txt", "output='found.txt'; expected a file that ends in .json"),
+        ("output=folder.json", "output='folder.json'; expected a file that ends in .json"),
         ("data.layout=folder", "expected data.layout=msd"),
         ("data.volumes.levels=[1]", "data.volumes.levels has 1 entries"),
         ("data.volumes.levels=[2,1]", "expected a number above 2.0"),
@@ -61,6 +67,7 @@ def test_a_mistake_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     decathlon(tmp_path)
+    (tmp_path / "folder.json").mkdir()
     code, out, err = type_in(capsys, "data.root=in", word)
     assert (code, out) == (2, "")
     assert said in err

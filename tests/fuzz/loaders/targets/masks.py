@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 from primia_flwr.config.experiment.data import DataConfig
 from primia_flwr.data.files.masks import decode_mask
 from primia_flwr.data.files.volumes import load_slices
-from primia_flwr.data.layouts.msd import _listed
+from primia_flwr.data.fingerprint.sums import length
+from primia_flwr.data.layouts.msd import _counted, _listed, volume_counts
 from primia_flwr.tasks.masks.runs import from_runs, to_runs
 from tests.data.files.segments.writing import KINDS, write_image, write_segments
 from tests.data.layouts.test_msd import decathlon, marked, saved
@@ -65,3 +67,14 @@ def decathlon_list(folder: Path) -> Made:
     seed = file.read_bytes()
     assert json.loads(seed)
     return Made(lambda raw: (put(file, raw), _listed(root, cfg)), [seed])
+
+
+@target("counts of a volume")
+def counts(folder: Path) -> Made:
+    cfg = decathlon(folder, cases=1)
+    cfg = replace(cfg, volumes=replace(cfg.volumes, fingerprint=True))
+    volume_counts(cfg)
+    (file,) = Path(cfg.cache_dir).glob("*/counts/*.json")
+    copy = folder / "copy/counts/x.json"
+    copy.parent.mkdir(parents=True)
+    return Made(lambda raw: _counted(put(copy, raw), length(3)), [file.read_bytes()])
