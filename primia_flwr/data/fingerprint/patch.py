@@ -29,12 +29,17 @@ def patch_size(spacing: Sequence[float], shape: Sequence[int]) -> list[int]:
     steps = _steps(spacing, least)
     sides = _padded(least, steps)
     while math.prod(sides) > MOST_VOXELS:
-        axis = max(range(len(sides)), key=lambda i: (sides[i] / shape[i], i))
+        thick = [axis for axis, side in enumerate(sides) if side > 1]
+        axis = max(thick, key=lambda i: (sides[i] / shape[i], i))
         # The step of the smaller patch may be finer, and is then the one to take.
         smaller = _less(sides, axis, steps[axis])
         least = _less(sides, axis, _steps(spacing, smaller)[axis])
         steps = _steps(spacing, least)
-        sides = _padded(least, steps)
+        padded = _padded(least, steps)
+        if math.prod(padded) >= math.prod(sides):  # padding may take back what was cut
+            padded = _less(sides, axis, sides[axis] // 2)
+            steps = _steps(spacing, padded)
+        sides = padded
     return sides
 
 

@@ -24,6 +24,8 @@ from primia_flwr.data.fingerprint.patch import MOST_VOXELS, patch_size
         # Too few voxels to halve anything.
         ((1, 1, 1), (3, 5, 7), [3, 5, 7]),
         ((1, 1, 1), (1, 1, 1), [1, 1, 1]),
+        # One slice cannot be thinner: the others are cut, though it is all of its axis.
+        ((39.6072, 0.21, 0.2656), (1, 2873, 2532), [1, 1536, 1280]),
         # The cube of 256^3 voxels of 1 x 0.125 x 0.125 mm is 64 mm wide: 64 x 512 x 512, of which
         # z has 9: padded to 10, too many; z is the largest share of the volume, so 8: just 128^3.
         ((1, 0.125, 0.125), (9, 4000, 4000), [8, 512, 512]),
