@@ -171,6 +171,8 @@ def run_rounds(
         cfg = replace(LoopConfig.of(experiment), classes=tuple(classes))
         loop = RoundLoop(cfg, grid, aggregator, folder)
         return Rounds(loop.run(model, resume=resume), experiment, {})
-    chosen = SearchLoop(experiment, grid, aggregator, folder).run(model, resume=resume)
+    chosen = SearchLoop(experiment, grid, aggregator, folder, classes=classes).run(
+        model, resume=resume
+    )
     found: dict[str, object] = {"configuration": chosen.number, "values": chosen.values}
     return Rounds(chosen.state, with_values(experiment, chosen.values), found)

@@ -12,6 +12,7 @@ Source: Jamieson & Talwalkar 2016, successive halving.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from primia_flwr.config.experiment.halving import Rung, rounds_in_all
@@ -29,6 +30,7 @@ from strategies.fedsearch.record import account
 from strategies.fedsearch.trial import Trial
 from strategies.rounds.config import LoopConfig
 from strategies.rounds.participation import Participation
+from strategies.rounds.record import FINGERPRINT
 
 _FILE, _FOLDER = "search.json", "search"
 
@@ -46,6 +48,8 @@ class SearchLoop:
         How they are asked.
     folder : Path
         The run's output folder. `search/configuration-003` below it is as a run's of its own.
+    classes : sequence of str
+        Their names, for the fingerprint of volumes.
     population : sequence of dict, optional
         The configurations; drawn from the space if not given.
 
@@ -62,6 +66,7 @@ class SearchLoop:
         aggregator: Aggregator,
         folder: Path,
         *,
+        classes: Sequence[str] = (),
         population: Sequence[Values] | None = None,
     ) -> None:
         self._experiment, self._folder = experiment, folder
@@ -74,7 +79,7 @@ class SearchLoop:
             Trial(
                 number,
                 values,
-                LoopConfig.of(with_values(experiment, values)),
+                replace(LoopConfig.of(with_values(experiment, values)), classes=tuple(classes)),
                 grid,
                 aggregator,
                 participation=participation,
@@ -125,6 +130,9 @@ class SearchLoop:
         known = [trial for trial in self.trials if resume and trial.resume(model)]
         if not known:
             self.trials[0].ask_statistics(model)
+            made = self._folder / _FOLDER / "configuration-000" / FINGERPRINT
+            if made.exists():  # of the data, whatever the configuration
+                made.replace(self._folder / FINGERPRINT)
             known = [self.trials[0]]
         for trial in self.trials:
             if trial not in known:

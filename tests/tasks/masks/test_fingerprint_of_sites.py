@@ -47,6 +47,18 @@ def test_it_is_that_of_all_training_volumes(
     assert Counts.read(np.sum(alone, axis=0).tolist()).vector() == pooled.vector()
 
 
+def test_a_search_has_one_of_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decathlon(tmp_path, cases=14)
+    monkeypatch.chdir(tmp_path)
+    with without_processes():
+        search = ("search=demo", "search.population=2", "federation.rounds=2")
+        done = InProcess(tmp_path)("train", *WORDS, *search, "output_dir=run")
+    assert done.returncode == 0, done.stderr
+    found = read_json(tmp_path / "run/fingerprint.json")
+    assert list(found["labelled_voxels"]) == ["background", "liver", "tumour"]
+    assert not list((tmp_path / "run/search").glob("*/fingerprint.json"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
