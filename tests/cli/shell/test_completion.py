@@ -22,7 +22,7 @@ def offered(words: list[str], begun: str) -> list[str]:
     ("words", "begun", "expected"),
     [
         ([], "tr", ["train"]),
-        (["data"], "", ["check", "partition", "deidentify"]),
+        (["data"], "", ["check", "fingerprint", "partition", "deidentify"]),
         (["data", "chek"], "", []),
         (["train"], "federation.ro", ["federation.rounds=", "federation.round_timeout="]),
         (["train"], "--h", ["--help", "--help=all"]),
