@@ -106,7 +106,7 @@ def counts_of(
     classes: npt.NDArray[np.uint8],
     spacing: Sequence[float],
     *,
-    num_classes: int,
+    outputs: int,
     levels: tuple[float, float],
 ) -> Counts:
     """Count one volume.
@@ -119,7 +119,7 @@ def counts_of(
         (Z, H, W) class of each voxel, 0 for the background.
     spacing : sequence of float
         Millimetres between voxels along z, y, x.
-    num_classes : int
+    outputs : int
         The background among them.
     levels : tuple of float
         Intensity of the first and of the last level.
@@ -133,7 +133,7 @@ def counts_of(
         sides=_ones([round(side / SIDE_STEP) for side in sides], len(SIDES)),
         extents=_by_length(lengths, EXTENTS),
         intensities=_by_level(values[classes > 0], levels),
-        classes=np.bincount(classes.reshape(-1), minlength=num_classes).astype(np.int64),
+        classes=np.bincount(classes.reshape(-1), minlength=outputs).astype(np.int64),
     )
 
 

@@ -227,7 +227,7 @@ def _write_counts(
         found.stored,
         masks,
         found.spacing,
-        num_classes=len(classes),
+        outputs=len(classes),
         levels=(cfg.volumes.levels[0], cfg.volumes.levels[1]),
     )
     file.parent.mkdir(exist_ok=True)

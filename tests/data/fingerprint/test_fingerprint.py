@@ -25,7 +25,7 @@ def volume(seed: int = 0, shape: tuple[int, int, int] = (4, 8, 16)) -> Counts:
     values = rng.integers(-1200, 3300, shape).astype(np.float32)
     spacing = rng.uniform(0.4, 6, 3)
     classes = rng.integers(0, 3, shape).astype(np.uint8)
-    return counts_of(values, classes, spacing.tolist(), num_classes=3, levels=CT)
+    return counts_of(values, classes, spacing.tolist(), outputs=3, levels=CT)
 
 
 def test_one_volume_by_hand() -> None:
@@ -34,7 +34,7 @@ def test_one_volume_by_hand() -> None:
     values[2, 8, 0:5] = [-2000, -1024, 100.4, 100.6, 5000]
     classes = np.zeros(values.shape, np.uint8)
     classes[2, 8, 0:5] = [1, 1, 1, 2, 2]
-    found = counts_of(values, classes, (5.0, 1.0, 1.0), num_classes=3, levels=CT)
+    found = counts_of(values, classes, (5.0, 1.0, 1.0), outputs=3, levels=CT)
     vector = found.vector()
     assert len(vector) == length(3)
     assert vector[CASES] == [1]
@@ -56,13 +56,13 @@ def test_one_volume_by_hand() -> None:
 def test_lengths_have_bins_of_two_percent(mm: float, bin: int) -> None:
     # The edge after 1 mm lies at 1.02^0.5 = 1.00995 mm.
     zeros = np.zeros((1, 1, 1), np.float32)
-    found = counts_of(zeros, zeros.astype(np.uint8), (mm, 1, 1), num_classes=2, levels=CT)
+    found = counts_of(zeros, zeros.astype(np.uint8), (mm, 1, 1), outputs=2, levels=CT)
     assert np.flatnonzero(found.spacings[0]).tolist() == [bin]
 
 
 def test_a_volume_of_zeros_is_whole() -> None:
     zeros = np.zeros((8, 16, 24), np.float32)
-    found = counts_of(zeros, zeros.astype(np.uint8), (1, 1, 1), num_classes=2, levels=CT)
+    found = counts_of(zeros, zeros.astype(np.uint8), (1, 1, 1), outputs=2, levels=CT)
     assert [np.flatnonzero(row).tolist() for row in found.sides] == [[1], [2], [3]]
     facts = fingerprint(found, ("background", "liver"), CT)
     assert facts["intensity"] == facts["suggested"] == {}
@@ -89,7 +89,7 @@ def test_a_fingerprint_by_hand() -> None:
         values = np.full((8, 64, 64), -1000, np.float32)
         classes = np.zeros(values.shape, np.uint8)
         values[0, 0, 0], classes[0, 0, 0] = value, 1
-        return counts_of(values, classes, (1.02**81, 1, 1), num_classes=3, levels=CT)
+        return counts_of(values, classes, (1.02**81, 1, 1), outputs=3, levels=CT)
 
     both = Counts.read(np.add(one(100).vector(), one(300).vector()).tolist())
     facts = fingerprint(both, NAMES, CT)
@@ -113,7 +113,7 @@ def test_slices_far_apart_take_the_tenth_percentile() -> None:
     def one(power: int) -> Counts:
         values = np.full((4, 64, 64), 1, np.float32)
         classes = np.ones(values.shape, np.uint8)
-        return counts_of(values, classes, (1.02**power, 1, 1), num_classes=2, levels=CT)
+        return counts_of(values, classes, (1.02**power, 1, 1), outputs=2, levels=CT)
 
     vectors = [one(power).vector() for power in (60, 100, 100)]
     facts = fingerprint(Counts.read(np.sum(vectors, axis=0).tolist()), NAMES[:2], CT)

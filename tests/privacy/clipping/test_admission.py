@@ -46,7 +46,7 @@ def with_another_parameter() -> nn.Module:
     ("norm", "standardised"),
     [("group", False), ("group", True), ("none", True), ("frozen", False)],
 )
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].clipped])
 def test_models_without_batch_norm_are_let_in(name: str, norm: str, standardised: bool) -> None:
     if norm not in MODELS[name].norms:
         pytest.skip("it has no such norm")
@@ -54,13 +54,20 @@ def test_models_without_batch_norm_are_let_in(name: str, norm: str, standardised
     check_model(build_model(cfg, outputs=3, channels=1, seed=0, first_weights=False))
 
 
-@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"scattering"}))  # it has no norm
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"scattering", "unet3d"}))
 def test_batch_norm_is_refused_with_reason_and_replacement(name: str) -> None:
     model = build_model(ModelConfig(name=name), outputs=3, channels=1, seed=0)
     with pytest.raises(
         ConfigError,
         match=r"layer .+ \(BatchNorm2d\) normalises each .*model\.norm=group.*model\.norm=none",
     ):
+        check_model(model)
+
+
+def test_a_model_that_says_so_cannot_be_clipped() -> None:
+    (name,) = [name for name in MODELS if not MODELS[name].clipped]
+    model = build_model(ModelConfig(name=name, norm="group"), outputs=3, channels=4, seed=0)
+    with pytest.raises(ConfigError, match=r"\(Conv3d\) has trainable parameters that no engine"):
         check_model(model)
 
 

@@ -61,9 +61,7 @@ def test_impossible_sums_are_refused(changes, reason):
 def test_counts_of_volumes_come_where_they_are_asked_for():
     read = partial(read_sums, channels=1, outputs=2, task=TASKS["classification"])
     volumes = np.zeros((1, 1, 1), np.float32)
-    counts = counts_of(
-        volumes, volumes.astype(np.uint8), (1, 1, 1), num_classes=2, levels=(0.0, 1.0)
-    )
+    counts = counts_of(volumes, volumes.astype(np.uint8), (1, 1, 1), outputs=2, levels=(0.0, 1.0))
     vector = [float(n) for n in counts.vector()]
     found = read(content(volume_counts=vector), volumes=True)
     assert found.sums.volume_counts == tuple(vector)

@@ -265,7 +265,7 @@ def test_counts_of_volumes_that_no_volumes_have() -> None:
     layout = statistics_layout(replace(EXPERIMENT, data=data), 2)
     zeros = np.zeros((2, 2, 2), np.float32)
     volume = counts_of(
-        zeros, zeros.astype(np.uint8), (1, 1, 1), num_classes=2, levels=(0.0, 1.0)
+        zeros, zeros.astype(np.uint8), (1, 1, 1), outputs=2, levels=(0.0, 1.0)
     ).vector()
     honest = [layout.encode(None, {**PIXELS, "volume-counts": volume})] * 2
     check(layout, [*honest, layout.encode(None, {**PIXELS, "volume-counts": volume})])
