@@ -35,7 +35,7 @@ from primia_flwr.data.layouts.msd import volume_counts
 from primia_flwr.runs.metadata import read_json
 
 BOUND_DICE, BOUND_GAP = 0.85, 0.02
-_POOLED_BATCH = 2  # volumes a step in one place; at a site 1
+_SITE_BATCH, _POOLED_BATCH = 1, 2  # volumes a step at a site, in one place
 _NAMES = ("t1", "gm", "wm")
 _FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 _Volume = npt.NDArray[np.float32]
@@ -54,6 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     template = read_template(args.templates or _of_nilearn(), args.side)
     asked = {key: getattr(args, key) for key in ("cases", "side", "rounds", "words")}
+    asked["batch_sizes"] = {"site": _SITE_BATCH, "pooled": _POOLED_BATCH}
     result: dict[str, Any] = {
         "benchmark": "segmentation_volumes", "machine": describe_machine(), **asked,
         "runs": _known(args.output, asked),
@@ -131,7 +132,8 @@ def _arms(
         f"data.root={folder / 'brains'}", f"data.frames={args.side}",
         f"data.image_size={args.side}", "data.volumes.fingerprint=true",
         "data.volumes.levels=[0,4095]", f"federation.rounds={args.rounds}",
-        "training.batch_size=1", "training.learning_rate=3e-3", "training.optimizer_state=keep",
+        f"training.batch_size={_SITE_BATCH}", "training.learning_rate=3e-3",
+        "training.optimizer_state=keep",
         "model.norm=group", "data.augmentation.affine.probability=0",
         "baselines=[]", *args.words,
     )  # fmt: skip

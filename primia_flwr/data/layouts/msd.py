@@ -95,7 +95,14 @@ def _listed(root: Path, cfg: DataConfig) -> tuple[dict[str, int], list[_Case]]:
     with reading(file, error=DataError, expected=expected):
         values = parse_json(read_text(file))
         labels = {str(name): int(value) for value, name in values["labels"].items()}
+        named = len(values["labels"])
         cases = [_case(root, file, entry) for entry in values["training"]]
+    numbers = len(set(labels.values()))
+    if not named == len(labels) == numbers:
+        raise DataError(
+            f"{file}: {named} labels with {len(labels)} name(s) and {numbers} number(s); expected "
+            "one of each for every label: name them apart, or give both one number in the volumes"
+        )
     if len(labels) < 2 or not cases or len({case.name for case in cases}) != len(cases):
         raise DataError(
             f"{file}: {len(labels)} label(s) and {len(cases)} case(s); expected at least two "
@@ -115,8 +122,8 @@ def _case(root: Path, file: Path, entry: Any) -> _Case:
     for name in (image, label):
         if not (root / name).resolve().is_relative_to(root):
             raise DataError(f"{file}: {name!r:.200} leads out of {root}; expected a path below it")
-    case = Path(image).name.split(".")[0]
-    if not case:
+    case = Path(image).name.removesuffix(".gz").removesuffix(".nii")
+    if not case or case.startswith("."):
         raise DataError(f"{file}: the image {image!r:.200} has no name; expected e.g. a_1.nii.gz")
     return _Case(case, image, label)
 

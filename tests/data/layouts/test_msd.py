@@ -276,6 +276,16 @@ def test_stacks_of_slices_are_square_and_of_one_length(tmp_path: Path) -> None:
     assert not where[:, [0, 2, 3]].any()
 
 
+def test_names_that_differ_behind_a_dot_are_two_cases(tmp_path: Path) -> None:
+    cfg = decathlon(tmp_path, cases=2)
+    for kind in ("imagesTr", "labelsTr"):
+        for n in range(2):
+            (tmp_path / f"in/{kind}/liver_{n}.nii.gz").rename(tmp_path / f"in/{kind}/a.{n}.nii.gz")
+    text = (tmp_path / "in/dataset.json").read_text().replace("liver_", "a.")
+    (tmp_path / "in/dataset.json").write_text(text)
+    assert read_manifest(cfg, seed=1).patients() == ("a.0", "a.1")
+
+
 def test_a_stack_is_as_high_as_all_slices_need(tmp_path: Path) -> None:
     cfg = replace(decathlon(tmp_path, cases=2), frames=8, channels=8, image_size=16)
     (first, _) = read_manifest(cfg, seed=1).samples
@@ -308,6 +318,21 @@ def _strange_label(root: Path) -> None:
                 '[{"image": "imagesTr/.nii.gz", "label": "y.nii.gz"}]}'
             ),
             r"dataset\.json: the image 'imagesTr/\.nii\.gz' has no name",
+        ),
+        (
+            _json(
+                '{"labels": {"0": "a", "1": "b"}, "training": '
+                '[{"image": "imagesTr/...nii.gz", "label": "y.nii.gz"}]}'
+            ),
+            r"dataset\.json: the image 'imagesTr/\.\.\.nii\.gz' has no name",
+        ),
+        (
+            _json('{"labels": {"0": "a", "1": "b", "2": "b"}, "training": []}'),
+            r"dataset\.json: 3 labels with 2 name\(s\) and 2 number\(s\); expected one of",
+        ),
+        (
+            _json('{"labels": {"0": "a", "00": "b"}, "training": []}'),
+            r"dataset\.json: 2 labels with 2 name\(s\) and 1 number\(s\); expected one of",
         ),
         (lambda root: (root / "in/labelsTr/liver_3.nii.gz").unlink(), "liver_3.nii.gz: cannot be"),
         (_strange_label, r"liver_0\.nii\.gz: the label 7; expected one of \[0, 1, 2\]"),
